@@ -1,0 +1,93 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Imports are internal unless a file says `public import`, so the compiler checks what a target's interface gives away.
+/// In CI a warning is an error; elsewhere a newer compiler's new warning must not break a user's build.
+let settings: [SwiftSetting] =
+    [.enableUpcomingFeature("InternalImportsByDefault")]
+    + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
+
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let inMemoryLogging = Target.Dependency.product(name: "InMemoryLogging", package: "swift-log")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let asyncAlgorithms = Target.Dependency.product(name: "AsyncAlgorithms", package: "swift-async-algorithms")
+
+let package = Package(
+    name: "prov-backup-rsnapshot",
+    products: [
+        .library(name: "JobCore", targets: ["JobCore"]),
+        .library(name: "Provisioning", targets: ["Provisioning"]),
+        .executable(name: "prov-backup-rsnapshot", targets: ["prov-backup-rsnapshot"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+    ],
+    targets: [
+        .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "DirectoryModel", swiftSettings: settings),
+        .target(
+            name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
+            swiftSettings: settings + [.strictMemorySafety()]),
+        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap], swiftSettings: settings),
+        .target(
+            name: "Provisioning",
+            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, asyncAlgorithms],
+            swiftSettings: settings),
+        .target(
+            name: "BackupRsnapshot",
+            dependencies: ["Provisioning", "JobCore", "DirectoryModel", "CLinux", system, logging],
+            swiftSettings: settings),
+        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, system], swiftSettings: settings),
+        .target(
+            name: "DirectorySandbox", dependencies: ["DirectoryModel", "DirectoryClient", subprocess, system],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "prov-backup-rsnapshot",
+            dependencies: [
+                "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
+                "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
+            ],
+            swiftSettings: settings),
+        .testTarget(name: "DirectoryModelTests", dependencies: ["DirectoryModel"], swiftSettings: settings),
+        .testTarget(
+            name: "DirectoryClientTests", dependencies: ["DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
+            swiftSettings: settings),
+        .testTarget(name: "JobCoreTests", dependencies: ["JobCore", system], swiftSettings: settings),
+        .testTarget(
+            name: "ProvisioningTests",
+            dependencies: [
+                "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient", "DirectorySandbox", logging,
+                inMemoryLogging, system,
+            ], swiftSettings: settings),
+        .testTarget(
+            name: "BackupRsnapshotTests",
+            dependencies: ["BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
+            swiftSettings: settings),
+        .testTarget(
+            name: "DaemonKitTests", dependencies: ["DaemonKit", logging, system], swiftSettings: settings),
+        .testTarget(
+            name: "DirectorySandboxTests",
+            dependencies: ["DirectorySandbox", "DirectoryClient", "DirectoryModel", subprocess, system],
+            swiftSettings: settings),
+        .testTarget(
+            name: "CommandLineTests",
+            dependencies: [
+                "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
+                "Provisioning", "BackupRsnapshot", "JobCore", subprocess, system,
+            ], swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)

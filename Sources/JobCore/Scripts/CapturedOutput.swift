@@ -1,0 +1,13 @@
+/// The beginning and the end of what a program wrote, with the number of bytes left out between them.
+public struct CapturedOutput: Hashable, Sendable {
+    public var head: [UInt8]
+    public var tail: [UInt8]
+    /// Bytes that were read and not kept.
+    public var dropped: Int
+
+    public init(head: [UInt8] = [], tail: [UInt8] = [], dropped: Int = 0) {
+        self.head = head
+        self.tail = tail
+        self.dropped = dropped
+    }
+}

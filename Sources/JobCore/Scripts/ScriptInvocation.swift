@@ -1,0 +1,28 @@
+public import SystemPackage
+
+/// What is to be run, whole: nothing is inherited, nothing passes through a shell.
+public struct ScriptInvocation: Hashable, Sendable {
+    /// The program's absolute path; it is also argument 0.
+    public var executable: FilePath
+    /// Arguments after argument 0, each handed over as it is. None may hold a NUL.
+    public var arguments: [String]
+    /// The whole environment of the program.
+    public var environment: [String: String]
+    public var workingDirectory: FilePath
+    /// How long it may run before its session is ended.
+    public var timeLimit: Duration
+    /// How long it may take to leave after SIGTERM before SIGKILL.
+    public var grace: Duration
+
+    public init(
+        executable: FilePath, arguments: [String] = [], environment: [String: String] = [:],
+        workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration
+    ) {
+        self.executable = executable
+        self.arguments = arguments
+        self.environment = environment
+        self.workingDirectory = workingDirectory
+        self.timeLimit = timeLimit
+        self.grace = grace
+    }
+}

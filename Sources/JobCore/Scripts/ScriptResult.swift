@@ -1,0 +1,37 @@
+/// How a script ended and what it said.
+public struct ScriptResult: Hashable, Sendable {
+    /// What the kernel reported of the process itself.
+    public enum Termination: Hashable, Sendable {
+        case exited(code: Int32)
+        case signaled(number: Int32)
+    }
+
+    /// Who brought the end about.
+    public enum Cause: Hashable, Sendable {
+        /// The script itself, or somebody outside.
+        case itself
+        /// Its time limit.
+        case timeLimit
+        /// The task that ran it was cancelled.
+        case cancellation
+    }
+
+    public var termination: Termination
+    public var cause: Cause
+    /// Standard output and standard error, interleaved as they came.
+    public var output: CapturedOutput
+    public var duration: Duration
+    /// Processes of the script's session that outlived it and were ended, by name.
+    public var survivors: [String]
+
+    public init(
+        termination: Termination, cause: Cause = .itself, output: CapturedOutput = CapturedOutput(),
+        duration: Duration = .zero, survivors: [String] = []
+    ) {
+        self.termination = termination
+        self.cause = cause
+        self.output = output
+        self.duration = duration
+        self.survivors = survivors
+    }
+}

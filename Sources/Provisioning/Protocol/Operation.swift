@@ -1,0 +1,4 @@
+/// What a wish asks for.
+public enum Operation: String, CaseIterable, Hashable, Sendable {
+    case add, modify, delete
+}

@@ -1,0 +1,24 @@
+public import DirectoryModel
+
+/// What a provisioning daemon does for an account; one implementation for each SERVICE and TYPE.
+///
+/// The engine claims the wish, asks for a plan, carries its steps out in order and writes the outcome. It may ask again
+/// for the same wish after a failure or a crash, so every step must be idempotent.
+public protocol ProvisioningService: Sendable {
+    /// The attributes that `plan` reads from an entry, besides those of the protocol itself.
+    var requestedAttributes: [AttributeName] { get }
+
+    /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
+    func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
+}
+
+/// One step of a plan.
+public protocol ProvisioningStep: Sendable {
+    /// A short noun for logs and the history, such as `home script`.
+    var name: String { get }
+    /// What the step would do, for a dry run: the exact argument vector and environment, or the file with its difference.
+    var preview: String { get }
+    /// - Important: cancellation means that the daemon stops; the step ends what it started and throws `CancellationError`.
+    /// - Throws: `ProvisioningFailure`, or `CancellationError`.
+    func perform() async throws
+}
