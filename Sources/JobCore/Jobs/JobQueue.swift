@@ -1,0 +1,126 @@
+import HeapModule
+
+/// Who may run now: one job at a time for each subject, a limited number at once, due times, priorities.
+///
+/// A pure state machine: the caller tells it what happened and asks what to start; it keeps no clock and runs nothing.
+/// Offering a subject again is always safe. While it waits, the earlier due time holds; while it runs, the offer is
+/// remembered, and the subject waits again as soon as its run ends.
+public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
+    /// The most jobs that run at once; at least 1.
+    public var slots: Int
+
+    private enum State: Sendable {
+        case waiting(ticket: UInt64, due: WallTime, priority: Int)
+        case running(offeredAgain: Bool)
+    }
+
+    private struct Waiting: Comparable, Sendable {
+        var due: WallTime
+        var priority: Int
+        var ticket: UInt64
+        var subject: Subject
+
+        static func == (left: Self, right: Self) -> Bool { left.ticket == right.ticket }
+        static func < (left: Self, right: Self) -> Bool { (left.due, left.ticket) < (right.due, right.ticket) }
+    }
+
+    /// A due subject; the smaller number is the more urgent, as in Bacula.
+    private struct Ready: Comparable, Sendable {
+        var waiting: Waiting
+
+        static func == (left: Self, right: Self) -> Bool { left.waiting == right.waiting }
+        static func < (left: Self, right: Self) -> Bool {
+            (left.waiting.priority, left.waiting.due, left.waiting.ticket)
+                < (right.waiting.priority, right.waiting.due, right.waiting.ticket)
+        }
+    }
+
+    private var states: [Subject: State] = [:]
+    private var later = Heap<Waiting>()
+    private var ready = Heap<Ready>()
+    private var nextTicket: UInt64 = 0
+    public private(set) var runningCount = 0
+
+    public init(slots: Int) { self.slots = max(1, slots) }
+
+    /// Subjects that wait, due or not.
+    public var waitingCount: Int { states.count - runningCount }
+
+    /// - Parameters:
+    ///   - due: the earliest time at which it may start.
+    ///   - priority: 1 is more urgent than 10.
+    public mutating func offer(_ subject: Subject, due: WallTime, priority: Int = 10) {
+        switch states[subject] {
+        case .running:
+            states[subject] = .running(offeredAgain: true)
+        case .waiting(_, let earlier, let urgent) where earlier <= due && urgent <= priority:
+            break
+        case .waiting(_, let earlier, let urgent):
+            enqueue(subject, due: min(due, earlier), priority: min(urgent, priority))
+        case nil:
+            enqueue(subject, due: due, priority: priority)
+        }
+    }
+
+    /// The next subject that may start at `now`, which then counts as running; nil when none may.
+    public mutating func start(now: WallTime) -> Subject? {
+        guard runningCount < slots else { return nil }
+        while let first = later.min, first.due <= now || !isCurrent(first) {
+            later.removeMin()
+            if isCurrent(first) { ready.insert(Ready(waiting: first)) }
+        }
+        while let next = ready.popMin() {
+            guard isCurrent(next.waiting) else { continue }
+            states[next.waiting.subject] = .running(offeredAgain: false)
+            runningCount += 1
+            return next.waiting.subject
+        }
+        return nil
+    }
+
+    /// The run of a subject has ended.
+    /// - Parameters:
+    ///   - now: when it waits again at once, because it was offered while it ran.
+    ///   - again: when it must be looked at again in any case; nil when it need not.
+    ///   - ignoringOffers: whether offers made while it ran said nothing new.
+    public mutating func finish(
+        _ subject: Subject, now: WallTime, again: WallTime? = nil, ignoringOffers: Bool = false
+    ) {
+        guard case .running(let offeredAgain) = states.removeValue(forKey: subject) else { return }
+        runningCount -= 1
+        if offeredAgain, !ignoringOffers {
+            enqueue(subject, due: now, priority: 10)
+        } else if let again {
+            enqueue(subject, due: again, priority: 10)
+        }
+    }
+
+    /// When the next waiting subject becomes due; nil when none waits. It does not look at the slots.
+    public mutating func nextDue() -> WallTime? {
+        while let first = ready.min, !isCurrent(first.waiting) { ready.removeMin() }
+        while let first = later.min, !isCurrent(first) { later.removeMin() }
+        return switch (ready.min?.waiting.due, later.min?.due) {
+        case (let one?, let other?): min(one, other)
+        case (let one, let other): one ?? other
+        }
+    }
+
+    public func isRunning(_ subject: Subject) -> Bool {
+        if case .running = states[subject] { true } else { false }
+    }
+
+    public func isWaiting(_ subject: Subject) -> Bool {
+        if case .waiting = states[subject] { true } else { false }
+    }
+
+    private mutating func enqueue(_ subject: Subject, due: WallTime, priority: Int) {
+        nextTicket += 1
+        states[subject] = .waiting(ticket: nextTicket, due: due, priority: priority)
+        later.insert(Waiting(due: due, priority: priority, ticket: nextTicket, subject: subject))
+    }
+
+    /// Heaps cannot forget: what was offered anew leaves its old place behind, told by the ticket.
+    private func isCurrent(_ waiting: Waiting) -> Bool {
+        if case .waiting(waiting.ticket, _, _) = states[waiting.subject] { true } else { false }
+    }
+}

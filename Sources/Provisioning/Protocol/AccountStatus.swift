@@ -1,0 +1,49 @@
+public import DirectoryModel
+
+/// What an entry says of its own provisioning, read but not judged.
+public struct AccountStatus: Hashable, Sendable {
+    public var uuid: EntryUUID
+    public var dn: DN
+    /// The change sequence number that a claim asserts; opaque.
+    public var csn: AttributeValue
+    public var mode: ProvisioningMode
+    /// `0` while something is to be done, else when it was done.
+    public var state: String
+    /// As it stands there; nil when there is none.
+    public var date: String?
+    /// nil when there is none.
+    public var returnValue: String?
+    /// Absent counts as inactive.
+    public var isActive: Bool
+    public var hosts: [String]
+    public var claim: String?
+
+    /// - Returns: nil when the entry takes no part in provisioning: it lacks the mode or the state, or its mode is none
+    ///   of the protocol's, or the server did not give its operational attributes.
+    public init?(_ entry: Entry, names: AttributeNames) {
+        guard let mode = entry.text(names.mode).flatMap(ProvisioningMode.init), let state = entry.text(names.state),
+            let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }),
+            let csn = entry[AttributeNames.entryCSN].first
+        else { return nil }
+        self.uuid = uuid
+        dn = entry.dn
+        self.csn = csn
+        self.mode = mode
+        self.state = state
+        date = names.dates.lazy.compactMap { entry.text($0) }.first
+        returnValue = names.returnValue.flatMap { entry.text($0) }
+        isActive = entry.text(names.active)?.lowercased() == "true"
+        hosts = entry[names.host].compactMap(\.text)
+        claim = names.claim.flatMap { entry.text($0) }
+    }
+
+    /// Where the account stands in the state machine.
+    public var phase: AccountPhase {
+        switch mode.stage {
+        case .wish: state == "0" ? .wished : .idle
+        case .claimed where state != "0": .idle
+        case .claimed: returnValue == nil ? .claimed : .failed
+        case .done: .done
+        }
+    }
+}

@@ -1,0 +1,105 @@
+public import JobCore
+
+/// What this daemon does with an account that stands as it does now.
+public enum Decision: Hashable, Sendable {
+    case leave(LeaveReason)
+    /// The wish's day has not begun.
+    case wait(until: WallTime)
+    case claim(Operation)
+    /// Claimed by us and never finished: the daemon was stopped, or crashed, or waits for the next attempt.
+    case resume(Operation)
+    /// The wish cannot be carried out as it stands.
+    case refuse(ProvisioningFailure)
+}
+
+/// Why an account is left alone.
+public enum LeaveReason: Hashable, Sendable {
+    case nothingAsked
+    case done
+    /// The last attempt failed with this ReturnValue, and nobody has asked for another.
+    case failed(returnValue: String)
+    case otherHost([String])
+    case noHost
+    /// Another daemon holds the claim.
+    case claimed(by: String)
+    /// The day has passed and the settings say that such a wish is not made up for.
+    case overdue(String)
+}
+
+/// By which rules a daemon decides.
+public struct DecisionPolicy: Sendable {
+    /// Whose accounts are ours; nil: all of them (setting `HOST`).
+    public var hosts: Set<String>?
+    /// Whether a wish whose day passed while the daemon was away is carried out (setting `OVERDUE`).
+    public var runsOverdue: Bool
+    /// Whether `delete` needs `sstIsActive: FALSE` (setting `REQUIRE_INACTIVE_FOR_DELETE`).
+    public var deleteNeedsInactive: Bool
+    /// Who we are in the claim attribute, when there is one.
+    public var claimHolder: String
+    public var calendar: DayCalendar
+    public var names: AttributeNames
+
+    public init(
+        hosts: [String]? = nil, runsOverdue: Bool = true, deleteNeedsInactive: Bool = true, claimHolder: String = "",
+        calendar: DayCalendar = .system, names: AttributeNames = AttributeNames()
+    ) {
+        self.hosts = hosts.map { Set($0.map { $0.lowercased() }) }
+        self.runsOverdue = runsOverdue
+        self.deleteNeedsInactive = deleteNeedsInactive
+        self.claimHolder = claimHolder
+        self.calendar = calendar
+        self.names = names
+    }
+
+    /// Decides from the entry's present state alone; what led to the look does not matter.
+    public func decide(_ status: AccountStatus, now: WallTime) -> Decision {
+        if let reason = notOurs(status) { return .leave(reason) }
+        switch status.phase {
+        case .idle: return .leave(.nothingAsked)
+        case .done: return .leave(.done)
+        case .failed: return .leave(.failed(returnValue: status.returnValue ?? ""))
+        case .claimed:
+            if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
+            if names.claim != nil, let claim = status.claim, !claim.hasPrefix(claimHolder + " ") {
+                return .leave(.claimed(by: claim))
+            }
+            return .resume(status.mode.operation)
+        case .wished:
+            return decideWish(status, now: now)
+        }
+    }
+
+    private func decideWish(_ status: AccountStatus, now: WallTime) -> Decision {
+        guard let date = ExecutionDate(status.date ?? "0") else {
+            return .refuse(
+                ProvisioningFailure(
+                    .undefinedError,
+                    reason: "\(names.dates[0]) of \(status.dn) is \(String(reflecting: status.date ?? "")), which names no day",
+                    cure: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
+        }
+        if case .on(let day) = date {
+            let start = calendar.startOfDay(day)
+            if start > now { return .wait(until: start) }
+            if !runsOverdue, let today = calendar.day(now), day < today {
+                return .leave(.overdue(status.date ?? ""))
+            }
+        }
+        if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
+        return .claim(status.mode.operation)
+    }
+
+    private func notOurs(_ status: AccountStatus) -> LeaveReason? {
+        guard let hosts else { return nil }
+        if status.hosts.isEmpty { return .noHost }
+        return status.hosts.contains { hosts.contains($0.lowercased()) } ? nil : .otherHost(status.hosts)
+    }
+
+    /// A delete of an account that is still active: somebody may have written it by mistake.
+    private func liveAccountRefusal(_ status: AccountStatus) -> ProvisioningFailure? {
+        guard deleteNeedsInactive, status.mode.operation == .delete, status.isActive else { return nil }
+        return ProvisioningFailure(
+            .undefinedError,
+            reason: "\(status.dn) is to be deleted, and its \(names.active) is TRUE",
+            cure: "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no")
+    }
+}

@@ -1,0 +1,20 @@
+import Glibc
+public import JobCore
+
+/// The value of the state attribute when the work is done: `YYYYMMDDThhmmssZ`, in UTC.
+public struct ProvisioningTimestamp: Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+
+    public init(_ time: WallTime) {
+        var seconds = time_t(time.secondsSince1970)
+        var broken = tm()
+        gmtime_r(&seconds, &broken)
+        func digits(_ number: Int32, _ width: Int) -> String {
+            let text = String(number)
+            return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
+        }
+        description =
+            digits(broken.tm_year + 1900, 4) + digits(broken.tm_mon + 1, 2) + digits(broken.tm_mday, 2) + "T"
+            + digits(broken.tm_hour, 2) + digits(broken.tm_min, 2) + digits(broken.tm_sec, 2) + "Z"
+    }
+}

@@ -1,0 +1,75 @@
+/// Where an account stands.
+public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
+    /// A mode with a state that asks for nothing, such as `add` with a time stamp.
+    case idle
+    /// `add`, state `0`.
+    case wished
+    /// `adding`, state `0`, no ReturnValue: being worked on, or cut off.
+    case claimed
+    /// `adding`, state `0`, with a ReturnValue.
+    case failed
+    /// `added`.
+    case done
+}
+
+/// What can happen to an account.
+public enum AccountEvent: String, CaseIterable, Hashable, Sendable {
+    /// Somebody writes a wish.
+    case wish
+    /// A daemon takes the wish on.
+    case claim
+    /// A daemon takes the wish on and fails it in the same write.
+    case refuse
+    /// The work is done.
+    case finish
+    /// The last attempt has failed.
+    case fail
+    /// An operator asks for another try of what failed.
+    case retry
+    /// A daemon starts and finds the entry so.
+    case restart
+}
+
+/// What an event does to an account.
+public enum Transition: Hashable, Sendable {
+    /// One write leads there.
+    case becomes(AccountPhase)
+    /// Nothing is written; the work goes on with a new attempt.
+    case resumes
+    /// Nothing is to be done.
+    case stays
+    /// The write's compare-and-set does not hold: somebody was faster. Read again, decide again.
+    case loses
+}
+
+/// The state machine of the protocol (specification, section 1), for every phase and every event.
+public enum TransitionTable {
+    public static func transition(from phase: AccountPhase, on event: AccountEvent) -> Transition {
+        switch (event, phase) {
+        case (.wish, _): .becomes(.wished)
+        case (.claim, .wished): .becomes(.claimed)
+        case (.refuse, .wished): .becomes(.failed)
+        case (.finish, .claimed), (.finish, .failed): .becomes(.done)
+        case (.fail, .claimed), (.fail, .failed): .becomes(.failed)
+        case (.retry, .failed): .becomes(.wished)
+        case (.restart, .claimed): .resumes
+        case (.restart, _): .stays
+        case (.claim, _), (.refuse, _), (.finish, _), (.fail, _), (.retry, _): .loses
+        }
+    }
+
+    /// The table as a diagram for Mermaid, as it stands in ARCHITECTURE.md.
+    public static var diagram: String {
+        var lines = ["stateDiagram-v2", "    [*] --> wished: wish"]
+        for phase in AccountPhase.allCases {
+            for event in AccountEvent.allCases {
+                switch transition(from: phase, on: event) {
+                case .becomes(let next): lines.append("    \(phase) --> \(next): \(event)")
+                case .resumes: lines.append("    \(phase) --> \(phase): \(event) (resumed)")
+                case .stays, .loses: break
+                }
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+}
