@@ -52,7 +52,8 @@ public struct DecisionPolicy: Sendable {
     }
 
     /// Decides from the entry's present state alone; what led to the look does not matter.
-    public func decide(_ status: AccountStatus, now: WallTime) -> Decision {
+    /// - Parameter ignoringDate: an operator wants it carried out now, whatever its day.
+    public func decide(_ status: AccountStatus, now: WallTime, ignoringDate: Bool = false) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
         switch status.phase {
         case .idle: return .leave(.nothingAsked)
@@ -65,11 +66,11 @@ public struct DecisionPolicy: Sendable {
             }
             return .resume(status.mode.operation)
         case .wished:
-            return decideWish(status, now: now)
+            return decideWish(status, now: now, ignoringDate: ignoringDate)
         }
     }
 
-    private func decideWish(_ status: AccountStatus, now: WallTime) -> Decision {
+    private func decideWish(_ status: AccountStatus, now: WallTime, ignoringDate: Bool) -> Decision {
         guard let date = ExecutionDate(status.date ?? "0") else {
             return .refuse(
                 ProvisioningFailure(
@@ -77,7 +78,7 @@ public struct DecisionPolicy: Sendable {
                     reason: "\(names.dates[0]) of \(status.dn) is \(String(reflecting: status.date ?? "")), which names no day",
                     cure: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
         }
-        if case .on(let day) = date {
+        if case .on(let day) = date, !ignoringDate {
             let start = calendar.startOfDay(day)
             if start > now { return .wait(until: start) }
             if !runsOverdue, let today = calendar.day(now), day < today {

@@ -1,0 +1,76 @@
+public import DirectoryClient
+public import DirectoryModel
+
+/// Reads accounts; each call is one request on the link, made again when the connection is lost under it.
+public struct AccountReader: Sendable {
+    public let link: DirectoryLink
+    public let scope: WatchScope
+
+    public init(link: DirectoryLink, scope: WatchScope) {
+        self.link = link
+        self.scope = scope
+    }
+
+    /// The entry as it stands now; nil when it is gone. An entry that was renamed is found by its entryUUID.
+    /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
+    public func entry(_ key: AccountKey, attributes: [AttributeName]) async throws -> Entry? {
+        let wanted = scope.names.requested + attributes
+        return try await link.withConnection { connection throws(DirectoryError) in
+            if let entry = try await connection.entry(at: key.dn, attributes: wanted),
+                entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
+            {
+                return entry
+            }
+            let byUUID = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
+            return try await first(byUUID, wanted, on: connection)
+        }
+    }
+
+    /// The one account with this uid; nil when there is none.
+    public func account(uid: String, attributes: [AttributeName]) async throws -> Entry? {
+        let wanted = scope.names.requested + attributes
+        return try await link.withConnection { connection throws(DirectoryError) in
+            try await first(.equal("uid", AttributeValue(uid)), wanted, on: connection)
+        }
+    }
+
+    /// Hands over every entry that the filter finds, page by page.
+    /// - Parameter body: called for each; the next page is asked for when it has returned.
+    public func forEach(
+        _ filter: Filter, attributes: [AttributeName], _ body: (Entry) async -> Void
+    ) async throws {
+        try await link.withConnection { connection throws(DirectoryError) in
+            let request = SearchRequest(base: scope.base, scope: .subtree, filter: filter, attributes: attributes)
+            for try await entry in connection.search(request) { await body(entry) }
+        }
+    }
+
+    private func first(
+        _ filter: Filter, _ attributes: [AttributeName], on connection: DirectoryConnection
+    ) async throws(DirectoryError) -> Entry? {
+        let request = SearchRequest(base: scope.base, scope: .subtree, filter: filter, attributes: attributes)
+        for try await entry in connection.search(request) { return entry }
+        return nil
+    }
+}
+
+extension DirectoryLink {
+    /// Does one thing that may be done again on a connection, until the directory has answered.
+    /// - Throws: `CancellationError` when the link is stopped, or the directory's refusal.
+    nonisolated func withConnection<Result: Sendable>(
+        _ body: (DirectoryConnection) async throws(DirectoryError) -> Result
+    ) async throws -> Result {
+        while true {
+            let connection = try await self.connection()
+            do throws(DirectoryError) {
+                let result = try await body(connection)
+                noteSuccess()
+                return result
+            } catch {
+                try Task.checkCancellation()
+                guard error.isTransient else { throw error }
+                await drop(connection, because: error)
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Logging
+
+/// Looks at one account and does what its entry asks for.
+struct AccountWorker: Sendable {
+    /// What the dispatcher does with the account next.
+    enum Disposition: Sendable {
+        /// Nothing, until somebody changes the entry.
+        case settled
+        case again(at: WallTime)
+        /// Something outside the account stands in the way: after a while, that grows with each time.
+        case trouble
+        case retry(AttemptRecord)
+    }
+
+    /// What the dispatcher hears while the worker works.
+    enum Report: Sendable {
+        case started(JobSummary)
+        case step(String)
+        case wrote(csn: AttributeValue)
+        case ended(ProvisioningExitCode)
+    }
+
+    let reader: AccountReader
+    let committer: Committer
+    let policy: DecisionPolicy
+    let service: any ProvisioningService
+    let retry: RetryPolicy
+    let jobs: JobLedger
+    let clock: any WallClock
+    /// nil for a dry run: the plan goes there, and nothing is done.
+    let planPrinter: PlanPrinter?
+
+    private var names: AttributeNames { policy.names }
+
+    /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
+    func work(
+        on key: AccountKey, record: AttemptRecord?, ignoringDate: Bool = false,
+        report: @Sendable (Report) async -> Void
+    ) async throws -> Disposition {
+        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes) else {
+            logger.notice("\(key.dn) is gone from the directory; nothing is deleted for that")
+            if record != nil { jobs.end(key.uuid) }
+            return .settled
+        }
+        guard let status = AccountStatus(entry, names: names) else {
+            logger.debug("\(key.dn) takes no part in provisioning")
+            return .settled
+        }
+        let decision = policy.decide(status, now: clock.now, ignoringDate: ignoringDate)
+        if let planPrinter {
+            return try await planPrinter.show(decision, status, entry, service: service, names: names)
+        }
+        switch decision {
+        case .leave(let reason):
+            logger.debug("\(status.dn) is left alone: \(reason)")
+            return .settled
+        case .wait(let start):
+            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])
+            return .again(at: start)
+        case .refuse(let failure):
+            return try await refuse(status, failure, report)
+        case .claim(let operation):
+            return try await claim(status, entry, operation, report)
+        case .resume(let operation):
+            if let record, record.notBefore > clock.now, !ignoringDate { return .again(at: record.notBefore) }
+            return try await resume(status, entry, operation, record, report)
+        }
+    }
+
+    private func claim(
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ report: (Report) async -> Void
+    ) async throws -> Disposition {
+        let job = try jobs.next()
+        let holder = names.claim.map { _ in "\(policy.claimHolder) \(job)" }
+        let write = EntryWrite.claim(status, holder: holder, names: names)
+        switch try await committer.commit(write, to: status.key) {
+        case .written(let csn):
+            if let csn { await report(.wrote(csn: csn)) }
+            let request = ProvisioningRequest(operation: operation, entry: entry, job: job, attempt: 1)
+            return try await run(request, status.claimed(by: holder), failures: 0, report)
+        case .lost: return .again(at: clock.now)
+        case .gone: return .settled
+        case .refused(let error):
+            logger.error("\(status.dn) cannot be claimed: \(error)")
+            return .trouble
+        }
+    }
+
+    private func resume(
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ record: AttemptRecord?,
+        _ report: (Report) async -> Void
+    ) async throws -> Disposition {
+        let last = try record.map { ($0.job, $0.attempt) } ?? jobs.unfinished(status.uuid)
+        if record == nil { logger.notice("\(status.dn) was left in \(status.mode) and is resumed") }
+        let request = ProvisioningRequest(
+            operation: operation, entry: entry, job: try last?.0 ?? jobs.next(), attempt: (last?.1 ?? 1) + 1)
+        return try await run(request, status, failures: record?.failures ?? 0, report)
+    }
+
+    private func run(
+        _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int, _ report: (Report) async -> Void
+    ) async throws -> Disposition {
+        try await withLogger(mergingMetadata: [
+            "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
+        ]) { logger in
+            try jobs.begin(status.uuid, job: request.job, attempt: request.attempt)
+            await report(
+                .started(
+                    JobSummary(
+                        job: request.job, key: status.key, operation: request.operation, attempt: request.attempt,
+                        started: clock.now)))
+            logger.info("\(request.operation) begins")
+            do {
+                for step in try await service.plan(request) {
+                    try Task.checkCancellation()
+                    await report(.step(step.name))
+                    logger.debug("step: \(step.name)")
+                    try await step.perform()
+                }
+            } catch let failure as ProvisioningFailure {
+                return try await failed(request, status, failure, failures: failures + 1, report)
+            }
+            let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
+            return try await settle(write, status, .success, report) {
+                logger.notice("\(request.operation) is done")
+            }
+        }
+    }
+
+    private func failed(
+        _ request: ProvisioningRequest, _ status: AccountStatus, _ failure: ProvisioningFailure, failures: Int,
+        _ report: (Report) async -> Void
+    ) async throws -> Disposition {
+        if failure.failureClass == .retryable, failures < retry.maximumAttempts {
+            var generator = SystemRandomNumberGenerator()
+            let due = clock.now + retry.delay(afterAttempt: failures, using: &generator)
+            logger.warning("\(request.operation) failed and is tried again: \(failure)", metadata: failure.metadata)
+            return .retry(
+                AttemptRecord(
+                    job: request.job, attempt: request.attempt, failures: failures, notBefore: due, failure: failure))
+        }
+        let disposition = try await settle(
+            .fail(status, failure.code, names: names), status, failure.code, report
+        ) {
+            logger.error("\(request.operation) failed: \(failure)", metadata: failure.metadata)
+        }
+        guard names.returnValue == nil, case .settled = disposition else { return disposition }
+        // Without a place for the outcome the entry still asks for it; going on at once would be a busy loop.
+        return .retry(
+            AttemptRecord(
+                job: request.job, attempt: request.attempt, failures: failures,
+                notBefore: clock.now + retry.maximumDelay, failure: failure))
+    }
+
+    private func refuse(
+        _ status: AccountStatus, _ failure: ProvisioningFailure, _ report: (Report) async -> Void
+    ) async throws -> Disposition {
+        let write =
+            status.phase == .wished
+            ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
+        return try await settle(write, status, failure.code, report) {
+            logger.error("\(failure)", metadata: ["account": "\(status.dn)"])
+        }
+    }
+
+    /// Writes an outcome, for as long as it takes: the work is done and must not be done again for want of a write.
+    private func settle(
+        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ report: (Report) async -> Void,
+        written: () -> Void
+    ) async throws -> Disposition {
+        var generator = SystemRandomNumberGenerator()
+        var refusals = 0
+        while true {
+            switch try await committer.commit(write, to: status.key) {
+            case .written(let csn):
+                if let csn { await report(.wrote(csn: csn)) }
+                written()
+                await report(.ended(code))
+                jobs.end(status.uuid)
+                return .settled
+            case .lost:
+                logger.notice("the entry was changed meanwhile: what stands there now is looked at")
+                jobs.end(status.uuid)
+                return .again(at: clock.now)
+            case .gone:
+                let code = ProvisioningExitCode.userNotPresentInBackend
+                logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
+                await report(.ended(code))
+                jobs.end(status.uuid)
+                return .settled
+            case .refused(let error) where status.phase == .wished:
+                logger.error("\(status.dn) cannot be written to: \(error)")
+                return .trouble
+            case .refused(let error):
+                refusals += 1
+                if refusals == 1 { logger.error("the outcome cannot be written, and is tried again: \(error)") }
+                try await clock.sleep(until: clock.now + retry.delay(afterAttempt: refusals, using: &generator))
+            }
+        }
+    }
+
+    private var logger: Logger { .current }
+}
+
+extension AccountStatus {
+    var key: AccountKey { AccountKey(uuid: uuid, dn: dn) }
+
+    /// As the entry stands after a claim of ours.
+    func claimed(by holder: String?) -> Self {
+        var status = self
+        status.mode = ProvisioningMode(mode.operation, .claimed)
+        status.returnValue = nil
+        status.claim = holder
+        return status
+    }
+}
+
+extension ProvisioningFailure {
+    var metadata: Logger.Metadata { output.isEmpty ? [:] : ["output": "\(output)"] }
+}

@@ -1,0 +1,219 @@
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Logging
+
+/// Runs at most one job for each account and a limited number at once, and wakes by itself when the next is due.
+actor Dispatcher {
+    private var queue: JobQueue<EntryUUID>
+    private var worker: AccountWorker
+    private let clock: any WallClock
+    private let logger: Logger
+
+    /// Where each account in the queue was last seen.
+    private var names: [EntryUUID: DN] = [:]
+    private var running: [EntryUUID: Running] = [:]
+    private var records: [EntryUUID: AttemptRecord] = [:]
+    private var troubles: [EntryUUID: Int] = [:]
+    /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
+    private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
+    private var ownWrites = OwnWrites()
+    private var totals = (succeeded: 0, failed: 0)
+    private var alarm: (at: WallTime, task: Task<Void, Never>)?
+    private var isStopping = false
+    private var idleWaiters: [CheckedContinuation<Void, Never>] = []
+
+    private struct Running {
+        var task: Task<Void, Never>
+        var summary: JobSummary?
+        /// The entryCSNs of changes seen meanwhile; nil stands for a change without one.
+        var seen: [AttributeValue?] = []
+        var outcome: ProvisioningExitCode?
+    }
+
+    init(worker: AccountWorker, slots: Int, clock: any WallClock, logger: Logger) {
+        queue = JobQueue(slots: slots)
+        self.worker = worker
+        self.clock = clock
+        self.logger = logger
+    }
+
+    /// New jobs go by these from now on; those that run keep what they started with.
+    func reconfigure(worker: AccountWorker, slots: Int) {
+        self.worker = worker
+        queue.slots = max(1, slots)
+        startDue()
+    }
+
+    func handle(_ hint: WatchHint) {
+        switch hint {
+        case .look(let key, let csn):
+            if ownWrites.contains(csn) { return }
+            names[key.uuid] = key.dn
+            running[key.uuid]?.seen.append(csn)
+            queue.offer(key.uuid, due: clock.now)
+        case .left(let uuid):
+            // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
+            guard queue.isWaiting(uuid) else { return }
+            queue.offer(uuid, due: clock.now)
+        }
+        startDue()
+    }
+
+    /// Carries an account's wish out before all others, whatever its day.
+    /// - Returns: the outcome; nil when there was nothing to do, or the daemon stopped first.
+    func provision(_ key: AccountKey) async -> ProvisioningExitCode? {
+        guard !isStopping else { return nil }
+        return await withCheckedContinuation { continuation in
+            urgent[key.uuid, default: []].append(continuation)
+            names[key.uuid] = key.dn
+            running[key.uuid]?.seen.append(nil)
+            queue.offer(key.uuid, due: clock.now, priority: 1)
+            startDue()
+        }
+    }
+
+    /// Returns when nothing runs and nothing is due.
+    func waitUntilIdle() async {
+        startDue()
+        guard !isIdle else { return }
+        await withCheckedContinuation { idleWaiters.append($0) }
+    }
+
+    /// Returns when the jobs that run now have ended.
+    func drain() async {
+        for task in running.values.map(\.task) { await task.value }
+    }
+
+    /// Starts nothing more, gives running jobs the grace, then cancels them and waits for their end.
+    /// - Parameter giveUp: called when the grace is over, to end what a cancelled job may be waiting for.
+    func stop(grace: Duration, giveUp: @escaping @Sendable () async -> Void) async {
+        isStopping = true
+        alarm?.task.cancel()
+        alarm = nil
+        let tasks = running.values.map(\.task)
+        guard !tasks.isEmpty else { return finishWaiters() }
+        logger.notice("stopping: \(tasks.count) jobs have \(grace) to finish")
+        let reaper = Task { [clock] in
+            try await clock.sleep(until: clock.now + grace)
+            tasks.forEach { $0.cancel() }
+            await giveUp()
+        }
+        for task in tasks { await task.value }
+        reaper.cancel()
+        finishWaiters()
+    }
+
+    func snapshot() -> EngineSnapshot {
+        EngineSnapshot(
+            running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
+            waiting: queue.waitingCount, nextDue: queue.nextDue(),
+            retrying: records.compactMap { uuid, record in
+                names[uuid].map { RetrySummary(key: AccountKey(uuid: uuid, dn: $0), record: record) }
+            }.sorted { $0.record.notBefore < $1.record.notBefore },
+            succeeded: totals.succeeded, failed: totals.failed)
+    }
+
+    // MARK: - One account's turn
+
+    private func startDue() {
+        guard !isStopping else { return }
+        while let uuid = queue.start(now: clock.now) { start(uuid) }
+        setAlarm()
+        if isIdle {
+            idleWaiters.forEach { $0.resume() }
+            idleWaiters = []
+        }
+    }
+
+    private func start(_ uuid: EntryUUID) {
+        guard let dn = names[uuid] else { return queue.finish(uuid, now: clock.now) }
+        let record = records[uuid]
+        let ignoringDate = urgent[uuid] != nil
+        running[uuid] = Running(
+            task: Task { [worker, logger] in
+                let key = AccountKey(uuid: uuid, dn: dn)
+                let disposition: AccountWorker.Disposition?
+                do {
+                    disposition = try await withLogger(logger) { _ in
+                        try await worker.work(on: key, record: record, ignoringDate: ignoringDate) {
+                            await self.hear($0, of: uuid)
+                        }
+                    }
+                } catch is CancellationError {
+                    disposition = nil
+                } catch {
+                    logger.error("\(dn) cannot be worked on: \(error)")
+                    disposition = .trouble
+                }
+                await self.ended(uuid, disposition)
+            })
+    }
+
+    private func hear(_ report: AccountWorker.Report, of uuid: EntryUUID) {
+        switch report {
+        case .started(let summary): running[uuid]?.summary = summary
+        case .step(let name): running[uuid]?.summary?.step = name
+        case .wrote(let csn): ownWrites.insert(csn)
+        case .ended(let code):
+            running[uuid]?.outcome = code
+            if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
+        }
+    }
+
+    /// - Parameter disposition: nil when the daemon's stop cut the account's turn off.
+    private func ended(_ uuid: EntryUUID, _ disposition: AccountWorker.Disposition?) {
+        guard let run = running.removeValue(forKey: uuid) else { return }
+        records[uuid] = nil
+        if case .trouble = disposition {} else { troubles[uuid] = nil }
+        var again: WallTime?
+        switch disposition {
+        case .settled, nil: break
+        case .again(let time): again = time
+        case .retry(let record):
+            records[uuid] = record
+            again = record.notBefore
+        case .trouble:
+            troubles[uuid, default: 0] += 1
+            var generator = SystemRandomNumberGenerator()
+            again = clock.now + worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
+        }
+        let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
+        queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
+        if !queue.isWaiting(uuid) { names[uuid] = nil }
+        let goesOnAtOnce = queue.isWaiting(uuid) && (again.map { $0 <= clock.now } ?? true)
+        if !goesOnAtOnce { urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: run.outcome) } }
+        startDue()
+    }
+
+    // MARK: - Waking
+
+    private var isIdle: Bool { running.isEmpty && (queue.nextDue().map { $0 > clock.now } ?? true) }
+
+    private func setAlarm() {
+        let next = queue.nextDue().flatMap { $0 > clock.now ? $0 : nil }
+        guard next != alarm?.at else { return }
+        alarm?.task.cancel()
+        alarm = next.map { time in
+            (
+                time,
+                Task { [clock] in
+                    do { try await clock.sleep(until: time) } catch { return }
+                    self.wake()
+                }
+            )
+        }
+    }
+
+    private func wake() {
+        alarm = nil
+        startDue()
+    }
+
+    private func finishWaiters() {
+        urgent.values.joined().forEach { $0.resume(returning: nil) }
+        urgent = [:]
+        idleWaiters.forEach { $0.resume() }
+        idleWaiters = []
+    }
+}

@@ -1,0 +1,144 @@
+public import DirectoryClient
+public import DirectoryModel
+public import JobCore
+public import Logging
+
+/// The provisioning engine: watches, dispatches, and can be asked.
+///
+///     entry ──► Watcher ──► Dispatcher ──► AccountWorker ──► Committer ──► entry
+public actor Engine {
+    /// Everything that a reload of the settings can change.
+    public struct Configuration: Sendable {
+        public var servers: [ServerAddress]
+        public var connection: ConnectionOptions
+        public var scope: WatchScope
+        public var timing: Watcher.Timing
+        public var policy: DecisionPolicy
+        /// Jobs at once; at least 1.
+        public var slots: Int
+        /// Between failed attempts of a job.
+        public var jobRetry: RetryPolicy
+        /// Between tries to reach the directory; its number of attempts is not looked at.
+        public var directoryRetry: RetryPolicy
+        /// After so many failed tries the directory's absence becomes an error in the log.
+        public var directoryAttemptsUntilError: Int
+        public var service: any ProvisioningService
+
+        public init(
+            servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
+            timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy, slots: Int = 4, jobRetry: RetryPolicy,
+            directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService
+        ) {
+            self.servers = servers
+            self.connection = connection
+            self.scope = scope
+            self.timing = timing
+            self.policy = policy
+            self.slots = slots
+            self.jobRetry = jobRetry
+            self.directoryRetry = directoryRetry
+            self.directoryAttemptsUntilError = directoryAttemptsUntilError
+            self.service = service
+        }
+    }
+
+    /// What hangs on the directory's settings, and is made anew when they change.
+    private struct Parts {
+        var watchLink: DirectoryLink
+        var workLink: DirectoryLink
+        var watcher: Watcher
+        var worker: AccountWorker
+        var availability: DirectoryAvailability
+    }
+
+    private let jobs: JobLedger
+    private let planPrinter: PlanPrinter?
+    private let clock: any WallClock
+    private let logger: Logger
+    private var parts: Parts
+    private let dispatcher: Dispatcher
+    private var watching: Task<Void, any Error>?
+
+    /// - Parameter planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
+    public init(
+        _ configuration: Configuration, jobs: JobLedger, planPrinter: PlanPrinter? = nil,
+        clock: any WallClock = SystemWallClock(), logger: Logger
+    ) {
+        self.jobs = jobs
+        self.planPrinter = planPrinter
+        self.clock = clock
+        self.logger = logger
+        parts = Self.makeParts(configuration, jobs: jobs, planPrinter: planPrinter, clock: clock, logger: logger)
+        dispatcher = Dispatcher(worker: parts.worker, slots: configuration.slots, clock: clock, logger: logger)
+    }
+
+    /// Watches and works until `stop`.
+    public func start() {
+        watching = Task { [parts, dispatcher] in
+            try await parts.watcher.run { await dispatcher.handle($0) }
+        }
+    }
+
+    /// Works on all that is due now and returns when nothing is due any more.
+    /// - Throws: `DirectoryError` when the pending accounts cannot be listed.
+    public func runOnce() async throws {
+        try await parts.watcher.list { await dispatcher.handle($0) }
+        await dispatcher.waitUntilIdle()
+    }
+
+    /// Carries one account's wish out now, whatever its day.
+    /// - Returns: the outcome; nil when the entry asks for nothing, or the engine stops first.
+    public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
+
+    /// Goes on by new settings. Jobs that run finish by those they started with.
+    public func reload(_ configuration: Configuration) async {
+        let old = parts
+        parts = Self.makeParts(configuration, jobs: jobs, planPrinter: planPrinter, clock: clock, logger: logger)
+        await dispatcher.reconfigure(worker: parts.worker, slots: configuration.slots)
+        guard let watching else { return }
+        watching.cancel()
+        start()
+        await old.watchLink.stop()
+        await dispatcher.drain()
+        await old.workLink.stop()
+    }
+
+    /// Starts nothing more; running jobs have the grace, and what is not finished then is resumable.
+    public func stop(grace: Duration) async {
+        watching?.cancel()
+        let parts = parts
+        await parts.watchLink.stop()
+        await dispatcher.stop(grace: grace) { await parts.workLink.stop() }
+        await parts.workLink.stop()
+    }
+
+    public func snapshot() async -> EngineSnapshot {
+        var snapshot = await dispatcher.snapshot()
+        snapshot.isDirectoryAvailable = parts.availability.isAvailable
+        return snapshot
+    }
+
+    private static func makeParts(
+        _ configuration: Configuration, jobs: JobLedger, planPrinter: PlanPrinter?, clock: any WallClock, logger: Logger
+    ) -> Parts {
+        let servers = ServerList(configuration.servers)
+        let availability = DirectoryAvailability(
+            attemptsUntilError: configuration.directoryAttemptsUntilError, logger: logger)
+        func link(_ name: String) -> DirectoryLink {
+            DirectoryLink(
+                name: name, servers: servers, options: configuration.connection, retry: configuration.directoryRetry,
+                availability: availability, clock: clock)
+        }
+        let (watch, work) = (link("watch"), link("work"))
+        let reader = AccountReader(link: work, scope: configuration.scope)
+        let watcher = Watcher(
+            persistLink: watch, reader: reader, timing: configuration.timing, retry: configuration.directoryRetry,
+            clock: clock, logger: logger)
+        let worker = AccountWorker(
+            reader: reader, committer: Committer(reader: reader), policy: configuration.policy,
+            service: configuration.service, retry: configuration.jobRetry, jobs: jobs, clock: clock,
+            planPrinter: planPrinter)
+        return Parts(
+            watchLink: watch, workLink: work, watcher: watcher, worker: worker, availability: availability)
+    }
+}

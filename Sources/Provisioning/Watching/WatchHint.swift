@@ -1,0 +1,22 @@
+public import DirectoryModel
+
+/// Which entry is meant, whatever becomes of its name.
+public struct AccountKey: Hashable, Sendable {
+    public var uuid: EntryUUID
+    /// Where it was last seen.
+    public var dn: DN
+
+    public init(uuid: EntryUUID, dn: DN) {
+        self.uuid = uuid
+        self.dn = dn
+    }
+}
+
+/// A reason to look at an entry; what is to be done is read from the entry itself.
+public enum WatchHint: Hashable, Sendable {
+    /// It belongs to the pending set, or did a moment ago; with the entryCSN that was seen, by which an echo of an own
+    /// write is told.
+    case look(AccountKey, csn: AttributeValue?)
+    /// It has left the pending set: done, failed, renamed away or removed.
+    case left(EntryUUID)
+}

@@ -1,0 +1,142 @@
+import DirectoryClient
+import DirectoryModel
+public import JobCore
+import Logging
+
+/// Notices wishes: follows the pending set by a persistent search or by polling, and lists it anew now and then.
+///
+/// What it gives are hints to look; a hint too many costs one read, and the relist makes up for one too few.
+public struct Watcher: Sendable {
+    /// When and how to look (settings `DETECTION`, `POLL_INTERVAL`, `RELIST_INTERVAL`).
+    public struct Timing: Sendable {
+        public var detection: Detection
+        public var pollInterval: Duration
+        public var relistInterval: Duration
+
+        public init(
+            detection: Detection = .auto, pollInterval: Duration = .seconds(10), relistInterval: Duration = .seconds(3600)
+        ) {
+            self.detection = detection
+            self.pollInterval = pollInterval
+            self.relistInterval = relistInterval
+        }
+    }
+
+    /// The persistent search has a connection for itself.
+    let persistLink: DirectoryLink
+    let reader: AccountReader
+    let timing: Timing
+    let retry: RetryPolicy
+    let clock: any WallClock
+    let logger: Logger
+
+    /// Gives hints until the task is cancelled.
+    /// - Parameter sink: may suspend to hold the watcher back.
+    func run(_ sink: @escaping @Sendable (WatchHint) async -> Void) async throws {
+        try await withThrowingTaskGroup { group in
+            group.addTask { try await follow(sink) }
+            group.addTask { try await relist(sink) }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    /// Hands over all that is pending now.
+    func list(_ sink: (WatchHint) async -> Void) async throws {
+        try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
+            guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else { return }
+            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
+        }
+    }
+
+    private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
+
+    private func follow(_ sink: (WatchHint) async -> Void) async throws {
+        var generator = SystemRandomNumberGenerator()
+        var machine = WatcherStateMachine(
+            detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
+            retry: retry)
+        var announced: WatcherStateMachine.Action?
+        var event = WatcherStateMachine.Event.started
+        while true {
+            let action = machine.handle(event, using: &generator)
+            try Task.checkCancellation()
+            if action != announced, action == .poll || action == .persist {
+                announced = action
+                logger.info(
+                    action == .persist
+                        ? "wishes are noticed by a persistent search"
+                        : "wishes are noticed by polling every \(timing.pollInterval)")
+            }
+            switch action {
+            case .persist:
+                event = .persistEnded(try await persist(sink) { _ = machine.handle(.refreshed, using: &generator) })
+            case .poll:
+                event = try await poll(sink)
+            case .sleep(let duration):
+                try await clock.sleep(until: clock.now + duration)
+                event = .slept
+            case .proceed:
+                event = .slept
+            }
+        }
+    }
+
+    /// Follows the persistent search until it ends; it always ends with an error.
+    private func persist(
+        _ sink: (WatchHint) async -> Void, refreshed: () -> Void
+    ) async throws -> DirectoryError {
+        let connection = try await persistLink.connection()
+        let scope = reader.scope
+        let request = ContentSyncRequest(
+            base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
+        do throws(DirectoryError) {
+            for try await event in connection.contentSync(request) {
+                switch event {
+                case .entry(let entry, let uuid, _):
+                    await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
+                case .deleted(let uuid):
+                    await sink(.left(uuid))
+                case .idSet(let uuids, deleted: true):
+                    for uuid in uuids { await sink(.left(uuid)) }
+                case .refreshDone:
+                    persistLink.noteSuccess()
+                    refreshed()
+                case .present, .idSet, .cookie:
+                    break
+                }
+            }
+            throw DirectoryError.endOfSync(connection)
+        } catch {
+            try Task.checkCancellation()
+            if error.code == .unavailableCriticalExtension {
+                connection.close()
+                persistLink.noteSuccess()
+            } else {
+                await persistLink.drop(connection, because: error)
+            }
+            return error
+        }
+    }
+
+    private func poll(_ sink: (WatchHint) async -> Void) async throws -> WatcherStateMachine.Event {
+        do {
+            try await list(sink)
+            return .polled
+        } catch let error as DirectoryError {
+            logger.error("the pending accounts cannot be listed: \(error)")
+            return .pollFailed(error)
+        }
+    }
+
+    private func relist(_ sink: (WatchHint) async -> Void) async throws {
+        while true {
+            try await clock.sleep(until: clock.now + timing.relistInterval)
+            do {
+                try await list(sink)
+            } catch let error as DirectoryError {
+                logger.error("the pending accounts cannot be listed: \(error)")
+            }
+        }
+    }
+}
