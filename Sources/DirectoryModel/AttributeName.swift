@@ -1,8 +1,9 @@
-/// An attribute description (RFC 4512, section 2.5), compared without regard to the case of ASCII letters.
+/// An attribute description (RFC 4512, section 2.5), compared without regard to the case of letters and to the order
+/// of options.
 public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     /// The name as it was written.
     public let spelling: String
-    private let folded: String
+    let folded: String
 
     /// - Parameter spelling: a descriptor such as `cn`, or a dotted OID, with or without options (`;binary`).
     /// - Throws: `Invalid` when it is neither.
@@ -14,36 +15,50 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     /// For names that come from the server or from the schema and are well formed by that.
     public init(unchecked spelling: String) {
         self.spelling = spelling
-        folded = spelling.lowercased()
+        let lower = spelling.lowercased()
+        let parts = lower.utf8.contains(UInt8(ascii: ";")) ? lower.split(separator: ";") : []
+        folded = parts.count > 2 ? ([parts[0]] + parts[1...].sorted()).joined(separator: ";") : lower
     }
 
+    /// The name as it was written.
     public var description: String { spelling }
 
+    /// Whether something follows the type (`;binary`, `;lang-de`).
+    public var hasOptions: Bool { spelling.utf8.contains(UInt8(ascii: ";")) }
+
+    /// Whether both name the same attribute; see the type's comment.
     public static func == (left: Self, right: Self) -> Bool { left.folded == right.folded }
+
+    /// Hashes what equality compares.
     public func hash(into hasher: inout Hasher) { hasher.combine(folded) }
 
     /// The text that was not an attribute description.
     public struct Invalid: Error, Hashable, CustomStringConvertible {
+        /// The text as it was given.
         public let spelling: String
-        public var description: String {
-            "\(String(reflecting: spelling)) is not an attribute name: write letters, digits and hyphens, beginning with a letter, or a dotted number"
-        }
+
+        /// What is wrong, and the cure.
+        public var description: String { "\(spelling.quotedForMessage) is not an attribute name: \(Self.cure)" }
+
+        static let cure = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
     }
 
     private static func isWellFormed(_ text: String) -> Bool {
         let parts = text.utf8.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
         guard let type = parts.first, let first = type.first else { return false }
-        let isOID = first.isASCIIDigit
         let typeIsRight =
-            isOID
-            ? type.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
-                .allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isASCIIDigit) }
-            : first.isASCIILetter && type.allSatisfy(\.isKeyCharacter)
+            first.isASCIIDigit ? isOID(type) : first.isASCIILetter && type.allSatisfy(\.isKeyCharacter)
         return typeIsRight && parts.dropFirst().allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isKeyCharacter) }
+    }
+
+    private static func isOID(_ text: Substring.UTF8View) -> Bool {
+        text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+            .allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isASCIIDigit) }
     }
 }
 
 extension AttributeName: ExpressibleByStringLiteral {
+    /// A name in the source, which must be well formed.
     public init(stringLiteral value: String) { self.init(unchecked: value) }
 }
 

@@ -16,7 +16,9 @@ public struct EntryUUID: Hashable, Sendable {
     public init?(text: some StringProtocol) {
         let groups = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
         guard groups.map(\.count) == [8, 4, 4, 4, 12] else { return nil }
-        let digits = groups.joined().map { byte -> UInt8? in Character(UnicodeScalar(byte)).hexDigitValue.map(UInt8.init) }
+        let digits = groups.joined().map { byte -> UInt8? in
+            Character(UnicodeScalar(byte)).hexDigitValue.map(UInt8.init)
+        }
         let pairs = stride(from: 0, to: 32, by: 2).compactMap { place -> UInt8? in
             guard let high = digits[place], let low = digits[place + 1] else { return nil }
             return high << 4 | low
