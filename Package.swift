@@ -16,7 +16,6 @@ let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-s
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
-let asyncAlgorithms = Target.Dependency.product(name: "AsyncAlgorithms", package: "swift-async-algorithms")
 
 let package = Package(
     name: "prov-backup-rsnapshot",
@@ -30,7 +29,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        .package(url: "https://github.com/apple/swift-async-algorithms", from: "1.1.4"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
@@ -44,7 +42,8 @@ let package = Package(
         .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap], swiftSettings: settings),
         .target(
             name: "Provisioning",
-            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, asyncAlgorithms],
+            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, deque],
+            exclude: ["Watching/Watcher.swift", "Watching/WatcherStateMachine.swift", "Dispatching", "Directory", "Engine.swift"],
             swiftSettings: settings),
         .target(
             name: "BackupRsnapshot",

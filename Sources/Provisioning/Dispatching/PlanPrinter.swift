@@ -46,13 +46,3 @@ public struct PlanPrinter: Sendable {
         return lines.joined(separator: "\n")
     }
 }
-
-extension EntryWrite: CustomStringConvertible {
-    /// The modifications in one line, for messages.
-    public var description: String {
-        modifications.map { change in
-            "\(change.action) \(change.attribute)" + (change.values.isEmpty ? "" : ": ")
-                + change.values.map(\.description).joined(separator: ", ")
-        }.joined(separator: "; ")
-    }
-}

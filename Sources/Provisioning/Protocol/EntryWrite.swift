@@ -82,3 +82,13 @@ public struct EntryWrite: Hashable, Sendable {
         modifications.append(.delete(attribute, AttributeValue(claim)))
     }
 }
+
+extension EntryWrite: CustomStringConvertible {
+    /// The modifications in one line, for messages.
+    public var description: String {
+        modifications.map { change in
+            "\(change.action) \(change.attribute)" + (change.values.isEmpty ? "" : ": ")
+                + change.values.map(\.description).joined(separator: ", ")
+        }.joined(separator: "; ")
+    }
+}

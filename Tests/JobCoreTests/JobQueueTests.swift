@@ -1,0 +1,133 @@
+import JobCore
+import Testing
+
+@Suite struct JobQueueTests {
+    private let now = WallTime(secondsSince1970: 1_000)
+    private func after(_ seconds: Int64) -> WallTime { now + .seconds(seconds) }
+
+    @Test("a subject that is offered many times runs once")
+    func offersMerge() {
+        var queue = JobQueue<String>(slots: 4)
+        for _ in 1...5 { queue.offer("a", due: now) }
+        #expect(queue.start(now: now) == "a")
+        #expect(queue.start(now: now) == nil)
+    }
+
+    @Test("a subject never runs twice at once, and an offer while it runs is kept for afterwards")
+    func offerWhileRunning() {
+        var queue = JobQueue<String>(slots: 4)
+        queue.offer("a", due: now)
+        #expect(queue.start(now: now) == "a")
+        queue.offer("a", due: now)
+        #expect(queue.start(now: now) == nil)
+        queue.finish("a", now: now)
+        #expect(queue.start(now: now) == "a")
+        queue.finish("a", now: now)
+        #expect(queue.start(now: now) == nil)
+    }
+
+    @Test("offers that only echoed the run itself do not run it again")
+    func echoes() {
+        var queue = JobQueue<String>(slots: 1)
+        queue.offer("a", due: now)
+        #expect(queue.start(now: now) == "a")
+        queue.offer("a", due: now)
+        queue.finish("a", now: now, ignoringOffers: true)
+        #expect(queue.start(now: now) == nil)
+        #expect(queue.waitingCount == 0)
+    }
+
+    @Test("no more run at once than there are slots, and a slot that is added is used")
+    func slots() {
+        var queue = JobQueue<Int>(slots: 2)
+        for number in 1...5 { queue.offer(number, due: now) }
+        #expect(queue.start(now: now) == 1)
+        #expect(queue.start(now: now) == 2)
+        #expect(queue.start(now: now) == nil)
+        queue.slots = 3
+        #expect(queue.start(now: now) == 3)
+        queue.finish(2, now: now)
+        #expect(queue.start(now: now) == 4)
+        #expect(queue.runningCount == 3)
+    }
+
+    @Test("a due time is waited for, and the earlier of two holds")
+    func dueTimes() {
+        var queue = JobQueue<String>(slots: 1)
+        queue.offer("a", due: after(100))
+        #expect(queue.start(now: now) == nil)
+        #expect(queue.nextDue() == after(100))
+        queue.offer("a", due: after(50))
+        queue.offer("a", due: after(70))
+        #expect(queue.nextDue() == after(50))
+        #expect(queue.start(now: after(49)) == nil)
+        #expect(queue.start(now: after(50)) == "a")
+        queue.finish("a", now: after(50))
+        #expect(queue.nextDue() == nil)
+    }
+
+    @Test("among those that are due the smaller priority number goes first, then the earlier due time")
+    func priorities() {
+        var queue = JobQueue<String>(slots: 9)
+        queue.offer("later", due: after(2))
+        queue.offer("earlier", due: after(1))
+        queue.offer("urgent", due: after(3), priority: 1)
+        let order = (0..<3).compactMap { _ in queue.start(now: after(10)) }
+        #expect(order == ["urgent", "earlier", "later"])
+    }
+
+    @Test("a run that asks for another look waits until then, unless somebody offered it meanwhile")
+    func again() {
+        var queue = JobQueue<String>(slots: 1)
+        queue.offer("a", due: now)
+        _ = queue.start(now: now)
+        queue.finish("a", now: now, again: after(60))
+        #expect(queue.start(now: after(59)) == nil)
+        #expect(queue.start(now: after(60)) == "a")
+        queue.offer("a", due: after(60))
+        queue.finish("a", now: after(60), again: after(600))
+        #expect(queue.start(now: after(60)) == "a")
+    }
+
+    @Test("whatever happens in whatever order, no subject runs twice and the slots hold")
+    func randomWalk() {
+        var generator = SeededGenerator(seed: 7)
+        var queue = JobQueue<Int>(slots: 3)
+        var running: Set<Int> = []
+        var time = now
+        for _ in 0..<20_000 {
+            switch Int.random(in: 0..<4, using: &generator) {
+            case 0:
+                queue.offer(
+                    .random(in: 0..<10, using: &generator), due: time + .seconds(Int.random(in: 0..<20, using: &generator)),
+                    priority: .random(in: 1...10, using: &generator))
+            case 1:
+                if let subject = queue.start(now: time) {
+                    #expect(running.insert(subject).inserted)
+                    #expect(running.count <= 3)
+                }
+            case 2:
+                if let subject = running.randomElement(using: &generator) {
+                    running.remove(subject)
+                    queue.finish(subject, now: time, again: Bool.random(using: &generator) ? time + .seconds(5) : nil)
+                }
+            default:
+                time = time + .seconds(1)
+            }
+            #expect(queue.runningCount == running.count)
+        }
+    }
+}
+
+/// The same numbers in every run (SplitMix64).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed }
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}

@@ -1,0 +1,119 @@
+import DirectoryModel
+import JobCore
+import Provisioning
+import Testing
+
+@Suite struct DecisionTests {
+    /// Noon of 21 November 2026, UTC.
+    private let now = WallTime(secondsSince1970: 1_795_262_400)
+    private var policy: DecisionPolicy { DecisionPolicy(calendar: .utc) }
+
+    @Test("a wish without a date, with date 0 or with today's is claimed at once", arguments: [nil, "0", "20261121"])
+    func dueNow(date: String?) throws {
+        let status = try Fixture.status(mode: "add", date: date)
+        #expect(policy.decide(status, now: now) == .claim(.add))
+    }
+
+    @Test("fault 1: a date in the future is waited for until its day begins, and fires then")
+    func future() throws {
+        let status = try Fixture.status(mode: "modify", date: "20261122")
+        let midnight = now + .seconds(12 * 3600)
+        #expect(policy.decide(status, now: now) == .wait(until: midnight))
+        #expect(policy.decide(status, now: midnight) == .claim(.modify))
+    }
+
+    @Test("fault 1: a date in the past runs, unless the settings say that overdue wishes are skipped")
+    func past() throws {
+        let status = try Fixture.status(mode: "add", date: "20261120")
+        #expect(policy.decide(status, now: now) == .claim(.add))
+        var skipping = policy
+        skipping.runsOverdue = false
+        #expect(skipping.decide(status, now: now) == .leave(.overdue("20261120")))
+        let today = try Fixture.status(mode: "add", date: "20261121")
+        #expect(skipping.decide(today, now: now) == .claim(.add))
+    }
+
+    @Test("an operator's word goes before the day")
+    func ignoringDate() throws {
+        let status = try Fixture.status(mode: "add", date: "20991231")
+        #expect(policy.decide(status, now: now, ignoringDate: true) == .claim(.add))
+    }
+
+    @Test("a date that names no day is refused", arguments: ["20261301", "20260230", "2026-11-21", "-1", "1", "20261121T00"])
+    func badDate(date: String) throws {
+        guard case .refuse(let failure) = policy.decide(try Fixture.status(mode: "add", date: date), now: now) else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(failure.code == .undefinedError)
+        #expect(failure.reason.contains(date))
+    }
+
+    @Test("fault 2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
+    func claimed() throws {
+        #expect(policy.decide(try Fixture.status(mode: "adding"), now: now) == .resume(.add))
+        #expect(policy.decide(try Fixture.status(mode: "Deleting"), now: now) == .resume(.delete))
+        let failed = try Fixture.status(mode: "adding", returnValue: "5")
+        #expect(policy.decide(failed, now: now) == .leave(.failed(returnValue: "5")))
+    }
+
+    @Test("what is done, or asks for nothing, is left alone")
+    func done() throws {
+        let done = try Fixture.status(mode: "added", state: "20261121T120000Z")
+        #expect(policy.decide(done, now: now) == .leave(.done))
+        let idle = try Fixture.status(mode: "add", state: "20261121T120000Z")
+        #expect(policy.decide(idle, now: now) == .leave(.nothingAsked))
+    }
+
+    @Test("delete of an active account is refused; absent counts as inactive; the setting switches it off")
+    func liveAccount() throws {
+        let active = try Fixture.status(mode: "delete", active: "TRUE")
+        guard case .refuse(let failure) = policy.decide(active, now: now) else {
+            Issue.record("not refused")
+            return
+        }
+        #expect(failure.reason.contains("sstIsActive"))
+        #expect(policy.decide(try Fixture.status(mode: "delete"), now: now) == .claim(.delete))
+        #expect(policy.decide(try Fixture.status(mode: "delete", active: "FALSE"), now: now) == .claim(.delete))
+        var lenient = policy
+        lenient.deleteNeedsInactive = false
+        #expect(lenient.decide(active, now: now) == .claim(.delete))
+    }
+
+    @Test("a delete that was claimed is not gone on with when the account has become active meanwhile")
+    func liveAccountResumed() throws {
+        let active = try Fixture.status(mode: "deleting", active: "TRUE")
+        guard case .refuse = policy.decide(active, now: now) else {
+            Issue.record("not refused")
+            return
+        }
+    }
+
+    @Test("accounts of another host, or of none, are left alone; names are compared without regard to case")
+    func hosts() throws {
+        var ours = policy
+        ours.hosts = ["kvm-0036", "kvm-0036.example.org"]
+        let here = try Fixture.status(mode: "add", hosts: ["KVM-0036.example.org"])
+        #expect(ours.decide(here, now: now) == .claim(.add))
+        let there = try Fixture.status(mode: "add", hosts: ["kvm-0037"])
+        #expect(ours.decide(there, now: now) == .leave(.otherHost(["kvm-0037"])))
+        #expect(ours.decide(try Fixture.status(mode: "add"), now: now) == .leave(.noHost))
+    }
+
+    @Test("with a claim attribute only the holder resumes")
+    func claimHolder() throws {
+        var sharing = DecisionPolicy(claimHolder: "one", calendar: .utc)
+        sharing.names.claim = "provisioningClaim"
+        let ours = try Fixture.status(mode: "adding", claim: "one 17", names: sharing.names)
+        #expect(sharing.decide(ours, now: now) == .resume(.add))
+        let theirs = try Fixture.status(mode: "adding", claim: "oneself 17", names: sharing.names)
+        #expect(sharing.decide(theirs, now: now) == .leave(.claimed(by: "oneself 17")))
+    }
+
+    @Test("a day begins at midnight of the calendar's zone")
+    func zone() throws {
+        let zurich = DecisionPolicy(calendar: .fixed(hoursEastOfUTC: 1))
+        let status = try Fixture.status(mode: "add", date: "20261122")
+        #expect(zurich.decide(status, now: now) == .wait(until: now + .seconds(11 * 3600)))
+    }
+}

@@ -1,0 +1,91 @@
+import DirectoryModel
+import JobCore
+import Provisioning
+import Testing
+
+@Suite struct ProtocolTests {
+    @Test("the nine modes are read and written in the spelling of the specification")
+    func modes() {
+        let spellings = ["add", "adding", "added", "modify", "modifying", "modified", "delete", "deleting", "deleted"]
+        #expect(ProvisioningMode.all.map(\.description) == spellings)
+        for spelling in spellings {
+            #expect(ProvisioningMode(spelling)?.description == spelling)
+            #expect(ProvisioningMode(spelling.uppercased())?.description == spelling)
+        }
+        for other in ["", "addin", "add ", "ädd", "remove"] { #expect(ProvisioningMode(other) == nil) }
+    }
+
+    @Test("the state machine has an answer for every phase and every event, and no phase is a trap")
+    func total() {
+        for phase in AccountPhase.allCases {
+            let next = AccountEvent.allCases.map { TransitionTable.transition(from: phase, on: $0) }
+            #expect(next.contains(.becomes(.wished)), "from \(phase) a new wish must always be possible")
+        }
+        #expect(TransitionTable.transition(from: .claimed, on: .restart) == .resumes)
+        #expect(TransitionTable.transition(from: .done, on: .claim) == .loses)
+    }
+
+    @Test("the exit codes carry the old names and numbers")
+    func exitCodes() {
+        #expect(ProvisioningExitCode.allCases.map(\.rawValue) == Array(0...7))
+        #expect(ProvisioningExitCode.runtimeRequirementNotSatisfied.name == "PERL_VERSION_NOT_STATISFIED")
+    }
+
+    @Test("a time stamp is written as YYYYMMDDThhmmssZ in UTC")
+    func timestamp() {
+        #expect(ProvisioningTimestamp(WallTime(secondsSince1970: 0)).description == "19700101T000000Z")
+        #expect(ProvisioningTimestamp(WallTime(secondsSince1970: 1_795_262_401)).description == "20261121T120001Z")
+    }
+
+    @Test("an entry without mode or state takes no part", arguments: [("add", nil), (nil, "0"), ("bogus", "0")] as [(String?, String?)])
+    func foreign(mode: String?, state: String?) throws {
+        #expect(AccountStatus(try Fixture.entry(mode: mode, state: state), names: AttributeNames()) == nil)
+    }
+
+    @Test("every write is one modify that names what it replaces (faults 4 and 5)")
+    func writes() throws {
+        let names = AttributeNames()
+        let wish = try Fixture.status(mode: "add")
+        let claim = EntryWrite.claim(wish, holder: nil, names: names)
+        #expect(claim.description == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue")
+        #expect(claim.assertion == .equal("entryCSN", wish.csn))
+
+        let claimed = try Fixture.status(mode: "adding")
+        let time = ProvisioningTimestamp(WallTime(secondsSince1970: 0))
+        let finish = EntryWrite.finish(claimed, at: time, names: names)
+        #expect(
+            finish.description
+                == "delete sstProvisioningMode: adding; add sstProvisioningMode: added; replace sstProvisioningState: 19700101T000000Z; replace sstProvisioningReturnValue: 0"
+        )
+        #expect(finish.assertion == nil)
+
+        let failure = EntryWrite.fail(claimed, .cannotSetQuota, names: names)
+        #expect(
+            failure.description
+                == "delete sstProvisioningMode: adding; add sstProvisioningMode: adding; replace sstProvisioningReturnValue: 6"
+        )
+        let retry = EntryWrite.retry(try Fixture.status(mode: "adding", returnValue: "6"), names: names)
+        #expect(retry.description == "delete sstProvisioningMode: adding; add sstProvisioningMode: add; replace sstProvisioningReturnValue")
+    }
+
+    @Test("a claim attribute is set by the claim and exactly that value is deleted by the finish")
+    func claimAttribute() throws {
+        var names = AttributeNames()
+        names.claim = "provisioningClaim"
+        let claim = EntryWrite.claim(try Fixture.status(mode: "add"), holder: "one 17", names: names)
+        #expect(claim.modifications.contains(.replace("provisioningClaim", "one 17")))
+        let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
+        let finish = EntryWrite.finish(claimed, at: ProvisioningTimestamp(WallTime(secondsSince1970: 0)), names: names)
+        #expect(finish.modifications.contains(.delete("provisioningClaim", "one 17")))
+    }
+
+    @Test("the pending set is found by the state's index, holds wishes and unfinished claims, and no failed ones")
+    func pendingFilter() throws {
+        let scope = WatchScope(base: try DN(parsing: "dc=org"), hosts: ["a*b"], names: AttributeNames())
+        #expect(
+            scope.pending.description
+                == "(&(sstProvisioningState=0)(|(sstProvisioningMode=add)(sstProvisioningMode=modify)(sstProvisioningMode=delete)"
+                + "(&(|(sstProvisioningMode=adding)(sstProvisioningMode=modifying)(sstProvisioningMode=deleting))"
+                + "(!(sstProvisioningReturnValue=*))))(|(host=a\\2ab)))")
+    }
+}
