@@ -1,4 +1,35 @@
+import ArgumentParser
+import Glibc
+
 @main
-struct Main {
-    static func main() {}
+struct ProvBackupRsnapshot: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "prov-backup-rsnapshot",
+        abstract: "Provisions backup accounts that are kept in an LDAP directory.",
+        discussion: """
+            Without a subcommand the daemon runs. Exit status: 0 done, 64 wrong usage, 78 wrong configuration, \
+            69 directory unreachable, 75 try again, 77 not allowed, 1 anything else.
+            """,
+        version: Version.description,
+        subcommands: [
+            RunCommand.self, CheckCommand.self, StatusCommand.self, AccountsCommand.self, LDIFCommand.self,
+            SandboxCommand.self,
+        ],
+        defaultSubcommand: RunCommand.self)
+
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch let failure as CommandFailure {
+            printError(failure.description)
+            Glibc.exit(failure.status.rawValue)
+        } catch {
+            exit(withError: error)
+        }
+    }
 }

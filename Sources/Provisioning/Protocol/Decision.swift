@@ -104,3 +104,17 @@ public struct DecisionPolicy: Sendable {
             cure: "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no")
     }
 }
+
+extension LeaveReason: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .nothingAsked: "a wish without state 0 asks for nothing"
+        case .done: "done"
+        case .failed(let value): "the last attempt failed with ReturnValue \(value), and nobody has asked for another"
+        case .otherHost(let hosts): "it belongs to \(hosts.joined(separator: ", "))"
+        case .noHost: "it names no host, and this daemon serves only those of certain hosts"
+        case .claimed(let holder): "another daemon holds the claim: \(holder)"
+        case .overdue(let date): "its day \(date) has passed, and overdue wishes are skipped"
+        }
+    }
+}

@@ -1,0 +1,50 @@
+import DaemonKit
+import FoundationEssentials
+import Provisioning
+
+/// An account as a line of a list.
+struct AccountLine: Encodable {
+    let uid: String
+    let dn: String
+    let phase: String
+    let mode: String
+    let state: String
+    let date: String?
+    let returnValue: String?
+    let hosts: [String]
+
+    init(uid: String, status: AccountStatus) {
+        self.uid = uid
+        dn = status.dn.description
+        phase = status.phase.rawValue
+        mode = status.mode.description
+        state = status.state
+        date = status.date
+        returnValue = status.returnValue
+        hosts = status.hosts
+    }
+
+    static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "HOST")
+
+    var text: String {
+        Self.columns(uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
+    }
+
+    var json: String { get throws { try JSONText.line(self) } }
+
+    private static func columns(_ cells: String...) -> String {
+        zip(cells, [12, 10, 18, 9, 7, 0]).map { cell, width in
+            let cell = OneLine.escaping(cell)
+            return cell + String(repeating: " ", count: max(width - cell.count, width == 0 ? 0 : 1))
+        }.joined()
+    }
+}
+
+/// JSON as commands print it: one line, keys in a fixed order.
+enum JSONText {
+    static func line(_ value: some Encodable) throws -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
+    }
+}

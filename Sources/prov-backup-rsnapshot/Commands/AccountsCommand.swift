@@ -1,0 +1,118 @@
+import ArgumentParser
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Provisioning
+
+struct AccountsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "accounts", abstract: "List accounts, explain one, carry one out now, or try failed ones again.",
+        subcommands: [List.self, Explain.self, Provision.self, Retry.self])
+
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "List this daemon's accounts and where they stand.")
+
+        @OptionGroup var files: SettingsOptions
+        @Flag(help: "Only those with a wish, or being worked on.") var pending = false
+        @Flag(help: "Only those whose last attempt failed.") var failed = false
+        @Flag(help: "One JSON object a line.") var json = false
+
+        func validate() throws {
+            if pending && failed { throw ValidationError("--pending and --failed exclude each other; leave one out.") }
+        }
+
+        func run() async throws {
+            let settings = try files.load()
+            let accounts = try await AccountsDirectory(settings)
+            let scope = accounts.scope
+            let filter = pending ? scope.pending : failed ? scope.failed ?? scope.pending : scope.accounts
+            if !json { print(AccountLine.heading) }
+            try await accounts.forEach(filter) { status, uid in
+                let line = AccountLine(uid: uid, status: status)
+                print(json ? line.json : line.text)
+            }
+        }
+    }
+
+    struct Explain: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Say where an account stands, why, and what to type.")
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The account's uid.") var uid: String
+        @Flag(help: "One JSON object.") var json = false
+
+        func run() async throws {
+            let settings = try files.load()
+            let accounts = try await AccountsDirectory(settings)
+            let entry = try await accounts.entry(uid: uid)
+            let explanation = Explanation(
+                uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
+                daemon: await DaemonControl(settings).statusIfRunning())
+            print(json ? try explanation.json : explanation.text)
+        }
+    }
+
+    struct Provision: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Carry an account's wish out now, whatever its day.",
+            discussion: """
+                A running daemon is asked to do it; without one it is done here. Exit status: the provisioning exit code \
+                (0 to 7).
+                """)
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The account's uid.") var uid: String
+        @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")
+        var isDebugging = false
+
+        func run() async throws {
+            let settings = try files.load()
+            let accounts = try await AccountsDirectory(settings)
+            let status = try await accounts.status(uid: uid)
+            let key = AccountKey(uuid: status.uuid, dn: status.dn)
+            let code =
+                switch try await DaemonControl(settings).provision(key) {
+                case .daemon(let code): code
+                case .noDaemon: try await Daemon(files: files, isDebugging: isDebugging).provision(key)
+                }
+            guard let code else {
+                print("\(uid): nothing to do; see: prov-backup-rsnapshot accounts explain \(uid)")
+                return
+            }
+            print("\(uid): \(code.name) (\(code.rawValue))")
+            if code != .success { throw ExitCode(code.rawValue) }
+        }
+    }
+
+    struct Retry: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write the wish of failed accounts again.",
+            discussion: "The daemon, when it runs, takes it up at once.")
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The accounts' uids.") var uids: [String] = []
+        @Flag(help: "Every account whose last attempt failed.") var all = false
+
+        func validate() throws {
+            if uids.isEmpty != all { throw ValidationError("Name one or more uids, or say --all.") }
+        }
+
+        func run() async throws {
+            let accounts = try await AccountsDirectory(try files.load())
+            let wanted = all ? try await accounts.failedUIDs() : uids
+            var refused = 0
+            for uid in wanted {
+                do {
+                    let mode = try await accounts.retry(uid: uid)
+                    print("\(uid): \(mode)")
+                } catch let problem as CommandFailure {
+                    refused += 1
+                    printError("\(uid): \(problem)")
+                }
+            }
+            if refused > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import Provisioning
+
+/// The accounts as a command sees them: one connection, no waiting for a directory that is away.
+struct AccountsDirectory {
+    let scope: WatchScope
+    private let connection: DirectoryConnection
+
+    init(_ settings: DaemonSettings) async throws {
+        let engine = settings.engine
+        scope = engine.scope
+        connection = try await engine.connectOnce()
+    }
+
+    func forEach(_ filter: Filter, _ body: (AccountStatus, _ uid: String) throws -> Void) async throws {
+        try await CommandFailure.translating {
+            let request = SearchRequest(
+                base: scope.base, scope: .subtree, filter: filter, attributes: scope.names.requested + ["uid"])
+            for try await entry in connection.search(request) {
+                guard let status = AccountStatus(entry, names: scope.names) else { continue }
+                try body(status, entry.text("uid") ?? "?")
+            }
+        }
+    }
+
+    /// - Throws: `CommandFailure` when there is none, or more than one.
+    func entry(uid: String) async throws -> Entry {
+        try await CommandFailure.translating {
+            let request = SearchRequest(
+                base: scope.base, scope: .subtree, filter: .equal("uid", AttributeValue(uid)),
+                attributes: scope.names.requested + ["uid"])
+            var found: [Entry] = []
+            for try await entry in connection.search(request) { found.append(entry) }
+            guard let entry = found.first else {
+                throw CommandFailure(
+                    "there is no account with uid \(String(reflecting: uid)) below \(scope.base)",
+                    cure: "look it up with: prov-backup-rsnapshot accounts list")
+            }
+            guard found.count == 1 else {
+                throw CommandFailure(
+                    "\(found.count) entries below \(scope.base) have the uid \(uid): \(found.map(\.dn.description).joined(separator: "; "))",
+                    cure: "a uid must be one account's alone")
+            }
+            return entry
+        }
+    }
+
+    func status(uid: String) async throws -> AccountStatus {
+        let entry = try await entry(uid: uid)
+        guard let status = AccountStatus(entry, names: scope.names) else {
+            throw CommandFailure(
+                "\(entry.dn) takes no part in provisioning: it lacks \(scope.names.mode) or \(scope.names.state), or its mode is none of the protocol's",
+                cure: "write \(scope.names.mode): add and \(scope.names.state): 0 to begin")
+        }
+        return status
+    }
+
+    func failedUIDs() async throws -> [String] {
+        guard let filter = scope.failed else {
+            throw CommandFailure(
+                "failed accounts cannot be told in this directory: RETURN_VALUE is empty",
+                cure: "name an attribute for it in [Attributes], or name the uids")
+        }
+        var uids: [String] = []
+        try await forEach(filter) { uids.append($1) }
+        return uids
+    }
+
+    /// Writes the wish again.
+    /// - Returns: the mode that was written.
+    func retry(uid: String) async throws -> ProvisioningMode {
+        let status = try await status(uid: uid)
+        guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.wished) else {
+            throw CommandFailure(
+                "\(status.dn) stands at \(status.mode)/\(status.state) and has not failed",
+                cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
+        }
+        let write = EntryWrite.retry(status, names: scope.names)
+        return try await CommandFailure.translating {
+            do throws(DirectoryError) {
+                _ = try await connection.modify(status.dn, write.modifications, asserting: write.assertion)
+            } catch where error.code == .noSuchAttribute || error.code == .assertionFailed {
+                throw CommandFailure("\(status.dn) was changed by somebody else meanwhile", cure: "look at it again")
+            }
+            return write.mode
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import DaemonKit
+import DirectoryModel
+import JobCore
+import Provisioning
+
+/// Where an account stands, why, and what to type.
+struct Explanation: Encodable {
+    let uid: String
+    let dn: String
+    /// The phase of the state machine; nil when the entry takes no part.
+    let phase: String?
+    let mode: String?
+    let state: String?
+    let returnValue: String?
+    let meaning: String
+    let daemon: String
+    let cure: String
+
+    /// - Parameter daemon: what the running daemon says; nil when none runs here.
+    init(uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?) {
+        self.uid = uid
+        dn = entry.dn.description
+        let command = "prov-backup-rsnapshot accounts"
+        guard let status = AccountStatus(entry, names: policy.names) else {
+            (phase, mode, state, returnValue) = (nil, nil, nil, nil)
+            meaning =
+                "takes no part in provisioning: it lacks \(policy.names.mode) or \(policy.names.state), or its mode is none of the protocol's"
+            self.daemon = Self.describe(daemon, nil)
+            cure = "write \(policy.names.mode): add and \(policy.names.state): 0"
+            return
+        }
+        (phase, mode, state) = (status.phase.rawValue, status.mode.description, status.state)
+        returnValue = status.returnValue
+        self.daemon = Self.describe(daemon, status.uuid)
+        let isRunning = daemon != nil
+        let start = isRunning ? "nothing; it is worked on" : "start the daemon: systemctl start prov-backup-rsnapshot"
+        switch policy.decide(status, now: now) {
+        case .claim(let operation):
+            meaning = "asks for \(operation), and is due"
+            cure = isRunning ? "nothing; its turn comes" : start
+        case .resume(let operation):
+            meaning = "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
+            cure = start
+        case .wait(let time):
+            meaning = "asks for \(status.mode.operation), on \(status.date ?? "?"), from \(ProvisioningTimestamp(time))"
+            cure = "nothing; to have it now: \(command) provision \(uid)"
+        case .refuse(let failure):
+            (meaning, cure) = ("would be refused: \(failure.reason)", failure.cure)
+        case .leave(let reason):
+            meaning = reason.description
+            cure =
+                switch reason {
+                case .failed: "mend the cause, which the daemon's log names, then: \(command) retry \(uid)"
+                case .otherHost, .noHost: "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
+                case .claimed: "wait for that daemon; if it is gone for good, delete the claim attribute of the entry"
+                case .overdue: "write the wish again with today's date or 0, or set OVERDUE = run"
+                case .nothingAsked: "write \(policy.names.state): 0 beside the wish"
+                case .done: "nothing"
+                }
+        }
+    }
+
+    private static func describe(_ daemon: DaemonStatus?, _ uuid: EntryUUID?) -> String {
+        guard let daemon else { return "does not run here" }
+        let running = daemon.running.first { $0.uuid == uuid?.description }
+        if let running {
+            return "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
+        }
+        if let retry = daemon.retrying.first(where: { $0.uuid == uuid?.description }) {
+            return "tries it again at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)"
+        }
+        return "runs (process \(daemon.pid)) and does not work on it now"
+    }
+
+    var text: String {
+        let returned = returnValue.map { value in
+            let name = Int32(value).flatMap(ProvisioningExitCode.init)?.name
+            return "\(value)" + (name.map { " (\($0))" } ?? "")
+        }
+        let rows = [
+            ("account", "\(uid)  \(dn)"),
+            ("stands at", mode.map { "\($0) / \(state ?? "")" }),
+            ("returned", returned),
+            ("which means", meaning),
+            ("the daemon", daemon),
+            ("to do", cure),
+        ]
+        return rows.compactMap { title, value in
+            value.map { title + String(repeating: " ", count: 13 - title.count) + OneLine.escaping($0) }
+        }.joined(separator: "\n")
+    }
+}

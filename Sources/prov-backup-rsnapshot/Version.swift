@@ -1,0 +1,4 @@
+/// The version of this program.
+enum Version {
+    static let description = "0.1.0"
+}
