@@ -43,7 +43,7 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
         static let cure = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
     }
 
-    private static func isWellFormed(_ text: String) -> Bool {
+    static func isWellFormed(_ text: String) -> Bool {
         let parts = text.utf8.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
         guard let type = parts.first, let first = type.first else { return false }
         let typeIsRight =

@@ -1,8 +1,11 @@
 /// One value of an attribute: bytes, until somebody asks for text.
 public struct AttributeValue: Hashable, Sendable {
+    /// The value as the directory has it.
     public let bytes: [UInt8]
 
+    /// A value of any bytes.
     public init(bytes: some Sequence<UInt8>) { self.bytes = Array(bytes) }
+    /// A value of text, as UTF-8.
     public init(_ text: String) { bytes = Array(text.utf8) }
 
     /// The value as text, or nil when it is not valid UTF-8.
@@ -10,6 +13,7 @@ public struct AttributeValue: Hashable, Sendable {
 }
 
 extension AttributeValue: ExpressibleByStringLiteral {
+    /// A value of text, as UTF-8.
     public init(stringLiteral value: String) { self.init(value) }
 }
 

@@ -1,5 +1,6 @@
 /// The name of an entry that no rename changes (RFC 4530): 16 bytes.
 public struct EntryUUID: Hashable, Sendable {
+    /// The UUID in network byte order.
     public let bytes: InlineArray<16, UInt8>
 
     /// - Returns: nil unless there are just 16 bytes, as in the Sync State control (RFC 4533, section 2.2).
@@ -26,10 +27,12 @@ public struct EntryUUID: Hashable, Sendable {
         self.init(bytes: pairs)
     }
 
+    /// Whether both are the same UUID.
     public static func == (left: Self, right: Self) -> Bool {
         (0..<16).allSatisfy { left.bytes[$0] == right.bytes[$0] }
     }
 
+    /// Hashes the bytes.
     public func hash(into hasher: inout Hasher) {
         for place in 0..<16 { hasher.combine(bytes[place]) }
     }

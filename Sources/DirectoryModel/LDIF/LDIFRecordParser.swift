@@ -1,0 +1,338 @@
+/// Reads one record from its unfolded lines (RFC 2849, "Formal Syntax Definition of LDIF").
+struct LDIFRecordParser {
+    private let source: String
+    private let lines: [LDIFLine]
+    private let urlContents: LDIFParser.URLContents
+    private var place = 0
+
+    /// - Parameter lines: at least one.
+    init(source: String, lines: [LDIFLine], urlContents: @escaping LDIFParser.URLContents) {
+        self.source = source
+        self.lines = lines
+        self.urlContents = urlContents
+    }
+
+    /// - Returns: nil for a version line that stands alone.
+    mutating func record() throws(LDIFError) -> LDIFRecord? {
+        if let field = try peek(), field.keyword == "version" {
+            place += 1
+            guard try word(of: field) == "1" else {
+                throw error(at: field.line, "this version of LDIF is not known", cure: "write version: 1")
+            }
+        }
+        guard let first = try peek() else { return nil }
+        guard first.keyword == "dn" else { throw recordWithoutDN(first) }
+        place += 1
+        let dn = try dn(of: first)
+        var controls: [LDIFControl] = []
+        while let field = try peek(), field.keyword == "control" {
+            place += 1
+            controls.append(try control(field))
+        }
+        let change: LDIFChange
+        if let field = try peek(), field.keyword == "changetype" {
+            place += 1
+            change = try self.change(of: field)
+        } else if let control = controls.first {
+            throw error(
+                at: first.line, "there is a control (\(control.oid)), but no change that it goes with",
+                cure: "write a changetype line after the control lines")
+        } else {
+            change = .content(try attributes())
+        }
+        if place < lines.count {
+            throw error(
+                at: lines[place].number, "the change is complete, but the record goes on",
+                cure: "remove the line, or put an empty line before the next record")
+        }
+        return LDIFRecord(dn: dn, change: change, controls: controls, line: first.line)
+    }
+
+    // MARK: Changes
+
+    private mutating func change(of field: LDIFField) throws(LDIFError) -> LDIFChange {
+        let type = try word(of: field)
+        switch type {
+        case "add":
+            let attributes = try attributes()
+            guard !attributes.isEmpty else {
+                throw error(at: field.line, "an entry to add has no attributes", cure: "write them as name: value")
+            }
+            return .add(attributes)
+        case "delete":
+            return .delete
+        case "modify":
+            return .modify(try modifications())
+        case "modrdn", "moddn":
+            return try rename()
+        default:
+            throw error(
+                at: field.line, "\(type.quotedForMessage) is not a kind of change",
+                cure: "write one of add, delete, modify, modrdn, moddn")
+        }
+    }
+
+    /// The lines to the record's end, gathered by attribute in the order of first appearance.
+    private mutating func attributes() throws(LDIFError) -> [Attribute] {
+        var attributes: [Attribute] = []
+        var places: [AttributeName: Int] = [:]
+        while let field = try peek() {
+            guard field.keyword != "dn" else {
+                throw error(
+                    at: field.line, "a record begins within a record", cure: "put an empty line before the dn line")
+            }
+            guard field.keyword != "changetype" else {
+                throw error(
+                    at: field.line, "changetype stands behind the record's first attribute",
+                    cure: "write it directly after the dn line and the control lines")
+            }
+            place += 1
+            let name = try attributeName(field.name, at: field.line)
+            let value = try value(of: field)
+            if let known = places[name] {
+                attributes[known].values.append(value)
+            } else {
+                places[name] = attributes.count
+                attributes.append(Attribute(name, [value]))
+            }
+        }
+        return attributes
+    }
+
+    private mutating func modifications() throws(LDIFError) -> [Modification] {
+        var modifications: [Modification] = []
+        while let field = try peek() {
+            let action: Modification.Action
+            switch field.keyword {
+            case "add": action = .add
+            case "delete": action = .delete
+            case "replace": action = .replace
+            case "increment": action = .increment
+            default:
+                throw error(
+                    at: field.line, "\(field.name.quotedForMessage) does not begin a modification",
+                    cure: "write add:, delete:, replace: or increment: and the attribute's name")
+            }
+            place += 1
+            let name = try attributeName(try text(of: field).trimmedOfSpaces, at: field.line)
+            var modification = Modification(action, name, [])
+            while !takeSeparator(), let line = try peek() {
+                guard AttributeName(unchecked: line.name) == name else {
+                    throw error(
+                        at: line.line, "\(line.name.quotedForMessage) stands in a modification of \(name)",
+                        cure: "write \(name): and a value, or end the modification before with a line of one \"-\"")
+                }
+                place += 1
+                modification.values.append(try value(of: line))
+            }
+            try check(modification, at: field.line)
+            modifications.append(modification)
+        }
+        return modifications
+    }
+
+    /// RFC 4511, section 4.6, and RFC 4525, section 1: what a server would refuse for its form.
+    private func check(_ modification: Modification, at line: Int) throws(LDIFError) {
+        switch modification.action {
+        case .add where modification.values.isEmpty:
+            throw error(
+                at: line, "no value to add", cure: "write \(modification.attribute): and a value below this line")
+        case .increment where modification.values.count != 1:
+            throw error(
+                at: line, "increment needs one value",
+                cure: "write \(modification.attribute): and a number below this line")
+        default:
+            break
+        }
+    }
+
+    /// Steps over the line of one `-` that ends a modification.
+    private mutating func takeSeparator() -> Bool {
+        guard place < lines.count, lines[place].isSeparator else { return false }
+        place += 1
+        return true
+    }
+
+    private mutating func rename() throws(LDIFError) -> LDIFChange {
+        let nameField = try required("newrdn", cure: "write newrdn: and the new name=value")
+        let newName = try text(of: nameField)
+        let newRDN: RDN
+        do throws(DNSyntaxError) {
+            newRDN = try RDN(parsing: newName)
+        } catch {
+            throw self.error(error, at: nameField.line)
+        }
+        let deleteField = try required(
+            "deleteoldrdn", cure: "write deleteoldrdn: 1 to drop the old value, 0 to keep it")
+        let deleteWord = try word(of: deleteField)
+        guard deleteWord == "0" || deleteWord == "1" else {
+            throw error(
+                at: deleteField.line, "deleteoldrdn is \(deleteWord.quotedForMessage)",
+                cure: "write 1 to drop the old value, 0 to keep it")
+        }
+        var newSuperior: DN?
+        if let field = try peek(), field.keyword == "newsuperior" {
+            place += 1
+            newSuperior = try dn(of: field)
+        }
+        return .rename(newRDN: newRDN, deleteOldRDN: deleteWord == "1", newSuperior: newSuperior)
+    }
+
+    private mutating func required(_ keyword: String, cure: String) throws(LDIFError) -> LDIFField {
+        guard let field = try peek(), field.keyword == keyword else {
+            throw error(
+                at: place < lines.count ? lines[place].number : lines[lines.count - 1].number,
+                "\(keyword) is missing\(place < lines.count ? " before this line" : " after this line")", cure: cure)
+        }
+        place += 1
+        return field
+    }
+
+    // MARK: Controls
+
+    /// `control: oid [true|false] [value]`.
+    private func control(_ field: LDIFField) throws(LDIFError) -> LDIFControl {
+        guard case .plain(let content) = field.content else {
+            throw error(at: field.line, "a control line is not in base64", cure: "write only the control's value so")
+        }
+        let separators = [UInt8(ascii: " "), UInt8(ascii: ":")]
+        let oidEnd = content.firstIndex { separators.contains($0) } ?? content.endIndex
+        let oid = String(decoding: content[..<oidEnd], as: UTF8.self)
+        guard let first = content.first, first.isASCIIDigit, AttributeName.isWellFormed(oid), !oid.contains(";") else {
+            throw error(
+                at: field.line, "\(oid.quotedForMessage) is not the type of a control",
+                cure: "write it as a dotted number")
+        }
+        let rest = content[oidEnd...].drop { $0 == UInt8(ascii: " ") }
+        let wordEnd = rest.firstIndex { separators.contains($0) } ?? rest.endIndex
+        let word = String(decoding: rest[..<wordEnd], as: UTF8.self)
+        guard ["", "true", "false"].contains(word.lowercased()) else {
+            throw error(
+                at: field.line, "a control's criticality is \(word.quotedForMessage)", cure: "write true or false")
+        }
+        let valueSpecification = rest[wordEnd...].drop { $0 == UInt8(ascii: " ") }
+        var control = LDIFControl(oid, isCritical: word.lowercased() == "true")
+        if let colon = valueSpecification.first {
+            guard colon == UInt8(ascii: ":") else {
+                throw error(
+                    at: field.line, "there is more behind the control's criticality",
+                    cure: "put a colon before the control's value")
+            }
+            let content = LDIFField.Content(afterColon: valueSpecification.dropFirst())
+            control.value = try value(of: LDIFField(line: field.line, name: field.name, content: content))
+        }
+        return control
+    }
+
+    // MARK: Lines and values
+
+    /// The field of the line that is next; nil at the record's end.
+    private func peek() throws(LDIFError) -> LDIFField? {
+        guard place < lines.count else { return nil }
+        let line = lines[place]
+        guard !line.isSeparator else {
+            throw error(
+                at: line.number, "a line of one \"-\" that ends no modification",
+                cure: "remove it, or write the modification before it")
+        }
+        guard let colon = line.bytes.firstIndex(of: UInt8(ascii: ":")) else {
+            let text = String(decoding: line.bytes, as: UTF8.self)
+            throw error(
+                at: line.number, "\(text.quotedForMessage) has no colon",
+                cure: "write name: value; begin a line that goes on with the one before with a space")
+        }
+        return LDIFField(
+            line: line.number, name: String(decoding: line.bytes[..<colon], as: UTF8.self),
+            content: LDIFField.Content(afterColon: line.bytes[(colon + 1)...]))
+    }
+
+    private func value(of field: LDIFField) throws(LDIFError) -> AttributeValue {
+        switch field.content {
+        case .plain(let bytes):
+            if let byte = bytes.first(where: { $0 == 0 || $0 == UInt8(ascii: "\r") }) {
+                throw error(
+                    at: field.line,
+                    "the value of \(field.name) holds a \(byte == 0 ? "NUL" : "carriage return") character",
+                    cure: "write the value in base64, after two colons, or end lines with LF or CRLF")
+            }
+            return AttributeValue(bytes: bytes)
+        case .base64(let text):
+            guard let bytes = Base64.decode(text) else {
+                throw error(
+                    at: field.line, "the value of \(field.name) is not base64",
+                    cure: "write it anew (\"base64 -w 0\"), or use one colon for a plain value")
+            }
+            return AttributeValue(bytes: bytes)
+        case .url(let text):
+            let url = String(decoding: text, as: UTF8.self)
+            do {
+                return AttributeValue(bytes: try urlContents(url))
+            } catch {
+                throw self.error(
+                    at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(error)",
+                    cure: "write the URL of a file that can be read, as file:///path, or the value itself")
+            }
+        }
+    }
+
+    private func text(of field: LDIFField) throws(LDIFError) -> String {
+        if case .url = field.content {
+            throw error(at: field.line, "\(field.name) may not come from a URL", cure: "write it here")
+        }
+        guard let text = try value(of: field).text else {
+            throw error(at: field.line, "\(field.name) is not UTF-8", cure: "save the file as UTF-8")
+        }
+        return text
+    }
+
+    /// A value that is one of a few words: in lower case, without spaces around it.
+    private func word(of field: LDIFField) throws(LDIFError) -> String {
+        try text(of: field).trimmedOfSpaces.lowercased()
+    }
+
+    private func dn(of field: LDIFField) throws(LDIFError) -> DN {
+        let name = try text(of: field)
+        do throws(DNSyntaxError) {
+            return try DN(parsing: name)
+        } catch {
+            throw self.error(error, at: field.line)
+        }
+    }
+
+    private func attributeName(_ spelling: String, at line: Int) throws(LDIFError) -> AttributeName {
+        do throws(AttributeName.Invalid) {
+            return try AttributeName(parsing: spelling)
+        } catch {
+            throw self.error(
+                at: line, "\(spelling.quotedForMessage) is not an attribute name", cure: AttributeName.Invalid.cure)
+        }
+    }
+
+    // MARK: Errors
+
+    private func recordWithoutDN(_ field: LDIFField) -> LDIFError {
+        let isSearchResult = field.keyword == "search" || field.keyword == "result"
+        return error(
+            at: field.line, "the record begins with \(field.name.quotedForMessage) instead of dn",
+            cure: isSearchResult
+                ? "remove ldapsearch's result lines (ldapsearch -LLL leaves them out)"
+                : "write a dn line first, and separate records, and only them, with empty lines")
+    }
+
+    private func error(_ error: DNSyntaxError, at line: Int) -> LDIFError {
+        self.error(
+            at: line, "DN \(error.text.quotedForMessage), character \(error.position): \(error.reason)",
+            cure: error.cure)
+    }
+
+    private func error(at line: Int, _ reason: String, cure: String) -> LDIFError {
+        LDIFError(source: source, line: line, reason: reason, cure: cure)
+    }
+}
+
+extension String {
+    fileprivate var trimmedOfSpaces: String {
+        let start = drop { $0 == " " }
+        return String(start.reversed().drop { $0 == " " }.reversed())
+    }
+}
