@@ -91,16 +91,30 @@ public final class DirectorySandbox: Sendable {
                 .alreadyRunning, "a sandbox runs in \(folder.path) already, process \(process.id)",
                 cure: "use it, or stop it first")
         }
-        let isNew = !folder.hasData
-        let passwords = isNew ? try SandboxPasswords.make(in: folder) : try SandboxPasswords(readingFrom: folder)
+        if folder.hasData {
+            return try await start(folder, passwords: try SandboxPasswords(readingFrom: folder), pieces, options)
+        }
+        do {
+            let passwords = try SandboxPasswords.make(in: folder)
+            return try await start(folder, passwords: passwords, fillingFirst: true, pieces, options)
+        } catch {
+            // Nothing is lost with a directory that has never answered, and half of one would be in the way next time.
+            try folder.remove()
+            throw error
+        }
+    }
+
+    private static func start(
+        _ folder: SandboxFolder, passwords: SandboxPasswords, fillingFirst: Bool = false, _ pieces: SandboxPieces,
+        _ options: SandboxOptions
+    ) async throws(SandboxError) -> DirectorySandbox {
         let addresses = try SandboxAddresses(socket: try folder.socketPath(), options: options)
         if options.wantsTLS { try await SandboxCertificates.make(in: folder) }
-        try TextFile.write(
-            try SlapdConfiguration(
-                pieces: pieces, folder: folder, managerPassword: passwords.manager, options: options
-            ).text(), to: folder.configuration)
+        let configuration = SlapdConfiguration(
+            pieces: pieces, folder: folder, managerPassword: passwords.manager, options: options)
+        try TextFile.write(try configuration.text(), to: folder.configuration)
         try TextFile.write(addresses.text, to: folder.addresses)
-        if isNew { try await fill(folder, pieces: pieces, passwords: passwords, options: options) }
+        if fillingFirst { try await fill(folder, pieces: pieces, passwords: passwords, options: options) }
         let running = try await launch(
             folder, addresses: addresses, lifeline: options.endsWithParent ? try Lifeline() : nil,
             timeout: options.startTimeout)
@@ -133,13 +147,7 @@ public final class DirectorySandbox: Sendable {
         let tree = try SandboxTree.text(
             try TextFile.read(pieces.file("example-tree.ldif")),
             passwords: [SandboxTree.daemonDN: passwords.daemon, SandboxTree.selfcareDN: passwords.selfcare])
-        do {
-            try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string], input: tree)
-        } catch {
-            // What is there of the database is no whole tree: the next start shall begin anew.
-            try folder.removeData()
-            throw error
-        }
+        try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string], input: tree)
     }
 
     /// Starts slapd and waits until it answers; stops it again where it does not.
@@ -152,10 +160,10 @@ public final class DirectorySandbox: Sendable {
         var answers = false
         _ = await SlapdProcess.wait(upTo: timeout) {
             answers = ServerProbe.answers(at: addresses.socket)
-            return answers || Task.isCancelled || !process.isRunning
+            return answers || Task.isCancelled || process.hasEnded
         }
         if answers && process.isRunning { return Running(process: process, lifeline: lifeline) }
-        let ended = !process.isRunning
+        let ended = process.hasEnded
         try await process.end(force: true)
         let said = launcher.lastWords
         if said.contains("errno=98") {

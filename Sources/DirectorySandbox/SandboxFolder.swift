@@ -82,11 +82,10 @@ struct SandboxFolder: Sendable {
         try removeShortSocketFolder()
         let temporary = getenv("TMPDIR").map { FilePath(platformString: $0) }
         for parent in [temporary, "/tmp"].compactMap({ $0 }) {
-            let template = parent.appending("prov-sandbox-XXXXXX")
-            guard template.appending("ldapi").length <= Self.longestSocketPath else { continue }
-            var bytes = template.withPlatformString { Array(UnsafeBufferPointer(start: $0, count: template.length + 1)) }
-            guard mkdtemp(&bytes) != nil else { continue }
-            let short = FilePath(String(decoding: bytes.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+            guard parent.appending(Self.uniqueTemplate).appending("ldapi").length <= Self.longestSocketPath else {
+                continue
+            }
+            let short = try Self.makeUnique(in: parent)
             try TextFile.write("\(short)\n", to: shortSocketFolder)
             return short.appending("ldapi")
         }
@@ -95,6 +94,15 @@ struct SandboxFolder: Sendable {
             "the socket \(near) has \(near.length) bytes, the system allows \(Self.longestSocketPath), and neither "
                 + "TMPDIR nor /tmp takes a shorter one",
             cure: "name a folder with a shorter path")
+    }
+
+    private static let uniqueTemplate = "prov-sandbox-XXXXXX"
+
+    /// Makes a new folder with a name that no other has, private to its owner.
+    static func makeUnique(in parent: FilePath) throws(SandboxError) -> FilePath {
+        var name = Array(parent.appending(uniqueTemplate).string.utf8CString)
+        guard mkdtemp(&name) != nil else { throw failure("cannot make a folder in \(parent)", errno) }
+        return FilePath(String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
     }
 
     /// Removes everything that a sandbox has made, and the folder itself where nothing else is in it.

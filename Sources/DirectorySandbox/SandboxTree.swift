@@ -11,7 +11,8 @@ public enum SandboxTree {
     /// The entry below which the accounts live.
     public static let accountsDN = "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org"
     /// The service's switch, with `sstIsActive`.
-    public static let switchDN = "ou=prov-backup-rsnapshot,ou=configuration,ou=backup,ou=services,dc=stoney-cloud,dc=org"
+    public static let switchDN =
+        "ou=prov-backup-rsnapshot,ou=configuration,ou=backup,ou=services,dc=stoney-cloud,dc=org"
 
     /// The value by which the shipped tree says that a DN has no password yet.
     static let noPassword = "userPassword: {CRYPT}*"

@@ -96,17 +96,21 @@ struct SlapdLauncher: Sendable {
 
     /// The same, with a shell that stays as parent: it reads the lifeline, which ends when all writers are gone, however
     /// they went, and then ends slapd. As its parent it alone reaps slapd, so the id cannot be another's meanwhile.
+    /// The outer shell waits for the id (the inner one closes its output after it) before it ends.
     private static let tied =
         limit + #"""
             exec 3<&0 </dev/null
-            (
-                "$@" 3<&- >>"$log" 2>&1 &
-                slapd=$!
-                echo $slapd
-                exec >/dev/null 2>&1
-                read -r _ <&3
-                kill -KILL $slapd
-                wait $slapd
-            ) &
+            id=$(
+                (
+                    "$@" 3<&- >>"$log" 2>&1 &
+                    slapd=$!
+                    echo $slapd
+                    exec >/dev/null 2>&1
+                    read -r _ <&3
+                    kill -KILL $slapd
+                    wait $slapd
+                ) &
+            )
+            echo $id
             """#
 }

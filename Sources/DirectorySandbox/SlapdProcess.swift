@@ -20,8 +20,12 @@ struct SlapdProcess: Sendable, Hashable {
     /// Whether the process runs and is the sandbox's. One that has ended and is not yet reaped does not run.
     var isRunning: Bool {
         guard id > 0, let words = try? TextFile.read(FilePath("/proc/\(id)/cmdline")) else { return false }
-        return words.split(separator: "\0").contains { $0 == configuration.string } && state != "Z" && state != "X"
+        return words.split(separator: "\0").contains { $0 == configuration.string } && !hasEnded
     }
+
+    /// Whether there is no such process any more. While a process is being started its command line reads as empty for
+    /// a moment, so this and not ``isRunning`` tells whether a start has failed.
+    var hasEnded: Bool { [nil, "Z", "X"].contains(state) }
 
     /// Whether the process is stopped (SIGSTOP).
     var isPaused: Bool { state == "T" }

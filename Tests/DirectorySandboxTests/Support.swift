@@ -60,7 +60,9 @@ func ldap(
 /// The ids of the processes that name a path in their command line and have not ended.
 func processes(naming path: FilePath) throws -> [Int32] {
     try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) }.filter { id in
-        guard id != getpid(), let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else { return false }
+        guard id != getpid(), let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else {
+            return false
+        }
         return String(decoding: bytes, as: UTF8.self).contains(path.string)
     }
 }
