@@ -1,0 +1,20 @@
+import Glibc
+import SystemPackage
+
+/// Keeps two starts in one folder apart. The kernel lets go of it when the process ends.
+struct FolderLock {
+    private let descriptor: Int32
+
+    init(_ file: FilePath) throws(SandboxError) {
+        descriptor = open(file.string, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw SandboxFolder.failure("cannot make \(file)", errno) }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            close(descriptor)
+            throw SandboxError(
+                .alreadyRunning, "a sandbox is being started in \(file.removingLastComponent()) at this moment",
+                cure: "wait until it runs and use it")
+        }
+    }
+
+    func release() { close(descriptor) }
+}

@@ -1,0 +1,26 @@
+import SystemPackage
+
+/// A pipe whose writing end only this process holds: the reader sees its end when this value or this process is gone.
+final class Lifeline: Sendable {
+    let reader: FileDescriptor
+    private let writer: FileDescriptor
+
+    init() throws(SandboxError) {
+        do {
+            (reader, writer) = try Self.pipe()
+        } catch {
+            throw SandboxError(.serverFailed, "cannot make a pipe: \(error)", cure: "allow more open files (ulimit -n)")
+        }
+    }
+
+    deinit {
+        // Nothing can be done about a failure here, and the system closes what is left when the process ends.
+        try? reader.close()
+        try? writer.close()
+    }
+
+    private static func pipe() throws -> (FileDescriptor, FileDescriptor) {
+        let ends = try FileDescriptor.pipe(options: .closeOnExec)
+        return (ends.readEnd, ends.writeEnd)
+    }
+}

@@ -1,0 +1,59 @@
+import Glibc
+public import SystemPackage
+
+/// The folder with the shipped pieces of a directory server: schema, indexes, limits, access rules and example tree.
+public struct SandboxPieces: Sendable {
+    /// The file by which the folder is recognised.
+    static let landmark = "stoney-cloud.schema"
+    /// Where a package or an administrator puts the folder.
+    static let installed: [FilePath] = [
+        "/usr/share/prov-backup-rsnapshot/openldap", "/etc/Provisioning/openldap",
+    ]
+
+    /// The folder.
+    public let directory: FilePath
+
+    /// Finds the pieces: the folder that is named, else `etc/openldap` beside the running program or in a folder above
+    /// it, else where they are installed.
+    ///
+    /// - Throws: ``SandboxError/Code/pieces`` with the places that were looked at.
+    public init(at named: FilePath? = nil) throws(SandboxError) {
+        let candidates: [FilePath]
+        if let named {
+            candidates = [named]
+        } else {
+            candidates = Self.above(Self.program()) + Self.installed
+        }
+        for candidate in candidates where access(candidate.appending(Self.landmark).string, R_OK) == 0 {
+            directory = candidate
+            return
+        }
+        let places = candidates.map(\.string).joined(separator: ", ")
+        throw SandboxError(
+            .pieces, "no \(Self.landmark) that can be read in \(places)",
+            cure: "name the folder etc/openldap of the source tree")
+    }
+
+    /// The path of one piece.
+    func file(_ name: String) -> FilePath { directory.appending(name) }
+
+    /// `etc/openldap` in the folder of a program and in each folder above it, the nearest first.
+    static func above(_ program: FilePath?) -> [FilePath] {
+        var candidates: [FilePath] = []
+        var folder = program
+        while folder?.removeLastComponent() == true, let here = folder {
+            candidates.append(here.appending("etc").appending("openldap"))
+        }
+        return candidates
+    }
+
+    private static func program() -> FilePath? {
+        var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = bytes.withUnsafeMutableBytes { buffer in
+            buffer.withMemoryRebound(to: CChar.self) { room in
+                room.baseAddress.map { readlink("/proc/self/exe", $0, room.count) } ?? 0
+            }
+        }
+        return count > 0 ? FilePath(String(decoding: bytes[..<count], as: UTF8.self)) : nil
+    }
+}

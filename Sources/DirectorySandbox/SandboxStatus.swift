@@ -1,0 +1,21 @@
+public import SystemPackage
+
+/// What is the matter with a sandbox's folder.
+public enum SandboxStatus: Sendable, Hashable {
+    /// No sandbox has been started in this folder, or it has been removed.
+    case absent
+    /// There is data, but no server runs on it. A stale pid file counts for nothing.
+    case stopped
+    /// A server runs: its process, whether it is paused, and where it listens.
+    case running(processID: Int32, paused: Bool, uris: [String])
+
+    /// Looks at a folder. A process counts only when its command line proves that it is this sandbox's.
+    ///
+    /// - Throws: ``SandboxError/Code/folder`` where the folder is there and cannot be read.
+    public static func of(_ directory: FilePath) throws(SandboxError) -> SandboxStatus {
+        guard let folder = try? SandboxFolder(existing: directory), folder.isSandbox else { return .absent }
+        guard let process = SlapdProcess.running(in: folder) else { return .stopped }
+        let addresses = SandboxAddresses(text: try TextFile.read(folder.addresses))
+        return .running(processID: process.id, paused: process.isPaused, uris: addresses?.all ?? [])
+    }
+}

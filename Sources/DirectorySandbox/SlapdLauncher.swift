@@ -1,0 +1,116 @@
+import Glibc
+import Subprocess
+import SystemPackage
+
+/// Starts slapd and the tools that go with it.
+struct SlapdLauncher: Sendable {
+    /// Where slapd and slapadd are searched for, as many users' PATH lacks these folders.
+    private static let programFolders: [FilePath] = ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
+    private static let environment = Environment.custom(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"])
+
+    let folder: SandboxFolder
+
+    /// The path of a program.
+    ///
+    /// - Throws: ``SandboxError/Code/missingProgram`` with the package that brings it.
+    static func program(_ name: String) throws(SandboxError) -> FilePath {
+        for directory in programFolders where access(directory.appending(name).string, X_OK) == 0 {
+            return directory.appending(name)
+        }
+        let package = name == "openssl" ? "openssl" : "slapd"
+        throw SandboxError(
+            .missingProgram, "the program \(name) is missing", cure: "run bin/setup, or apt-get install \(package)")
+    }
+
+    /// Runs a tool to its end.
+    ///
+    /// - Throws: ``SandboxError/Code/serverFailed`` with what it said, where it ends with anything but 0.
+    static func run(_ name: String, _ arguments: [String], input: String = "") async throws(SandboxError) {
+        let program = try program(name)
+        let status: TerminationStatus
+        let said: String
+        do {
+            let result = try await Subprocess.run(
+                .path(program), arguments: .init(arguments), environment: environment, input: .string(input),
+                output: .discarded, error: .string(limit: 1 << 20))
+            status = result.terminationStatus
+            said = result.standardError
+        } catch {
+            throw SandboxError(.serverFailed, "cannot run \(program): \(error)", cure: "run bin/setup --check")
+        }
+        guard status.isSuccess else {
+            throw SandboxError(
+                .serverFailed, "\(name) failed (\(status)): \(lastLines(of: said))", cure: "see what it says")
+        }
+    }
+
+    /// Starts slapd in a session of its own, so that it sees no signal of a terminal and outlives this process, unless
+    /// it is tied to a lifeline.
+    ///
+    /// - Returns: the process, which may be ending again already.
+    func start(listeningOn uris: [String], lifeline: Lifeline?) async throws(SandboxError) -> SlapdProcess {
+        let arguments =
+            ["-c", lifeline == nil ? Self.detached : Self.tied, "slapd-of-sandbox", folder.log.string]
+            + [try Self.program("slapd").string, "-d", "none", "-f", folder.configuration.string]
+            + ["-h", uris.joined(separator: " ")]
+        var platform = PlatformOptions()
+        platform.createSession = true
+        let output: String
+        do {
+            let null = try lifeline?.reader ?? FileDescriptor.open("/dev/null", .readOnly, options: .closeOnExec)
+            defer { if lifeline == nil { try? null.close() } }
+            let result = try await Subprocess.run(
+                .path("/bin/sh"), arguments: .init(arguments), environment: Self.environment, workingDirectory: "/",
+                platformOptions: platform, input: .fileDescriptor(null, closeAfterSpawningProcess: false),
+                output: .string(limit: 4096), error: .discarded)
+            output = result.standardOutput
+        } catch {
+            throw SandboxError(.serverFailed, "cannot start slapd: \(error)", cure: "run bin/setup --check")
+        }
+        guard let id = Int32(output.filter { !$0.isWhitespace }) else {
+            throw SandboxError(.serverFailed, "cannot start slapd: \(lastWords)", cure: "run bin/setup --check")
+        }
+        return SlapdProcess(id: id, configuration: folder.configuration)
+    }
+
+    /// The end of slapd's log.
+    var lastWords: String {
+        guard let text = try? TextFile.read(folder.log), !text.isEmpty else { return "it said nothing" }
+        return Self.lastLines(of: text)
+    }
+
+    private static func lastLines(of text: String) -> String {
+        let lines = text.split(separator: "\n").suffix(8).map { line in
+            // slapd begins each line with the time and the thread, in hexadecimal: 6b010fa2.06331457 0x7fbfca9a3200
+            let words = line.split(separator: " ", maxSplits: 2)
+            return words.count == 3 && words[1].hasPrefix("0x") ? String(words[2]) : String(line)
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// slapd makes room for as many connections as it may have open files, which costs gigabytes where that is unlimited.
+    private static let limit = "ulimit -n 4096 2>/dev/null; log=$1; shift; "
+
+    /// `sh -c … slapd-of-sandbox LOG PROGRAM ARGUMENT…`: writes the process id.
+    private static let detached = limit + #""$@" </dev/null >>"$log" 2>&1 & echo $!"#
+
+    /// The same, with a shell that stays as parent: it reads the lifeline, which ends when all writers are gone, however
+    /// they went, and then ends slapd. As its parent it alone reaps slapd, so the id cannot be another's meanwhile.
+    /// The outer shell waits for the id (the inner one closes its output after it) before it ends.
+    private static let tied =
+        limit + #"""
+            exec 3<&0 </dev/null
+            id=$(
+                (
+                    "$@" 3<&- >>"$log" 2>&1 &
+                    slapd=$!
+                    echo $slapd
+                    exec >/dev/null 2>&1
+                    read -r _ <&3
+                    kill -KILL $slapd
+                    wait $slapd
+                ) &
+            )
+            echo $id
+            """#
+}

@@ -1,0 +1,32 @@
+import SystemPackage
+
+/// Small files that only their owner can read.
+enum TextFile {
+    static func read(_ path: FilePath) throws(SandboxError) -> String {
+        do {
+            let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+            return try file.closeAfter {
+                var bytes: [UInt8] = []
+                var buffer = [UInt8](repeating: 0, count: 65536)
+                while true {
+                    let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
+                    if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+                    bytes += buffer[..<count]
+                }
+            }
+        } catch {
+            throw SandboxError(.folder, "cannot read \(path): \(error)", cure: "check its owner and mode")
+        }
+    }
+
+    static func write(_ text: String, to path: FilePath) throws(SandboxError) {
+        do {
+            let file = try FileDescriptor.open(
+                path, .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: .ownerReadWrite)
+            try file.closeAfter { _ = try file.writeAll(Array(text.utf8)) }
+        } catch {
+            throw SandboxError(
+                .folder, "cannot write \(path): \(error)", cure: "name a folder in which this user may write")
+        }
+    }
+}

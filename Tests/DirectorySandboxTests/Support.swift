@@ -1,0 +1,78 @@
+import DirectorySandbox
+import Foundation
+import Glibc
+import Subprocess
+import SystemPackage
+import Testing
+
+/// A folder of its own for one test, removed with all that is in it when the test is over.
+func withFolder<Result>(_ body: (FilePath) async throws -> Result) async throws -> Result {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sandbox-test-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    return try await body(FilePath(folder.path))
+}
+
+/// A sandbox for one test, ended when the test is over.
+func withSandbox<Result>(
+    _ options: SandboxOptions = .testing, _ body: (DirectorySandbox) async throws -> Result
+) async throws -> Result {
+    try await withFolder { folder in
+        let sandbox = try await DirectorySandbox.start(in: folder.appending("s"), options: options)
+        let result: Result
+        do { result = try await body(sandbox) } catch {
+            try await sandbox.stop()
+            throw error
+        }
+        try await sandbox.stop()
+        return result
+    }
+}
+
+/// How a program ended and what it said.
+struct Outcome {
+    var status: TerminationStatus
+    var output: String
+    var errors: String
+    /// The exit code, or -1 for a signal. The LDAP tools exit with the result code of the operation.
+    var code: Int32 { if case .exited(let code) = status { code } else { -1 } }
+}
+
+/// Runs a program to its end.
+func command(_ program: FilePath, _ arguments: [String], input: String = "") async throws -> Outcome {
+    let result = try await Subprocess.run(
+        .path(program), arguments: .init(arguments), environment: .custom(["PATH": "/usr/sbin:/usr/bin:/bin"]),
+        input: .string(input), output: .string(limit: 1 << 22), error: .string(limit: 1 << 20))
+    return Outcome(
+        status: result.terminationStatus, output: result.standardOutput, errors: result.standardError)
+}
+
+/// One of the LDAP tools against a sandbox, with a name and a password.
+func ldap(
+    _ tool: String, _ sandbox: DirectorySandbox, as dn: String, _ password: String, uri: String? = nil,
+    _ arguments: [String], input: String = ""
+) async throws -> Outcome {
+    try await command(
+        FilePath("/usr/bin/\(tool)"),
+        ["-x", "-H", uri ?? sandbox.uri, "-D", dn, "-w", password] + arguments, input: input)
+}
+
+/// The ids of the processes that name a path in their command line and have not ended.
+func processes(naming path: FilePath) throws -> [Int32] {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { Int32($0) }.filter { id in
+        guard id != getpid(), let bytes = FileManager.default.contents(atPath: "/proc/\(id)/cmdline") else {
+            return false
+        }
+        return String(decoding: bytes, as: UTF8.self).contains(path.string)
+    }
+}
+
+/// Waits for a condition, at most ten seconds.
+func eventually(_ condition: () throws -> Bool) async throws -> Bool {
+    let deadline = ContinuousClock.now + .seconds(10)
+    while ContinuousClock.now < deadline {
+        if try condition() { return true }
+        try await Task.sleep(for: .milliseconds(10))
+    }
+    return try condition()
+}
