@@ -68,7 +68,7 @@ extension DirectoryLink {
                 return result
             } catch {
                 try Task.checkCancellation()
-                guard error.isTransient else { throw error }
+                guard error.isRetryable else { throw error }
                 await drop(connection, because: error)
             }
         }

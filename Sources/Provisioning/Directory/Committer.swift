@@ -40,7 +40,7 @@ public struct Committer: Sendable {
                 case .noSuchObject:
                     guard let entry = try await reader.entry(key, attributes: []), entry.dn != dn else { return .gone }
                     dn = entry.dn
-                case _ where error.isTransient:
+                case _ where error.isRetryable:
                     isDoubtful = true
                     await reader.link.drop(connection, because: error)
                 default:

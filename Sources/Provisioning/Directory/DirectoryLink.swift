@@ -80,7 +80,8 @@ public actor DirectoryLink {
             let failed = failures.load(ordering: .relaxed)
             if failed > 1 {
                 var generator = SystemRandomNumberGenerator()
-                try await clock.sleep(until: clock.now + retry.delay(afterAttempt: failed - 1, using: &generator))
+                let delay = retry.delay(afterAttempt: failed - 1, using: &generator) ?? retry.maximumDelay
+                try await clock.sleep(until: clock.now + delay)
             }
             do {
                 let connection = try await servers.connect(options: options)

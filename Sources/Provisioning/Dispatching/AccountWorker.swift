@@ -42,7 +42,7 @@ struct AccountWorker: Sendable {
     ) async throws -> Disposition {
         guard let entry = try await reader.entry(key, attributes: service.requestedAttributes) else {
             logger.notice("\(key.dn) is gone from the directory; nothing is deleted for that")
-            if record != nil { jobs.end(key.uuid) }
+            if record != nil { jobs.end(key.uuid, logger: logger) }
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -93,7 +93,7 @@ struct AccountWorker: Sendable {
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ record: AttemptRecord?,
         _ report: (Report) async -> Void
     ) async throws -> Disposition {
-        let last = try record.map { ($0.job, $0.attempt) } ?? jobs.unfinished(status.uuid)
+        let last = try record.map { ($0.job, $0.attempt) } ?? jobs.unfinished(status.uuid, logger: logger)
         if record == nil { logger.notice("\(status.dn) was left in \(status.mode) and is resumed") }
         let request = ProvisioningRequest(
             operation: operation, entry: entry, job: try last?.0 ?? jobs.next(), attempt: (last?.1 ?? 1) + 1)
@@ -134,9 +134,9 @@ struct AccountWorker: Sendable {
         _ request: ProvisioningRequest, _ status: AccountStatus, _ failure: ProvisioningFailure, failures: Int,
         _ report: (Report) async -> Void
     ) async throws -> Disposition {
-        if failure.failureClass == .retryable, failures < retry.maximumAttempts {
-            var generator = SystemRandomNumberGenerator()
-            let due = clock.now + retry.delay(afterAttempt: failures, using: &generator)
+        var generator = SystemRandomNumberGenerator()
+        if failure.failureClass == .retryable, let delay = retry.delay(afterAttempt: failures, using: &generator) {
+            let due = clock.now + delay
             logger.warning("\(request.operation) failed and is tried again: \(failure)", metadata: failure.metadata)
             return .retry(
                 AttemptRecord(
@@ -179,17 +179,17 @@ struct AccountWorker: Sendable {
                 if let csn { await report(.wrote(csn: csn)) }
                 written()
                 await report(.ended(code))
-                jobs.end(status.uuid)
+                jobs.end(status.uuid, logger: logger)
                 return .settled
             case .lost:
                 logger.notice("the entry was changed meanwhile: what stands there now is looked at")
-                jobs.end(status.uuid)
+                jobs.end(status.uuid, logger: logger)
                 return .again(at: clock.now)
             case .gone:
                 let code = ProvisioningExitCode.userNotPresentInBackend
                 logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
                 await report(.ended(code))
-                jobs.end(status.uuid)
+                jobs.end(status.uuid, logger: logger)
                 return .settled
             case .refused(let error) where status.phase == .wished:
                 logger.error("\(status.dn) cannot be written to: \(error)")
@@ -197,7 +197,8 @@ struct AccountWorker: Sendable {
             case .refused(let error):
                 refusals += 1
                 if refusals == 1 { logger.error("the outcome cannot be written, and is tried again: \(error)") }
-                try await clock.sleep(until: clock.now + retry.delay(afterAttempt: refusals, using: &generator))
+                let delay = retry.delay(afterAttempt: refusals, using: &generator) ?? retry.maximumDelay
+                try await clock.sleep(until: clock.now + delay)
             }
         }
     }

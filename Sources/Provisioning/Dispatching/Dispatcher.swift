@@ -176,7 +176,8 @@ actor Dispatcher {
         case .trouble:
             troubles[uuid, default: 0] += 1
             var generator = SystemRandomNumberGenerator()
-            again = clock.now + worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
+            again = clock.now + (worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
+                    ?? worker.retry.maximumDelay)
         }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)

@@ -1,5 +1,6 @@
 public import DirectoryModel
 public import JobCore
+import Logging
 
 /// The numbers of jobs, and which attempt of which job was under way, so that a restart goes on counting.
 public struct JobLedger: Sendable {
@@ -14,12 +15,29 @@ public struct JobLedger: Sendable {
     func next() throws -> JobID { try source.next() }
 
     func begin(_ account: EntryUUID, job: JobID, attempt: Int) throws {
-        try journal.begin(account.description, job: job, attempt: attempt)
+        guard let key = key(account) else { return }
+        try journal.begin(key, job: job, attempt: attempt)
     }
 
-    func unfinished(_ account: EntryUUID) throws -> (JobID, Int)? {
-        try journal.unfinished(account.description).map { ($0.job, $0.attempt) }
+    func unfinished(_ account: EntryUUID, logger: Logger) throws -> (JobID, Int)? {
+        switch try key(account).flatMap(journal.unfinished) {
+        case .attempt(let job, let number): return (job, number)
+        case .damaged(let message):
+            logger.warning("\(message)")
+            return nil
+        case nil: return nil
+        }
     }
 
-    func end(_ account: EntryUUID) { journal.end(account.description) }
+    /// A note that stays behind only makes a later attempt count higher, so this failure is told and not raised.
+    func end(_ account: EntryUUID, logger: Logger) {
+        guard let key = key(account) else { return }
+        do {
+            try journal.end(key)
+        } catch {
+            logger.warning("the note of a finished attempt stays behind: \(error)")
+        }
+    }
+
+    private func key(_ account: EntryUUID) -> AttemptJournal.Key? { AttemptJournal.Key(account.description) }
 }

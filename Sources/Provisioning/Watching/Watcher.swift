@@ -97,12 +97,12 @@ public struct Watcher: Sendable {
                     await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
                 case .deleted(let uuid):
                     await sink(.left(uuid))
-                case .idSet(let uuids, deleted: true):
+                case .identifiers(let uuids, deleted: true):
                     for uuid in uuids { await sink(.left(uuid)) }
                 case .refreshDone:
                     persistLink.noteSuccess()
                     refreshed()
-                case .present, .idSet, .cookie:
+                case .present, .identifiers, .phaseDone, .cookie:
                     break
                 }
             }

@@ -72,7 +72,7 @@ struct WatcherStateMachine {
             return .persist
         case .persistEnded, .pollFailed:
             failures += 1
-            return .sleep(retry.delay(afterAttempt: failures, using: &generator))
+            return .sleep(retry.delay(afterAttempt: failures, using: &generator) ?? retry.maximumDelay)
         }
     }
 }

@@ -1,0 +1,81 @@
+import ArgumentParser
+import DirectorySandbox
+import Glibc
+import SystemPackage
+
+struct SandboxCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sandbox", abstract: "A private OpenLDAP server with settings to match, for trying out.",
+        subcommands: [Start.self, Stop.self, Status.self])
+
+    struct Folder: ParsableArguments {
+        @Option(name: .customLong("directory"), help: "The sandbox's folder.", completion: .directory)
+        var path = "sandbox"
+
+        /// Absolute, since the server and the settings outlive this command.
+        func resolve() throws -> FilePath {
+            let path = FilePath(path)
+            guard path.isRelative else { return path.lexicallyNormalized() }
+            guard let here = getcwd(nil, 0) else {
+                throw CommandFailure("the working directory is gone", cure: "change into another one")
+            }
+            defer { free(here) }
+            return FilePath(platformString: here).pushing(path).lexicallyNormalized()
+        }
+    }
+
+    struct Start: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Start a server, fill it with the example tree, and write settings for the daemon.")
+
+        @OptionGroup var folder: Folder
+        @Option(help: "Also listen on this port of 127.0.0.1.") var port: Int?
+        @Flag(inversion: .prefixedNo, help: "Content Sync; without it the daemon has to poll.") var sync = true
+
+        func run() async throws {
+            var options = SandboxOptions()
+            options.loopbackPort = port
+            options.contentSync = sync
+            let directory = try folder.resolve()
+            let sandbox = try await CommandFailure.translatingSandbox {
+                try await DirectorySandbox.start(in: directory, options: options)
+            }
+            let settings = try SandboxSettings(sandbox).write()
+            print(
+                """
+                directory  \(sandbox.uri)\(sandbox.loopbackURI.map { " \($0)" } ?? "")
+                settings   \(settings)
+                run        prov-backup-rsnapshot run -d -c \(settings)
+                load       prov-backup-rsnapshot ldif load --sandbox \(directory) FILE…
+                """)
+        }
+    }
+
+    struct Stop: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Stop the server and remove its folder.")
+
+        @OptionGroup var folder: Folder
+        @Flag(help: "Stop the server only.") var keepData = false
+
+        func run() async throws {
+            let directory = try folder.resolve()
+            try await CommandFailure.translatingSandbox {
+                try await DirectorySandbox.running(in: directory).stop(keepingData: keepData)
+            }
+            if !keepData { try SandboxSettings.remove(from: directory) }
+        }
+    }
+
+    struct Status: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Say whether a server runs there.")
+
+        @OptionGroup var folder: Folder
+
+        func run() async throws {
+            let directory = try folder.resolve()
+            switch try CommandFailure.translatingSandbox({ try DirectorySandbox.running(in: directory) }) {
+            case let sandbox: print("runs: process \(sandbox.processID), \(sandbox.uri)")
+            }
+        }
+    }
+}

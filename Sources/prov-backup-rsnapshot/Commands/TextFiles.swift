@@ -1,0 +1,49 @@
+import DaemonKit
+import Glibc
+import SystemPackage
+
+/// Files that a command was told to read.
+enum TextFiles {
+    static func open(_ path: String) throws -> FileDescriptor {
+        do {
+            return try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+        } catch let error as Errno {
+            throw CommandFailure("\(path): \(error)", cure: "check the path and its rights")
+        }
+    }
+
+    /// In bytes; 0 when it is not a plain file.
+    static func size(of file: FileDescriptor) -> Int {
+        var status = stat()
+        return fstat(file.rawValue, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    /// A secret as a file holds it: the first line, without its end.
+    static func firstLine(of path: String) throws -> String {
+        let text = String(decoding: try contents(of: path, limit: 1 << 16), as: UTF8.self)
+        return String(text.prefix { !$0.isNewline })
+    }
+
+    /// What an LDIF value's URL names: a local file.
+    static func contents(ofURL url: String) throws -> [UInt8] {
+        guard url.lowercased().hasPrefix("file:///"), !url.contains("%") else {
+            throw CommandFailure("the URL \(url) cannot be read", cure: "use file:///PATH with a plain path")
+        }
+        return try contents(of: String(url.dropFirst("file://".count)), limit: 64 << 20)
+    }
+
+    private static func contents(of path: String, limit: Int) throws -> [UInt8] {
+        let file = try open(path)
+        defer { _ = Glibc.close(file.rawValue) }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
+            guard count > 0 else { return bytes }
+            bytes += buffer[..<count]
+            if bytes.count > limit {
+                throw CommandFailure("\(path) is larger than \(limit) bytes", cure: "name another file")
+            }
+        }
+    }
+}
