@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -43,8 +42,17 @@ int clinux_peer_credentials(int socket, unsigned *uid, unsigned *gid, int *pid) 
     return 0;
 }
 
-int clinux_has_exited(int pid) {
-    siginfo_t info = {.si_pid = 0};
-    if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0) return -1;
-    return info.si_pid == pid;
+int clinux_signal_in_session(int pid, int session, int signal) {
+    int process = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (process < 0) return -1;
+    int result = -1;
+    pid_t owner = getsid(pid);
+    if (owner == session)
+        result = (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
+    else if (owner >= 0)
+        errno = ESRCH;
+    int cause = errno;
+    close(process);
+    errno = cause;
+    return result;
 }

@@ -45,9 +45,10 @@ void clinux_syslog(int priority, const char *_Nonnull message);
 /// Returns 0, or -1 with errno.
 int clinux_peer_credentials(int socket, unsigned *_Nonnull uid, unsigned *_Nonnull gid, int *_Nonnull pid);
 
-/// waitid(P_PID, pid, WEXITED | WNOHANG | WNOWAIT): whether a child has ended, leaving it to be reaped by its owner.
-/// Returns 1 when it has ended, 0 when it runs, -1 with errno (ECHILD: not ours, or reaped).
-int clinux_has_exited(int pid);
+/// Sends a signal to a process only if it belongs to the session, without the danger of hitting a stranger that got its number meanwhile
+/// (the process is held by a pidfd before its session is looked at).
+/// Returns 0, or -1 with errno (ESRCH: gone, or of another session).
+int clinux_signal_in_session(int pid, int session, int signal);
 
 #ifdef __cplusplus
 }

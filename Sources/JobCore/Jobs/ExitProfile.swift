@@ -1,0 +1,105 @@
+/// What the exit codes of a kind of programs mean. A profile is chosen for each script, never for all: 3 and 4 mean one thing here and another there.
+///
+/// A code that the profile does not list means that the program failed. So does a signal. Both are kept in the ``ExitReading``.
+public struct ExitProfile: Hashable, Sendable {
+    /// What one code means.
+    public struct Meaning: Hashable, Sendable {
+        public var result: JobResult
+        /// What another try can be expected to bring; nil for a success.
+        public var failureClass: FailureClass?
+        /// What the program's own documentation calls the code.
+        public var title: String
+
+        /// - Parameters:
+        ///   - failureClass: where it is not given: `configuration` for a wrong configuration, none for a success, else `permanent`.
+        ///   - title: where it is not given, the result's own name.
+        public init(_ result: JobResult, failureClass: FailureClass? = nil, title: String? = nil) {
+            self.result = result
+            self.failureClass =
+                result.isSuccess ? nil : failureClass ?? (result == .wrongConfiguration ? .configuration : .permanent)
+            self.title = title ?? result.rawValue
+        }
+    }
+
+    /// The code that asks for another try wherever a profile does not say otherwise: EX_TEMPFAIL of sysexits.h.
+    public static let temporaryFailure: Int32 = 75
+
+    /// The name by which settings choose it.
+    public var name: String
+    /// By exit code (0…255).
+    public var meanings: [Int32: Meaning]
+    /// Codes after which another try is worthwhile, whether or not they are listed among the meanings.
+    public var retryable: Set<Int32>
+
+    public init(name: String, meanings: [Int32: Meaning], retryable: Set<Int32> = [temporaryFailure]) {
+        self.name = name
+        self.meanings = meanings
+        self.retryable = retryable
+    }
+
+    /// For programs of a known enumeration of codes: one call for each case.
+    public init<Codes: Collection>(
+        name: String, codes: Codes, retryable: Set<Int32> = [temporaryFailure], meaning: (Codes.Element) -> Meaning
+    ) where Codes.Element: RawRepresentable<Int32> {
+        self.init(
+            name: name,
+            meanings: Dictionary(codes.map { ($0.rawValue, meaning($0)) }, uniquingKeysWith: { first, _ in first }),
+            retryable: retryable)
+    }
+
+    /// What the end of a script means.
+    ///
+    /// A script that was stopped because of its time limit has failed, and one that was stopped because its job was cancelled is aborted,
+    /// whichever code it gave while it left.
+    public func reading(of result: ScriptResult) -> ExitReading {
+        switch result.cause {
+        case .itself: reading(of: result.termination)
+        case .timeLimit:
+            ExitReading(.failed, .retryable, result.termination, title: "stopped at its time limit", profile: name)
+        case .cancellation:
+            ExitReading(
+                .aborted, .permanent, result.termination, title: "stopped because the job was cancelled", profile: name)
+        }
+    }
+
+    /// What the end of a program means that ended by itself or was ended from outside (row D12).
+    public func reading(of termination: ScriptResult.Termination) -> ExitReading {
+        switch termination {
+        case .signaled:
+            // A signal comes from outside or from the moment (no memory, an operator): the next try may be spared.
+            return ExitReading(.failed, .retryable, termination, title: JobResult.failed.rawValue, profile: name)
+        case .exited(let code):
+            let meaning = meanings[code] ?? Meaning(.failed)
+            let failureClass = !meaning.result.isSuccess && retryable.contains(code) ? .retryable : meaning.failureClass
+            return ExitReading(meaning.result, failureClass, termination, title: meaning.title, profile: name)
+        }
+    }
+}
+
+extension ExitProfile {
+    /// 0 is success, everything else a failure.
+    public static let posix = ExitProfile(name: "posix", meanings: [0: Meaning(.success)])
+
+    /// Row L5.
+    public static let lightsOutServer = ExitProfile(
+        name: "lightsout-server",
+        meanings: [
+            0: Meaning(.success), 1: Meaning(.failed), 2: Meaning(.aborted), 3: Meaning(.warnings),
+            4: Meaning(.undefined),
+        ])
+
+    /// The codes of the reporter command (row L6).
+    public static let lightsOutClient = ExitProfile(
+        name: "lightsout-client",
+        meanings: [
+            0: Meaning(.success), 1: Meaning(.failed), 2: Meaning(.aborted), 3: Meaning(.warnings), 4: Meaning(.missed),
+            5: Meaning(.wrongConfiguration), 255: Meaning(.unknown),
+        ])
+
+    /// rsnapshot(1), "EXIT VALUES".
+    public static let rsnapshot = ExitProfile(
+        name: "rsnapshot", meanings: [0: Meaning(.success), 1: Meaning(.failed), 2: Meaning(.warnings)])
+
+    /// The profiles that are always there, for settings that choose by name.
+    public static let builtIn = [posix, lightsOutServer, lightsOutClient, rsnapshot]
+}

@@ -1,0 +1,78 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// Small files that are replaced as a whole: a reader finds the old contents or the new, never a mixture, also after a kill or a crash.
+enum StateFile {
+    /// Larger files were not written by us; the rest is not read.
+    private static let largestSize = 4096
+
+    /// - Returns: nil when there is no such file.
+    static func read(_ file: FilePath) throws(StateFileError) -> [UInt8]? {
+        do {
+            let descriptor = try FileDescriptor.open(file, .readOnly, options: [.closeOnExec, .noFollow])
+            return try descriptor.closeAfter {
+                try [UInt8](unsafeUninitializedCapacity: largestSize) { buffer, count in
+                    count = try descriptor.read(into: UnsafeMutableRawBufferPointer(buffer))
+                }
+            }
+        } catch Errno.noSuchFileOrDirectory {
+            return nil
+        } catch {
+            throw StateFileError("read", file, error)
+        }
+    }
+
+    /// Writes a new file beside the old one and puts it into its place.
+    /// - Parameter isDurable: whether it must outlast a loss of power: costs a disk flush or two. Without, it outlasts the process alone.
+    static func replace(_ file: FilePath, with contents: String, isDurable: Bool) throws(StateFileError) {
+        // One writer at a time: there is one daemon for a state folder, and the callers hold their locks.
+        let draft = file.removingLastComponent().appending(".\(file.lastComponent?.string ?? "").new")
+        do {
+            let descriptor = try FileDescriptor.open(
+                draft, .writeOnly, options: [.create, .truncate, .closeOnExec, .noFollow],
+                permissions: [.ownerReadWrite, .groupRead, .otherRead])
+            try descriptor.closeAfter {
+                _ = try descriptor.writeAll(contents.utf8)
+                if isDurable { try flush(descriptor) }
+            }
+            guard clinux_renameat2(AT_FDCWD, draft.string, AT_FDCWD, file.string, 0) == 0 else {
+                throw Errno(rawValue: errno)
+            }
+            if isDurable {
+                let folder = try FileDescriptor.open(
+                    file.removingLastComponent(), .readOnly, options: [.directory, .closeOnExec])
+                try folder.closeAfter { try flush(folder) }
+            }
+        } catch {
+            throw StateFileError("write", file, error)
+        }
+    }
+
+    /// Moves a damaged file out of the way, for a person to look at: nothing is deleted.
+    /// - Returns: its new name.
+    static func setAside(_ file: FilePath, at seconds: Int) throws(StateFileError) -> FilePath {
+        for number in 0..<1000 {
+            let aside = FilePath("\(file.string).damaged-\(seconds)\(number == 0 ? "" : "-\(number)")")
+            if clinux_renameat2(AT_FDCWD, file.string, AT_FDCWD, aside.string, numericCast(CLINUX_RENAME_NOREPLACE))
+                == 0
+            {
+                return aside
+            }
+            guard errno == EEXIST else { break }
+        }
+        throw StateFileError("set aside", file, Errno(rawValue: errno))
+    }
+
+    /// - Returns: whether there was such a file.
+    @discardableResult
+    static func remove(_ file: FilePath) throws(StateFileError) -> Bool {
+        if file.withPlatformString({ unlink($0) }) == 0 { return true }
+        if errno == ENOENT { return false }
+        throw StateFileError("remove", file, Errno(rawValue: errno))
+    }
+
+    private static func flush(_ descriptor: FileDescriptor) throws {
+        guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
+    }
+}

@@ -1,0 +1,35 @@
+public import SystemPackage
+
+/// What lstat said of one component on the way to a script.
+public struct PathComponentStatus: Hashable, Sendable {
+    public enum Kind: Hashable, Sendable {
+        case folder
+        case link
+        case file
+        case other
+    }
+
+    /// The component with everything above it, links resolved.
+    public var path: FilePath
+    public var kind: Kind
+    /// The owner's user number.
+    public var owner: UInt32
+    /// The group's number.
+    public var group: UInt32
+    /// Permission bits, set-id bits and sticky bit, without the file type.
+    public var mode: UInt32
+
+    public init(path: FilePath, kind: Kind, owner: UInt32, group: UInt32 = 0, mode: UInt32) {
+        self.path = path
+        self.kind = kind
+        self.owner = owner
+        self.group = group
+        self.mode = mode
+    }
+
+    /// The group or everybody may write. A POSIX ACL shows here as well: the group bits are then its mask, and no entry of it gives more.
+    var isWritableByOthers: Bool { mode & 0o022 != 0 }
+
+    /// In a folder with the sticky bit, only the owner of an entry, of the folder, or root may rename or remove the entry.
+    var isSticky: Bool { mode & 0o1000 != 0 }
+}

@@ -1,0 +1,91 @@
+import Glibc
+import SystemPackage
+
+extension ScriptError {
+    /// Finds out why a program could not be started.
+    ///
+    /// The kernel's number alone does not tell: a missing interpreter and a missing script are both ENOENT. So look at what is there now;
+    /// it may have been changed since, and then the message speaks of the present.
+    /// - Parameter errno: what the start itself failed with, where it is known.
+    static func start(of invocation: ScriptInvocation, errno number: Errno?) -> ScriptError {
+        let path = invocation.executable
+        switch number {
+        case Errno.argListTooLong:
+            return ScriptError(
+                .tooLong, path: path, errno: number,
+                reason: "arguments and environment are longer than the kernel allows",
+                cure: "shorten them (getconf ARG_MAX tells the limit)")
+        case Errno.execFormatError:
+            return ScriptError(
+                .format, path: path, errno: number, reason: "is neither a program of this machine nor a script",
+                cure: "let its first line name an interpreter, such as #!/bin/sh")
+        case Errno.textFileBusy:
+            return ScriptError(
+                .busy, path: path, errno: number, reason: "is being written",
+                cure: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
+        case Errno.resourceTemporarilyUnavailable, Errno.noMemory, Errno.tooManyOpenFiles,
+            Errno.tooManyOpenFilesInSystem:
+            return ScriptError(
+                .resources, path: path, errno: number, reason: "cannot be started: the system has run out of something",
+                cure: "raise the limits on processes, descriptors or memory, or run fewer at once")
+        default:
+            return atPath(path, errno: number)
+        }
+    }
+
+    /// - Parameter errno: as the working folder's change failed with.
+    static func workingDirectory(_ path: FilePath, errno number: Errno?) -> ScriptError {
+        ScriptError(
+            .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",
+            cure: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
+    }
+
+    private static func atPath(_ path: FilePath, errno number: Errno?) -> ScriptError {
+        var status = stat()
+        guard path.withPlatformString({ stat($0, &status) }) == 0 else {
+            let found = Errno(rawValue: Glibc.errno)
+            return ScriptError(
+                found == .noSuchFileOrDirectory ? .notFound : .other, path: path, errno: found,
+                reason: "cannot be started: it cannot be found or reached",
+                cure: "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every folder)"
+            )
+        }
+        guard status.st_mode & S_IFMT == S_IFREG else {
+            return ScriptError(
+                .notAFile, path: path, errno: number, reason: "cannot be started: it is no regular file",
+                cure: "correct the setting that names it")
+        }
+        guard path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0 else {
+            return ScriptError(
+                .notExecutable, path: path, errno: Errno(rawValue: Glibc.errno), reason: "is not executable",
+                cure: "chmod u+x \(path.shellWord) (or mount its file system without noexec)")
+        }
+        guard let interpreter = interpreter(of: path) else {
+            return ScriptError(
+                .other, path: path, errno: number, reason: "cannot be started",
+                cure: "try it by hand: env -i \(path.shellWord)")
+        }
+        let there = interpreter.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
+        let cause = there ? number : Errno(rawValue: Glibc.errno)
+        return ScriptError(
+            .interpreter, path: path, errno: cause,
+            reason: "cannot be started by the interpreter its first line names, \(interpreter.printable)",
+            cure:
+                "install the interpreter, or correct the first line (a carriage return at its end counts as part of the name)"
+        )
+    }
+
+    /// The interpreter of a `#!` line, or nil.
+    private static func interpreter(of path: FilePath) -> FilePath? {
+        guard let file = path.withPlatformString({ fopen($0, "re") }) else { return nil }
+        defer { fclose(file) }
+        let beginning = [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
+            count = fread(buffer.baseAddress, 1, buffer.count, file)
+        }
+        guard beginning.starts(with: "#!".utf8) else { return nil }
+        let blanks: Set<UInt8> = [UInt8(ascii: " "), UInt8(ascii: "\t")]
+        let word = beginning.dropFirst(2).drop(while: blanks.contains)
+            .prefix { !blanks.contains($0) && $0 != UInt8(ascii: "\n") && $0 != 0 }
+        return word.isEmpty ? nil : FilePath(String(decoding: word, as: UTF8.self))
+    }
+}

@@ -1,0 +1,33 @@
+public import SystemPackage
+
+/// Which file a script was when it was checked: for the history.
+public struct ScriptIdentity: Hashable, Sendable {
+    /// The path as it was asked for.
+    public var path: FilePath
+    /// Where the path led in the end, without symbolic links.
+    public var resolvedPath: FilePath
+    public var device: UInt64
+    public var inode: UInt64
+    /// The owner's user number.
+    public var owner: UInt32
+    /// Permission bits, set-id bits and sticky bit, without the file type.
+    public var mode: UInt32
+    /// In bytes.
+    public var size: Int64
+    /// When the contents were changed last: time since 1970-01-01 00:00 UTC.
+    public var modified: Duration
+
+    public init(
+        path: FilePath, resolvedPath: FilePath, device: UInt64, inode: UInt64, owner: UInt32, mode: UInt32, size: Int64,
+        modified: Duration
+    ) {
+        self.path = path
+        self.resolvedPath = resolvedPath
+        self.device = device
+        self.inode = inode
+        self.owner = owner
+        self.mode = mode
+        self.size = size
+        self.modified = modified
+    }
+}

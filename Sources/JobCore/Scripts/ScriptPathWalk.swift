@@ -1,0 +1,103 @@
+import Glibc
+import SystemPackage
+
+/// Goes the way to a script as the kernel does, component by component, with lstat: links are followed by hand, so that each is seen.
+struct ScriptPathWalk {
+    /// What was found so far, from `/` on. A folder that is come through a second time is not noted again.
+    private(set) var components: [PathComponentStatus] = []
+
+    private let script: FilePath
+    /// Where the walk stands, links resolved.
+    private var folder: FilePath = "/"
+    /// What is still to be gone, the next one last.
+    private var pending: [FilePath.Component]
+    private var links = 0
+    private var lastStatus = stat()
+
+    /// - Parameter script: an absolute path.
+    init(script: FilePath) {
+        self.script = script
+        self.pending = script.components.reversed()
+    }
+
+    /// Whether the last component found is what the path leads to.
+    var isComplete: Bool { pending.isEmpty && components.last?.kind != .link }
+
+    /// Looks at the next component.
+    /// - Returns: false when there is none.
+    mutating func advance() throws(ScriptPermissionError) -> Bool {
+        if components.isEmpty {
+            try examine("/")
+            return true
+        }
+        while let next = pending.popLast() {
+            switch next.kind {
+            case .currentDirectory:
+                continue
+            case .parentDirectory:
+                folder.removeLastComponent()
+            case .regular:
+                let path = folder.appending(next)
+                switch try examine(path) {
+                case .link: try follow(path)
+                case .folder: folder = path
+                case .file, .other: break
+                }
+                return true
+            }
+        }
+        return false
+    }
+
+    /// - Throws: when we may not execute it.
+    func identity() throws(ScriptPermissionError) -> ScriptIdentity {
+        guard let last = components.last else {
+            throw ScriptPermissionError(script: script, problem: .notAFile, path: script)
+        }
+        guard last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0 else {
+            throw ScriptPermissionError(script: script, problem: .notExecutable, path: last.path, status: last)
+        }
+        return ScriptIdentity(
+            path: script, resolvedPath: last.path, device: UInt64(lastStatus.st_dev), inode: UInt64(lastStatus.st_ino),
+            owner: last.owner, mode: last.mode, size: Int64(lastStatus.st_size),
+            modified: .seconds(lastStatus.st_mtim.tv_sec) + .nanoseconds(lastStatus.st_mtim.tv_nsec))
+    }
+
+    @discardableResult
+    private mutating func examine(_ path: FilePath) throws(ScriptPermissionError) -> PathComponentStatus.Kind {
+        guard path.withPlatformString({ lstat($0, &lastStatus) }) == 0 else {
+            throw ScriptPermissionError(script: script, problem: .unreachable(Errno(rawValue: errno)), path: path)
+        }
+        let kind: PathComponentStatus.Kind =
+            switch lastStatus.st_mode & S_IFMT {
+            case S_IFDIR: .folder
+            case S_IFLNK: .link
+            case S_IFREG: .file
+            default: .other
+            }
+        components.append(
+            PathComponentStatus(
+                path: path, kind: kind, owner: lastStatus.st_uid, group: lastStatus.st_gid,
+                mode: lastStatus.st_mode & 0o7777))
+        return kind
+    }
+
+    private mutating func follow(_ link: FilePath) throws(ScriptPermissionError) {
+        links += 1
+        guard links <= ScriptPermissions.largestNumberOfLinks else {
+            throw ScriptPermissionError(script: script, problem: .tooManyLinks, path: link)
+        }
+        let target = try withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) {
+            buffer throws(ScriptPermissionError) -> FilePath in
+            let start = buffer.baseAddress
+            let length = link.withPlatformString { link in start.map { readlink(link, $0, Int(PATH_MAX)) } ?? -1 }
+            guard let start, length >= 0 else {
+                throw ScriptPermissionError(script: script, problem: .unreachable(Errno(rawValue: errno)), path: link)
+            }
+            start[length] = 0
+            return FilePath(platformString: start)
+        }
+        if target.isAbsolute { folder = "/" }
+        pending.append(contentsOf: target.components.reversed())
+    }
+}

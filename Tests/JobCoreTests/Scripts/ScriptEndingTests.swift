@@ -1,0 +1,191 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+extension Processes {
+    /// How a script is made to end, and what it leaves behind.
+    @Suite struct Ending {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        /// Defines `note NAME PID` in a script.
+        private let note = "note() { echo $2 > \"$DIR/$1.new\"; mv \"$DIR/$1.new\" \"$DIR/$1\"; }\n"
+
+        private func invocation(
+            _ body: String, timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
+            shell: String = "/bin/sh"
+        ) throws -> ScriptInvocation {
+            let script = try folder.script("#!\(shell)\n" + note + body)
+            return .test(
+                script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string], timeLimit: timeLimit,
+                grace: grace)
+        }
+
+        @Test("at its time limit a script gets SIGTERM, and what it says then is kept")
+        func timeLimit() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation("trap 'echo told; exit 9' TERM; echo started; sleep 1000 & wait", timeLimit: .seconds(2))
+            )
+            #expect(result.termination == .exited(code: 9))
+            #expect(result.cause == .timeLimit)
+            #expect(result.output.text == "started\ntold\n")
+            #expect(result.survivors == [])
+        }
+
+        @Test("a script that ignores SIGTERM gets SIGKILL after the grace")
+        func ignoresTerm() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "trap '' TERM; echo started; while :; do sleep 0.1; done", timeLimit: .seconds(1),
+                    grace: .milliseconds(300)))
+            #expect(result.termination == .signaled(number: SIGKILL))
+            #expect(result.cause == .timeLimit)
+            #expect(result.output.text == "started\n")
+        }
+
+        @Test("a stopped script hears SIGTERM")
+        func stopped() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "trap 'exit 4' TERM; kill -STOP $$; while :; do sleep 0.1; done", timeLimit: .seconds(1)))
+            #expect(result.termination == .exited(code: 4))
+            #expect(result.cause == .timeLimit)
+        }
+
+        @Test("the time limit ends the whole session, process groups of its own included")
+        func wholeSession() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "set -m; sleep 1001 & note other $!; (sleep 1002 & note deep $!; sleep 1003) & wait",
+                    timeLimit: .seconds(2),
+                    grace: .seconds(30)))
+            #expect(result.cause == .timeLimit)
+            for name in ["other", "deep"] {
+                let process = try await processNumber(in: folder.path.appending(name))
+                #expect(!isAlive(process), "\(name)")
+            }
+        }
+
+        @Test("a cancelled task ends its script by SIGTERM, and the result says so")
+        func cancelled() async throws {
+            let invocation = try invocation(
+                "trap 'echo told; exit 5' TERM; note running $$; while :; do sleep 0.1; done")
+            let task = Task { try await ScriptRunner().run(invocation) }
+            _ = try await processNumber(in: folder.path.appending("running"))
+            task.cancel()
+            let result = try await task.value
+            #expect(result.termination == .exited(code: 5))
+            #expect(result.cause == .cancellation)
+            #expect(result.output.lines.last == "told")
+            #expect(ExitProfile.posix.reading(of: result).result == .aborted)
+        }
+
+        @Test("a cancelled script that ignores SIGTERM gets SIGKILL after the grace")
+        func cancelledStubborn() async throws {
+            let invocation = try invocation(
+                "trap '' TERM; note running $$; while :; do sleep 0.1; done", grace: .milliseconds(300))
+            let task = Task { try await ScriptRunner().run(invocation) }
+            _ = try await processNumber(in: folder.path.appending("running"))
+            task.cancel()
+            let result = try await task.value
+            #expect(result.termination == .signaled(number: SIGKILL))
+            #expect(result.cause == .cancellation)
+        }
+
+        @Test("a task that is cancelled before starts nothing")
+        func cancelledBefore() async throws {
+            let invocation = try invocation("note started $$")
+            let task = Task {
+                while !Task.isCancelled { await Task.yield() }
+                return try await ScriptRunner().run(invocation)
+            }
+            task.cancel()
+            let error = await #expect(throws: ScriptError.self) { try await task.value }
+            #expect(error?.code == .cancelled)
+            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("started").string))
+        }
+
+        @Test("D13: a child in the background that holds the pipe does not hold the result; it is ended and named")
+        func backgroundChild() async throws {
+            let result = try await ScriptRunner().run(try invocation("sleep 1000 & note child $!; echo done; exit 3"))
+            let child = try await processNumber(in: folder.path.appending("child"))
+            #expect(result.termination == .exited(code: 3))
+            #expect(result.cause == .itself)
+            #expect(result.output.text == "done\n")
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test("D13: a grandchild whose parent has gone is found, as it is still in the session")
+        func doubleFork() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation("(sleep 1000 >/dev/null 2>&1 </dev/null & note child $!); exit 0"))
+            let child = try await processNumber(in: folder.path.appending("child"))
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test("D13: a survivor in a process group of its own that ignores SIGTERM gets SIGKILL")
+        func stubbornSurvivor() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & while [ ! -e \"$DIR/child\" ]; do sleep 0.05; done",
+                    grace: .milliseconds(300), shell: "/bin/bash"))
+            let child = try await processNumber(in: folder.path.appending("child"))
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors.contains("script.sh (\(child))"))
+            #expect(!isAlive(child))
+        }
+
+        @Test("a process of another session that writes without end does not hold the result")
+        func escapedWriter() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation("setsid yes & note child $!; sleep 0.3; exit 0"))
+            let child = try await processNumber(in: folder.path.appending("child"))
+            #expect(result.termination == .exited(code: 0))
+            // Its pipe has nobody who reads, and that ends it.
+            try await eventually("yes still runs") { !isAlive(child) }
+        }
+
+        @Test("64 scripts at once each get their own result, and no zombie and no descriptor is left")
+        func manyAtOnce() async throws {
+            let script = try folder.script("echo $1; sleep 0.2; exit $1", name: "many.sh")
+            // What the library keeps open for good is opened by a first run.
+            _ = try await ScriptRunner().run(.test(script, ["0"]))
+            let before = try descriptors()
+            let results = try await withThrowingTaskGroup(of: (Int32, ScriptResult).self) { tasks in
+                for number in 0..<64 as Range<Int32> {
+                    tasks.addTask { (number, try await ScriptRunner().run(.test(script, ["\(number)"]))) }
+                }
+                return try await tasks.reduce(into: [:]) { $0[$1.0] = $1.1 }
+            }
+            for number in 0..<64 as Range<Int32> {
+                let result = try #require(results[number])
+                #expect(result.termination == .exited(code: number))
+                #expect(result.output.text == "\(number)\n")
+                #expect(result.survivors == [])
+            }
+            // Other tests of this program open files meanwhile, for a moment each.
+            try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
+            try await eventually("zombies left") { try zombies() == [] }
+        }
+
+        private func descriptors() throws -> Int {
+            try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+        }
+
+        /// Our own children that nobody has reaped.
+        private func zombies() throws -> [Int] {
+            try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap(Int.init).filter { process in
+                guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else {
+                    return false
+                }
+                let fields = stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].split(separator: " ")
+                return fields.count > 2 && fields[1] == "Z" && fields[2] == "\(getpid())"
+            }
+        }
+    }
+}

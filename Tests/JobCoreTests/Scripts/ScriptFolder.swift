@@ -1,0 +1,77 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+/// A temporary folder with scripts in it, removed with everything inside when the value goes.
+final class ScriptFolder {
+    let path: FilePath
+
+    init() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "jobcore-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        // The temporary folder may be a symbolic link: tests of the way to a script count its components.
+        path = FilePath(folder.resolvingSymlinksInPath().path(percentEncoded: false))
+        #expect(chmod(path.string, 0o755) == 0)
+    }
+
+    deinit {
+        do { try FileManager.default.removeItem(atPath: path.string) } catch { Issue.record("left behind: \(error)") }
+    }
+
+    /// Writes a script for /bin/sh, or whatever its first line says.
+    func script(_ body: String, name: String = "script.sh", mode: mode_t = 0o755) throws -> FilePath {
+        let file = path.appending(name)
+        let text = body.hasPrefix("#!") ? body : "#!/bin/sh\n" + body
+        try Data(text.utf8).write(to: URL(filePath: file.string))
+        #expect(chmod(file.string, mode) == 0)
+        return file
+    }
+}
+
+extension ScriptInvocation {
+    /// With limits far beyond what a test takes, and what a shell needs of an environment.
+    static func test(
+        _ executable: FilePath, _ arguments: [String] = [], environment: [String: String] = ["PATH": "/usr/bin:/bin"],
+        workingDirectory: FilePath = "/", timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60)
+    ) -> ScriptInvocation {
+        ScriptInvocation(
+            executable: executable, arguments: arguments, environment: environment, workingDirectory: workingDirectory,
+            timeLimit: timeLimit, grace: grace)
+    }
+}
+
+extension CapturedOutput {
+    /// Everything that was kept.
+    var text: String { String(decoding: head + tail, as: UTF8.self) }
+    var lines: [Substring] { text.split(separator: "\n") }
+}
+
+/// Waits for a condition to come true.
+func eventually(
+    _ what: Comment, within limit: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation,
+    _ condition: () throws -> Bool
+) async throws {
+    let end = ContinuousClock.now + limit
+    while try !condition() {
+        try #require(ContinuousClock.now < end, what, sourceLocation: sourceLocation)
+        try await Task.sleep(for: .milliseconds(5))
+    }
+}
+
+/// The number that a script has written into a file by `echo $$ > file.new; mv file.new file`.
+func processNumber(in file: FilePath) async throws -> pid_t {
+    try await eventually("no number in \(file)") { FileManager.default.fileExists(atPath: file.string) }
+    let text = try String(contentsOfFile: file.string, encoding: .utf8)
+    return try #require(pid_t(text.trimmingCharacters(in: .whitespacesAndNewlines)))
+}
+
+/// Whether a process is there and no zombie.
+func isAlive(_ process: pid_t) -> Bool {
+    guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
+    return stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first != "Z"
+}
+
+/// Everything that starts processes runs one test after the other: some of it counts processes and descriptors.
+@Suite(.serialized, .timeLimit(.minutes(5))) enum Processes {}

@@ -1,0 +1,130 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+extension Processes {
+    /// A script that cannot be started says why, where, and what mends it.
+    @Suite struct Start {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        private func failure(_ invocation: ScriptInvocation) async throws -> ScriptError {
+            let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(invocation) }
+            return try #require(error)
+        }
+
+        @Test("a script that is not there")
+        func missing() async throws {
+            let path = folder.path.appending("gone.sh")
+            let error = try await failure(.test(path))
+            #expect(error.code == .notFound)
+            #expect(error.path == path)
+            #expect(error.errno == .noSuchFileOrDirectory)
+            #expect(error.failureClass == .configuration)
+            #expect(error.description.contains("gone.sh: cannot be started") && error.description.contains("namei -l"))
+        }
+
+        @Test("a script that is not executable")
+        func notExecutable() async throws {
+            let error = try await failure(.test(try folder.script("exit 0", mode: 0o644)))
+            #expect(error.code == .notExecutable)
+            #expect(error.errno == .permissionDenied)
+            #expect(error.cure.contains("chmod u+x "))
+        }
+
+        @Test("a folder in the place of a script")
+        func isFolder() async throws {
+            #expect(try await failure(.test(folder.path)).code == .notAFile)
+        }
+
+        @Test("a path through a file")
+        func throughFile() async throws {
+            let error = try await failure(.test(try folder.script("exit 0").appending("x")))
+            #expect(error.code == .other)
+            #expect(error.errno == .notDirectory)
+        }
+
+        @Test("an interpreter that is not there is named", arguments: ["/nowhere/perl", "/bin/sh\r"])
+        func interpreter(name: String) async throws {
+            let error = try await failure(.test(try folder.script("#! \(name)\nexit 0\n")))
+            #expect(error.code == .interpreter)
+            #expect(error.errno == .noSuchFileOrDirectory)
+            #expect(error.reason.hasSuffix(name.replacing("\r", with: "\\u000d")), "\(error)")
+        }
+
+        @Test("a file that is neither program nor script is not handed to a shell")
+        func format() async throws {
+            let path = folder.path.appending("plain")
+            try Data("touch \(folder.path)/ran\n".utf8).write(to: URL(filePath: path.string))
+            #expect(chmod(path.string, 0o755) == 0)
+            let error = try await failure(.test(path))
+            #expect(error.code == .format)
+            #expect(error.errno == .execFormatError)
+            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("ran").string))
+        }
+
+        @Test("a path that is not absolute is not searched for")
+        func relative() async throws {
+            #expect(try await failure(.test("true")).code == .path)
+            #expect(try await failure(.test("/bin/true", workingDirectory: "tmp")).code == .path)
+        }
+
+        @Test("a working folder that is not there")
+        func workingFolder() async throws {
+            let error = try await failure(.test("/bin/true", workingDirectory: "/nowhere"))
+            #expect(error.code == .workingDirectory)
+            #expect(error.path == "/nowhere")
+            #expect(error.errno == .noSuchFileOrDirectory)
+        }
+
+        @Test("a NUL in an argument is refused with its place")
+        func argumentWithNUL() async throws {
+            let error = try await failure(.test("/bin/echo", ["a", "b\0c"]))
+            #expect(error.code == .argument)
+            #expect(error.reason.contains("argument 2"))
+            #expect(error.failureClass == .permanent)
+        }
+
+        @Test(
+            "a variable that the kernel would cut or misread is refused by name",
+            arguments: [("A", "b\0c"), ("A\0B", "c"), ("A=B", "c"), ("", "c"), ("1A", "c")])
+        func variable(name: String, value: String) async throws {
+            let error = try await failure(.test("/bin/echo", environment: [name: value]))
+            #expect(error.code == .environment)
+            #expect(error.reason.contains("\"\(name.replacing("\0", with: "\\u0000"))\""))
+        }
+
+        @Test("arguments beyond the kernel's limit")
+        func tooLong() async throws {
+            let error = try await failure(.test("/bin/true", [String(repeating: "x", count: 1 << 20)]))
+            #expect(error.code == .tooLong)
+            #expect(error.errno == .argListTooLong)
+        }
+
+        @Test("a script that is being written is tried again, and then refused")
+        func busy() async throws {
+            let script = try folder.script("exit 0")
+            let writing = open(script.string, O_WRONLY | O_CLOEXEC)
+            #expect(writing >= 0)
+            let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(.test(script)) }
+            close(writing)
+            #expect(error?.code == .busy)
+            #expect(error?.failureClass == .retryable)
+            #expect(try await ScriptRunner().run(.test(script)).termination == .exited(code: 0))
+        }
+
+        @Test("no descriptor is lost when a start fails")
+        func descriptors() async throws {
+            func count() throws -> Int { try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count }
+            _ = try await failure(.test("/nowhere/x"))
+            let before = try count()
+            for _ in 0..<50 {
+                _ = try await failure(.test("/nowhere/x"))
+                _ = try await failure(.test("/bin/true", workingDirectory: "/nowhere"))
+            }
+            try await eventually("descriptors left: \(before) before") { try count() <= before + 2 }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+extension Processes {
+    /// What a script finds when it starts.
+    @Suite struct Surroundings {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        @Test("the environment is the one given and nothing else")
+        func environment() async throws {
+            let given = ["A": "1", "EMPTY": "", "WITH_EQUALS": "a=b=c", "UMLAUT": "äöü", "lower.dotted": "$(id) `id`"]
+            let result = try await ScriptRunner().run(.test("/usr/bin/env", environment: given))
+            #expect(Set(result.output.lines.map(String.init)) == Set(given.map { "\($0.key)=\($0.value)" }))
+            let none = try await ScriptRunner().run(.test("/usr/bin/env", environment: [:]))
+            #expect(none.output.text == "")
+        }
+
+        @Test("arguments arrive unchanged")
+        func arguments() async throws {
+            let given = [
+                "", " ", "two words", "'single'", "\"double\"", "a\nb", "tab\t", "$(touch /tmp/no)", "`id`", "$HOME",
+                "*", "~", "-rf", "--",
+                "-", "\\", "\\n", "a;b", "a|b", "a&b", ">x", "#", "!", "ä😀", "\u{7f}\u{1}",
+            ]
+            let result = try await ScriptRunner().run(.test("/usr/bin/printf", ["%s\\0"] + given))
+            let received = result.output.text.split(separator: "\0", omittingEmptySubsequences: false).dropLast().map(
+                String.init)
+            #expect(received == given)
+        }
+
+        @Test("argument 0 is the absolute path")
+        func argumentZero() async throws {
+            let script = try folder.script("printf '%s' \"$0\"")
+            #expect(try await ScriptRunner().run(.test(script)).output.text == script.string)
+        }
+
+        @Test("L4: standard input is at its end at once")
+        func standardInput() async throws {
+            let script = try folder.script("readlink /proc/$$/fd/0; read line; echo \"$?:$line\"")
+            #expect(try await ScriptRunner().run(.test(script)).output.lines == ["/dev/null", "1:"])
+        }
+
+        @Test("L4: there is no terminal to read from")
+        func terminal() async throws {
+            let script = try folder.script("if (exec 3</dev/tty) 2>/dev/null; then echo terminal; else echo none; fi")
+            #expect(try await ScriptRunner().run(.test(script)).output.text == "none\n")
+        }
+
+        @Test("it leads a session and a process group of its own, without a terminal")
+        func session() async throws {
+            let result = try await ScriptRunner().run(.test("/bin/cat", ["/proc/self/stat"]))
+            let fields = result.output.text.split(separator: " ")
+            // pid (name) state parent group session terminal
+            #expect(fields[4] == fields[0])
+            #expect(fields[5] == fields[0])
+            #expect(fields[6] == "0")
+        }
+
+        @Test("the working folder is the one given")
+        func workingFolder() async throws {
+            let result = try await ScriptRunner().run(.test("/bin/pwd", workingDirectory: folder.path))
+            #expect(result.output.text == folder.path.string + "\n")
+        }
+
+        @Test("no descriptor of ours is open in it, even one that is not marked close-on-exec")
+        func descriptors() async throws {
+            let open = Glibc.open("/dev/null", O_RDONLY)
+            #expect(open >= 0)
+            defer { close(open) }
+            let result = try await ScriptRunner().run(.test("/bin/ls", ["/proc/self/fd"]))
+            // 3 is the folder that ls itself reads.
+            #expect(result.output.lines == ["0", "1", "2", "3"])
+        }
+
+        @Test("signals have their default dispositions, and none is blocked")
+        func signals() async throws {
+            let before = signal(SIGUSR2, SIG_IGN)
+            defer { signal(SIGUSR2, before) }
+            let result = try await ScriptRunner().run(.test("/bin/cat", ["/proc/self/status"]))
+            for name in ["SigBlk", "SigIgn"] {
+                let line = try #require(result.output.lines.first { $0.hasPrefix("\(name):\t") })
+                let set = try #require(UInt64(line.dropFirst(8), radix: 16))
+                // Bit 0 is signal 1. The C library keeps 32 and 33 to itself.
+                #expect(set & ~(1 << 31 | 1 << 32) == 0, "\(line)")
+            }
+        }
+    }
+}
