@@ -1,0 +1,60 @@
+import JobCore
+import Synchronization
+
+/// A clock that stands still until a test moves it.
+final class ManualClock: WallClock {
+    private struct Sleeper {
+        var deadline: WallTime
+        var continuation: CheckedContinuation<Void, any Error>
+    }
+    private struct State {
+        var now: WallTime
+        var sleepers: [Int: Sleeper] = [:]
+        var cancelled: Set<Int> = []
+        var nextID = 0
+    }
+
+    private let state: Mutex<State>
+
+    init(_ now: WallTime) { state = Mutex(State(now: now)) }
+
+    var now: WallTime { state.withLock { $0.now } }
+
+    /// When somebody sleeps until; the earliest first.
+    var deadlines: [WallTime] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
+
+    func advance(to time: WallTime) {
+        let due = state.withLock { state in
+            state.now = max(state.now, time)
+            let due = state.sleepers.filter { $0.value.deadline <= state.now }
+            due.keys.forEach { state.sleepers[$0] = nil }
+            return due.values.map(\.continuation)
+        }
+        due.forEach { $0.resume() }
+    }
+
+    func sleep(until deadline: WallTime) async throws {
+        let id = state.withLock { state in
+            state.nextID += 1
+            return state.nextID
+        }
+        try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                let outcome: Result<Void, any Error>? = state.withLock { state in
+                    if state.cancelled.remove(id) != nil { return .failure(CancellationError()) }
+                    if deadline <= state.now { return .success(()) }
+                    state.sleepers[id] = Sleeper(deadline: deadline, continuation: continuation)
+                    return nil
+                }
+                if let outcome { continuation.resume(with: outcome) }
+            }
+        } onCancel: {
+            let continuation = state.withLock { state in
+                if let sleeper = state.sleepers.removeValue(forKey: id) { return sleeper.continuation as CheckedContinuation? }
+                state.cancelled.insert(id)
+                return nil
+            }
+            continuation?.resume(throwing: CancellationError())
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import DirectoryModel
+import Provisioning
+import Synchronization
+
+/// A service whose work is what a test says, and which remembers what it was asked.
+final class RecordingService: ProvisioningService {
+    struct Call: Hashable, Sendable {
+        var uid: String
+        var operation: Provisioning.Operation
+        var attempt: Int
+        var job: UInt64
+        var quota: String?
+    }
+
+    typealias Work = @Sendable (Call) async throws -> Void
+
+    let requestedAttributes: [AttributeName] = ["uid", "sstQuota"]
+    private let calls = Mutex<[Call]>([])
+    private let work: Mutex<Work>
+    private let concurrency = Mutex((now: 0, most: 0, perAccount: [String: Int](), overlapped: false))
+
+    init(_ work: @escaping Work = { _ in }) { self.work = Mutex(work) }
+
+    var asked: [Call] { calls.withLock { $0 } }
+    var mostAtOnce: Int { concurrency.withLock { $0.most } }
+    /// Whether ever two ran at once for one account.
+    var hasOverlapped: Bool { concurrency.withLock { $0.overlapped } }
+
+    func doing(_ work: @escaping Work) { self.work.withLock { $0 = work } }
+
+    func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
+        let call = Call(
+            uid: request.entry.text("uid") ?? "", operation: request.operation, attempt: request.attempt,
+            job: request.job.number, quota: request.entry.text("sstQuota"))
+        return [Step(service: self, call: call, work: work.withLock { $0 })]
+    }
+
+    private struct Step: ProvisioningStep {
+        let service: RecordingService
+        let call: Call
+        let work: Work
+        var name: String { "work" }
+        var preview: String { "would work on \(call.uid)" }
+
+        func perform() async throws {
+            service.calls.withLock { $0.append(call) }
+            service.concurrency.withLock { state in
+                state.now += 1
+                state.most = max(state.most, state.now)
+                state.perAccount[call.uid, default: 0] += 1
+                if state.perAccount[call.uid, default: 0] > 1 { state.overlapped = true }
+            }
+            defer {
+                service.concurrency.withLock { state in
+                    state.now -= 1
+                    state.perAccount[call.uid, default: 0] -= 1
+                }
+            }
+            try await work(call)
+        }
+    }
+}
+
+/// A gate that holds work back until a test opens it.
+final class Gate: Sendable {
+    private let state = Mutex((isOpen: false, waiting: [CheckedContinuation<Void, Never>]()))
+
+    func open() {
+        state.withLock { state in
+            state.isOpen = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }.forEach { $0.resume() }
+    }
+
+    func pass() async {
+        await withCheckedContinuation { continuation in
+            let isOpen = state.withLock { state in
+                if !state.isOpen { state.waiting.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
+    }
+}
