@@ -1,0 +1,104 @@
+public import DirectoryModel
+
+extension DirectoryConnection {
+    /// Changes an entry (RFC 4511, section 4.6): all modifications or none.
+    ///
+    /// - Parameters:
+    ///   - filter: must match the entry as it is, else nothing is changed and the error is `assertionFailed` (RFC 4528).
+    ///   - postRead: attributes to send back as they are afterwards (RFC 4527).
+    /// - Returns: the entry afterwards; nil when none was asked for or the server does not offer it.
+    /// - Throws: among others `noSuchAttribute` when a value to delete is not there, which is how a compare-and-set is lost.
+    @discardableResult
+    public func modify(
+        _ dn: DN, _ modifications: [Modification], asserting filter: Filter? = nil, postRead: [AttributeName] = []
+    ) async throws(DirectoryError) -> Entry? {
+        let controls = Self.assertion(filter) + (postRead.isEmpty ? [] : [.postRead(postRead)])
+        return try await change(.modify(dn, modifications), controls, .postRead)
+    }
+
+    /// Adds an entry (RFC 4511, section 4.7).
+    /// - Throws: among others `entryAlreadyExists`, and `noSuchObject` when the parent is missing.
+    public func add(_ entry: Entry) async throws(DirectoryError) { _ = try await succeed(.add(entry)) }
+
+    /// Deletes an entry without children (RFC 4511, section 4.8).
+    ///
+    /// - Parameters:
+    ///   - filter: must match the entry as it is, else it stays and the error is `assertionFailed`.
+    ///   - preRead: attributes to send back as they were.
+    /// - Returns: the entry as it was; nil when none was asked for or the server does not offer it.
+    @discardableResult
+    public func delete(
+        _ dn: DN, asserting filter: Filter? = nil, preRead: [AttributeName] = []
+    ) async throws(DirectoryError) -> Entry? {
+        let controls = Self.assertion(filter) + (preRead.isEmpty ? [] : [.preRead(preRead)])
+        return try await change(.delete(dn), controls, .preRead)
+    }
+
+    /// Renames an entry, or moves it with all below it (RFC 4511, section 4.9).
+    /// - Parameters:
+    ///   - rdn: its new relative name.
+    ///   - deleteOldRDN: whether the values of the old relative name go.
+    ///   - newSuperior: its new parent; nil leaves it where it is.
+    public func rename(
+        _ dn: DN, to rdn: RDN, deleteOldRDN: Bool = true, newSuperior: DN? = nil
+    ) async throws(DirectoryError) {
+        _ = try await succeed(.rename(dn, to: rdn, deleteOldRDN: deleteOldRDN, newSuperior: newSuperior))
+    }
+
+    /// Whether an entry has a value, by the attribute's equality rule (RFC 4511, section 4.10).
+    public func compare(
+        _ dn: DN, _ attribute: AttributeName, _ value: AttributeValue
+    ) async throws(DirectoryError) -> Bool {
+        let request = Request.compare(dn, attribute, value)
+        let outcome = try await perform(request).outcome
+        switch outcome.code {
+        case .compareTrue: return true
+        case .compareFalse: return false
+        default: throw error(outcome, request)
+        }
+    }
+
+    /// Who we are for the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
+    public func whoAmI() async throws(DirectoryError) -> String {
+        let request = Request.extended(
+            name: "who am I", identifier: RootDSE.Feature.whoAmI.rawValue, value: nil)
+        let value = try await succeed(request).outcome.value ?? []
+        guard let text = String(validating: value, as: UTF8.self) else { throw malformed("the identity", request) }
+        return text
+    }
+
+    /// What the server says about itself.
+    public func rootDSE() async throws(DirectoryError) -> RootDSE {
+        guard let entry = try await entry(at: .root, attributes: ["*", "+"]) else {
+            throw DirectoryError(
+                .noSuchObject, operation: "read the root DSE", server: "\(server)",
+                diagnostic: "the server does not show its root DSE to us")
+        }
+        return RootDSE(entry: entry)
+    }
+
+    /// One entry, or nil when there is none that we may see.
+    /// - Parameter attributes: which ones; none named means all user attributes.
+    public func entry(at dn: DN, attributes: [AttributeName] = []) async throws(DirectoryError) -> Entry? {
+        let request = Request.search(
+            base: dn, scope: .base, filter: .present("objectClass"), attributes: attributes, sizeLimit: 0)
+        let response = try await perform(request)
+        guard response.outcome.code != .noSuchObject else { return nil }
+        guard response.outcome.code == .success else { throw error(response.outcome, request) }
+        return response.entries.first
+    }
+
+    /// Looks for entries. Nothing is sent before the first entry is asked for.
+    public func search(_ request: SearchRequest) -> DirectorySearch { DirectorySearch(connection: self, request: request) }
+
+    private static func assertion(_ filter: Filter?) -> [Control] { filter.map { [.assertion($0)] } ?? [] }
+
+    private func change(
+        _ request: Request, _ controls: [Control], _ kind: RootDSE.Feature
+    ) async throws(DirectoryError) -> Entry? {
+        let outcome = try await succeed(request, controls: controls).outcome
+        do throws(BERReader.Malformed) { return try outcome.controls.entry(kind) } catch {
+            throw malformed("the entry", request)
+        }
+    }
+}

@@ -1,0 +1,102 @@
+import CLDAP
+import Glibc
+
+/// The thread of one connection: makes it, serves it, ends it. The only place that calls the library.
+struct ConnectionThread: Sendable {
+    let server: ServerAddress
+    let options: ConnectionOptions
+    let deadline: ContinuousClock.Instant
+    let opening: Opening
+    let mailbox: Mailbox
+
+    /// How long reading may wait for the rest of a message that has begun, while other work waits.
+    private static let receiveLimit = Duration.milliseconds(200)
+
+    /// - Throws: when the system has no thread left.
+    func start() throws(SystemError) {
+        let box = unsafe Unmanaged.passRetained(Box(thread: self))
+        var thread = pthread_t()
+        let code = unsafe pthread_create(&thread, nil, { unsafe connectionThreadMain($0) }, box.toOpaque())
+        guard code == 0 else {
+            unsafe box.release()
+            throw SystemError(code)
+        }
+        pthread_detach(thread)
+    }
+
+    fileprivate final class Box {
+        let thread: ConnectionThread
+        init(thread: ConnectionThread) { self.thread = thread }
+    }
+
+    fileprivate func main() {
+        Self.blockBrokenPipe()
+        let end: DirectoryError
+        do throws(DirectoryError) {
+            var loop = ConnectionLoop(handle: try open(), mailbox: mailbox, server: server)
+            opening.forgetDescriptor()
+            guard opening.resolve(.success(())) else { return }
+            end = loop.run()
+        } catch {
+            opening.forgetDescriptor()
+            opening.resolve(.failure(error))
+            end = error
+        }
+        for case .start(let operation) in mailbox.end(with: end) {
+            operation.fail(end.about("\(operation.request)"))
+        }
+    }
+
+    private func open() throws(DirectoryError) -> LDAPHandle {
+        let socket = try Socket.connect(to: server, deadline: deadline, sendLimit: options.operationTimeout)
+        let descriptor = socket.descriptor
+        let handle = try LDAPHandle.open(on: socket, server: server)
+        // From here a stalled call is ended by whoever watches the time; the socket must be forgotten before the handle closes it.
+        do throws(DirectoryError) {
+            guard opening.begin(descriptor) else { throw handle.lost(.userCancelled, "") }
+            try handle.beginTLS(options.tls)
+            guard Socket.setReceiveLimit(Self.receiveLimit, on: descriptor) else { throw handle.lost(.localError, "") }
+            try bind(handle)
+        } catch {
+            opening.forgetDescriptor()
+            throw error
+        }
+        return handle
+    }
+
+    private func bind(_ handle: borrowing LDAPHandle) throws(DirectoryError) {
+        guard options.credentials != .anonymous else { return }
+        let request = Request.bind(options.credentials)
+        let messageID = try handle.send(request)
+        while true {
+            if case .result(let outcome) = try handle.receive(messageID) {
+                guard outcome.code == .success else {
+                    throw DirectoryError(outcome, operation: "\(request)", server: "\(server)")
+                }
+                return
+            }
+            var wanted = pollfd(fd: handle.descriptor, events: Int16(POLLIN), revents: 0)
+            let patience = ContinuousClock.now.duration(to: deadline)
+            guard patience > .zero else {
+                throw DirectoryError(.timeout, operation: "\(request)", server: "\(server)", isConnectionLost: true)
+            }
+            if !handle.isDataReady { unsafe poll(&wanted, 1, patience.milliseconds) }
+        }
+    }
+
+    /// The library writes without MSG_NOSIGNAL. A SIGPIPE goes to the thread that wrote, so it is enough to block it here: no other part of
+    /// the process is touched, and no child inherits it.
+    private static func blockBrokenPipe() {
+        var signals = sigset_t()
+        unsafe sigemptyset(&signals)
+        unsafe sigaddset(&signals, SIGPIPE)
+        unsafe pthread_sigmask(SIG_BLOCK, &signals, nil)
+        unsafe cldap_name_thread("ldap")
+    }
+}
+
+private func connectionThreadMain(_ argument: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let argument = unsafe argument else { return nil }
+    unsafe Unmanaged<ConnectionThread.Box>.fromOpaque(argument).takeRetainedValue().thread.main()
+    return nil
+}

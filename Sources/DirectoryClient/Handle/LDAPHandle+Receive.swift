@@ -1,0 +1,161 @@
+import CLDAP
+import DirectoryModel
+import Glibc
+
+extension LDAPHandle {
+    /// The next message with an id that is there already; nil when there is none. Does not wait for the first byte of a message.
+    /// - Parameter messageID: never "any": the library then mixes in what nobody has asked for. 0 is the server's own notices.
+    /// - Throws: always an error with `isConnectionLost`.
+    func receive(_ messageID: Int32) throws(DirectoryError) -> Message? {
+        var message: OpaquePointer?
+        var patience = timeval()
+        let kind = unsafe ldap_result(pointer, messageID, LDAP_MSG_ONE, &patience, &message)
+        guard kind != 0 else { return nil }
+        guard kind > 0, let message = unsafe message else { throw lost(lastCode, lastDiagnostic) }
+        defer { unsafe ldap_msgfree(message) }
+        switch ber_tag_t(kind) {
+        case LDAP_RES_SEARCH_ENTRY: return unsafe try entry(message)
+        case LDAP_RES_SEARCH_REFERENCE: return unsafe try reference(message)
+        case LDAP_RES_INTERMEDIATE: return unsafe try intermediate(message)
+        default: return .result(unsafe try outcome(message, isExtended: ber_tag_t(kind) == LDAP_RES_EXTENDED))
+        }
+    }
+
+    /// Whatever ends the connection.
+    func lost(_ code: ResultCode, _ diagnostic: String) -> DirectoryError {
+        DirectoryError(
+            code == .success ? .serverDown : code, operation: "read from", server: "\(server)",
+            diagnostic: diagnostic.isEmpty && code == .serverDown ? "the connection was closed" : diagnostic,
+            isConnectionLost: true)
+    }
+
+    private func malformed(_ what: String) -> DirectoryError {
+        lost(.decodingError, "the server sent \(what) that cannot be decoded")
+    }
+
+    private func entry(_ message: OpaquePointer) throws(DirectoryError) -> Message {
+        var reader: OpaquePointer?
+        var name = unsafe berval()
+        guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader else {
+            throw malformed("an entry")
+        }
+        defer { unsafe ber_free(reader, 0) }
+        var entry = Entry(dn: unsafe try dn(Self.bytes(name)))
+        while true {
+            var type = unsafe berval()
+            var values: UnsafeMutablePointer<berval>?
+            guard unsafe ldap_get_attribute_ber(pointer, message, reader, &type, &values) == LDAP_SUCCESS else {
+                throw malformed("an attribute of \(entry.dn)")
+            }
+            defer { unsafe ber_memfree(values) }
+            guard unsafe type.bv_val != nil else { break }
+            guard let spelling = unsafe String(validating: Self.bytes(type), as: UTF8.self) else {
+                throw malformed("an attribute of \(entry.dn)")
+            }
+            var attribute = Attribute(AttributeName(unchecked: spelling), [])
+            var next = unsafe values
+            while let value = unsafe next?.pointee, unsafe value.bv_val != nil {
+                attribute.values.append(AttributeValue(bytes: unsafe Self.bytes(value)))
+                unsafe next = unsafe next?.successor()
+            }
+            entry.attributes.append(attribute)
+        }
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
+        guard unsafe ldap_get_entry_controls(pointer, message, &controls) == LDAP_SUCCESS else {
+            throw malformed("a control of \(entry.dn)")
+        }
+        return .entry(entry, controls: unsafe take(controls))
+    }
+
+    private func dn(_ bytes: [UInt8]) throws(DirectoryError) -> DN {
+        do {
+            return try DN(parsing: String(decoding: bytes, as: UTF8.self))
+        } catch {
+            throw lost(.decodingError, "the server sent an entry whose name is not a DN: \(error)")
+        }
+    }
+
+    private func reference(_ message: OpaquePointer) throws(DirectoryError) -> Message {
+        var uris: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+        guard unsafe ldap_parse_reference(pointer, message, &uris, nil, 0) == LDAP_SUCCESS else {
+            throw malformed("a reference")
+        }
+        return .reference(unsafe take(uris))
+    }
+
+    private func intermediate(_ message: OpaquePointer) throws(DirectoryError) -> Message {
+        var identifier: UnsafeMutablePointer<CChar>?
+        var value: UnsafeMutablePointer<berval>?
+        guard unsafe ldap_parse_intermediate(pointer, message, &identifier, &value, nil, 0) == LDAP_SUCCESS else {
+            throw malformed("an intermediate response")
+        }
+        return .intermediate(identifier: unsafe take(identifier), value: unsafe take(value))
+    }
+
+    private func outcome(_ message: OpaquePointer, isExtended: Bool) throws(DirectoryError) -> Outcome {
+        var code: Int32 = 0
+        var matched: UnsafeMutablePointer<CChar>?
+        var text: UnsafeMutablePointer<CChar>?
+        var uris: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
+        let parsed = unsafe ldap_parse_result(pointer, message, &code, &matched, &text, &uris, &controls, 0)
+        guard parsed == LDAP_SUCCESS else { throw malformed("a result") }
+        var outcome = Outcome(code: ResultCode(rawValue: code))
+        outcome.matchedDN = unsafe takeText(matched)
+        outcome.diagnostic = unsafe takeText(text)
+        outcome.referrals = unsafe take(uris)
+        outcome.controls = unsafe take(controls)
+        guard isExtended else { return outcome }
+        var identifier: UnsafeMutablePointer<CChar>?
+        var value: UnsafeMutablePointer<berval>?
+        guard unsafe ldap_parse_extended_result(pointer, message, &identifier, &value, 0) == LDAP_SUCCESS else {
+            throw malformed("an extended result")
+        }
+        outcome.identifier = unsafe take(identifier)
+        outcome.value = unsafe take(value)
+        return outcome
+    }
+
+    private static func bytes(_ value: berval) -> [UInt8] {
+        guard let start = unsafe value.bv_val else { return [] }
+        return unsafe Array(UnsafeRawBufferPointer(start: start, count: Int(value.bv_len)))
+    }
+
+    private func take(_ text: UnsafeMutablePointer<CChar>?) -> String? {
+        unsafe text == nil ? nil : unsafe takeText(text)
+    }
+
+    private func take(_ value: UnsafeMutablePointer<berval>?) -> [UInt8]? {
+        guard let value = unsafe value else { return nil }
+        defer { unsafe ber_bvfree(value) }
+        return unsafe Self.bytes(value.pointee)
+    }
+
+    private func take(_ texts: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> [String] {
+        guard let texts = unsafe texts else { return [] }
+        defer { unsafe ber_memvfree(UnsafeMutableRawPointer(texts).assumingMemoryBound(to: UnsafeMutableRawPointer?.self)) }
+        var result: [String] = []
+        var next = unsafe texts
+        while let text = unsafe next.pointee {
+            result.append(unsafe String(cString: text))
+            unsafe next += 1
+        }
+        return result
+    }
+
+    private func take(_ controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?) -> [Control] {
+        guard let controls = unsafe controls else { return [] }
+        defer { unsafe ldap_controls_free(controls) }
+        var result: [Control] = []
+        var next = unsafe controls
+        while let control = unsafe next.pointee?.pointee {
+            let hasValue = unsafe control.ldctl_value.bv_val != nil
+            result.append(
+                Control(
+                    identifier: unsafe String(cString: control.ldctl_oid), isCritical: unsafe control.ldctl_iscritical != 0,
+                    value: hasValue ? unsafe Self.bytes(control.ldctl_value) : nil))
+            unsafe next += 1
+        }
+        return result
+    }
+}

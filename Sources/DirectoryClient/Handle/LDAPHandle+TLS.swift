@@ -1,0 +1,61 @@
+import CLDAP
+import Glibc
+
+extension LDAPHandle {
+    /// Begins TLS, after the StartTLS operation where the address does not say TLS already. Blocks; shutdown(2) from outside ends it.
+    func beginTLS(_ options: TLSOptions) throws(DirectoryError) {
+        guard case .tcp(_, _, let isImmediate) = server.endpoint, isImmediate || options.startTLS else { return }
+        try configure(options)
+        let operation = isImmediate ? "TLS handshake" : "StartTLS"
+        let code = isImmediate ? unsafe ldap_install_tls(pointer) : unsafe ldap_start_tls_s(pointer, nil, nil)
+        guard code != LDAP_SUCCESS else { return }
+        throw DirectoryError(
+            ResultCode(rawValue: code), operation: operation, server: "\(server)", diagnostic: lastDiagnostic,
+            isConnectionLost: true)
+    }
+
+    /// Everything that bears on trust is set on the handle, so that ldap.conf, ldaprc and the environment cannot weaken it. They may name
+    /// the authorities when the options do not.
+    private func configure(_ options: TLSOptions) throws(DirectoryError) {
+        let requirement =
+            switch options.requirement {
+            case .demand: LDAP_OPT_X_TLS_DEMAND
+            case .allow: LDAP_OPT_X_TLS_ALLOW
+            case .never: LDAP_OPT_X_TLS_NEVER
+            }
+        try set(LDAP_OPT_X_TLS_REQUIRE_CERT, requirement)
+        // The names in subjectAltName count where there are any, else the common name (RFC 4513, section 3.1.3).
+        try set(LDAP_OPT_X_TLS_REQUIRE_SAN, LDAP_OPT_X_TLS_ALLOW)
+        if let file = options.caFile {
+            try set(LDAP_OPT_X_TLS_CACERTFILE, file: file, "the CA file")
+        } else {
+            try inherit(LDAP_OPT_X_TLS_CACERTFILE)
+            try inherit(LDAP_OPT_X_TLS_CACERTDIR)
+        }
+        if let file = options.certificateFile { try set(LDAP_OPT_X_TLS_CERTFILE, file: file, "the certificate file") }
+        if let file = options.keyFile { try set(LDAP_OPT_X_TLS_KEYFILE, file: file, "the key file") }
+        // Last: it makes the context from all that was set before.
+        let code = unsafe cldap_set_int(pointer, LDAP_OPT_X_TLS_NEWCTX, 0)
+        guard code != LDAP_OPT_SUCCESS else { return }
+        throw DirectoryError(
+            .localError, operation: "prepare TLS", server: "\(server)",
+            diagnostic: "the CA, certificate or key file is not a PEM file, or the key does not belong to the certificate")
+    }
+
+    /// The library says nothing of a file that it cannot read, so we look first.
+    private func set(_ option: Int32, file: String, _ role: String) throws(DirectoryError) {
+        guard unsafe access(file, R_OK) == 0 else {
+            let reason = SystemError(errno)
+            throw DirectoryError(
+                .localError, operation: "prepare TLS", server: "\(server)", diagnostic: "\(role) \(file): \(reason)")
+        }
+        try check(unsafe ldap_set_option(pointer, option, file), "set \(role)")
+    }
+
+    private func inherit(_ option: Int32) throws(DirectoryError) {
+        var file: UnsafeMutablePointer<CChar>?
+        guard unsafe ldap_get_option(nil, option, &file) == LDAP_OPT_SUCCESS, let file = unsafe file else { return }
+        defer { unsafe ldap_memfree(file) }
+        try check(unsafe ldap_set_option(pointer, option, file), "take ldap.conf's authorities")
+    }
+}
