@@ -43,7 +43,6 @@ let package = Package(
         .target(
             name: "Provisioning",
             dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, deque],
-            exclude: ["Watching/Watcher.swift", "Watching/WatcherStateMachine.swift", "Dispatching", "Directory", "Engine.swift"],
             swiftSettings: settings),
         .target(
             name: "BackupRsnapshot",

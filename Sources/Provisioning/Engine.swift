@@ -1,5 +1,4 @@
 public import DirectoryClient
-public import DirectoryModel
 public import JobCore
 public import Logging
 

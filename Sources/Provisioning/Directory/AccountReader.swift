@@ -1,4 +1,4 @@
-public import DirectoryClient
+import DirectoryClient
 public import DirectoryModel
 
 /// Reads accounts; each call is one request on the link, made again when the connection is lost under it.

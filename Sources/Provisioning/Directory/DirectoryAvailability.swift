@@ -1,4 +1,4 @@
-public import DirectoryClient
+import DirectoryClient
 public import Logging
 import Synchronization
 

@@ -71,7 +71,7 @@ struct AccountWorker: Sendable {
     }
 
     private func claim(
-        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ report: (Report) async -> Void
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let job = try jobs.next()
         let holder = names.claim.map { _ in "\(policy.claimHolder) \(job)" }
@@ -91,7 +91,7 @@ struct AccountWorker: Sendable {
 
     private func resume(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ record: AttemptRecord?,
-        _ report: (Report) async -> Void
+        _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let last = try record.map { ($0.job, $0.attempt) } ?? jobs.unfinished(status.uuid, logger: logger)
         if record == nil { logger.notice("\(status.dn) was left in \(status.mode) and is resumed") }
@@ -101,7 +101,7 @@ struct AccountWorker: Sendable {
     }
 
     private func run(
-        _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int, _ report: (Report) async -> Void
+        _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int, _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
@@ -132,7 +132,7 @@ struct AccountWorker: Sendable {
 
     private func failed(
         _ request: ProvisioningRequest, _ status: AccountStatus, _ failure: ProvisioningFailure, failures: Int,
-        _ report: (Report) async -> Void
+        _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         var generator = SystemRandomNumberGenerator()
         if failure.failureClass == .retryable, let delay = retry.delay(afterAttempt: failures, using: &generator) {
@@ -156,7 +156,7 @@ struct AccountWorker: Sendable {
     }
 
     private func refuse(
-        _ status: AccountStatus, _ failure: ProvisioningFailure, _ report: (Report) async -> Void
+        _ status: AccountStatus, _ failure: ProvisioningFailure, _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let write =
             status.phase == .wished
@@ -168,7 +168,7 @@ struct AccountWorker: Sendable {
 
     /// Writes an outcome, for as long as it takes: the work is done and must not be done again for want of a write.
     private func settle(
-        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ report: (Report) async -> Void,
+        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ report: @Sendable (Report) async -> Void,
         written: () -> Void
     ) async throws -> Disposition {
         var generator = SystemRandomNumberGenerator()

@@ -146,7 +146,7 @@ actor Dispatcher {
                     logger.error("\(dn) cannot be worked on: \(error)")
                     disposition = .trouble
                 }
-                await self.ended(uuid, disposition)
+                self.ended(uuid, disposition)
             })
     }
 

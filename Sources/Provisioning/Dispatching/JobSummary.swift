@@ -1,4 +1,3 @@
-public import DirectoryModel
 public import JobCore
 
 /// A job that runs now.

@@ -1,4 +1,4 @@
-public import DirectoryModel
+import DirectoryModel
 import JobCore
 
 /// Shows what would be done for an account, for a dry run.

@@ -1,6 +1,6 @@
 import DirectoryClient
 import DirectoryModel
-public import JobCore
+import JobCore
 import Logging
 
 /// Notices wishes: follows the pending set by a persistent search or by polling, and lists it anew now and then.
@@ -42,7 +42,7 @@ public struct Watcher: Sendable {
     }
 
     /// Hands over all that is pending now.
-    func list(_ sink: (WatchHint) async -> Void) async throws {
+    func list(_ sink: @Sendable (WatchHint) async -> Void) async throws {
         try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
             guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else { return }
             await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
@@ -51,7 +51,7 @@ public struct Watcher: Sendable {
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
-    private func follow(_ sink: (WatchHint) async -> Void) async throws {
+    private func follow(_ sink: @Sendable (WatchHint) async -> Void) async throws {
         var generator = SystemRandomNumberGenerator()
         var machine = WatcherStateMachine(
             detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
@@ -84,7 +84,7 @@ public struct Watcher: Sendable {
 
     /// Follows the persistent search until it ends; it always ends with an error.
     private func persist(
-        _ sink: (WatchHint) async -> Void, refreshed: () -> Void
+        _ sink: @Sendable (WatchHint) async -> Void, refreshed: () -> Void
     ) async throws -> DirectoryError {
         let connection = try await persistLink.connection()
         let scope = reader.scope
@@ -106,7 +106,9 @@ public struct Watcher: Sendable {
                     break
                 }
             }
-            throw DirectoryError.endOfSync(connection)
+            throw DirectoryError(
+                .unavailable, operation: "content synchronization of \(scope.base)", server: connection.server.description,
+                diagnostic: "the server ended it without being asked to")
         } catch {
             try Task.checkCancellation()
             if error.code == .unavailableCriticalExtension {
@@ -119,7 +121,7 @@ public struct Watcher: Sendable {
         }
     }
 
-    private func poll(_ sink: (WatchHint) async -> Void) async throws -> WatcherStateMachine.Event {
+    private func poll(_ sink: @Sendable (WatchHint) async -> Void) async throws -> WatcherStateMachine.Event {
         do {
             try await list(sink)
             return .polled
@@ -129,7 +131,7 @@ public struct Watcher: Sendable {
         }
     }
 
-    private func relist(_ sink: (WatchHint) async -> Void) async throws {
+    private func relist(_ sink: @Sendable (WatchHint) async -> Void) async throws {
         while true {
             try await clock.sleep(until: clock.now + timing.relistInterval)
             do {
