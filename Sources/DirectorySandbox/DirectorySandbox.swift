@@ -113,8 +113,8 @@ public final class DirectorySandbox: Sendable {
         let configuration = SlapdConfiguration(
             pieces: pieces, folder: folder, managerPassword: passwords.manager, options: options)
         try TextFile.write(try configuration.text(), to: folder.configuration)
-        try TextFile.write(addresses.text, to: folder.addresses)
         if fillingFirst { try await fill(folder, pieces: pieces, passwords: passwords, options: options) }
+        try TextFile.write(addresses.text, to: folder.addresses)
         let running = try await launch(
             folder, addresses: addresses, lifeline: options.endsWithParent ? try Lifeline() : nil,
             timeout: options.startTimeout)
@@ -142,6 +142,7 @@ public final class DirectorySandbox: Sendable {
     private static func fill(
         _ folder: SandboxFolder, pieces: SandboxPieces, passwords: SandboxPasswords, options: SandboxOptions
     ) async throws(SandboxError) {
+        try folder.removeData()
         try SandboxFolder.makeDirectory(folder.data)
         guard options.loadExampleTree else { return }
         let tree = try SandboxTree.text(

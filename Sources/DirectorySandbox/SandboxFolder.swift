@@ -57,8 +57,8 @@ struct SandboxFolder: Sendable {
         return text.hasPrefix(Self.headline)
     }
 
-    /// Whether the directory has been filled already.
-    var hasData: Bool { access(data.appending("data.mdb").string, F_OK) == 0 }
+    /// Whether the directory has been filled to the end: the addresses are written after that.
+    var hasData: Bool { access(addresses.string, F_OK) == 0 }
 
     /// A folder and those above it, each private where it is made.
     static func makeDirectory(_ directory: FilePath) throws(SandboxError) {

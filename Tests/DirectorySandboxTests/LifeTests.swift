@@ -9,7 +9,7 @@ import Testing
     @Test func `a started sandbox lets the Manager, the daemon and the self-care page in, with their passwords only`()
         async throws
     {
-        try await withSandbox { sandbox in
+        try await DirectorySandbox.temporary { sandbox in
             for (dn, password) in [
                 (sandbox.adminDN, sandbox.adminPassword), (sandbox.daemonDN, sandbox.daemonPassword),
                 (sandbox.selfcareDN, sandbox.selfcarePassword),

@@ -13,22 +13,6 @@ func withFolder<Result>(_ body: (FilePath) async throws -> Result) async throws 
     return try await body(FilePath(folder.path))
 }
 
-/// A sandbox for one test, ended when the test is over.
-func withSandbox<Result>(
-    _ options: SandboxOptions = .testing, _ body: (DirectorySandbox) async throws -> Result
-) async throws -> Result {
-    try await withFolder { folder in
-        let sandbox = try await DirectorySandbox.start(in: folder.appending("s"), options: options)
-        let result: Result
-        do { result = try await body(sandbox) } catch {
-            try await sandbox.stop()
-            throw error
-        }
-        try await sandbox.stop()
-        return result
-    }
-}
-
 /// How a program ended and what it said.
 struct Outcome {
     var status: TerminationStatus
