@@ -1,0 +1,178 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Glibc
+import InMemoryLogging
+import JobCore
+import Logging
+import Provisioning
+import SystemPackage
+import Testing
+
+/// An engine on a real directory server, with a service that a test holds in its hands.
+final class EngineHarness: Sendable {
+    let sandbox: DirectorySandbox
+    let service = RecordingService()
+    let log = InMemoryLogHandler()
+    let clock: any WallClock
+    private let stateDirectory: FilePath
+    /// Bound as the directory's manager: writes wishes, reads outcomes.
+    let manager: DirectoryConnection
+
+    static func run(
+        sandbox options: SandboxOptions = .testing, clock: any WallClock = SystemWallClock(),
+        _ body: (EngineHarness) async throws -> Void
+    ) async throws {
+        try await DirectorySandbox.temporary(options: options) { sandbox in
+            let harness = try await EngineHarness(sandbox: sandbox, clock: clock)
+            defer { harness.manager.close() }
+            try await body(harness)
+        }
+    }
+
+    private init(sandbox: DirectorySandbox, clock: any WallClock) async throws {
+        self.sandbox = sandbox
+        self.clock = clock
+        stateDirectory = sandbox.directory.appending("state")
+        mkdir(stateDirectory.string, 0o700)
+        mkdir(stateDirectory.appending("attempts").string, 0o700)
+        manager = try await Self.connect(sandbox)
+    }
+
+    static func connect(_ sandbox: DirectorySandbox) async throws -> DirectoryConnection {
+        let password = Secret(sandbox.adminPassword)
+        return try await DirectoryConnection.open(
+            ServerAddress(parsing: sandbox.uri),
+            options: ConnectionOptions(
+                credentials: .simple(bindDN: DN(parsing: sandbox.adminDN), password: password)))
+    }
+
+    // MARK: The engine
+
+    /// Settings as a daemon would have them, with the daemon's own rights and short waits.
+    func configuration() throws -> Engine.Configuration {
+        let credentials = Credentials.simple(
+            bindDN: try DN(parsing: sandbox.daemonDN), password: Secret(sandbox.daemonPassword))
+        return Engine.Configuration(
+            servers: [try ServerAddress(parsing: sandbox.uri)],
+            connection: ConnectionOptions(
+                credentials: credentials, connectTimeout: .seconds(5), operationTimeout: .seconds(10)),
+            scope: WatchScope(base: try Self.base, names: AttributeNames()),
+            policy: DecisionPolicy(calendar: .utc),
+            jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
+            directoryRetry: RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
+            service: service)
+    }
+
+    func engine(
+        planPrinter: PlanPrinter? = nil, _ change: (inout Engine.Configuration) throws -> Void = { _ in }
+    ) throws -> Engine {
+        var configuration = try configuration()
+        try change(&configuration)
+        return Engine(
+            configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock,
+            logger: Logger(label: "test") { _ in log })
+    }
+
+    func ledger() throws -> JobLedger {
+        JobLedger(
+            source: try JobIDSource(file: stateDirectory.appending("job-number")),
+            journal: AttemptJournal(folder: stateDirectory.appending("attempts")))
+    }
+
+    /// Runs an engine around a body and stops it, whatever the body does.
+    func running(
+        _ change: (inout Engine.Configuration) throws -> Void = { _ in }, _ body: (Engine) async throws -> Void
+    ) async throws {
+        let engine = try engine(change)
+        await engine.start()
+        do {
+            try await body(engine)
+        } catch {
+            print("what the engine said:", messages.suffix(50).joined(separator: "\n"))
+            await engine.stop(grace: .zero)
+            throw error
+        }
+        await engine.stop(grace: .zero)
+    }
+
+    // MARK: Accounts
+
+    static var base: DN { get throws { try DN(parsing: SandboxTree.accountsDN) } }
+
+    static func dn(_ uid: String) throws -> DN { try base.appending("uid", uid) }
+
+    /// Adds an account with a wish.
+    func add(
+        _ uid: String, mode: String = "add", state: String = "0", date: String = "0", active: String = "FALSE",
+        quota: String = "1073741824", host: String? = nil
+    ) async throws {
+        var entry = Entry(dn: try Self.dn(uid))
+        let values: [(AttributeName, String)] = [
+            ("uid", uid), ("cn", "Account \(uid)"), ("uidNumber", "3724300"), ("gidNumber", "3724300"),
+            ("homeDirectory", "/home/\(uid)"), ("sstIsActive", active), ("sstQuota", quota),
+            ("sstProvisioningMode", mode), ("sstProvisioningState", state), ("sstProvisioningExecutionDate", date),
+            ("sstBackupIntervalHourly", "0"), ("sstBackupIntervalDaily", "7"), ("sstBackupIntervalWeekly", "4"),
+            ("sstBackupIntervalMonthly", "3"), ("sstBackupIntervalYearly", "0"), ("sstBackupWarningDays", "1"),
+            ("sstBackupWarningNumbers", "0"), ("sstBackupWarningOn", "TRUE"), ("sstNotificationWarningLevel", "85"),
+            ("sstNotificationWarningMedium", "mail"), ("sstUseSelfcare", "TRUE"), ("sstUseSSH", "TRUE"),
+        ]
+        entry["objectClass"] = [
+            "top", "account", "posixAccount", "shadowAccount", "sstBackup", "sstProvisioning", "sstRelationship",
+        ]
+        for (name, value) in values { entry[name] = [AttributeValue(value)] }
+        if let host { entry["host"] = [AttributeValue(host)] }
+        try await manager.add(entry)
+    }
+
+    /// Writes a wish as a web page does: plainly, without looking at what stands there.
+    func wish(_ uid: String, _ mode: String, quota: String? = nil) async throws {
+        var modifications: [Modification] = [
+            .replace("sstProvisioningMode", AttributeValue(mode)), .replace("sstProvisioningState", "0"),
+        ]
+        if let quota { modifications.append(.replace("sstQuota", AttributeValue(quota))) }
+        try await manager.modify(Self.dn(uid), modifications)
+    }
+
+    func set(_ uid: String, _ name: AttributeName, _ value: String) async throws {
+        try await manager.modify(Self.dn(uid), [.replace(name, AttributeValue(value))])
+    }
+
+    func entry(_ uid: String) async throws -> Entry? {
+        try await manager.entry(at: Self.dn(uid), attributes: ["*", "entryUUID", "entryCSN"])
+    }
+
+    func key(_ uid: String) async throws -> AccountKey {
+        let entry = try #require(try await entry(uid))
+        let uuid = try #require(entry.text("entryUUID").flatMap { EntryUUID(text: $0) })
+        return AccountKey(uuid: uuid, dn: entry.dn)
+    }
+
+    func mode(_ uid: String) async throws -> String? { try await entry(uid)?.text("sstProvisioningMode") }
+    func returnValue(_ uid: String) async throws -> String? { try await entry(uid)?.text("sstProvisioningReturnValue") }
+
+    func expectMode(_ mode: String, of uid: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        try await eventually("\(uid) becomes \(mode)", sourceLocation: sourceLocation) {
+            try await self.mode(uid) == mode
+        }
+    }
+
+    var messages: [String] { log.entries.map { "\($0.level): \($0.message)" } }
+}
+
+/// Waits until a condition holds; the deadline only ends a test that has failed.
+func eventually(
+    _ what: String, within limit: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation,
+    _ condition: () async throws -> Bool
+) async throws {
+    let deadline = ContinuousClock.now + limit
+    while try await !condition() {
+        guard ContinuousClock.now < deadline else {
+            Issue.record("it did not come about within \(limit): \(what)", sourceLocation: sourceLocation)
+            throw DeadlinePassed()
+        }
+        try await Task.sleep(for: .milliseconds(10))
+    }
+}
+
+struct DeadlinePassed: Error {}

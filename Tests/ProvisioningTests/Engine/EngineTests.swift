@@ -1,0 +1,219 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import JobCore
+import Provisioning
+import Testing
+
+@Suite struct EngineTests {
+    @Test("a wish goes from add to added, modify to modified, delete to deleted, each with a time stamp and ReturnValue 0")
+    func wholeWay() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                for (wish, done) in [("add", "added"), ("modify", "modified"), ("delete", "deleted")] {
+                    if wish != "add" { try await harness.wish("4000001", wish) }
+                    try await harness.expectMode(done, of: "4000001")
+                    let entry = try #require(try await harness.entry("4000001"))
+                    let state = try #require(entry.text("sstProvisioningState"))
+                    #expect(state.wholeMatch(of: /[0-9]{8}T[0-9]{6}Z/) != nil)
+                    #expect(entry.text("sstProvisioningReturnValue") == "0")
+                    #expect(entry.text("sstProvisioningExecutionDate") == "0")
+                }
+            }
+            #expect(harness.service.asked.map(\.operation) == [.add, .modify, .delete])
+            #expect(harness.service.asked.allSatisfy { $0.attempt == 1 })
+        }
+    }
+
+    @Test("fault 2: the daemon's own write of adding does not come back as work")
+    func echo() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { engine in
+                for number in 0..<20 { try await harness.add("40000\(10 + number)") }
+                for number in 0..<20 { try await harness.expectMode("added", of: "40000\(10 + number)") }
+                // A wish written last is done last: whatever the echoes brought about stands before it.
+                try await harness.add("4000099")
+                try await harness.expectMode("added", of: "4000099")
+            }
+            #expect(harness.service.asked.count == 21)
+            #expect(Set(harness.service.asked.map(\.job)).count == 21)
+        }
+    }
+
+    @Test("what was written while the daemon was away is found at the start (faults 1 and 9)")
+    func foundAtStart() async throws {
+        try await EngineHarness.run { harness in
+            for number in 0..<5 { try await harness.add("400001\(number)") }
+            try await harness.add("4000020", mode: "added", state: "20260101T000000Z")
+            try await harness.running { _ in
+                for number in 0..<5 { try await harness.expectMode("added", of: "400001\(number)") }
+            }
+            #expect(harness.service.asked.count == 5)
+        }
+    }
+
+    @Test("a server without syncprov is polled, and wishes are done all the same")
+    func polling() async throws {
+        var options = SandboxOptions.testing
+        options.contentSync = false
+        try await EngineHarness.run(sandbox: options) { harness in
+            try await harness.running { $0.timing.pollInterval = .milliseconds(20) } _: { _ in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+                try await harness.wish("4000001", "modify")
+                try await harness.expectMode("modified", of: "4000001")
+            }
+            #expect(harness.messages.contains { $0.contains("polling") })
+        }
+    }
+
+    @Test("DETECTION = poll and the relist alone find wishes as well")
+    func relist() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running {
+                $0.timing = Watcher.Timing(
+                    detection: .poll, pollInterval: .seconds(3600), relistInterval: .milliseconds(50))
+            } _: { _ in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
+    @Test("entries of other hosts, without a host, or without mode and state are never touched")
+    func others() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", host: "elsewhere")
+            try await harness.add("4000002")
+            try await harness.add("4000003", host: "here")
+            try await harness.running {
+                $0.scope.hosts = ["here"]
+                $0.policy = DecisionPolicy(hosts: ["here"], calendar: .utc)
+            } _: { _ in
+                try await harness.expectMode("added", of: "4000003")
+            }
+            #expect(harness.service.asked.map(\.uid) == ["4000003"])
+            #expect(try await harness.mode("4000001") == "add")
+            #expect(try await harness.mode("4000002") == "add")
+        }
+    }
+
+    @Test("delete of an active account is refused on the entry, and done once it is inactive and wished again")
+    func activeAccount() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: "delete", active: "TRUE")
+                try await eventually("refused") { try await harness.returnValue("4000001") == "1" }
+                #expect(try await harness.mode("4000001") == "deleting")
+                #expect(harness.service.asked.isEmpty)
+                try await harness.set("4000001", "sstIsActive", "FALSE")
+                try await harness.wish("4000001", "delete")
+                try await harness.expectMode("deleted", of: "4000001")
+            }
+        }
+    }
+
+    @Test("an entry that vanishes deletes nothing; one that vanishes under its job ends it with code 2")
+    func vanished() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await eventually("the job runs") { !harness.service.asked.isEmpty }
+                try await harness.manager.delete(EngineHarness.dn("4000001"))
+                gate.open()
+                try await eventually("the job has ended") { await engine.snapshot().failed == 1 }
+            }
+            #expect(harness.service.asked.map(\.operation) == [.add])
+            #expect(harness.messages.contains { $0.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })
+        }
+    }
+
+    @Test("an entry that is renamed under its job is finished under its new name")
+    func renamed() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await eventually("the job runs") { !harness.service.asked.isEmpty }
+                try await harness.manager.rename(EngineHarness.dn("4000001"), to: RDN("uid", "4000002"))
+                gate.open()
+                try await harness.expectMode("added", of: "4000002")
+            }
+            #expect(harness.service.asked.count == 1)
+        }
+    }
+
+    @Test("fault 7: a job that hangs holds up its own account only, and no more run at once than there are slots")
+    func slots() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { if $0.uid == "4000000" { await gate.pass() } }
+            try await harness.running { $0.slots = 3 } _: { _ in
+                try await harness.add("4000000")
+                try await eventually("the hanging job runs") { !harness.service.asked.isEmpty }
+                for number in 1...12 { try await harness.add("40000\(10 + number)") }
+                for number in 1...12 { try await harness.expectMode("added", of: "40000\(10 + number)") }
+                #expect(try await harness.mode("4000000") == "adding")
+                gate.open()
+                try await harness.expectMode("added", of: "4000000")
+            }
+            #expect(harness.service.mostAtOnce <= 3)
+            #expect(!harness.service.hasOverlapped)
+        }
+    }
+
+    @Test("runOnce does what is due and returns; what lies in the future stays")
+    func once() async throws {
+        try await EngineHarness.run(clock: ManualClock(WallTime(secondsSince1970: 1_795_262_400))) { harness in
+            for number in 0..<9 { try await harness.add("400001\(number)") }
+            try await harness.add("4000030", date: "20261122")
+            let engine = try harness.engine()
+            try await engine.runOnce()
+            for number in 0..<9 { #expect(try await harness.mode("400001\(number)") == "added") }
+            #expect(try await harness.mode("4000030") == "add")
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("an operator can have an account's wish carried out before its day, and hears the outcome")
+    func provisionNow() async throws {
+        try await EngineHarness.run(clock: ManualClock(WallTime(secondsSince1970: 1_795_262_400))) { harness in
+            try await harness.add("4000001", date: "20261231")
+            try await harness.running { engine in
+                let key = try await harness.key("4000001")
+                #expect(await engine.provision(key) == .success)
+                #expect(try await harness.mode("4000001") == "added")
+                #expect(await engine.provision(key) == nil)
+            }
+        }
+    }
+
+    @Test("new settings hold for the next job, and the watch goes on")
+    func reload() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            let other = RecordingService()
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await eventually("the job runs") { !harness.service.asked.isEmpty }
+                var changed = try harness.configuration()
+                changed.service = other
+                async let reloaded: Void = engine.reload(changed)
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                gate.open()
+                try await harness.expectMode("added", of: "4000001")
+                await reloaded
+                try await harness.add("4000003")
+                try await harness.expectMode("added", of: "4000003")
+            }
+            #expect(harness.service.asked.map(\.uid) == ["4000001"])
+            #expect(other.asked.map(\.uid) == ["4000002", "4000003"])
+        }
+    }
+}
