@@ -34,6 +34,12 @@ extension LDAPHandle {
     }
 
     private func entry(_ message: OpaquePointer) throws(DirectoryError) -> Message {
+        // Before the attributes: lber ends each value in place with a NUL, and the last one's falls on the controls' tag.
+        var list: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
+        guard unsafe ldap_get_entry_controls(pointer, message, &list) == LDAP_SUCCESS else {
+            throw malformed("the controls of an entry")
+        }
+        let controls = unsafe take(list)
         var reader: OpaquePointer?
         var name = unsafe berval()
         guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader else {
@@ -60,11 +66,7 @@ extension LDAPHandle {
             }
             entry.attributes.append(attribute)
         }
-        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
-        guard unsafe ldap_get_entry_controls(pointer, message, &controls) == LDAP_SUCCESS else {
-            throw malformed("a control of \(entry.dn)")
-        }
-        return .entry(entry, controls: unsafe take(controls))
+        return .entry(entry, controls: controls)
     }
 
     private func dn(_ bytes: [UInt8]) throws(DirectoryError) -> DN {
