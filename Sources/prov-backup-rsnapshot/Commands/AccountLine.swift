@@ -27,7 +27,8 @@ struct AccountLine: Encodable {
     static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "HOST")
 
     var text: String {
-        Self.columns(uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
+        Self.columns(
+            uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
     }
 
     var json: String { get throws { try JSONText.line(self) } }

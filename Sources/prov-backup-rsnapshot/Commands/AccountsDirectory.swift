@@ -81,7 +81,7 @@ struct AccountsDirectory {
         return try await CommandFailure.translating {
             do throws(DirectoryError) {
                 _ = try await connection.modify(status.dn, write.modifications, asserting: write.assertion)
-            } catch where error.code == .noSuchAttribute || error.code == .assertionFailed {
+            } catch  where error.code == .noSuchAttribute || error.code == .assertionFailed {
                 throw CommandFailure("\(status.dn) was changed by somebody else meanwhile", cure: "look at it again")
             }
             return write.mode
