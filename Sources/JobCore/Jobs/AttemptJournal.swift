@@ -11,6 +11,7 @@ public import SystemPackage
 public final class AttemptJournal: Sendable {
     /// The name of a subject, fit to be a file's name: an entryUUID, for example.
     public struct Key: Hashable, Sendable, CustomStringConvertible {
+        /// The name itself.
         public let description: String
 
         /// - Returns: nil unless there are 1 to 200 letters, digits, `-`, `_` and `.` (ASCII) and the first is a letter or digit.
