@@ -41,6 +41,9 @@ import Testing
         for code in 0..<(4 * 4 * 4 * 4 * 4 * 4) {
             var supervision = ScriptSupervision()
             let actions = (0..<6).map { supervision.handle(events[code >> (2 * $0) & 3]) }
+            let pressure: ScriptSupervision.Pressure =
+                actions.contains(.kill) ? .kill : actions.contains(.terminate) ? .terminate : .none
+            #expect(supervision.pressure == pressure)
             #expect(actions.count { $0 == .terminate } <= 1)
             #expect(actions.count { $0 == .kill } <= 1)
             #expect(actions.count { $0 == .sweep } <= 1)
