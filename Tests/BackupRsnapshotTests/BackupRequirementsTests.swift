@@ -37,7 +37,9 @@ import Testing
         #expect(unmet.allSatisfy { $0.cure?.isEmpty == false })
     }
 
-    @Test("a rsnapshot that is too old is found", arguments: [("1.2.9", false), ("1.3.0", true), ("1.10", true), ("2.0", true)])
+    @Test(
+        "a rsnapshot that is too old is found",
+        arguments: [("1.2.9", false), ("1.3.0", true), ("1.10", true), ("2.0", true)])
     func version(text: String, isMet: Bool) async throws {
         let folder = try TestFolder()
         let program = try folder.write("#!/bin/sh\necho rsnapshot \(text)-1\n", to: "rsnapshot", mode: 0o755)

@@ -20,7 +20,9 @@ import Testing
         #expect(steps.first?.preview.contains("mkdir \(folder.homes)/3723707 (0755)") == true)
         let preview = steps.last?.preview ?? ""
         #expect(preview.hasPrefix("write \(file(folder)) (0640)\n"))
-        for line in [" config_version\t1.2", "-retain\tdaily\t3", "+retain\tdaily\t7"] { #expect(preview.contains(line)) }
+        for line in [" config_version\t1.2", "-retain\tdaily\t3", "+retain\tdaily\t7"] {
+            #expect(preview.contains(line))
+        }
     }
 
     @Test("a file whose content would not change is not touched")
@@ -86,7 +88,8 @@ import Testing
     func untrustedFolder() async throws {
         let folder = try TestFolder()
         try folder.makeFolder("rsnapshot.d", mode: 0o777)
-        let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(.add, folder.entry())
+        let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(
+            .add, folder.entry())
         #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
         #expect(failure?.failureClass == .configuration)
     }
@@ -103,7 +106,9 @@ import Testing
     @Test("a template that is missing or wrong is code 7, class configuration, and nothing is made")
     func badTemplate() async throws {
         let folder = try TestFolder()
-        for template in [folder.path.appending("absent"), try folder.write("backup\t%HOUSE%\t./\n", to: "bad.template")] {
+        for template in [
+            folder.path.appending("absent"), try folder.write("backup\t%HOUSE%\t./\n", to: "bad.template"),
+        ] {
             let configuration = try folder.configuration { $0.template = template }
             let before = try folder.listing()
             let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
@@ -150,9 +155,11 @@ import Testing
         return exists(log) ? try text(log).split(separator: "\n").map(String.init) : []
     }
 
-    @Test("rsnapshot is asked once for each template and rsnapshot, always, or never", arguments: [
-        (ConfigurationTest.template, [1, 1, 2, 3]), (.always, [1, 2, 3, 4]), (.never, [0, 0, 0, 0]),
-    ])
+    @Test(
+        "rsnapshot is asked once for each template and rsnapshot, always, or never",
+        arguments: [
+            (ConfigurationTest.template, [1, 1, 2, 3]), (.always, [1, 2, 3, 4]), (.never, [0, 0, 0, 0]),
+        ])
     func whenTested(mode: ConfigurationTest, counts: [Int]) async throws {
         let folder = try TestFolder()
         let program = try counting(folder, exit: 0)
@@ -192,7 +199,8 @@ import Testing
             #expect(failure?.reason.contains("wrong in line 4") == true)
             #expect(try text(file(folder)) == old)
             #expect(try asked(folder).count == attempt, "what was rejected is not remembered as tested")
-            #expect(try FileManager.default.contentsOfDirectory(atPath: folder.configurations.string) == ["3723707.conf"])
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: folder.configurations.string) == ["3723707.conf"])
         }
     }
 }

@@ -1,7 +1,7 @@
+import DirectoryModel
 import Foundation
 import JobCore
 import Provisioning
-import Synchronization
 import SystemPackage
 import Testing
 
@@ -48,7 +48,8 @@ struct StandingClock: WallClock {
         #expect(exists(account.pushing("chroot/home/3723707/incoming/file")))
     }
 
-    @Test("archive renames the account's folder to a name of its own, also when that is taken, and repeating is harmless")
+    @Test(
+        "archive renames the account's folder to a name of its own, also when that is taken, and repeating is harmless")
     func archive() async throws {
         let folder = try TestFolder()
         for expected in ["3723707-20130819T123456Z", "3723707-20130819T123456Z-2"] {
@@ -66,7 +67,9 @@ struct StandingClock: WallClock {
     func remove() async throws {
         let folder = try TestFolder()
         let account = try await makeAccount(folder)
-        let before = try folder.listing().filter { $0.contains("outside") || $0.contains("/others") && !$0.contains("3723707") }
+        let before = try folder.listing().filter {
+            $0.contains("outside") || $0.contains("/others") && !$0.contains("3723707")
+        }
         try await service(folder, .remove).carryOut(.delete, entry(folder))
         #expect(!exists(account))
         let after = try folder.listing()
@@ -80,8 +83,8 @@ struct StandingClock: WallClock {
         let folder = try TestFolder()
         let account = try await makeAccount(folder)
         let incoming = account.pushing("chroot/home/3723707/incoming")
-        let strange = incoming.string.utf8CString.dropLast() + [0x2f, -1, -2, 10, 0]
-        let file = strange.withUnsafeBufferPointer { open($0.baseAddress ?? "", O_CREAT | O_WRONLY, 0o600) }
+        let strange = Array(incoming.string.utf8CString.dropLast()) + [0x2f, -1, -2, 10, 0]
+        let file = open(strange, O_CREAT | O_WRONLY, 0o600)
         #expect(file >= 0)
         close(file)
         var deepest = open(incoming.string, O_RDONLY | O_DIRECTORY)
@@ -102,10 +105,11 @@ struct StandingClock: WallClock {
         let account = try await makeAccount(folder)
         let target = account.pushing("chroot/home/3723707/incoming/mounted")
         try folder.makeFolder("homes/7/707/723/3723707/chroot/home/3723707/incoming/mounted")
-        try #require(mount(folder.path.appending("others").string, target.string, "none", UInt(MS_BIND.rawValue), nil) == 0)
-        defer { umount2(target.string, Int32(MNT_DETACH.rawValue)) }
+        let mount = try TestMount(folder.path.appending("others"), at: target)
+        defer { withExtendedLifetime(mount) {} }
+        let service = try service(folder, .remove)
         let before = try folder.listing()
-        let steps = try await service(folder, .remove).plan(request(.delete, entry(folder)))
+        let steps = try await service.plan(request(.delete, entry(folder)))
         var failure: ProvisioningFailure?
         do { try await steps.last?.perform() } catch let error as ProvisioningFailure { failure = error }
         #expect(failure?.cure.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
@@ -117,12 +121,14 @@ struct StandingClock: WallClock {
         #expect(try text(folder.path.pushing("others/inside/file")) == "precious")
     }
 
-    @Test("needs root: a home on another file system than its volume is not archived, and the reason says what to do", .enabled(if: isRoot))
+    @Test(
+        "needs root: a home on another file system than its volume is not archived, and the reason says what to do",
+        .enabled(if: isRoot))
     func otherFileSystem() async throws {
         let folder = try TestFolder()
         let mountPoint = try folder.makeFolder("homes/disk")
-        try #require(mount("none", mountPoint.string, "tmpfs", 0, "mode=0755") == 0)
-        defer { umount2(mountPoint.string, Int32(MNT_DETACH.rawValue)) }
+        let mount = try TestMount(at: mountPoint)
+        defer { withExtendedLifetime(mount) {} }
         let entry = accountEntry(home: mountPoint.appending("3723707").string)
         try await service(folder, .keep).carryOut(.add, entry)
         let failure = try await service(folder, .archive).failure(.delete, entry)
@@ -146,9 +152,10 @@ struct StandingClock: WallClock {
         var configuration = try folder.configuration { $0.onDelete = .remove }
         configuration.homeScript = try folder.script("ls \(folder.configurations) > \(folder.path)/seen; exit 1")
         let service = BackupRsnapshotService(configuration: configuration)
-        #expect(try await service.plan(request(.delete, entry(folder))).map(\.name) == [
-            "rsnapshot configuration", "home script", "home",
-        ])
+        #expect(
+            try await service.plan(request(.delete, entry(folder))).map(\.name) == [
+                "rsnapshot configuration", "home script", "home",
+            ])
         #expect(try await service.failure(.delete, entry(folder))?.code == .cannotCreateHomeDir)
         #expect(try text(folder.path.appending("seen")) == "")
         #expect(exists(account))
@@ -158,7 +165,8 @@ struct StandingClock: WallClock {
     func due() {
         let purge = ArchivePurge(BackupConfiguration(purgeAfterDays: 30))
         let names = [
-            "3723707-20130720T123455Z", "3723707-20130720T123455Z-2", "3723707-20130720T123456Z", "3723707-20130819T123456Z",
+            "3723707-20130720T123455Z", "3723707-20130720T123455Z-2", "3723707-20130720T123456Z",
+            "3723707-20130819T123456Z",
             "3723707", "3723707-", "3723707-20130001T123455Z", "3723707-20130720T123455", "3723707-20130720T123455Z-0",
             "372370-20130720T123455Z", "lost+found", "3723707-20130720T123455Z-2-3", "03723707-20130720T123455Z",
             "3723707-20991231T000000Z",

@@ -38,7 +38,9 @@ import Testing
             let lines = try text(said).split(separator: "\n").map(String.init)
             #expect(lines.prefix(5) == ["4", "3723707", home, "3723707", "3723707"])
             // What the shell sets by itself.
-            let environment = lines.dropFirst(5).filter { !$0.hasPrefix("PWD=") && !$0.hasPrefix("SHLVL=") && !$0.hasPrefix("_=") }
+            let environment = lines.dropFirst(5).filter {
+                !$0.hasPrefix("PWD=") && !$0.hasPrefix("SHLVL=") && !$0.hasPrefix("_=")
+            }
             expected.sort()
             #expect(environment.sorted() == expected)
             try FileManager.default.removeItem(atPath: said.string)
@@ -98,7 +100,9 @@ import Testing
         await #expect(throws: CancellationError.self) { try await work.value }
     }
 
-    @Test("a script that others can write is refused before anything is done", arguments: [0o775, 0o757, 0o644] as [mode_t])
+    @Test(
+        "a script that others can write is refused before anything is done",
+        arguments: [0o775, 0o757, 0o644] as [mode_t])
     func permissions(mode: mode_t) async throws {
         let folder = try TestFolder()
         let script = try folder.script("mkdir -p \"$2\"", mode: mode)

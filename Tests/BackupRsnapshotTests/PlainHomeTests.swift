@@ -76,7 +76,8 @@ import Testing
     func unsafe() async throws {
         let folder = try TestFolder()
         try folder.makeFolder("homes/3723707", owner: 3_723_707)
-        let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(.add, folder.entry())
+        let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(
+            .add, folder.entry())
         #expect(failure?.code == .cannotCreateHomeDir)
         #expect(failure?.reason.contains("belongs to user 3723707") == true)
     }
@@ -95,7 +96,9 @@ import Testing
     @Test("a root that is missing is wrong configuration, and is never made")
     func missingRoot() async throws {
         let folder = try TestFolder()
-        let configuration = try folder.configuration { $0.places = HomePlaces(roots: [folder.path.appending("absent")]) }
+        let configuration = try folder.configuration {
+            $0.places = HomePlaces(roots: [folder.path.appending("absent")])
+        }
         let entry = accountEntry(home: folder.path.string + "/absent/3723707")
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, entry)
         #expect(failure?.code == .cannotCheckHomeDirPresence)
@@ -129,10 +132,10 @@ import Testing
     func freeSpace() async throws {
         let folder = try TestFolder()
         let volumes = try ["homes/full", "homes/free", "homes/small"].map { try folder.makeFolder(FilePath($0)) }
-        for (volume, size) in zip(volumes, ["1m", "16m", "4m"]) {
-            try #require(mount("none", volume.string, "tmpfs", 0, "mode=0755,size=" + size) == 0)
+        let mounts = try zip(volumes, ["1m", "16m", "4m"]).map {
+            try TestMount(at: $0, options: "mode=0755,size=" + $1)
         }
-        defer { for volume in volumes { umount2(volume.string, Int32(MNT_DETACH.rawValue)) } }
+        defer { withExtendedLifetime(mounts) {} }
         let configuration = try folder.configuration {
             $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], volumes: volumes)
         }

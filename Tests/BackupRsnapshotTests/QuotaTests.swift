@@ -1,3 +1,4 @@
+import DirectoryModel
 import Foundation
 import Provisioning
 import SystemPackage
@@ -6,9 +7,12 @@ import Testing
 @testable import BackupRsnapshot
 
 @Suite struct QuotaTests {
-    @Test("blocks of 1024 bytes are rounded up", arguments: [
-        (0, 0), (1, 1), (1024, 1), (1025, 2), (10_737_418_240, 10_485_760), (UInt64(Int64.max), 9_007_199_254_740_992),
-    ] as [(UInt64, UInt64)])
+    @Test(
+        "blocks of 1024 bytes are rounded up",
+        arguments: [
+            (0, 0), (1, 1), (1024, 1), (1025, 2), (10_737_418_240, 10_485_760),
+            (UInt64(Int64.max), 9_007_199_254_740_992),
+        ] as [(UInt64, UInt64)])
     func kibibytes(bytes: UInt64, blocks: UInt64) { #expect(ByteCount(bytes).kibibytesRoundedUp == blocks) }
 
     private let table = MountTable(
@@ -57,9 +61,11 @@ import Testing
             })
     }
 
-    @Test("setquota gets the number, the same limit twice, no limit of files, and the mount", arguments: [
-        ("10737418241", "10485761 10485761"), ("0", "0 0"),
-    ])
+    @Test(
+        "setquota gets the number, the same limit twice, no limit of files, and the mount",
+        arguments: [
+            ("10737418241", "10485761 10485761"), ("0", "0 0"),
+        ])
     func setquota(quota: String, limits: String) async throws {
         let folder = try TestFolder()
         let service = try service(folder, .setquota)
@@ -108,7 +114,8 @@ import Testing
         let steps = try await service.plan(request(.add, folder.entry()))
         #expect(
             steps.contains {
-                $0.preview.hasPrefix("run \(folder.path)/scripts/btrfs qgroup limit 10737418240 \(folder.homes)/3723707\n")
+                $0.preview.hasPrefix(
+                    "run \(folder.path)/scripts/btrfs qgroup limit 10737418240 \(folder.homes)/3723707\n")
             })
         let failure = try await service.failure(.add, folder.entry())
         #expect(failure?.code == .cannotSetQuota)

@@ -28,17 +28,21 @@ import Testing
         let directives = try RsnapshotTemplate(parsing: template, source: "").directives
         let configuration = try check(rendered, allowed: directives)
         #expect(
-            configuration.directives.filter { ["retain", "snapshot_root", "backup"].contains($0.name) }.map { $0.fields } == [
+            configuration.directives.filter { ["retain", "snapshot_root", "backup"].contains($0.name) }.map {
+                $0.fields
+            } == [
                 ["/var/backup/3723707/.snapshots/"], ["daily", "7"], ["weekly", "4"],
                 ["/var/backup/3723707/incoming/", "./"],
             ])
         #expect(!rendered.contains("%"))
     }
 
-    @Test("a template's fault is named with file, line and cure", arguments: [
-        ("config_version\t1.2\nbackup\t%HOUSE%/incoming/\t./", 2, "%HOUSE%"),
-        ("snapshot_root\t%SNAPSHOT_ROOT", 1, "%"), ("x\ty\n\nretain\t%RETAIN%", 3, "shares its line"),
-    ])
+    @Test(
+        "a template's fault is named with file, line and cure",
+        arguments: [
+            ("config_version\t1.2\nbackup\t%HOUSE%/incoming/\t./", 2, "%HOUSE%"),
+            ("snapshot_root\t%SNAPSHOT_ROOT", 1, "%"), ("x\ty\n\nretain\t%RETAIN%", 3, "shares its line"),
+        ])
     func badTemplate(text: String, line: Int, reason: String) throws {
         let error = try #require(throws: RsnapshotTemplate.Invalid.self) {
             try RsnapshotTemplate(parsing: text, source: "account.template")
@@ -59,26 +63,30 @@ import Testing
         "backup\t/var/backup/3723707/incoming/\t./",
     ]
     private static let allowed: Set<String> = [
-        "config_version", "snapshot_root", "no_create_root", "cmd_rsync", "retain", "rsync_long_args", "rsync_short_args",
+        "config_version", "snapshot_root", "no_create_root", "cmd_rsync", "retain", "rsync_long_args",
+        "rsync_short_args",
         "backup",
     ]
 
-    @Test("each rule is held", arguments: [
-        (0, "config_version\t1.1", "config_version is 1.1"), (0, "", "config_version is missing"),
-        (1, "snapshot_root\t/var/backup/4000001/.snapshots/", "does not lie inside"),
-        (1, "snapshot_root\t/var/backup/3723707", "does not lie inside"),
-        (1, "snapshot_root\t/var/backup/3723707/../x", "does not lie inside"), (1, "", "snapshot_root is missing"),
-        (2, "no_create_root\t0", "no_create_root is 0"), (2, "", "no_create_root is missing"),
-        (3, "", "cmd_rsync is missing"), (3, "cmd_rsync /usr/bin/rsync", "no TAB"), (4, "", "no retain line"),
-        (5, "", "rsync_long_args is missing"), (5, "rsync_long_args\t--delete --relative", "--relative"),
-        (5, "rsync_long_args\t--delete\nrsync_short_args\t-aR", "--relative"), (6, "", "no backup line"),
-        (6, "backup\t/var/backup/3723707/incoming/\t./\n\tand\tmore", "begins with white space"),
-        (6, "backup\t/var/backup/3723707/incoming/\t./\ncmd_preexec\t/bin/sh", "no directive cmd_preexec"),
-        (6, "backup\t/var/backup/3723707/incoming/\t./\ninclude_conf\t/etc/x", "no directive include_conf"),
-        (6, "backup\t/var/backup/3723707/incoming/\t./\nbackup_script\t/bin/sh\t./", "no directive backup_script"),
-        (6, "backup\t /var/backup/3723707/incoming/\t./", "blank"), (6, "backup\t/x\u{1b}\t./", "control characters"),
-        (6, "backup\t/x\r\t./", "control characters"), (4, "retain\tdaily\t7\nno_create_root\t1", "twice"),
-    ])
+    @Test(
+        "each rule is held",
+        arguments: [
+            (0, "config_version\t1.1", "config_version is 1.1"), (0, "", "config_version is missing"),
+            (1, "snapshot_root\t/var/backup/4000001/.snapshots/", "does not lie inside"),
+            (1, "snapshot_root\t/var/backup/3723707", "does not lie inside"),
+            (1, "snapshot_root\t/var/backup/3723707/../x", "does not lie inside"), (1, "", "snapshot_root is missing"),
+            (2, "no_create_root\t0", "no_create_root is 0"), (2, "", "no_create_root is missing"),
+            (3, "", "cmd_rsync is missing"), (3, "cmd_rsync /usr/bin/rsync", "no TAB"), (4, "", "no retain line"),
+            (5, "", "rsync_long_args is missing"), (5, "rsync_long_args\t--delete --relative", "--relative"),
+            (5, "rsync_long_args\t--delete\nrsync_short_args\t-aR", "--relative"), (6, "", "no backup line"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\n\tand\tmore", "begins with white space"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\ncmd_preexec\t/bin/sh", "no directive cmd_preexec"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\ninclude_conf\t/etc/x", "no directive include_conf"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\nbackup_script\t/bin/sh\t./", "no directive backup_script"),
+            (6, "backup\t /var/backup/3723707/incoming/\t./", "blank"),
+            (6, "backup\t/x\u{1b}\t./", "control characters"),
+            (6, "backup\t/x\r\t./", "control characters"), (4, "retain\tdaily\t7\nno_create_root\t1", "twice"),
+        ])
     func rule(index: Int, line: String, reason: String) throws {
         var lines = Self.good
         #expect(throws: Never.self) { try check(lines.joined(separator: "\n"), allowed: Self.allowed) }

@@ -14,7 +14,9 @@ import Testing
         try await ScriptRunner().run(
             ScriptInvocation(
                 executable: shippedScript, arguments: arguments,
-                environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": action, "PROV_OWNERSHIP": ownership],
+                environment: [
+                    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": action, "PROV_OWNERSHIP": ownership,
+                ],
                 timeLimit: .seconds(60), grace: .seconds(1)))
     }
 
@@ -79,15 +81,18 @@ import Testing
         #expect(try folder.listing() == before)
     }
 
-    @Test("surprising arguments are refused, and nothing is made", arguments: [
-        [], ["3723707"], ["3723707", "HOMES/3723707", "3723707"],
-        ["3723707", "HOMES/3723707", "3723707", "3723707", "more"], ["-rf", "HOMES/-rf", "3723707", "3723707"],
-        ["../../etc", "HOMES/../../etc", "3723707", "3723707"], ["3723707", "3723707", "3723707", "3723707"],
-        ["3723707", "HOMES/4000001", "3723707", "3723707"], ["3723707", "HOMES/../3723707", "3723707", "3723707"],
-        ["3723707", "HOMES/a b/3723707", "3723707", "3723707"], ["3723707", "HOMES/x\n/3723707", "3723707", "3723707"],
-        ["3723707", "HOMES/./a/./3723707", "3723707", "3723707"], ["3723707", "HOMES/3723707", "0", "0"],
-        ["3723707", "HOMES/3723707", "4000001", "3723707"], ["3723707", "HOMES/3723707", "3723707", "0"],
-    ])
+    @Test(
+        "surprising arguments are refused, and nothing is made",
+        arguments: [
+            [], ["3723707"], ["3723707", "HOMES/3723707", "3723707"],
+            ["3723707", "HOMES/3723707", "3723707", "3723707", "more"], ["-rf", "HOMES/-rf", "3723707", "3723707"],
+            ["../../etc", "HOMES/../../etc", "3723707", "3723707"], ["3723707", "3723707", "3723707", "3723707"],
+            ["3723707", "HOMES/4000001", "3723707", "3723707"], ["3723707", "HOMES/../3723707", "3723707", "3723707"],
+            ["3723707", "HOMES/a b/3723707", "3723707", "3723707"],
+            ["3723707", "HOMES/x\n/3723707", "3723707", "3723707"],
+            ["3723707", "HOMES/./a/./3723707", "3723707", "3723707"], ["3723707", "HOMES/3723707", "0", "0"],
+            ["3723707", "HOMES/3723707", "4000001", "3723707"], ["3723707", "HOMES/3723707", "3723707", "0"],
+        ])
     func surprising(arguments: [String]) async throws {
         let folder = try TestFolder()
         let before = try folder.listing()

@@ -69,6 +69,22 @@ final class TestFolder: Sendable {
     }
 }
 
+/// Something mounted for a test that runs as root, for as long as it is held.
+final class TestMount {
+    private let point: FilePath
+
+    /// - Parameter source: a folder to be seen at the point too; nil mounts a small file system in memory.
+    init(_ source: FilePath? = nil, at point: FilePath, options: String = "mode=0755") throws {
+        self.point = point
+        let result =
+            source.map { mount($0.string, point.string, "none", UInt(MS_BIND), nil) }
+            ?? mount("none", point.string, "tmpfs", 0, options)
+        guard result == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    deinit { umount2(point.string, Int32(MNT_DETACH)) }
+}
+
 func status(_ path: FilePath) -> stat? {
     var status = stat()
     return lstat(path.string, &status) == 0 ? status : nil

@@ -19,15 +19,19 @@ import Testing
             #expect("\(record.dn)" == "uid=3723707,ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org")
             #expect(try parser.next() == nil)
         }
-        guard case .modify(let changes) = files[1].record.change, case .modify(let deletion) = files[2].record.change else {
+        guard case .modify(let changes) = files[1].record.change, case .modify(let deletion) = files[2].record.change
+        else {
             Issue.record("02 and 03 are no modifications")
             return
         }
-        #expect(changes.prefix(2) == [.replace("sstProvisioningMode", "modify"), .replace("sstProvisioningState", "0")])
+        #expect(
+            changes.prefix(2) == [.replace("sstProvisioningMode", "modify"), .replace("sstProvisioningState", "0")])
         #expect(Set(changes.dropFirst(2).map(\.attribute)) == ["sstQuota", "sstBackupIntervalDaily"])
-        #expect(deletion == [
-            .replace("sstIsActive", "FALSE"), .replace("sstProvisioningMode", "delete"), .replace("sstProvisioningState", "0"),
-        ])
+        #expect(
+            deletion == [
+                .replace("sstIsActive", "FALSE"), .replace("sstProvisioningMode", "delete"),
+                .replace("sstProvisioningState", "0"),
+            ])
         #expect(files[3].record.change == .delete)
     }
 
@@ -49,13 +53,15 @@ import Testing
         #expect(entry["host"].isEmpty)
     }
 
-    @Test("a parameter that cannot stand in an entry is named", arguments: [
-        ("uid", TestLDIFs.Parameters(uid: "12")), ("uid", .init(uid: "3723707\ndn: x")),
-        ("reseller", .init(uid: "3723707", reseller: "x")), ("customer", .init(uid: "3723707", customer: "-1")),
-        ("people", .init(uid: "3723707", people: "")), ("givenname", .init(uid: "3723707", givenName: "")),
-        ("surname", .init(uid: "3723707", surname: "a\nuserPassword: x")),
-        ("host", .init(uid: "3723707", host: "")), ("home-root", .init(uid: "3723707", homeRoot: "backup")),
-    ])
+    @Test(
+        "a parameter that cannot stand in an entry is named",
+        arguments: [
+            ("uid", TestLDIFs.Parameters(uid: "12")), ("uid", .init(uid: "3723707\ndn: x")),
+            ("reseller", .init(uid: "3723707", reseller: "x")), ("customer", .init(uid: "3723707", customer: "-1")),
+            ("people", .init(uid: "3723707", people: "")), ("givenname", .init(uid: "3723707", givenName: "")),
+            ("surname", .init(uid: "3723707", surname: "a\nuserPassword: x")),
+            ("host", .init(uid: "3723707", host: "")), ("home-root", .init(uid: "3723707", homeRoot: "backup")),
+        ])
     func invalid(parameter: String, parameters: TestLDIFs.Parameters) throws {
         let error = try #require(throws: TestLDIFs.Invalid.self) { try TestLDIFs(parameters) }
         #expect(error.parameter == parameter)
