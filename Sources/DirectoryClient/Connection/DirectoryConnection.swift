@@ -33,7 +33,8 @@ public final class DirectoryConnection: Sendable {
         if case .simple(let dn, let password) = options.credentials, password.expose().isEmpty || dn.isEmpty {
             throw DirectoryError(
                 .paramError, operation: "\(Request.bind(options.credentials))", server: "\(server)",
-                diagnostic: "a simple bind needs a DN and a password; without one of them a server takes it for anonymous")
+                diagnostic:
+                    "a simple bind needs a DN and a password; without one of them a server takes it for anonymous")
         }
         guard let mailbox = Mailbox() else { throw Self.failure(SystemError(errno), server) }
         let opening = Opening()

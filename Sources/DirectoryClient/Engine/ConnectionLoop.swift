@@ -27,7 +27,8 @@ struct ConnectionLoop: ~Copyable {
         do throws(DirectoryError) {
             repeat {} while try serve()
             end = DirectoryError(
-                .serverDown, operation: "close", server: "\(server)", diagnostic: "the connection was closed on our side",
+                .serverDown, operation: "close", server: "\(server)",
+                diagnostic: "the connection was closed on our side",
                 isConnectionLost: true)
         } catch {
             end = error

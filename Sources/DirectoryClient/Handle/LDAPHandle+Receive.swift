@@ -36,7 +36,8 @@ extension LDAPHandle {
     private func entry(_ message: OpaquePointer) throws(DirectoryError) -> Message {
         var reader: OpaquePointer?
         var name = unsafe berval()
-        guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader else {
+        guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader
+        else {
             throw malformed("an entry")
         }
         defer { unsafe ber_free(reader, 0) }
@@ -133,7 +134,9 @@ extension LDAPHandle {
 
     private func take(_ texts: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> [String] {
         guard let texts = unsafe texts else { return [] }
-        defer { unsafe ber_memvfree(UnsafeMutableRawPointer(texts).assumingMemoryBound(to: UnsafeMutableRawPointer?.self)) }
+        defer {
+            unsafe ber_memvfree(UnsafeMutableRawPointer(texts).assumingMemoryBound(to: UnsafeMutableRawPointer?.self))
+        }
         var result: [String] = []
         var next = unsafe texts
         while let text = unsafe next.pointee {
@@ -152,7 +155,8 @@ extension LDAPHandle {
             let hasValue = unsafe control.ldctl_value.bv_val != nil
             result.append(
                 Control(
-                    identifier: unsafe String(cString: control.ldctl_oid), isCritical: unsafe control.ldctl_iscritical != 0,
+                    identifier: unsafe String(cString: control.ldctl_oid),
+                    isCritical: unsafe control.ldctl_iscritical != 0,
                     value: hasValue ? unsafe Self.bytes(control.ldctl_value) : nil))
             unsafe next += 1
         }
