@@ -80,3 +80,45 @@ func eventually(
         try await Task.sleep(for: .milliseconds(5))
     }
 }
+
+/// A TCP port of 127.0.0.1 where nobody listens.
+func unusedPort() throws -> UInt16 { try Listener().port }
+
+/// How many sockets of this process are connected to the server's local socket.
+func openSockets(of sandbox: DirectorySandbox) throws -> Int {
+    guard case .local(let path) = try ServerAddress(parsing: sandbox.uri).endpoint else { return 0 }
+    return try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count { name in
+        guard let descriptor = Int32(name) else { return false }
+        var address = sockaddr_un()
+        var size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let isConnected = withUnsafeMutablePointer(to: &address) { place in
+            place.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &size) == 0 }
+        }
+        guard isConnected, address.sun_family == AF_UNIX else { return false }
+        return withUnsafeBytes(of: address.sun_path) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) } == path
+    }
+}
+
+/// Listens on a free TCP port of 127.0.0.1.
+final class Listener: Sendable {
+    let descriptor: Int32
+    let port: UInt16
+
+    init() throws {
+        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let descriptor = descriptor
+        let code = withUnsafeMutablePointer(to: &address) { place in
+            place.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, size) == 0 && listen(descriptor, 64) == 0 && getsockname(descriptor, $0, &size) == 0
+            }
+        }
+        port = UInt16(bigEndian: address.sin_port)
+        try #require(code, "no TCP port of 127.0.0.1 can be had")
+    }
+
+    deinit { close(descriptor) }
+}

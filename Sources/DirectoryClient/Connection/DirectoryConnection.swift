@@ -21,7 +21,7 @@ public final class DirectoryConnection: Sendable {
         self.mailbox = mailbox
     }
 
-    deinit { mailbox.post(.close) }
+    deinit { close() }
 
     /// Connects, begins TLS as the options say, and binds.
     ///
@@ -60,7 +60,7 @@ public final class DirectoryConnection: Sendable {
     }
 
     /// Ends the connection; operations under way fail with `isConnectionLost`. Does not wait. Harmless when it has ended already.
-    public func close() { mailbox.post(.close) }
+    public func close() { mailbox.close(ConnectionLoop.closed(server)) }
 
     /// The connection has ended: closed on our side, or lost.
     public var isClosed: Bool { mailbox.end != nil }
