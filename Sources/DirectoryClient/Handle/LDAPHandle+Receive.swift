@@ -34,6 +34,12 @@ extension LDAPHandle {
     }
 
     private func entry(_ message: OpaquePointer) throws(DirectoryError) -> Message {
+        // First the controls: reading the values writes NULs into the message, the last one over the first byte of the controls.
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
+        guard unsafe ldap_get_entry_controls(pointer, message, &controls) == LDAP_SUCCESS else {
+            throw malformed("a control of an entry")
+        }
+        let taken = unsafe take(controls)
         var reader: OpaquePointer?
         var name = unsafe berval()
         guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader
@@ -61,11 +67,7 @@ extension LDAPHandle {
             }
             entry.attributes.append(attribute)
         }
-        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
-        guard unsafe ldap_get_entry_controls(pointer, message, &controls) == LDAP_SUCCESS else {
-            throw malformed("a control of \(entry.dn)")
-        }
-        return .entry(entry, controls: unsafe take(controls))
+        return .entry(entry, controls: taken)
     }
 
     private func dn(_ bytes: [UInt8]) throws(DirectoryError) -> DN {
