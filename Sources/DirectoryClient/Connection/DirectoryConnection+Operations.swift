@@ -89,7 +89,9 @@ extension DirectoryConnection {
     }
 
     /// Looks for entries. Nothing is sent before the first entry is asked for.
-    public func search(_ request: SearchRequest) -> DirectorySearch { DirectorySearch(connection: self, request: request) }
+    public func search(_ request: SearchRequest) -> DirectorySearch {
+        DirectorySearch(connection: self, request: request)
+    }
 
     private static func assertion(_ filter: Filter?) -> [Control] { filter.map { [.assertion($0)] } ?? [] }
 

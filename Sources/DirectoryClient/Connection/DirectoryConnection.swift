@@ -21,7 +21,7 @@ public final class DirectoryConnection: Sendable {
         self.mailbox = mailbox
     }
 
-    deinit { mailbox.post(.close) }
+    deinit { close() }
 
     /// Connects, begins TLS as the options say, and binds.
     ///
@@ -33,7 +33,8 @@ public final class DirectoryConnection: Sendable {
         if case .simple(let dn, let password) = options.credentials, password.expose().isEmpty || dn.isEmpty {
             throw DirectoryError(
                 .paramError, operation: "\(Request.bind(options.credentials))", server: "\(server)",
-                diagnostic: "a simple bind needs a DN and a password; without one of them a server takes it for anonymous")
+                diagnostic:
+                    "a simple bind needs a DN and a password; without one of them a server takes it for anonymous")
         }
         guard let mailbox = Mailbox() else { throw Self.failure(SystemError(errno), server) }
         let opening = Opening()
@@ -59,7 +60,7 @@ public final class DirectoryConnection: Sendable {
     }
 
     /// Ends the connection; operations under way fail with `isConnectionLost`. Does not wait. Harmless when it has ended already.
-    public func close() { mailbox.post(.close) }
+    public func close() { mailbox.close(ConnectionLoop.closed(server)) }
 
     /// The connection has ended: closed on our side, or lost.
     public var isClosed: Bool { mailbox.end != nil }

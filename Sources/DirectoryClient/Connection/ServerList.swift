@@ -1,35 +1,48 @@
 import Synchronization
 
-/// Servers in order of preference. It stays with the one that worked, and tries the others in their order when that fails.
+/// Servers that hold the same tree, the preferred one first.
+///
+/// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
+/// that one fails. Share one list among all who must stay together.
 public final class ServerList: Sendable {
-    private let servers: [ServerAddress]
-    private let preferred = Mutex(0)
+    /// The servers, the preferred one first.
+    public let servers: [ServerAddress]
+    private let last = Mutex<ServerAddress?>(nil)
 
-    /// - Parameter servers: the first is tried first. An empty list fails each time it is asked to connect.
+    /// - Parameter servers: at least one; `connect` fails otherwise.
     public init(_ servers: [ServerAddress]) { self.servers = servers }
 
-    /// A connection to the server that worked last, else to the first that works.
-    /// - Throws: the only server's error; of several, one that says what each of them answered.
+    /// The server that is tried first next time.
+    public var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
+
+    /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
+    /// - Throws: what each server answered, under the code of the first that was tried.
     public func connect(options: ConnectionOptions) async throws(DirectoryError) -> DirectoryConnection {
-        let first = preferred.withLock { $0 }
-        var errors: [DirectoryError] = []
-        for place in servers.indices.map({ ($0 + first) % servers.count }) {
+        let preferred = current
+        var answers: [DirectoryError] = []
+        for server in [preferred].compactMap(\.self) + servers.filter({ $0 != preferred }) {
             do throws(DirectoryError) {
-                let connection = try await DirectoryConnection.open(servers[place], options: options)
-                preferred.withLock { $0 = place }
+                let connection = try await DirectoryConnection.open(server, options: options)
+                last.withLock { $0 = server }
                 return connection
             } catch {
-                if error.code == .userCancelled { throw error }
-                errors.append(error)
+                answers.append(error)
+                if error.code == .userCancelled { break }
             }
         }
-        guard let last = errors.last, errors.count > 1 else {
-            throw errors.last
-                ?? DirectoryError(
-                    .paramError, operation: "connect", server: "", diagnostic: "no server is named; set SERVER")
+        throw Self.error(answers)
+    }
+
+    private static func error(_ answers: [DirectoryError]) -> DirectoryError {
+        guard let first = answers.first else {
+            return DirectoryError(
+                .paramError, operation: "connect", server: "no server", diagnostic: "the list of servers is empty; set SERVER")
         }
-        throw DirectoryError(
-            last.code, operation: "connect", server: servers.map(\.description).joined(separator: " "),
-            diagnostic: errors.map(\.description).joined(separator: " | "), isConnectionLost: last.isConnectionLost)
+        guard answers.count > 1 else { return first }
+        var error = DirectoryError(
+            answers.last?.code == .userCancelled ? .userCancelled : first.code, operation: "connect",
+            server: answers.map(\.server).joined(separator: ", "), isConnectionLost: first.isConnectionLost)
+        error.diagnostic = answers.map { "\($0)" }.joined(separator: "\n")
+        return error
     }
 }

@@ -21,20 +21,24 @@ struct ConnectionLoop: ~Copyable {
         self.server = server
     }
 
-    /// - Returns: why it ended; every operation has been told.
-    mutating func run() -> DirectoryError {
-        let end: DirectoryError
+    /// Returns when the connection has ended and every operation has been told.
+    mutating func run() {
+        var end = Self.closed(server)
         do throws(DirectoryError) {
             repeat {} while try serve()
-            end = DirectoryError(
-                .serverDown, operation: "close", server: "\(server)", diagnostic: "the connection was closed on our side",
-                isConnectionLost: true)
         } catch {
             end = error
         }
+        for case .start(let operation) in mailbox.end(with: end) { operations[operation.id] = operation }
         for operation in operations.values { operation.fail(end.about("\(operation.request)")) }
         operations = [:]
-        return end
+    }
+
+    /// What operations are told when we close.
+    static func closed(_ server: ServerAddress) -> DirectoryError {
+        DirectoryError(
+            .serverDown, operation: "close", server: "\(server)", diagnostic: "the connection was closed on our side",
+            isConnectionLost: true)
     }
 
     /// - Returns: false when asked to close.

@@ -31,19 +31,13 @@ struct ConnectionThread: Sendable {
 
     fileprivate func main() {
         Self.blockBrokenPipe()
-        let end: DirectoryError
         do throws(DirectoryError) {
             var loop = ConnectionLoop(handle: try open(), mailbox: mailbox, server: server)
             opening.forgetDescriptor()
             guard opening.resolve(.success(())) else { return }
-            end = loop.run()
+            loop.run()
         } catch {
-            opening.forgetDescriptor()
             opening.resolve(.failure(error))
-            end = error
-        }
-        for case .start(let operation) in mailbox.end(with: end) {
-            operation.fail(end.about("\(operation.request)"))
         }
     }
 
@@ -59,6 +53,7 @@ struct ConnectionThread: Sendable {
             try bind(handle)
         } catch {
             opening.forgetDescriptor()
+            _ = consume handle
             throw error
         }
         return handle

@@ -31,7 +31,7 @@ final class Mailbox: Sendable {
         if descriptor < 0 { return nil }
     }
 
-    deinit { close(descriptor) }
+    deinit { Glibc.close(descriptor) }
 
     /// Why the connection is no more; nil while it is.
     var end: DirectoryError? { state.withLock(\.end) }
@@ -57,6 +57,11 @@ final class Mailbox: Sendable {
         }
     }
 
+    /// Takes no more, and makes the thread end.
+    func close(_ end: DirectoryError) {
+        if post(.close) == nil { state.withLock { $0.end = $0.end ?? end } }
+    }
+
     /// All commands that came since the last time. For the thread.
     func take() -> [Command] {
         state.withLock { state in
@@ -74,7 +79,7 @@ final class Mailbox: Sendable {
     /// - Returns: what nobody has begun.
     func end(with error: DirectoryError) -> [Command] {
         state.withLock { state in
-            state.end = error
+            state.end = state.end ?? error
             defer { state.commands = [] }
             return state.commands
         }

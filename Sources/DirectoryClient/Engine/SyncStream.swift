@@ -59,7 +59,8 @@ final class SyncStream: Sendable {
     private func error(_ outcome: Outcome) -> DirectoryError {
         guard outcome.code == .success else { return DirectoryError(outcome, operation: "\(request)", server: server) }
         return DirectoryError(
-            .serverDown, operation: "\(request)", server: server, diagnostic: "the server has ended the persistent search",
+            .serverDown, operation: "\(request)", server: server,
+            diagnostic: "the server has ended the persistent search",
             isConnectionLost: true)
     }
 

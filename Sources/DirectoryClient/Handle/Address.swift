@@ -12,7 +12,8 @@ struct Address: Sendable {
     func connect(_ descriptor: Int32) -> Int32 {
         unsafe bytes.withUnsafeBytes { bytes in
             guard let start = bytes.baseAddress else { return -1 }
-            return unsafe Glibc.connect(descriptor, start.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
+            return unsafe Glibc.connect(
+                descriptor, start.assumingMemoryBound(to: sockaddr.self), socklen_t(bytes.count))
         }
     }
 

@@ -6,7 +6,7 @@ import Glibc
 @safe struct CArena: ~Copyable {
     private var blocks: [UnsafeMutableRawPointer] = unsafe []
 
-    deinit { for unsafe block in unsafe blocks { unsafe free(block) } }
+    deinit { unsafe blocks.forEach { unsafe free($0) } }
 
     /// A text that C would cut off at its NUL.
     struct ContainsNUL: Error {}
@@ -39,7 +39,7 @@ import Glibc
     /// An array of pointers with its terminating nil.
     mutating func list<T>(_ pointers: [UnsafeMutablePointer<T>]) -> UnsafeMutablePointer<UnsafeMutablePointer<T>?> {
         let list = unsafe allocate(pointers.count + 1, of: UnsafeMutablePointer<T>?.self)
-        for unsafe (place, pointer) in unsafe pointers.enumerated() { unsafe (list + place).initialize(to: pointer) }
+        for place in unsafe 0..<pointers.count { unsafe (list + place).initialize(to: pointers[place]) }
         unsafe (list + pointers.count).initialize(to: nil)
         return unsafe list
     }

@@ -34,15 +34,16 @@ extension LDAPHandle {
     }
 
     private func entry(_ message: OpaquePointer) throws(DirectoryError) -> Message {
-        // Before the attributes: lber ends each value in place with a NUL, and the last one's falls on the controls' tag.
-        var list: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
-        guard unsafe ldap_get_entry_controls(pointer, message, &list) == LDAP_SUCCESS else {
-            throw malformed("the controls of an entry")
+        // First the controls: reading the values writes NULs into the message, the last one over the first byte of the controls.
+        var controls: UnsafeMutablePointer<UnsafeMutablePointer<LDAPControl>?>?
+        guard unsafe ldap_get_entry_controls(pointer, message, &controls) == LDAP_SUCCESS else {
+            throw malformed("a control of an entry")
         }
-        let controls = unsafe take(list)
+        let taken = unsafe take(controls)
         var reader: OpaquePointer?
         var name = unsafe berval()
-        guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader else {
+        guard unsafe ldap_get_dn_ber(pointer, message, &reader, &name) == LDAP_SUCCESS, let reader = unsafe reader
+        else {
             throw malformed("an entry")
         }
         defer { unsafe ber_free(reader, 0) }
@@ -66,7 +67,7 @@ extension LDAPHandle {
             }
             entry.attributes.append(attribute)
         }
-        return .entry(entry, controls: controls)
+        return .entry(entry, controls: taken)
     }
 
     private func dn(_ bytes: [UInt8]) throws(DirectoryError) -> DN {
@@ -135,7 +136,9 @@ extension LDAPHandle {
 
     private func take(_ texts: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?) -> [String] {
         guard let texts = unsafe texts else { return [] }
-        defer { unsafe ber_memvfree(UnsafeMutableRawPointer(texts).assumingMemoryBound(to: UnsafeMutableRawPointer?.self)) }
+        defer {
+            unsafe ber_memvfree(UnsafeMutableRawPointer(texts).assumingMemoryBound(to: UnsafeMutableRawPointer?.self))
+        }
         var result: [String] = []
         var next = unsafe texts
         while let text = unsafe next.pointee {
@@ -154,7 +157,8 @@ extension LDAPHandle {
             let hasValue = unsafe control.ldctl_value.bv_val != nil
             result.append(
                 Control(
-                    identifier: unsafe String(cString: control.ldctl_oid), isCritical: unsafe control.ldctl_iscritical != 0,
+                    identifier: unsafe String(cString: control.ldctl_oid),
+                    isCritical: unsafe control.ldctl_iscritical != 0,
                     value: hasValue ? unsafe Self.bytes(control.ldctl_value) : nil))
             unsafe next += 1
         }

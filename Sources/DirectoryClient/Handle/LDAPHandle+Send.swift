@@ -14,7 +14,8 @@ extension LDAPHandle {
             code = try send(request, controls, &arena, &messageID)
         } catch {
             throw DirectoryError(
-                .paramError, operation: "\(request)", server: "\(server)", diagnostic: "a name contains a NUL character")
+                .paramError, operation: "\(request)", server: "\(server)", diagnostic: "a name contains a NUL character"
+            )
         }
         let result = ResultCode(rawValue: code)
         guard result != .success else {
@@ -28,7 +29,8 @@ extension LDAPHandle {
         }
         let isOurs = [.encodingError, .filterError, .paramError, .notSupported, .noMemory].contains(result)
         throw DirectoryError(
-            result == .busy ? .timeout : result, operation: "\(request)", server: "\(server)", diagnostic: lastDiagnostic,
+            result == .busy ? .timeout : result, operation: "\(request)", server: "\(server)",
+            diagnostic: lastDiagnostic,
             isConnectionLost: !isOurs)
     }
 
@@ -65,7 +67,8 @@ extension LDAPHandle {
                 deleteOldRDN ? 1 : 0, list, nil, &messageID)
         case .compare(let dn, let attribute, let value):
             return unsafe ldap_compare_ext(
-                pointer, try arena.string(dn.description), try arena.string(attribute.spelling), arena.value(value.bytes),
+                pointer, try arena.string(dn.description), try arena.string(attribute.spelling),
+                arena.value(value.bytes),
                 list, nil, &messageID)
         case .bind(.simple(let dn, let password)):
             let secret = unsafe arena.value(Array(password.expose().utf8))

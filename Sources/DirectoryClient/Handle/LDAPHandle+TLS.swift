@@ -39,7 +39,8 @@ extension LDAPHandle {
         guard code != LDAP_OPT_SUCCESS else { return }
         throw DirectoryError(
             .localError, operation: "prepare TLS", server: "\(server)",
-            diagnostic: "the CA, certificate or key file is not a PEM file, or the key does not belong to the certificate")
+            diagnostic:
+                "the CA, certificate or key file is not a PEM file, or the key does not belong to the certificate")
     }
 
     /// The library says nothing of a file that it cannot read, so we look first.

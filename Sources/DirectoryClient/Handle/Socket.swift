@@ -37,14 +37,18 @@ import Glibc
             diagnostic: answers.joined(separator: ", "))
     }
 
-    private static func connect(to address: Address, within limit: Duration, sendLimit: Duration) throws(SystemError) -> Socket {
+    private static func connect(to address: Address, within limit: Duration, sendLimit: Duration) throws(SystemError)
+        -> Socket
+    {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
         let socket = Socket(descriptor: try SystemError.check(Glibc.socket(address.family, type, 0)))
         if address.connect(socket.descriptor) != 0 {
             // A local socket with a full queue says EAGAIN; there is nothing to wait on.
             guard errno == EINPROGRESS else { throw SystemError(errno) }
             var request = pollfd(fd: socket.descriptor, events: Int16(POLLOUT), revents: 0)
-            guard try SystemError.check(unsafe poll(&request, 1, limit.milliseconds)) > 0 else { throw SystemError(ETIMEDOUT) }
+            guard try SystemError.check(unsafe poll(&request, 1, limit.milliseconds)) > 0 else {
+                throw SystemError(ETIMEDOUT)
+            }
             var failure: Int32 = 0
             var size = socklen_t(MemoryLayout<Int32>.size)
             try SystemError.check(unsafe getsockopt(socket.descriptor, SOL_SOCKET, SO_ERROR, &failure, &size))

@@ -10,13 +10,15 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
     private init(_ rawValue: Int32) { self.rawValue = rawValue }
 
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    public static let success = Self(0), operationsError = Self(1), protocolError = Self(2), timeLimitExceeded = Self(3),
+    public static let success = Self(0), operationsError = Self(1), protocolError = Self(2),
+        timeLimitExceeded = Self(3),
         sizeLimitExceeded = Self(4), compareFalse = Self(5), compareTrue = Self(6), authMethodNotSupported = Self(7),
         strongerAuthRequired = Self(8), referral = Self(10), adminLimitExceeded = Self(11),
         unavailableCriticalExtension = Self(12), confidentialityRequired = Self(13), saslBindInProgress = Self(14),
         noSuchAttribute = Self(16), undefinedAttributeType = Self(17), inappropriateMatching = Self(18),
         constraintViolation = Self(19), attributeOrValueExists = Self(20), invalidAttributeSyntax = Self(21),
-        noSuchObject = Self(32), aliasProblem = Self(33), invalidDNSyntax = Self(34), aliasDereferencingProblem = Self(36),
+        noSuchObject = Self(32), aliasProblem = Self(33), invalidDNSyntax = Self(34),
+        aliasDereferencingProblem = Self(36),
         inappropriateAuthentication = Self(48), invalidCredentials = Self(49), insufficientAccessRights = Self(50),
         busy = Self(51), unavailable = Self(52), unwillingToPerform = Self(53), loopDetect = Self(54),
         namingViolation = Self(64), objectClassViolation = Self(65), notAllowedOnNonLeaf = Self(66),
@@ -27,7 +29,8 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
 
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
     public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
-        timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8), paramError = Self(-9),
+        timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
+        paramError = Self(-9),
         noMemory = Self(-10), connectError = Self(-11), notSupported = Self(-12)
 
     private static let names: [Int32: String] = [

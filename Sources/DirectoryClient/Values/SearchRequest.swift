@@ -27,7 +27,8 @@ public struct SearchRequest: Hashable, Sendable {
 
     /// A search for everything below `base` unless the arguments say less.
     public init(
-        base: DN, scope: SearchScope = .subtree, filter: Filter = .present("objectClass"), attributes: [AttributeName] = [],
+        base: DN, scope: SearchScope = .subtree, filter: Filter = .present("objectClass"),
+        attributes: [AttributeName] = [],
         pageSize: Int = 500, sizeLimit: Int = 0
     ) {
         self.base = base

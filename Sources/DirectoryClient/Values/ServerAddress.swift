@@ -47,7 +47,8 @@ public struct ServerAddress: Hashable, Sendable {
                 throw Invalid(text: text, reason: "the path of the socket does not begin with %2F")
             }
             guard path.utf8.count < Self.longestPath, !path.utf8.contains(0) else {
-                throw Invalid(text: text, reason: "the path of a socket has fewer than \(Self.longestPath) bytes, none of them 0")
+                throw Invalid(
+                    text: text, reason: "the path of a socket has fewer than \(Self.longestPath) bytes, none of them 0")
             }
             self.init(.local(path: path.isEmpty ? Self.usualPath : path))
         case "ldap", "ldaps":
@@ -77,7 +78,9 @@ public struct ServerAddress: Hashable, Sendable {
             guard let end = authority.firstIndex(of: "]") else { throw Invalid(text: text, reason: "] is missing") }
             host = authority[authority.index(after: authority.startIndex)..<end]
             let rest = authority[authority.index(after: end)...]
-            guard rest.isEmpty || rest.hasPrefix(":") else { throw Invalid(text: text, reason: "only a port can follow ]") }
+            guard rest.isEmpty || rest.hasPrefix(":") else {
+                throw Invalid(text: text, reason: "only a port can follow ]")
+            }
             port = rest.isEmpty ? nil : rest.dropFirst()
         } else if let colon = authority.lastIndex(of: ":") {
             host = authority[..<colon]

@@ -7,7 +7,9 @@ enum BER {
         sequence: UInt8 = 0x30, set: UInt8 = 0x31
 
     /// The tag of a `[number]` in a choice or for an optional member.
-    static func context(_ number: UInt8, constructed: Bool = false) -> UInt8 { 0x80 | (constructed ? 0x20 : 0) | number }
+    static func context(_ number: UInt8, constructed: Bool = false) -> UInt8 {
+        0x80 | (constructed ? 0x20 : 0) | number
+    }
 
     /// An element with any content.
     static func element(_ tag: UInt8, _ content: some Collection<UInt8>) -> [UInt8] {

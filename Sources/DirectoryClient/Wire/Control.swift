@@ -26,7 +26,8 @@ struct Control: Hashable, Sendable {
     static func page(size: Int, cookie: [UInt8]) -> Control {
         let value = BER.number(BER.integer, size) + BER.element(BER.octets, cookie)
         return Control(
-            identifier: RootDSE.Feature.pagedResults.rawValue, isCritical: true, value: BER.element(BER.sequence, value))
+            identifier: RootDSE.Feature.pagedResults.rawValue, isCritical: true, value: BER.element(BER.sequence, value)
+        )
     }
 
     /// Content Synchronization (RFC 4533, section 2.2). Critical: without it the server would answer a plain search.

@@ -36,7 +36,8 @@ struct SyncDecoder {
             return Self.event(try reader.content(BER.context(0)))
         case BER.context(1, constructed: true), BER.context(2, constructed: true):
             let deletes = reader.nextTag == BER.context(1, constructed: true)
-            var members = try reader.members(deletes ? BER.context(1, constructed: true) : BER.context(2, constructed: true))
+            var members = try reader.members(
+                deletes ? BER.context(1, constructed: true) : BER.context(2, constructed: true))
             let cookie = try members.optional(BER.octets)
             let isDone = try members.flag(default: true)
             return [.phaseDone(deletes: deletes)] + (isDone ? endRefresh() : []) + Self.event(cookie)

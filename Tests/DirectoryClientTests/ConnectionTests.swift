@@ -1,0 +1,134 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Testing
+
+@Suite(.timeLimit(.minutes(1)))
+struct ConnectionTests {
+    @Test func `a wrong password and an unknown DN are invalidCredentials with the cure`() async throws {
+        try await withDirectory { sandbox, _ in
+            for dn in [sandbox.adminDN, "cn=nobody,\(SandboxTree.suffix)"] {
+                let options = ConnectionOptions(
+                    credentials: .simple(bindDN: try DN(parsing: dn), password: Secret("wrong")))
+                let server = try ServerAddress(parsing: sandbox.uri)
+                let error = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+                #expect(error?.code == .invalidCredentials)
+                #expect(error?.operation == "bind \(dn)")
+                #expect(error?.description.contains("check the bind DN") == true)
+                #expect(error?.description.contains("wrong") == false)
+            }
+        }
+    }
+
+    @Test func `an empty password or DN is refused before anything is sent`() async throws {
+        let dn = try DN(parsing: "cn=Manager,dc=example,dc=org")
+        // Nobody listens there: an attempt to connect would be another error.
+        let server = try ServerAddress(parsing: "ldapi://%2Fnonexistent")
+        for credentials in [
+            Credentials.simple(bindDN: dn, password: Secret("")), .simple(bindDN: .root, password: Secret("secret")),
+        ] {
+            let error = await failure { () async throws(DirectoryError) in
+                try await DirectoryConnection.open(server, options: ConnectionOptions(credentials: credentials))
+            }
+            #expect(error?.code == .paramError)
+            #expect(error?.diagnostic.contains("anonymous") == true)
+        }
+    }
+
+    @Test func `SASL EXTERNAL over a local socket is the user of this process`() async throws {
+        try await withDirectory { sandbox, _ in
+            let server = try ServerAddress(parsing: sandbox.uri)
+            let connection = try await DirectoryConnection.open(server, options: ConnectionOptions(credentials: .external))
+            #expect(try await connection.whoAmI().contains("cn=peercred,cn=external,cn=auth"))
+            let anonymous = try await DirectoryConnection.open(server)
+            #expect(try await anonymous.whoAmI() == "")
+        }
+    }
+
+    @Test func `a server that is not there is connectError with what each address answered`() async throws {
+        let gone = await failure { () async throws(DirectoryError) in
+            try await DirectoryConnection.open(ServerAddress(.local(path: "/nonexistent/ldapi")))
+        }
+        #expect(gone?.code == .connectError)
+        #expect(gone?.diagnostic == "/nonexistent/ldapi: No such file or directory")
+        let unknown = await failure { () async throws(DirectoryError) in
+            try await DirectoryConnection.open(ServerAddress(.tcp(host: "name.invalid", port: 389, tls: false)))
+        }
+        #expect(unknown?.code == .connectError || unknown?.code == .timeout)
+        let port = try unusedPort()
+        let refused = await failure { () async throws(DirectoryError) in
+            try await DirectoryConnection.open(ServerAddress(.tcp(host: "127.0.0.1", port: port, tls: false)))
+        }
+        #expect(refused?.code == .connectError)
+        #expect(refused?.diagnostic == "127.0.0.1: Connection refused")
+        #expect(refused?.isRetryable == true)
+    }
+
+    @Test func `a list of servers stays with the one that worked and says what each answered`() async throws {
+        try await withDirectory { sandbox, _ in
+            let missing = ServerAddress(.local(path: "/nonexistent/first"))
+            let working = try ServerAddress(parsing: sandbox.uri)
+            let other = ServerAddress(.local(path: "/nonexistent/third"))
+            let list = ServerList([missing, working, other])
+            let options = try sandbox.options()
+            #expect(list.current == missing)
+            #expect(try await list.connect(options: options).server == working)
+            #expect(list.current == working)
+            try await sandbox.kill()
+            let error = try #require(await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
+            #expect(error.code == .connectError)
+            for server in [working, missing, other] { #expect("\(error)".contains("connect at \(server): connectError")) }
+            #expect(list.current == working)
+        }
+        let empty = await failure { () async throws(DirectoryError) in
+            try await ServerList([]).connect(options: ConnectionOptions())
+        }
+        #expect(empty?.code == .paramError)
+    }
+
+    @Test func `closing fails what is under way and what comes later, and can be repeated`() async throws {
+        try await withDirectory { sandbox, _ in
+            let connection = try await sandbox.connect()
+            sandbox.pause()
+            async let pending = failure { () async throws(DirectoryError) in try await connection.entry(at: .tests) }
+            async let closing: Void = { connection.close() }()
+            _ = await closing
+            connection.close()
+            sandbox.resume()
+            #expect(await pending?.isConnectionLost == true)
+            #expect(connection.isClosed)
+            let late = await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            #expect(late?.code == .serverDown)
+            #expect(late?.operation == "who am I")
+        }
+    }
+
+    @Test func `fifty connections leave no thread and no descriptor behind`() async throws {
+        try await withDirectory { sandbox, _ in
+            try await sandbox.connect().close()
+            // Other tests run at the same time, so what is counted are this server's sockets and the threads of connections.
+            let server = try ServerAddress(parsing: sandbox.uri)
+            for number in 0..<50 {
+                let connection = try await sandbox.connect()
+                if number.isMultiple(of: 2) { _ = try await connection.entry(at: .tests) }
+                if number.isMultiple(of: 3) { connection.close() }
+                if number.isMultiple(of: 5) {
+                    let options = ConnectionOptions(
+                        credentials: .simple(bindDN: .tests, password: Secret("wrong")))
+                    _ = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+                }
+            }
+            try await eventually { try openSockets(of: sandbox) == 1 }
+        }
+    }
+
+    @Test func `dropping the last reference closes the connection`() async throws {
+        try await withDirectory { sandbox, _ in
+            var connection: DirectoryConnection? = try await sandbox.connect()
+            #expect(try openSockets(of: sandbox) == 2)
+            #expect(connection != nil)
+            connection = nil
+            try await eventually { try openSockets(of: sandbox) == 1 }
+        }
+    }
+}
