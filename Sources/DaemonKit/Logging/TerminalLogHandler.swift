@@ -73,21 +73,3 @@ public struct TerminalLogHandler: LogHandler {
         return [local.tm_hour, local.tm_min, local.tm_sec].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
     }
 }
-
-/// The standard error stream, a whole line at a time.
-enum StandardError {
-    private static let lock = Mutex(())
-
-    static func write(_ line: String) {
-        let bytes = Array(line.utf8)
-        lock.withLock { _ in
-            var start = 0
-            while start < bytes.count {
-                let count = bytes[start...].withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else { return }
-                start += count
-            }
-        }
-    }
-}

@@ -16,8 +16,10 @@ public struct SettingKind<Value: Sendable>: Sendable {
     /// What the reference calls it, such as `duration` or `one of keep, archive, remove`.
     public let form: String
     let isSecret: Bool
-    let parse: @Sendable (String) throws(SettingValueError) -> Value
-    let render: @Sendable (Value) -> String
+    /// From the text as written, blanks around it removed.
+    public let parse: @Sendable (String) throws(SettingValueError) -> Value
+    /// The text that `parse` would read as this value.
+    public let render: @Sendable (Value) -> String
 
     /// - Parameters:
     ///   - form: what the reference calls such a value.

@@ -45,6 +45,9 @@ public struct Settings: Sendable {
     /// Whether the setting stands somewhere, even empty.
     public func isSet<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool { places[id(key, label)] != nil }
 
+    /// Whether the setting has an error already, so that its default stands for it.
+    public func isFaulty<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool { failed.contains(id(key, label)) }
+
     /// Where the setting stands.
     public func place<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> SettingPlace {
         places[id(key, label)] ?? .nowhere

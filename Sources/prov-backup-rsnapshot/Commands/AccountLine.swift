@@ -31,8 +31,6 @@ struct AccountLine: Encodable {
             uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
     }
 
-    var json: String { get throws { try JSONText.line(self) } }
-
     private static func columns(_ cells: String...) -> String {
         zip(cells, [12, 10, 18, 9, 7, 0]).map { cell, width in
             let cell = OneLine.escaping(cell)

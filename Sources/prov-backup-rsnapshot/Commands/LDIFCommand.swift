@@ -57,12 +57,12 @@ struct LoadTarget: ParsableArguments {
 
     func connect() async throws -> DirectoryConnection {
         if let sandbox {
-            let running = try CommandFailure.translatingSandbox { try DirectorySandbox.running(in: FilePath(sandbox)) }
+            let running = try CommandFailure.translatingSandbox { try DirectorySandbox.running(in: SandboxSettings.server(in: FilePath(sandbox))) }
             return try await connect(
                 to: running.uri,
                 .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))
         }
-        guard let server else { return try await files.load().engine.connectOnce() }
+        guard let server else { return try await files.load().connectOnce() }
         guard let bindDN, let passwordFile else {
             return try await connect(to: server, server.hasPrefix("ldapi:") ? .external : .anonymous)
         }
