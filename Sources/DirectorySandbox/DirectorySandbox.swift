@@ -91,6 +91,7 @@ public final class DirectorySandbox: Sendable {
                 .alreadyRunning, "a sandbox runs in \(folder.path) already, process \(process.id)",
                 cure: "use it, or stop it first")
         }
+        try folder.mark()
         if folder.hasData {
             return try await start(folder, passwords: try SandboxPasswords(readingFrom: folder), pieces, options)
         }
@@ -148,7 +149,9 @@ public final class DirectorySandbox: Sendable {
         let tree = try SandboxTree.text(
             try TextFile.read(pieces.file("example-tree.ldif")),
             passwords: [SandboxTree.daemonDN: passwords.daemon, SandboxTree.selfcareDN: passwords.selfcare])
-        try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string], input: tree)
+        try TextFile.write(tree, to: folder.tree)
+        try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string, "-l", folder.tree.string])
+        try folder.removeTree()
     }
 
     /// Starts slapd and waits until it answers; stops it again where it does not.

@@ -15,6 +15,8 @@ struct SandboxFolder: Sendable {
     var pidFile: FilePath { path.appending("slapd.pid") }
     var log: FilePath { path.appending("slapd.log") }
     var lock: FilePath { path.appending("lock") }
+    /// The tree with its passwords, while it is being loaded.
+    var tree: FilePath { path.appending("tree.ldif") }
     var data: FilePath { path.appending("data") }
     var addresses: FilePath { path.appending("addresses") }
     var certificates: FilePath { path.appending("tls") }
@@ -49,6 +51,11 @@ struct SandboxFolder: Sendable {
             throw failure("cannot make the folder \(folder.path) private", errno)
         }
         return folder
+    }
+
+    /// Makes the folder known as a sandbox's, before anything else is written into it.
+    func mark() throws(SandboxError) {
+        if !isSandbox { try TextFile.write(Self.headline + "\n", to: configuration) }
     }
 
     /// Whether the folder has been made by a sandbox.
@@ -110,7 +117,7 @@ struct SandboxFolder: Sendable {
         try removeShortSocketFolder()
         try removeData()
         try Self.removeFiles(in: certificates) { $0.hasSuffix(".crt") || $0.hasSuffix(".key") }
-        for file in [pidFile, log, addresses, path.appending("ldapi")] { try Self.removeFile(file) }
+        for file in [pidFile, log, addresses, tree, path.appending("ldapi")] { try Self.removeFile(file) }
         for who in SandboxPasswords.names { try Self.removeFile(passwordFile(who)) }
         // The configuration last but one: while it stands, the folder is known to be a sandbox's and can be removed again.
         try Self.removeFile(configuration)
@@ -119,6 +126,8 @@ struct SandboxFolder: Sendable {
             throw Self.failure("cannot remove the folder \(path)", errno)
         }
     }
+
+    func removeTree() throws(SandboxError) { try Self.removeFile(tree) }
 
     /// Removes the database.
     func removeData() throws(SandboxError) {
@@ -135,7 +144,10 @@ struct SandboxFolder: Sendable {
         try Self.removeFile(shortSocketFolder)
     }
 
-    private func isEmpty() throws(SandboxError) -> Bool { try Self.names(in: path).isEmpty }
+    /// Whether the folder holds nothing, or nothing yet but the lock of a start that is under way.
+    private func isEmpty() throws(SandboxError) -> Bool {
+        try Self.names(in: path).allSatisfy { $0 == lock.lastComponent?.string }
+    }
 
     private static func removeFiles(in directory: FilePath, where ours: (String) -> Bool) throws(SandboxError) {
         for name in try names(in: directory) where ours(name) { try removeFile(directory.appending(name)) }
