@@ -86,7 +86,7 @@ public final class DirectorySandbox: Sendable {
         let folder = try SandboxFolder.make(at: directory)
         let lock = try FolderLock(folder.lock)
         defer { lock.release() }
-        if let process = SlapdProcess.running(in: folder) {
+        if let process = try SlapdProcess.running(in: folder) {
             throw SandboxError(
                 .alreadyRunning, "a sandbox runs in \(folder.path) already, process \(process.id)",
                 cure: "use it, or stop it first")
@@ -129,7 +129,7 @@ public final class DirectorySandbox: Sendable {
     /// - Throws: ``SandboxError/Code/notRunning`` where none does.
     public static func running(in directory: FilePath) throws(SandboxError) -> DirectorySandbox {
         let folder = try SandboxFolder(existing: directory)
-        guard folder.isSandbox, let process = SlapdProcess.running(in: folder),
+        guard try folder.isSandbox(), let process = try SlapdProcess.running(in: folder),
             let addresses = SandboxAddresses(text: try TextFile.read(folder.addresses))
         else {
             throw SandboxError(.notRunning, "no sandbox runs in \(folder.path)", cure: "start one")

@@ -43,7 +43,7 @@ struct SandboxFolder: Sendable {
     static func make(at directory: FilePath) throws(SandboxError) -> SandboxFolder {
         try makeDirectory(directory)
         let folder = try SandboxFolder(existing: directory)
-        guard folder.isSandbox ? true : try folder.isEmpty() else {
+        guard try folder.isSandbox() ? true : folder.isEmpty() else {
             throw SandboxError(
                 .folder, "the folder \(folder.path) holds other files", cure: "name an empty or a new folder")
         }
@@ -55,13 +55,12 @@ struct SandboxFolder: Sendable {
 
     /// Makes the folder known as a sandbox's, before anything else is written into it.
     func mark() throws(SandboxError) {
-        if !isSandbox { try TextFile.write(Self.headline + "\n", to: configuration) }
+        if try !isSandbox() { try TextFile.write(Self.headline + "\n", to: configuration) }
     }
 
     /// Whether the folder has been made by a sandbox.
-    var isSandbox: Bool {
-        guard let text = try? TextFile.read(configuration) else { return false }
-        return text.hasPrefix(Self.headline)
+    func isSandbox() throws(SandboxError) -> Bool {
+        try TextFile.readIfThere(configuration)?.hasPrefix(Self.headline) ?? false
     }
 
     /// Whether the directory has been filled to the end: the addresses are written after that.
