@@ -58,6 +58,29 @@ import Testing
         }
     }
 
+    @Test func `a temporary sandbox is gone with all that was put into its folder, also after an error`() async throws {
+        struct Trouble: Error {}
+        var folders: [FilePath] = []
+        for fails in [false, true] {
+            do {
+                try await DirectorySandbox.temporary { sandbox in
+                    folders.append(sandbox.directory)
+                    let file = sandbox.directory.appending("notes.txt").string
+                    try "mine".write(toFile: file, atomically: false, encoding: .utf8)
+                    if fails { throw Trouble() }
+                }
+                #expect(!fails)
+            } catch is Trouble {
+                #expect(fails)
+            }
+        }
+        #expect(folders.count == 2)
+        for folder in folders {
+            #expect(!FileManager.default.fileExists(atPath: folder.string))
+            try await expectNoProcess(naming: folder)
+        }
+    }
+
     @Test func `a folder that holds other files is refused and left as it is`() async throws {
         try await withFolder { folder in
             try "mine".write(toFile: folder.appending("slapd.conf").string, atomically: false, encoding: .utf8)
