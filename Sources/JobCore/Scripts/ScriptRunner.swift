@@ -52,8 +52,9 @@ public struct ScriptRunner: Sendable {
         return try result.get()
     }
 
-    /// How often a script that somebody is just writing is tried again, and after which pause: saving takes a moment.
-    private static let busyPauses: [Duration] = [
+    /// How often a start is tried again that met a passing hindrance (somebody is just saving the script, many others are just being started),
+    /// and after which pause.
+    private static let pauses: [Duration] = [
         .milliseconds(10), .milliseconds(50), .milliseconds(250), .milliseconds(1000),
     ]
 
@@ -62,14 +63,16 @@ public struct ScriptRunner: Sendable {
         source: AsyncStream<ScriptSupervision.Event>.Continuation
     ) async -> Result<ScriptResult, ScriptError> {
         let start = ContinuousClock.now
-        var pauses = Self.busyPauses[...]
+        var pauses = Self.pauses[...]
         while true {
             do throws(ScriptError) {
                 var result = try await attempt(invocation, events: events, source: source)
                 result.duration = ContinuousClock.now - start
                 return .success(result)
             } catch {
-                guard error.code == .busy, let pause = pauses.popFirst() else { return .failure(error) }
+                guard [.busy, .resources].contains(error.code), let pause = pauses.popFirst() else {
+                    return .failure(error)
+                }
                 do { try await Task.sleep(for: pause) } catch { pauses = [] }
             }
         }
@@ -81,6 +84,8 @@ public struct ScriptRunner: Sendable {
     ) async throws(ScriptError) -> ScriptResult {
         var options = PlatformOptions()
         options.createSession = true
+        let reservation: StartReservation
+        do { reservation = try StartReservation() } catch { throw .start(of: invocation, errno: error) }
         let variables = invocation.environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) }
         do {
             let outcome = try await Subprocess.run(
@@ -90,6 +95,7 @@ public struct ScriptRunner: Sendable {
                 output: .sequence,
                 error: .combinedWithOutput
             ) { execution in
+                reservation.release()
                 let reader = OutputReader(OutputCapture(headLimit: headLimit, tailLimit: tailLimit))
                 async let reading: Void = reader.read(execution.standardOutput)
                 let session = ScriptSession(leader: execution.processIdentifier.value)

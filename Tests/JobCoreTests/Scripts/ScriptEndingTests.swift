@@ -60,8 +60,9 @@ extension Processes {
                 try invocation(
                     "set -m; sleep 1001 & note other $!; (sleep 1002 & note deep $!; sleep 1003) & wait",
                     timeLimit: .seconds(2),
-                    grace: .seconds(30)))
+                    grace: .seconds(30), shell: "/bin/bash"))
             #expect(result.cause == .timeLimit)
+            #expect(result.survivors == [])
             for name in ["other", "deep"] {
                 let process = try await processNumber(in: folder.path.appending(name))
                 #expect(!isAlive(process), "\(name)")

@@ -1,0 +1,53 @@
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// Makes sure that the start of a process finds the descriptors it needs.
+///
+/// The library that starts processes ends the whole program when descriptors run out between its opening of one pipe and the next. So a start is
+/// refused before it comes to that: there must be enough left for it, for all others that are under way at the moment, and some for the
+/// rest of the program.
+final class StartReservation: Sendable {
+    /// Two for output, one for errors, one for input, working folder and process each, and one to spare.
+    private static let perStart = 8
+    /// For sockets and files that others open meanwhile, and for what the library opens once for good.
+    private static let forOthers = 24
+
+    private static let underWay = Atomic(0)
+
+    private let isHeld = Atomic(true)
+
+    init() throws(Errno) {
+        let starts = Self.underWay.add(1, ordering: .sequentiallyConsistent).newValue
+        do throws(Errno) {
+            guard try Self.freeDescriptors() >= starts * Self.perStart + Self.forOthers else {
+                throw Errno.tooManyOpenFiles
+            }
+        } catch {
+            release()
+            throw error
+        }
+    }
+
+    /// To be called when the process has been started: what it holds is no longer to be kept free.
+    func release() {
+        if isHeld.exchange(false, ordering: .sequentiallyConsistent) {
+            Self.underWay.subtract(1, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    deinit { release() }
+
+    private static func freeDescriptors() throws(Errno) -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, let folder = opendir("/proc/self/fd")
+        else { throw Errno(rawValue: errno) }
+        defer { closedir(folder) }
+        var open = 0
+        while let entry = readdir(folder) {
+            // Not "." and "..".
+            if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { open += 1 }
+        }
+        return Int(clamping: limit.rlim_cur) - open
+    }
+}
