@@ -95,7 +95,7 @@ struct ControlServerTests {
     }
 
     @Test func `silent clients are sent away and disturb nobody`() async throws {
-        try await withServer(patience: .milliseconds(300)) { server, client in
+        try await withServer(patience: .seconds(2)) { server, client in
             let silent = try (0..<20).map { _ in try RawClient(server.path) }
             silent[0].send("{\"comm")
             let answers = try await client.ask(Question(command: "x"), for: Answer.self)
@@ -107,7 +107,7 @@ struct ControlServerTests {
     @Test func `a client that does not read its answer is sent away`() async throws {
         let size = 16 << 20
         let large: ControlServer.Handler = { _ in ControlReply(lines: [[UInt8](repeating: 65, count: size)]) }
-        try await withServer(patience: .milliseconds(300), handler: large) { server, _ in
+        try await withServer(patience: .seconds(1), handler: large) { server, _ in
             let deaf = try RawClient(server.path)
             deaf.send("{}\n")
             // The server hangs up although the client has not: only then does poll tell so.

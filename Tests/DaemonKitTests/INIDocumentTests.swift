@@ -60,4 +60,24 @@ struct INIDocumentTests {
     @Test func `a line that cannot be read is not repeated: it may hold a password`() {
         #expect(!read("[Database]\nADMIN_PASSWORD: hunter2\n").problems.map(\.description).joined().contains("hunter2"))
     }
+
+    @Test func `any bytes are read without harm, and each problem names a line that there is`() {
+        var generator = SystemRandomNumberGenerator()
+        let alphabet = Array("[]=#; \t\r\n\u{0}ab".utf8) + [0xC3, 0xFF]
+        for _ in 0..<2_000 {
+            let bytes = (0..<Int.random(in: 0...60, using: &generator)).map { _ in
+                alphabet[Int.random(in: 0..<alphabet.count, using: &generator)]
+            }
+            let lines = bytes.split(separator: 0x0A, omittingEmptySubsequences: false).count
+            let document = INIDocument(parsing: bytes, source: "a.conf")
+            for problem in document.problems {
+                guard case .file("a.conf", let line) = problem.place else {
+                    Issue.record("\(problem) for \(bytes)")
+                    continue
+                }
+                #expect((1...lines).contains(line), "\(bytes)")
+            }
+            for item in document.sections.flatMap(\.items) { #expect(!item.key.isEmpty, "\(bytes)") }
+        }
+    }
 }

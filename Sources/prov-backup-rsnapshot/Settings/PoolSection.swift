@@ -9,6 +9,10 @@ enum PoolSection {
         meaning: "Directories split by blanks, each one of HOME_ROOTS or below one.")
 
     static let section = SettingsSection(
-        name, meaning: "Volumes that homes are spread over, as many pools as are wanted.",
+        name,
+        meaning: """
+            Volumes that homes are spread over, as many pools as are wanted. In the environment a pool's name stands in \
+            the middle: PROV_POOL_NAME_VOLUMES, with _ for everything but letters and digits.
+            """,
         keys: [volumes.declaration])
 }
