@@ -61,7 +61,8 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "DirectoryModelTests", dependencies: ["DirectoryModel"], swiftSettings: settings),
         .testTarget(
-            name: "DirectoryClientTests", dependencies: ["DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
+            name: "DirectoryClientTests",
+            dependencies: ["DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
         .testTarget(name: "JobCoreTests", dependencies: ["JobCore", system], swiftSettings: settings),
         .testTarget(

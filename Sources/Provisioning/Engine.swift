@@ -8,10 +8,15 @@ public import Logging
 public actor Engine {
     /// Everything that a reload of the settings can change.
     public struct Configuration: Sendable {
+        /// In the order of preference.
         public var servers: [ServerAddress]
+        /// How the directory is reached, and as whom.
         public var connection: ConnectionOptions
+        /// Which accounts are watched.
         public var scope: WatchScope
+        /// How and how often wishes are looked for.
         public var timing: Watcher.Timing
+        /// By which rules is decided what becomes of them.
         public var policy: DecisionPolicy
         /// Jobs at once; at least 1.
         public var slots: Int
@@ -21,8 +26,10 @@ public actor Engine {
         public var directoryRetry: RetryPolicy
         /// After so many failed tries the directory's absence becomes an error in the log.
         public var directoryAttemptsUntilError: Int
+        /// What carries them out.
         public var service: any ProvisioningService
 
+        /// Everything at once; what has a default has it in the settings as well.
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy, slots: Int = 4, jobRetry: RetryPolicy,
@@ -111,6 +118,7 @@ public actor Engine {
         await parts.workLink.stop()
     }
 
+    /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
         var snapshot = await dispatcher.snapshot()
         snapshot.isDirectoryAvailable = parts.availability.isAvailable

@@ -100,7 +100,8 @@ final class DaemonBench: Sendable {
 
     static let program: URL = {
         let here = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
-        let beside = CommandLine.arguments.map { URL(filePath: $0).deletingLastPathComponent() }
+        let beside =
+            CommandLine.arguments.map { URL(filePath: $0).deletingLastPathComponent() }
             + [URL(filePath: here).deletingLastPathComponent(), checkout.appending(path: ".build/debug")]
         return beside.map { $0.appending(path: "prov-backup-rsnapshot") }
             .first { FileManager.default.isExecutableFile(atPath: $0.path) } ?? checkout
@@ -159,7 +160,8 @@ final class DaemonBench: Sendable {
         return paths.map { path in
             var status = stat()
             lstat(root.appending(path: path).path, &status)
-            return "\(path) \(String(status.st_mode, radix: 8)) \(status.st_uid) \(status.st_size) \(status.st_mtim.tv_sec)"
+            return
+                "\(path) \(String(status.st_mode, radix: 8)) \(status.st_uid) \(status.st_size) \(status.st_mtim.tv_sec)"
         }
     }
 }

@@ -5,7 +5,9 @@ import Testing
 
 /// The real program on a real directory, from outside.
 @Suite(.serialized) struct DaemonTests {
-    @Test("an account goes the whole way with the shipped home script, and a server without syncprov changes nothing", arguments: [true, false])
+    @Test(
+        "an account goes the whole way with the shipped home script, and a server without syncprov changes nothing",
+        arguments: [true, false])
     func wholeWay(contentSync: Bool) async throws {
         var options = SandboxOptions.testing
         options.contentSync = contentSync
@@ -16,7 +18,10 @@ import Testing
             try await bench.add("3724300")
             try await bench.reached("added", "3724300")
             let home = bench.home("3724300")
-            #expect(Set(try FileManager.default.contentsOfDirectory(atPath: home.path)) == ["incoming", ".snapshots", ".ssh"])
+            #expect(
+                Set(try FileManager.default.contentsOfDirectory(atPath: home.path)) == [
+                    "incoming", ".snapshots", ".ssh",
+                ])
             let first = try String(contentsOf: bench.configuration("3724300"), encoding: .utf8)
             #expect(first.contains("retain\tdaily\t7"))
 
@@ -37,7 +42,8 @@ import Testing
         }
     }
 
-    @Test("accounts that would lead the daemon astray are refused with their code, nothing is created, the others go on")
+    @Test(
+        "accounts that would lead the daemon astray are refused with their code, nothing is created, the others go on")
     func hostileAccounts() async throws {
         try await DaemonBench.run { bench in
             try bench.settings()
@@ -47,7 +53,8 @@ import Testing
             try FileManager.default.createSymbolicLink(
                 at: bench.homes.appending(path: "link"), withDestinationURL: outside)
             let bad: [(uid: String, home: String?, code: String)] = [
-                ("../../etc", "\(homes)/../../etc", "1"), ("-rf", "\(homes)/-rf", "1"), ("3724301\nx", "\(homes)/3724301", "1"),
+                ("../../etc", "\(homes)/../../etc", "1"), ("-rf", "\(homes)/-rf", "1"),
+                ("3724301\nx", "\(homes)/3724301", "1"),
                 ("3724302\tinclude_conf", "\(homes)/3724302", "1"), ("123", "\(homes)/123", "1"),
                 ("3724303", "/etc/3724303", "4"), ("3724304", homes, "4"), ("3724305", "\(homes)/link/3724305", "4"),
                 ("3724306", "\(homes)/3724300", "4"), ("3724307", "\(homes)/../outside/3724307", "4"),
@@ -57,7 +64,9 @@ import Testing
             for account in bad { try await bench.add(account.uid, home: account.home) }
             let daemon = try bench.start()
             for account in bad { try await bench.returned(account.code, account.uid) }
-            let stateless = { (line: String) in !line.hasPrefix("state") && !line.hasPrefix("run") && !line.hasPrefix("Rsnapshot") }
+            let stateless = { (line: String) in
+                !line.hasPrefix("state") && !line.hasPrefix("run") && !line.hasPrefix("Rsnapshot")
+            }
             #expect(try bench.tree(bench.folder).filter(stateless) == before.filter(stateless))
             try await bench.add("3724309")
             try await bench.reached("added", "3724309")
@@ -74,7 +83,8 @@ import Testing
             try await bench.add("3724300", ["sstQuota": "-1"])
             try await bench.add("3724301", ["sstBackupIntervalDaily": "100"])
             try await bench.add(
-                "3724302", ["sstBackupIntervalDaily": "0", "sstBackupIntervalWeekly": "0", "sstBackupIntervalMonthly": "0"])
+                "3724302",
+                ["sstBackupIntervalDaily": "0", "sstBackupIntervalWeekly": "0", "sstBackupIntervalMonthly": "0"])
             try await bench.returned("6", "3724300")
             try await bench.returned("7", "3724301")
             try await bench.returned("7", "3724302")
@@ -84,7 +94,8 @@ import Testing
         }
     }
 
-    @Test("fault 11: a bad start does not exit 0: no settings 78, a second instance 75, no directory 69, wrong usage 64")
+    @Test(
+        "fault 11: a bad start does not exit 0: no settings 78, a second instance 75, no directory 69, wrong usage 64")
     func badStarts() async throws {
         try await DaemonBench.run { bench in
             let none = try RunningProgram(DaemonBench.program, ["run", "-c", "/nonexistent.conf"])
@@ -117,7 +128,8 @@ import Testing
         }
     }
 
-    @Test("fault 14: settings that hold a password and can be read by others are refused with the command that mends it")
+    @Test(
+        "fault 14: settings that hold a password and can be read by others are refused with the command that mends it")
     func readablePassword() async throws {
         try await DaemonBench.run { bench in
             try bench.settings(database: "ADMIN_PASSWORD_FILE =\nADMIN_PASSWORD = secret-word")

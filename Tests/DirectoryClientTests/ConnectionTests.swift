@@ -11,7 +11,9 @@ struct ConnectionTests {
                 let options = ConnectionOptions(
                     credentials: .simple(bindDN: try DN(parsing: dn), password: Secret("wrong")))
                 let server = try ServerAddress(parsing: sandbox.uri)
-                let error = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+                let error = await failure { () async throws(DirectoryError) in
+                    try await DirectoryConnection.open(server, options: options)
+                }
                 #expect(error?.code == .invalidCredentials)
                 #expect(error?.operation == "bind \(dn)")
                 #expect(error?.description.contains("check the bind DN") == true)
@@ -38,7 +40,8 @@ struct ConnectionTests {
     @Test func `SASL EXTERNAL over a local socket is the user of this process`() async throws {
         try await withDirectory { sandbox, _ in
             let server = try ServerAddress(parsing: sandbox.uri)
-            let connection = try await DirectoryConnection.open(server, options: ConnectionOptions(credentials: .external))
+            let connection = try await DirectoryConnection.open(
+                server, options: ConnectionOptions(credentials: .external))
             #expect(try await connection.whoAmI().contains("cn=peercred,cn=external,cn=auth"))
             let anonymous = try await DirectoryConnection.open(server)
             #expect(try await anonymous.whoAmI() == "")
@@ -75,9 +78,12 @@ struct ConnectionTests {
             #expect(try await list.connect(options: options).server == working)
             #expect(list.current == working)
             try await sandbox.kill()
-            let error = try #require(await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
+            let error = try #require(
+                await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
             #expect(error.code == .connectError)
-            for server in [working, missing, other] { #expect("\(error)".contains("connect at \(server): connectError")) }
+            for server in [working, missing, other] {
+                #expect("\(error)".contains("connect at \(server): connectError"))
+            }
             #expect(list.current == working)
         }
         let empty = await failure { () async throws(DirectoryError) in
@@ -115,7 +121,9 @@ struct ConnectionTests {
                 if number.isMultiple(of: 5) {
                     let options = ConnectionOptions(
                         credentials: .simple(bindDN: .tests, password: Secret("wrong")))
-                    _ = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+                    _ = await failure { () async throws(DirectoryError) in
+                        try await DirectoryConnection.open(server, options: options)
+                    }
                 }
             }
             try await eventually { try openSockets(of: sandbox) == 1 }

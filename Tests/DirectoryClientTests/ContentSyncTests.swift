@@ -46,7 +46,9 @@ extension ContentSyncRequest {
 
 @Suite(.timeLimit(.minutes(2)))
 struct ContentSyncTests {
-    @Test func `after the present state each change is told: add, modify, rename, leaving the filter, delete`() async throws {
+    @Test func `after the present state each change is told: add, modify, rename, leaving the filter, delete`()
+        async throws
+    {
         try await withDirectory { sandbox, connection in
             try await connection.add(.test("one"))
             try await connection.add(.test("shut", title: "shut"))

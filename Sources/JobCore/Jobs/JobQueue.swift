@@ -39,8 +39,10 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     private var later = Heap<Waiting>()
     private var ready = Heap<Ready>()
     private var nextTicket: UInt64 = 0
+    /// Subjects that run now.
     public private(set) var runningCount = 0
 
+    /// - Parameter slots: the most jobs that run at once; less than 1 counts as 1.
     public init(slots: Int) { self.slots = max(1, slots) }
 
     /// Subjects that wait, due or not.
@@ -105,10 +107,12 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         }
     }
 
+    /// Whether a run of the subject is under way.
     public func isRunning(_ subject: Subject) -> Bool {
         if case .running = states[subject] { true } else { false }
     }
 
+    /// Whether the subject waits, due or not.
     public func isWaiting(_ subject: Subject) -> Bool {
         if case .waiting = states[subject] { true } else { false }
     }

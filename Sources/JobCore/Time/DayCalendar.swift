@@ -2,6 +2,7 @@ import Glibc
 
 /// A day of the Gregorian calendar, without a time zone.
 public struct CalendarDay: Hashable, Comparable, Sendable {
+    /// 1 to 9999.
     public let year: Int
     /// 1 to 12.
     public let month: Int
@@ -16,6 +17,7 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
         (self.year, self.month, self.day) = (year, month, day)
     }
 
+    /// The earlier day first.
     public static func < (left: Self, right: Self) -> Bool {
         (left.year, left.month, left.day) < (right.year, right.month, right.day)
     }
@@ -31,9 +33,12 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
 
 /// Where days begin.
 public struct DayCalendar: Sendable {
+    /// The first moment of a day.
     public let startOfDay: @Sendable (CalendarDay) -> WallTime
+    /// The day that a moment lies in; nil when the year is not 1 to 9999.
     public let day: @Sendable (WallTime) -> CalendarDay?
 
+    /// A calendar made of its two rules.
     public init(
         startOfDay: @escaping @Sendable (CalendarDay) -> WallTime, day: @escaping @Sendable (WallTime) -> CalendarDay?
     ) {

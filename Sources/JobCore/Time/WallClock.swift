@@ -9,8 +9,10 @@ public protocol WallClock: Sendable {
 
 /// The machine's clock.
 public struct SystemWallClock: WallClock {
+    /// The one clock of the machine.
     public init() {}
 
+    /// As the kernel has it (CLOCK_REALTIME).
     public var now: WallTime {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)

@@ -1,8 +1,11 @@
 /// A point on the wall clock, to the nanosecond, from the year 1970 to 2262.
 public struct WallTime: Hashable, Comparable, Sendable {
+    /// Nanoseconds since the beginning of 1970, UTC, leap seconds not counted.
     public let nanosecondsSince1970: Int64
 
+    /// A point by its nanoseconds since the beginning of 1970, UTC.
     public init(nanosecondsSince1970: Int64) { self.nanosecondsSince1970 = nanosecondsSince1970 }
+    /// A point by its seconds since the beginning of 1970, UTC; what lies beyond the range becomes its end.
     public init(secondsSince1970: Int64) {
         nanosecondsSince1970 = secondsSince1970.multipliedSaturating(by: 1_000_000_000)
     }
@@ -13,6 +16,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
         return remainder < 0 ? quotient - 1 : quotient
     }
 
+    /// The earlier point first.
     public static func < (left: Self, right: Self) -> Bool {
         left.nanosecondsSince1970 < right.nanosecondsSince1970
     }
@@ -25,6 +29,7 @@ public struct WallTime: Hashable, Comparable, Sendable {
         return Self(nanosecondsSince1970: left.nanosecondsSince1970.addingSaturating(added))
     }
 
+    /// How much later the left point is; negative when it is earlier.
     public static func - (left: Self, right: Self) -> Duration {
         .nanoseconds(left.nanosecondsSince1970) - .nanoseconds(right.nanosecondsSince1970)
     }

@@ -3,9 +3,12 @@ public import DirectoryModel
 
 /// Reads accounts; each call is one request on the link, made again when the connection is lost under it.
 public struct AccountReader: Sendable {
+    /// Where requests go.
     public let link: DirectoryLink
+    /// Which accounts are looked for.
     public let scope: WatchScope
 
+    /// Reads the accounts of a scope over a link.
     public init(link: DirectoryLink, scope: WatchScope) {
         self.link = link
         self.scope = scope

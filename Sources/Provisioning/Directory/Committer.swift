@@ -17,6 +17,7 @@ public enum CommitOutcome: Hashable, Sendable {
 public struct Committer: Sendable {
     private let reader: AccountReader
 
+    /// - Parameter reader: gives the link to write on, and the entry where a write is in doubt.
     public init(reader: AccountReader) { self.reader = reader }
 
     /// Writes until the outcome is certain, also over lost connections: a compare-and-set may be repeated, and when it

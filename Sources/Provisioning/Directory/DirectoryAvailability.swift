@@ -15,11 +15,13 @@ public final class DirectoryAvailability: Sendable {
     private let attemptsUntilError: Int
     private let logger: Logger
 
+    /// - Parameter attemptsUntilError: after so many failed tries in a row the message becomes an error.
     public init(attemptsUntilError: Int, logger: Logger) {
         self.attemptsUntilError = attemptsUntilError
         self.logger = logger
     }
 
+    /// Whether no connection is being sought in vain.
     public var isAvailable: Bool { state.withLock { $0.failures.isEmpty } }
 
     /// - Parameter connection: which of the daemon's connections it was, for instance `watch`.

@@ -7,6 +7,7 @@ public struct JobLedger: Sendable {
     private let source: JobIDSource
     private let journal: AttemptJournal
 
+    /// A ledger on the files that the two keep.
     public init(source: JobIDSource, journal: AttemptJournal) {
         self.source = source
         self.journal = journal

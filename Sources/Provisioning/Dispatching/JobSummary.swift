@@ -2,10 +2,15 @@ public import JobCore
 
 /// A job that runs now.
 public struct JobSummary: Hashable, Sendable {
+    /// The number.
     public var job: JobID
+    /// The account.
     public var key: AccountKey
+    /// What the wish asks for.
     public var operation: Operation
+    /// 1 for the first.
     public var attempt: Int
+    /// When this attempt began.
     public var started: WallTime
     /// The step that runs; nil before the first.
     public var step: String?
@@ -13,18 +18,8 @@ public struct JobSummary: Hashable, Sendable {
 
 /// An account that waits for its next attempt.
 public struct RetrySummary: Hashable, Sendable {
+    /// The account.
     public var key: AccountKey
+    /// Its last attempt, and when the next is due.
     public var record: AttemptRecord
-}
-
-/// What the engine does at this moment.
-public struct EngineSnapshot: Sendable {
-    public var running: [JobSummary] = []
-    /// Subjects that wait, due or not.
-    public var waiting = 0
-    public var nextDue: WallTime?
-    public var retrying: [RetrySummary] = []
-    public var succeeded = 0
-    public var failed = 0
-    public var isDirectoryAvailable = true
 }

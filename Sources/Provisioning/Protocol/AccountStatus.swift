@@ -2,10 +2,13 @@ public import DirectoryModel
 
 /// What an entry says of its own provisioning, read but not judged.
 public struct AccountStatus: Hashable, Sendable {
+    /// The name that no rename changes.
     public var uuid: EntryUUID
+    /// Where it stands.
     public var dn: DN
     /// The change sequence number that a claim asserts; opaque.
     public var csn: AttributeValue
+    /// What is asked, and how far it has come.
     public var mode: ProvisioningMode
     /// `0` while something is to be done, else when it was done.
     public var state: String
@@ -15,7 +18,9 @@ public struct AccountStatus: Hashable, Sendable {
     public var returnValue: String?
     /// Absent counts as inactive.
     public var isActive: Bool
+    /// The hosts that the entry names.
     public var hosts: [String]
+    /// Who holds it, where daemons share accounts.
     public var claim: String?
 
     /// - Returns: nil when the entry takes no part in provisioning: it lacks the mode or the state, or its mode is none

@@ -36,9 +36,12 @@ public struct DecisionPolicy: Sendable {
     public var deleteNeedsInactive: Bool
     /// Who we are in the claim attribute, when there is one.
     public var claimHolder: String
+    /// Where the day of a wish begins.
     public var calendar: DayCalendar
+    /// What the attributes are called.
     public var names: AttributeNames
 
+    /// - Parameter hosts: compared without regard to case; nil serves every account.
     public init(
         hosts: [String]? = nil, runsOverdue: Bool = true, deleteNeedsInactive: Bool = true, claimHolder: String = "",
         calendar: DayCalendar = .system, names: AttributeNames = AttributeNames()
@@ -109,6 +112,7 @@ public struct DecisionPolicy: Sendable {
 }
 
 extension LeaveReason: CustomStringConvertible {
+    /// The reason as half a sentence.
     public var description: String {
         switch self {
         case .nothingAsked: "a wish without state 0 asks for nothing"

@@ -2,12 +2,15 @@ public import DirectoryModel
 
 /// One modify of one entry that names what it replaces (specification, section 1, "What each write is").
 public struct EntryWrite: Hashable, Sendable {
+    /// In their order; all or none.
     public var modifications: [Modification]
     /// Sent as a critical assertion (RFC 4528); nil where deleting the old mode is condition enough.
     public var assertion: Filter?
     /// What stands in the entry afterwards, by which a write of unknown outcome is recognized.
     public var mode: ProvisioningMode
+    /// The state afterwards.
     public var state: String
+    /// The ReturnValue afterwards.
     public var returnValue: String?
 
     /// `add` → `adding`. It asserts the entryCSN that was read: a wish that was written again meanwhile, with other

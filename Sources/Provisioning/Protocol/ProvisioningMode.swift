@@ -1,5 +1,6 @@
 /// A value of the mode attribute: what is asked, and how far it has come (specification, section 1).
 public struct ProvisioningMode: Hashable, Sendable {
+    /// How far a wish has come.
     public enum Stage: CaseIterable, Hashable, Sendable {
         /// `add`: somebody asks for it.
         case wish
@@ -9,9 +10,12 @@ public struct ProvisioningMode: Hashable, Sendable {
         case done
     }
 
+    /// What is asked.
     public let operation: Operation
+    /// How far it has come.
     public let stage: Stage
 
+    /// One of the nine modes.
     public init(_ operation: Operation, _ stage: Stage) {
         self.operation = operation
         self.stage = stage
@@ -24,6 +28,7 @@ public struct ProvisioningMode: Hashable, Sendable {
         self = mode
     }
 
+    /// The nine, in the order of the specification.
     public static let all = Operation.allCases.flatMap { operation in
         Stage.allCases.map { Self(operation, $0) }
     }

@@ -3,8 +3,10 @@ public import JobCore
 
 /// The value of the state attribute when the work is done: `YYYYMMDDThhmmssZ`, in UTC.
 public struct ProvisioningTimestamp: Hashable, Sendable, CustomStringConvertible {
+    /// The fifteen characters and the `Z`.
     public let description: String
 
+    /// - Parameter time: fractions of a second are cut off.
     public init(_ time: WallTime) {
         var seconds = time_t(time.secondsSince1970)
         var broken = tm()

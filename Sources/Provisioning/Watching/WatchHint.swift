@@ -2,10 +2,12 @@ public import DirectoryModel
 
 /// Which entry is meant, whatever becomes of its name.
 public struct AccountKey: Hashable, Sendable {
+    /// The name that no rename changes.
     public var uuid: EntryUUID
     /// Where it was last seen.
     public var dn: DN
 
+    /// An entry by both its names.
     public init(uuid: EntryUUID, dn: DN) {
         self.uuid = uuid
         self.dn = dn

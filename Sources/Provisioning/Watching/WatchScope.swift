@@ -8,8 +8,10 @@ public struct WatchScope: Hashable, Sendable {
     public var condition: Filter?
     /// nil: all hosts' accounts.
     public var hosts: [String]?
+    /// What the attributes are called.
     public var names: AttributeNames
 
+    /// A scope; by default every account below the base.
     public init(base: DN, condition: Filter? = nil, hosts: [String]? = nil, names: AttributeNames) {
         self.base = base
         self.condition = condition

@@ -9,10 +9,14 @@ import Logging
 public struct Watcher: Sendable {
     /// When and how to look (settings `DETECTION`, `POLL_INTERVAL`, `RELIST_INTERVAL`).
     public struct Timing: Sendable {
+        /// Persistent search, polling, or whichever the server offers.
         public var detection: Detection
+        /// Between two polls.
         public var pollInterval: Duration
+        /// Between two lists of all that is pending.
         public var relistInterval: Duration
 
+        /// The defaults of the settings.
         public init(
             detection: Detection = .auto, pollInterval: Duration = .seconds(10),
             relistInterval: Duration = .seconds(3600)

@@ -30,7 +30,9 @@ struct CommandFailure: Error, CustomStringConvertible {
 
     /// Runs what deals with a sandbox, with its errors as failures of the command.
     static func translatingSandbox<Result>(_ body: () throws -> Result) throws -> Result {
-        do { return try body() } catch let error as SandboxError { throw CommandFailure(error.reason, cure: error.cure) }
+        do { return try body() } catch let error as SandboxError {
+            throw CommandFailure(error.reason, cure: error.cure)
+        }
     }
 
     /// The same for what takes its time.

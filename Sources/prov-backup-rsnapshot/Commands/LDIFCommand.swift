@@ -57,7 +57,9 @@ struct LoadTarget: ParsableArguments {
 
     func connect() async throws -> DirectoryConnection {
         if let sandbox {
-            let running = try CommandFailure.translatingSandbox { try DirectorySandbox.running(in: SandboxSettings.server(in: FilePath(sandbox))) }
+            let running = try CommandFailure.translatingSandbox {
+                try DirectorySandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
+            }
             return try await connect(
                 to: running.uri,
                 .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))

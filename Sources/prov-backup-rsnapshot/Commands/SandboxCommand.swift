@@ -60,7 +60,8 @@ struct SandboxCommand: AsyncParsableCommand {
         func run() async throws {
             let directory = try folder.resolve()
             try await CommandFailure.translatingSandbox {
-                try await DirectorySandbox.running(in: SandboxSettings.server(in: directory)).stop(keepingData: keepData)
+                try await DirectorySandbox.running(in: SandboxSettings.server(in: directory)).stop(
+                    keepingData: keepData)
             }
             if !keepData { try SandboxSettings.remove(from: directory) }
         }
@@ -73,7 +74,8 @@ struct SandboxCommand: AsyncParsableCommand {
 
         func run() async throws {
             let directory = try folder.resolve()
-            switch try CommandFailure.translatingSandbox({ try SandboxStatus.of(SandboxSettings.server(in: directory)) }) {
+            switch try CommandFailure.translatingSandbox({ try SandboxStatus.of(SandboxSettings.server(in: directory)) }
+            ) {
             case .absent: print("there is no sandbox in \(directory)")
             case .stopped: print("stopped; its data is there")
             case .running(let process, let isPaused, let uris):

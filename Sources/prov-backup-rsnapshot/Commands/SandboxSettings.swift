@@ -23,7 +23,8 @@ struct SandboxSettings {
         for name in ["homes", "rsnapshot.d"] {
             guard mkdir(folder.appending(name).string, 0o755) == 0 || errno == EEXIST else {
                 throw CommandFailure(
-                    "\(folder.appending(name)) cannot be made: \(Errno(rawValue: errno))", cure: "choose another --directory")
+                    "\(folder.appending(name)) cannot be made: \(Errno(rawValue: errno))",
+                    cure: "choose another --directory")
             }
         }
         try TextFiles.write(try text(), to: path.string, mode: [.ownerReadWrite])
@@ -38,7 +39,8 @@ struct SandboxSettings {
             do {
                 try FileManager.default.removeItem(atPath: path)
             } catch {
-                throw CommandFailure("\(path) cannot be removed: \(error)", cure: "remove it as the user who ran the daemon")
+                throw CommandFailure(
+                    "\(path) cannot be removed: \(error)", cure: "remove it as the user who ran the daemon")
             }
         }
         rmdir(folder.string)

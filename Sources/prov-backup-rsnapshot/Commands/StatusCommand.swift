@@ -85,7 +85,8 @@ struct Overview: Encodable {
         }
         if let directoryError { lines.append("directory  \(directoryError)") }
         if !failedUIDs.isEmpty {
-            lines.append("failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")
+            lines.append(
+                "failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")
             lines.append("to do      prov-backup-rsnapshot accounts explain \(failedUIDs[0])")
         }
         return lines.map(OneLine.escaping).joined(separator: "\n")

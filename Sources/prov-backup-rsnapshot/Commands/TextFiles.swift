@@ -13,7 +13,9 @@ enum TextFiles {
     }
 
     /// Replaces the file as a whole, so that a reader never sees half of it.
-    static func write(_ text: String, to path: String, mode: FilePermissions = [.ownerReadWrite, .groupRead, .otherRead]) throws {
+    static func write(
+        _ text: String, to path: String, mode: FilePermissions = [.ownerReadWrite, .groupRead, .otherRead]
+    ) throws {
         let draft = "\(path).new"
         do {
             let file = try FileDescriptor.open(
@@ -23,7 +25,8 @@ enum TextFiles {
             throw CommandFailure("\(draft) cannot be written: \(error)", cure: "check the folder and its rights")
         }
         guard rename(draft, path) == 0 else {
-            throw CommandFailure("\(path) cannot be replaced: \(Errno(rawValue: errno))", cure: "check the folder and its rights")
+            throw CommandFailure(
+                "\(path) cannot be replaced: \(Errno(rawValue: errno))", cure: "check the folder and its rights")
         }
     }
 

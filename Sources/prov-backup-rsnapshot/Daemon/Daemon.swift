@@ -32,7 +32,8 @@ struct Daemon {
             return isDebugging
                 ? TerminalLogHandler(environment: environment)
                 : SyslogLogHandler(
-                    identity: configuration.syslogIdentity, switches: configuration.logSwitches, environment: environment)
+                    identity: configuration.syslogIdentity, switches: configuration.logSwitches,
+                    environment: environment)
         }
         var logger = Logger(label: "prov-backup-rsnapshot")
         if isDebugging { logger.logLevel = .trace }
@@ -44,13 +45,15 @@ struct Daemon {
         if isDryRun {
             let engine = try dryEngine()
             await engine.start()
-            return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger).run()
+            return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
+                .run()
         }
         let lock = try takeLock()
         let engine = try makeEngine()
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
-            "prov-backup-rsnapshot \(Version.description) starts", metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
+            "prov-backup-rsnapshot \(Version.description) starts",
+            metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
         for finding in await BackupRequirements(configuration.backup).findings() {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }

@@ -1,0 +1,19 @@
+public import JobCore
+
+/// What the engine does at this moment.
+public struct EngineSnapshot: Sendable {
+    /// In the order of their numbers.
+    public var running: [JobSummary] = []
+    /// Subjects that wait, due or not.
+    public var waiting = 0
+    /// When the next waiting subject is due; nil when none waits.
+    public var nextDue: WallTime?
+    /// Those that wait after a failure, the next first.
+    public var retrying: [RetrySummary] = []
+    /// Jobs that ended well since the engine started.
+    public var succeeded = 0
+    /// Jobs that ended with a failure on the entry, or without their entry, since the engine started.
+    public var failed = 0
+    /// Whether the directory answers.
+    public var isDirectoryAvailable = true
+}
