@@ -31,7 +31,7 @@ import Testing
         let unmet = await BackupRequirements(configuration).findings().filter { !$0.isMet }
         #expect(
             Set(unmet.map(\.subject)) == [
-                "HOME_ROOTS", "HOME_SCRIPT", "rsync", "setquota", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
+                "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
                 "RSNAPSHOT_CONFIG_DIRECTORY",
             ])
         #expect(unmet.allSatisfy { $0.cure?.isEmpty == false })
@@ -45,6 +45,17 @@ import Testing
         let program = try folder.write("#!/bin/sh\necho rsnapshot \(text)-1\n", to: "rsnapshot", mode: 0o755)
         let findings = await BackupRequirements(try folder.configuration { $0.rsnapshot = program }).findings()
         #expect(findings.first { $0.subject == "RSNAPSHOT" }?.isMet == isMet)
+    }
+
+    @Test(
+        "a file system that counts and does not limit is found",
+        arguments: [
+            ("rw", "rw", false), ("rw", "rw,quota,usrquota", true), ("rw", "rw,usrjquota=aquota.user", true),
+            ("rw", "rw,attr2,noquota", false),
+        ])
+    func enforcement(mount: String, system: String, isMet: Bool) throws {
+        let table = MountTable(parsing: "31 27 8:1 / /var/backup \(mount) - ext4 /dev/sda1 \(system)\n")
+        #expect(BackupRequirements.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
     }
 
     @Test("a script that others can write is found")

@@ -123,6 +123,9 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(operation, entry)
         #expect(failure?.code == spoilt.code, "\(failure.map { "\($0)" } ?? "was taken")")
         #expect(failure?.cure.isEmpty == false)
+        if spoilt.testDescription.contains("symbolic link") {
+            #expect(failure?.reason.contains("is a symbolic link") == true, "\(failure?.reason ?? "")")
+        }
         #expect(failure?.reason.unicodeScalars.contains { $0.isControl } == false, "values are escaped in messages")
         #expect(try folder.listing() == before)
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Provisioning
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -141,5 +142,25 @@ import Testing
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+    }
+
+    @Test("who is asked for a volume decides where a new home goes, and is asked about new homes only")
+    func newVolume() async throws {
+        let folder = try TestFolder()
+        let volumes = try ["homes/disk1", "homes/disk2"].map { try folder.makeFolder(FilePath($0)) }
+        let asked = Mutex(0)
+        let service = try BackupRsnapshotService(
+            configuration: folder.configuration {
+                $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], volumes: volumes)
+            },
+            newVolume: { uid, _ in
+                asked.withLock { $0 += 1 }
+                return uid == "3723707" ? volumes[1] : "/etc"
+            })
+        for _ in 1...2 { try await service.carryOut(.add, accountEntry(home: "/nowhere")) }
+        #expect(asked.withLock { $0 } == 1)
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+        try await service.carryOut(.add, accountEntry(home: "/nowhere", uid: "4000001"))
+        #expect(volumes.contains { exists($0.pushing("1/001/000/4000001/incoming")) })
     }
 }

@@ -40,7 +40,7 @@ import Testing
     @Test("the mount of a real folder is found")
     func real() throws {
         let folder = try HeldFolder(configured: "/proc/self")
-        let mount = try MountTable.current().mount(holding: folder.realPath(), device: folder.device())
+        let mount = try MountTable.current().mount(holding: folder)
         #expect(mount?.point == "/proc")
     }
 
@@ -72,7 +72,7 @@ import Testing
         var entry = folder.entry()
         entry["sstQuota"] = [AttributeValue(quota)]
         let held = try HeldFolder(configured: folder.homes)
-        let point = try #require(try MountTable.current().mount(holding: held.realPath(), device: held.device())?.point)
+        let point = try #require(try MountTable.current().mount(holding: held)?.point)
         let steps = try await service.plan(request(.add, entry))
         #expect(steps.map(\.name) == ["home", "quota", "rsnapshot configuration"])
         let command = "-u 3723707 \(limits) 0 0 \(point)"

@@ -20,13 +20,16 @@ import Testing
                 timeLimit: .seconds(60), grace: .seconds(1)))
     }
 
+    /// jailkit makes no chroot below a folder that others can write, such as /tmp.
+    private func chrootFolder() throws -> TestFolder { try TestFolder(in: isRoot ? "/run" : "/tmp") }
+
     private func run(_ home: FilePath) async throws -> ScriptResult {
         try await run(["3723707", home.string, "3723707", "3723707"])
     }
 
     @Test("it makes the home and all above it, with owners and modes by which it is safe")
     func makes() async throws {
-        let folder = try TestFolder()
+        let folder = try chrootFolder()
         let account = folder.homes.pushing("7/707/723/3723707")
         let result = try await run(["3723707", account.string + "/chroot/./home/3723707", "3723707", "3723707"])
         #expect(result.complaint == nil, "\(result.outputTail)")
@@ -137,10 +140,36 @@ import Testing
 
     @Test("the daemon is content with what it makes")
     func together() async throws {
-        let folder = try TestFolder()
+        let folder = try chrootFolder()
         let configuration = try folder.configuration { $0.homeScript = shippedScript }
         let home = folder.homes.string + "/7/707/723/3723707/chroot/./home/3723707"
         try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: home))
         #expect(exists(folder.configurations.appending("3723707.conf")))
+    }
+
+    @Test(
+        "needs root and jailkit: the chroot has what a client needs, again without change, and is removed whole",
+        .enabled(
+            if: isRoot && Program.isExecutable("/usr/sbin/jk_init"), "needs root and jailkit: apt install jailkit"))
+    func wholeChroot() async throws {
+        let folder = try chrootFolder()
+        let configuration = try folder.configuration {
+            $0.homeScript = shippedScript
+            $0.onDelete = .remove
+        }
+        let service = BackupRsnapshotService(configuration: configuration)
+        let entry = accountEntry(home: folder.homes.string + "/3723707/chroot/./home/3723707")
+        for _ in 1...2 { try await service.carryOut(.modify, entry) }
+        let chroot = folder.homes.pushing("3723707/chroot")
+        let rsync = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/sbin/chroot",
+                arguments: ["--userspec=3723707:3723707", chroot.string, "/usr/bin/rsync", "--version"],
+                timeLimit: .seconds(30), grace: .seconds(1)))
+        #expect(rsync.complaint == nil, "\(rsync.outputTail)")
+        let users = try text(chroot.pushing("etc/passwd")).split(separator: "\n").filter { $0.hasPrefix("3723707:") }
+        #expect(users == ["3723707:x:3723707:3723707::/home/3723707:/bin/sh"])
+        try await service.carryOut(.delete, entry)
+        #expect(!exists(folder.homes.appending("3723707")))
     }
 }

@@ -8,10 +8,11 @@ import SystemPackage
 final class TestFolder: Sendable {
     let path: FilePath
 
-    init() throws {
-        var template = Array("/tmp/backup-rsnapshot-test-XXXXXX".utf8CString)
+    init(in parent: FilePath = "/tmp") throws {
+        var template = Array(parent.appending("backup-rsnapshot-test-XXXXXX").string.utf8CString)
         guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
         path = FilePath(String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        guard chmod(path.string, 0o755) == 0 else { throw Errno(rawValue: errno) }
         for name in ["homes", "rsnapshot.d", "run", "scripts"] { try makeFolder(FilePath(name)) }
     }
 

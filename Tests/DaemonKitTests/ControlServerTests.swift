@@ -229,14 +229,31 @@ struct ControlServerTests {
         }
     }
 
+    /// Of the socket in this process that listens at the path.
+    private static func inode(ofSocketAt path: FilePath) -> UInt64? {
+        for descriptor in Int32(0)..<1_024 {
+            var address = sockaddr_un()
+            var length = socklen_t(MemoryLayout<sockaddr_un>.size)
+            let found = withUnsafeMutablePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+            }
+            guard found == 0, address.sun_family == AF_UNIX else { continue }
+            let name = withUnsafeBytes(of: &address.sun_path) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            var listens: Int32 = 0
+            var size = socklen_t(4)
+            getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size)
+            var status = stat()
+            if name == path.string, listens == 1, fstat(descriptor, &status) == 0 { return UInt64(status.st_ino) }
+        }
+        return nil
+    }
+
     @Test func `the socket is its owner's alone and no child inherits it`() async throws {
         try await withServer { server, _ in
             var status = stat()
             #expect(lstat(server.path.string, &status) == 0)
             #expect(status.st_mode & 0o777 == 0o600)
-            let table = try String(contentsOfFile: "/proc/net/unix", encoding: .utf8)
-            let row = try #require(table.split(separator: "\n").first { $0.hasSuffix(" \(server.path)") })
-            let inode = row.split(separator: " ")[6]
+            let inode = try #require(Self.inode(ofSocketAt: server.path))
             #expect(try links("/proc/self/fd").contains("socket:[\(inode)]"))
             let child = try ChildProcess(["/bin/sh", "-c", "echo started; exec sleep 1000"])
             #expect(child.line() == "started")

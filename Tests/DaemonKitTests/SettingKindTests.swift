@@ -3,7 +3,7 @@ import Testing
 @testable import DaemonKit
 
 struct SettingKindTests {
-    enum Colour: String, CaseIterable, Sendable { case red, dark_blue }
+    enum Colour: String, CaseIterable, Sendable { case red, darkBlue }
 
     private func value<Value>(_ kind: SettingKind<Value>, _ text: String) -> Value? {
         do throws(SettingValueError) { return try kind.parse(text) } catch { return nil }
@@ -54,7 +54,7 @@ struct SettingKindTests {
     @Test func `a choice does not care for case and names the nearest`() {
         #expect(value(.choice(Colour.self), "RED") == .red)
         #expect(
-            throws: SettingValueError("there is no such choice", cure: "write red or dark_blue (did you mean red?)")
+            throws: SettingValueError("there is no such choice", cure: "write red or darkBlue (did you mean red?)")
         ) {
             try SettingKind.choice(Colour.self).parse("rod")
         }

@@ -45,7 +45,7 @@ final class HeldFolder: Sendable {
             CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_MAGICLINKS
             | (reach == .sameFileSystem ? CLINUX_RESOLVE_NO_XDEV : 0)
         let (opened, cause) = call(name) {
-            clinux_openat2(descriptor, $0, UInt64(Self.pathOnly | O_NOFOLLOW), 0, resolve)
+            clinux_openat2(descriptor, $0, UInt64(Self.pathOnly), 0, resolve)
         }
         if opened >= 0 { return HeldFolder(descriptor: opened, path: path.appending(name)) }
         if cause == .noSuchFileOrDirectory { return nil }

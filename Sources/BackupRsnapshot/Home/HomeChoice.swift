@@ -3,12 +3,18 @@ import Provisioning
 
 /// Finds the one place of an account's home among those where it may lie.
 struct HomeChoice {
+    enum Place {
+        /// The home's place is fixed, or its folder stands there already.
+        case given(HomePath)
+        /// Nothing stands anywhere yet; the volume with the most free space comes first.
+        case new([HomePath])
+    }
+
     let configuration: BackupConfiguration
 
-    /// Where the account's folder exists already, else the volume with the most free space.
     /// - Throws: code 4 when a volume cannot be examined, for the home might be there, or when two volumes hold one.
-    func home(of account: BackupAccount) throws(ProvisioningFailure) -> HomePath {
-        if account.homes.count == 1, configuration.places.layout == .attribute { return account.homes[0] }
+    func place(of account: BackupAccount) throws(ProvisioningFailure) -> Place {
+        if configuration.places.layout == .attribute, let home = account.homes.first { return .given(home) }
         var walks: [HomeWalk] = []
         for home in account.homes {
             let walk = try HomeWalk(to: home)
@@ -21,15 +27,13 @@ struct HomeChoice {
         }
         let existing = walks.filter { $0.account != nil }
         guard existing.count < 2 else {
+            let folders = existing.map { "\($0.home.accountDirectory)" }.joined(separator: " and ")
             throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence,
-                reason:
-                    "the account has homes in \(existing.map { "\($0.home.accountDirectory)" }.joined(separator: " and "))",
+                .cannotCheckHomeDirPresence, reason: "\(account.dn): the account has homes in \(folders)",
                 cure: "move one of them away")
         }
-        if let walk = existing.first { return walk.home }
-        let spaces = walks.map { ($0.home, Self.free($0)) }
-        return spaces.max { $0.1 < $1.1 }?.0 ?? account.homes[0]
+        if let walk = existing.first { return .given(walk.home) }
+        return .new(walks.map { ($0.home, Self.free($0)) }.sorted { $0.1 > $1.1 }.map(\.0))
     }
 
     private static func free(_ walk: HomeWalk) -> UInt64 {

@@ -8,6 +8,8 @@ struct MountTable: Hashable, Sendable {
         var device: String
         var point: FilePath
         var type: String
+        /// Those of the mount and of the file system.
+        var options: Set<String> = []
     }
 
     let mounts: [Mount]
@@ -19,8 +21,10 @@ struct MountTable: Hashable, Sendable {
             guard fields.count > 6, let dash = fields.firstIndex(of: "-"), dash + 1 < fields.endIndex else {
                 return nil
             }
+            let options = [fields[5]] + fields[dash...].dropFirst(3)
             return Mount(
-                device: String(fields[2]), point: FilePath(Self.decoded(fields[4])), type: String(fields[dash + 1]))
+                device: String(fields[2]), point: FilePath(Self.decoded(fields[4])), type: String(fields[dash + 1]),
+                options: Set(options.flatMap { $0.split(separator: ",") }.map(String.init)))
         }
     }
 
@@ -35,6 +39,11 @@ struct MountTable: Hashable, Sendable {
         let candidates = same.isEmpty ? above : same
         let depth = candidates.map(\.point.components.count).max()
         return candidates.last { $0.point.components.count == depth }
+    }
+
+    /// The mount that holds an opened folder.
+    func mount(holding folder: HeldFolder) throws(HeldFolder.Failure) -> Mount? {
+        try mount(holding: folder.realPath(), device: folder.device())
     }
 
     /// The mounts below a path.
@@ -58,7 +67,7 @@ struct MountTable: Hashable, Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// - Throws: the system's error when the list cannot be read.
+    /// - Throws: `Errno` when the list cannot be read.
     static func current() throws -> MountTable { MountTable(parsing: try SmallFile.text(at: "/proc/self/mountinfo")) }
 }
 

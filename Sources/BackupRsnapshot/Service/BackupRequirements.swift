@@ -46,6 +46,7 @@ public struct BackupRequirements: Sendable {
         for place in configuration.places.volumes where !configuration.places.roots.contains(place) {
             findings.append(folder(place, subject: "VOLUMES"))
         }
+        if configuration.quota == .setquota { findings += configuration.places.volumes.compactMap(enforcement) }
         findings.append(homeScript())
         findings += programs()
         findings.append(await rsnapshot())
@@ -72,6 +73,33 @@ public struct BackupRequirements: Sendable {
             return .unmet(subject, "\(path) cannot be written", cure: "run the daemon as root, or mount it for writing")
         }
         return .met(subject, "\(path)")
+    }
+
+    /// ext4 with the feature `quota` counts without any option, and limits only when it is mounted with one: setquota would succeed and
+    /// nobody would be limited.
+    private func enforcement(of quotasOn: FilePath) -> Requirement? {
+        do {
+            guard let mount = try MountTable.current().mount(holding: HeldFolder(configured: quotasOn)) else {
+                return nil
+            }
+            return Self.enforcement(on: mount)
+        } catch {
+            return .unmet(
+                "QUOTA", "the mount of \(quotasOn) could not be found: \(error)",
+                cure: "mend what is said of the folder")
+        }
+    }
+
+    static func enforcement(on mount: MountTable.Mount) -> Requirement {
+        let limits = mount.options.contains {
+            ["usrquota", "quota", "uquota"].contains($0) || $0.hasPrefix("usrjquota=")
+        }
+        return limits
+            ? .met("QUOTA", "\(mount.point) limits users")
+            : .unmet(
+                "QUOTA",
+                "\(mount.point) (\(mount.type)) is mounted without usrquota: limits could be set and would not be held",
+                cure: "write usrquota into the options of \(mount.point) in /etc/fstab and mount it anew")
     }
 
     private func homeScript() -> Requirement {

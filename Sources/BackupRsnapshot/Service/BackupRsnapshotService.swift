@@ -2,7 +2,7 @@ public import DirectoryModel
 import Glibc
 public import JobCore
 public import Provisioning
-import SystemPackage
+public import SystemPackage
 
 /// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification, section 4).
 ///
@@ -13,14 +13,21 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// The settings.
     public let configuration: BackupConfiguration
     private let clock: any WallClock
+    private let newVolume: @Sendable (_ uid: String, _ volumes: [FilePath]) async -> FilePath?
     private let tester = ConfigurationTester()
 
     /// - Parameters:
     ///   - configuration: the settings.
     ///   - clock: from which archived homes get their names.
-    public init(configuration: BackupConfiguration, clock: any WallClock = SystemWallClock()) {
+    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes, that with the most free space first (event
+    ///     NewVolume, row B2). nil, or a folder that is none of them, means the first.
+    public init(
+        configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
+        newVolume: @escaping @Sendable (_ uid: String, _ volumes: [FilePath]) async -> FilePath? = { _, _ in nil }
+    ) {
         self.configuration = configuration
         self.clock = clock
+        self.newVolume = newVolume
     }
 
     /// What a plan reads of an entry.
@@ -37,9 +44,14 @@ public struct BackupRsnapshotService: ProvisioningService {
             reading: request.entry, for: request.operation, places: configuration.places)
         let service = self
         do {
+            let place = try await BlockingWork.run { _ in
+                try HomeChoice(configuration: service.configuration).place(of: account)
+            }
+            let home = await home(at: place, of: account, isNew: request.operation != .delete)
             return try await BlockingWork.run { _ in
                 request.operation == .delete
-                    ? try service.deletion(of: account, request) : try service.provision(account, request)
+                    ? try service.deletion(of: account, home: home, request)
+                    : try service.provision(account, home: home, request)
             }
         } catch let failure as ProvisioningFailure {
             throw failure
@@ -48,8 +60,17 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
     }
 
+    private func home(at place: HomeChoice.Place, of account: BackupAccount, isNew: Bool) async -> HomePath {
+        switch place {
+        case .given(let home): return home
+        case .new(let homes):
+            let wish = isNew ? await newVolume(account.uid, homes.map(\.base)) : nil
+            return homes.first { $0.base == wish } ?? homes[0]
+        }
+    }
+
     private func provision(
-        _ account: BackupAccount, _ request: ProvisioningRequest
+        _ account: BackupAccount, home: HomePath, _ request: ProvisioningRequest
     ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
         let rsync = try Program.rsync.find(configuration)
         guard Program.isExecutable(configuration.rsnapshot) else {
@@ -57,8 +78,6 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
         if configuration.requireSystemUser { try SystemUser.demand(account) }
 
-        let place = HomeChoice(configuration: configuration)
-        let home = try place.home(of: account)
         let condition = try HomeWalk(to: home).condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
@@ -91,9 +110,8 @@ public struct BackupRsnapshotService: ProvisioningService {
     }
 
     private func deletion(
-        of account: BackupAccount, _ request: ProvisioningRequest
+        of account: BackupAccount, home: HomePath, _ request: ProvisioningRequest
     ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
-        let home = try HomeChoice(configuration: configuration).home(of: account)
         let walk = try HomeWalk(to: home)
         var steps: [any ProvisioningStep] = []
         let file = file(of: account)

@@ -159,6 +159,7 @@ public enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertib
     /// The system refused.
     case failed(FilePath, Errno)
 
+    /// What happened, and the cure.
     public var description: String {
         switch self {
         case .notListening(let path):

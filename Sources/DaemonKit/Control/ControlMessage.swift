@@ -8,6 +8,7 @@ public struct ControlRequest: Hashable, Sendable {
     /// The line without its end.
     public let line: [UInt8]
 
+    /// - Parameter line: JSON without a line feed, at most `sizeLimit` bytes.
     public init(line: [UInt8]) { self.line = line }
 
     /// - Throws: what the encoder says.

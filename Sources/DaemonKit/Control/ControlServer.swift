@@ -53,9 +53,12 @@ public final class ControlServer: Sendable {
 
 /// Why the control socket cannot be opened.
 public struct ControlServerError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The socket's file.
     public let path: FilePath
+    /// What the system said.
     public let code: Errno
 
+    /// The path, what the system said, and the cure.
     public var description: String {
         let cure =
             switch code {

@@ -2,11 +2,16 @@ public import Logging
 
 /// Which kinds of messages are written: `LOG_DEBUG`, `LOG_INFO`, `LOG_WARNING`, `LOG_ERR`, each a switch of its own.
 public struct LogSwitches: Hashable, Sendable {
+    /// `LOG_DEBUG`: every step.
     public var debug: Bool
+    /// `LOG_INFO`: what was done.
     public var info: Bool
+    /// `LOG_WARNING`: what is odd but stops nothing.
     public var warning: Bool
+    /// `LOG_ERR`: what went wrong.
     public var error: Bool
 
+    /// By default everything but debugging.
     public init(debug: Bool = false, info: Bool = true, warning: Bool = true, error: Bool = true) {
         self.debug = debug
         self.info = info

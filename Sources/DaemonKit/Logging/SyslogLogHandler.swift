@@ -8,7 +8,9 @@ import Synchronization
 public struct SyslogLogHandler: LogHandler {
     /// The lowest level that any switch lets through; raising it silences more.
     public var logLevel: Logger.Level
+    /// What stands behind every message.
     public var metadata: Logger.Metadata = [:]
+    /// What the task adds.
     public var metadataProvider: Logger.MetadataProvider?
     private let switches: LogSwitches
     private let write: @Sendable (_ priority: Int32, _ text: String) -> Void
@@ -41,11 +43,13 @@ public struct SyslogLogHandler: LogHandler {
         logLevel = switches.lowestLevel
     }
 
+    /// One item of the metadata.
     public subscript(metadataKey key: String) -> Logger.MetadataValue? {
         get { metadata[key] }
         set { metadata[key] = newValue }
     }
 
+    /// Writes one message, if its switch is on.
     public func log(event: LogEvent) {
         guard switches.allow(event.level) else { return }
         let items = LogText.metadata(of: event, handler: metadata, provider: metadataProvider)

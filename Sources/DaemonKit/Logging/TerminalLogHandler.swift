@@ -7,8 +7,11 @@ import Synchronization
 /// Colours are used when the stream is a terminal and `NO_COLOR` is unset or empty. What comes from elsewhere is escaped,
 /// so that it can neither forge a line nor steer the terminal. A line that cannot be written is lost; the daemon goes on.
 public struct TerminalLogHandler: LogHandler {
+    /// Everything, unless it is raised.
     public var logLevel: Logger.Level = .trace
+    /// What stands behind every message.
     public var metadata: Logger.Metadata = [:]
+    /// What the task adds.
     public var metadataProvider: Logger.MetadataProvider?
     private let write: @Sendable (String) -> Void
     private let now: @Sendable () -> Int64
@@ -38,11 +41,13 @@ public struct TerminalLogHandler: LogHandler {
         self.write = write
     }
 
+    /// One item of the metadata.
     public subscript(metadataKey key: String) -> Logger.MetadataValue? {
         get { metadata[key] }
         set { metadata[key] = newValue }
     }
 
+    /// Writes one line.
     public func log(event: LogEvent) {
         let level = event.level.rawValue.uppercased()
         let padding = String(repeating: " ", count: max(0, 8 - level.count))

@@ -73,6 +73,7 @@ public enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertibl
     /// The file cannot be opened or locked.
     case unusable(FilePath, Errno)
 
+    /// The file, who holds it or what the system said, and the cure.
     public var description: String {
         switch self {
         case .busy(let path, let holder):

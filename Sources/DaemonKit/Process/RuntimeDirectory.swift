@@ -54,6 +54,7 @@ public enum RuntimeDirectory {
 
 /// Why a directory cannot serve.
 public struct RuntimeDirectoryError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The directory.
     public let path: FilePath
     /// What is wrong and what to do about it.
     public let reason: String
@@ -72,6 +73,7 @@ public struct RuntimeDirectoryError: Error, Hashable, Sendable, CustomStringConv
         self.code = code
     }
 
+    /// The directory, what is wrong with it, and the cure.
     public var description: String { "\(path): \(reason)" }
 
     /// What the process ends with.

@@ -28,6 +28,8 @@ struct RawSettings: Sendable {
     /// The labels of each section with labels, by the section's title in lower case, in the order of their appearance.
     private(set) var labels: [String: [String]] = [:]
     private(set) var problems: [SettingsProblem] = []
+    /// Secrets whose file could not be read.
+    private(set) var faulty: Set<SettingID> = []
 
     init(schema: SettingsSchema) { self.schema = schema }
 
@@ -39,6 +41,11 @@ struct RawSettings: Sendable {
     mutating func set(_ declaration: SettingDeclaration, label: String?, text: String, place: SettingPlace) {
         entries[SettingID(declaration.section, label: label, key: declaration.name)] = Entry(
             declaration: declaration, label: label, text: text, place: place)
+    }
+
+    /// A secret's file could not be read; the problem is reported.
+    mutating func setFaulty(_ declaration: SettingDeclaration, label: String?) {
+        faulty.insert(SettingID(declaration.section, label: label, key: declaration.name))
     }
 
     mutating func report(_ problem: SettingsProblem) { problems.append(problem) }

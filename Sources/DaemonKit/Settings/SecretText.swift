@@ -2,12 +2,16 @@
 public struct SecretText: Hashable, Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     private let text: String
 
+    /// - Parameter text: what must not be seen.
     public init(_ text: String) { self.text = text }
 
     /// The text itself, to be handed to what needs it and to nothing else.
     public func expose() -> String { text }
 
+    /// Never the text.
     public var description: String { "(secret)" }
+    /// Never the text.
     public var debugDescription: String { "(secret)" }
+    /// Without children, so that `dump` shows nothing.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }

@@ -5,6 +5,9 @@ public struct SectionName: Hashable, Sendable, CustomStringConvertible {
     /// What the reference writes for the label, such as `NAME`; `nil` for a section that there is once.
     public let placeholder: String?
 
+    /// - Parameters:
+    ///   - title: one or more words, split by single blanks.
+    ///   - placeholder: what stands for the label in the reference, where there may be many such sections.
     public init(_ title: String, label placeholder: String? = nil) {
         self.title = title
         self.placeholder = placeholder
@@ -16,9 +19,11 @@ public struct SectionName: Hashable, Sendable, CustomStringConvertible {
 
 /// The one declaration of a setting. Reading, the reference and the shipped files all come from it.
 public struct SettingKey<Value: Sendable>: Sendable {
+    /// Where it stands.
     public let section: SectionName
     /// In capitals, as the reference writes it.
     public let name: String
+    /// How its text is read and shown.
     public let kind: SettingKind<Value>
     /// What counts when the setting stands nowhere.
     public let defaultValue: Value
@@ -29,6 +34,7 @@ public struct SettingKey<Value: Sendable>: Sendable {
     /// One or two sentences.
     public let meaning: String
 
+    /// Declares a setting; see the properties.
     public init(
         _ section: SectionName, _ name: String, _ kind: SettingKind<Value>, default defaultValue: Value,
         note defaultNote: String? = nil, example: String? = nil, meaning: String
@@ -55,14 +61,21 @@ public struct SettingKey<Value: Sendable>: Sendable {
 
 /// A setting's declaration without its type.
 public struct SettingDeclaration: Sendable {
+    /// Where it stands.
     public let section: SectionName
+    /// In capitals, as the reference writes it.
     public let name: String
+    /// What the reference calls such a value.
     public let form: String
     /// As a file would say it; empty when there is none.
     public let defaultText: String
+    /// The default in words, where it depends on other things.
     public let defaultNote: String?
+    /// What the shipped file sets, where leaving it out would not do.
     public let example: String?
+    /// One or two sentences.
     public let meaning: String
+    /// Whether its value is never shown.
     public let isSecret: Bool
     let parse: @Sendable (String) throws(SettingValueError) -> any SettingValue
 

@@ -48,6 +48,7 @@ public struct ByteCount: Hashable, Comparable, Sendable, CustomStringConvertible
     /// - Parameter bytes: a negative number counts as 0.
     public init(_ bytes: Int64) { self.bytes = max(0, bytes) }
 
+    /// By the number of bytes.
     public static func < (left: Self, right: Self) -> Bool { left.bytes < right.bytes }
 
     /// As a setting is written: the largest unit without a remainder, such as `10G`.

@@ -5,6 +5,7 @@ public struct SettingValueError: Error, Hashable, Sendable {
     /// What to write instead.
     public let cure: String
 
+    /// Both sentences begin small and end without a full stop, and neither repeats the value.
     public init(_ reason: String, cure: String) {
         self.reason = reason
         self.cure = cure

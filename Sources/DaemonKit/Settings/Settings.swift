@@ -15,6 +15,7 @@ public struct Settings: Sendable {
 
     init(_ raw: RawSettings) {
         labels = raw.labels
+        failed = raw.faulty
         warnings = raw.problems.filter { $0.severity == .warning }
         errors = raw.problems.filter { $0.severity == .error }
         for (id, entry) in raw.entries {
@@ -46,7 +47,9 @@ public struct Settings: Sendable {
     public func isSet<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool { places[id(key, label)] != nil }
 
     /// Whether the setting has an error already, so that its default stands for it.
-    public func isFaulty<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool { failed.contains(id(key, label)) }
+    public func isFaulty<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool {
+        failed.contains(id(key, label))
+    }
 
     /// Where the setting stands.
     public func place<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> SettingPlace {

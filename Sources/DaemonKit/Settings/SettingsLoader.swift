@@ -4,6 +4,7 @@ public import SystemPackage
 public struct SettingsLoader: Sendable {
     private let schema: SettingsSchema
 
+    /// - Parameter schema: what the files may hold.
     public init(_ schema: SettingsSchema) { self.schema = schema }
 
     /// Reads everything and finds everything that is wrong with it; nothing is thrown on the way.
@@ -56,7 +57,11 @@ public struct SettingsLoader: Sendable {
             let labels: [String?] =
                 secret.section.placeholder == nil ? [nil] : raw.labels[secret.section.title.lowercased(), default: []]
             for label in labels {
-                guard let entry = raw.entry(companion, label: label), entry.text.hasPrefix("/") else { continue }
+                guard let entry = raw.entry(companion, label: label), !entry.text.isEmpty else { continue }
+                guard entry.text.hasPrefix("/") else {
+                    raw.setFaulty(secret, label: label)
+                    continue
+                }
                 do throws(SettingsFile.Unreadable) {
                     let path = FilePath(entry.text)
                     let file = try SettingsFile(reading: path)
@@ -67,6 +72,7 @@ public struct SettingsLoader: Sendable {
                     guard !text.isEmpty else { throw .empty }
                     raw.set(secret, label: label, text: text, place: entry.place)
                 } catch {
+                    raw.setFaulty(secret, label: label)
                     raw.report(entry.problem(.error, error.reason, cure: error.cure))
                 }
             }

@@ -11,6 +11,7 @@ public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
     /// Nowhere: the default, or a key that is missing.
     case nowhere
 
+    /// As a message begins: a place that editors and people find.
     public var description: String {
         switch self {
         case .file(let path, let line): "\(path):\(line)"
@@ -32,7 +33,9 @@ public struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
         case error
     }
 
+    /// Whether the settings can be used all the same.
     public let severity: Severity
+    /// Where it was found.
     public let place: SettingPlace
     /// The section's title, when the problem lies in one.
     public let section: String?
@@ -78,6 +81,7 @@ public struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible 
     /// What else was noticed.
     public let warnings: [SettingsProblem]
 
+    /// - Parameter errors: at least one.
     public init(errors: [SettingsProblem], warnings: [SettingsProblem] = []) {
         self.errors = errors
         self.warnings = warnings

@@ -1,10 +1,14 @@
 /// A key that no longer means anything.
 public struct RetiredSetting: Sendable {
+    /// In capitals, as files write it.
     public let name: String
     /// What does its work today; completes "no longer used: …".
     public let replacement: String
     let isSecret: Bool
 
+    /// - Parameters:
+    ///   - isSecret: whether a file that still holds it must be protected.
+    ///   - replacement: what does its work today.
     public init(_ name: String, isSecret: Bool = false, replacement: String) {
         self.name = name
         self.isSecret = isSecret
@@ -24,12 +28,15 @@ public struct SettingsSection: Sendable {
         case later
     }
 
+    /// What stands between the brackets.
     public let name: SectionName
     /// One or two sentences.
     public let meaning: String
+    /// What becomes of it.
     public let use: Use
     /// In the order of the reference, the keys that name a secret's file included.
     public let keys: [SettingDeclaration]
+    /// Keys that no longer mean anything.
     public let retired: [RetiredSetting]
     /// Keys that belong to a later version.
     public let later: [String]
@@ -65,6 +72,7 @@ public struct SettingsSchema: Sendable {
     /// In the order of the reference.
     public let sections: [SettingsSection]
 
+    /// - Parameter sections: in the order of the reference.
     public init(_ sections: [SettingsSection]) { self.sections = sections }
 
     /// Finds what a title in brackets names.

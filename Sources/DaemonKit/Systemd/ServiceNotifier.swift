@@ -84,7 +84,9 @@ public struct ServiceNotifier: Sendable {
 public struct ServiceNotifierError: Error, Hashable, Sendable, CustomStringConvertible {
     /// What `NOTIFY_SOCKET` says.
     public let socket: String
+    /// What the system said.
     public let code: Errno
 
+    /// The socket, and what the system said.
     public var description: String { "NOTIFY_SOCKET \(socket): systemd was not told: \(code)" }
 }

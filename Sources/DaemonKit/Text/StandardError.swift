@@ -5,6 +5,7 @@ import Synchronization
 public enum StandardError {
     private static let lock = Mutex(())
 
+    /// Writes a line, which brings its own line end. What cannot be written is lost.
     public static func write(_ line: String) {
         let bytes = Array(line.utf8)
         lock.withLock { _ in

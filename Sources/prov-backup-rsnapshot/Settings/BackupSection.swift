@@ -5,7 +5,6 @@ import DaemonKit
 enum BackupSection {
     static let name = SectionName("Backup")
 
-
     static let homeScript = SettingKey(
         name, "HOME_SCRIPT", SettingKind<String>.path.orEmpty, default: "/etc/Provisioning/Backup/create-chroot.sh",
         meaning: """
@@ -23,10 +22,13 @@ enum BackupSection {
         meaning: "The only directories below which homes may lie, split by blanks. Nothing outside is ever touched.")
     static let homeLayout = SettingKey(
         name, "HOME_LAYOUT", .choice(HomeLayout.self), default: .attribute,
-        meaning: "attribute takes homeDirectory as it stands in the entry; hashed makes the path from the last digits of uid.")
+        meaning:
+            "attribute takes homeDirectory as it stands in the entry; hashed makes the path from the last digits of uid."
+    )
     static let ownership = SettingKey(
         name, "OWNERSHIP", .choice(Ownership.self), default: .account,
-        meaning: "account gives files to the account; none leaves them to the daemon's user, for trying out without root.")
+        meaning:
+            "account gives files to the account; none leaves them to the daemon's user, for trying out without root.")
     static let quota = SettingKey(
         name, "QUOTA", .choice(QuotaBackend.self), default: .none,
         meaning: "How sstQuota is put into force: none, setquota (ext4, xfs) or btrfs.")

@@ -26,12 +26,20 @@ extension DaemonSettings.Directory {
         let texts = raw[DatabaseSection.server]
         if texts.isEmpty {
             raw.refuse(
-                DatabaseSection.server, "no directory server is named", cure: "write one, such as ldaps://ldap.example.org")
+                DatabaseSection.server, "no directory server is named",
+                cure: "write one, such as ldaps://ldap.example.org")
         }
         let port = raw[DatabaseSection.port].map { UInt16(clamping: $0) }
         return texts.compactMap { text in
             do throws(ServerAddress.Invalid) {
-                return try ServerAddress(parsing: text, defaultPort: port)
+                guard text.contains("://") else { return try ServerAddress(parsing: text, defaultPort: port) }
+                let server = try ServerAddress(parsing: text)
+                if try server != ServerAddress(parsing: text, defaultPort: port) {
+                    raw.warn(
+                        DatabaseSection.port, "it counts for host names alone, and \(text) is an address",
+                        cure: "write the port into the address, or take the line out")
+                }
+                return server
             } catch {
                 raw.refuse(
                     DatabaseSection.server, "\(text): \(error.reason)",
@@ -50,10 +58,12 @@ extension DaemonSettings.Directory {
             raw.warn(DatabaseSection.tlsKeyFile, "others can read this key", cure: "run: chmod 600 \(key)")
         }
         if certificate != nil, key == nil {
-            raw.refuse(DatabaseSection.tlsCertFile, "a certificate without its key is of no use", cure: "set TLS_KEY_FILE")
+            raw.refuse(
+                DatabaseSection.tlsCertFile, "a certificate without its key is of no use", cure: "set TLS_KEY_FILE")
         }
         if key != nil, certificate == nil {
-            raw.refuse(DatabaseSection.tlsKeyFile, "a key without its certificate is of no use", cure: "set TLS_CERT_FILE")
+            raw.refuse(
+                DatabaseSection.tlsKeyFile, "a key without its certificate is of no use", cure: "set TLS_CERT_FILE")
         }
         if raw[DatabaseSection.tlsRequire] != .demand {
             raw.warn(
@@ -67,7 +77,8 @@ extension DaemonSettings.Directory {
             case .never: .never
             }
         return TLSOptions(
-            startTLS: raw[DatabaseSection.startTLS], caFile: raw[DatabaseSection.tlsCAFile], certificateFile: certificate,
+            startTLS: raw[DatabaseSection.startTLS], caFile: raw[DatabaseSection.tlsCAFile],
+            certificateFile: certificate,
             keyFile: key, requirement: requirement)
     }
 
@@ -82,19 +93,22 @@ extension DaemonSettings.Directory {
                     DatabaseSection.adminUser, "with SASL_MECHANISM = EXTERNAL it is not used",
                     cure: "take the line out, or set SASL_MECHANISM = none")
             }
-            if tls.certificateFile == nil, servers.contains(where: { !$0.isLocal }) {
+            if tls.certificateFile == nil, servers.contains(where: { !$0.isLocalSocket }) {
                 raw.refuse(
-                    DatabaseSection.saslMechanism, "over the network EXTERNAL needs a certificate of the daemon's own",
+                    DatabaseSection.saslMechanism,
+                    "except over ldapi, EXTERNAL needs a certificate of the daemon's own",
                     cure: "set TLS_CERT_FILE and TLS_KEY_FILE, or reach the server by ldapi:///")
             }
             return .external
         }
         guard let user, !user.isEmpty else {
             if password != nil {
-                raw.refuse(DatabaseSection.adminPassword, "it is not said whose password this is", cure: "set ADMIN_USER")
+                raw.refuse(
+                    DatabaseSection.adminPassword, "it is not said whose password this is", cure: "set ADMIN_USER")
             }
             raw.warn(
-                DatabaseSection.adminUser, "the daemon does not say who it is, and few directories let such clients write",
+                DatabaseSection.adminUser,
+                "the daemon does not say who it is, and few directories let such clients write",
                 cure: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
             return .anonymous
         }
@@ -133,6 +147,10 @@ extension DaemonSettings.Directory {
 }
 
 extension ServerAddress {
+    fileprivate var isLocalSocket: Bool {
+        if case .local = endpoint { true } else { false }
+    }
+
     /// Whether nothing goes over the network.
     fileprivate var isLocal: Bool {
         switch endpoint {

@@ -49,7 +49,8 @@ extension DaemonSettings {
                 raw.refuse(
                     PoolSection.volumes, label: name, "the pool has no volumes", cure: "name at least one directory")
             }
-            for volume in volumes where !roots.contains(where: { FilePath(volume).lexicallyNormalized().starts(with: $0) }) {
+            for volume in volumes
+            where !roots.contains(where: { FilePath(volume).lexicallyNormalized().starts(with: $0) }) {
                 raw.refuse(
                     PoolSection.volumes, label: name, "\(volume) lies below none of HOME_ROOTS",
                     cure: "add it to HOME_ROOTS in [Backup], or choose a directory below one of them")
@@ -90,7 +91,8 @@ extension DaemonSettings.Service {
         }
         self.init(
             name: name, type: type,
-            syslog: raw[ServiceSection.syslog].isEmpty ? "\(name.rawValue)-\(type.rawValue)" : raw[ServiceSection.syslog],
+            syslog: raw[ServiceSection.syslog].isEmpty
+                ? "\(name.rawValue)-\(type.rawValue)" : raw[ServiceSection.syslog],
             hosts: raw[ServiceSection.host], slots: raw[ServiceSection.slots], overdue: raw[ServiceSection.overdue],
             timeZone: zone.isEmpty ? nil : zone,
             requireInactiveForDelete: raw[ServiceSection.requireInactiveForDelete],
@@ -104,7 +106,8 @@ extension DaemonSettings.Backup {
     fileprivate init(checking raw: inout Settings) {
         let roots = raw[BackupSection.homeRoots]
         if roots.isEmpty {
-            raw.refuse(BackupSection.homeRoots, "no directory is named", cure: "write at least one, such as /var/backup")
+            raw.refuse(
+                BackupSection.homeRoots, "no directory is named", cure: "write at least one, such as /var/backup")
         }
         if roots.contains(where: { FilePath($0).lexicallyNormalized() == "/" }) {
             raw.refuse(

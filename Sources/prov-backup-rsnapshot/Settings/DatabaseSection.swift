@@ -24,8 +24,8 @@ enum DatabaseSection {
             local socket), or host names. Must be set.
             """)
     static let port = SettingKey(
-        name, "PORT", SettingKind<Int>.number(1...65_535).orEmpty, default: nil, note: "389, or 636 for ldaps",
-        meaning: "The port of servers that are written without one.")
+        name, "PORT", SettingKind<Int>.number(1...65_535).orEmpty, default: nil, note: "389",
+        meaning: "The port of servers that are written as host names; an address holds its own.")
     static let adminUser = SettingKey(
         name, "ADMIN_USER", SettingKind<DN>.dn.orEmpty, default: nil,
         meaning: "The entry as which the daemon binds. It needs a password.")
@@ -52,7 +52,8 @@ enum DatabaseSection {
         meaning: "The key (PEM) of the daemon's own certificate.")
     static let tlsRequire = SettingKey(
         name, "TLS_REQUIRE", .choice(CertificateRequirement.self), default: .demand,
-        meaning: "Whether a server's certificate must be trusted and name the server: demand; allow and never take any.")
+        meaning: "Whether a server's certificate must be trusted and name the server: demand; allow and never take any."
+    )
     static let serviceSubtree = SettingKey(
         name, "SERVICE_SUBTREE", SettingKind<DN>.dn, default: .root,
         example: "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org",
@@ -90,7 +91,8 @@ enum DatabaseSection {
             connectTimeout.declaration, operationTimeout.declaration,
         ],
         retired: [
-            RetiredSetting("COOKIE_FILE", replacement: noCookie), RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
+            RetiredSetting("COOKIE_FILE", replacement: noCookie),
+            RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
         ],
         later: ["GROUP_COMMIT"])
 }

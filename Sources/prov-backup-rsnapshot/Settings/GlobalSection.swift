@@ -20,7 +20,8 @@ enum GlobalSection {
         meaning: "At start: the first wait before the directory is tried again.")
     static let attempts = SettingKey(
         name, "ATTEMPTS", .number(1...1_000_000), default: 3,
-        meaning: "At start: after so many failed tries the missing directory is logged as an error. It is tried for ever.")
+        meaning:
+            "At start: after so many failed tries the missing directory is logged as an error. It is tried for ever.")
 
     static let section = SettingsSection(
         name, meaning: "What is logged, and how the start goes while the directory is away.",

@@ -9,7 +9,9 @@ enum OperationModeSection {
         meaning: "In operation: the longest wait between two tries to reach the directory again.")
     static let attempts = SettingKey(
         name, "ATTEMPTS", .number(1...1_000_000), default: 3,
-        meaning: "In operation: after so many failed tries the missing directory is logged as an error. It is tried for ever.")
+        meaning:
+            "In operation: after so many failed tries the missing directory is logged as an error. It is tried for ever."
+    )
 
     static let section = SettingsSection(
         name, meaning: "What happens when the directory goes away in operation.",

@@ -40,8 +40,8 @@ enum ServiceSection {
     static let host = SettingKey(
         name, "HOST", HostSelection.kind, default: .any,
         meaning: """
-            Which accounts are this daemon's: any takes all of them, auto those that name this host, or a list of host \
-            names. Accounts that name another host are left alone.
+            Which accounts are this daemon's: any takes all of them, auto those whose host attribute names this host, a \
+            list of host names those that name one of them. All others are left alone.
             """)
     static let slots = SettingKey(
         name, "SLOTS", .number(1...1_024), default: 4, meaning: "How many accounts are worked on at once.")
@@ -65,7 +65,8 @@ enum ServiceSection {
         meaning: "The longest wait between two attempts.")
     static let stopGrace = SettingKey(
         name, "STOP_GRACE", .duration(), default: .seconds(30),
-        meaning: "How long running jobs may go on when the daemon stops; what is cut off is done again at the next start.")
+        meaning:
+            "How long running jobs may go on when the daemon stops; what is cut off is done again at the next start.")
     static let stateDirectory = SettingKey(
         name, "STATE_DIRECTORY", .path, default: "/var/lib/prov-backup-rsnapshot",
         meaning: "Where the daemon keeps what it may lose without harm.")

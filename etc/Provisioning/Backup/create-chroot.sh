@@ -66,8 +66,9 @@ path=${home/\/.\///}
 
 # Folders that only root, or whoever runs this, can change.
 trusted() {
-    local owner mode
-    read -r owner mode < <(stat -c '%u %a' -- "$1")
+    local facts owner mode
+    facts=$(stat -c '%u %a' -- "$1")
+    owner=${facts% *} mode=${facts#* }
     { [ "$owner" -eq 0 ] || [ "$owner" -eq "$EUID" ]; } && (((8#$mode & 8#022) == 0))
 }
 
@@ -108,8 +109,10 @@ take_over() {
 
 current=
 own=no # whether the walk has come to the account's own folder
-IFS=/ read -r -a names <<<"${path#/}"
-for name in "${names[@]}"; do
+rest=${path#/}/
+while [ -n "$rest" ]; do
+    name=${rest%%/*}
+    rest=${rest#*/}
     parent=${current:-/}
     current=$current/$name
     if [ "$own" = yes ]; then

@@ -1,0 +1,93 @@
+import DirectoryModel
+import Foundation
+import JobCore
+import Provisioning
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+private let quotaMount = ProcessInfo.processInfo.environment["PROV_TEST_QUOTA_MOUNT"]
+private let btrfsMount = ProcessInfo.processInfo.environment["PROV_TEST_BTRFS_MOUNT"]
+
+/// Starts `Tests/quota/kernel-quota.sh`, which runs the suite below inside a kernel of its own.
+@Suite struct KernelQuotaTests {
+    @Test(
+        "a kernel with quotas enforces what the daemon sets",
+        .enabled(
+            if: quotaMount == nil && Program.isExecutable("/usr/bin/linux.uml"),
+            "user-mode-linux is not installed: apt install user-mode-linux"))
+    func kernel() async throws {
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: repository.pushing("Tests/quota/kernel-quota.sh"),
+                arguments: [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")],
+                environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"], timeLimit: .seconds(300),
+                grace: .seconds(5)))
+        #expect(result.complaint == nil)
+        #expect(result.outputTail.hasSuffix("kernel-quota: passed\n"), "\(result.outputTail)")
+    }
+}
+
+/// Inside that kernel: file systems with quotas are mounted, and we are root.
+@Suite(.enabled(if: quotaMount != nil, "runs inside user-mode-linux, see Tests/quota/kernel-quota.sh"))
+struct KernelQuotaInsideTests {
+    @Test("ext4: the account can write as much as its entry says and no more, also after that was changed")
+    func ext4() async throws {
+        try await expectLimits(on: #require(quotaMount)) { $0.quota = .setquota }
+    }
+
+    @Test(
+        "btrfs: the account can write as much as its entry says and no more, also after that was changed",
+        .enabled(if: btrfsMount != nil, "btrfs-progs is not installed: apt install btrfs-progs"))
+    func btrfs() async throws {
+        try await expectLimits(on: #require(btrfsMount)) {
+            $0.quota = .btrfs
+            $0.homeScript = shippedScript
+        }
+    }
+
+    private func expectLimits(on mount: String, _ change: (inout BackupConfiguration) -> Void) async throws {
+        let folder = try TestFolder(in: FilePath(mount))
+        let service = try BackupRsnapshotService(
+            configuration: folder.configuration {
+                $0.onDelete = .remove
+                change(&$0)
+            })
+        let file = folder.homes.pushing("3723707/incoming/file")
+        var entry = folder.entry()
+
+        entry["sstQuota"] = [AttributeValue(String(1 << 20))]
+        try await service.carryOut(.add, entry)
+        let refused = try await write(mebibytes: 2, to: file)
+        #expect(refused.outputTail.contains("Disk quota exceeded"), "\(refused.outputTail)")
+        let size = status(file)?.st_size ?? 0
+        #expect((1 << 19...1 << 20).contains(size), "\(size) bytes were written")
+
+        entry["sstQuota"] = [AttributeValue(String(8 << 20))]
+        try await service.carryOut(.modify, entry)
+        let granted = try await write(mebibytes: 2, to: file)
+        #expect(granted.complaint == nil, "\(granted.outputTail)")
+        #expect(try await write(mebibytes: 9, to: file).outputTail.contains("Disk quota exceeded"))
+
+        entry["sstQuota"] = ["0"]
+        try await service.carryOut(.modify, entry)
+        let unlimited = try await write(mebibytes: 9, to: file)
+        #expect(unlimited.complaint == nil, "\(unlimited.outputTail)")
+
+        try await service.carryOut(.delete, entry)
+        #expect(!exists(folder.homes.appending("3723707")), "also where it is a subvolume")
+    }
+
+    /// As the account, for root is not limited. Synchronised at the end: a file system may count only what it has written.
+    private func write(mebibytes: Int, to file: FilePath) async throws -> ScriptResult {
+        try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/setpriv",
+                arguments: [
+                    "--reuid=3723707", "--regid=3723707", "--clear-groups", "dd", "if=/dev/zero", "of=\(file)",
+                    "bs=64K",
+                    "count=\(mebibytes * 16)", "conv=fsync",
+                ], environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
+    }
+}

@@ -1,0 +1,120 @@
+import DaemonKit
+import Foundation
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+struct SettingsFaultTests {
+    private let fixture: SettingsFixture
+
+    init() throws { fixture = try SettingsFixture() }
+
+    /// One wrong line below what must be said; the line's number in the file, its key and a part of the message.
+    static let faults: [(lines: String, key: String, message: String)] = [
+        ("[Global]\nLOG_DEBUG = perhaps", "LOG_DEBUG", "neither yes nor no"),
+        ("[Global]\nSLEEP = 0", "SLEEP", "out of range"),
+        ("[Global]\nATTEMPTS = 0", "ATTEMPTS", "out of range"),
+        ("[Mail]\nSENDMAIL = sendmail", "SENDMAIL", "not an absolute path"),
+        ("[Database]\nBACKEND = SQL", "BACKEND", "write LDAP"),
+        ("[Database]\nPORT = 70000", "PORT", "1 to 65535"),
+        ("[Database]\nSERVER = http://example.org", "SERVER", "write ldap://HOST"),
+        ("[Database]\nADMIN_USER = nonsense", "ADMIN_USER", "character"),
+        ("[Database]\nSERVICE_SUBTREE = ou=a,,dc=org", "SERVICE_SUBTREE", "character"),
+        ("[Database]\nSERVICE_SUBTREE =", "SERVICE_SUBTREE", "where the accounts lie"),
+        ("[Database]\nSERVER =", "SERVER", "no directory server is named"),
+        ("[Database]\nSEARCH_FILTER = (uid=1", "SEARCH_FILTER", "character"),
+        ("[Database]\nSEARCH_FILTER = (entryCSN>=%entryCSN%)", "SEARCH_FILTER", "no longer filled in"),
+        ("[Database]\nDETECTION = pol", "DETECTION", "did you mean poll?"),
+        ("[Database]\nPOLL_INTERVAL = 0", "POLL_INTERVAL", "out of range"),
+        ("[Database]\nTLS_CA_FILE = /none/ca.pem", "TLS_CA_FILE", "No such file"),
+        ("[Database]\nTLS_CERT_FILE = /etc/passwd", "TLS_CERT_FILE", "set TLS_KEY_FILE"),
+        ("[Database]\nSASL_MECHANISM = GSSAPI", "SASL_MECHANISM", "write none or EXTERNAL"),
+        ("[Database]\nADMIN_PASSWORD_FILE = pw", "ADMIN_PASSWORD_FILE", "not an absolute path"),
+        ("[Attributes]\nMODE = 1mode", "MODE", "not an attribute name"),
+        ("[Attributes]\nMODE =", "MODE", "not an attribute name"),
+        ("[Service]\nMODUS = other", "MODUS", "write selfcare"),
+        ("[Service]\nTRANSPORTAPI = CLISSH", "TRANSPORTAPI", "write LocalCLI"),
+        ("[Service]\nSERVICE = Mail", "SERVICE", "write Backup"),
+        ("[Service]\nTYPE = Bacula", "TYPE", "write Rsnapshot"),
+        ("[Service]\nHOST = any backup1", "HOST", "stand alone"),
+        ("[Service]\nHOST = bad*name", "HOST", "not a host name"),
+        ("[Service]\nSLOTS = 0", "SLOTS", "out of range"),
+        ("[Service]\nOVERDUE = later", "OVERDUE", "write run or skip"),
+        ("[Service]\nTIME_ZONE = Europe/Nowhere", "TIME_ZONE", "/usr/share/zoneinfo"),
+        ("[Service]\nTIME_ZONE = ../../../etc/passwd", "TIME_ZONE", "path, not a name"),
+        ("[Service]\nTIME_ZONE = Europe", "TIME_ZONE", "no such time zone"),
+        ("[Service]\nRETRY_MAX_DELAY = 1s", "RETRY_MAX_DELAY", "RETRY_DELAY"),
+        ("[Service]\nRUNTIME_DIRECTORY = run", "RUNTIME_DIRECTORY", "not an absolute path"),
+        ("[Backup]\nHOME_ROOTS = /", "HOME_ROOTS", "whole file system"),
+        ("[Backup]\nHOME_ROOTS = /var/backup //.", "HOME_ROOTS", "whole file system"),
+        ("[Backup]\nHOME_ROOTS = backup", "HOME_ROOTS", "not an absolute path"),
+        ("[Backup]\nHOME_ROOTS =", "HOME_ROOTS", "no directory is named"),
+        ("[Backup]\nHOME_SCRIPT = script.sh", "HOME_SCRIPT", "not an absolute path"),
+        ("[Backup]\nQUOTA = zfs", "QUOTA", "write none or setquota or btrfs"),
+        ("[Backup]\nPURGE_AFTER_DAYS = -1", "PURGE_AFTER_DAYS", "out of range"),
+        ("[Pool a]\nVOLUMES = /home", "VOLUMES", "lies below none of HOME_ROOTS"),
+        ("[Pool a]\nVOLUMES = /var/backup2", "VOLUMES", "lies below none of HOME_ROOTS"),
+        ("[Pool a]\nVOLUMES =", "VOLUMES", "no volumes"),
+    ]
+
+    @Test(arguments: faults)
+    func `a wrong value is named by file, line and key, with its cure`(
+        fault: (lines: String, key: String, message: String)
+    ) throws {
+        // The line stands last, so it also wins over what was said before.
+        let text = SettingsFixture.minimum + fault.lines
+        let errors = try fixture.errors(text)
+        #expect(errors.map(\.key) == [fault.key])
+        let line = text.split(separator: "\n", omittingEmptySubsequences: false).count
+        let shown = try #require(errors.first).description
+        #expect(shown.hasPrefix("\(fixture.directory.appending("service.conf")):\(line): ["))
+        #expect(shown.contains(fault.message))
+        #expect(errors.first?.cure.isEmpty == false)
+    }
+
+    @Test func `everything that is wrong is found at once`() throws {
+        let errors = try fixture.errors(
+            "[Database]\nPORT = x\nnonsense\n[Service]\nSLOTS = 0\n", environment: ["PROV_BACKUP_QUOTA": "much"])
+        #expect(Set(errors.map(\.key)) == ["PORT", nil, "SLOTS", "QUOTA", "SERVER", "SERVICE_SUBTREE"])
+        #expect(errors.count == 6)
+    }
+
+    @Test func `a user without a password, a password without a user and EXTERNAL without a certificate are refused`()
+        throws
+    {
+        let base = "[Database]\nSERVER = ldap://localhost\nSERVICE_SUBTREE = dc=org\n"
+        #expect(try fixture.errors(base + "ADMIN_USER = cn=a\n").map(\.cure).joined().contains("ADMIN_PASSWORD_FILE"))
+        #expect(try fixture.errors(base + "ADMIN_PASSWORD = hunter2\n").map(\.key) == ["ADMIN_PASSWORD"])
+        #expect(try fixture.errors(base + "SASL_MECHANISM = EXTERNAL\n").map(\.key) == ["SASL_MECHANISM"])
+        #expect(try fixture.errors(base + "ADMIN_USER = cn=a\nADMIN_PASSWORD = hunter2\n").isEmpty)
+    }
+
+    @Test func `a password's file that is missing is one error, not also a missing password`() throws {
+        let errors = try fixture.errors(
+            "[Database]\nSERVER = ldap://localhost\nSERVICE_SUBTREE = dc=org\nADMIN_USER = cn=a\nADMIN_PASSWORD_FILE = /none\n"
+        )
+        #expect(errors.map(\.key) == ["ADMIN_PASSWORD_FILE"])
+    }
+
+    @Test func `a service file with a password that others can read is refused, and no secret is shown`() throws {
+        let file = try fixture.file(
+            "open.conf", SettingsFixture.minimum + "ADMIN_USER = cn=a\nADMIN_PASSWORD = hunter2\nSLOTS = x\n",
+            mode: 0o644)
+        let error = #expect(throws: SettingsError.self) {
+            try DaemonSettings.load(service: file, global: nil, environment: [:])
+        }
+        #expect(error?.description.contains("chmod 600 \(file)") == true)
+        #expect(error?.exitStatus.rawValue == 78)
+        var shown = "\(String(describing: error)) \(String(reflecting: error))"
+        dump(error, to: &shown)
+        #expect(!shown.contains("hunter2"))
+    }
+
+    @Test func `a missing file is named with its path`() throws {
+        let missing = fixture.directory.appending("none.conf")
+        let error = #expect(throws: SettingsError.self) {
+            try DaemonSettings.load(service: missing, global: nil, environment: [:])
+        }
+        #expect(error?.errors.first?.description.hasPrefix("\(missing): the file cannot be read: No such file") == true)
+    }
+}

@@ -1,0 +1,72 @@
+import DaemonKit
+import Foundation
+import SystemPackage
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// The shipped files are made from the declarations. After a change of a declaration make them anew:
+///
+///     REGENERATE_SETTINGS_FILES=1 swift test --filter SettingsFilesTests
+struct SettingsFilesTests {
+    private static let root = FilePath(#filePath).removingLastComponent().removingLastComponent()
+        .removingLastComponent()
+    private static let files: [(path: FilePath, content: String)] = [
+        (root.appending("etc/Provisioning/Global.conf"), DaemonSchema.globalFile),
+        (root.appending("etc/Provisioning/Backup/Rsnapshot.conf.template"), DaemonSchema.serviceFile),
+    ]
+
+    private static let isRegenerating = ProcessInfo.processInfo.environment["REGENERATE_SETTINGS_FILES"] == "1"
+
+    @Test(.enabled(if: isRegenerating, "writes the shipped files: set REGENERATE_SETTINGS_FILES=1"))
+    func `the shipped files are made anew`() throws {
+        for (path, content) in Self.files {
+            try FileManager.default.createDirectory(
+                atPath: path.removingLastComponent().string, withIntermediateDirectories: true)
+            try Data(content.utf8).write(to: URL(filePath: path.string))
+        }
+    }
+
+    @Test(.enabled(if: !isRegenerating, "the shipped files are being made anew"), arguments: files)
+    func `a shipped file says what the declarations say`(file: (path: FilePath, content: String)) throws {
+        let shipped = try String(contentsOfFile: file.path.string, encoding: .utf8)
+        #expect(shipped == file.content, "run: REGENERATE_SETTINGS_FILES=1 swift test --filter SettingsFilesTests")
+    }
+
+    @Test func `the shipped files load as they are, without a warning`() throws {
+        let fixture = try SettingsFixture()
+        let (settings, warnings) = try DaemonSettings.load(
+            service: try fixture.file("service", DaemonSchema.serviceFile, mode: 0o644),
+            global: try fixture.file("global", DaemonSchema.globalFile, mode: 0o644), environment: [:])
+        #expect(warnings.isEmpty)
+        #expect(settings.directory.bind == .external)
+    }
+
+    @Test func `every key that is shown as a comment can be switched on`() throws {
+        // Each comment of the form `# KEY = value` is a setting: with all of them in force the file must still be read.
+        let fixture = try SettingsFixture()
+        let active = (DaemonSchema.globalFile + "\n" + DaemonSchema.serviceFile).split(separator: "\n").map { line in
+            line.hasPrefix("# [") || line.contains(#/^# [A-Z_]+ = ./#) ? String(line.dropFirst(2)) : String(line)
+        }.joined(separator: "\n")
+        let (_, warnings) = try fixture.load(active)
+        #expect(warnings.isEmpty)
+    }
+
+    @Test func `every key has a default that can be read, a meaning and a variable of its own`() {
+        var variables: Set<String> = []
+        for key in DaemonSchema.schema.sections.flatMap(\.keys) {
+            #expect(key.meaning.hasSuffix("."), "\(key.name)")
+            #expect(!key.meaning.contains("\n"), "\(key.name)")
+            #expect(variables.insert(key.environmentName(label: "X")).inserted, "\(key.name)")
+        }
+        #expect(variables.count > 60)
+    }
+
+    @Test func `the reference names every key of the files, and the files every key of the reference`() {
+        let named = DaemonSchema.reference.matches(of: #/(?m)^\| `([A-Z_]+)` \|/#).map { String($0.output.1) }
+        let shipped = (DaemonSchema.globalFile + DaemonSchema.serviceFile)
+            .matches(of: #/(?m)^(?:# )?([A-Z_]+) =/#).map { String($0.output.1) }
+        #expect(named == shipped)
+        #expect(named.contains("ADMIN_PASSWORD_FILE"))
+    }
+}

@@ -1,0 +1,54 @@
+import DaemonKit
+import Foundation
+import SystemPackage
+
+@testable import prov_backup_rsnapshot
+
+/// Writes settings files into a folder of its own and loads them.
+final class SettingsFixture: Sendable {
+    let directory: FilePath
+
+    /// What every service file must say.
+    static let minimum = """
+        [Database]
+        SERVER = ldapi:///
+        SASL_MECHANISM = EXTERNAL
+        SERVICE_SUBTREE = ou=accounts,dc=example,dc=org
+
+        """
+
+    init() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "settings-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        directory = FilePath(folder.path)
+    }
+
+    deinit {
+        do { try FileManager.default.removeItem(atPath: directory.string) } catch { print("left behind: \(error)") }
+    }
+
+    func file(_ name: String, _ content: String, mode: Int = 0o600) throws -> FilePath {
+        let path = directory.appending(name)
+        try Data(content.utf8).write(to: URL(filePath: path.string))
+        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path.string)
+        return path
+    }
+
+    func load(
+        _ service: String, global: String? = nil, environment: [String: String] = [:]
+    ) throws -> (settings: DaemonSettings, warnings: [SettingsProblem]) {
+        try DaemonSettings.load(
+            service: try file("service.conf", service), global: try global.map { try file("global.conf", $0) },
+            environment: environment)
+    }
+
+    /// What is wrong with a service file; empty when nothing is.
+    func errors(_ service: String, environment: [String: String] = [:]) throws -> [SettingsProblem] {
+        do {
+            _ = try load(service, environment: environment)
+            return []
+        } catch let error as SettingsError {
+            return error.errors
+        }
+    }
+}

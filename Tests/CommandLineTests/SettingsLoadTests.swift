@@ -1,0 +1,221 @@
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import Foundation
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+struct SettingsLoadTests {
+    private let fixture: SettingsFixture
+
+    init() throws { fixture = try SettingsFixture() }
+
+    @Test func `the least that must be said gives the documented defaults`() throws {
+        let (settings, warnings) = try fixture.load(SettingsFixture.minimum)
+        #expect(warnings.isEmpty)
+        #expect(settings.log == LogSwitches(debug: false, info: true, warning: true, error: true))
+        #expect(settings.environment == ThisHost.name)
+        #expect(settings.start == .init(sleep: .seconds(10), attempts: 3))
+        #expect(settings.operation == .init(sleep: .seconds(30), attempts: 3))
+        #expect(settings.directory.bind == .external)
+        #expect(settings.directory.detection == .auto)
+        #expect(settings.directory.pollInterval == .seconds(10))
+        #expect(settings.directory.relistInterval == .seconds(3_600))
+        #expect(settings.directory.connectTimeout == .seconds(10))
+        #expect(settings.directory.operationTimeout == .seconds(30))
+        #expect(settings.directory.condition == nil)
+        #expect(settings.attributes.dates == ["sstProvisioningExecutionDate", "sstProvisioningDate"])
+        #expect(settings.attributes.returnValue == "sstProvisioningReturnValue")
+        #expect(settings.attributes.claim == nil)
+        #expect(settings.service.syslog == "Backup-Rsnapshot")
+        #expect(settings.service.hosts == .any)
+        #expect(settings.service.slots == 4)
+        #expect(settings.service.overdue == .run)
+        #expect(settings.service.requireInactiveForDelete)
+        #expect(settings.service.maxAttempts == 5)
+        #expect(settings.service.retryDelay == .seconds(10))
+        #expect(settings.service.retryMaxDelay == .seconds(3_600))
+        #expect(settings.service.stopGrace == .seconds(30))
+        #expect(settings.service.stateDirectory == "/var/lib/prov-backup-rsnapshot")
+        #expect(settings.service.runtimeDirectory == "/run/prov-backup-rsnapshot")
+        #expect(settings.backup.homeScript == "/etc/Provisioning/Backup/create-chroot.sh")
+        #expect(settings.backup.scriptTimeout == .seconds(300))
+        #expect(settings.backup.scriptGrace == .seconds(10))
+        #expect(settings.backup.homeRoots == ["/var/backup"])
+        #expect(settings.backup.homeLayout == .attribute)
+        #expect(settings.backup.ownership == .account)
+        #expect(settings.backup.quota == .none)
+        #expect(settings.backup.rsnapshot == "/usr/bin/rsnapshot")
+        #expect(settings.backup.rsnapshotConfigDirectory == "/etc/rsnapshot.d")
+        #expect(settings.backup.rsnapshotConfigTest == .template)
+        #expect(settings.backup.onDelete == .keep)
+        #expect(settings.backup.purgeAfterDays == 30)
+        #expect(!settings.backup.requireSystemUser)
+        #expect(settings.pools.isEmpty)
+        #expect(settings.mail.sendmail == "/usr/sbin/sendmail")
+    }
+
+    @Test func `the files of the old daemon load, with one warning for each thing that means nothing any more`() throws
+    {
+        let global = """
+            [Global]
+            LOG_DEBUG = 1
+            LOG_INFO = 1
+            LOG_WARNING = 1
+            LOG_ERR = 1
+            SLEEP = 10
+            ATTEMPTS = 3
+            ENVIRONMENT = test
+            [Operation Mode]
+            SLEEP = 30
+            ATTEMPTS = 3
+            [Mail]
+            SENDTO = root@localhost
+            HOST = mail.example.org
+            PORT = 587
+            USERNAME = daemon
+            PASSWORD = mail-hunter2
+            FROMNAME = Provisioning
+            CA_DIR = /etc/ssl/certs
+            SSL = starttls
+            AUTH_METHOD = LOGIN
+            WANTINFOMAIL = 1
+            """
+        let service = """
+            [Database]
+            BACKEND = LDAP
+            SERVER = ldaps://ldap.example.org
+            PORT = 636
+            ADMIN_USER = cn=Manager,dc=stoney-cloud,dc=org
+            ADMIN_PASSWORD = hunter2
+            SERVICE_SUBTREE = ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org
+            COOKIE_FILE = /var/cache/cookie
+            DEFAULT_COOKIE = rid=000,csn=20130819000000.000000Z#000000#000#000000
+            SEARCH_FILTER = (&(entryCSN>=%entryCSN%)(objectClass=*))
+            [Service]
+            MODUS = selfcare
+            TRANSPORTAPI = LocalCLI
+            SERVICE = Backup
+            TYPE = Rsnapshot
+            SYSLOG = Backup-Rsnapshot
+            [Gateway]
+            HOST = localhost
+            USER = provisioning
+            DSA_FILE = none
+            [Backup]
+            """
+        let (settings, warnings) = try fixture.load(service, global: global)
+        #expect(settings.log == .all)
+        #expect(settings.environment == "test")
+        #expect(settings.mail.recipients == ["root@localhost"])
+        #expect(settings.directory.condition == nil)
+        #expect(try settings.directory.servers == [ServerAddress(parsing: "ldaps://ldap.example.org:636")])
+        guard case .simple(let user, let password) = settings.directory.bind else {
+            return #expect(Bool(false), "\(settings.directory.bind)")
+        }
+        #expect(try user == DN(parsing: "cn=Manager,dc=stoney-cloud,dc=org"))
+        #expect(password.expose() == "hunter2")
+        #expect(
+            warnings.map { "\($0.section ?? "") \($0.key ?? "")" } == [
+                "Mail HOST", "Mail PORT", "Mail USERNAME", "Mail PASSWORD", "Mail CA_DIR", "Mail SSL",
+                "Mail AUTH_METHOD",
+                "Database COOKIE_FILE", "Database DEFAULT_COOKIE", "Gateway ",
+            ])
+        #expect(warnings.allSatisfy { $0.reason.hasPrefix("no longer used: ") })
+        var shown = "\(settings) \(warnings)"
+        dump(settings, to: &shown)
+        #expect(!shown.contains("hunter2"))
+    }
+
+    @Test func `sections and keys of later versions give one line each`() throws {
+        let (_, warnings) = try fixture.load(
+            SettingsFixture.minimum + """
+                GROUP_COMMIT = auto
+                [Scripts]
+                EVENTS_DIRECTORY = /a
+                MAX_JOBS = 3
+                [Hooks Backup]
+                ENABLED = yes
+                [Job nightly]
+                SCRIPT = /a
+                [Exit mine]
+                0 = success
+                75 = retry
+                [Backup Jobs]
+                SLOTS = 2
+                [History]
+                KEEP_DAYS = 90
+                """)
+        #expect(
+            warnings.map(\.section) == [
+                "Database", "Scripts", "Hooks Backup", "Job nightly", "Exit mine", "Backup Jobs", "History",
+            ])
+        #expect(warnings.allSatisfy { $0.reason == "not used by this version" })
+    }
+
+    @Test func `the environment wins, also with an empty value, and blanks are underscores`() throws {
+        let (settings, _) = try fixture.load(
+            SettingsFixture.minimum
+                + "[Service]\nSLOTS = 2\n[Pool fast]\nVOLUMES = /srv/a\n[Backup]\nHOME_ROOTS = /srv\n",
+            environment: [
+                "PROV_SERVICE_SLOTS": "8", "PROV_OPERATION_MODE_SLEEP": "1m", "PROV_BACKUP_HOME_SCRIPT": "",
+                "PROV_ATTRIBUTES_RETURN_VALUE": "", "PROV_POOL_FAST_VOLUMES": "/srv/b /srv/c",
+            ])
+        #expect(settings.service.slots == 8)
+        #expect(settings.operation.sleep == .seconds(60))
+        #expect(settings.backup.homeScript == nil)
+        #expect(settings.attributes.returnValue == nil)
+        #expect(settings.pools == [.init(name: "fast", volumes: ["/srv/b", "/srv/c"])])
+    }
+
+    @Test func `HOST is any, auto, or a list`() throws {
+        func hosts(_ text: String) throws -> HostSelection {
+            try fixture.load(SettingsFixture.minimum + "[Service]\nHOST = \(text)\n").settings.service.hosts
+        }
+        #expect(try hosts("ANY") == .any)
+        #expect(try hosts("auto") == .auto)
+        #expect(try hosts("backup1 backup2.example.org") == .listed(["backup1", "backup2.example.org"]))
+        #expect(HostSelection.any.names == nil)
+        #expect(HostSelection.auto.names?.isEmpty == false)
+        #expect(HostSelection.auto.names?.contains(where: \.isEmpty) == false)
+    }
+
+    @Test func `a further condition is a filter`() throws {
+        let (settings, _) = try fixture.load(
+            SettingsFixture.minimum + "SEARCH_FILTER = (sstBelongsToResellerUID=4000000)\n")
+        #expect(settings.directory.condition == .equal("sstBelongsToResellerUID", "4000000"))
+    }
+
+    @Test func `the port is for host names; an address has its own`() throws {
+        let (settings, warnings) = try fixture.load(
+            """
+            [Database]
+            SERVER = ldap1.example.org ldap2.example.org:1389 ldaps://ldap3.example.org
+            PORT = 3389
+            SASL_MECHANISM = none
+            SERVICE_SUBTREE = dc=org
+            """)
+        #expect(
+            settings.directory.servers.map(\.endpoint) == [
+                .tcp(host: "ldap1.example.org", port: 3_389, tls: false),
+                .tcp(host: "ldap2.example.org", port: 1_389, tls: false),
+                .tcp(host: "ldap3.example.org", port: 636, tls: true),
+            ])
+        #expect(warnings.map(\.key) == ["PORT", "ADMIN_USER"])
+    }
+
+    @Test func `what is allowed but unwise is said`() throws {
+        let (_, warnings) = try fixture.load(
+            """
+            [Database]
+            SERVER = ldap://ldap.example.org
+            ADMIN_USER = cn=a
+            ADMIN_PASSWORD = hunter2
+            TLS_REQUIRE = never
+            SERVICE_SUBTREE = dc=org
+            """)
+        #expect(warnings.map(\.key) == ["SERVER", "TLS_REQUIRE"])
+        #expect(warnings[0].reason.hasSuffix("in the clear"))
+    }
+}
