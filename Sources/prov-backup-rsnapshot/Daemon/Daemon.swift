@@ -27,6 +27,7 @@ struct Daemon {
         let configuration = configuration
         if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
         umask(0o022)
+        Self.raiseDescriptorLimit()
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment
             return isDebugging
@@ -38,6 +39,14 @@ struct Daemon {
         var logger = Logger(label: "prov-backup-rsnapshot")
         if isDebugging { logger.logLevel = .trace }
         self.logger = logger
+    }
+
+    /// Every job takes some descriptors, and the usual soft limit of 1,024 is for programs that use select(2).
+    private static func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
     /// Runs until a signal ends it.

@@ -1,0 +1,92 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Foundation
+import Synchronization
+import Testing
+
+/// How long a wish takes, as somebody sees it who watches the directory. It prints and asserts no time.
+@Suite(.serialized) struct DetectionTests {
+    @Test("200 wishes one after the other: each is noticed and done; how long that took is printed")
+    func latency() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            try bench.settings(backup: "HOME_SCRIPT = /bin/true")
+            daemon.kill(SIGHUP)
+            try await daemon.says("read anew")
+
+            let observer = try await Observer(bench)
+            defer { observer.stop() }
+            var claimed: [Duration] = []
+            var done: [Duration] = []
+            for _ in 0..<200 {
+                try await bench.wish("3724300", "modify")
+                let written = ContinuousClock.now
+                claimed.append(try await observer.next { $0 != "modify" } - written)
+                done.append(try await observer.next { $0 == "modified" } - written)
+            }
+            print("wish to modifying: \(percentiles(claimed))")
+            print("wish to modified, with a script that does nothing: \(percentiles(done))")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    private func percentiles(_ durations: [Duration]) -> String {
+        let sorted = durations.sorted()
+        func text(_ fraction: Double) -> String {
+            let value = sorted[min(sorted.count - 1, Int(fraction * Double(sorted.count)))]
+            let microseconds = value.components.attoseconds / 1_000_000_000_000 + value.components.seconds * 1_000_000
+            return String(format: "%.2f ms", Double(microseconds) / 1000)
+        }
+        return "p50 \(text(0.5)), p99 \(text(0.99)) over \(sorted.count)"
+    }
+}
+
+/// Sees the account's mode change by a persistent search of its own.
+private final class Observer: Sendable {
+    private let connection: DirectoryConnection
+    private let seen = Mutex<[(mode: String, at: ContinuousClock.Instant)]>([])
+    private let task: Mutex<Task<Void, any Error>?> = Mutex(nil)
+
+    init(_ bench: DaemonBench) async throws {
+        let credentials = Credentials.simple(
+            bindDN: try DN(parsing: bench.sandbox.adminDN), password: Secret(bench.sandbox.adminPassword))
+        connection = try await DirectoryConnection.open(
+            ServerAddress(parsing: bench.sandbox.uri), options: ConnectionOptions(credentials: credentials))
+        let request = ContentSyncRequest(
+            base: try DN(parsing: SandboxTree.accountsDN), filter: .present("sstProvisioningMode"),
+            attributes: ["sstProvisioningMode"])
+        let watching = Task { [connection, self] in
+            for try await case .entry(let entry, _, _) in connection.contentSync(request) {
+                let now = ContinuousClock.now
+                seen.withLock { $0.append((entry.text("sstProvisioningMode") ?? "", now)) }
+            }
+        }
+        task.withLock { $0 = watching }
+        try await eventually("the observer has seen the entry") { self.seen.withLock { !$0.isEmpty } }
+        seen.withLock { $0 = [] }
+    }
+
+    func stop() {
+        task.withLock { $0?.cancel() }
+        connection.close()
+    }
+
+    /// Takes what was seen up to the first mode that is looked for; gives when it was seen.
+    func next(_ isWanted: (String) -> Bool) async throws -> ContinuousClock.Instant {
+        var found: ContinuousClock.Instant?
+        try await eventually("the mode changes", within: .seconds(30)) {
+            found = seen.withLock { seen in
+                guard let place = seen.firstIndex(where: { isWanted($0.mode) }) else { return nil }
+                defer { seen.removeFirst(seen[place].mode == "modified" ? place + 1 : place) }
+                return seen[place].at
+            }
+            return found != nil
+        }
+        return found ?? .now
+    }
+}
