@@ -1,0 +1,50 @@
+import Foundation
+import Provisioning
+import Testing
+
+/// The house as DESIGN has it: which target may import which.
+@Suite struct HouseTests {
+    private static let ours: [String: Set<String>] = [
+        "CLDAP": [], "CLinux": [], "DirectoryModel": [],
+        "DirectoryClient": ["CLDAP", "DirectoryModel"],
+        "JobCore": ["CLinux"],
+        "Provisioning": ["DirectoryModel", "DirectoryClient", "JobCore"],
+        "BackupRsnapshot": ["Provisioning", "JobCore", "DirectoryModel", "CLinux"],
+        "DaemonKit": ["JobCore", "CLinux"],
+        "DirectorySandbox": ["DirectoryModel", "DirectoryClient"],
+        "prov-backup-rsnapshot": [
+            "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
+            "DirectorySandbox",
+        ],
+    ]
+
+    @Test("a target imports only what its row names, and full Foundation is in none")
+    func imports() throws {
+        let sources = DaemonBench.checkout.appending(path: "Sources")
+        let targets = try FileManager.default.contentsOfDirectory(atPath: sources.path)
+        #expect(Set(targets) == Set(Self.ours.keys), "a new target needs its row here, in DESIGN and in ARCHITECTURE.md")
+        var looked = 0
+        for target in targets {
+            let folder = sources.appending(path: target)
+            for path in try FileManager.default.subpathsOfDirectory(atPath: folder.path) where path.hasSuffix(".swift") {
+                let text = try String(contentsOf: folder.appending(path: path), encoding: .utf8)
+                for match in text.matches(of: /(?m)^(?:@testable |public |private |internal )?import (\w+)/) {
+                    looked += 1
+                    let module = String(match.1)
+                    #expect(module != "Foundation", "\(target)/\(path)")
+                    if Self.ours[module] != nil {
+                        #expect(Self.ours[target]?.contains(module) == true, "\(target)/\(path) imports \(module)")
+                    }
+                }
+            }
+        }
+        #expect(looked > 200)
+    }
+
+    @Test("the state machine in ARCHITECTURE.md is the one that runs")
+    func diagram() throws {
+        let text = try String(
+            contentsOf: DaemonBench.checkout.appending(path: "ARCHITECTURE.md"), encoding: .utf8)
+        #expect(text.contains(TransitionTable.diagram), "put this into ARCHITECTURE.md:\n\(TransitionTable.diagram)")
+    }
+}
