@@ -3,7 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(1)))
 struct ConnectionTests {
     @Test func `a wrong password and an unknown DN are invalidCredentials with the cure`() async throws {
         try await withDirectory { sandbox, _ in

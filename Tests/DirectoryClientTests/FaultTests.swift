@@ -1,0 +1,144 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Glibc
+import Testing
+
+@Suite(.serialized, .timeLimit(.minutes(2)))
+struct FaultTests {
+    @Test(arguments: ["ldap", "ldaps", "StartTLS"])
+    func `a server that accepts and says nothing is a timeout, and the stalled thread comes back`(way: String) async throws {
+        let listener = try Listener()
+        let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: way == "ldaps"))
+        let options = ConnectionOptions(
+            tls: TLSOptions(startTLS: way == "StartTLS"),
+            credentials: .simple(bindDN: .tests, password: Secret("secret")), connectTimeout: .milliseconds(300))
+        let error = await failure { () async throws(DirectoryError) in
+            try await DirectoryConnection.open(server, options: options)
+        }
+        #expect(error?.code == .timeout)
+        let peer = listener.accept()
+        defer { close(peer) }
+        // What was sent, then the end: the thread has closed its socket.
+        await withCheckedContinuation { continuation in
+            startThread {
+                var buffer = [UInt8](repeating: 0, count: 4096)
+                while read(peer, &buffer, buffer.count) > 0 {}
+                continuation.resume()
+            }
+        }
+    }
+
+    @Test func `a task that is cancelled while it connects does not wait on`() async throws {
+        let listener = try Listener()
+        let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: true))
+        let opening = Task { () async -> DirectoryError? in
+            await failure { () async throws(DirectoryError) in
+                try await DirectoryConnection.open(server, options: ConnectionOptions(connectTimeout: .seconds(3600)))
+            }
+        }
+        let peer = listener.accept()
+        defer { close(peer) }
+        opening.cancel()
+        #expect(await opening.value?.code == .userCancelled)
+    }
+
+    @Test func `an operation of a server that hangs ends at its time limit, and the connection lives on`() async throws {
+        try await withDirectory { sandbox, _ in
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
+            sandbox.pause()
+            let error = await failure { () async throws(DirectoryError) in try await connection.add(.test("late")) }
+            sandbox.resume()
+            #expect(error?.code == .timeout)
+            #expect(error?.isConnectionLost == false)
+            #expect(error?.isOutcomeUnknown == true)
+            // The answer to the abandoned operation, if one comes, goes to nobody.
+            try await eventually { try await connection.entry(at: .tests) != nil }
+            #expect(!connection.isClosed)
+        }
+    }
+
+    @Test func `a cancelled operation ends at once, and the others go on`() async throws {
+        try await withDirectory { sandbox, connection async throws in
+            sandbox.pause()
+            let other = Task { try await connection.entry(at: .tests) }
+            let task = Task { () async -> DirectoryError? in
+                await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            }
+            task.cancel()
+            #expect(await task.value?.code == .userCancelled)
+            sandbox.resume()
+            #expect(try await other.value?.dn == .tests)
+            let before = Task { () async -> DirectoryError? in
+                while !Task.isCancelled { await Task.yield() }
+                return await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            }
+            before.cancel()
+            #expect(await before.value?.code == .userCancelled)
+            #expect(try await connection.whoAmI() != "")
+        }
+    }
+
+    @Test func `a server that dies ends every operation under way and the synchronization with a lost connection`() async throws {
+        try await withDirectory { sandbox, connection in
+            var follower = Follower(try await sandbox.connect())
+            #expect(try await follower.refresh().isEmpty)
+            sandbox.pause()
+            let errors = await withTaskGroup(of: DirectoryError?.self) { group in
+                for number in 0..<50 {
+                    group.addTask {
+                        await failure { () async throws(DirectoryError) in try await connection.add(.test("n\(number)")) }
+                    }
+                }
+                group.addTask {
+                    do { try await sandbox.kill() } catch { Issue.record(error) }
+                    return nil
+                }
+                return await group.reduce(into: [DirectoryError]()) { if let error = $1 { $0.append(error) } }
+            }
+            #expect(errors.count == 50)
+            for error in errors {
+                #expect(error.isConnectionLost)
+                #expect(error.isOutcomeUnknown)
+                #expect(error.operation.hasPrefix("add cn=n"))
+            }
+            let ended = await failure { () async throws(DirectoryError) in 
+                while try await follower.iterator.next() != nil {}
+            }
+            #expect(ended?.isConnectionLost == true)
+            try await eventually { connection.isClosed }
+            let later = await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            #expect(later?.isConnectionLost == true)
+        }
+    }
+
+    @Test func `an idle connection that the server closes is noticed without being used`() async throws {
+        try await withDirectory { sandbox, _ in
+            let connection = try await sandbox.connect()
+            #expect(!connection.isClosed)
+            try await sandbox.kill()
+            try await eventually { connection.isClosed }
+        }
+    }
+
+    @Test func `an idle connection has no wake-ups`() async throws {
+        try await withDirectory { sandbox, _ in
+            func switches() throws -> [Int32: Int] { try voluntarySwitches(ofThreadsNamed: "ldap") }
+            let before = try switches()
+            let connection = try await sandbox.connect()
+            let follower = try await sandbox.connect()
+            var events = Follower(follower)
+            #expect(try await events.refresh().isEmpty)
+            _ = try await connection.whoAmI()
+            let mine = try switches().filter { before[$0.key] == nil }
+            #expect(mine.count == 2)
+            // A third connection is busy meanwhile, which gives the others a hundred occasions to wake up.
+            let busy = try await sandbox.connect()
+            for _ in 0..<100 { _ = try await busy.whoAmI() }
+            let settled = try switches()
+            for _ in 0..<200 { _ = try await busy.whoAmI() }
+            let after = try switches()
+            for thread in mine.keys { #expect(settled[thread] == after[thread]) }
+        }
+    }
+}
