@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))
@@ -11,7 +12,9 @@ struct ConnectionTests {
                 let options = ConnectionOptions(
                     credentials: .simple(bindDN: try DN(parsing: dn), password: Secret("wrong")))
                 let server = try ServerAddress(parsing: sandbox.uri)
-                let error = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+                let error = await failure { () async throws(DirectoryError) in
+                    try await DirectoryConnection.open(server, options: options)
+                }
                 #expect(error?.code == .invalidCredentials)
                 #expect(error?.operation == "bind \(dn)")
                 #expect(error?.description.contains("check the bind DN") == true)
@@ -38,7 +41,8 @@ struct ConnectionTests {
     @Test func `SASL EXTERNAL over a local socket is the user of this process`() async throws {
         try await withDirectory { sandbox, _ in
             let server = try ServerAddress(parsing: sandbox.uri)
-            let connection = try await DirectoryConnection.open(server, options: ConnectionOptions(credentials: .external))
+            let connection = try await DirectoryConnection.open(
+                server, options: ConnectionOptions(credentials: .external))
             #expect(try await connection.whoAmI().contains("cn=peercred,cn=external,cn=auth"))
             let anonymous = try await DirectoryConnection.open(server)
             #expect(try await anonymous.whoAmI() == "")
@@ -75,9 +79,12 @@ struct ConnectionTests {
             #expect(try await list.connect(options: options).server == working)
             #expect(list.current == working)
             try await sandbox.kill()
-            let error = try #require(await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
+            let error = try #require(
+                await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
             #expect(error.code == .connectError)
-            for server in [working, missing, other] { #expect("\(error)".contains("connect at \(server): connectError")) }
+            for server in [working, missing, other] {
+                #expect("\(error)".contains("connect at \(server): connectError"))
+            }
             #expect(list.current == working)
         }
         let empty = await failure { () async throws(DirectoryError) in
@@ -105,20 +112,33 @@ struct ConnectionTests {
 
     @Test func `fifty connections leave no thread and no descriptor behind`() async throws {
         try await withDirectory { sandbox, _ in
-            try await sandbox.connect().close()
-            // Other tests run at the same time, so what is counted are this server's sockets and the threads of connections.
-            let server = try ServerAddress(parsing: sandbox.uri)
-            for number in 0..<50 {
-                let connection = try await sandbox.connect()
-                if number.isMultiple(of: 2) { _ = try await connection.entry(at: .tests) }
-                if number.isMultiple(of: 3) { connection.close() }
-                if number.isMultiple(of: 5) {
-                    let options = ConnectionOptions(
-                        credentials: .simple(bindDN: .tests, password: Secret("wrong")))
-                    _ = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server, options: options) }
+            let (uri, dn, password) = (sandbox.uri, sandbox.adminDN, sandbox.adminPassword)
+            // In a process of its own, where nothing else opens or closes.
+            await #expect(processExitsWith: .success) {
+                [uri = uri as String, dn = dn as String, password = password as String] in
+                let server = try ServerAddress(parsing: uri)
+                let bindDN = try DN(parsing: dn)
+                let right = ConnectionOptions(credentials: .simple(bindDN: bindDN, password: Secret(password)))
+                let wrong = ConnectionOptions(credentials: .simple(bindDN: bindDN, password: Secret("wrong")))
+                func descriptors() throws -> Int {
+                    try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
                 }
+                func threads() throws -> Int { try voluntarySwitches(ofThreadsNamed: "ldap").count }
+                try await DirectoryConnection.open(server, options: right).close()
+                try await eventually { try threads() == 0 }
+                let before = try descriptors()
+                for number in 0..<50 {
+                    let connection = try await DirectoryConnection.open(server, options: right)
+                    if number.isMultiple(of: 2) { _ = try await connection.whoAmI() }
+                    if number.isMultiple(of: 3) { connection.close() }
+                    if number.isMultiple(of: 5) {
+                        _ = await failure { () async throws(DirectoryError) in
+                            try await DirectoryConnection.open(server, options: wrong)
+                        }
+                    }
+                }
+                try await eventually { try threads() == 0 && descriptors() == before }
             }
-            try await eventually { try openSockets(of: sandbox) == 1 }
         }
     }
 

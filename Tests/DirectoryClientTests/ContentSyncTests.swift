@@ -81,7 +81,9 @@ extension [SyncEvent] {
 
 @Suite(.serialized, .timeLimit(.minutes(2)))
 struct ContentSyncTests {
-    @Test func `after the present state each change is told: add, modify, rename, leaving the filter, delete`() async throws {
+    @Test func `after the present state each change is told: add, modify, rename, leaving the filter, delete`()
+        async throws
+    {
         try await withDirectory { sandbox, connection in
             try await connection.add(.test("one"))
             try await connection.add(.test("shut", title: "shut"))
@@ -154,7 +156,9 @@ struct ContentSyncTests {
             let cancelled = try await sandbox.connect()
             let task = Task { () async -> DirectoryError? in
                 var follower = Follower(cancelled)
-                return await failure { () async throws(DirectoryError) in while try await follower.iterator.next() != nil {} }
+                return await failure { () async throws(DirectoryError) in
+                    while try await follower.iterator.next() != nil {}
+                }
             }
             try await eventually { try openSockets(of: sandbox) == 2 }
             task.cancel()
@@ -173,7 +177,8 @@ struct ContentSyncTests {
         try await withDirectory(options) { sandbox, _ in
             let count = 20_000
             try await fill(sandbox, count: count)
-            guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint else { return }
+            guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint
+            else { return }
             let proxy = try CuttingProxy(to: port)
             defer { proxy.stop() }
             let connection = try await DirectoryConnection.open(
@@ -222,19 +227,24 @@ struct ContentSyncTests {
         connection.close()
     }
 
-    @Test func `a connection cut after any number of bytes is an error, and what came before is a prefix`() async throws {
+    @Test func `a connection cut after any number of bytes is an error, and what came before is a prefix`() async throws
+    {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
         try await withDirectory(options) { sandbox, writer in
             for number in 0..<20 { try await writer.add(.test("n\(number)")) }
-            guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint else { return }
-            func events(cuttingAfter limit: Int) async throws -> (events: [SyncEvent], error: DirectoryError?, bytes: Int) {
+            guard case .tcp(_, let port, _) = try ServerAddress(parsing: try #require(sandbox.loopbackURI)).endpoint
+            else { return }
+            func events(cuttingAfter limit: Int) async throws -> (
+                events: [SyncEvent], error: DirectoryError?, bytes: Int
+            ) {
                 let proxy = try CuttingProxy(to: port, limit: limit)
                 defer { proxy.stop() }
                 var events: [SyncEvent] = []
                 do {
                     let connection = try await DirectoryConnection.open(
-                        ServerAddress(.tcp(host: "127.0.0.1", port: proxy.port, tls: false)), options: try sandbox.options())
+                        ServerAddress(.tcp(host: "127.0.0.1", port: proxy.port, tls: false)),
+                        options: try sandbox.options())
                     for try await event in connection.contentSync(.open) {
                         events.append(event)
                         if limit == .max, event == .refreshDone { break }
@@ -253,57 +263,5 @@ struct ContentSyncTests {
                 #expect(part.events[...] == whole.events.prefix(part.events.count))
             }
         }
-    }
-
-    @Test(arguments: [
-        ResultCode.syncRefreshRequired, .unwillingToPerform, .busy, .unavailable, .other, .insufficientAccessRights,
-    ])
-    func `a result ends the synchronization with its code`(code: ResultCode) async throws {
-        let error = try await error(after: [
-            BER.element(0x65, BER.number(BER.enumerated, Int(code.rawValue)) + BER.element(BER.octets, "") + BER.element(BER.octets, "why"))
-        ])
-        #expect(error?.code == code)
-        #expect(error?.diagnostic == "why")
-        #expect(error?.isBusy == (code == .busy || code == .unavailable))
-        #expect(error?.isConnectionLost == false)
-    }
-
-    @Test func `a success that ends a persistent search, an entry without state and a broken message are errors`() async throws {
-        let success = BER.element(0x65, BER.number(BER.enumerated, 0) + BER.element(BER.octets, "") + BER.element(BER.octets, ""))
-        #expect(try await error(after: [success])?.isConnectionLost == true)
-        let entry = BER.element(0x64, BER.element(BER.octets, "cn=a") + BER.element(BER.sequence, []))
-        #expect(try await error(after: [entry])?.code == .decodingError)
-        let nameless = BER.element(0x64, BER.element(BER.octets, "not a DN") + BER.element(BER.sequence, []))
-        #expect(try await error(after: [nameless])?.code == .decodingError)
-        let broken = BER.element(0x64, BER.element(BER.octets, "cn=a") + [0x30, 0x7f, 1])
-        #expect(try await error(after: [broken])?.isConnectionLost == true)
-        let info = BER.element(0x79, BER.element(BER.context(0), SyncDecoder.info) + BER.element(BER.context(1), [1, 2, 3]))
-        #expect(try await error(after: [info])?.code == .decodingError)
-    }
-
-    /// The error of a synchronization with a server that answers with these protocol operations, and then says nothing.
-    private func error(after answers: [[UInt8]]) async throws -> DirectoryError? {
-        let listener = try Listener()
-        startThread {
-            let peer = listener.accept()
-            var buffer = [UInt8](repeating: 0, count: 4096)
-            let count = read(peer, &buffer, buffer.count)
-            guard count > 0 else { return }
-            var reader = BERReader(buffer[..<count])
-            do {
-                var message = try reader.members(BER.sequence)
-                let id = try message.number(BER.integer)
-                for answer in answers {
-                    let bytes = BER.element(BER.sequence, BER.number(BER.integer, id) + answer)
-                    _ = write(peer, bytes, bytes.count)
-                }
-            } catch { Issue.record(error) }
-            while read(peer, &buffer, buffer.count) > 0 {}
-            close(peer)
-        }
-        let connection = try await DirectoryConnection.open(
-            ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: false)))
-        var follower = Follower(connection)
-        return await failure { () async throws(DirectoryError) in while try await follower.iterator.next() != nil {} }
     }
 }

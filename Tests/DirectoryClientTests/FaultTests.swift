@@ -7,7 +7,9 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(2)))
 struct FaultTests {
     @Test(arguments: ["ldap", "ldaps", "StartTLS"])
-    func `a server that accepts and says nothing is a timeout, and the stalled thread comes back`(way: String) async throws {
+    func `a server that accepts and says nothing is a timeout, and the stalled thread comes back`(way: String)
+        async throws
+    {
         let listener = try Listener()
         let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: way == "ldaps"))
         let options = ConnectionOptions(
@@ -43,7 +45,8 @@ struct FaultTests {
         #expect(await opening.value?.code == .userCancelled)
     }
 
-    @Test func `an operation of a server that hangs ends at its time limit, and the connection lives on`() async throws {
+    @Test func `an operation of a server that hangs ends at its time limit, and the connection lives on`() async throws
+    {
         try await withDirectory { sandbox, _ in
             let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
             sandbox.pause()
@@ -79,7 +82,9 @@ struct FaultTests {
         }
     }
 
-    @Test func `a server that dies ends every operation under way and the synchronization with a lost connection`() async throws {
+    @Test func `a server that dies ends every operation under way and the synchronization with a lost connection`()
+        async throws
+    {
         try await withDirectory { sandbox, connection in
             var follower = Follower(try await sandbox.connect())
             #expect(try await follower.refresh().isEmpty)
@@ -87,7 +92,8 @@ struct FaultTests {
             let errors = await withTaskGroup(of: DirectoryError?.self) { group in
                 for number in 0..<50 {
                     group.addTask {
-                        await failure { () async throws(DirectoryError) in try await connection.add(.test("n\(number)")) }
+                        await failure { () async throws(DirectoryError) in try await connection.add(.test("n\(number)"))
+                        }
                     }
                 }
                 group.addTask {
@@ -102,7 +108,7 @@ struct FaultTests {
                 #expect(error.isOutcomeUnknown)
                 #expect(error.operation.hasPrefix("add cn=n"))
             }
-            let ended = await failure { () async throws(DirectoryError) in 
+            let ended = await failure { () async throws(DirectoryError) in
                 while try await follower.iterator.next() != nil {}
             }
             #expect(ended?.isConnectionLost == true)
@@ -139,6 +145,79 @@ struct FaultTests {
             for _ in 0..<200 { _ = try await busy.whoAmI() }
             let after = try switches()
             for thread in mine.keys { #expect(settled[thread] == after[thread]) }
+        }
+    }
+
+    @Test func `a server that does not read makes operations time out, sent or not, and is used again when it reads`()
+        async throws
+    {
+        try await withDirectory { sandbox, writer in
+            try await writer.add(.test("one"))
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(500))
+            sandbox.pause()
+            // More than all buffers between us and the server hold.
+            let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 8000))
+            let codes = await withTaskGroup(of: ResultCode?.self) { group in
+                for _ in 0..<200 {
+                    group.addTask {
+                        await failure { () async throws(DirectoryError) in
+                            try await connection.modify(.test("one"), [.replace("jpegPhoto", filler)])
+                        }?.code
+                    }
+                }
+                return await group.reduce(into: [ResultCode?]()) { $0.append($1) }
+            }
+            sandbox.resume()
+            #expect(codes == Array(repeating: .timeout, count: 200))
+            try await eventually {
+                do throws(DirectoryError) { return try await connection.entry(at: .test("one")) != nil } catch {
+                    guard error.code == .timeout else { throw error }
+                    return false
+                }
+            }
+        }
+    }
+
+    @Test func `a request that the server stops reading in the middle is a timeout of a lost connection`() async throws
+    {
+        try await withDirectory { sandbox, writer in
+            try await writer.add(.test("one"))
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
+            sandbox.pause()
+            let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 3_000_000))
+            let error = await failure { () async throws(DirectoryError) in
+                try await connection.modify(.test("one"), [.replace("jpegPhoto", filler)])
+            }
+            sandbox.resume()
+            #expect(error?.code == .timeout)
+            #expect(error?.isConnectionLost == true)
+            #expect(error?.diagnostic == "the server does not read")
+            try await eventually { connection.isClosed }
+        }
+    }
+
+    @Test func `a referral is an error that names the other server, for a write and for a part of a search`()
+        async throws
+    {
+        try await withDirectory { _, connection in
+            let other = "ldap://other.example.org/ou=elsewhere,dc=example,dc=org"
+            try await connection.add(
+                Entry(
+                    dn: .test("elsewhere"),
+                    attributes: [
+                        Attribute("objectClass", ["referral", "extensibleObject"]), Attribute("cn", ["elsewhere"]),
+                        Attribute("ref", [AttributeValue(other)]),
+                    ]))
+            let write = await failure { () async throws(DirectoryError) in
+                try await connection.modify(DN.test("elsewhere").appending("cn", "one"), [.replace("title", "x")])
+            }
+            #expect(write?.code == .referral)
+            #expect(write?.referrals.first?.hasPrefix("ldap://other.example.org/") == true)
+            #expect(write?.cure?.contains("ldap://other.example.org/") == true)
+            let search = connection.search(SearchRequest(base: .tests))
+            let part = await failure { () async throws(DirectoryError) in try await search.all() }
+            #expect(part?.code == .referral)
+            #expect(part?.referrals.first?.hasPrefix("ldap://other.example.org/") == true)
         }
     }
 }

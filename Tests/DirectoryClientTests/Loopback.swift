@@ -15,7 +15,8 @@ final class Listener: Sendable {
         let descriptor = descriptor
         let isListening = withUnsafeMutablePointer(to: &address) { place in
             place.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, size) == 0 && listen(descriptor, 64) == 0 && getsockname(descriptor, $0, &size) == 0
+                bind(descriptor, $0, size) == 0 && listen(descriptor, 64) == 0
+                    && getsockname(descriptor, $0, &size) == 0
             }
         }
         port = UInt16(bigEndian: address.sin_port)

@@ -37,7 +37,9 @@ struct SearchTests {
             var iterator = connection.search(request).makeAsyncIterator()
             var seen = [try #require(try await iterator.next()).dn, try #require(try await iterator.next()).dn]
             // What is deleted now can only be missing from pages that have not been asked for.
-            for number in 0..<6 where !seen.contains(.test("n\(number)")) { try await connection.delete(.test("n\(number)")) }
+            for number in 0..<6 where !seen.contains(.test("n\(number)")) {
+                try await connection.delete(.test("n\(number)"))
+            }
             while let entry = try await iterator.next() { seen.append(entry.dn) }
             #expect(seen.count == 2)
         }
@@ -76,7 +78,8 @@ struct SearchTests {
                     ).all().count
                 }
                 #expect(try await found(10) == 10)
-                #expect(await failure { () async throws(DirectoryError) in try await found(9) }?.code == .sizeLimitExceeded)
+                #expect(
+                    await failure { () async throws(DirectoryError) in try await found(9) }?.code == .sizeLimitExceeded)
             }
         }
     }

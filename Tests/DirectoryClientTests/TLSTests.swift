@@ -7,7 +7,9 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(1)))
 struct TLSTests {
     /// Each way of TLS to one server.
-    private func withServers(_ body: (DirectorySandbox, [(ServerAddress, startTLS: Bool)]) async throws -> Void) async throws {
+    private func withServers(_ body: (DirectorySandbox, [(ServerAddress, startTLS: Bool)]) async throws -> Void)
+        async throws
+    {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
         options.loopbackTLSPort = 0
@@ -82,7 +84,8 @@ struct TLSTests {
                 let error = try #require(await refusal(server, startTLS: startTLS, caFile: nil, sandbox))
                 #expect(error.code == .connectError)
                 #expect("\(error)".contains("name the certificate of its authority as the CA file"), "\(error)")
-                let missing = try #require(await refusal(server, startTLS: startTLS, caFile: "/nonexistent/ca.pem", sandbox))
+                let missing = try #require(
+                    await refusal(server, startTLS: startTLS, caFile: "/nonexistent/ca.pem", sandbox))
                 #expect(missing.diagnostic == "the CA file /nonexistent/ca.pem: No such file or directory")
                 let odd = try #require(await refusal(server, startTLS: startTLS, caFile: "/etc/passwd", sandbox))
                 #expect(odd.operation.contains("TLS"), "\(odd)")
@@ -130,13 +133,40 @@ struct TLSTests {
             let server = try #require(servers.first).0
             guard case .tcp(_, let port, _) = server.endpoint else { return }
             await #expect(processExitsWith: .success) { [port = port as UInt16] in
-                for (name, value) in [("LDAPTLS_REQCERT", "never"), ("LDAPTLS_REQSAN", "never"), ("LDAPREFERRALS", "on")] {
+                for (name, value) in [
+                    ("LDAPTLS_REQCERT", "never"), ("LDAPTLS_REQSAN", "never"), ("LDAPREFERRALS", "on"),
+                ] {
                     setenv(name, value, 1)
                 }
                 let server = ServerAddress(.tcp(host: "127.0.0.1", port: port, tls: true))
-                let error = await failure { () async throws(DirectoryError) in try await DirectoryConnection.open(server) }
+                let error = await failure { () async throws(DirectoryError) in
+                    try await DirectoryConnection.open(server)
+                }
                 #expect(error?.code == .connectError)
             }
+        }
+    }
+
+    @Test func `SASL EXTERNAL over TLS is the client certificate`() async throws {
+        var options = SandboxOptions.testing
+        options.loopbackTLSPort = 0
+        options.globalLines = ["TLSVerifyClient demand"]
+        try await DirectorySandbox.temporary(options: options) { sandbox in
+            let server = try ServerAddress(parsing: try #require(sandbox.loopbackTLSURI))
+            let certificate = sandbox.caFile.removingLastComponent().appending("server.crt").string
+            var options = ConnectionOptions(
+                tls: TLSOptions(
+                    caFile: sandbox.caFile.string, certificateFile: certificate,
+                    keyFile: sandbox.caFile.removingLastComponent().appending("server.key").string),
+                credentials: .external)
+            let connection = try await DirectoryConnection.open(server, options: options)
+            #expect(try await connection.whoAmI().hasPrefix("dn:cn="))
+            options.tls.certificateFile = nil
+            options.tls.keyFile = nil
+            let error = await failure { () async throws(DirectoryError) in
+                try await DirectoryConnection.open(server, options: options)
+            }
+            #expect(error != nil)
         }
     }
 }

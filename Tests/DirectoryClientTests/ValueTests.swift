@@ -7,7 +7,8 @@ struct ServerAddressTests {
     @Test(arguments: [
         ("ldap://ldap.example.org", "ldap://ldap.example.org"), ("LDAP://a:389/", "ldap://a"),
         ("ldap://a:3890", "ldap://a:3890"), ("ldaps://a", "ldaps://a"), ("ldaps://a:636", "ldaps://a"),
-        ("ldaps://a:389", "ldaps://a:389"), ("a", "ldap://a"), ("a:1389", "ldap://a:1389"), ("[::1]:1389", "ldap://[::1]:1389"),
+        ("ldaps://a:389", "ldaps://a:389"), ("a", "ldap://a"), ("a:1389", "ldap://a:1389"),
+        ("[::1]:1389", "ldap://[::1]:1389"),
         ("ldaps://[::1]", "ldaps://[::1]"), ("ldapi://%2Frun%2Fmy%20socket", "ldapi://%2Frun%2Fmy%20socket"),
         ("ldapi:///", "ldapi://%2Fvar%2Frun%2Fslapd%2Fldapi"), ("ldapi://", "ldapi://%2Fvar%2Frun%2Fslapd%2Fldapi"),
     ])
@@ -18,8 +19,10 @@ struct ServerAddressTests {
     }
 
     @Test(arguments: [
-        "", "ldap://", "ldap://:389", "http://a", "ldap://a:0", "ldap://a:65536", "ldap://a:x", "ldap://a/dc=org", "ldap://a?x",
-        "ldap://u@a", "::1", "ldap://[::1", "ldap://[::1]x", "ldapi://relative", "ldapi://%2", "ldapi://%zz", "ldapi://%2F%00",
+        "", "ldap://", "ldap://:389", "http://a", "ldap://a:0", "ldap://a:65536", "ldap://a:x", "ldap://a/dc=org",
+        "ldap://a?x",
+        "ldap://u@a", "::1", "ldap://[::1", "ldap://[::1]x", "ldapi://relative", "ldapi://%2", "ldapi://%zz",
+        "ldapi://%2F%00",
         "ldap://a b", "a\n", "ldapi://%2F" + String(repeating: "x", count: 200),
     ])
     func `what is not an address is refused with what to write`(text: String) {
@@ -46,12 +49,14 @@ struct SecretTests {
 
 struct DirectoryErrorTests {
     private func error(_ code: ResultCode) -> DirectoryError {
-        DirectoryError(code, operation: "modify cn=a", server: "ldap://b", diagnostic: "because", referrals: ["ldap://c"])
+        DirectoryError(
+            code, operation: "modify cn=a", server: "ldap://b", diagnostic: "because", referrals: ["ldap://c"])
     }
 
     @Test(arguments: [
         ResultCode.invalidCredentials, .insufficientAccessRights, .noSuchObject, .sizeLimitExceeded,
-        .unavailableCriticalExtension, .referral, .confidentialityRequired, .connectError, .timeout, .syncRefreshRequired,
+        .unavailableCriticalExtension, .referral, .confidentialityRequired, .connectError, .timeout,
+        .syncRefreshRequired,
     ])
     func `the usual errors name their cure`(code: ResultCode) {
         #expect(error(code).description.hasPrefix("modify cn=a at ldap://b: \(code): because"))

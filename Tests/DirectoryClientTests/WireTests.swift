@@ -4,10 +4,11 @@ import Testing
 @testable import DirectoryClient
 
 struct BERTests {
-    @Test(arguments: [
-        (0, [0x02, 1, 0]), (127, [2, 1, 127]), (128, [2, 2, 0, 128]), (500, [2, 2, 1, 0xf4]), (-1, [2, 1, 0xff]),
-        (-128, [2, 1, 0x80]), (-129, [2, 2, 0xff, 0x7f]), (Int(Int32.max), [2, 4, 0x7f, 0xff, 0xff, 0xff]),
-    ] as [(Int, [UInt8])])
+    @Test(
+        arguments: [
+            (0, [0x02, 1, 0]), (127, [2, 1, 127]), (128, [2, 2, 0, 128]), (500, [2, 2, 1, 0xf4]), (-1, [2, 1, 0xff]),
+            (-128, [2, 1, 0x80]), (-129, [2, 2, 0xff, 0x7f]), (Int(Int32.max), [2, 4, 0x7f, 0xff, 0xff, 0xff]),
+        ] as [(Int, [UInt8])])
     func `numbers have the shortest form and come back`(number: Int, bytes: [UInt8]) throws {
         #expect(BER.number(BER.integer, number) == bytes)
         var reader = BERReader(bytes)
@@ -23,10 +24,12 @@ struct BERTests {
         #expect(reader.nextTag == 1)
     }
 
-    @Test(arguments: [
-        [], [4], [4, 1], [4, 2, 0], [4, 0x80, 0, 0], [4, 0x81], [4, 0x84, 0xff, 0xff, 0xff, 0xff], [4, 0x85, 0, 0, 0, 0, 0],
-        [4, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [4, 0xff], [5, 0],
-    ] as [[UInt8]])
+    @Test(
+        arguments: [
+            [], [4], [4, 1], [4, 2, 0], [4, 0x80, 0, 0], [4, 0x81], [4, 0x84, 0xff, 0xff, 0xff, 0xff],
+            [4, 0x85, 0, 0, 0, 0, 0],
+            [4, 0x88, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [4, 0xff], [5, 0],
+        ] as [[UInt8]])
     func `what is cut off or has another form is malformed`(bytes: [UInt8]) {
         var reader = BERReader(bytes)
         #expect(throws: BERReader.Malformed.self) { try reader.content(BER.octets) }
@@ -49,7 +52,9 @@ struct ControlTests {
     private func decode(_ bytes: [UInt8]) {
         var decoder = SyncDecoder()
         let entry = Entry(dn: .root)
-        func tolerate<T>(_ body: () throws(BERReader.Malformed) -> T) { do throws(BERReader.Malformed) { _ = try body() } catch {} }
+        func tolerate<T>(_ body: () throws(BERReader.Malformed) -> T) {
+            do throws(BERReader.Malformed) { _ = try body() } catch {}
+        }
         tolerate { () throws(BERReader.Malformed) in try decoder.events(info: bytes) }
         for identifier in [SyncDecoder.state, SyncDecoder.done] + RootDSE.Feature.allCases.map(\.rawValue) {
             let controls = [Control(identifier: identifier, value: bytes)]
@@ -67,17 +72,22 @@ struct ControlTests {
         }
         let uuid = [UInt8](repeating: 7, count: 16)
         let good: [[UInt8]] = [
-            BER.element(BER.sequence, BER.number(BER.enumerated, 1) + BER.element(BER.octets, uuid) + BER.element(BER.octets, "c")),
+            BER.element(
+                BER.sequence,
+                BER.number(BER.enumerated, 1) + BER.element(BER.octets, uuid) + BER.element(BER.octets, "c")),
             BER.element(BER.context(1, constructed: true), BER.element(BER.octets, "c") + BER.flag(BER.boolean, false)),
             BER.element(
                 BER.context(3, constructed: true),
-                BER.flag(BER.boolean, true) + BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))),
+                BER.flag(BER.boolean, true)
+                    + BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))),
             BER.element(
                 Entry.resultTag,
                 BER.element(BER.octets, "cn=a")
                     + BER.element(
                         BER.sequence,
-                        BER.element(BER.sequence, BER.element(BER.octets, "cn") + BER.element(BER.set, BER.element(BER.octets, "a"))))),
+                        BER.element(
+                            BER.sequence,
+                            BER.element(BER.octets, "cn") + BER.element(BER.set, BER.element(BER.octets, "a"))))),
         ]
         for bytes in good {
             for length in 0...bytes.count { decode(Array(bytes.prefix(length))) }
@@ -97,9 +107,13 @@ struct ControlTests {
                     BER.sequence,
                     BER.element(
                         BER.sequence,
-                        BER.element(BER.octets, "cn") + BER.element(BER.set, BER.element(BER.octets, "a") + BER.element(BER.octets, "é")))))
+                        BER.element(BER.octets, "cn")
+                            + BER.element(BER.set, BER.element(BER.octets, "a") + BER.element(BER.octets, "é")))))
         let entry = try [Control(identifier: RootDSE.Feature.postRead.rawValue, value: value)].entry(.postRead)
-        #expect(entry == Entry(dn: DN.root.appending("dc", "b").appending("cn", "a"), attributes: [Attribute("cn", ["a", "é"])]))
+        #expect(
+            entry
+                == Entry(
+                    dn: DN.root.appending("dc", "b").appending("cn", "a"), attributes: [Attribute("cn", ["a", "é"])]))
         #expect(try [Control]().entry(.postRead) == nil)
     }
 
@@ -163,7 +177,9 @@ struct SyncDecoderTests {
         let id = try #require(EntryUUID(bytes: uuid))
         let set = BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))
         #expect(
-            try decoder.events(info: BER.element(BER.context(3, constructed: true), set)) == [.identifiers([id, id], deleted: false)])
+            try decoder.events(info: BER.element(BER.context(3, constructed: true), set)) == [
+                .identifiers([id, id], deleted: false)
+            ])
         #expect(
             try decoder.events(info: BER.element(BER.context(3, constructed: true), BER.flag(BER.boolean, true) + set))
                 == [.identifiers([id, id], deleted: true)])
@@ -213,7 +229,8 @@ struct OperationTableTests {
         table.enqueue(4, deadline: start + .seconds(2), isStream: false)
         #expect(table.nextDeadline == start + .seconds(1))
         #expect(table.dropExpired(at: start) == [])
-        #expect(table.dropExpired(at: start + .seconds(2)) == [.init(id: 1, messageID: 11), .init(id: 4, messageID: nil)])
+        #expect(
+            table.dropExpired(at: start + .seconds(2)) == [.init(id: 1, messageID: 11), .init(id: 4, messageID: nil)])
         #expect(table.nextDeadline == start + .seconds(3))
         #expect(table.messageIDs == [12])
     }

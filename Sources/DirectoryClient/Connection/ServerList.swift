@@ -36,7 +36,8 @@ public final class ServerList: Sendable {
     private static func error(_ answers: [DirectoryError]) -> DirectoryError {
         guard let first = answers.first else {
             return DirectoryError(
-                .paramError, operation: "connect", server: "no server", diagnostic: "the list of servers is empty; set SERVER")
+                .paramError, operation: "connect", server: "no server",
+                diagnostic: "the list of servers is empty; set SERVER")
         }
         guard answers.count > 1 else { return first }
         var error = DirectoryError(
