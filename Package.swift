@@ -58,7 +58,6 @@ let package = Package(
                 "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
                 "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
             ],
-            exclude: ["Commands", "Daemon", "Main.swift"],
             swiftSettings: settings),
         .testTarget(name: "DirectoryModelTests", dependencies: ["DirectoryModel"], swiftSettings: settings),
         .testTarget(

@@ -1,9 +1,10 @@
+import FoundationEssentials
 import Glibc
 import SystemPackage
 
 extension DirectorySandbox {
-    /// Starts a server in a new folder below the temporary directory, hands it out, and ends and removes it whatever
-    /// became of it meanwhile.
+    /// Starts a server in a new folder below the temporary directory, hands it out, and ends it whatever became of it
+    /// meanwhile. The folder is removed with all that is in it, also what `body` has put there.
     ///
     /// - Parameters:
     ///   - options: what the server shall be; for tests it ends with the process.
@@ -12,20 +13,21 @@ extension DirectorySandbox {
     public static func temporary<Result>(
         options: SandboxOptions = .testing, _ body: (DirectorySandbox) async throws -> Result
     ) async throws -> Result {
-        let sandbox = try await start(in: try temporaryFolder(), options: options)
+        let parent = getenv("TMPDIR").map { FilePath(platformString: $0) } ?? "/tmp"
+        let sandbox = try await start(in: try SandboxFolder.makeUnique(in: parent), options: options)
         let result: Result
         do {
             result = try await body(sandbox)
         } catch {
-            try await sandbox.stop()
+            try await sandbox.stopAndRemoveAll()
             throw error
         }
-        try await sandbox.stop()
+        try await sandbox.stopAndRemoveAll()
         return result
     }
 
-    private static func temporaryFolder() throws(SandboxError) -> FilePath {
-        let parent = getenv("TMPDIR").map { FilePath(platformString: $0) } ?? "/tmp"
-        return try SandboxFolder.makeUnique(in: parent)
+    private func stopAndRemoveAll() async throws {
+        try await stop()
+        if access(directory.string, F_OK) == 0 { try FileManager.default.removeItem(atPath: directory.string) }
     }
 }

@@ -86,11 +86,12 @@ public final class DirectorySandbox: Sendable {
         let folder = try SandboxFolder.make(at: directory)
         let lock = try FolderLock(folder.lock)
         defer { lock.release() }
-        if let process = SlapdProcess.running(in: folder) {
+        if let process = try SlapdProcess.running(in: folder) {
             throw SandboxError(
                 .alreadyRunning, "a sandbox runs in \(folder.path) already, process \(process.id)",
                 cure: "use it, or stop it first")
         }
+        try folder.mark()
         if folder.hasData {
             return try await start(folder, passwords: try SandboxPasswords(readingFrom: folder), pieces, options)
         }
@@ -128,7 +129,7 @@ public final class DirectorySandbox: Sendable {
     /// - Throws: ``SandboxError/Code/notRunning`` where none does.
     public static func running(in directory: FilePath) throws(SandboxError) -> DirectorySandbox {
         let folder = try SandboxFolder(existing: directory)
-        guard folder.isSandbox, let process = SlapdProcess.running(in: folder),
+        guard try folder.isSandbox(), let process = try SlapdProcess.running(in: folder),
             let addresses = SandboxAddresses(text: try TextFile.read(folder.addresses))
         else {
             throw SandboxError(.notRunning, "no sandbox runs in \(folder.path)", cure: "start one")
@@ -148,7 +149,9 @@ public final class DirectorySandbox: Sendable {
         let tree = try SandboxTree.text(
             try TextFile.read(pieces.file("example-tree.ldif")),
             passwords: [SandboxTree.daemonDN: passwords.daemon, SandboxTree.selfcareDN: passwords.selfcare])
-        try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string], input: tree)
+        try TextFile.write(tree, to: folder.tree)
+        try await SlapdLauncher.run("slapadd", ["-q", "-f", folder.configuration.string, "-l", folder.tree.string])
+        try folder.removeTree()
     }
 
     /// Starts slapd and waits until it answers; stops it again where it does not.

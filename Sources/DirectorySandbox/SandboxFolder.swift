@@ -15,6 +15,8 @@ struct SandboxFolder: Sendable {
     var pidFile: FilePath { path.appending("slapd.pid") }
     var log: FilePath { path.appending("slapd.log") }
     var lock: FilePath { path.appending("lock") }
+    /// The tree with its passwords, while it is being loaded.
+    var tree: FilePath { path.appending("tree.ldif") }
     var data: FilePath { path.appending("data") }
     var addresses: FilePath { path.appending("addresses") }
     var certificates: FilePath { path.appending("tls") }
@@ -41,7 +43,7 @@ struct SandboxFolder: Sendable {
     static func make(at directory: FilePath) throws(SandboxError) -> SandboxFolder {
         try makeDirectory(directory)
         let folder = try SandboxFolder(existing: directory)
-        guard folder.isSandbox ? true : try folder.isEmpty() else {
+        guard try folder.isSandbox() ? true : folder.isEmpty() else {
             throw SandboxError(
                 .folder, "the folder \(folder.path) holds other files", cure: "name an empty or a new folder")
         }
@@ -51,10 +53,14 @@ struct SandboxFolder: Sendable {
         return folder
     }
 
+    /// Makes the folder known as a sandbox's, before anything else is written into it.
+    func mark() throws(SandboxError) {
+        if try !isSandbox() { try TextFile.write(Self.headline + "\n", to: configuration) }
+    }
+
     /// Whether the folder has been made by a sandbox.
-    var isSandbox: Bool {
-        guard let text = try? TextFile.read(configuration) else { return false }
-        return text.hasPrefix(Self.headline)
+    func isSandbox() throws(SandboxError) -> Bool {
+        try TextFile.readIfThere(configuration)?.hasPrefix(Self.headline) ?? false
     }
 
     /// Whether the directory has been filled to the end: the addresses are written after that.
@@ -110,7 +116,7 @@ struct SandboxFolder: Sendable {
         try removeShortSocketFolder()
         try removeData()
         try Self.removeFiles(in: certificates) { $0.hasSuffix(".crt") || $0.hasSuffix(".key") }
-        for file in [pidFile, log, addresses, path.appending("ldapi")] { try Self.removeFile(file) }
+        for file in [pidFile, log, addresses, tree, path.appending("ldapi")] { try Self.removeFile(file) }
         for who in SandboxPasswords.names { try Self.removeFile(passwordFile(who)) }
         // The configuration last but one: while it stands, the folder is known to be a sandbox's and can be removed again.
         try Self.removeFile(configuration)
@@ -119,6 +125,8 @@ struct SandboxFolder: Sendable {
             throw Self.failure("cannot remove the folder \(path)", errno)
         }
     }
+
+    func removeTree() throws(SandboxError) { try Self.removeFile(tree) }
 
     /// Removes the database.
     func removeData() throws(SandboxError) {
@@ -135,7 +143,10 @@ struct SandboxFolder: Sendable {
         try Self.removeFile(shortSocketFolder)
     }
 
-    private func isEmpty() throws(SandboxError) -> Bool { try Self.names(in: path).isEmpty }
+    /// Whether the folder holds nothing, or nothing yet but the lock of a start that is under way.
+    private func isEmpty() throws(SandboxError) -> Bool {
+        try Self.names(in: path).allSatisfy { $0 == lock.lastComponent?.string }
+    }
 
     private static func removeFiles(in directory: FilePath, where ours: (String) -> Bool) throws(SandboxError) {
         for name in try names(in: directory) where ours(name) { try removeFile(directory.appending(name)) }

@@ -1,3 +1,4 @@
+import Glibc
 public import SystemPackage
 
 /// What is the matter with a sandbox's folder.
@@ -13,8 +14,10 @@ public enum SandboxStatus: Sendable, Hashable {
     ///
     /// - Throws: ``SandboxError/Code/folder`` where the folder is there and cannot be read.
     public static func of(_ directory: FilePath) throws(SandboxError) -> SandboxStatus {
-        guard let folder = try? SandboxFolder(existing: directory), folder.isSandbox else { return .absent }
-        guard let process = SlapdProcess.running(in: folder) else { return .stopped }
+        guard access(directory.string, F_OK) == 0 else { return .absent }
+        let folder = try SandboxFolder(existing: directory)
+        guard try folder.isSandbox() else { return .absent }
+        guard let process = try SlapdProcess.running(in: folder) else { return .stopped }
         let addresses = SandboxAddresses(text: try TextFile.read(folder.addresses))
         return .running(processID: process.id, paused: process.isPaused, uris: addresses?.all ?? [])
     }

@@ -19,9 +19,11 @@ struct SlapdConfiguration {
             lines.append("include \(try Self.quoted(pieces.file(name).string))")
         }
         lines += [
-            "modulepath \(Self.moduleFolder)", "moduleload back_mdb", "moduleload syncprov", "loglevel none",
+            "modulepath \(Self.moduleFolder)", "moduleload back_mdb", "loglevel none",
             "pidfile \(try Self.quoted(folder.pidFile.string))",
         ]
+        // A server that has loaded the module says that it offers Content Sync, even where no database does.
+        if options.contentSync { lines.append("moduleload syncprov") }
         if options.wantsTLS {
             lines += [
                 "TLSCACertificateFile \(try Self.quoted(folder.caCertificate.string))",

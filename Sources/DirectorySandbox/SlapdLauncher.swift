@@ -25,14 +25,14 @@ struct SlapdLauncher: Sendable {
     /// Runs a tool to its end.
     ///
     /// - Throws: ``SandboxError/Code/serverFailed`` with what it said, where it ends with anything but 0.
-    static func run(_ name: String, _ arguments: [String], input: String = "") async throws(SandboxError) {
+    static func run(_ name: String, _ arguments: [String]) async throws(SandboxError) {
         let program = try program(name)
         let status: TerminationStatus
         let said: String
         do {
             let result = try await Subprocess.run(
-                .path(program), arguments: .init(arguments), environment: environment, input: .string(input),
-                output: .discarded, error: .string(limit: 1 << 20))
+                .path(program), arguments: .init(arguments), environment: environment, output: .discarded,
+                error: .string(limit: 1 << 20))
             status = result.terminationStatus
             said = result.standardError
         } catch {

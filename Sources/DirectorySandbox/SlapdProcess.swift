@@ -9,9 +9,8 @@ struct SlapdProcess: Sendable, Hashable {
     let configuration: FilePath
 
     /// The process that the folder's pid file names, where it runs and is the sandbox's. A stale pid file is none.
-    static func running(in folder: SandboxFolder) -> SlapdProcess? {
-        guard access(folder.pidFile.string, F_OK) == 0, let text = try? TextFile.read(folder.pidFile),
-            let id = Int32(text.filter { !$0.isWhitespace })
+    static func running(in folder: SandboxFolder) throws(SandboxError) -> SlapdProcess? {
+        guard let text = try TextFile.readIfThere(folder.pidFile), let id = Int32(text.filter { !$0.isWhitespace })
         else { return nil }
         let process = SlapdProcess(id: id, configuration: folder.configuration)
         return process.isRunning ? process : nil

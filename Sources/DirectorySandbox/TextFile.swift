@@ -3,6 +3,12 @@ import SystemPackage
 /// Small files that only their owner can read.
 enum TextFile {
     static func read(_ path: FilePath) throws(SandboxError) -> String {
+        if let text = try readIfThere(path) { return text }
+        throw SandboxError(.folder, "there is no \(path)", cure: "stop the sandbox and start it in a new folder")
+    }
+
+    /// The text of a file, nothing where it is not there or, below /proc, where its process has gone.
+    static func readIfThere(_ path: FilePath) throws(SandboxError) -> String? {
         do {
             let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
             return try file.closeAfter {
@@ -15,6 +21,7 @@ enum TextFile {
                 }
             }
         } catch {
+            if let number = error as? Errno, [.noSuchFileOrDirectory, .noSuchProcess].contains(number) { return nil }
             throw SandboxError(.folder, "cannot read \(path): \(error)", cure: "check its owner and mode")
         }
     }

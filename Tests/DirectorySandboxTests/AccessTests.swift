@@ -60,6 +60,34 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        ["-e", "!assert=(sstProvisioningMode=add)", "-e", "postread=entryCSN,entryUUID"], ["-E", "!txn=commit"],
+    ]) func `the rules let the daemon assert, read back and group its writes`(controls: [String]) async throws {
+        try await DirectorySandbox.temporary { sandbox in
+            try await sandbox.load(accountLDIF(Self.uid))
+            let account = accountDN(Self.uid)
+            let claim = """
+                dn: \(account)
+                changetype: modify
+                delete: sstProvisioningMode
+                sstProvisioningMode: add
+                -
+                add: sstProvisioningMode
+                sstProvisioningMode: adding
+                -
+
+                """
+            let claimed = try await ldap(
+                "ldapmodify", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword, controls, input: claim)
+            #expect(claimed.code == 0, "\(claimed.errors)")
+            if controls.contains("-e") { #expect(claimed.output.contains("entryCSN: ")) }
+            let compared = try await ldap(
+                "ldapcompare", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword,
+                [account, "sstProvisioningMode:adding"])
+            #expect(compared.code == 6)
+        }
+    }
+
     @Test func `the daemon may write nothing else of an account`() async throws {
         try await DirectorySandbox.temporary { sandbox in
             try await sandbox.load(accountLDIF(Self.uid))

@@ -23,10 +23,17 @@ struct Outcome {
 }
 
 /// Runs a program to its end.
+///
+/// The input comes from a file: a program that ends before it has read a pipe would end this process by SIGPIPE.
 func command(_ program: FilePath, _ arguments: [String], input: String = "") async throws -> Outcome {
+    let file = FilePath(FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path)
+    try input.write(toFile: file.string, atomically: false, encoding: .utf8)
+    defer { try? FileManager.default.removeItem(atPath: file.string) }
+    let descriptor = try FileDescriptor.open(file, .readOnly, options: .closeOnExec)
     let result = try await Subprocess.run(
         .path(program), arguments: .init(arguments), environment: .custom(["PATH": "/usr/sbin:/usr/bin:/bin"]),
-        input: .string(input), output: .string(limit: 1 << 22), error: .string(limit: 1 << 20))
+        input: .fileDescriptor(descriptor, closeAfterSpawningProcess: true), output: .string(limit: 1 << 22),
+        error: .string(limit: 1 << 20))
     return Outcome(
         status: result.terminationStatus, output: result.standardOutput, errors: result.standardError)
 }
@@ -59,4 +66,23 @@ func eventually(_ condition: () throws -> Bool) async throws -> Bool {
         try await Task.sleep(for: .milliseconds(10))
     }
     return try condition()
+}
+
+/// The error of a start that has to fail.
+func refusal(
+    in folder: FilePath, _ options: SandboxOptions = .testing
+) async throws -> SandboxError {
+    let started: DirectorySandbox
+    do { started = try await DirectorySandbox.start(in: folder, options: options) } catch { return error }
+    try await started.stop()
+    throw StartedAfterAll()
+}
+
+/// A start that should have failed has not.
+struct StartedAfterAll: Error {}
+
+/// Waits until no process names a path in its command line any more.
+func expectNoProcess(naming path: FilePath, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    let gone = try await eventually { try processes(naming: path).isEmpty }
+    #expect(gone, "there are processes left of \(path)", sourceLocation: sourceLocation)
 }

@@ -99,7 +99,8 @@ import Testing
             switch Int.random(in: 0..<4, using: &generator) {
             case 0:
                 queue.offer(
-                    .random(in: 0..<10, using: &generator), due: time + .seconds(Int.random(in: 0..<20, using: &generator)),
+                    .random(in: 0..<10, using: &generator),
+                    due: time + .seconds(Int.random(in: 0..<20, using: &generator)),
                     priority: .random(in: 1...10, using: &generator))
             case 1:
                 if let subject = queue.start(now: time) {

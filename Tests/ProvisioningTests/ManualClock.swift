@@ -50,7 +50,9 @@ final class ManualClock: WallClock {
             }
         } onCancel: {
             let continuation = state.withLock { state in
-                if let sleeper = state.sleepers.removeValue(forKey: id) { return sleeper.continuation as CheckedContinuation? }
+                if let sleeper = state.sleepers.removeValue(forKey: id) {
+                    return sleeper.continuation as CheckedContinuation?
+                }
                 state.cancelled.insert(id)
                 return nil
             }

@@ -50,6 +50,16 @@ int clinux_peer_credentials(int socket, unsigned *_Nonnull uid, unsigned *_Nonnu
 /// Returns 0, or -1 with errno (ESRCH: gone, or of another session).
 int clinux_signal_in_session(int pid, int session, int signal);
 
+/// accept4(2) with SOCK_CLOEXEC | SOCK_NONBLOCK: no child that is started meanwhile inherits the connection.
+/// Returns the descriptor, or -1 with errno.
+int clinux_accept(int socket);
+
+/// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
+int clinux_eventfd(void);
+
+/// Names the calling thread for ps and top; the system shows at most 15 bytes.
+void clinux_name_thread(const char *_Nonnull name);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,9 +1,9 @@
-/// Reads one record from its unfolded lines (RFC 2849, "Formal Syntax Definition of LDIF").
+/// Reads one record from its unfolded lines (RFC 2849, "Formal Syntax Definition of LDIF"): which line may follow which.
 struct LDIFRecordParser {
-    private let source: String
-    private let lines: [LDIFLine]
-    private let urlContents: LDIFParser.URLContents
-    private var place = 0
+    let source: String
+    let lines: [LDIFLine]
+    let urlContents: LDIFParser.URLContents
+    var place = 0
 
     /// - Parameter lines: at least one.
     init(source: String, lines: [LDIFLine], urlContents: @escaping LDIFParser.URLContents) {
@@ -188,126 +188,6 @@ struct LDIFRecordParser {
         return field
     }
 
-    // MARK: Controls
-
-    /// `control: oid [true|false] [value]`.
-    private func control(_ field: LDIFField) throws(LDIFError) -> LDIFControl {
-        guard case .plain(let content) = field.content else {
-            throw error(at: field.line, "a control line is not in base64", cure: "write only the control's value so")
-        }
-        let separators = [UInt8(ascii: " "), UInt8(ascii: ":")]
-        let oidEnd = content.firstIndex { separators.contains($0) } ?? content.endIndex
-        let oid = String(decoding: content[..<oidEnd], as: UTF8.self)
-        guard let first = content.first, first.isASCIIDigit, AttributeName.isWellFormed(oid), !oid.contains(";") else {
-            throw error(
-                at: field.line, "\(oid.quotedForMessage) is not the type of a control",
-                cure: "write it as a dotted number")
-        }
-        let rest = content[oidEnd...].drop { $0 == UInt8(ascii: " ") }
-        let wordEnd = rest.firstIndex { separators.contains($0) } ?? rest.endIndex
-        let word = String(decoding: rest[..<wordEnd], as: UTF8.self)
-        guard ["", "true", "false"].contains(word.lowercased()) else {
-            throw error(
-                at: field.line, "a control's criticality is \(word.quotedForMessage)", cure: "write true or false")
-        }
-        let valueSpecification = rest[wordEnd...].drop { $0 == UInt8(ascii: " ") }
-        var control = LDIFControl(oid, isCritical: word.lowercased() == "true")
-        if let colon = valueSpecification.first {
-            guard colon == UInt8(ascii: ":") else {
-                throw error(
-                    at: field.line, "there is more behind the control's criticality",
-                    cure: "put a colon before the control's value")
-            }
-            let content = LDIFField.Content(afterColon: valueSpecification.dropFirst())
-            control.value = try value(of: LDIFField(line: field.line, name: field.name, content: content))
-        }
-        return control
-    }
-
-    // MARK: Lines and values
-
-    /// The field of the line that is next; nil at the record's end.
-    private func peek() throws(LDIFError) -> LDIFField? {
-        guard place < lines.count else { return nil }
-        let line = lines[place]
-        guard !line.isSeparator else {
-            throw error(
-                at: line.number, "a line of one \"-\" that ends no modification",
-                cure: "remove it, or write the modification before it")
-        }
-        guard let colon = line.bytes.firstIndex(of: UInt8(ascii: ":")) else {
-            let text = String(decoding: line.bytes, as: UTF8.self)
-            throw error(
-                at: line.number, "\(text.quotedForMessage) has no colon",
-                cure: "write name: value; begin a line that goes on with the one before with a space")
-        }
-        return LDIFField(
-            line: line.number, name: String(decoding: line.bytes[..<colon], as: UTF8.self),
-            content: LDIFField.Content(afterColon: line.bytes[(colon + 1)...]))
-    }
-
-    private func value(of field: LDIFField) throws(LDIFError) -> AttributeValue {
-        switch field.content {
-        case .plain(let bytes):
-            if let byte = bytes.first(where: { $0 == 0 || $0 == UInt8(ascii: "\r") }) {
-                throw error(
-                    at: field.line,
-                    "the value of \(field.name) holds a \(byte == 0 ? "NUL" : "carriage return") character",
-                    cure: "write the value in base64, after two colons, or end lines with LF or CRLF")
-            }
-            return AttributeValue(bytes: bytes)
-        case .base64(let text):
-            guard let bytes = Base64.decode(text) else {
-                throw error(
-                    at: field.line, "the value of \(field.name) is not base64",
-                    cure: "write it anew (\"base64 -w 0\"), or use one colon for a plain value")
-            }
-            return AttributeValue(bytes: bytes)
-        case .url(let text):
-            let url = String(decoding: text, as: UTF8.self)
-            do {
-                return AttributeValue(bytes: try urlContents(url))
-            } catch {
-                throw self.error(
-                    at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(error)",
-                    cure: "write the URL of a file that can be read, as file:///path, or the value itself")
-            }
-        }
-    }
-
-    private func text(of field: LDIFField) throws(LDIFError) -> String {
-        if case .url = field.content {
-            throw error(at: field.line, "\(field.name) may not come from a URL", cure: "write it here")
-        }
-        guard let text = try value(of: field).text else {
-            throw error(at: field.line, "\(field.name) is not UTF-8", cure: "save the file as UTF-8")
-        }
-        return text
-    }
-
-    /// A value that is one of a few words: in lower case, without spaces around it.
-    private func word(of field: LDIFField) throws(LDIFError) -> String {
-        try text(of: field).trimmedOfSpaces.lowercased()
-    }
-
-    private func dn(of field: LDIFField) throws(LDIFError) -> DN {
-        let name = try text(of: field)
-        do throws(DNSyntaxError) {
-            return try DN(parsing: name)
-        } catch {
-            throw self.error(error, at: field.line)
-        }
-    }
-
-    private func attributeName(_ spelling: String, at line: Int) throws(LDIFError) -> AttributeName {
-        do throws(AttributeName.Invalid) {
-            return try AttributeName(parsing: spelling)
-        } catch {
-            throw self.error(
-                at: line, "\(spelling.quotedForMessage) is not an attribute name", cure: AttributeName.Invalid.cure)
-        }
-    }
-
     // MARK: Errors
 
     private func recordWithoutDN(_ field: LDIFField) -> LDIFError {
@@ -319,20 +199,13 @@ struct LDIFRecordParser {
                 : "write a dn line first, and separate records, and only them, with empty lines")
     }
 
-    private func error(_ error: DNSyntaxError, at line: Int) -> LDIFError {
+    func error(_ error: DNSyntaxError, at line: Int) -> LDIFError {
         self.error(
             at: line, "DN \(error.text.quotedForMessage), character \(error.position): \(error.reason)",
             cure: error.cure)
     }
 
-    private func error(at line: Int, _ reason: String, cure: String) -> LDIFError {
+    func error(at line: Int, _ reason: String, cure: String) -> LDIFError {
         LDIFError(source: source, line: line, reason: reason, cure: cure)
-    }
-}
-
-extension String {
-    fileprivate var trimmedOfSpaces: String {
-        let start = drop { $0 == " " }
-        return String(start.reversed().drop { $0 == " " }.reversed())
     }
 }

@@ -1,6 +1,7 @@
 /// Writes LDIF (RFC 2849) that OpenLDAP's tools take and `LDIFParser` reads back.
 ///
 /// Everything but comments is printable ASCII: other values are written in base64. Lines are folded at 76 characters.
+/// A record with more than one control is right, but `ldapmodify` of OpenLDAP 2.5.13 refuses it.
 /// What a server would refuse anyway, an attribute or a modification to add that has no values, cannot be read back.
 public enum LDIFWriter {
     /// The line that a file begins with, and an empty one. It may be left out.

@@ -1,16 +1,14 @@
-import Synchronization
 public import SystemPackage
 
 /// Which attempt is running on which subject, in a small file for each: after a crash it tells that an attempt was cut off, and which.
 ///
 /// The files outlast the daemon's own end, however sudden, because what was written belongs to the kernel. They are not flushed to the disk: where the
 /// machine itself goes down, the truth stands elsewhere (a subject that is claimed and not finished is taken up again in any case), and all
-/// that is lost is the attempt's number. Files are replaced as a whole.
-///
-/// The lock is held for one small file's write without a flush: it keeps two writers of the same draft apart.
-public final class AttemptJournal: Sendable {
+/// that is lost is the attempt's number. Files are replaced as a whole. There is one attempt at a time on a subject, so nothing is locked.
+public struct AttemptJournal: Sendable {
     /// The name of a subject, fit to be a file's name: an entryUUID, for example.
     public struct Key: Hashable, Sendable, CustomStringConvertible {
+        /// The name itself.
         public let description: String
 
         /// - Returns: nil unless there are 1 to 200 letters, digits, `-`, `_` and `.` (ASCII) and the first is a letter or digit.
@@ -33,7 +31,6 @@ public final class AttemptJournal: Sendable {
     }
 
     private let folder: FilePath
-    private let writing = Mutex(())
 
     /// - Parameter folder: of the journal alone. It must exist when the first attempt begins.
     public init(folder: FilePath) { self.folder = folder }
@@ -41,9 +38,7 @@ public final class AttemptJournal: Sendable {
     /// Notes that an attempt begins, in the place of whatever was noted before.
     /// - Parameter attempt: its number; the first is 1.
     public func begin(_ key: Key, job: JobID, attempt: Int) throws(StateFileError) {
-        try writing.withLock { _ throws(StateFileError) in
-            try StateFile.replace(file(of: key), with: "job \(job) attempt \(attempt)\n", isDurable: false)
-        }
+        try StateFile.replace(file(of: key), with: "job \(job) attempt \(attempt)\n", isDurable: false)
     }
 
     /// What is noted of a subject.
@@ -67,9 +62,7 @@ public final class AttemptJournal: Sendable {
 
     /// Notes that the attempt has ended, however it did. Without a note it does nothing.
     public func end(_ key: Key) throws(StateFileError) {
-        try writing.withLock { _ throws(StateFileError) in
-            _ = try StateFile.remove(file(of: key))
-        }
+        try StateFile.remove(file(of: key))
     }
 
     private func file(of key: Key) -> FilePath { folder.appending(key.description) }

@@ -4,6 +4,7 @@
 public struct ExitProfile: Hashable, Sendable {
     /// What one code means.
     public struct Meaning: Hashable, Sendable {
+        /// What the code says of the work.
         public var result: JobResult
         /// What another try can be expected to bring; nil for a success.
         public var failureClass: FailureClass?
@@ -31,6 +32,7 @@ public struct ExitProfile: Hashable, Sendable {
     /// Codes after which another try is worthwhile, whether or not they are listed among the meanings.
     public var retryable: Set<Int32>
 
+    /// A profile of its own: see the built-in ones for examples.
     public init(name: String, meanings: [Int32: Meaning], retryable: Set<Int32> = [temporaryFailure]) {
         self.name = name
         self.meanings = meanings

@@ -1,5 +1,6 @@
 /// What the end of a program means, with what the kernel said of it.
 public struct ExitReading: Hashable, Sendable {
+    /// What the end says of the work.
     public var result: JobResult
     /// What another try can be expected to bring; nil after a success.
     public var failureClass: FailureClass?
@@ -23,10 +24,12 @@ public struct ExitReading: Hashable, Sendable {
 }
 
 extension ExitReading: CustomStringConvertible {
+    /// `failed (exit code 9, profile posix)`
     public var description: String { "\(title) (\(termination), profile \(profile))" }
 }
 
 extension ScriptResult.Termination: CustomStringConvertible {
+    /// `exit code 9` or `signal 15`
     public var description: String {
         switch self {
         case .exited(let code): "exit code \(code)"

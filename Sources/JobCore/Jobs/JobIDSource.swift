@@ -27,7 +27,7 @@ public final class JobIDSource: Sendable {
     /// Reads where to go on. Nothing is written before the first number is asked for, unless the file is damaged.
     /// - Parameters:
     ///   - file: in a folder that exists. No file: begin with 1.
-    ///   - block: how many numbers are reserved at a time; at least 1.
+    ///   - block: how many numbers are reserved at a time (1…1,000,000).
     public convenience init(file: FilePath, block: UInt64 = 1000) throws(StateFileError) {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
@@ -37,7 +37,7 @@ public final class JobIDSource: Sendable {
     /// - Parameter now: the time since 1970.
     init(file: FilePath, block: UInt64, now: Duration) throws(StateFileError) {
         self.file = file
-        self.block = max(1, block)
+        self.block = min(max(1, block), 1_000_000)
         guard let contents = try StateFile.read(file) else {
             notice = nil
             state = Mutex(State(next: 1, end: 1))

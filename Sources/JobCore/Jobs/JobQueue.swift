@@ -83,16 +83,16 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     ///   - now: when it waits again at once, because it was offered while it ran.
     ///   - again: when it must be looked at again in any case; nil when it need not.
     ///   - ignoringOffers: whether offers made while it ran said nothing new.
+    /// - Returns: when it is due again; nil when it does not wait any more.
+    @discardableResult
     public mutating func finish(
         _ subject: Subject, now: WallTime, again: WallTime? = nil, ignoringOffers: Bool = false
-    ) {
-        guard case .running(let offeredAgain) = states.removeValue(forKey: subject) else { return }
+    ) -> WallTime? {
+        guard case .running(let offeredAgain) = states.removeValue(forKey: subject) else { return nil }
         runningCount -= 1
-        if offeredAgain, !ignoringOffers {
-            enqueue(subject, due: now, priority: 10)
-        } else if let again {
-            enqueue(subject, due: again, priority: 10)
-        }
+        let due = offeredAgain && !ignoringOffers ? now : again
+        if let due { enqueue(subject, due: due, priority: 10) }
+        return due
     }
 
     /// When the next waiting subject becomes due; nil when none waits. It does not look at the slots.

@@ -26,7 +26,7 @@ enum StateFile {
     /// Writes a new file beside the old one and puts it into its place.
     /// - Parameter isDurable: whether it must outlast a loss of power: costs a disk flush or two. Without, it outlasts the process alone.
     static func replace(_ file: FilePath, with contents: String, isDurable: Bool) throws(StateFileError) {
-        // One writer at a time: there is one daemon for a state folder, and the callers hold their locks.
+        // One writer of a file at a time: there is one daemon for a state folder, and the callers see to the rest.
         let draft = file.removingLastComponent().appending(".\(file.lastComponent?.string ?? "").new")
         do {
             let descriptor = try FileDescriptor.open(
@@ -64,11 +64,9 @@ enum StateFile {
         throw StateFileError("set aside", file, Errno(rawValue: errno))
     }
 
-    /// - Returns: whether there was such a file.
-    @discardableResult
-    static func remove(_ file: FilePath) throws(StateFileError) -> Bool {
-        if file.withPlatformString({ unlink($0) }) == 0 { return true }
-        if errno == ENOENT { return false }
+    /// Without such a file it does nothing.
+    static func remove(_ file: FilePath) throws(StateFileError) {
+        if file.withPlatformString({ unlink($0) }) == 0 || errno == ENOENT { return }
         throw StateFileError("remove", file, Errno(rawValue: errno))
     }
 

@@ -4,6 +4,7 @@ public import SystemPackage
 public struct StateFileError: Error, Hashable, Sendable {
     /// What was tried: "read", "write", "set aside" or "remove".
     public var operation: String
+    /// The file itself, also where a draft beside it or its folder was at fault.
     public var path: FilePath
     /// What the kernel said.
     public var errno: Errno
@@ -16,6 +17,7 @@ public struct StateFileError: Error, Hashable, Sendable {
 }
 
 extension StateFileError: CustomStringConvertible {
+    /// What failed, where, and what mends it.
     public var description: String {
         "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(cure)"
     }

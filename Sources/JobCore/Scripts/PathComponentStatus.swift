@@ -2,6 +2,7 @@ public import SystemPackage
 
 /// What lstat said of one component on the way to a script.
 public struct PathComponentStatus: Hashable, Sendable {
+    /// What stands at the path itself: a link is not followed.
     public enum Kind: Hashable, Sendable {
         case folder
         case link
@@ -11,6 +12,7 @@ public struct PathComponentStatus: Hashable, Sendable {
 
     /// The component with everything above it, links resolved.
     public var path: FilePath
+    /// What it is.
     public var kind: Kind
     /// The owner's user number.
     public var owner: UInt32
@@ -19,6 +21,7 @@ public struct PathComponentStatus: Hashable, Sendable {
     /// Permission bits, set-id bits and sticky bit, without the file type.
     public var mode: UInt32
 
+    /// A status as lstat gives it.
     public init(path: FilePath, kind: Kind, owner: UInt32, group: UInt32 = 0, mode: UInt32) {
         self.path = path
         self.kind = kind

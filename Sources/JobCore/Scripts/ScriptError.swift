@@ -2,6 +2,7 @@ public import SystemPackage
 
 /// Why a script could not be started. A script that was started always gives a ``ScriptResult``, with one exception: ``Code/lost``.
 public struct ScriptError: Error, Hashable, Sendable {
+    /// What kind of fault it is.
     public enum Code: Hashable, Sendable {
         /// The executable's or the working folder's path is not absolute, or holds a NUL.
         case path
@@ -31,6 +32,7 @@ public struct ScriptError: Error, Hashable, Sendable {
         case other
     }
 
+    /// What kind of fault it is.
     public var code: Code
     /// The path that the error is about.
     public var path: FilePath
@@ -41,6 +43,7 @@ public struct ScriptError: Error, Hashable, Sendable {
     /// What mends it.
     public var cure: String
 
+    /// The parts of the message; the runner makes them.
     public init(_ code: Code, path: FilePath, errno: Errno? = nil, reason: String, cure: String) {
         self.code = code
         self.path = path
@@ -61,6 +64,7 @@ public struct ScriptError: Error, Hashable, Sendable {
 }
 
 extension ScriptError: CustomStringConvertible {
+    /// `path: reason (kernel's words, errno number); cure`
     public var description: String {
         let kernel = errno.map { " (\($0), errno \($0.rawValue))" } ?? ""
         return "\(path.printable): \(reason)\(kernel); \(cure)"

@@ -6,7 +6,9 @@ public struct ScriptIdentity: Hashable, Sendable {
     public var path: FilePath
     /// Where the path led in the end, without symbolic links.
     public var resolvedPath: FilePath
+    /// The file system's number.
     public var device: UInt64
+    /// The file's number on its file system.
     public var inode: UInt64
     /// The owner's user number.
     public var owner: UInt32
@@ -17,6 +19,7 @@ public struct ScriptIdentity: Hashable, Sendable {
     /// When the contents were changed last: time since 1970-01-01 00:00 UTC.
     public var modified: Duration
 
+    /// An identity as ``ScriptPermissions`` finds it.
     public init(
         path: FilePath, resolvedPath: FilePath, device: UInt64, inode: UInt64, owner: UInt32, mode: UInt32, size: Int64,
         modified: Duration

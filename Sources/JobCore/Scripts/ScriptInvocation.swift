@@ -8,12 +8,17 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var arguments: [String]
     /// The whole environment of the program.
     public var environment: [String: String]
+    /// An absolute path.
     public var workingDirectory: FilePath
     /// How long it may run before its session is ended.
     public var timeLimit: Duration
     /// How long it may take to leave after SIGTERM before SIGKILL.
     public var grace: Duration
 
+    /// - Parameters:
+    ///   - environment: nothing is added to it: without PATH a shell has its own idea of one.
+    ///   - timeLimit: from the start; negative counts as zero.
+    ///   - grace: from SIGTERM; negative counts as zero.
     public init(
         executable: FilePath, arguments: [String] = [], environment: [String: String] = [:],
         workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration

@@ -3,6 +3,7 @@ public import SystemPackage
 
 /// Why a script is not trusted (row L2): which component on the way to it is at fault, and the command that mends it.
 public struct ScriptPermissionError: Error, Hashable, Sendable {
+    /// Which rule is not kept.
     public enum Problem: Hashable, Sendable {
         case notAbsolute
         /// The component cannot be examined.
@@ -23,12 +24,14 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
 
     /// The script that was asked for.
     public var script: FilePath
+    /// Which rule is not kept.
     public var problem: Problem
     /// The component at fault.
     public var path: FilePath
     /// As lstat found it; nil when it could not be examined.
     public var status: PathComponentStatus?
 
+    /// A fault as ``ScriptPermissions`` finds it.
     public init(script: FilePath, problem: Problem, path: FilePath, status: PathComponentStatus? = nil) {
         self.script = script
         self.problem = problem
@@ -38,6 +41,7 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
 }
 
 extension ScriptPermissionError: CustomStringConvertible {
+    /// `component (on the way to script): reason [owner, mode]; cure`
     public var description: String {
         let place = path == script ? "" : " (on the way to \(script.printable))"
         let facts = status.map { " [owner \(Self.name(ofUser: $0.owner)), mode \(Self.octal($0.mode))]" } ?? ""

@@ -22,6 +22,7 @@ public enum ScriptPermissions {
     /// Root, and the user as whom this process acts.
     public static var usualOwners: Set<UInt32> { [0, geteuid()] }
 
+    /// Checks every component of the way to a script. It waits for the file systems it looks at.
     /// - Parameters:
     ///   - path: the script's absolute path.
     ///   - trustedOwners: the numbers of the users that may own the script and the folders above it.

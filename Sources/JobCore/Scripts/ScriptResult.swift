@@ -16,14 +16,18 @@ public struct ScriptResult: Hashable, Sendable {
         case cancellation
     }
 
+    /// How its own process ended.
     public var termination: Termination
+    /// Why it ended.
     public var cause: Cause
     /// Standard output and standard error, interleaved as they came.
     public var output: CapturedOutput
+    /// From the request to the end of its session.
     public var duration: Duration
     /// Processes of the script's session that outlived it and were ended, by name.
     public var survivors: [String]
 
+    /// A result as it is told; the runner makes them.
     public init(
         termination: Termination, cause: Cause = .itself, output: CapturedOutput = CapturedOutput(),
         duration: Duration = .zero, survivors: [String] = []

@@ -93,14 +93,15 @@ public struct ScriptRunner: Sendable {
                 let reader = OutputReader(OutputCapture(headLimit: headLimit, tailLimit: tailLimit))
                 async let reading: Void = reader.read(execution.standardOutput)
                 let session = ScriptSession(leader: execution.processIdentifier.value)
-                let cause = await supervise(
+                let supervision = await supervise(
                     session, invocation: invocation, events: events, source: source, exit: { await exit(of: execution) }
                 )
                 // The leader is a zombie from here until this closure returns, so the session's number cannot be given away.
                 reader.writerHasEnded()
-                let survivors = await session.sweep(wasTold: cause != .itself, grace: invocation.grace.boundedForSleep)
+                let survivors = await session.sweep(
+                    after: supervision.pressure, grace: invocation.grace.boundedForSleep)
                 await reading
-                return (cause: cause, survivors: survivors, output: reader.captured)
+                return (cause: supervision.cause, survivors: survivors, output: reader.captured)
             }
             let termination: ScriptResult.Termination =
                 switch outcome.terminationStatus {
@@ -123,7 +124,7 @@ public struct ScriptRunner: Sendable {
     private func supervise(
         _ session: ScriptSession, invocation: ScriptInvocation, events: AsyncStream<ScriptSupervision.Event>,
         source: AsyncStream<ScriptSupervision.Event>.Continuation, exit: @escaping @Sendable () async -> Void
-    ) async -> ScriptResult.Cause {
+    ) async -> ScriptSupervision {
         await withTaskGroup(of: Void.self) { tasks in
             @Sendable func yield(_ event: ScriptSupervision.Event, after time: Duration) async {
                 do { try await Task.sleep(for: time.boundedForSleep) } catch { return }
@@ -147,7 +148,7 @@ public struct ScriptRunner: Sendable {
                 }
             }
             tasks.cancelAll()
-            return supervision.cause
+            return supervision
         }
     }
 }

@@ -9,25 +9,29 @@ extension ScriptSession {
     private static let killTime = Duration.seconds(5)
 
     /// Ends what the script left behind, after its own process has ended and before it is reaped (row D13).
+    ///
+    /// Survivors are those that stay when nothing was said to the session, and those that stay beyond the grace when it was told to leave.
     /// - Parameters:
-    ///   - wasTold: whether the session has been sent SIGTERM already.
-    ///   - grace: how long the survivors may take to leave after SIGTERM.
+    ///   - pressure: what the session has been told already.
+    ///   - grace: how long a process may take to leave after SIGTERM.
     /// - Returns: the survivors, by name and number; one that could not be ended says so.
-    func sweep(wasTold: Bool, grace: Duration) async -> [String] {
+    func sweep(after pressure: ScriptSupervision.Pressure, grace: Duration) async -> [String] {
         do throws(Errno) {
-            var survivors = try await membersLeft(after: Self.settlingTime)
-            if survivors.isEmpty { return [] }
-            if !wasTold { signal(SIGTERM) }
-            let persistent = try await membersLeft(after: grace)
-            var left = persistent
+            var survivors = try await membersLeft(
+                after: pressure == .terminate ? max(grace, Self.settlingTime) : Self.settlingTime)
+            var left = survivors
+            if pressure == .none, !left.isEmpty {
+                signal(SIGTERM)
+                signal(SIGCONT)
+                left = try await membersLeft(after: grace)
+            }
             let end = ContinuousClock.now + Self.killTime
             while !left.isEmpty, ContinuousClock.now < end {
+                survivors.append(contentsOf: left.filter { !survivors.contains($0) })
                 signal(SIGKILL)
                 // A process may have forked between the listing and the signal: list and kill until nothing is left.
                 left = try await membersLeft(after: .milliseconds(100))
-                survivors.append(contentsOf: left.filter { !survivors.contains($0) })
             }
-            survivors.append(contentsOf: persistent.filter { !survivors.contains($0) })
             return survivors.map { left.contains($0) ? "\($0), which SIGKILL has not ended" : $0.description }
         } catch {
             kill(-leader, SIGKILL)

@@ -4,6 +4,8 @@ import SystemPackage
 
 /// The session that a script leads: every process it started that has not made a session of its own.
 ///
+/// Looking for them reads /proc, which is memory: a few microseconds for each process of the machine, so it is done where it is called.
+///
 /// The leader's number is the session's number. It cannot be given to another process while the leader has not been reaped, so a value of
 /// this type is to be used only until then.
 struct ScriptSession: Hashable, Sendable {

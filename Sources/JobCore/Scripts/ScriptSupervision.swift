@@ -32,7 +32,15 @@ struct ScriptSupervision: Hashable, Sendable {
         case ended
     }
 
+    /// The strongest that the session has been told so far.
+    enum Pressure: Hashable, Sendable {
+        case none
+        case terminate
+        case kill
+    }
+
     private(set) var state = State.running
+    private(set) var pressure = Pressure.none
     private(set) var cause = ScriptResult.Cause.itself
 
     mutating func handle(_ event: Event) -> Action {
@@ -55,6 +63,8 @@ struct ScriptSupervision: Hashable, Sendable {
 
     private mutating func enter(_ state: State, doing action: Action) -> Action {
         self.state = state
+        if action == .terminate { pressure = .terminate }
+        if action == .kill { pressure = .kill }
         return action
     }
 }

@@ -101,7 +101,8 @@ struct AccountWorker: Sendable {
     }
 
     private func run(
-        _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int, _ report: @Sendable (Report) async -> Void
+        _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int,
+        _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
@@ -168,7 +169,8 @@ struct AccountWorker: Sendable {
 
     /// Writes an outcome, for as long as it takes: the work is done and must not be done again for want of a write.
     private func settle(
-        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ report: @Sendable (Report) async -> Void,
+        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode,
+        _ report: @Sendable (Report) async -> Void,
         written: () -> Void
     ) async throws -> Disposition {
         var generator = SystemRandomNumberGenerator()

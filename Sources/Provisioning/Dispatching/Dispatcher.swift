@@ -127,7 +127,10 @@ actor Dispatcher {
     }
 
     private func start(_ uuid: EntryUUID) {
-        guard let dn = names[uuid] else { return queue.finish(uuid, now: clock.now) }
+        guard let dn = names[uuid] else {
+            queue.finish(uuid, now: clock.now)
+            return
+        }
         let record = records[uuid]
         let ignoringDate = urgent[uuid] != nil
         running[uuid] = Running(
@@ -176,14 +179,18 @@ actor Dispatcher {
         case .trouble:
             troubles[uuid, default: 0] += 1
             var generator = SystemRandomNumberGenerator()
-            again = clock.now + (worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
+            again =
+                clock.now
+                + (worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
                     ?? worker.retry.maximumDelay)
         }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
-        queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
-        if !queue.isWaiting(uuid) { names[uuid] = nil }
-        let goesOnAtOnce = queue.isWaiting(uuid) && (again.map { $0 <= clock.now } ?? true)
-        if !goesOnAtOnce { urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: run.outcome) } }
+        let due = queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
+        if due == nil { names[uuid] = nil }
+        let goesOnAtOnce = due.map { $0 <= clock.now } ?? false
+        if run.outcome != nil || !goesOnAtOnce {
+            urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: run.outcome) }
+        }
         startDue()
     }
 

@@ -34,7 +34,8 @@ public struct PlanPrinter: Sendable {
         var lines = ["\(status.dn): \(operation)\(claims ? "" : " (resumed)")"]
         if claims { lines.append("  claim: \(EntryWrite.claim(status, holder: nil, names: names))") }
         do {
-            let request = ProvisioningRequest(operation: operation, entry: entry, job: JobID(0), attempt: claims ? 1 : 2)
+            let request = ProvisioningRequest(
+                operation: operation, entry: entry, job: JobID(0), attempt: claims ? 1 : 2)
             for step in try await service.plan(request) {
                 lines.append("  \(step.name):")
                 lines += step.preview.split(separator: "\n", omittingEmptySubsequences: false).map { "    \($0)" }

@@ -75,7 +75,8 @@ public struct DecisionPolicy: Sendable {
             return .refuse(
                 ProvisioningFailure(
                     .undefinedError,
-                    reason: "\(names.dates[0]) of \(status.dn) is \(String(reflecting: status.date ?? "")), which names no day",
+                    reason:
+                        "\(names.dates[0]) of \(status.dn) is \(String(reflecting: status.date ?? "")), which names no day",
                     cure: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
         }
         if case .on(let day) = date, !ignoringDate {
@@ -101,7 +102,9 @@ public struct DecisionPolicy: Sendable {
         return ProvisioningFailure(
             .undefinedError,
             reason: "\(status.dn) is to be deleted, and its \(names.active) is TRUE",
-            cure: "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no")
+            cure:
+                "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no"
+        )
     }
 }
 

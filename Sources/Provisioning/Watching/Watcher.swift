@@ -14,7 +14,8 @@ public struct Watcher: Sendable {
         public var relistInterval: Duration
 
         public init(
-            detection: Detection = .auto, pollInterval: Duration = .seconds(10), relistInterval: Duration = .seconds(3600)
+            detection: Detection = .auto, pollInterval: Duration = .seconds(10),
+            relistInterval: Duration = .seconds(3600)
         ) {
             self.detection = detection
             self.pollInterval = pollInterval
@@ -107,7 +108,8 @@ public struct Watcher: Sendable {
                 }
             }
             throw DirectoryError(
-                .unavailable, operation: "content synchronization of \(scope.base)", server: connection.server.description,
+                .unavailable, operation: "content synchronization of \(scope.base)",
+                server: connection.server.description,
                 diagnostic: "the server ended it without being asked to")
         } catch {
             try Task.checkCancellation()

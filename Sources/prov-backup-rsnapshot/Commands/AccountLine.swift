@@ -27,10 +27,9 @@ struct AccountLine: Encodable {
     static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "HOST")
 
     var text: String {
-        Self.columns(uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
+        Self.columns(
+            uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
     }
-
-    var json: String { get throws { try JSONText.line(self) } }
 
     private static func columns(_ cells: String...) -> String {
         zip(cells, [12, 10, 18, 9, 7, 0]).map { cell, width in

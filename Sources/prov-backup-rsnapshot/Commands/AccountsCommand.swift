@@ -30,7 +30,7 @@ struct AccountsCommand: AsyncParsableCommand {
             if !json { print(AccountLine.heading) }
             try await accounts.forEach(filter) { status, uid in
                 let line = AccountLine(uid: uid, status: status)
-                print(json ? line.json : line.text)
+                print(json ? try JSONText.line(line) : line.text)
             }
         }
     }
@@ -49,8 +49,8 @@ struct AccountsCommand: AsyncParsableCommand {
             let entry = try await accounts.entry(uid: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
-                daemon: await DaemonControl(settings).statusIfRunning())
-            print(json ? try explanation.json : explanation.text)
+                daemon: try await DaemonControl(settings).status())
+            print(json ? try JSONText.line(explanation) : explanation.text)
         }
     }
 

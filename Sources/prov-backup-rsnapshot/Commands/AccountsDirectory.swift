@@ -8,10 +8,9 @@ struct AccountsDirectory {
     let scope: WatchScope
     private let connection: DirectoryConnection
 
-    init(_ settings: DaemonSettings) async throws {
-        let engine = settings.engine
-        scope = engine.scope
-        connection = try await engine.connectOnce()
+    init(_ configuration: DaemonConfiguration) async throws {
+        scope = configuration.engine.scope
+        connection = try await configuration.connectOnce()
     }
 
     func forEach(_ filter: Filter, _ body: (AccountStatus, _ uid: String) throws -> Void) async throws {
@@ -78,13 +77,12 @@ struct AccountsDirectory {
                 cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
         }
         let write = EntryWrite.retry(status, names: scope.names)
-        return try await CommandFailure.translating {
-            do throws(DirectoryError) {
-                _ = try await connection.modify(status.dn, write.modifications, asserting: write.assertion)
-            } catch where error.code == .noSuchAttribute || error.code == .assertionFailed {
-                throw CommandFailure("\(status.dn) was changed by somebody else meanwhile", cure: "look at it again")
-            }
-            return write.mode
+        do {
+            try await connection.modify(status.dn, write.modifications, asserting: write.assertion)
+        } catch {
+            guard error.code == .noSuchAttribute || error.code == .assertionFailed else { throw CommandFailure(error) }
+            throw CommandFailure("\(status.dn) was changed by somebody else meanwhile", cure: "look at it again")
         }
+        return write.mode
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DaemonKit
 import DirectoryClient
+import DirectorySandbox
 import Glibc
 
 /// Why a command cannot do what it was asked, and what mends it.
@@ -27,6 +28,18 @@ struct CommandFailure: Error, CustomStringConvertible {
         self.init(error.description, cure: "nothing was changed", status: status)
     }
 
+    /// Runs what deals with a sandbox, with its errors as failures of the command.
+    static func translatingSandbox<Result>(_ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch let error as SandboxError { throw CommandFailure(error.reason, cure: error.cure) }
+    }
+
+    /// The same for what takes its time.
+    static func translatingSandbox<Result>(_ body: () async throws -> Result) async throws -> Result {
+        do { return try await body() } catch let error as SandboxError {
+            throw CommandFailure(error.reason, cure: error.cure)
+        }
+    }
+
     /// Runs what talks to the directory, with its errors as failures of the command.
     static func translating<Result>(_ body: () async throws -> Result) async throws -> Result {
         do {
@@ -39,5 +52,5 @@ struct CommandFailure: Error, CustomStringConvertible {
 
 /// Writes a line to standard error.
 func printError(_ text: String) {
-    fputs("prov-backup-rsnapshot: \(text)\n", stderr)
+    StandardError.write("prov-backup-rsnapshot: \(OneLine.escaping(text))\n")
 }

@@ -39,7 +39,8 @@ struct Explanation: Encodable {
             meaning = "asks for \(operation), and is due"
             cure = isRunning ? "nothing; its turn comes" : start
         case .resume(let operation):
-            meaning = "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
+            meaning =
+                "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
             cure = start
         case .wait(let time):
             meaning = "asks for \(status.mode.operation), on \(status.date ?? "?"), from \(ProvisioningTimestamp(time))"
@@ -51,7 +52,8 @@ struct Explanation: Encodable {
             cure =
                 switch reason {
                 case .failed: "mend the cause, which the daemon's log names, then: \(command) retry \(uid)"
-                case .otherHost, .noHost: "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
+                case .otherHost, .noHost:
+                    "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .claimed: "wait for that daemon; if it is gone for good, delete the claim attribute of the entry"
                 case .overdue: "write the wish again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 beside the wish"
@@ -64,7 +66,8 @@ struct Explanation: Encodable {
         guard let daemon else { return "does not run here" }
         let running = daemon.running.first { $0.uuid == uuid?.description }
         if let running {
-            return "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
+            return
+                "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
         }
         if let retry = daemon.retrying.first(where: { $0.uuid == uuid?.description }) {
             return "tries it again at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)"

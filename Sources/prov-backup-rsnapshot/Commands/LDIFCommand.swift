@@ -46,18 +46,23 @@ struct LoadTarget: ParsableArguments {
     @Option(help: "A file that holds the password for --bind-dn.") var passwordFile: String?
 
     func validate() throws {
-        if sandbox != nil && server != nil { throw ValidationError("--sandbox and --server exclude each other; leave one out.") }
-        if (bindDN != nil) != (passwordFile != nil) { throw ValidationError("--bind-dn and --password-file go together.") }
+        if sandbox != nil && server != nil {
+            throw ValidationError("--sandbox and --server exclude each other; leave one out.")
+        }
+        if (bindDN != nil) != (passwordFile != nil) {
+            throw ValidationError("--bind-dn and --password-file go together.")
+        }
         if bindDN != nil && server == nil { throw ValidationError("--bind-dn needs --server.") }
     }
 
     func connect() async throws -> DirectoryConnection {
         if let sandbox {
-            let running = try CommandFailure.translatingSandbox { try DirectorySandbox.running(in: FilePath(sandbox)) }
+            let running = try CommandFailure.translatingSandbox { try DirectorySandbox.running(in: SandboxSettings.server(in: FilePath(sandbox))) }
             return try await connect(
-                to: running.uri, .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))
+                to: running.uri,
+                .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))
         }
-        guard let server else { return try await files.load().engine.connectOnce() }
+        guard let server else { return try await files.load().connectOnce() }
         guard let bindDN, let passwordFile else {
             return try await connect(to: server, server.hasPrefix("ldapi:") ? .external : .anonymous)
         }

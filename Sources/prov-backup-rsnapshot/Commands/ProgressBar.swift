@@ -1,3 +1,4 @@
+import DaemonKit
 import Glibc
 
 /// How far a file has been read, on a terminal; nothing where standard error is none.
@@ -22,11 +23,11 @@ struct ProgressBar {
         shownPercent = percent
         let filled = percent * 30 / 100
         let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: 30 - filled)
-        fputs("\r\(title) [\(bar)] \(percent) %", stderr)
+        StandardError.write("\r\(title) [\(bar)] \(percent) %")
     }
 
     /// Leaves the cursor on a line of its own.
     func finish() {
-        if isShown, shownPercent >= 0 { fputs("\n", stderr) }
+        if isShown, shownPercent >= 0 { StandardError.write("\n") }
     }
 }

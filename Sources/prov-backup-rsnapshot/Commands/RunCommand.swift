@@ -11,7 +11,8 @@ struct RunCommand: AsyncParsableCommand {
     @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")
     var isDebugging = false
 
-    @Flag(name: [.customShort("r"), .customLong("dry-run")], help: "Show the plan for each account, and change nothing.")
+    @Flag(
+        name: [.customShort("r"), .customLong("dry-run")], help: "Show the plan for each account, and change nothing.")
     var isDryRun = false
 
     @Flag(help: "Work on what is due now, then exit: 0, or 1 when an account failed.")

@@ -38,9 +38,9 @@ struct SandboxCommand: AsyncParsableCommand {
             options.contentSync = sync
             let directory = try folder.resolve()
             let sandbox = try await CommandFailure.translatingSandbox {
-                try await DirectorySandbox.start(in: directory, options: options)
+                try await DirectorySandbox.start(in: SandboxSettings.server(in: directory), options: options)
             }
-            let settings = try SandboxSettings(sandbox).write()
+            let settings = try SandboxSettings(sandbox, in: directory).write()
             print(
                 """
                 directory  \(sandbox.uri)\(sandbox.loopbackURI.map { " \($0)" } ?? "")
@@ -60,7 +60,7 @@ struct SandboxCommand: AsyncParsableCommand {
         func run() async throws {
             let directory = try folder.resolve()
             try await CommandFailure.translatingSandbox {
-                try await DirectorySandbox.running(in: directory).stop(keepingData: keepData)
+                try await DirectorySandbox.running(in: SandboxSettings.server(in: directory)).stop(keepingData: keepData)
             }
             if !keepData { try SandboxSettings.remove(from: directory) }
         }
@@ -73,8 +73,11 @@ struct SandboxCommand: AsyncParsableCommand {
 
         func run() async throws {
             let directory = try folder.resolve()
-            switch try CommandFailure.translatingSandbox({ try DirectorySandbox.running(in: directory) }) {
-            case let sandbox: print("runs: process \(sandbox.processID), \(sandbox.uri)")
+            switch try CommandFailure.translatingSandbox({ try SandboxStatus.of(SandboxSettings.server(in: directory)) }) {
+            case .absent: print("there is no sandbox in \(directory)")
+            case .stopped: print("stopped; its data is there")
+            case .running(let process, let isPaused, let uris):
+                print("runs: process \(process)\(isPaused ? ", paused" : ""), \(uris.joined(separator: " "))")
             }
         }
     }

@@ -12,6 +12,21 @@ enum TextFiles {
         }
     }
 
+    /// Replaces the file as a whole, so that a reader never sees half of it.
+    static func write(_ text: String, to path: String, mode: FilePermissions = [.ownerReadWrite, .groupRead, .otherRead]) throws {
+        let draft = "\(path).new"
+        do {
+            let file = try FileDescriptor.open(
+                FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: mode)
+            _ = try file.closeAfter { try file.writeAll(text.utf8) }
+        } catch let error as Errno {
+            throw CommandFailure("\(draft) cannot be written: \(error)", cure: "check the folder and its rights")
+        }
+        guard rename(draft, path) == 0 else {
+            throw CommandFailure("\(path) cannot be replaced: \(Errno(rawValue: errno))", cure: "check the folder and its rights")
+        }
+    }
+
     /// In bytes; 0 when it is not a plain file.
     static func size(of file: FileDescriptor) -> Int {
         var status = stat()

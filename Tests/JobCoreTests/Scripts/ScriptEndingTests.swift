@@ -140,6 +140,33 @@ extension Processes {
             #expect(!isAlive(child))
         }
 
+        @Test(
+            "a child that takes its time to leave after SIGTERM, but less than the grace, is waited for and is no survivor"
+        )
+        func slowToLeave() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "(trap 'sleep 0.6; note left $$; exit 0' TERM; while :; do sleep 0.1; done) & wait",
+                    timeLimit: .seconds(2)))
+            #expect(result.cause == .timeLimit)
+            #expect(result.survivors == [])
+            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+        }
+
+        @Test("D13: a child that ignores SIGTERM beyond the grace of a stopped script is ended and named")
+        func stubbornChild() async throws {
+            let result = try await ScriptRunner().run(
+                try invocation(
+                    "trap 'exit 6' TERM; (trap '' TERM; while :; do sleep 0.1; done) & note child $!; wait",
+                    timeLimit: .seconds(2),
+                    grace: .milliseconds(600)))
+            let child = try await processNumber(in: folder.path.appending("child"))
+            #expect(result.termination == .exited(code: 6))
+            #expect(result.cause == .timeLimit)
+            #expect(result.survivors.contains("script.sh (\(child))"))
+            #expect(!isAlive(child))
+        }
+
         @Test("a process of another session that writes without end does not hold the result")
         func escapedWriter() async throws {
             let result = try await ScriptRunner().run(

@@ -6,6 +6,7 @@ import InMemoryLogging
 import JobCore
 import Logging
 import Provisioning
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -16,8 +17,9 @@ final class EngineHarness: Sendable {
     let log = InMemoryLogHandler()
     let clock: any WallClock
     private let stateDirectory: FilePath
+    private let connection: Mutex<DirectoryConnection>
     /// Bound as the directory's manager: writes wishes, reads outcomes.
-    let manager: DirectoryConnection
+    var manager: DirectoryConnection { connection.withLock { $0 } }
 
     static func run(
         sandbox options: SandboxOptions = .testing, clock: any WallClock = SystemWallClock(),
@@ -36,7 +38,7 @@ final class EngineHarness: Sendable {
         stateDirectory = sandbox.directory.appending("state")
         mkdir(stateDirectory.string, 0o700)
         mkdir(stateDirectory.appending("attempts").string, 0o700)
-        manager = try await Self.connect(sandbox)
+        connection = Mutex(try await Self.connect(sandbox))
     }
 
     static func connect(_ sandbox: DirectorySandbox) async throws -> DirectoryConnection {
@@ -45,6 +47,12 @@ final class EngineHarness: Sendable {
             ServerAddress(parsing: sandbox.uri),
             options: ConnectionOptions(
                 credentials: .simple(bindDN: DN(parsing: sandbox.adminDN), password: password)))
+    }
+
+    /// After the server was restarted.
+    func reconnect() async throws {
+        let new = try await Self.connect(sandbox)
+        connection.withLock { $0 = new }
     }
 
     // MARK: The engine
@@ -60,7 +68,8 @@ final class EngineHarness: Sendable {
             scope: WatchScope(base: try Self.base, names: AttributeNames()),
             policy: DecisionPolicy(calendar: .utc),
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
-            directoryRetry: RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
+            directoryRetry: RetryPolicy(
+                maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
             service: service)
     }
 

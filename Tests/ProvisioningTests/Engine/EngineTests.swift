@@ -6,7 +6,9 @@ import Provisioning
 import Testing
 
 @Suite struct EngineTests {
-    @Test("a wish goes from add to added, modify to modified, delete to deleted, each with a time stamp and ReturnValue 0")
+    @Test(
+        "a wish goes from add to added, modify to modified, delete to deleted, each with a time stamp and ReturnValue 0"
+    )
     func wholeWay() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { _ in
@@ -58,7 +60,9 @@ import Testing
         var options = SandboxOptions.testing
         options.contentSync = false
         try await EngineHarness.run(sandbox: options) { harness in
-            try await harness.running { $0.timing.pollInterval = .milliseconds(20) } _: { _ in
+            try await harness.running {
+                $0.timing.pollInterval = .milliseconds(20)
+            } _: { _ in
                 try await harness.add("4000001")
                 try await harness.expectMode("added", of: "4000001")
                 try await harness.wish("4000001", "modify")
@@ -152,7 +156,9 @@ import Testing
         try await EngineHarness.run { harness in
             let gate = Gate()
             harness.service.doing { if $0.uid == "4000000" { await gate.pass() } }
-            try await harness.running { $0.slots = 3 } _: { _ in
+            try await harness.running {
+                $0.slots = 3
+            } _: { _ in
                 try await harness.add("4000000")
                 try await eventually("the hanging job runs") { !harness.service.asked.isEmpty }
                 for number in 1...12 { try await harness.add("40000\(10 + number)") }

@@ -39,7 +39,9 @@ import Testing
         #expect(policy.decide(status, now: now, ignoringDate: true) == .claim(.add))
     }
 
-    @Test("a date that names no day is refused", arguments: ["20261301", "20260230", "2026-11-21", "-1", "1", "20261121T00"])
+    @Test(
+        "a date that names no day is refused",
+        arguments: ["20261301", "20260230", "2026-11-21", "-1", "1", "20261121T00"])
     func badDate(date: String) throws {
         guard case .refuse(let failure) = policy.decide(try Fixture.status(mode: "add", date: date), now: now) else {
             Issue.record("not refused")
@@ -49,7 +51,8 @@ import Testing
         #expect(failure.reason.contains(date))
     }
 
-    @Test("fault 2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
+    @Test(
+        "fault 2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
     func claimed() throws {
         #expect(policy.decide(try Fixture.status(mode: "adding"), now: now) == .resume(.add))
         #expect(policy.decide(try Fixture.status(mode: "Deleting"), now: now) == .resume(.delete))

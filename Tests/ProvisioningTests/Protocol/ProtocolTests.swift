@@ -37,7 +37,9 @@ import Testing
         #expect(ProvisioningTimestamp(WallTime(secondsSince1970: 1_795_262_401)).description == "20261121T120001Z")
     }
 
-    @Test("an entry without mode or state takes no part", arguments: [("add", nil), (nil, "0"), ("bogus", "0")] as [(String?, String?)])
+    @Test(
+        "an entry without mode or state takes no part",
+        arguments: [("add", nil), (nil, "0"), ("bogus", "0")] as [(String?, String?)])
     func foreign(mode: String?, state: String?) throws {
         #expect(AccountStatus(try Fixture.entry(mode: mode, state: state), names: AttributeNames()) == nil)
     }
@@ -47,7 +49,10 @@ import Testing
         let names = AttributeNames()
         let wish = try Fixture.status(mode: "add")
         let claim = EntryWrite.claim(wish, holder: nil, names: names)
-        #expect(claim.description == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue")
+        #expect(
+            claim.description
+                == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue"
+        )
         #expect(claim.assertion == .equal("entryCSN", wish.csn))
 
         let claimed = try Fixture.status(mode: "adding")
@@ -65,7 +70,10 @@ import Testing
                 == "delete sstProvisioningMode: adding; add sstProvisioningMode: adding; replace sstProvisioningReturnValue: 6"
         )
         let retry = EntryWrite.retry(try Fixture.status(mode: "adding", returnValue: "6"), names: names)
-        #expect(retry.description == "delete sstProvisioningMode: adding; add sstProvisioningMode: add; replace sstProvisioningReturnValue")
+        #expect(
+            retry.description
+                == "delete sstProvisioningMode: adding; add sstProvisioningMode: add; replace sstProvisioningReturnValue"
+        )
     }
 
     @Test("a claim attribute is set by the claim and exactly that value is deleted by the finish")

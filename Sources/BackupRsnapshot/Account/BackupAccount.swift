@@ -1,0 +1,120 @@
+public import DirectoryModel
+public import Provisioning
+
+/// A backup account as its entry describes it, every value checked before it reaches a path, a file or an argument.
+///
+/// Diagnostics: `ProvisioningFailure` of class permanent that names the DN and, for each wrong attribute, its value and what to
+/// write instead. Its code is that of the first problem in the order numbers, home, quota, intervals.
+public struct BackupAccount: Hashable, Sendable {
+    /// The entry that it was read from.
+    public let dn: DN
+    /// Seven digits or more; the same number as `uidNumber`.
+    public let uid: String
+    /// The user that owns what the account may write.
+    public let uidNumber: UInt32
+    /// The group that owns it, 1000 or more.
+    public let gidNumber: UInt32
+    /// Where the home may lie: one place in layout `attribute`, one for each volume in layout `hashed`; never empty.
+    public let homes: [HomePath]
+    /// nil is no limit.
+    public let quota: ByteCount?
+    /// How many snapshots of each level are kept; none at all for a deletion.
+    public let retention: Retention
+    /// Absent counts as inactive.
+    public let isActive: Bool
+    /// The server that holds the account, where the entry names one.
+    public let host: String?
+
+    /// The least and the greatest number of an account: seven digits, and what a `uid_t` holds besides its two reserved values.
+    static let uidRange: ClosedRange<UInt64> = 1_000_000...4_294_967_293
+
+    /// - Parameters:
+    ///   - entry: with the attributes of `BackupRsnapshotService.requestedAttributes`.
+    ///   - operation: for `delete`, only what a deletion needs is demanded: the numbers and the home.
+    ///   - places: where homes may lie.
+    /// - Throws: `ProvisioningFailure` with all problems.
+    public init(reading entry: Entry, for operation: Operation, places: HomePlaces) throws(ProvisioningFailure) {
+        var reader = EntryReader(entry)
+        if entry.dn.description.unicodeScalars.contains(where: \.isControl) {
+            reader.refuse(
+                .undefinedError, "the entry's name \(EntryReader.quote(entry.dn.description)) has control characters",
+                cure: "rename the entry")
+        }
+
+        let number = "write the account's number, seven digits or more, into both uid and uidNumber"
+        let uid = reader.number(BackupAttribute.uid, in: Self.uidRange, code: .undefinedError, cure: number)
+        let uidNumber = reader.number(BackupAttribute.uidNumber, in: Self.uidRange, code: .undefinedError, cure: number)
+        if let uid, let uidNumber, uid != uidNumber {
+            reader.refuse(.undefinedError, "uid is \(uid) and uidNumber is \(uidNumber)", cure: number)
+        }
+        let gidNumber = reader.number(
+            BackupAttribute.gidNumber, in: 1000...Self.uidRange.upperBound, code: .undefinedError,
+            cure: "write a group's number of 1000 or more into gidNumber, usually that of the account")
+
+        let homes = Self.homes(&reader, uid: uid, places: places)
+        let isDelete = operation == .delete
+        let quota = isDelete ? nil : Self.quota(&reader)
+        let retention = isDelete ? Retention([:]) : Self.retention(&reader)
+        try reader.finish()
+        guard let uid, let uidNumber, let gidNumber, !homes.isEmpty else {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(entry.dn): the entry could not be read", cure: "report this as a fault")
+        }
+
+        dn = entry.dn
+        self.uid = String(uid)
+        self.uidNumber = UInt32(uidNumber)
+        self.gidNumber = UInt32(gidNumber)
+        self.homes = homes
+        self.quota = quota
+        self.retention = retention
+        isActive = entry.text(BackupAttribute.isActive)?.uppercased() == "TRUE"
+        host = entry.text(BackupAttribute.host)
+    }
+
+    private static func homes(_ reader: inout EntryReader, uid: UInt64?, places: HomePlaces) -> [HomePath] {
+        let name = BackupAttribute.homeDirectory
+        switch places.layout {
+        case .hashed:
+            guard let uid else { return [] }
+            return places.volumes.map { places.hashedHome(uid: String(uid), volume: $0) }
+        case .attribute:
+            let cure = "write an absolute path below \(places.rootList) that ends in the account's uid into \(name)"
+            guard let text = reader.text(name, code: .cannotCheckHomeDirPresence, cure: cure) else { return [] }
+            do {
+                return [try HomePath(parsing: text, uid: uid.map(String.init), places: places)]
+            } catch {
+                reader.refuse(
+                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", cure: cure)
+                return []
+            }
+        }
+    }
+
+    private static func quota(_ reader: inout EntryReader) -> ByteCount? {
+        guard !reader.entry[BackupAttribute.quota].isEmpty else { return nil }
+        let bytes = reader.number(
+            BackupAttribute.quota, in: 0...UInt64(Int64.max), code: .cannotSetQuota,
+            cure: "write a number of bytes into \(BackupAttribute.quota); 0 means no limit")
+        return bytes.flatMap { $0 == 0 ? nil : ByteCount($0) }
+    }
+
+    private static func retention(_ reader: inout EntryReader) -> Retention {
+        let code = ProvisioningExitCode.cannotCreateRsnapshotConfiguration
+        var counts: [SnapshotLevel: Int] = [:]
+        var isComplete = true
+        for level in SnapshotLevel.allCases {
+            let name = BackupAttribute.interval(level)
+            let count = reader.number(
+                name, in: 0...99, code: code,
+                cure: "write a number from 0 to 99 into \(name); 0 means no \(level) snapshots")
+            counts[level] = count.map { Int($0) }
+            if count == nil { isComplete = false }
+        }
+        let retention = Retention(counts)
+        if isComplete, let objection = retention.objection {
+            reader.refuse(code, objection.reason, cure: objection.cure)
+        }
+        return retention
+    }
+}

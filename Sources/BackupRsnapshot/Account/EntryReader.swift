@@ -1,0 +1,84 @@
+import DirectoryModel
+import Provisioning
+
+/// Reads values out of an entry and collects what is wrong with them, so that an operator sees every problem at once.
+struct EntryReader {
+    struct Problem: Hashable {
+        var code: ProvisioningExitCode
+        var reason: String
+        var cure: String
+    }
+
+    let entry: Entry
+    private(set) var problems: [Problem] = []
+
+    init(_ entry: Entry) { self.entry = entry }
+
+    mutating func refuse(_ code: ProvisioningExitCode, _ reason: String, cure: String) {
+        problems.append(Problem(code: code, reason: reason, cure: cure))
+    }
+
+    /// The one value of an attribute as it must be for a path, a file or an argument: text without control characters.
+    mutating func text(_ name: AttributeName, code: ProvisioningExitCode, cure: String) -> String? {
+        let values = entry[name]
+        guard let value = values.first else {
+            refuse(code, "\(name) is missing", cure: cure)
+            return nil
+        }
+        guard values.count == 1 else {
+            refuse(code, "\(name) has \(values.count) values", cure: "leave one value in \(name)")
+            return nil
+        }
+        guard let text = value.text, !text.isEmpty, text.utf8.count <= 4000,
+            !text.unicodeScalars.contains(where: \.isControl)
+        else {
+            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", cure: cure)
+            return nil
+        }
+        return text
+    }
+
+    /// The one value of an attribute as a decimal number without sign and without leading zeros.
+    mutating func number(
+        _ name: AttributeName, in range: ClosedRange<UInt64>, code: ProvisioningExitCode, cure: String
+    ) -> UInt64? {
+        guard let text = text(name, code: code, cure: cure) else { return nil }
+        guard let number = Self.decimal(text), range.contains(number) else {
+            refuse(
+                code,
+                "\(name) is \(Self.quote(text)), which is not a number from \(range.lowerBound) to \(range.upperBound)",
+                cure: cure)
+            return nil
+        }
+        return number
+    }
+
+    static func decimal(_ text: String) -> UInt64? {
+        let digits = text.utf8
+        guard !digits.isEmpty, digits.allSatisfy({ (0x30...0x39).contains($0) }),
+            digits.count == 1 || digits.first != 0x30
+        else { return nil }
+        return UInt64(text)
+    }
+
+    /// A value for a message: control characters escaped, and no longer than a line.
+    static func quote(_ value: AttributeValue) -> String {
+        let text = value.description
+        return text.count > 120 ? "\"\(text.prefix(120))…\"" : "\"\(text)\""
+    }
+    static func quote(_ text: String) -> String { quote(AttributeValue(text)) }
+
+    /// - Throws: one failure for all problems together; its code is that of the first.
+    func finish() throws(ProvisioningFailure) {
+        guard let first = problems.first else { return }
+        throw ProvisioningFailure(
+            first.code, .permanent,
+            reason: "\(entry.dn): " + problems.map(\.reason).joined(separator: "; "),
+            cure: problems.map(\.cure).joined(separator: "; "))
+    }
+}
+
+extension Unicode.Scalar {
+    /// C0, DEL and C1, and the two separators that some programs take for a line's end.
+    var isControl: Bool { value < 0x20 || (0x7f...0x9f).contains(value) || value == 0x2028 || value == 0x2029 }
+}

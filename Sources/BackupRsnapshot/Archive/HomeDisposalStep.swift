@@ -1,0 +1,95 @@
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// Archives or removes the folder of a deleted account (setting ON_DELETE).
+///
+/// Diagnostics: code 4 where the way to it cannot be trusted, else code 1; class retryable where somebody still works in it.
+struct HomeDisposalStep: ProvisioningStep {
+    let account: BackupAccount
+    let home: HomePath
+    let disposal: HomeDisposal
+    let clock: any WallClock
+
+    let name = "home"
+
+    var preview: String {
+        switch disposal {
+        case .keep: "keep \(home.accountDirectory)"
+        case .remove: "remove \(home.accountDirectory) with all that is in it"
+        case .archive:
+            "rename \(home.accountDirectory) to "
+                + "\(home.base.appending(ArchiveName.folder).appending(ArchiveName(uid: account.uid, archived: clock.now).component))"
+        }
+    }
+
+    func perform() async throws {
+        let step = self
+        try await BlockingWork.run { isCancelled in
+            let walk = try HomeWalk(to: step.home)
+            guard let parent = walk.accountParent, let folder = walk.account, let base = walk.base else { return }
+            do {
+                switch step.disposal {
+                case .keep: return
+                case .archive: try step.archive(from: parent, base: base)
+                case .remove:
+                    try step.demandNoMounts(inside: folder)
+                    try TreeRemoval(isCancelled: isCancelled).remove(step.accountName, in: parent)
+                }
+            } catch let failure as HeldFolder.Failure {
+                throw step.explain(failure)
+            }
+        }
+    }
+
+    private var accountName: FilePath.Component { .named(account.uid) }
+
+    private func archive(from parent: HeldFolder, base: HeldFolder) throws {
+        if try base.makeFolder(ArchiveName.folder) { try base.synchronize() }
+        guard let archive = try base.folder(ArchiveName.folder) else { return }
+        let status = try archive.status()
+        if let objection = HomeWalk.objection(to: status)
+            ?? (status.st_mode & 0o077 == 0 ? nil : "can be read by others")
+        {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(archive.path) \(objection)",
+                cure: "chown root \(archive.path); chmod 0700 \(archive.path)")
+        }
+        let now = clock.now
+        for number in 1...99 {
+            let name = ArchiveName(uid: account.uid, archived: now, number: number)
+            if try parent.rename(accountName, into: archive, as: name.component) {
+                try archive.synchronize()
+                try parent.synchronize()
+                return
+            }
+        }
+        throw ProvisioningFailure(
+            .undefinedError, .retryable, reason: "\(archive.path) holds 99 homes of \(account.uid) of this very second",
+            cure: "wait a second")
+    }
+
+    /// Removal stops at a mount; better to stop before anything is gone.
+    private func demandNoMounts(inside folder: HeldFolder) throws {
+        let mounts = try MountTable.current().mounts(inside: folder.realPath()).map(\.point.string)
+        guard mounts.isEmpty else {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(mounts.joined(separator: ", ")) is mounted inside \(folder.path)",
+                cure: "umount \(mounts.joined(separator: " "))")
+        }
+    }
+
+    private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
+        let isCrossing = failure.cause == .improperLink
+        let passes = [Errno.directoryNotEmpty, .resourceBusy, .ioError, .noSpace].contains(failure.cause)
+        return ProvisioningFailure(
+            .undefinedError, passes ? .retryable : .permanent,
+            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
+            cure: isCrossing
+                ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
+                : passes
+                    ? "end what still works in the folder (lsof +D \(failure.path))"
+                    : "look at the rights and at the disk"
+        )
+    }
+}

@@ -1,0 +1,167 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// A folder held open: what is done relative to it happens in this folder, whatever becomes of its name meanwhile.
+///
+/// Names are resolved with openat2 so that neither a symbolic link nor `..` can lead anywhere else.
+final class HeldFolder: Sendable {
+    let descriptor: Int32
+    /// How it was reached, for messages.
+    let path: FilePath
+
+    /// O_PATH, which the C library's module does not show: the place is held, and nothing is read or written. Such a descriptor needs no
+    /// right to read the folder itself.
+    private static let pathOnly = 0o10_000_000 | O_DIRECTORY | O_CLOEXEC
+
+    private init(descriptor: Int32, path: FilePath) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    deinit { close(descriptor) }
+
+    /// What one call on one name said.
+    struct Failure: Error, Hashable {
+        var operation: String
+        var path: FilePath
+        var cause: Errno
+    }
+
+    /// Opens a folder by its whole path, following links: for the folders that the settings name.
+    init(configured path: FilePath) throws(Failure) {
+        let descriptor = open(path.string, Self.pathOnly)
+        guard descriptor >= 0 else { throw Failure(operation: "open", path: path, cause: Errno(rawValue: errno)) }
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    /// How far an opened folder may lie from this one.
+    enum Reach { case anyFileSystem, sameFileSystem }
+
+    /// The folder of that name directly inside, or nil where there is none.
+    func folder(_ name: FilePath.Component, reach: Reach = .anyFileSystem) throws(Failure) -> HeldFolder? {
+        let resolve =
+            CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_MAGICLINKS
+            | (reach == .sameFileSystem ? CLINUX_RESOLVE_NO_XDEV : 0)
+        let (opened, cause) = call(name) {
+            clinux_openat2(descriptor, $0, UInt64(Self.pathOnly | O_NOFOLLOW), 0, resolve)
+        }
+        if opened >= 0 { return HeldFolder(descriptor: opened, path: path.appending(name)) }
+        if cause == .noSuchFileOrDirectory { return nil }
+        throw Failure(operation: "open", path: path.appending(name), cause: cause)
+    }
+
+    /// Owner, mode, device and inode of the folder itself.
+    func status() throws(Failure) -> stat {
+        var status = stat()
+        try check("examine", fstat(descriptor, &status))
+        return status
+    }
+
+    /// Owner and kind of a name inside, links not followed; nil where there is none.
+    func status(of name: FilePath.Component) throws(Failure) -> stat? {
+        var status = stat()
+        let (result, cause) = call(name) { fstatat(descriptor, $0, &status, AT_SYMLINK_NOFOLLOW) }
+        if result == 0 { return status }
+        if cause == .noSuchFileOrDirectory { return nil }
+        throw Failure(operation: "examine", path: path.appending(name), cause: cause)
+    }
+
+    /// Makes a folder, or says false where the name exists already. Only its owner may do anything with it at first.
+    func makeFolder(_ name: FilePath.Component) throws(Failure) -> Bool {
+        let (result, cause) = call(name) { mkdirat(descriptor, $0, 0o700) }
+        if result == 0 { return true }
+        if cause == .fileExists { return false }
+        throw Failure(operation: "make", path: path.appending(name), cause: cause)
+    }
+
+    /// Renames without ever replacing, or says false where the new name exists already.
+    func rename(_ name: FilePath.Component, into target: HeldFolder, as newName: FilePath.Component) throws(Failure)
+        -> Bool
+    {
+        let (result, cause) = call(name) { old in
+            newName.withPlatformString { new in
+                clinux_renameat2(
+                    descriptor, old, target.descriptor, new, CLINUX_RENAME_NOREPLACE)
+            }
+        }
+        if result == 0 { return true }
+        if cause == .fileExists || cause == .directoryNotEmpty { return false }
+        throw Failure(
+            operation: "rename to \(target.path.appending(newName))", path: path.appending(name), cause: cause)
+    }
+
+    func removeFile(_ name: FilePath.Component) throws(Failure) { try remove(name, flags: 0) }
+    func removeEmptyFolder(_ name: FilePath.Component) throws(Failure) { try remove(name, flags: AT_REMOVEDIR) }
+
+    /// A name that is gone already is no failure.
+    private func remove(_ name: FilePath.Component, flags: Int32) throws(Failure) {
+        let (result, cause) = call(name) { unlinkat(descriptor, $0, flags) }
+        guard result != 0, cause != .noSuchFileOrDirectory else { return }
+        throw Failure(operation: "remove", path: path.appending(name), cause: cause)
+    }
+
+    /// - Parameter owner: nil leaves it to whoever runs the daemon.
+    func set(owner: (uid: UInt32, gid: UInt32)?, mode: UInt32) throws(Failure) {
+        let readable = try reopened()
+        defer { close(readable) }
+        if let owner { try check("chown", fchown(readable, owner.uid, owner.gid)) }
+        try check("chmod", fchmod(readable, mode))
+    }
+
+    /// Sees to it that names made or removed in it survive a crash of the machine.
+    func synchronize() throws(Failure) {
+        let readable = try reopened()
+        defer { close(readable) }
+        try check("fsync", fsync(readable))
+    }
+
+    /// The names inside, without `.` and `..`, in no order.
+    func names() throws(Failure) -> [FilePath.Component] {
+        let readable = try reopened()
+        guard let stream = fdopendir(readable) else {
+            let cause = Errno(rawValue: errno)
+            close(readable)
+            throw Failure(operation: "read", path: path, cause: cause)
+        }
+        defer { closedir(stream) }
+        var names: [FilePath.Component] = []
+        errno = 0
+        while let item = readdir(stream) {
+            let name = withUnsafePointer(to: &item.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { FilePath.Component(platformString: $0) }
+            }
+            if let name, name.kind == .regular { names.append(name) }
+            errno = 0
+        }
+        try check("read", errno == 0 ? 0 : -1)
+        return names
+    }
+
+    /// The same folder with the right to read, chown and chmod, which a path descriptor has not.
+    private func reopened() throws(Failure) -> Int32 {
+        let readable = openat(descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        try check("open", readable)
+        return readable
+    }
+
+    /// Names go to the kernel as the bytes they are: an account may upload files whose names are no text.
+    private func call(
+        _ name: FilePath.Component, _ body: (UnsafePointer<CChar>) -> Int32
+    ) -> (result: Int32, cause: Errno) {
+        name.withPlatformString { text in
+            let result = body(text)
+            return (result, Errno(rawValue: errno))
+        }
+    }
+
+    private func check(_ operation: String, _ result: Int32) throws(Failure) {
+        guard result >= 0 else { throw Failure(operation: operation, path: path, cause: Errno(rawValue: errno)) }
+    }
+}
+
+extension FilePath.Component {
+    /// A name that the program itself put together, without a slash in it.
+    static func named(_ text: String) -> Self { FilePath(text).lastComponent ?? ".nameless" }
+}

@@ -1,0 +1,122 @@
+public import SystemPackage
+
+/// A home's place as a value: absolute, strictly below a root, and ending in the account's own uid, so that no entry can name
+/// another's home. Whether the folders on the disk are what they should be is `HomeWalk`'s question.
+public struct HomePath: Hashable, Sendable {
+    /// The root under which it lies, as the settings spell it.
+    public let root: FilePath
+    /// The home, without the chroot mark.
+    public let path: FilePath
+    /// The home as the entry spells it, with `/./` where the chroot ends.
+    public let text: String
+    /// The shortest folder below the root that ends in the uid: what belongs to the account alone, and what a deletion takes away.
+    public let accountDirectory: FilePath
+    /// The volume, or else the root, that holds the account's folder; `.deleted` lies there.
+    public let base: FilePath
+    /// The folder before the mark `/./`.
+    public let chroot: FilePath?
+
+    init(
+        root: FilePath, path: FilePath, text: String, accountDirectory: FilePath, base: FilePath, chroot: FilePath?
+    ) {
+        self.root = root
+        self.path = path
+        self.text = text
+        self.accountDirectory = accountDirectory
+        self.base = base
+        self.chroot = chroot
+    }
+
+    /// Where rsnapshot keeps the account's snapshots.
+    public var snapshots: FilePath { path.appending(HomeFolder.snapshots) }
+
+    /// The folders from the root down to the home.
+    var folders: [FilePath.Component] { Self.folders(of: path, below: root) }
+    var accountFolders: [FilePath.Component] { Self.folders(of: accountDirectory, below: root) }
+    var baseFolders: [FilePath.Component] { Self.folders(of: base, below: root) }
+
+    private static func folders(of path: FilePath, below root: FilePath) -> [FilePath.Component] {
+        Array(path.components.dropFirst(root.components.count))
+    }
+
+    /// Why a text is not the place of a home; reads on after the text itself.
+    struct Invalid: Error, Hashable {
+        var reason: String
+    }
+
+    /// - Parameters:
+    ///   - text: the attribute's value, free of control characters.
+    ///   - uid: the account's; nil where it is unknown because it was itself wrong, and then the end is not compared.
+    ///   - places: where homes may lie.
+    init(parsing text: String, uid: String?, places: HomePlaces) throws(Invalid) {
+        guard text.utf8.first == UInt8(ascii: "/") else { throw Invalid(reason: "which is not an absolute path") }
+        guard text.utf8.count <= 1024 else { throw Invalid(reason: "which is longer than 1024 bytes") }
+        var names: [String] = []
+        var mark: Int?
+        for name in text.split(separator: "/", omittingEmptySubsequences: false).dropFirst().map(String.init) {
+            if name == ".", mark == nil {
+                mark = names.count
+            } else {
+                if let objection = Self.objection(to: name) { throw Invalid(reason: objection) }
+                names.append(name)
+            }
+        }
+        let path = names.reduce(FilePath("/")) { $0.appending($1) }
+
+        guard let root = places.root(containing: path), root != path else {
+            throw Invalid(reason: "which lies under none of the allowed roots (\(places.rootList))")
+        }
+        let own = uid ?? names[names.count - 1]
+        guard names.last == own else {
+            throw Invalid(reason: "which does not end in the account's own uid \(own)")
+        }
+        let depth = names.indices.first { $0 >= root.components.count && names[$0] == own } ?? names.count - 1
+        let accountDirectory = names.prefix(depth + 1).reduce(FilePath("/")) { $0.appending($1) }
+        if let held = (places.roots + places.volumes).first(where: { $0.starts(with: accountDirectory) }) {
+            throw Invalid(reason: "whose folder \(accountDirectory) holds \(held), a place for all homes")
+        }
+        if let mark, mark <= depth || mark == names.count {
+            throw Invalid(
+                reason: "whose mark /./ does not lie between the account's folder \(accountDirectory) and the home")
+        }
+
+        self.init(
+            root: root, path: path, text: text, accountDirectory: accountDirectory,
+            base: places.base(of: accountDirectory) ?? root,
+            chroot: mark.map { names.prefix($0).reduce(FilePath("/")) { $0.appending($1) } })
+    }
+
+    /// Names are kept to characters that mean nothing to rsnapshot, rsync and a shell; hidden folders are the daemon's own.
+    private static func objection(to name: String) -> String? {
+        switch true {
+        case name.isEmpty: "which has an empty component"
+        case name == "..": "which has a component .."
+        case name == ".": "which has more than one component ."
+        case name.hasPrefix("."): "whose component \(name) begins with a dot"
+        case name.hasPrefix("-"): "whose component \(name) begins with a hyphen"
+        case name.utf8.count > 255: "which has a component longer than 255 bytes"
+        case !name.utf8.allSatisfy(isPlain):
+            "whose component \(name) has other characters than letters, digits and ._-+=@,"
+        default: nil
+        }
+    }
+
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            true
+        default: "._-+=@,".utf8.contains(byte)
+        }
+    }
+}
+
+/// The folders inside a home that clients of the service expect (specification, section 4).
+enum HomeFolder {
+    /// The upload root, the account's own.
+    static let incoming: FilePath.Component = "incoming"
+    /// rsnapshot's root: root's, else the account could swap it for a link and have root write anywhere.
+    static let snapshots: FilePath.Component = ".snapshots"
+    /// The account's keys.
+    static let ssh: FilePath.Component = ".ssh"
+}

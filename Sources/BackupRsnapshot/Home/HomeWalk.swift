@@ -1,0 +1,141 @@
+import Glibc
+import Provisioning
+import SystemPackage
+
+/// The folders from a home root down to a home, opened one by one and held, as far as they exist.
+///
+/// The root itself may be a symbolic link, as the administrator chose; below it no link is followed, and no folder on the way may be
+/// one that the account or others could change, for then it would be they who decide where root works.
+/// Diagnostics: code 4 with the component named; code 3 where the kernel lacks openat2.
+struct HomeWalk {
+    let home: HomePath
+    /// The root first, then each folder that exists.
+    private(set) var held: [HeldFolder]
+
+    init(to home: HomePath) throws(ProvisioningFailure) {
+        self.home = home
+        held = []
+        do {
+            var folder = try HeldFolder(configured: home.root)
+            held = [folder]
+            for (depth, name) in home.folders.enumerated() {
+                guard let next = try folder.folder(name) else { break }
+                held.append(next)
+                if depth < home.folders.count - 1, let objection = Self.objection(to: try next.status()) {
+                    throw Self.untrusted(next.path, objection)
+                }
+                folder = next
+            }
+        } catch let failure as HeldFolder.Failure {
+            throw Self.explain(failure, root: home.root)
+        } catch let failure as ProvisioningFailure {
+            throw failure
+        } catch {
+            throw ProvisioningFailure(.cannotCheckHomeDirPresence, reason: "\(error)", cure: "report this as a fault")
+        }
+    }
+
+    /// The home itself, where it exists.
+    var folder: HeldFolder? { held.count == home.folders.count + 1 ? held.last : nil }
+    /// The account's own folder, where it exists.
+    var account: HeldFolder? { at(home.accountFolders.count) }
+    /// The folder that holds the account's own, where it exists.
+    var accountParent: HeldFolder? { at(home.accountFolders.count - 1) }
+    /// The volume, or else root, under which the account's folder lies, where it exists.
+    var base: HeldFolder? { at(home.baseFolders.count) }
+    /// The deepest folder on the way that exists.
+    var deepest: HeldFolder? { held.last }
+
+    private func at(_ depth: Int) -> HeldFolder? { held.indices.contains(depth) ? held[depth] : nil }
+
+    /// Why root must not work in a folder, or nil when it may.
+    static func objection(to status: stat) -> String? {
+        if status.st_uid != 0, status.st_uid != geteuid() { return "belongs to user \(status.st_uid)" }
+        if status.st_mode & 0o022 != 0 { return "can be written by others (mode \(octal(status.st_mode)))" }
+        return nil
+    }
+
+    static func octal(_ mode: mode_t) -> String {
+        let digits = String(mode & 0o7777, radix: 8)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+
+    private static func untrusted(_ path: FilePath, _ objection: String) -> ProvisioningFailure {
+        ProvisioningFailure(
+            .cannotCheckHomeDirPresence, reason: "\(path), a folder on the way to the home, \(objection)",
+            cure: "chown root \(path); chmod go-w \(path)")
+    }
+
+    static func explain(_ failure: HeldFolder.Failure, root: FilePath) -> ProvisioningFailure {
+        let code = ProvisioningExitCode.cannotCheckHomeDirPresence
+        let path = failure.path
+        switch failure.cause {
+        case .noSuchFileOrDirectory where path == root:
+            return ProvisioningFailure(
+                code, .configuration, reason: "the home root \(path) does not exist",
+                cure: "mount it or make it (install -d -m 0755 \(path)), or correct HOME_ROOTS")
+        case .tooManySymbolicLinkLevels:
+            return ProvisioningFailure(
+                code, reason: "\(path) is a symbolic link, and below \(root) none is followed",
+                cure: "put the folder itself in its place, or make its target a home root")
+        case .notDirectory:
+            return ProvisioningFailure(
+                code, reason: "\(path) is not a folder", cure: "move what is there out of the way")
+        case .permissionDenied, .notPermitted:
+            return ProvisioningFailure(
+                code, reason: "\(path) may not be examined (\(failure.cause))",
+                cure: "run the daemon as root, or give its user the right to search the folder")
+        case .noFunction:
+            return ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration, reason: "the kernel lacks openat2",
+                cure: "run Linux 5.6 or later, and let no sandbox forbid openat2")
+        default:
+            return ProvisioningFailure(
+                code, .retryable, reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
+                cure: "look at the disk and at the kernel's log")
+        }
+    }
+}
+
+/// What stands at a home's place.
+enum HomeCondition: Hashable {
+    case absent
+    /// A home that lacks something, or that it would be unsafe to work in: reads on after the home's path.
+    case unfinished(String)
+    case whole
+}
+
+extension HomeWalk {
+    /// Looks whether the home has what rsnapshot needs and is owned so that root may work in it.
+    /// - Parameter ownership: with `.none`, owners and modes are not looked at.
+    func condition(ownership: Ownership) throws(ProvisioningFailure) -> HomeCondition {
+        guard let folder else { return .absent }
+        if let danger = try danger(ownership: ownership) { return .unfinished(danger) }
+        do throws(HeldFolder.Failure) {
+            for name in [HomeFolder.incoming, HomeFolder.snapshots] where try folder.folder(name) == nil {
+                return .unfinished("lacks \(name)")
+            }
+        } catch {
+            throw Self.explain(error, root: home.root)
+        }
+        return .whole
+    }
+
+    /// Why it would be unsafe for root to work in an existing home, or nil; reads on after the home's path.
+    func danger(ownership: Ownership) throws(ProvisioningFailure) -> String? {
+        guard let folder else { return nil }
+        do throws(HeldFolder.Failure) {
+            if ownership == .account, let objection = Self.objection(to: try folder.status()) { return objection }
+            for name in [HomeFolder.snapshots, HomeFolder.incoming] {
+                guard let status = try folder.status(of: name) else { continue }
+                guard status.st_mode & S_IFMT == S_IFDIR else { return "has \(name), which is not a folder" }
+                if ownership == .account, name == HomeFolder.snapshots, let objection = Self.objection(to: status) {
+                    return "has \(name), which \(objection)"
+                }
+            }
+        } catch {
+            throw Self.explain(error, root: home.root)
+        }
+        return nil
+    }
+}

@@ -1,0 +1,96 @@
+import Glibc
+import Provisioning
+import SystemPackage
+
+/// Makes a home, or what an existing one lacks: the way down and the home itself root's, `incoming` and `.ssh` the account's,
+/// `.snapshots` root's and last, so that its presence says that all is there. What exists is left as it is.
+///
+/// Every folder is made under a name of its own, gets owner and mode, and is then renamed without ever replacing: it is there as it
+/// should be or not at all, also when the power fails or another account's job makes the same parent.
+/// Diagnostics: code 5, or code 4 where the way to the home cannot be trusted.
+struct PlainHome {
+    let account: BackupAccount
+    let home: HomePath
+    let ownership: Ownership
+
+    /// - Parameter makesHome: whether the home itself is made too, or must be there already.
+    func complete(makesHome: Bool) throws(ProvisioningFailure) {
+        let walk = try HomeWalk(to: home)
+        if walk.folder == nil, !makesHome {
+            throw ProvisioningFailure(
+                .cannotCreateHomeDir, reason: "the home script ended well and left no folder \(home.path)",
+                cure: "let HOME_SCRIPT make the folder that it is given as its second argument")
+        }
+        if let danger = try walk.danger(ownership: ownership) {
+            throw ProvisioningFailure(
+                .cannotCreateHomeDir, reason: "\(home.path) \(danger)",
+                cure: "let it and its .snapshots be folders that belong to root and that only root can write: "
+                    + "the account could otherwise have root write anywhere")
+        }
+        do throws(HeldFolder.Failure) {
+            guard var folder = walk.deepest else { return }
+            for name in home.folders.dropFirst(walk.held.count - 1) {
+                folder = try make(name, in: folder, owner: nil, mode: 0o755)
+            }
+            _ = try make(HomeFolder.incoming, in: folder, owner: accountOwner, mode: 0o750)
+            _ = try make(HomeFolder.ssh, in: folder, owner: accountOwner, mode: 0o700)
+            _ = try make(HomeFolder.snapshots, in: folder, owner: nil, mode: 0o755)
+        } catch {
+            throw explain(error)
+        }
+    }
+
+    /// The folders that `complete` would make, for a dry run.
+    func preview() throws(ProvisioningFailure) -> String {
+        let walk = try HomeWalk(to: home)
+        var lines: [String] = []
+        var path = walk.deepest?.path ?? home.root
+        for name in home.folders.dropFirst(walk.held.count - 1) {
+            path = path.appending(name)
+            lines.append("mkdir \(path) (0755)")
+        }
+        do throws(HeldFolder.Failure) {
+            let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
+            for (name, detail) in [
+                (HomeFolder.incoming, "0750\(owner)"), (HomeFolder.ssh, "0700\(owner)"), (HomeFolder.snapshots, "0755"),
+            ] where try walk.folder?.status(of: name) == nil {
+                lines.append("mkdir \(home.path.appending(name)) (\(detail))")
+            }
+        } catch {
+            throw HomeWalk.explain(error, root: home.root)
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    private var accountOwner: (uid: UInt32, gid: UInt32)? {
+        ownership == .account ? (account.uidNumber, account.gidNumber) : nil
+    }
+
+    private func make(
+        _ name: FilePath.Component, in parent: HeldFolder, owner: (uid: UInt32, gid: UInt32)?, mode: UInt32
+    ) throws(HeldFolder.Failure) -> HeldFolder {
+        if try parent.status(of: name) == nil {
+            let temporary = FilePath.Component.named(".new-\(account.uid)-\(name)")
+            // One left over from a crash is taken up again: nobody but root can have changed it.
+            _ = try parent.makeFolder(temporary)
+            try parent.folder(temporary)?.set(owner: owner, mode: mode)
+            if try !parent.rename(temporary, into: parent, as: name) { try parent.removeEmptyFolder(temporary) }
+            try parent.synchronize()
+        }
+        guard let folder = try parent.folder(name) else {
+            throw HeldFolder.Failure(
+                operation: "make", path: parent.path.appending(name), cause: .noSuchFileOrDirectory)
+        }
+        return folder
+    }
+
+    private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
+        let passes = [Errno.noSpace, .ioError, .readOnlyFileSystem, .diskQuotaExceeded].contains(failure.cause)
+        return ProvisioningFailure(
+            .cannotCreateHomeDir, passes ? .retryable : .permanent,
+            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
+            cure: failure.cause == .notPermitted || failure.cause == .permissionDenied
+                ? "run the daemon as root, or set OWNERSHIP = none for trying out without root"
+                : "look at the disk and at the kernel's log")
+    }
+}

@@ -1,0 +1,83 @@
+import Glibc
+import SystemPackage
+
+/// The mounts of this process as the kernel lists them (proc(5), `/proc/self/mountinfo`).
+struct MountTable: Hashable, Sendable {
+    struct Mount: Hashable, Sendable {
+        /// `major:minor`, as in the list.
+        var device: String
+        var point: FilePath
+        var type: String
+    }
+
+    let mounts: [Mount]
+
+    /// - Parameter text: the list; a line that is not as proc(5) says is left out.
+    init(parsing text: String) {
+        mounts = text.split(separator: "\n").compactMap { line in
+            let fields = line.split(separator: " ")
+            guard fields.count > 6, let dash = fields.firstIndex(of: "-"), dash + 1 < fields.endIndex else {
+                return nil
+            }
+            return Mount(
+                device: String(fields[2]), point: FilePath(Self.decoded(fields[4])), type: String(fields[dash + 1]))
+        }
+    }
+
+    /// The mount that holds a path: the one with the longest point above it, of those on its device where there are any, and of
+    /// several on one point the last, which hides the others.
+    /// - Parameters:
+    ///   - path: absolute and free of symbolic links.
+    ///   - device: `major:minor` of what is there; some file systems show another one than their mount has.
+    func mount(holding path: FilePath, device: String) -> Mount? {
+        let above = mounts.filter { path.starts(with: $0.point) }
+        let same = above.filter { $0.device == device }
+        let candidates = same.isEmpty ? above : same
+        let depth = candidates.map(\.point.components.count).max()
+        return candidates.last { $0.point.components.count == depth }
+    }
+
+    /// The mounts below a path.
+    func mounts(inside path: FilePath) -> [Mount] { mounts.filter { $0.point != path && $0.point.starts(with: path) } }
+
+    /// Blanks, TABs, newlines and backslashes stand there as `\040` and the like.
+    private static func decoded(_ field: Substring) -> String {
+        var bytes: [UInt8] = []
+        var rest = Array(field.utf8)[...]
+        while let byte = rest.popFirst() {
+            let digits = rest.prefix(3)
+            if byte == UInt8(ascii: "\\"), digits.count == 3,
+                let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
+            {
+                bytes.append(value)
+                rest = rest.dropFirst(3)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// - Throws: the system's error when the list cannot be read.
+    static func current() throws -> MountTable { MountTable(parsing: try SmallFile.text(at: "/proc/self/mountinfo")) }
+}
+
+extension HeldFolder {
+    /// Where the folder really is, without symbolic links.
+    func realPath() throws(Failure) -> FilePath {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let count = readlink("/proc/self/fd/\(descriptor)", &buffer, buffer.count)
+        guard count > 0, count < buffer.count else {
+            throw Failure(operation: "find the real place of", path: path, cause: Errno(rawValue: errno))
+        }
+        return FilePath(String(decoding: buffer.prefix(count), as: UTF8.self))
+    }
+
+    /// `major:minor` of the file system it lies on.
+    func device() throws(Failure) -> String {
+        let device = UInt64(try status().st_dev)
+        let major = ((device >> 8) & 0xfff) | ((device >> 32) & ~0xfff)
+        let minor = (device & 0xff) | ((device >> 12) & ~0xff)
+        return "\(major):\(minor & 0xffff_ffff)"
+    }
+}

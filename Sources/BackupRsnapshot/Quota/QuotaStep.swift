@@ -1,0 +1,96 @@
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// Gives the account the disk limit that its entry says.
+///
+/// Diagnostics: code 6 with the program's output; code 3 where the program is missing.
+struct QuotaStep: ProvisioningStep {
+    let account: BackupAccount
+    let home: HomePath
+    let program: FilePath
+    let configuration: BackupConfiguration
+    let preview: String
+
+    var name: String { "quota" }
+
+    /// - Throws: code 6 when the place of the home is on no mount that is known.
+    init(account: BackupAccount, home: HomePath, program: FilePath, configuration: BackupConfiguration)
+        throws(ProvisioningFailure)
+    {
+        self.account = account
+        self.home = home
+        self.program = program
+        self.configuration = configuration
+        let arguments = try Self.arguments(account: account, home: home, backend: configuration.quota)
+        preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
+    }
+
+    func perform() async throws {
+        let (account, home, backend) = (account, home, configuration.quota)
+        let arguments = try await BlockingWork.run { _ in
+            do {
+                if backend == .btrfs { try Self.demandSubvolume(home) }
+                return try Self.arguments(account: account, home: home, backend: backend)
+            } catch let failure as HeldFolder.Failure {
+                throw HomeWalk.explain(failure, root: home.root)
+            }
+        }
+        let invocation = ScriptInvocation(
+            executable: program, arguments: arguments, environment: configuration.baseEnvironment,
+            timeLimit: .seconds(60), grace: configuration.scriptGrace)
+        let result = try await ScriptRunner().run(invocation, code: .cannotSetQuota, cure: "look at \(program)")
+        guard let complaint = result.complaint else { return }
+        throw ProvisioningFailure(
+            .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,
+            reason: "\(program) \(arguments.joined(separator: " ")) \(complaint)",
+            cure: backend == .setquota
+                ? "mount the file system with quotas (usrquota, or tune2fs -O quota) and switch them on (quotaon), or set QUOTA = none"
+                : "switch quotas on (btrfs quota enable), or set QUOTA = none",
+            output: result.outputTail)
+    }
+
+    /// setquota counts in blocks of 1024 bytes; soft and hard limit are the same, so that there is no period of grace.
+    private static func arguments(
+        account: BackupAccount, home: HomePath, backend: QuotaBackend
+    ) throws(ProvisioningFailure) -> [String] {
+        switch backend {
+        case .none: return []
+        case .btrfs:
+            return ["qgroup", "limit", account.quota.map(\.description) ?? "none", home.accountDirectory.string]
+        case .setquota:
+            let blocks = String(account.quota?.kibibytesRoundedUp ?? 0)
+            return ["-u", String(account.uidNumber), blocks, blocks, "0", "0", try mountPoint(of: home).string]
+        }
+    }
+
+    /// Where the home is not there yet, that of the deepest folder on the way to it.
+    private static func mountPoint(of home: HomePath) throws(ProvisioningFailure) -> FilePath {
+        let walk = try HomeWalk(to: home)
+        do {
+            if let folder = walk.deepest,
+                let mount = try MountTable.current().mount(holding: folder.realPath(), device: folder.device())
+            {
+                return mount.point
+            }
+        } catch {
+            throw ProvisioningFailure(
+                .cannotSetQuota, .retryable, reason: "the mount of \(home.path) could not be found: \(error)",
+                cure: "let the daemon see /proc/self/mountinfo")
+        }
+        throw ProvisioningFailure(
+            .cannotSetQuota, reason: "\(home.path) lies on no mount that /proc/self/mountinfo lists",
+            cure: "let the daemon see the mounts of the machine, or set QUOTA = none")
+    }
+
+    /// A limit can be set on a subvolume only: its top has the inode number 256.
+    private static func demandSubvolume(_ home: HomePath) throws {
+        guard let account = try HomeWalk(to: home).account else { return }
+        let mount = try MountTable.current().mount(holding: account.realPath(), device: account.device())
+        guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
+            throw ProvisioningFailure(
+                .cannotSetQuota, reason: "\(home.accountDirectory) is not a btrfs subvolume",
+                cure: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
+        }
+    }
+}

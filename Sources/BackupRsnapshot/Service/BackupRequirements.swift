@@ -1,0 +1,157 @@
+import DirectoryModel
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// One thing that the service needs from the machine, and whether it is there.
+public struct Requirement: Hashable, Sendable {
+    /// What it is about: a setting, a program, a folder.
+    public var subject: String
+    /// What was found.
+    public var finding: String
+    /// The command or setting that mends it; nil when nothing is wrong.
+    public var cure: String?
+
+    /// Whether nothing is to be mended.
+    public var isMet: Bool { cure == nil }
+
+    static func met(_ subject: String, _ finding: String) -> Self {
+        Self(subject: subject, finding: finding, cure: nil)
+    }
+    static func unmet(_ subject: String, _ finding: String, cure: String) -> Self {
+        Self(subject: subject, finding: finding, cure: cure)
+    }
+    static func unmet(_ subject: String, _ failure: ProvisioningFailure) -> Self {
+        unmet(subject, failure.reason, cure: failure.cure)
+    }
+}
+
+/// Looks whether the machine has what the settings ask for. Changes nothing, and starts rsnapshot once to learn its version.
+public struct BackupRequirements: Sendable {
+    let configuration: BackupConfiguration
+
+    /// The oldest rsnapshot whose configurations know `retain`.
+    static let oldestRsnapshot = (major: 1, minor: 3)
+
+    /// - Parameter configuration: the settings.
+    public init(_ configuration: BackupConfiguration) { self.configuration = configuration }
+
+    /// Everything that is needed, met or not, in the order in which an operator would mend it.
+    public func findings() async -> [Requirement] {
+        var findings = configuration.places.problems.map {
+            Requirement.unmet("home places", $0.reason, cure: $0.cure)
+        }
+        for place in configuration.places.roots { findings.append(folder(place, subject: "HOME_ROOTS")) }
+        for place in configuration.places.volumes where !configuration.places.roots.contains(place) {
+            findings.append(folder(place, subject: "VOLUMES"))
+        }
+        findings.append(homeScript())
+        findings += programs()
+        findings.append(await rsnapshot())
+        findings.append(template())
+        findings.append(folder(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
+        return findings
+    }
+
+    private func folder(_ path: FilePath, subject: String) -> Requirement {
+        do throws(HeldFolder.Failure) {
+            let folder = try HeldFolder(configured: path)
+            // Any name will do: the question is whether the kernel has openat2.
+            _ = try folder.folder(ArchiveName.folder)
+            if configuration.ownership == .account, let objection = HomeWalk.objection(to: try folder.status()) {
+                return .unmet(subject, "\(path) \(objection)", cure: "chown root \(path); chmod go-w \(path)")
+            }
+        } catch {
+            if error.cause == .noSuchFileOrDirectory {
+                return .unmet(subject, "\(path) does not exist", cure: "install -d -m 0755 \(path)")
+            }
+            return .unmet(subject, HomeWalk.explain(error, root: path))
+        }
+        guard access(path.string, W_OK) == 0 else {
+            return .unmet(subject, "\(path) cannot be written", cure: "run the daemon as root, or mount it for writing")
+        }
+        return .met(subject, "\(path)")
+    }
+
+    private func homeScript() -> Requirement {
+        let subject = "HOME_SCRIPT"
+        guard let script = configuration.homeScript else {
+            if configuration.quota == .btrfs { return .unmet(subject, BackupRsnapshotService.noSubvolumes) }
+            return .met(subject, "empty: the daemon makes plain homes itself")
+        }
+        do {
+            try HomeScriptStep.checkPermissions(script)
+            return .met(subject, "\(script)")
+        } catch {
+            return .unmet(subject, error)
+        }
+    }
+
+    private func programs() -> [Requirement] {
+        let programs = [Program.rsync] + (configuration.quota.program.map { [$0] } ?? [])
+        return programs.map { program in
+            do throws(ProvisioningFailure) {
+                return .met(program.rawValue, "\(try program.find(configuration))")
+            } catch {
+                return .unmet(program.rawValue, error)
+            }
+        }
+    }
+
+    private func rsnapshot() async -> Requirement {
+        let path = configuration.rsnapshot
+        let cure = "apt install rsnapshot, or correct RSNAPSHOT"
+        guard Program.isExecutable(path) else { return .unmet("RSNAPSHOT", "\(path) is not there", cure: cure) }
+        do {
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: path, arguments: ["--version"], environment: configuration.baseEnvironment,
+                    timeLimit: .seconds(30), grace: .seconds(5)))
+            if let complaint = result.complaint {
+                return .unmet("RSNAPSHOT", "\(path) --version \(complaint): \(result.outputTail)", cure: cure)
+            }
+            guard let version = Self.version(in: result.outputTail) else {
+                return .unmet("RSNAPSHOT", "\(path) says no version: \(result.outputTail)", cure: cure)
+            }
+            let text = "\(path) \(version.major).\(version.minor)"
+            return version >= Self.oldestRsnapshot
+                ? .met("RSNAPSHOT", text)
+                : .unmet(
+                    "RSNAPSHOT", "\(text) is older than 1.3, which first knew retain", cure: "apt install rsnapshot")
+        } catch {
+            return .unmet("RSNAPSHOT", "\(error)", cure: cure)
+        }
+    }
+
+    /// The first `N.N` in what `rsnapshot --version` says.
+    static func version(in text: String) -> (major: Int, minor: Int)? {
+        for word in text.split(whereSeparator: { !$0.isNumber && $0 != "." }) {
+            let numbers = word.split(separator: ".").map { Int($0) }
+            if numbers.count >= 2, let major = numbers[0], let minor = numbers[1] { return (major, minor) }
+        }
+        return nil
+    }
+
+    /// Renders the template for an account that only looks like one.
+    private func template() -> Requirement {
+        let subject = "RSNAPSHOT_TEMPLATE"
+        do throws(ProvisioningFailure) {
+            let uid = "3723707"
+            var entry = Entry(dn: DN.root.appending(BackupAttribute.uid, uid))
+            let home = configuration.places.hashedHome(
+                uid: uid, volume: configuration.places.volumes.first ?? "/var/backup")
+            for name in [BackupAttribute.uid, BackupAttribute.uidNumber, BackupAttribute.gidNumber] {
+                entry[name] = [AttributeValue(uid)]
+            }
+            entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
+            for level in SnapshotLevel.allCases { entry[BackupAttribute.interval(level)] = ["7"] }
+            _ = try RsnapshotRendering(
+                account: BackupAccount(reading: entry, for: .add, places: configuration.places), home: home,
+                rsync: "/usr/bin/rsync", configuration: configuration)
+            return .met(subject, "\(configuration.template)")
+        } catch {
+            return .unmet(subject, error)
+        }
+    }
+}

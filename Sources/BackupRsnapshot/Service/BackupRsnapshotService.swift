@@ -1,0 +1,147 @@
+public import DirectoryModel
+import Glibc
+public import JobCore
+public import Provisioning
+import SystemPackage
+
+/// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification, section 4).
+///
+/// A plan validates the entry and looks at the disk; its steps then do only what is missing, so that a plan made again after a crash
+/// brings the account to where an undisturbed run would have. Where the home already stands whole, `add` runs no script in the first
+/// attempt; a later attempt does, for the one before may have been cut off in the middle of it.
+public struct BackupRsnapshotService: ProvisioningService {
+    /// The settings.
+    public let configuration: BackupConfiguration
+    private let clock: any WallClock
+    private let tester = ConfigurationTester()
+
+    /// - Parameters:
+    ///   - configuration: the settings.
+    ///   - clock: from which archived homes get their names.
+    public init(configuration: BackupConfiguration, clock: any WallClock = SystemWallClock()) {
+        self.configuration = configuration
+        self.clock = clock
+    }
+
+    /// What a plan reads of an entry.
+    public var requestedAttributes: [AttributeName] { BackupAttribute.all }
+
+    /// - Throws: `ProvisioningFailure`: 1 and 4 to 7 for the entry's problems, 2 for an account that the system does not know, 3 for
+    ///   programs that are missing, 4 for a home whose place cannot be examined or trusted.
+    public func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
+        if let problem = configuration.places.problems.first {
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, cure: problem.cure)
+        }
+        let account = try BackupAccount(
+            reading: request.entry, for: request.operation, places: configuration.places)
+        let service = self
+        do {
+            return try await BlockingWork.run { _ in
+                request.operation == .delete
+                    ? try service.deletion(of: account, request) : try service.provision(account, request)
+            }
+        } catch let failure as ProvisioningFailure {
+            throw failure
+        } catch {
+            throw ProvisioningFailure(.undefinedError, reason: "\(error)", cure: "report this as a fault")
+        }
+    }
+
+    private func provision(
+        _ account: BackupAccount, _ request: ProvisioningRequest
+    ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
+        let rsync = try Program.rsync.find(configuration)
+        guard Program.isExecutable(configuration.rsnapshot) else {
+            throw Program.missing("\(configuration.rsnapshot) is not there", package: "rsnapshot")
+        }
+        if configuration.requireSystemUser { try SystemUser.demand(account) }
+
+        let place = HomeChoice(configuration: configuration)
+        let home = try place.home(of: account)
+        let condition = try HomeWalk(to: home).condition(ownership: configuration.ownership)
+        var steps: [any ProvisioningStep] = []
+        let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
+        if let script = configuration.homeScript {
+            if let occasion = Self.occasion(request, home, condition) {
+                try HomeScriptStep.checkPermissions(script)
+                steps.append(
+                    HomeScriptStep(
+                        script: script, account: account, home: home, request: request, configuration: configuration,
+                        occasion: occasion))
+                steps.append(try PlainHomeStep(home: plain, makesHome: false))
+            }
+        } else if condition != .whole {
+            if configuration.quota == .btrfs { throw Self.noSubvolumes }
+            steps.append(try PlainHomeStep(home: plain, makesHome: true))
+        }
+        if let program = configuration.quota.program {
+            steps.append(
+                try QuotaStep(
+                    account: account, home: home, program: try program.find(configuration), configuration: configuration
+                ))
+        }
+        steps.append(
+            try ConfigurationStep(
+                file: file(of: account),
+                rendering: try RsnapshotRendering(
+                    account: account, home: home, rsync: rsync, configuration: configuration),
+                configuration: configuration, tester: tester))
+        return steps
+    }
+
+    private func deletion(
+        of account: BackupAccount, _ request: ProvisioningRequest
+    ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
+        let home = try HomeChoice(configuration: configuration).home(of: account)
+        let walk = try HomeWalk(to: home)
+        var steps: [any ProvisioningStep] = []
+        let file = file(of: account)
+        if try file.exists() { steps.append(ConfigurationRemovalStep(file: file)) }
+        if let script = configuration.homeScript {
+            try HomeScriptStep.checkPermissions(script)
+            steps.append(
+                HomeScriptStep(
+                    script: script, account: account, home: home, request: request, configuration: configuration,
+                    occasion: "the account is deleted"))
+        }
+        if configuration.onDelete != .keep, walk.account != nil {
+            steps.append(
+                HomeDisposalStep(account: account, home: home, disposal: configuration.onDelete, clock: clock))
+        }
+        return steps
+    }
+
+    private func file(of account: BackupAccount) -> ConfigurationFile {
+        ConfigurationFile(
+            directory: configuration.configurationDirectory, uid: account.uid, ownership: configuration.ownership)
+    }
+
+    /// Why the home script is to run, or nil when it is not.
+    private static func occasion(
+        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition
+    ) -> String? {
+        switch condition {
+        case .absent: "\(home.path) does not exist"
+        case .unfinished(let objection): "\(home.path) \(objection)"
+        case .whole where request.operation == .modify: "the account is modified"
+        case .whole where request.attempt > 1: "an attempt before may have been cut off"
+        case .whole: nil
+        }
+    }
+
+    static let noSubvolumes = ProvisioningFailure(
+        .cannotSetQuota, .configuration,
+        reason: "QUOTA is btrfs and HOME_SCRIPT is empty, so nothing makes a subvolume",
+        cure: "set HOME_SCRIPT to a script that makes one, such as the shipped create-chroot.sh")
+}
+
+extension QuotaBackend {
+    var program: Program? {
+        switch self {
+        case .none: nil
+        case .setquota: .setquota
+        case .btrfs: .btrfs
+        }
+    }
+}

@@ -1,0 +1,27 @@
+import Dispatch
+import Synchronization
+
+/// Runs calls that may block for long (a disk, the system's user database) away from the threads that all tasks share.
+enum BlockingWork {
+    /// - Parameter body: gets a question that it asks now and then: whether the task was cancelled meanwhile.
+    static func run<Value: Sendable>(
+        _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
+    ) async throws -> Value {
+        let cancelled = Flag()
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                DispatchQueue.global(qos: .utility).async {
+                    continuation.resume(with: Result { try body { cancelled.isSet } })
+                }
+            }
+        } onCancel: {
+            cancelled.set()
+        }
+    }
+
+    private final class Flag: Sendable {
+        private let value = Atomic(false)
+        var isSet: Bool { value.load(ordering: .relaxed) }
+        func set() { value.store(true, ordering: .relaxed) }
+    }
+}

@@ -1,0 +1,81 @@
+import JobCore
+import Logging
+import Provisioning
+import SystemPackage
+
+/// Runs the site's chroot/home script (specification, section 3): `SCRIPT UID HOME UIDNUMBER GIDNUMBER`, never through a shell.
+///
+/// Environment: PROV_ACTION (add, modify, delete), PROV_JOB_ID, PROV_ATTEMPT, PROV_DN, PROV_UID, PROV_HOME, PROV_UID_NUMBER,
+/// PROV_GID_NUMBER, PROV_QUOTA_BYTES (0: no limit), PROV_REPORT_SOCKET, PROV_OWNERSHIP (account, none: whether the script is to give
+/// folders to the account), PATH, LANG and LC_ALL; nothing else.
+/// Diagnostics: code 5 for everything but exit code 0, with the end of the output; exit code 75 is worth another try.
+struct HomeScriptStep: ProvisioningStep {
+    /// The exit code by which a script asks for another try (EX_TEMPFAIL of sysexits).
+    static let retryExitCode: Int32 = 75
+
+    let script: FilePath
+    let account: BackupAccount
+    let home: HomePath
+    let request: ProvisioningRequest
+    let configuration: BackupConfiguration
+    /// Why it runs, for the dry run.
+    let occasion: String
+
+    var name: String { "home script" }
+
+    var preview: String {
+        let invocation = invocation
+        return "because \(occasion)\n"
+            + "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
+    }
+
+    private var invocation: ScriptInvocation {
+        let uidNumber = String(account.uidNumber)
+        let gidNumber = String(account.gidNumber)
+        var environment = configuration.baseEnvironment
+        environment["PROV_ACTION"] = request.operation.rawValue
+        environment["PROV_JOB_ID"] = "\(request.job)"
+        environment["PROV_ATTEMPT"] = String(request.attempt)
+        environment["PROV_DN"] = "\(account.dn)"
+        environment["PROV_UID"] = account.uid
+        environment["PROV_HOME"] = home.text
+        environment["PROV_UID_NUMBER"] = uidNumber
+        environment["PROV_GID_NUMBER"] = gidNumber
+        environment["PROV_QUOTA_BYTES"] = "\(account.quota ?? ByteCount(0))"
+        environment["PROV_REPORT_SOCKET"] = configuration.reportSocket
+        environment["PROV_OWNERSHIP"] = configuration.ownership.rawValue
+        return ScriptInvocation(
+            executable: script, arguments: [account.uid, home.text, uidNumber, gidNumber], environment: environment,
+            timeLimit: configuration.scriptTimeout, grace: configuration.scriptGrace)
+    }
+
+    func perform() async throws {
+        try Self.checkPermissions(script)
+        let result = try await ScriptRunner().run(
+            invocation, code: .cannotCreateHomeDir, cure: "correct HOME_SCRIPT, or the script's first line")
+        if !result.survivors.isEmpty {
+            Logger.current.warning(
+                "\(script) left processes behind, which were ended: \(result.survivors.joined(separator: ", "))")
+        }
+        guard let complaint = result.complaint else { return }
+        let asksAgain = result.termination == .exited(code: Self.retryExitCode) && result.cause == .itself
+        throw ProvisioningFailure(
+            .cannotCreateHomeDir, asksAgain ? .retryable : .permanent,
+            reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
+            cure: result.cause == .timeLimit
+                ? "mend what the script waits for, or raise SCRIPT_TIMEOUT"
+                : "mend what its output names; it can be run by hand with the arguments that a dry run shows",
+            output: result.outputTail)
+    }
+
+    /// - Throws: code 5, class configuration, for a script that others could write.
+    static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
+        do {
+            _ = try ScriptPermissions.check(script)
+        } catch {
+            throw ProvisioningFailure(
+                .cannotCreateHomeDir, .configuration, reason: "HOME_SCRIPT is refused: \(error)",
+                cure: "do what the message says, or name another script in HOME_SCRIPT")
+        }
+    }
+}

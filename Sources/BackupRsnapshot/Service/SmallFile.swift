@@ -1,0 +1,26 @@
+import SystemPackage
+
+/// Reads files that are small by nature: templates, lists of the kernel, configurations of one account.
+enum SmallFile {
+    /// More than any such file has.
+    static let limit = 4 << 20
+
+    /// - Throws: `Errno`; EFBIG for a file that is longer than `limit`, EILSEQ for one that is not UTF-8.
+    static func text(at path: FilePath) throws -> String {
+        let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+        return try file.closeAfter { try text(of: file) }
+    }
+
+    static func text(of file: FileDescriptor) throws -> String {
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 16384)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
+            if count == 0 { break }
+            bytes += buffer.prefix(count)
+            if bytes.count > limit { throw Errno.fileTooLarge }
+        }
+        guard let text = String(validating: bytes, as: UTF8.self) else { throw Errno.illegalByteSequence }
+        return text
+    }
+}

@@ -1,0 +1,109 @@
+import Glibc
+import Provisioning
+import SystemPackage
+
+/// An account's rsnapshot configuration on the disk.
+///
+/// A new text is written under a temporary name in the same folder, synchronised, and renamed over the old one: a crash leaves the old
+/// file or the new one, never a part. The temporary name is always the same, so one left over is overwritten.
+/// Diagnostics: code 7 with the path and the system's word.
+struct ConfigurationFile: Hashable, Sendable {
+    let directory: FilePath
+    let uid: String
+    /// Whether the folder must be one that only root can write.
+    let ownership: Ownership
+
+    var path: FilePath { directory.appending(name) }
+    /// Where a new text waits to be checked and renamed.
+    var temporaryPath: FilePath { directory.appending(temporaryName) }
+
+    private var name: FilePath.Component { .named("\(uid).conf") }
+    private var temporaryName: FilePath.Component { .named(".\(uid).conf.new") }
+
+    /// The text as it stands there; nil where there is none, or something that is not a plain text file.
+    func current() throws(ProvisioningFailure) -> String? {
+        try explained("read") {
+            do {
+                let file = try FileDescriptor.open(path, .readOnly, options: [.closeOnExec, .noFollow, .nonBlocking])
+                return try file.closeAfter {
+                    var status = stat()
+                    guard fstat(file.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+                    return try SmallFile.text(of: file)
+                }
+            } catch Errno.noSuchFileOrDirectory, Errno.tooManySymbolicLinkLevels, Errno.illegalByteSequence {
+                return nil
+            }
+        }
+    }
+
+    /// Whether anything stands at the path, links not followed.
+    func exists() throws(ProvisioningFailure) -> Bool {
+        try explained("examine") { try HeldFolder(configured: directory).status(of: name) != nil }
+    }
+
+    func writeTemporary(_ text: String) throws(ProvisioningFailure) {
+        try explained("write") {
+            let folder = try trusted()
+            try folder.removeFile(temporaryName)
+            let file = try FileDescriptor.open(
+                temporaryPath, .writeOnly, options: [.create, .exclusiveCreate, .noFollow, .closeOnExec],
+                permissions: [.ownerReadWrite])
+            try file.closeAfter {
+                try file.writeAll(text.utf8)
+                guard fchmod(file.rawValue, 0o640) == 0, fsync(file.rawValue) == 0 else { throw Errno(rawValue: errno) }
+            }
+        }
+    }
+
+    func putTemporaryInPlace() throws(ProvisioningFailure) {
+        try explained("rename") {
+            let folder = try trusted()
+            guard rename(temporaryPath.string, path.string) == 0 else { throw Errno(rawValue: errno) }
+            try folder.synchronize()
+        }
+    }
+
+    func removeTemporary() throws(ProvisioningFailure) {
+        try explained("remove") { try HeldFolder(configured: directory).removeFile(temporaryName) }
+    }
+
+    /// A file that is gone already is no failure.
+    func remove() throws(ProvisioningFailure) {
+        try explained("remove") {
+            let folder = try trusted()
+            try folder.removeFile(temporaryName)
+            try folder.removeFile(name)
+            try folder.synchronize()
+        }
+    }
+
+    private func trusted() throws -> HeldFolder {
+        let folder = try HeldFolder(configured: directory)
+        if ownership == .account, let objection = HomeWalk.objection(to: try folder.status()) {
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, .configuration,
+                reason: "\(directory), whose files rsnapshot carries out as root, \(objection)",
+                cure: "chown root \(directory); chmod go-w \(directory)")
+        }
+        return folder
+    }
+
+    private func explained<Value>(_ operation: String, _ body: () throws -> Value) throws(ProvisioningFailure) -> Value
+    {
+        do {
+            return try body()
+        } catch let failure as ProvisioningFailure {
+            throw failure
+        } catch {
+            let cause = (error as? HeldFolder.Failure)?.cause ?? error as? Errno
+            let isAbsent = cause == .noSuchFileOrDirectory || cause == .notDirectory
+            let passes = [Errno.noSpace, .ioError, .diskQuotaExceeded].contains(cause ?? .invalidArgument)
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, isAbsent ? .configuration : passes ? .retryable : .permanent,
+                reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")",
+                cure: isAbsent
+                    ? "install -d -m 0755 \(directory), or correct RSNAPSHOT_CONFIG_DIRECTORY"
+                    : "look at what stands there, at the rights of \(directory) and at the disk")
+        }
+    }
+}

@@ -1,0 +1,59 @@
+import Provisioning
+
+/// Brings the account's rsnapshot configuration to what the entry says; a file whose content would not change is not touched.
+struct ConfigurationStep: ProvisioningStep {
+    let file: ConfigurationFile
+    let rendering: RsnapshotRendering
+    let configuration: BackupConfiguration
+    let tester: ConfigurationTester
+    let name = "rsnapshot configuration"
+    let preview: String
+
+    init(
+        file: ConfigurationFile, rendering: RsnapshotRendering, configuration: BackupConfiguration,
+        tester: ConfigurationTester
+    ) throws(ProvisioningFailure) {
+        self.file = file
+        self.rendering = rendering
+        self.configuration = configuration
+        self.tester = tester
+        let current = try file.current()
+        preview =
+            current == rendering.text
+            ? "unchanged: \(file.path)"
+            : "write \(file.path) (0640)\n" + LineDifference.text(from: current, to: rendering.text)
+    }
+
+    func perform() async throws {
+        let (file, text) = (file, rendering.text)
+        let isWritten = try await BlockingWork.run { _ in
+            if try file.current() == text {
+                try file.removeTemporary()
+                return false
+            }
+            try file.writeTemporary(text)
+            return true
+        }
+        guard isWritten else { return }
+        do {
+            try await tester.test(file.temporaryPath, template: rendering.template, configuration: configuration)
+        } catch {
+            try await BlockingWork.run { _ in try file.removeTemporary() }
+            throw error
+        }
+        try await BlockingWork.run { _ in try file.putTemporaryInPlace() }
+    }
+}
+
+/// Takes the account's rsnapshot configuration away, so that no more snapshots are made.
+struct ConfigurationRemovalStep: ProvisioningStep {
+    let file: ConfigurationFile
+    let name = "rsnapshot configuration"
+
+    var preview: String { "remove \(file.path)" }
+
+    func perform() async throws {
+        let file = file
+        try await BlockingWork.run { _ in try file.remove() }
+    }
+}

@@ -1,0 +1,70 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// The listening socket and its file.
+struct ControlListener {
+    let descriptor: Int32
+    private let path: FilePath
+    private let inode: ino_t
+
+    /// - Throws: `fileExists` when something that is no socket stands at the path.
+    init(path: FilePath) throws(Errno) {
+        let address = try UnixSocketAddress(path.string)
+        try Self.removeStale(path)
+        let descriptor = socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+        guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+        var status = stat()
+        // The mode of the socket before bind(2) is the mode that its file is born with: there is no moment at which
+        // others could connect, and the process's umask need not be touched.
+        guard fchmod(descriptor, 0o600) == 0,
+            address.withSocketAddress({ bind(descriptor, $0, $1) }) == 0,
+            chmod(path.string, 0o600) == 0, listen(descriptor, 128) == 0, lstat(path.string, &status) == 0
+        else {
+            let code = errno
+            Glibc.close(descriptor)
+            throw Errno(rawValue: code)
+        }
+        self.descriptor = descriptor
+        self.path = path
+        inode = status.st_ino
+    }
+
+    private static func removeStale(_ path: FilePath) throws(Errno) {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else {
+            guard errno == ENOENT else { throw Errno(rawValue: errno) }
+            return
+        }
+        guard status.st_mode & S_IFMT == S_IFSOCK else { throw .fileExists }
+        guard unlink(path.string) == 0 || errno == ENOENT else { throw Errno(rawValue: errno) }
+    }
+
+    /// A client that is entitled to speak, `nil` for one that is not or has gone.
+    ///
+    /// - Throws: `wouldBlock` when nobody waits, and what the kernel says when it cannot take in more.
+    func accept() throws(Errno) -> Int32? {
+        let client = clinux_accept(descriptor)
+        guard client >= 0 else {
+            let code = Errno(rawValue: errno)
+            guard code == .connectionAbort || code == .interrupted else { throw code }
+            return nil
+        }
+        var (uid, gid, pid): (UInt32, UInt32, Int32) = (.max, .max, 0)
+        guard clinux_peer_credentials(client, &uid, &gid, &pid) == 0, uid == 0 || uid == geteuid() else {
+            let refusal = ControlReply.refusal("only root and the daemon's own user may use the control socket").bytes
+            send(client, refusal, refusal.count, Int32(MSG_NOSIGNAL))
+            Glibc.close(client)
+            return nil
+        }
+        return client
+    }
+
+    /// Stops listening and removes the file, unless another socket has taken its name.
+    func close() {
+        var status = stat()
+        if lstat(path.string, &status) == 0, status.st_ino == inode { unlink(path.string) }
+        Glibc.close(descriptor)
+    }
+}

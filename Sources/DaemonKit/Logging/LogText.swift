@@ -1,0 +1,38 @@
+import Logging
+
+/// Makes one line of an event, the same for every handler.
+enum LogText {
+    /// The message with everything that comes from elsewhere made harmless.
+    static func message(of event: LogEvent) -> String { OneLine.escaping(event.message.description) }
+
+    /// `key=value` for each item in the order of the keys, blanks between them; empty when there is none.
+    static func metadata(
+        of event: LogEvent, handler: Logger.Metadata, provider: Logger.MetadataProvider?
+    ) -> String {
+        var all = handler
+        if let provided = provider?.get() { all.merge(provided) { $1 } }
+        if let own = event.metadata { all.merge(own) { $1 } }
+        if let error = event.error { all["error"] = .string("\(error)") }
+        return all.sorted { $0.key < $1.key }.map { "\(OneLine.escaping($0.key))=\(quoted($0.value))" }
+            .joined(separator: " ")
+    }
+
+    /// Quoted when a reader could not see where it ends.
+    private static func quoted(_ value: Logger.MetadataValue) -> String {
+        let text = OneLine.escaping(plain(value))
+        guard text.isEmpty || text.contains(where: { $0 == " " || $0 == "\"" || $0 == "=" }) else { return text }
+        return "\"\(text.replacing("\"", with: "\\\""))\""
+    }
+
+    private static func plain(_ value: Logger.MetadataValue) -> String {
+        if value.attributes[LogSecrecy.self] == .secret { return "(secret)" }
+        switch value {
+        case .string(let text): return text
+        case .stringConvertible(let item): return item.description
+        case .array(let items): return "[\(items.map(plain).joined(separator: ", "))]"
+        case .dictionary(let items):
+            let pairs = items.sorted { $0.key < $1.key }.map { "\($0.key): \(plain($0.value))" }
+            return "[\(pairs.joined(separator: ", "))]"
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Glibc
+public import SystemPackage
+
+/// Makes sure that a directory of the daemon's own is there and that nobody else can meddle with it.
+public enum RuntimeDirectory {
+    /// Creates the directory with its parents when it is missing, and checks it when it is there.
+    ///
+    /// - Parameters:
+    ///   - path: absolute.
+    ///   - mode: of a directory that is created, whatever the umask; one that exists keeps its own.
+    /// - Throws: when it cannot be made, is no directory, belongs to somebody else or can be written by others.
+    public static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(RuntimeDirectoryError) {
+        guard path.isAbsolute else {
+            throw RuntimeDirectoryError(path, "is not an absolute path", cure: "write it from /")
+        }
+        try create(path.lexicallyNormalized(), mode: mode)
+        var status = stat()
+        guard stat(path.string, &status) == 0 else { throw RuntimeDirectoryError(path, "cannot be examined", errno) }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            throw RuntimeDirectoryError(path, "is not a directory", cure: "move it away, or name another directory")
+        }
+        guard status.st_uid == geteuid() || status.st_uid == 0 else {
+            throw RuntimeDirectoryError(
+                path, "belongs to user \(status.st_uid), who could replace what lies in it",
+                cure: "run: chown \(geteuid()) \(path)")
+        }
+        guard status.st_mode & 0o022 == 0 else {
+            throw RuntimeDirectoryError(
+                path, "can be written by others, who could replace what lies in it", cure: "run: chmod go-w \(path)")
+        }
+        guard access(path.string, W_OK | X_OK) == 0 else {
+            throw RuntimeDirectoryError(path, "cannot be written", errno)
+        }
+    }
+
+    private static func create(_ path: FilePath, mode: UInt32) throws(RuntimeDirectoryError) {
+        if mkdir(path.string, mode) == 0 {
+            guard chmod(path.string, mode) == 0 else {
+                throw RuntimeDirectoryError(path, "cannot be given its mode", errno)
+            }
+            return
+        }
+        switch errno {
+        case EEXIST: return
+        case ENOENT where path.removingLastComponent() != path:
+            try create(path.removingLastComponent(), mode: 0o755)
+            guard mkdir(path.string, mode) == 0 || errno == EEXIST, chmod(path.string, mode) == 0 else {
+                throw RuntimeDirectoryError(path, "cannot be created", errno)
+            }
+        case let code: throw RuntimeDirectoryError(path, "cannot be created", code)
+        }
+    }
+}
+
+/// Why a directory cannot serve.
+public struct RuntimeDirectoryError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let path: FilePath
+    /// What is wrong and what to do about it.
+    public let reason: String
+    private let code: Int32
+
+    fileprivate init(_ path: FilePath, _ reason: String, cure: String) {
+        self.path = path
+        self.reason = "\(reason); \(cure)"
+        code = 0
+    }
+
+    fileprivate init(_ path: FilePath, _ reason: String, _ code: Int32) {
+        self.path = path
+        self.reason =
+            "\(reason): \(Errno(rawValue: code)); let the daemon's user write there, or name another directory"
+        self.code = code
+    }
+
+    public var description: String { "\(path): \(reason)" }
+
+    /// What the process ends with.
+    public var exitStatus: ProcessExitStatus {
+        [EACCES, EPERM, EROFS].contains(code) ? .notAllowed : .wrongConfiguration
+    }
+}

@@ -1,0 +1,91 @@
+/// Where a setting was written.
+public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
+    /// A line of a settings file, counted from 1.
+    case file(String, line: Int)
+    /// A settings file as a whole.
+    case wholeFile(String)
+    /// A variable of the environment.
+    case environment(String)
+    /// A file of systemd's credentials.
+    case credential(String)
+    /// Nowhere: the default, or a key that is missing.
+    case nowhere
+
+    public var description: String {
+        switch self {
+        case .file(let path, let line): "\(path):\(line)"
+        case .wholeFile(let path): path
+        case .environment(let name): "environment variable \(name)"
+        case .credential(let path): "credential \(path)"
+        case .nowhere: "settings"
+        }
+    }
+}
+
+/// One thing that is wrong with the settings: where, what, and what mends it. Never holds a secret.
+public struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
+    /// How bad it is.
+    public enum Severity: String, Hashable, Sendable {
+        /// The settings can be used.
+        case warning
+        /// They cannot.
+        case error
+    }
+
+    public let severity: Severity
+    public let place: SettingPlace
+    /// The section's title, when the problem lies in one.
+    public let section: String?
+    /// The key's name, when the problem lies in one.
+    public let key: String?
+    /// The value as it was written; `nil` where there is none and for everything secret.
+    public let value: String?
+    /// What is wrong.
+    public let reason: String
+    /// What to do about it; empty where the reason says it.
+    public let cure: String
+
+    /// Makes a problem; a secret's value must be left out by the caller.
+    public init(
+        _ severity: Severity, place: SettingPlace, section: String? = nil, key: String? = nil, value: String? = nil,
+        reason: String, cure: String = ""
+    ) {
+        self.severity = severity
+        self.place = place
+        self.section = section
+        self.key = key
+        self.value = value
+        self.reason = reason
+        self.cure = cure
+    }
+
+    /// `FILE:LINE: [Section] KEY = value: reason; cure`, always one line.
+    public var description: String {
+        var parts = [place.description]
+        var subject = section.map { "[\($0)]" } ?? ""
+        if let key { subject += (subject.isEmpty ? "" : " ") + key }
+        if let value { subject += " = \(value)" }
+        if !subject.isEmpty { parts.append(subject) }
+        parts.append(cure.isEmpty ? reason : "\(reason); \(cure)")
+        return OneLine.escaping(parts.joined(separator: ": "))
+    }
+}
+
+/// Settings that cannot be used, with everything that is wrong with them at once.
+public struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// At least one.
+    public let errors: [SettingsProblem]
+    /// What else was noticed.
+    public let warnings: [SettingsProblem]
+
+    public init(errors: [SettingsProblem], warnings: [SettingsProblem] = []) {
+        self.errors = errors
+        self.warnings = warnings
+    }
+
+    /// One line for each error.
+    public var description: String { errors.map(\.description).joined(separator: "\n") }
+
+    /// What the process ends with.
+    public var exitStatus: ProcessExitStatus { .wrongConfiguration }
+}

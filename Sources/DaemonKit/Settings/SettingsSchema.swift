@@ -1,0 +1,91 @@
+/// A key that no longer means anything.
+public struct RetiredSetting: Sendable {
+    public let name: String
+    /// What does its work today; completes "no longer used: …".
+    public let replacement: String
+    let isSecret: Bool
+
+    public init(_ name: String, isSecret: Bool = false, replacement: String) {
+        self.name = name
+        self.isSecret = isSecret
+        self.replacement = replacement
+    }
+}
+
+/// A section with everything that may stand in it.
+public struct SettingsSection: Sendable {
+    /// What becomes of a section that is found.
+    public enum Use: Hashable, Sendable {
+        /// Its keys are read.
+        case read
+        /// It means nothing any more; says what does its work today.
+        case retired(replacement: String)
+        /// It belongs to a later version.
+        case later
+    }
+
+    public let name: SectionName
+    /// One or two sentences.
+    public let meaning: String
+    public let use: Use
+    /// In the order of the reference, the keys that name a secret's file included.
+    public let keys: [SettingDeclaration]
+    public let retired: [RetiredSetting]
+    /// Keys that belong to a later version.
+    public let later: [String]
+
+    /// A section whose keys are read.
+    public init(
+        _ name: SectionName, meaning: String, keys: [SettingDeclaration], retired: [RetiredSetting] = [],
+        later: [String] = []
+    ) {
+        self.name = name
+        self.meaning = meaning
+        use = .read
+        self.keys = keys.flatMap { [$0] + [$0.companion].compactMap(\.self) }
+        self.retired = retired
+        self.later = later
+    }
+
+    /// A section that is accepted and not read.
+    public init(_ name: SectionName, use: Use) {
+        self.name = name
+        meaning = ""
+        self.use = use
+        keys = []
+        retired = []
+        later = []
+    }
+
+    func key(_ name: String) -> SettingDeclaration? { keys.first { $0.name.isSameName(as: name) } }
+}
+
+/// All sections that a daemon knows.
+public struct SettingsSchema: Sendable {
+    /// In the order of the reference.
+    public let sections: [SettingsSection]
+
+    public init(_ sections: [SettingsSection]) { self.sections = sections }
+
+    /// Finds what a title in brackets names.
+    ///
+    /// - Returns: the section and, where it has labels, the label as written; `nil` for a title that nobody declared.
+    func section(titled title: String) -> (section: SettingsSection, label: String?)? {
+        let words = title.split { $0 == " " || $0 == "\t" }
+        for section in sections {
+            let own = section.name.title.split(separator: " ")
+            let isSame =
+                words.count >= own.count && zip(words, own).allSatisfy { String($0).isSameName(as: String($1)) }
+            guard isSame else { continue }
+            let rest = words.dropFirst(own.count).joined(separator: " ")
+            if section.name.placeholder == nil, rest.isEmpty { return (section, nil) }
+            if section.name.placeholder != nil, !rest.isEmpty { return (section, rest) }
+        }
+        return nil
+    }
+}
+
+extension String {
+    /// Keys, sections and labels do not care for the case of letters.
+    func isSameName(as other: String) -> Bool { lowercased() == other.lowercased() }
+}

@@ -1,0 +1,72 @@
+import DirectorySandbox
+import FoundationEssentials
+import Glibc
+import SystemPackage
+
+/// Settings for a daemon on a sandbox, and the places they name, all within one folder.
+struct SandboxSettings {
+    private let folder: FilePath
+    private let sandbox: DirectorySandbox
+
+    /// - Parameter folder: holds the server's own folder and everything named here.
+    init(_ sandbox: DirectorySandbox, in folder: FilePath) {
+        self.sandbox = sandbox
+        self.folder = folder
+    }
+
+    /// The server's own folder within the sandbox's.
+    static func server(in folder: FilePath) -> FilePath { folder.appending("slapd") }
+
+    /// - Returns: the settings' path.
+    func write() throws -> FilePath {
+        let path = folder.appending("Rsnapshot.conf")
+        for name in ["homes", "rsnapshot.d"] {
+            guard mkdir(folder.appending(name).string, 0o755) == 0 || errno == EEXIST else {
+                throw CommandFailure(
+                    "\(folder.appending(name)) cannot be made: \(Errno(rawValue: errno))", cure: "choose another --directory")
+            }
+        }
+        try TextFiles.write(try text(), to: path.string, mode: [.ownerReadWrite])
+        return path
+    }
+
+    /// Removes what `write` and a daemon with these settings have made.
+    static func remove(from folder: FilePath) throws {
+        for name in ["Rsnapshot.conf", "homes", "rsnapshot.d", "state", "run"] {
+            let path = folder.appending(name).string
+            guard FileManager.default.fileExists(atPath: path) else { continue }
+            do {
+                try FileManager.default.removeItem(atPath: path)
+            } catch {
+                throw CommandFailure("\(path) cannot be removed: \(error)", cure: "remove it as the user who ran the daemon")
+            }
+        }
+        rmdir(folder.string)
+    }
+
+    private func text() throws -> String {
+        let pieces = try CommandFailure.translatingSandbox { try SandboxPieces() }
+        let shipped = pieces.directory.removingLastComponent().appending("Provisioning/Backup")
+        return """
+            # Written by `prov-backup-rsnapshot sandbox start`; goes with the sandbox.
+            [Database]
+            SERVER = \(sandbox.uri)
+            ADMIN_USER = \(sandbox.daemonDN)
+            ADMIN_PASSWORD_FILE = \(sandbox.daemonPasswordFile)
+            SERVICE_SUBTREE = \(SandboxTree.accountsDN)
+            POLL_INTERVAL = 1s
+
+            [Service]
+            STATE_DIRECTORY = \(folder.appending("state"))
+            RUNTIME_DIRECTORY = \(folder.appending("run"))
+
+            [Backup]
+            HOME_ROOTS = \(folder.appending("homes"))
+            HOME_SCRIPT = \(shipped.appending("create-chroot.sh"))
+            OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
+            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.appending("rsnapshot.d"))
+            RSNAPSHOT_TEMPLATE = \(shipped.appending("rsnapshot-account.conf.template"))
+
+            """
+    }
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+import DaemonKit
+import FoundationEssentials
+import SystemPackage
+
+/// Where the settings are, for every command that needs them.
+struct SettingsOptions: ParsableArguments {
+    @Option(name: [.customShort("c"), .long], help: "The service's settings.", completion: .file())
+    var config = "/etc/Provisioning/Backup/Rsnapshot.conf"
+
+    @Option(
+        name: [.customShort("g"), .customLong("global")],
+        help: "The global settings (default: /etc/Provisioning/Global.conf, where it is there).", completion: .file())
+    var global: String?
+
+    private static let usualGlobal = "/etc/Provisioning/Global.conf"
+
+    /// - Parameter note: hears everything that is odd or wrong; by default it goes to standard error.
+    /// - Throws: `CommandFailure` when the settings cannot be used.
+    func load(note: (SettingsProblem) -> Void = { printError("\($0)") }) throws -> DaemonConfiguration {
+        let global = global ?? (FileManager.default.fileExists(atPath: Self.usualGlobal) ? Self.usualGlobal : nil)
+        do {
+            let (settings, warnings) = try DaemonSettings.load(
+                service: FilePath(config), global: global.map { FilePath($0) },
+                environment: ProcessInfo.processInfo.environment)
+            warnings.forEach(note)
+            return DaemonConfiguration(settings)
+        } catch {
+            (error.warnings + error.errors).forEach(note)
+            let count = error.errors.count
+            throw CommandFailure(
+                count == 1 ? "the settings hold an error" : "the settings hold \(count) errors",
+                cure: "mend what is said above; the settings are \(config)", status: .wrongConfiguration)
+        }
+    }
+}

@@ -1,0 +1,93 @@
+import ArgumentParser
+import DaemonKit
+import DirectoryModel
+import Provisioning
+
+struct StatusCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status", abstract: "What runs, what waits, what failed, how far behind.")
+
+    @OptionGroup var files: SettingsOptions
+    @Flag(help: "One JSON object.") var json = false
+    @Flag(help: "Again every two seconds, until interrupted.") var watch = false
+
+    func run() async throws {
+        let configuration = try files.load()
+        repeat {
+            let overview = try await Overview(configuration)
+            if watch, !json { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            print(json ? try JSONText.line(overview) : overview.text)
+            if watch { try await Task.sleep(for: .seconds(2)) }
+        } while watch
+    }
+}
+
+/// The daemon's own word and the directory's.
+struct Overview: Encodable {
+    struct Counts: Encodable {
+        var wished = 0
+        var claimed = 0
+        var failed = 0
+        /// The oldest wish that waits, by its entryCSN.
+        var oldest: String?
+    }
+
+    let daemon: DaemonStatus?
+    let directory: Counts?
+    let directoryError: String?
+    let failedUIDs: [String]
+
+    init(_ configuration: DaemonConfiguration) async throws {
+        daemon = try await DaemonControl(configuration).status()
+        var counts = Counts()
+        var failed: [String] = []
+        do {
+            let accounts = try await AccountsDirectory(configuration)
+            try await accounts.forEach(accounts.scope.pending) { status, _ in
+                if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
+                let csn = status.csn.text ?? ""
+                counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
+            }
+            if let filter = accounts.scope.failed {
+                try await accounts.forEach(filter) { _, uid in failed.append(uid) }
+            }
+            counts.failed = failed.count
+            directory = counts
+            directoryError = nil
+        } catch let failure as CommandFailure {
+            (directory, directoryError) = (nil, failure.description)
+        }
+        failedUIDs = failed
+    }
+
+    var text: String {
+        var lines: [String] = []
+        if let daemon {
+            lines.append("daemon     runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)")
+            lines.append(
+                "jobs       \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
+            )
+            if let next = daemon.nextDue { lines.append("next due   \(next)") }
+            lines += daemon.running.map {
+                "running    job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
+            }
+            lines += daemon.retrying.map {
+                "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
+            }
+            if !daemon.isDirectoryAvailable { lines.append("directory  out of the daemon's reach; it keeps trying") }
+        } else {
+            lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")
+        }
+        if let directory {
+            lines.append(
+                "directory  \(directory.wished) wished, \(directory.claimed) claimed, \(directory.failed) failed"
+                    + (directory.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? ""))
+        }
+        if let directoryError { lines.append("directory  \(directoryError)") }
+        if !failedUIDs.isEmpty {
+            lines.append("failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")
+            lines.append("to do      prov-backup-rsnapshot accounts explain \(failedUIDs[0])")
+        }
+        return lines.map(OneLine.escaping).joined(separator: "\n")
+    }
+}

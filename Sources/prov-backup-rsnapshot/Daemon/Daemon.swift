@@ -1,0 +1,130 @@
+import ArgumentParser
+import BackupRsnapshot
+import DaemonKit
+import DirectoryClient
+import FoundationEssentials
+import Glibc
+import JobCore
+import Logging
+import Provisioning
+import ServiceLifecycle
+import SystemPackage
+
+/// Starts everything in order and stops it in the reverse.
+///
+/// Settings, then the lock, then the state, then the engine: whatever is wrong is said before anything is touched.
+struct Daemon {
+    private let files: SettingsOptions
+    private let configuration: DaemonConfiguration
+    private let isDryRun: Bool
+    private let logger: Logger
+    private let started = SystemWallClock().now
+
+    init(files: SettingsOptions, isDebugging: Bool = false, isDryRun: Bool = false) throws {
+        self.files = files
+        self.isDryRun = isDryRun
+        configuration = try files.load()
+        let configuration = configuration
+        if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
+        umask(0o022)
+        LoggingSystem.bootstrap { _ in
+            let environment = ProcessInfo.processInfo.environment
+            return isDebugging
+                ? TerminalLogHandler(environment: environment)
+                : SyslogLogHandler(
+                    identity: configuration.syslogIdentity, switches: configuration.logSwitches, environment: environment)
+        }
+        var logger = Logger(label: "prov-backup-rsnapshot")
+        if isDebugging { logger.logLevel = .trace }
+        self.logger = logger
+    }
+
+    /// Runs until a signal ends it.
+    func run() async throws {
+        if isDryRun {
+            let engine = try dryEngine()
+            await engine.start()
+            return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger).run()
+        }
+        let lock = try takeLock()
+        let engine = try makeEngine()
+        let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
+        logger.notice(
+            "prov-backup-rsnapshot \(Version.description) starts", metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
+        for finding in await BackupRequirements(configuration.backup).findings() {
+            if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
+        }
+        let reloader = SettingsReloader(
+            files: files, first: configuration, engine: engine, notifier: notifier, logger: logger)
+        try await ServiceGroup(
+            services: [
+                ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started)),
+                EngineService(engine: engine, grace: configuration.stopGrace, notifier: notifier, logger: logger),
+                reloader,
+                PurgeService(reloader: reloader, logger: logger),
+                WatchdogService(notifier: notifier, logger: logger),
+            ], signals: logger
+        ).run()
+        logger.notice("prov-backup-rsnapshot has stopped")
+        withExtendedLifetime(lock) {}
+    }
+
+    /// Works on what is due now.
+    func runOnce() async throws {
+        try await configuration.connectOnce().close()
+        let lock = isDryRun ? nil : try takeLock()
+        let engine = try isDryRun ? dryEngine() : makeEngine()
+        try await CommandFailure.translating { try await engine.runOnce() }
+        let failed = await engine.snapshot().failed
+        await engine.stop(grace: configuration.stopGrace)
+        withExtendedLifetime(lock) {}
+        if failed > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+    }
+
+    /// Carries one account's wish out here, since no daemon runs.
+    func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
+        let lock = try takeLock()
+        let engine = try makeEngine()
+        let code = await engine.provision(key)
+        await engine.stop(grace: configuration.stopGrace)
+        withExtendedLifetime(lock) {}
+        return code
+    }
+
+    private func takeLock() throws -> InstanceLock {
+        do {
+            try RuntimeDirectory.prepare(configuration.runtimeDirectory)
+            return try InstanceLock(in: configuration.runtimeDirectory)
+        } catch let error as RuntimeDirectoryError {
+            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+        } catch let error as InstanceLockError {
+            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+        }
+    }
+
+    private func makeEngine() throws -> Engine {
+        let state = configuration.stateDirectory
+        let attempts = state.appending("attempts")
+        do {
+            for directory in [state, attempts, configuration.backup.lockDirectory] {
+                try RuntimeDirectory.prepare(directory, mode: 0o700)
+            }
+            let source = try JobIDSource(file: state.appending("job-number"))
+            if let notice = source.notice { logger.warning("\(notice)") }
+            let ledger = JobLedger(source: source, journal: AttemptJournal(folder: attempts))
+            return Engine(configuration.engine, jobs: ledger, logger: logger)
+        } catch let error as RuntimeDirectoryError {
+            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+        } catch let error as StateFileError {
+            throw CommandFailure("\(error)", cure: "nothing was started")
+        }
+    }
+
+    /// It needs neither lock nor state: it may run beside the real one.
+    private func dryEngine() throws -> Engine {
+        let ledger = JobLedger(
+            source: try JobIDSource(file: configuration.stateDirectory.appending("job-number")),
+            journal: AttemptJournal(folder: configuration.stateDirectory.appending("attempts")))
+        return Engine(configuration.engine, jobs: ledger, planPrinter: PlanPrinter { print($0) }, logger: logger)
+    }
+}

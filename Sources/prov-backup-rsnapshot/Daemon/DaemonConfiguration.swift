@@ -1,0 +1,102 @@
+import BackupRsnapshot
+import DaemonKit
+import DirectoryClient
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// What the settings mean for each part: the one place where parts and settings meet.
+struct DaemonConfiguration: Sendable {
+    let engine: Engine.Configuration
+    let backup: BackupConfiguration
+    let logSwitches: LogSwitches
+    let syslogIdentity: String
+    let timeZone: String?
+    let stopGrace: Duration
+    let stateDirectory: FilePath
+    let runtimeDirectory: FilePath
+
+    init(_ settings: DaemonSettings) {
+        logSwitches = settings.log
+        syslogIdentity = settings.service.syslog
+        timeZone = settings.service.timeZone
+        stopGrace = settings.service.stopGrace
+        stateDirectory = FilePath(settings.service.stateDirectory)
+        runtimeDirectory = FilePath(settings.service.runtimeDirectory)
+        backup = BackupConfiguration(settings)
+        engine = Engine.Configuration(settings, service: BackupRsnapshotService(configuration: backup))
+    }
+
+    /// One try, for commands: they do not wait for a directory that is away.
+    func connectOnce() async throws -> DirectoryConnection {
+        try await CommandFailure.translating {
+            try await ServerList(engine.servers).connect(options: engine.connection)
+        }
+    }
+
+    /// Settings that are read when the daemon starts and never again, where they differ.
+    func restartNeeded(for other: Self) -> [String] {
+        [
+            ("LOG_DEBUG, LOG_INFO, LOG_WARNING or LOG_ERR", logSwitches != other.logSwitches),
+            ("SYSLOG", syslogIdentity != other.syslogIdentity),
+            ("TIME_ZONE", timeZone != other.timeZone),
+            ("STOP_GRACE", stopGrace != other.stopGrace),
+            ("STATE_DIRECTORY", stateDirectory != other.stateDirectory),
+            ("RUNTIME_DIRECTORY", runtimeDirectory != other.runtimeDirectory),
+        ].filter(\.1).map(\.0)
+    }
+}
+
+extension Engine.Configuration {
+    init(_ settings: DaemonSettings, service: any ProvisioningService) {
+        let directory = settings.directory
+        let credentials: Credentials =
+            switch directory.bind {
+            case .anonymous: .anonymous
+            case .simple(let dn, let password): .simple(bindDN: dn, password: Secret(password.expose()))
+            case .external: .external
+            }
+        let hosts = settings.service.hosts.names
+        self.init(
+            servers: directory.servers,
+            connection: ConnectionOptions(
+                tls: directory.tls, credentials: credentials, connectTimeout: directory.connectTimeout,
+                operationTimeout: directory.operationTimeout),
+            scope: WatchScope(
+                base: directory.subtree, condition: directory.condition, hosts: hosts, names: settings.attributes),
+            timing: Watcher.Timing(
+                detection: directory.detection, pollInterval: directory.pollInterval,
+                relistInterval: directory.relistInterval),
+            policy: DecisionPolicy(
+                hosts: hosts, runsOverdue: settings.service.overdue == .run,
+                deleteNeedsInactive: settings.service.requireInactiveForDelete, claimHolder: ThisHost.name,
+                names: settings.attributes),
+            slots: settings.service.slots,
+            jobRetry: RetryPolicy(
+                maximumAttempts: settings.service.maxAttempts, delay: settings.service.retryDelay,
+                maximumDelay: settings.service.retryMaxDelay),
+            directoryRetry: RetryPolicy(
+                maximumAttempts: .max, delay: min(settings.start.sleep, settings.operation.sleep),
+                maximumDelay: settings.operation.sleep),
+            directoryAttemptsUntilError: settings.operation.attempts, service: service)
+    }
+}
+
+extension BackupConfiguration {
+    init(_ settings: DaemonSettings) {
+        let backup = settings.backup
+        self.init(
+            homeScript: backup.homeScript.map { FilePath($0) }, scriptTimeout: backup.scriptTimeout,
+            scriptGrace: backup.scriptGrace,
+            places: HomePlaces(
+                layout: backup.homeLayout, roots: backup.homeRoots.map { FilePath($0) },
+                volumes: settings.pools.flatMap(\.volumes).map { FilePath($0) }),
+            ownership: backup.ownership, quota: backup.quota, rsnapshot: FilePath(backup.rsnapshot),
+            configurationDirectory: FilePath(backup.rsnapshotConfigDirectory),
+            template: FilePath(backup.rsnapshotTemplate), configurationTest: backup.rsnapshotConfigTest,
+            onDelete: backup.onDelete, purgeAfterDays: backup.purgeAfterDays,
+            requireSystemUser: backup.requireSystemUser,
+            // Not below the runtime directory: rsnapshot also runs while the daemon does not.
+            lockDirectory: FilePath(settings.service.stateDirectory).appending("locks"))
+    }
+}

@@ -1,0 +1,124 @@
+import DaemonKit
+import DirectoryModel
+import Provisioning
+import SystemPackage
+
+extension DaemonSettings {
+    /// Reads the files and the environment.
+    ///
+    /// - Parameters:
+    ///   - service: the service's file (`-c`).
+    ///   - global: the global file (`-g`), if there is one.
+    /// - Returns: the settings, and what is odd about them but stops nothing.
+    /// - Throws: everything that is wrong, at once.
+    static func load(
+        service: FilePath, global: FilePath?, environment: [String: String]
+    ) throws(SettingsError) -> (settings: DaemonSettings, warnings: [SettingsProblem]) {
+        let files = [global, service].compactMap(\.self)
+        var raw = SettingsLoader(DaemonSchema.schema).load(files: files, environment: environment)
+        let settings = DaemonSettings(checking: &raw)
+        guard raw.errors.isEmpty else { throw SettingsError(errors: raw.errors, warnings: raw.warnings) }
+        return (settings, raw.warnings)
+    }
+
+    /// Checks what no single key can say, and adds to the errors what is found. With errors the result is not to be used.
+    init(checking raw: inout Settings) {
+        log = LogSwitches(
+            debug: raw[GlobalSection.logDebug], info: raw[GlobalSection.logInfo],
+            warning: raw[GlobalSection.logWarning], error: raw[GlobalSection.logErr])
+        environment = raw[GlobalSection.environment].isEmpty ? ThisHost.name : raw[GlobalSection.environment]
+        start = Reconnecting(sleep: raw[GlobalSection.sleep], attempts: raw[GlobalSection.attempts])
+        operation = Reconnecting(
+            sleep: raw[OperationModeSection.sleep], attempts: raw[OperationModeSection.attempts])
+        directory = Directory(checking: &raw)
+        attributes = AttributeNames(raw)
+        service = Service(checking: &raw)
+        backup = Backup(checking: &raw)
+        pools = Self.pools(checking: &raw, homeRoots: backup.homeRoots)
+        mail = Mail(
+            recipients: raw[MailSection.sendTo],
+            senderName: raw[MailSection.fromName].isEmpty ? service.syslog : raw[MailSection.fromName],
+            wantsInfo: raw[MailSection.wantInfoMail], sendmail: raw[MailSection.sendmail])
+    }
+
+    private static func pools(checking raw: inout Settings, homeRoots: [String]) -> [Pool] {
+        let roots = homeRoots.map { FilePath($0).lexicallyNormalized() }
+        return raw.labels(of: PoolSection.name).map { name in
+            let volumes = raw[PoolSection.volumes, name]
+            if volumes.isEmpty {
+                raw.refuse(
+                    PoolSection.volumes, label: name, "the pool has no volumes", cure: "name at least one directory")
+            }
+            for volume in volumes where !roots.contains(where: { FilePath(volume).lexicallyNormalized().starts(with: $0) }) {
+                raw.refuse(
+                    PoolSection.volumes, label: name, "\(volume) lies below none of HOME_ROOTS",
+                    cure: "add it to HOME_ROOTS in [Backup], or choose a directory below one of them")
+            }
+            return Pool(name: name, volumes: volumes)
+        }
+    }
+}
+
+extension AttributeNames {
+    fileprivate init(_ raw: Settings) {
+        self.init()
+        mode = raw[AttributesSection.mode]
+        state = raw[AttributesSection.state]
+        let date = raw[AttributesSection.date]
+        dates = [date] + ["sstProvisioningDate"].filter { $0 != date }
+        returnValue = raw[AttributesSection.returnValue]
+        active = raw[AttributesSection.active]
+        host = raw[AttributesSection.host]
+        claim = raw[AttributesSection.claim]
+    }
+}
+
+extension DaemonSettings.Service {
+    fileprivate init(checking raw: inout Settings) {
+        let name = raw[ServiceSection.service]
+        let type = raw[ServiceSection.type]
+        let zone = raw[ServiceSection.timeZone]
+        if let reason = TimeZoneName.fault(zone) {
+            raw.refuse(ServiceSection.timeZone, reason, cure: "write a name such as Europe/Zurich, or install tzdata")
+        }
+        let delay = raw[ServiceSection.retryDelay]
+        let longest = raw[ServiceSection.retryMaxDelay]
+        if longest < delay {
+            raw.refuse(
+                ServiceSection.retryMaxDelay, "the longest wait is shorter than the first, RETRY_DELAY",
+                cure: "raise it, or lower RETRY_DELAY")
+        }
+        self.init(
+            name: name, type: type,
+            syslog: raw[ServiceSection.syslog].isEmpty ? "\(name.rawValue)-\(type.rawValue)" : raw[ServiceSection.syslog],
+            hosts: raw[ServiceSection.host], slots: raw[ServiceSection.slots], overdue: raw[ServiceSection.overdue],
+            timeZone: zone.isEmpty ? nil : zone,
+            requireInactiveForDelete: raw[ServiceSection.requireInactiveForDelete],
+            maxAttempts: raw[ServiceSection.maxAttempts], retryDelay: delay, retryMaxDelay: longest,
+            stopGrace: raw[ServiceSection.stopGrace], stateDirectory: raw[ServiceSection.stateDirectory],
+            runtimeDirectory: raw[ServiceSection.runtimeDirectory])
+    }
+}
+
+extension DaemonSettings.Backup {
+    fileprivate init(checking raw: inout Settings) {
+        let roots = raw[BackupSection.homeRoots]
+        if roots.isEmpty {
+            raw.refuse(BackupSection.homeRoots, "no directory is named", cure: "write at least one, such as /var/backup")
+        }
+        if roots.contains(where: { FilePath($0).lexicallyNormalized() == "/" }) {
+            raw.refuse(
+                BackupSection.homeRoots, "the whole file system cannot be a home root",
+                cure: "write the directory that holds the homes, such as /var/backup")
+        }
+        self.init(
+            homeScript: raw[BackupSection.homeScript], scriptTimeout: raw[BackupSection.scriptTimeout],
+            scriptGrace: raw[BackupSection.scriptGrace], homeRoots: roots, homeLayout: raw[BackupSection.homeLayout],
+            ownership: raw[BackupSection.ownership], quota: raw[BackupSection.quota],
+            rsnapshot: raw[BackupSection.rsnapshot],
+            rsnapshotConfigDirectory: raw[BackupSection.rsnapshotConfigDirectory],
+            rsnapshotTemplate: raw[BackupSection.rsnapshotTemplate],
+            rsnapshotConfigTest: raw[BackupSection.rsnapshotConfigTest], onDelete: raw[BackupSection.onDelete],
+            purgeAfterDays: raw[BackupSection.purgeAfterDays], requireSystemUser: raw[BackupSection.requireSystemUser])
+    }
+}

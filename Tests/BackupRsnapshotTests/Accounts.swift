@@ -1,0 +1,62 @@
+import DirectoryModel
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+@testable import BackupRsnapshot
+
+/// The repository, from where this file stands.
+let repository = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
+let shippedScript = repository.pushing("etc/Provisioning/Backup/create-chroot.sh")
+let shippedTemplate = repository.pushing("etc/Provisioning/Backup/rsnapshot-account.conf.template")
+
+/// A good account's entry, to be spoilt by a test.
+func accountEntry(home: String, uid: String = "3723707") -> Entry {
+    var entry = Entry(dn: DN.root.appending("ou", "accounts").appending("uid", uid))
+    entry["uid"] = [AttributeValue(uid)]
+    entry["uidNumber"] = [AttributeValue(uid)]
+    entry["gidNumber"] = [AttributeValue(uid)]
+    entry["homeDirectory"] = [AttributeValue(home)]
+    entry["sstQuota"] = ["10737418240"]
+    for (level, count) in [("Hourly", "0"), ("Daily", "7"), ("Weekly", "4"), ("Monthly", "3"), ("Yearly", "0")] {
+        entry[AttributeName(unchecked: "sstBackupInterval" + level)] = [AttributeValue(count)]
+    }
+    return entry
+}
+
+extension TestFolder {
+    /// The settings of a test: everything in its own folder, the shipped template, no script.
+    func configuration(_ change: (inout BackupConfiguration) -> Void = { _ in }) throws -> BackupConfiguration {
+        var configuration = BackupConfiguration(
+            homeScript: nil, scriptTimeout: .seconds(30), scriptGrace: .seconds(1), places: HomePlaces(roots: [homes]),
+            ownership: isRoot ? .account : .none, configurationDirectory: configurations,
+            template: try write(text(shippedTemplate), to: "account.template"), configurationTest: .never,
+            lockDirectory: path.appending("run"))
+        change(&configuration)
+        return configuration
+    }
+
+    func entry(uid: String = "3723707") -> Entry { accountEntry(home: homes.appending(uid).string, uid: uid) }
+}
+
+func request(_ operation: Operation, _ entry: Entry, attempt: Int = 1) -> ProvisioningRequest {
+    ProvisioningRequest(operation: operation, entry: entry, job: JobID(17), attempt: attempt)
+}
+
+extension BackupRsnapshotService {
+    /// What the engine does with a wish.
+    func carryOut(_ operation: Operation, _ entry: Entry, attempt: Int = 1) async throws {
+        for step in try await plan(request(operation, entry, attempt: attempt)) { try await step.perform() }
+    }
+
+    /// The failure of a wish that must fail; nil when it did not.
+    func failure(_ operation: Operation, _ entry: Entry, attempt: Int = 1) async throws -> ProvisioningFailure? {
+        do {
+            try await carryOut(operation, entry, attempt: attempt)
+            return nil
+        } catch let failure as ProvisioningFailure {
+            return failure
+        }
+    }
+}

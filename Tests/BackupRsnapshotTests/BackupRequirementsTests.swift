@@ -1,0 +1,57 @@
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+@Suite struct BackupRequirementsTests {
+    @Test("a machine that has all gets no complaint", .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
+    func good() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration { $0.homeScript = shippedScript }
+        let before = try folder.listing()
+        let findings = await BackupRequirements(configuration).findings()
+        #expect(findings.filter { !$0.isMet } == [])
+        #expect(findings.contains { $0.subject == "RSNAPSHOT" && $0.finding.contains("1.") })
+        #expect(try folder.listing() == before)
+    }
+
+    @Test("everything that is missing is found at once, each with its cure")
+    func bad() async throws {
+        let folder = try TestFolder()
+        let absent = folder.path.appending("absent")
+        let configuration = try folder.configuration {
+            $0.homeScript = absent
+            $0.places = HomePlaces(roots: [absent])
+            $0.rsnapshot = absent
+            $0.template = absent
+            $0.configurationDirectory = absent
+            $0.quota = .setquota
+            $0.programDirectories = [absent]
+        }
+        let unmet = await BackupRequirements(configuration).findings().filter { !$0.isMet }
+        #expect(
+            Set(unmet.map(\.subject)) == [
+                "HOME_ROOTS", "HOME_SCRIPT", "rsync", "setquota", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
+                "RSNAPSHOT_CONFIG_DIRECTORY",
+            ])
+        #expect(unmet.allSatisfy { $0.cure?.isEmpty == false })
+    }
+
+    @Test(
+        "a rsnapshot that is too old is found",
+        arguments: [("1.2.9", false), ("1.3.0", true), ("1.10", true), ("2.0", true)])
+    func version(text: String, isMet: Bool) async throws {
+        let folder = try TestFolder()
+        let program = try folder.write("#!/bin/sh\necho rsnapshot \(text)-1\n", to: "rsnapshot", mode: 0o755)
+        let findings = await BackupRequirements(try folder.configuration { $0.rsnapshot = program }).findings()
+        #expect(findings.first { $0.subject == "RSNAPSHOT" }?.isMet == isMet)
+    }
+
+    @Test("a script that others can write is found")
+    func script() async throws {
+        let folder = try TestFolder()
+        let script = try folder.script("exit 0", mode: 0o777)
+        let findings = await BackupRequirements(try folder.configuration { $0.homeScript = script }).findings()
+        #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.cure?.isEmpty == false)
+    }
+}

@@ -1,0 +1,145 @@
+import Foundation
+import Provisioning
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+@Suite struct PlainHomeTests {
+    @Test("without a script the daemon makes the home itself, with owners and modes by which it is safe")
+    func makes() async throws {
+        let folder = try TestFolder()
+        let old = umask(0o077)
+        defer { umask(old) }
+        let text = folder.homes.string + "/7/707/723/3723707/chroot/./home/3723707"
+        try await BackupRsnapshotService(configuration: folder.configuration()).carryOut(.add, accountEntry(home: text))
+        let home = folder.homes.pushing("7/707/723/3723707/chroot/home/3723707")
+        let own = isRoot ? 3_723_707 : geteuid()
+        var expected: [(FilePath, mode_t, UInt32)] = [
+            (home.appending("incoming"), 0o750, own), (home.appending(".ssh"), 0o700, own),
+            (home.appending(".snapshots"), 0o755, geteuid()),
+        ]
+        var path = home
+        while path != folder.homes {
+            expected.append((path, 0o755, geteuid()))
+            path.removeLastComponent()
+        }
+        for (path, mode, owner) in expected {
+            #expect(status(path).map { $0.st_mode & 0o7777 } == mode, "\(path)")
+            #expect(status(path)?.st_uid == owner, "\(path)")
+        }
+    }
+
+    @Test("what exists is left as it is, and what is missing is added")
+    func completes() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/3723707/incoming", mode: 0o2711)
+        try folder.write("precious", to: "homes/3723707/incoming/file")
+        let before = status(folder.homes.pushing("3723707/incoming"))
+        try await BackupRsnapshotService(configuration: folder.configuration()).carryOut(.add, folder.entry())
+        let after = status(folder.homes.pushing("3723707/incoming"))
+        #expect(before?.st_mode == after?.st_mode)
+        #expect(before?.st_uid == after?.st_uid)
+        #expect(before?.st_ino == after?.st_ino)
+        #expect(exists(folder.homes.pushing("3723707/.snapshots")))
+    }
+
+    @Test("what a crash left half made is finished")
+    func resumes() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/.new-3723707-3723707", mode: 0o700)
+        try folder.makeFolder("homes/3723707/.new-3723707-incoming", mode: 0o700)
+        try await BackupRsnapshotService(configuration: folder.configuration()).carryOut(.add, folder.entry())
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder.homes.appending("3723707").string)
+        #expect(names.sorted() == [".snapshots", ".ssh", "incoming"])
+    }
+
+    @Test("accounts whose jobs make the same parents at once do not hinder each other")
+    func together() async throws {
+        let folder = try TestFolder()
+        let service = try BackupRsnapshotService(configuration: folder.configuration())
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                let uid = String(3_723_700 + number)
+                group.addTask {
+                    try await service.carryOut(
+                        .add, accountEntry(home: folder.homes.string + "/a/b/c/" + uid, uid: uid))
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.homes.pushing("a/b/c").string).count == 20)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.homes.string) == ["a"])
+    }
+
+    @Test("needs root: a home that the account owns is refused with its cure", .enabled(if: isRoot))
+    func unsafe() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/3723707", owner: 3_723_707)
+        let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(
+            .add, folder.entry())
+        #expect(failure?.code == .cannotCreateHomeDir)
+        #expect(failure?.reason.contains("belongs to user 3723707") == true)
+    }
+
+    @Test("a root that is a symbolic link is the administrator's choice")
+    func linkedRoot() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("disk")
+        try folder.link("link", to: folder.path.appending("disk"))
+        let configuration = try folder.configuration { $0.places = HomePlaces(roots: [folder.path.appending("link")]) }
+        let entry = accountEntry(home: folder.path.string + "/link/3723707")
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, entry)
+        #expect(exists(folder.path.pushing("disk/3723707/incoming")))
+    }
+
+    @Test("a root that is missing is wrong configuration, and is never made")
+    func missingRoot() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration {
+            $0.places = HomePlaces(roots: [folder.path.appending("absent")])
+        }
+        let entry = accountEntry(home: folder.path.string + "/absent/3723707")
+        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, entry)
+        #expect(failure?.code == .cannotCheckHomeDirPresence)
+        #expect(failure?.failureClass == .configuration)
+        #expect(!exists(folder.path.appending("absent")))
+    }
+
+    @Test("in layout hashed the home goes where it is already, and the entry's homeDirectory does not matter")
+    func hashed() async throws {
+        let folder = try TestFolder()
+        let volumes = try ["homes/disk1", "homes/disk2"].map { try folder.makeFolder(FilePath($0)) }
+        try folder.makeFolder("homes/disk2/7/707/723/3723707")
+        let service = try BackupRsnapshotService(
+            configuration: folder.configuration {
+                $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], volumes: volumes)
+            })
+        try await service.carryOut(.add, accountEntry(home: "/nowhere"))
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+        #expect(!exists(volumes[0].appending("7")))
+        let configuration = try text(folder.configurations.appending("3723707.conf"))
+        #expect(configuration.contains("snapshot_root\t\(volumes[1])/7/707/723/3723707/.snapshots/\n"))
+
+        try folder.makeFolder("homes/disk1/7/707/723/3723707")
+        #expect(try await service.failure(.add, accountEntry(home: "/nowhere"))?.code == .cannotCheckHomeDirPresence)
+        try FileManager.default.removeItem(atPath: volumes[0].string)
+        let failure = try await service.failure(.add, accountEntry(home: "/nowhere"))
+        #expect(failure?.failureClass == .configuration, "the home might be on the volume that is missing")
+    }
+
+    @Test("needs root: a new home goes to the volume with the most free space", .enabled(if: isRoot))
+    func freeSpace() async throws {
+        let folder = try TestFolder()
+        let volumes = try ["homes/full", "homes/free", "homes/small"].map { try folder.makeFolder(FilePath($0)) }
+        let mounts = try zip(volumes, ["1m", "16m", "4m"]).map {
+            try TestMount(at: $0, options: "mode=0755,size=" + $1)
+        }
+        defer { withExtendedLifetime(mounts) {} }
+        let configuration = try folder.configuration {
+            $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], volumes: volumes)
+        }
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: "/nowhere"))
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+    }
+}

@@ -1,0 +1,134 @@
+import DirectoryModel
+import Foundation
+import Provisioning
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+@Suite struct QuotaTests {
+    @Test(
+        "blocks of 1024 bytes are rounded up",
+        arguments: [
+            (0, 0), (1, 1), (1024, 1), (1025, 2), (10_737_418_240, 10_485_760),
+            (UInt64(Int64.max), 9_007_199_254_740_992),
+        ] as [(UInt64, UInt64)])
+    func kibibytes(bytes: UInt64, blocks: UInt64) { #expect(ByteCount(bytes).kibibytesRoundedUp == blocks) }
+
+    private let table = MountTable(
+        parsing: """
+            22 27 0:21 / /proc rw,relatime - proc proc rw
+            27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+            31 27 8:1 / /var/backup rw - xfs /dev/sda1 rw
+            32 31 8:2 / /var/backup/disk\\0401 rw master:2 propagate_from:1 - ext4 /dev/sda2 rw,quota
+            33 31 8:3 / /var/backup/disk\\0401 rw - ext4 /dev/sda3 rw,quota
+            34 27 0:40 /sub /srv/pool rw - btrfs /dev/sdb rw
+            nonsense
+
+            """)
+
+    @Test("the mount of a path is the one with the longest point, and of two on one point the last")
+    func mounts() {
+        #expect(table.mount(holding: "/var/backup/3723707", device: "8:1")?.point == "/var/backup")
+        #expect(table.mount(holding: "/var/backup/disk 1/x", device: "8:3")?.point == "/var/backup/disk 1")
+        #expect(table.mount(holding: "/var/backup/disk 1/x", device: "8:3")?.device == "8:3")
+        #expect(table.mount(holding: "/var/backups", device: "254:0")?.point == "/")
+        #expect(table.mount(holding: "/srv/pool/a", device: "0:99")?.type == "btrfs", "btrfs shows a device of its own")
+        #expect(table.mounts(inside: "/var/backup").map(\.device) == ["8:2", "8:3"])
+    }
+
+    @Test("the mount of a real folder is found")
+    func real() throws {
+        let folder = try HeldFolder(configured: "/proc/self")
+        let mount = try MountTable.current().mount(holding: folder.realPath(), device: folder.device())
+        #expect(mount?.point == "/proc")
+    }
+
+    /// A program in the place of the real one that says what it was given.
+    private func service(
+        _ folder: TestFolder, _ backend: QuotaBackend, exit code: Int = 0, script: FilePath? = nil
+    ) throws -> BackupRsnapshotService {
+        for name in ["setquota", "btrfs"] {
+            try folder.write(
+                "#!/bin/sh\necho \"$@\" > \(folder.path)/given\necho no quota here >&2\nexit \(code)\n",
+                to: FilePath("scripts").appending(name), mode: 0o755)
+        }
+        return try BackupRsnapshotService(
+            configuration: folder.configuration {
+                $0.quota = backend
+                $0.homeScript = script
+                $0.programDirectories.insert(folder.path.appending("scripts"), at: 0)
+            })
+    }
+
+    @Test(
+        "setquota gets the number, the same limit twice, no limit of files, and the mount",
+        arguments: [
+            ("10737418241", "10485761 10485761"), ("0", "0 0"),
+        ])
+    func setquota(quota: String, limits: String) async throws {
+        let folder = try TestFolder()
+        let service = try service(folder, .setquota)
+        var entry = folder.entry()
+        entry["sstQuota"] = [AttributeValue(quota)]
+        let held = try HeldFolder(configured: folder.homes)
+        let point = try #require(try MountTable.current().mount(holding: held.realPath(), device: held.device())?.point)
+        let steps = try await service.plan(request(.add, entry))
+        #expect(steps.map(\.name) == ["home", "quota", "rsnapshot configuration"])
+        let command = "-u 3723707 \(limits) 0 0 \(point)"
+        #expect(steps[1].preview.hasPrefix("run \(folder.path)/scripts/setquota \(command)\n"))
+        try await service.carryOut(.add, entry)
+        #expect(try text(folder.path.appending("given")) == command + "\n")
+    }
+
+    @Test("a quota that cannot be set is code 6 with the program's words, and no configuration is written")
+    func failure() async throws {
+        let folder = try TestFolder()
+        let failure = try await service(folder, .setquota, exit: 1).failure(.add, folder.entry())
+        #expect(failure?.code == .cannotSetQuota)
+        #expect(failure?.output == "no quota here\n")
+        #expect(failure?.cure.isEmpty == false)
+        #expect(!exists(folder.configurations.appending("3723707.conf")))
+    }
+
+    @Test("a quota program that is missing is code 3", arguments: [QuotaBackend.setquota, .btrfs])
+    func missing(backend: QuotaBackend) async throws {
+        let folder = try TestFolder()
+        try FileManager.default.createSymbolicLink(
+            atPath: folder.path.pushing("scripts/rsync").string, withDestinationPath: "/usr/bin/rsync")
+        let script = try folder.script("/bin/mkdir -p \"$2\"")
+        let configuration = try folder.configuration {
+            $0.quota = backend
+            $0.homeScript = script
+            $0.programDirectories = [folder.path.appending("scripts")]
+        }
+        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
+        #expect(failure?.code == .runtimeRequirementNotSatisfied)
+        #expect(failure?.cure == "apt install \(backend == .setquota ? "quota" : "btrfs-progs")")
+    }
+
+    @Test("a btrfs limit needs a subvolume, and the plan shows the command for the account's folder")
+    func btrfs() async throws {
+        let folder = try TestFolder()
+        let service = try service(folder, .btrfs, script: folder.script("mkdir -p \"$2\""))
+        let steps = try await service.plan(request(.add, folder.entry()))
+        #expect(
+            steps.contains {
+                $0.preview.hasPrefix(
+                    "run \(folder.path)/scripts/btrfs qgroup limit 10737418240 \(folder.homes)/3723707\n")
+            })
+        let failure = try await service.failure(.add, folder.entry())
+        #expect(failure?.code == .cannotSetQuota)
+        #expect(failure?.reason.contains("not a btrfs subvolume") == true)
+        #expect(!exists(folder.path.appending("given")))
+    }
+
+    @Test("btrfs without a home script is wrong configuration, and says so before anything is done")
+    func btrfsWithoutScript() async throws {
+        let folder = try TestFolder()
+        let failure = try await service(folder, .btrfs).failure(.add, folder.entry())
+        #expect(failure?.code == .cannotSetQuota)
+        #expect(failure?.failureClass == .configuration)
+        #expect(!exists(folder.homes.appending("3723707")))
+    }
+}

@@ -1,0 +1,60 @@
+import Foundation
+import JobCore
+import Provisioning
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+/// With the rsnapshot and rsync of this machine.
+@Suite(.enabled(if: Program.isExecutable("/usr/bin/rsnapshot"), "rsnapshot is not installed: apt install rsnapshot"))
+struct RealRsnapshotTests {
+    private func rsnapshot(_ folder: TestFolder, _ command: String) async throws -> ScriptResult {
+        try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/rsnapshot",
+                arguments: ["-c", folder.configurations.appending("3723707.conf").string, command],
+                environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
+    }
+
+    @Test("it accepts what is made, and its snapshots hold the contents of incoming, with unchanged files shared")
+    func snapshots() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration { $0.configurationTest = .always }
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, folder.entry())
+        let check = try await rsnapshot(folder, "configtest")
+        #expect(check.complaint == nil)
+        #expect(check.outputTail.contains("Syntax OK"))
+
+        try folder.write("same", to: "homes/3723707/incoming/same")
+        try folder.makeFolder("homes/3723707/incoming/deep/er")
+        try folder.write("old", to: "homes/3723707/incoming/deep/er/changing")
+        for content in ["old", "new!"] {
+            try folder.write(content, to: "homes/3723707/incoming/deep/er/changing")
+            let run = try await rsnapshot(folder, "daily")
+            #expect(run.complaint == nil, "\(run.outputTail)")
+        }
+        let snapshots = folder.homes.appending("3723707").appending(".snapshots")
+        let (newest, older) = (snapshots.appending("daily.0"), snapshots.appending("daily.1"))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: newest.string).sorted() == ["deep", "same"])
+        #expect(status(newest.appending("same"))?.st_ino == status(older.appending("same"))?.st_ino)
+        #expect(status(newest.appending("same"))?.st_nlink == 2)
+        #expect(try text(newest.pushing("deep/er/changing")) == "new!")
+        #expect(try text(older.pushing("deep/er/changing")) == "old")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path.appending("run").string) == [])
+    }
+
+    @Test("a template that only rsnapshot itself can find fault with is code 7 with its words")
+    func rejected() async throws {
+        let folder = try TestFolder()
+        try folder.write(text(shippedTemplate).replacing("verbose\t2", with: "verbose\tloud"), to: "loud.template")
+        let configuration = try folder.configuration {
+            $0.template = folder.path.appending("loud.template")
+            $0.configurationTest = .template
+        }
+        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
+        #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
+        #expect(failure?.reason.contains("verbose") == true, "\(failure?.reason ?? "")")
+        #expect(!exists(folder.configurations.appending("3723707.conf")))
+    }
+}

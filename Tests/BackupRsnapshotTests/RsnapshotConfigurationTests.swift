@@ -1,0 +1,116 @@
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+@Suite struct RsnapshotConfigurationTests {
+    private func render(_ template: String, home: String = "/var/backup/3723707") throws -> String {
+        try RsnapshotTemplate(parsing: template, source: "account.template")
+            .render(retention: Retention([.daily: 7, .weekly: 4, .hourly: 0])) { placeholder in
+                switch placeholder {
+                case .home: home
+                case .snapshotRoot: home + "/.snapshots"
+                case .rsync: "/usr/bin/rsync"
+                case .lockFile: "/run/x/rsnapshot-3723707.pid"
+                default: "3723707"
+                }
+            }
+    }
+
+    private func check(_ text: String, allowed: Set<String>) throws -> RsnapshotConfiguration {
+        try RsnapshotConfiguration(parsing: text, allowed: allowed, account: "/var/backup/3723707")
+    }
+
+    @Test("the shipped template gives a file that keeps all the rules")
+    func shipped() throws {
+        let template = try text(shippedTemplate)
+        let rendered = try render(template)
+        let directives = try RsnapshotTemplate(parsing: template, source: "").directives
+        let configuration = try check(rendered, allowed: directives)
+        #expect(
+            configuration.directives.filter { ["retain", "snapshot_root", "backup"].contains($0.name) }.map {
+                $0.fields
+            } == [
+                ["/var/backup/3723707/.snapshots/"], ["daily", "7"], ["weekly", "4"],
+                ["/var/backup/3723707/incoming/", "./"],
+            ])
+        #expect(!rendered.contains("%"))
+    }
+
+    @Test(
+        "a template's fault is named with file, line and cure",
+        arguments: [
+            ("config_version\t1.2\nbackup\t%HOUSE%/incoming/\t./", 2, "%HOUSE%"),
+            ("snapshot_root\t%SNAPSHOT_ROOT", 1, "%"), ("x\ty\n\nretain\t%RETAIN%", 3, "shares its line"),
+        ])
+    func badTemplate(text: String, line: Int, reason: String) throws {
+        let error = try #require(throws: RsnapshotTemplate.Invalid.self) {
+            try RsnapshotTemplate(parsing: text, source: "account.template")
+        }
+        #expect(error.description.hasPrefix("account.template:\(line): "))
+        #expect(error.reason.contains(reason))
+        #expect(!error.cure.isEmpty)
+    }
+
+    @Test("nothing is replaced inside comments")
+    func comments() throws {
+        #expect(try render("# 100% of %HOUSE%\nx\t%UID%\n") == "# 100% of %HOUSE%\nx\t3723707\n")
+    }
+
+    private static let good = [
+        "config_version\t1.2", "snapshot_root\t/var/backup/3723707/.snapshots/", "no_create_root\t1",
+        "cmd_rsync\t/usr/bin/rsync", "retain\tdaily\t7", "rsync_long_args\t--delete --numeric-ids",
+        "backup\t/var/backup/3723707/incoming/\t./",
+    ]
+    private static let allowed: Set<String> = [
+        "config_version", "snapshot_root", "no_create_root", "cmd_rsync", "retain", "rsync_long_args",
+        "rsync_short_args",
+        "backup",
+    ]
+
+    @Test(
+        "each rule is held",
+        arguments: [
+            (0, "config_version\t1.1", "config_version is 1.1"), (0, "", "config_version is missing"),
+            (1, "snapshot_root\t/var/backup/4000001/.snapshots/", "does not lie inside"),
+            (1, "snapshot_root\t/var/backup/3723707", "does not lie inside"),
+            (1, "snapshot_root\t/var/backup/3723707/../x", "does not lie inside"), (1, "", "snapshot_root is missing"),
+            (2, "no_create_root\t0", "no_create_root is 0"), (2, "", "no_create_root is missing"),
+            (3, "", "cmd_rsync is missing"), (3, "cmd_rsync /usr/bin/rsync", "no TAB"), (4, "", "no retain line"),
+            (5, "", "rsync_long_args is missing"), (5, "rsync_long_args\t--delete --relative", "--relative"),
+            (5, "rsync_long_args\t--delete\nrsync_short_args\t-aR", "--relative"), (6, "", "no backup line"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\n\tand\tmore", "begins with white space"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\ncmd_preexec\t/bin/sh", "no directive cmd_preexec"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\ninclude_conf\t/etc/x", "no directive include_conf"),
+            (6, "backup\t/var/backup/3723707/incoming/\t./\nbackup_script\t/bin/sh\t./", "no directive backup_script"),
+            (6, "backup\t /var/backup/3723707/incoming/\t./", "blank"),
+            (6, "backup\t/x\u{1b}\t./", "control characters"),
+            (6, "backup\t/x\r\t./", "control characters"), (4, "retain\tdaily\t7\nno_create_root\t1", "twice"),
+        ])
+    func rule(index: Int, line: String, reason: String) throws {
+        var lines = Self.good
+        #expect(throws: Never.self) { try check(lines.joined(separator: "\n"), allowed: Self.allowed) }
+        lines[index] = line
+        let error = try #require(throws: RsnapshotConfiguration.Invalid.self) {
+            try check(lines.joined(separator: "\n"), allowed: Self.allowed)
+        }
+        #expect(error.reason.contains(reason), "\(error)")
+    }
+
+    @Test("snapshot_root stands above backup")
+    func order() throws {
+        var lines = Self.good
+        lines.swapAt(1, 6)
+        #expect(throws: RsnapshotConfiguration.Invalid.self) {
+            try check(lines.joined(separator: "\n"), allowed: Self.allowed)
+        }
+    }
+
+    @Test("a difference shows what goes, what comes and what stays")
+    func difference() {
+        #expect(LineDifference.text(from: "a\nb\nc\n", to: "a\nx\nc\nd\n") == " a\n-b\n+x\n c\n+d")
+        #expect(LineDifference.text(from: nil, to: "a\n") == "+a")
+        #expect(LineDifference.text(from: "a\nb\n", to: "a\n") == " a\n-b")
+        #expect(LineDifference.text(from: "a\n", to: "a\n") == "")
+    }
+}

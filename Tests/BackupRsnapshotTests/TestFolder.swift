@@ -1,0 +1,97 @@
+import Foundation
+import Glibc
+import SystemPackage
+
+@testable import BackupRsnapshot
+
+/// A folder of a test's own, gone with the last who holds it: a home root, a folder for configurations, one for scripts.
+final class TestFolder: Sendable {
+    let path: FilePath
+
+    init() throws {
+        var template = Array("/tmp/backup-rsnapshot-test-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
+        path = FilePath(String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self))
+        for name in ["homes", "rsnapshot.d", "run", "scripts"] { try makeFolder(FilePath(name)) }
+    }
+
+    deinit {
+        guard let parent = try? HeldFolder(configured: path.removingLastComponent()), let name = path.lastComponent
+        else {
+            return
+        }
+        try? TreeRemoval { false }.remove(name, in: parent)
+    }
+
+    var homes: FilePath { path.appending("homes") }
+    var configurations: FilePath { path.appending("rsnapshot.d") }
+
+    @discardableResult
+    func makeFolder(_ relative: FilePath, mode: mode_t = 0o755, owner: UInt32? = nil) throws -> FilePath {
+        let folder = path.pushing(relative)
+        try FileManager.default.createDirectory(atPath: folder.string, withIntermediateDirectories: true)
+        guard chmod(folder.string, mode) == 0 else { throw Errno(rawValue: errno) }
+        if let owner, chown(folder.string, owner, owner) != 0 { throw Errno(rawValue: errno) }
+        return folder
+    }
+
+    @discardableResult
+    func write(_ text: String, to relative: FilePath, mode: mode_t = 0o644) throws -> FilePath {
+        let file = path.pushing(relative)
+        try Data(text.utf8).write(to: URL(fileURLWithPath: file.string))
+        guard chmod(file.string, mode) == 0 else { throw Errno(rawValue: errno) }
+        return file
+    }
+
+    func link(_ relative: FilePath, to target: FilePath) throws {
+        guard symlink(target.string, path.pushing(relative).string) == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    /// A script of one's own, executable.
+    func script(_ body: String, mode: mode_t = 0o755) throws -> FilePath {
+        try write("#!/bin/bash\nset -eu\n" + body + "\n", to: "scripts/home.sh", mode: mode)
+    }
+
+    /// Everything below, with kind, mode, owner, inode and time of change: two equal listings mean that nothing was touched.
+    func listing() throws -> [String] {
+        try Self.walk(path).sorted()
+    }
+
+    private static func walk(_ path: FilePath) throws -> [String] {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else { throw Errno(rawValue: errno) }
+        let line =
+            "\(path) \(String(status.st_mode, radix: 8)) \(status.st_uid):\(status.st_gid) \(status.st_ino) \(status.st_size) "
+            + "\(status.st_mtim.tv_sec).\(status.st_mtim.tv_nsec)"
+        guard status.st_mode & S_IFMT == S_IFDIR else { return [line] }
+        return try [line]
+            + FileManager.default.contentsOfDirectory(atPath: path.string).flatMap { try walk(path.appending($0)) }
+    }
+}
+
+/// Something mounted for a test that runs as root, for as long as it is held.
+final class TestMount {
+    private let point: FilePath
+
+    /// - Parameter source: a folder to be seen at the point too; nil mounts a small file system in memory.
+    init(_ source: FilePath? = nil, at point: FilePath, options: String = "mode=0755") throws {
+        self.point = point
+        let result =
+            source.map { mount($0.string, point.string, "none", UInt(MS_BIND), nil) }
+            ?? mount("none", point.string, "tmpfs", 0, options)
+        guard result == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    deinit { umount2(point.string, Int32(MNT_DETACH)) }
+}
+
+func status(_ path: FilePath) -> stat? {
+    var status = stat()
+    return lstat(path.string, &status) == 0 ? status : nil
+}
+
+func exists(_ path: FilePath) -> Bool { status(path) != nil }
+
+func text(_ path: FilePath) throws -> String { try String(contentsOfFile: path.string, encoding: .utf8) }
+
+let isRoot = geteuid() == 0

@@ -1,0 +1,280 @@
+import DirectorySandbox
+import Foundation
+import Glibc
+import Testing
+
+/// The real program on a real directory, from outside.
+@Suite(.serialized) struct DaemonTests {
+    @Test("an account goes the whole way with the shipped home script, and a server without syncprov changes nothing", arguments: [true, false])
+    func wholeWay(contentSync: Bool) async throws {
+        var options = SandboxOptions.testing
+        options.contentSync = contentSync
+        try await DaemonBench.run(options: options) { bench in
+            let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
+            try bench.settings(database: "POLL_INTERVAL = 1s", backup: "HOME_SCRIPT = \(script)")
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            let home = bench.home("3724300")
+            #expect(Set(try FileManager.default.contentsOfDirectory(atPath: home.path)) == ["incoming", ".snapshots", ".ssh"])
+            let first = try String(contentsOf: bench.configuration("3724300"), encoding: .utf8)
+            #expect(first.contains("retain\tdaily\t7"))
+
+            try await bench.wish("3724300", "modify", ["sstBackupIntervalDaily": "14"])
+            try await bench.reached("modified", "3724300")
+            let second = try String(contentsOf: bench.configuration("3724300"), encoding: .utf8)
+            #expect(second.contains("retain\tdaily\t14"))
+
+            try await bench.wish("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await bench.reached("deleted", "3724300")
+            #expect(!FileManager.default.fileExists(atPath: bench.configuration("3724300").path))
+            #expect(FileManager.default.fileExists(atPath: home.path))
+            let state = try await bench.text("3724300", "sstProvisioningState")
+            #expect(state?.wholeMatch(of: /[0-9]{8}T[0-9]{6}Z/) != nil)
+
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("accounts that would lead the daemon astray are refused with their code, nothing is created, the others go on")
+    func hostileAccounts() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let homes = bench.homes.path
+            let outside = bench.folder.appending(path: "outside")
+            try FileManager.default.createDirectory(at: outside, withIntermediateDirectories: true)
+            try FileManager.default.createSymbolicLink(
+                at: bench.homes.appending(path: "link"), withDestinationURL: outside)
+            let bad: [(uid: String, home: String?, code: String)] = [
+                ("../../etc", "\(homes)/../../etc", "1"), ("-rf", "\(homes)/-rf", "1"), ("3724301\nx", "\(homes)/3724301", "1"),
+                ("3724302\tinclude_conf", "\(homes)/3724302", "1"), ("123", "\(homes)/123", "1"),
+                ("3724303", "/etc/3724303", "4"), ("3724304", homes, "4"), ("3724305", "\(homes)/link/3724305", "4"),
+                ("3724306", "\(homes)/3724300", "4"), ("3724307", "\(homes)/../outside/3724307", "4"),
+                ("3724308", "\(homes)/a\tb/3724308", "4"),
+            ]
+            let before = try bench.tree(bench.folder)
+            for account in bad { try await bench.add(account.uid, home: account.home) }
+            let daemon = try bench.start()
+            for account in bad { try await bench.returned(account.code, account.uid) }
+            let stateless = { (line: String) in !line.hasPrefix("state") && !line.hasPrefix("run") && !line.hasPrefix("Rsnapshot") }
+            #expect(try bench.tree(bench.folder).filter(stateless) == before.filter(stateless))
+            try await bench.add("3724309")
+            try await bench.reached("added", "3724309")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("wrong values of quota and intervals are refused with their codes")
+    func badValues() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try bench.start()
+            try await bench.add("3724300", ["sstQuota": "-1"])
+            try await bench.add("3724301", ["sstBackupIntervalDaily": "100"])
+            try await bench.add(
+                "3724302", ["sstBackupIntervalDaily": "0", "sstBackupIntervalWeekly": "0", "sstBackupIntervalMonthly": "0"])
+            try await bench.returned("6", "3724300")
+            try await bench.returned("7", "3724301")
+            try await bench.returned("7", "3724302")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: bench.homes.path).isEmpty)
+            daemon.kill(SIGINT)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("fault 11: a bad start does not exit 0: no settings 78, a second instance 75, no directory 69, wrong usage 64")
+    func badStarts() async throws {
+        try await DaemonBench.run { bench in
+            let none = try RunningProgram(DaemonBench.program, ["run", "-c", "/nonexistent.conf"])
+            #expect(await none.end() == 78)
+            #expect(none.output.contains("/nonexistent.conf"))
+            let usage = try RunningProgram(DaemonBench.program, ["--nonsense"])
+            #expect(await usage.end() == 64)
+            try bench.settings(service: "SLOTS = many")
+            let wrong = try await bench.command("run")
+            #expect(wrong.status == 78)
+            #expect(wrong.output.contains("Rsnapshot.conf:") && wrong.output.contains("SLOTS"))
+
+            try bench.settings()
+            let first = try bench.start()
+            try await first.says("wishes are noticed")
+            let second = try await bench.command("run")
+            #expect(second.status == 75)
+            #expect(second.output.contains("\(first.id)"))
+            // The kernel gives the lock up with the process, however it ends.
+            first.kill(SIGKILL)
+            #expect(await first.end() == -SIGKILL)
+            let third = try bench.start()
+            try await third.says("wishes are noticed")
+            third.kill(SIGTERM)
+            #expect(await third.end() == 0)
+
+            try bench.settings(database: "SERVER = ldapi://%2Fnonexistent%2Fldapi")
+            let once = try await bench.command("run", "--once")
+            #expect(once.status == 69)
+        }
+    }
+
+    @Test("fault 14: settings that hold a password and can be read by others are refused with the command that mends it")
+    func readablePassword() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "ADMIN_PASSWORD_FILE =\nADMIN_PASSWORD = secret-word")
+            chmod(bench.settingsFile.path, 0o644)
+            let refused = try await bench.command("check")
+            #expect(refused.status == 78)
+            #expect(refused.output.contains("chmod 600"))
+            #expect(!refused.output.contains("secret-word"))
+        }
+    }
+
+    @Test("fault 12: a dry run shows claim, argument vector, environment and files, and changes nothing")
+    func dryRun() async throws {
+        try await DaemonBench.run { bench in
+            let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
+            try bench.settings(backup: "HOME_SCRIPT = \(script)")
+            try await bench.add("3724300")
+            let before = try bench.tree(bench.folder)
+            let csn = try await bench.text("3724300", "entryCSN")
+            let run = try await bench.command("run", "-r", "--once")
+            #expect(run.status == 0)
+            #expect(try bench.tree(bench.folder) == before)
+            #expect(try await bench.text("3724300", "entryCSN") == csn)
+            for part in [
+                "delete sstProvisioningMode: add; add sstProvisioningMode: adding", script, "PROV_ACTION=add",
+                "PROV_UID_NUMBER=3724300", "snapshot_root",
+            ] { #expect(run.output.contains(part), "\(part) is missing in:\n\(run.output)") }
+        }
+    }
+
+    @Test("a failing script leaves code 5 and its words; retry writes the wish again and it succeeds once mended")
+    func failureAndRetry() async throws {
+        try await DaemonBench.run { bench in
+            let script = bench.folder.appending(path: "home.sh")
+            func write(_ text: String) throws {
+                try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
+                chmod(script.path, 0o755)
+            }
+            try write("echo disk is on fire >&2; exit 3")
+            try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await bench.returned("5", "3724300")
+            try await daemon.says("disk is on fire")
+            let explained = try await bench.command("accounts", "explain", "3724300")
+            #expect(explained.output.contains("CANNOT_CREATE_HOME_DIR"))
+            #expect(explained.output.contains("accounts retry 3724300"))
+            try write("mkdir -p \"$2/incoming\" \"$2/.snapshots\"")
+            let retried = try await bench.command("accounts", "retry", "3724300")
+            #expect(retried.status == 0)
+            try await bench.reached("added", "3724300")
+            let again = try await bench.command("accounts", "retry", "3724300")
+            #expect(again.status == 1)
+            let listed = try await bench.command("accounts", "list", "--json")
+            #expect(listed.output.contains(#""mode":"added""#))
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("SIGHUP: good settings hold for the next job, wrong ones are refused and the daemon goes on as before")
+    func reload() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            try bench.settings(service: "SLOTS = none at all")
+            daemon.kill(SIGHUP)
+            try await daemon.says("nothing was changed")
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            let script = bench.folder.appending(path: "no.sh")
+            try "#!/bin/sh\nexit 9\n".write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
+            daemon.kill(SIGHUP)
+            try await daemon.says("read anew")
+            try await bench.add("3724301")
+            try await bench.returned("5", "3724301")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("one account now: by the running daemon, and without one; the exit status is the provisioning code")
+    func provisionOne() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300", ["sstProvisioningExecutionDate": "20991231"])
+            let alone = try await bench.command("accounts", "provision", "3724300")
+            #expect(alone.status == 0)
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "added")
+            let nothing = try await bench.command("accounts", "provision", "3724300")
+            #expect(nothing.status == 0 && nothing.output.contains("nothing to do"))
+
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            try await bench.add("3724301", home: "/etc/3724301", ["sstProvisioningExecutionDate": "20991231"])
+            let asked = try await bench.command("accounts", "provision", "3724301")
+            #expect(asked.status == 4)
+            #expect(asked.output.contains("CANNOT_CHECK_HOME_DIR_PRESENCE"))
+            let status = try await bench.command("status", "--json")
+            #expect(status.output.contains("\"pid\":\(daemon.id)"))
+            let unknown = try await bench.command("accounts", "explain", "nobody")
+            #expect(unknown.status == 1 && unknown.output.contains("nobody"))
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("fault 6: killed with -9 again and again at any moment, the next starts bring every account to its end")
+    func killedAgainAndAgain() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let uids = (0..<40).map { "37243\($0 < 10 ? "0" : "")\($0)" }
+            for uid in uids { try await bench.add(uid) }
+            for round in 0..<12 {
+                let daemon = try bench.start()
+                try await daemon.says("begins")
+                // A different moment in every round, wherever that falls.
+                try await Task.sleep(for: .milliseconds(7 * round))
+                daemon.kill(SIGKILL)
+                _ = await daemon.end()
+                if round == 6 { for uid in uids.prefix(20) { try await bench.wish(uid, "modify") } }
+            }
+            let last = try bench.start()
+            for (place, uid) in uids.enumerated() { try await bench.reached(place < 20 ? "modified" : "added", uid) }
+            for uid in uids {
+                #expect(try await bench.text(uid, "sstProvisioningReturnValue") == "0")
+                #expect(FileManager.default.fileExists(atPath: bench.configuration(uid).path))
+            }
+            last.kill(SIGTERM)
+            #expect(await last.end() == 0)
+        }
+    }
+
+    @Test("a stop ends a hanging script after the grace, leaves the account resumable, and exits 0")
+    func stopWithHangingScript() async throws {
+        try await DaemonBench.run { bench in
+            let script = bench.folder.appending(path: "hang.sh")
+            try "#!/bin/sh\ntrap '' TERM\necho hanging\nwhile :; do sleep 1; done\n"
+                .write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(service: "STOP_GRACE = 1s", backup: "HOME_SCRIPT = \(script.path)\nSCRIPT_GRACE = 1s")
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await daemon.says("step: home script")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "adding")
+            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            try bench.settings()
+            let next = try bench.start()
+            try await bench.reached("added", "3724300")
+            #expect(next.output.contains("attempt=2"))
+            next.kill(SIGTERM)
+            #expect(await next.end() == 0)
+        }
+    }
+}

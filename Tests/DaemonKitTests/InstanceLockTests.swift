@@ -1,0 +1,132 @@
+import DaemonKit
+import Foundation
+import SystemPackage
+import Testing
+
+struct InstanceLockTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private var file: FilePath { directory.path.appending("lock") }
+
+    /// A process that writes its number into the file and holds the lock until it is killed.
+    private func holder() throws -> ChildProcess {
+        let script = "echo $$ > \(file); exec flock --no-fork -x \(file) sh -c 'echo ready; exec sleep 1000'"
+        let child = try ChildProcess(["/bin/sh", "-c", script])
+        #expect(child.line() == "ready")
+        return child
+    }
+
+    /// Another test's child may hold a copy of a descriptor between its fork and its exec.
+    private func take() throws -> InstanceLock {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while true {
+            do throws(InstanceLockError) {
+                return try InstanceLock(in: directory.path)
+            } catch {
+                guard case .busy = error, ContinuousClock.now < deadline else { throw error }
+                usleep(1_000)
+            }
+        }
+    }
+
+    @Test func `a lock that another process holds is refused with the holder's number and status 75`() throws {
+        let child = try holder()
+        defer { child.wait() }
+        defer { child.kill() }
+        let expected = InstanceLockError.busy(file, holder: child.id)
+        #expect(throws: expected) { try InstanceLock(in: directory.path) }
+        #expect(expected.exitStatus.rawValue == 75)
+        #expect(expected.description.contains("process \(child.id) holds the lock"))
+    }
+
+    @Test func `a holder that is killed leaves no obstacle`() throws {
+        let child = try holder()
+        child.kill(SIGKILL)
+        #expect(child.wait() == -SIGKILL)
+        #expect(FileManager.default.fileExists(atPath: file.string))
+        withExtendedLifetime(try take()) {
+            #expect(FileManager.default.contents(atPath: file.string) == Data("\(getpid())\n".utf8))
+        }
+    }
+
+    @Test func `while it is held nobody else gets it`() throws {
+        let attempt = ["/usr/bin/flock", "--nonblock", "--exclusive", file.string, "/bin/true"]
+        let lock = try InstanceLock(in: directory.path)
+        let status = try ChildProcess(attempt).wait()
+        #expect(status == 1)
+        #expect(throws: InstanceLockError.self) { try InstanceLock(in: lock.path.removingLastComponent()) }
+    }
+
+    @Test func `a child does not inherit it`() throws {
+        var lock: InstanceLock? = try InstanceLock(in: directory.path)
+        let child = try ChildProcess(["/bin/sh", "-c", "echo started; exec sleep 1000"])
+        defer { child.wait() }
+        defer { child.kill() }
+        #expect(child.line() == "started")
+        #expect(lock?.path == file)
+        lock = nil
+        _ = try take()
+    }
+
+    @Test func `rubbish in a file that was left behind is no obstacle and is overwritten`() throws {
+        _ = try directory.file("lock", String(repeating: "x", count: 4_096))
+        withExtendedLifetime(try take()) {
+            #expect(FileManager.default.contents(atPath: file.string) == Data("\(getpid())\n".utf8))
+        }
+    }
+
+    @Test func `without its directory the lock is refused with path and cure`() {
+        let missing = directory.path.appending("none")
+        #expect(throws: InstanceLockError.unusable(missing.appending("lock"), .noSuchFileOrDirectory)) {
+            try InstanceLock(in: missing)
+        }
+    }
+}
+
+struct RuntimeDirectoryTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private func mode(_ path: FilePath) -> mode_t {
+        var status = stat()
+        return stat(path.string, &status) == 0 ? status.st_mode & 0o7777 : 0
+    }
+
+    @Test func `a missing directory is made with its parents and exactly the mode asked for`() throws {
+        let path = directory.path.appending("a/b/c")
+        try RuntimeDirectory.prepare(path, mode: 0o700)
+        #expect(mode(path) == 0o700)
+        try RuntimeDirectory.prepare(path, mode: 0o755)
+        #expect(mode(path) == 0o700)
+    }
+
+    @Test(arguments: [0o775, 0o757, 0o1777])
+    func `a directory that others can write is refused with the cure`(mode: Int) throws {
+        let path = directory.path.appending("open")
+        try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: false)
+        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path.string)
+        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(path) }
+        #expect(error?.description.contains("chmod go-w \(path)") == true)
+        #expect(error?.exitStatus == .wrongConfiguration)
+    }
+
+    @Test func `a file in its place and a relative path are refused`() throws {
+        let file = try directory.file("file", "")
+        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(file) }
+        #expect(error?.description.contains("is not a directory") == true)
+        #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare("relative") }
+        #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(file.appending("below")) }
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can give a directory away"))
+    func `a directory of another user is refused`() throws {
+        let path = directory.path.appending("foreign")
+        try RuntimeDirectory.prepare(path)
+        #expect(chown(path.string, 65_534, 65_534) == 0)
+        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(path) }
+        #expect(error?.description.contains("belongs to user 65534") == true)
+    }
+}

@@ -1,0 +1,99 @@
+import Testing
+
+@testable import DaemonKit
+
+struct SettingKindTests {
+    enum Colour: String, CaseIterable, Sendable { case red, dark_blue }
+
+    private func value<Value>(_ kind: SettingKind<Value>, _ text: String) -> Value? {
+        do throws(SettingValueError) { return try kind.parse(text) } catch { return nil }
+    }
+
+    @Test(arguments: [
+        ("1", true), ("yes", true), ("TRUE", true), ("on", true), ("0", false), ("No", false), ("false", false),
+        ("off", false),
+    ])
+    func `a boolean is written in any of four ways`(text: String, expected: Bool) {
+        #expect(value(.boolean, text) == expected)
+    }
+
+    @Test(arguments: ["", "2", "maybe", "y"])
+    func `anything else is no boolean`(text: String) { #expect(value(.boolean, text) == nil) }
+
+    @Test(arguments: [("30", 30), ("30s", 30), ("5m", 300), ("2h", 7_200), ("1d", 86_400), ("0", 0), ("5 M", 300)])
+    func `a duration is seconds or a number with a unit`(text: String, seconds: Int) {
+        #expect(value(.duration(), text) == .seconds(seconds))
+    }
+
+    @Test(arguments: ["", "s", "-1", "1.5h", "5w", "1h30m", "99999999999999999999", "9223372036854775807d", "+5", "٣"])
+    func `anything else is no duration`(text: String) { #expect(value(.duration(), text) == nil) }
+
+    @Test func `a duration outside its range is refused with the bounds`() {
+        #expect(throws: SettingValueError("the duration is out of range", cure: "write a duration from 1s to 1m")) {
+            try SettingKind<Duration>.duration(.seconds(1)...(.seconds(60))).parse("0")
+        }
+    }
+
+    @Test(arguments: [
+        ("1024", 1_024), ("1K", 1_024), ("10g", 10_737_418_240), ("2T", 2_199_023_255_552), ("3M", 3_145_728),
+    ])
+    func `a size is bytes or a power of 1024`(text: String, bytes: Int64) {
+        #expect(value(.size, text) == ByteCount(bytes))
+    }
+
+    @Test(arguments: ["", "1.5G", "10GB", "-1", "9999999999T"])
+    func `anything else is no size`(text: String) { #expect(value(.size, text) == nil) }
+
+    @Test func `a number keeps its range`() {
+        #expect(value(.number(1...64), "64") == 64)
+        #expect(value(.number(1...64), "0") == nil)
+        #expect(value(.number(1...64), "65") == nil)
+        #expect(value(.number(1...64), "four") == nil)
+    }
+
+    @Test func `a choice does not care for case and names the nearest`() {
+        #expect(value(.choice(Colour.self), "RED") == .red)
+        #expect(
+            throws: SettingValueError("there is no such choice", cure: "write red or dark_blue (did you mean red?)")
+        ) {
+            try SettingKind.choice(Colour.self).parse("rod")
+        }
+    }
+
+    @Test(arguments: ["relative", "", "/a/../b"])
+    func `a path is absolute and does not go up`(text: String) { #expect(value(.path, text) == nil) }
+
+    @Test func `empty means none where the kind says so, and is an error elsewhere`() {
+        #expect(value(SettingKind<String>.path.orEmpty, "") == .some(.none))
+        #expect(value(SettingKind<String>.path.orEmpty, "/a") == "/a")
+        #expect(value(SettingKind<String>.path.orEmpty, "a") == nil)
+    }
+
+    @Test func `lists are split by any blanks and check each word`() {
+        #expect(value(.words, " a\t b  c ") == ["a", "b", "c"])
+        #expect(value(.paths, "/a b") == nil)
+        #expect(value(.hosts, "backup1.example.org b-2") == ["backup1.example.org", "b-2"])
+        #expect(value(.hosts, "-b") == nil)
+        #expect(value(.hosts, "a..b") == nil)
+        #expect(value(.hosts, "a*") == nil)
+    }
+
+    @Test func `what is rendered is read back as the same value`() {
+        for seconds in [0, 1, 59, 60, 90, 3_600, 86_400, 31_536_000] {
+            let duration = Duration.seconds(seconds)
+            #expect(value(.duration(), SettingKind<Duration>.duration().render(duration)) == duration)
+        }
+        for bytes: Int64 in [0, 1, 1_023, 1_024, 10 << 30, 3 << 40] {
+            #expect(value(.size, ByteCount(bytes).description) == ByteCount(bytes))
+        }
+        #expect(ByteCount(10 << 30).description == "10G")
+        #expect(SettingKind<Duration>.duration().render(.seconds(90)) == "90s")
+    }
+
+    @Test func `the nearest name is found for a slip and for nothing else`() {
+        let names = ["SERVER", "SEARCH_FILTER", "SERVICE_SUBTREE"]
+        #expect(NearestName.of("SEVRER", among: names) == "SERVER")
+        #expect(NearestName.of("search-filter", among: names) == "SEARCH_FILTER")
+        #expect(NearestName.of("COLOUR", among: names) == nil)
+    }
+}

@@ -1,0 +1,247 @@
+import Foundation
+import SystemPackage
+import Testing
+
+@testable import DaemonKit
+
+/// A small schema of the tests' own.
+private enum Sample {
+    static let database = SectionName("Database")
+    static let mode = SectionName("Operation Mode")
+    static let pool = SectionName("Pool", label: "NAME")
+    static let server = SettingKey(database, "SERVER", .words, default: [], meaning: "Where.")
+    static let port = SettingKey(database, "PORT", .number(1...65_535), default: 389, meaning: "Port.")
+    static let password = SettingKey(database, "ADMIN_PASSWORD", .secret, default: nil, meaning: "Secret.")
+    static let sleep = SettingKey(mode, "SLEEP", .duration(), default: .seconds(30), meaning: "Wait.")
+    static let volumes = SettingKey(pool, "VOLUMES", .paths, default: [], meaning: "Where.")
+    static let schema = SettingsSchema([
+        SettingsSection(
+            database, meaning: "The directory.", keys: [server.declaration, port.declaration, password.declaration],
+            retired: [RetiredSetting("COOKIE_FILE", replacement: "the directory itself says what is due")],
+            later: ["GROUP_COMMIT"]),
+        SettingsSection(mode, meaning: "In operation.", keys: [sleep.declaration]),
+        SettingsSection(pool, meaning: "Volumes.", keys: [volumes.declaration]),
+        SettingsSection(SectionName("Gateway"), use: .retired(replacement: "the daemon runs on the backup server")),
+        SettingsSection(SectionName("Hooks", label: "TYPE"), use: .later),
+    ])
+}
+
+struct SettingsLoaderTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private func load(_ text: String, mode: Int = 0o600, environment: [String: String] = [:]) throws -> Settings {
+        SettingsLoader(Sample.schema).load(
+            files: [try directory.file("a.conf", text, mode: mode)], environment: environment)
+    }
+
+    private func place(_ line: Int) -> SettingPlace { .file(directory.path.appending("a.conf").string, line: line) }
+
+    @Test func `without any file every setting has its default`() {
+        let settings = SettingsLoader(Sample.schema).load(files: [], environment: [:])
+        #expect(settings[Sample.port] == 389)
+        #expect(settings[Sample.sleep] == .seconds(30))
+        #expect(settings[Sample.password] == nil)
+        #expect(!settings.isSet(Sample.port))
+        #expect(settings.errors.isEmpty && settings.warnings.isEmpty)
+    }
+
+    @Test func `the environment wins over the service file, which wins over the global file`() throws {
+        let global = try directory.file("g.conf", "[Database]\nPORT = 1\nSERVER = g\n[Operation Mode]\nSLEEP = 1\n")
+        let service = try directory.file("s.conf", "[database]\nport = 2\nServer = s\n")
+        let settings = SettingsLoader(Sample.schema).load(
+            files: [global, service], environment: ["PROV_DATABASE_PORT": "3"])
+        #expect(settings[Sample.port] == 3)
+        #expect(settings[Sample.server] == ["s"])
+        #expect(settings[Sample.sleep] == .seconds(1))
+        #expect(settings.place(of: Sample.port) == .environment("PROV_DATABASE_PORT"))
+        #expect(settings.place(of: Sample.server) == .file(service.string, line: 3))
+        #expect(settings.warnings.isEmpty)
+    }
+
+    @Test func `blanks in a section's name are underscores in the environment`() throws {
+        #expect(try load("", environment: ["PROV_OPERATION_MODE_SLEEP": "5m"])[Sample.sleep] == .seconds(300))
+    }
+
+    @Test func `sections with labels are found by label, in any case, and by the environment`() throws {
+        let settings = try load(
+            "[Pool fast-1]\nVOLUMES = /a\n[pool Slow]\nVOLUMES = /b\n",
+            environment: ["PROV_POOL_FAST_1_VOLUMES": "/c", "PROV_POOL_NEW_VOLUMES": "/d"])
+        #expect(settings.labels(of: Sample.pool) == ["fast-1", "Slow", "new"])
+        #expect(settings[Sample.volumes, "fast-1"] == ["/c"])
+        #expect(settings[Sample.volumes, "SLOW"] == ["/b"])
+        #expect(settings[Sample.volumes, "new"] == ["/d"])
+    }
+
+    @Test func `of a key that stands twice the last counts, with both lines in the warning`() throws {
+        let settings = try load("[Database]\nPORT = 1\n\n[Database]\nPORT = 2\n")
+        #expect(settings[Sample.port] == 2)
+        #expect(settings.warnings.map(\.place) == [place(5)])
+        #expect(settings.warnings[0].description.contains("a.conf:2)"))
+    }
+
+    @Test func `all errors are found in one pass, each with file, line, section, key, value and cure`() throws {
+        let settings = try load(
+            "[Database]\nPORT = many\nnonsense\n[Operation Mode]\nSLEEP = soon\n[Pool a]\nVOLUMES = b\n",
+            environment: ["PROV_DATABASE_SERVER": "x"])
+        #expect(settings.errors.map(\.place) == [place(2), place(3), place(5), place(7)])
+        let path = directory.path.appending("a.conf")
+        #expect(
+            settings.errors[0].description
+                == "\(path):2: [Database] PORT = many: this is not a whole number; write a number, 1 to 65535")
+        #expect(settings.errors[3].description.contains("[Pool a] VOLUMES = b"))
+        #expect(settings.errors.allSatisfy { !$0.cure.isEmpty })
+        #expect(settings[Sample.port] == 389)
+    }
+
+    @Test func `a wrong value in the environment is named by its variable`() throws {
+        let settings = try load("", environment: ["PROV_DATABASE_PORT": "0"])
+        #expect(settings.errors.map(\.place) == [.environment("PROV_DATABASE_PORT")])
+    }
+
+    @Test func `unknown keys, sections and variables are warnings with the nearest name`() throws {
+        let settings = try load(
+            "[Database]\nPROT = 1\n[Databse]\nX = 1\n[Pol a]\n[Weather]\n[Pool]\nVOLUMES = /a\n",
+            environment: ["PROV_DATABASE_PROT": "1", "PROV_UID": "3723707"])
+        #expect(settings.errors.isEmpty)
+        #expect(
+            settings.warnings.map(\.cure) == [
+                "did you mean PORT?", "did you mean [Database]?", "did you mean [Pool NAME]?",
+                "look it up in the reference, or take the section out", "write [Pool NAME]",
+                "did you mean PROV_DATABASE_PORT?",
+            ])
+    }
+
+    @Test func `what no longer means anything says what replaces it, what comes later says so`() throws {
+        let settings = try load(
+            "[Database]\nCOOKIE_FILE = /x\nGROUP_COMMIT = auto\n[Gateway]\nHOST = a\nUSER = b\n[Hooks Backup]\nENABLED = yes\n"
+        )
+        #expect(settings.errors.isEmpty)
+        #expect(
+            settings.warnings.map(\.reason) == [
+                "no longer used: the directory itself says what is due", "not used by this version",
+                "no longer used: the daemon runs on the backup server", "not used by this version",
+            ])
+        #expect(settings.warnings.map(\.place) == [place(2), place(3), place(4), place(7)])
+    }
+
+    @Test func `a missing file is an error, and the other files are still read`() throws {
+        let other = try directory.file("s.conf", "[Database]\nPORT = x\n")
+        let missing = directory.path.appending("none.conf")
+        let settings = SettingsLoader(Sample.schema).load(files: [missing, other], environment: [:])
+        #expect(settings.errors.map(\.place) == [.wholeFile(missing.string), .file(other.string, line: 2)])
+        #expect(settings.errors[0].description.contains("No such file"))
+    }
+
+    @Test func `a folder is not a settings file`() throws {
+        let settings = SettingsLoader(Sample.schema).load(files: [directory.path], environment: [:])
+        #expect(settings.errors.map(\.reason) == ["this is not a regular file"])
+    }
+}
+
+struct SettingsSecretTests {
+    private let directory: TemporaryDirectory
+    private let secret = "hunter2-böse"
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private func load(_ files: [FilePath], _ environment: [String: String] = [:]) -> Settings {
+        SettingsLoader(Sample.schema).load(files: files, environment: environment)
+    }
+
+    @Test(arguments: [0o640, 0o604, 0o644, 0o660])
+    func `a settings file with a password that others can reach is refused with the cure`(mode: Int) throws {
+        let file = try directory.file("a.conf", "[Database]\nADMIN_PASSWORD = \(secret)\n", mode: mode)
+        let settings = load([file])
+        #expect(settings.errors.map(\.cure) == ["run: chmod 600 \(file)"])
+        #expect(settings.errors.map(\.place) == [.wholeFile(file.string)])
+    }
+
+    @Test func `one with an empty password may be read by all, and a protected one is accepted`() throws {
+        #expect(load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD =\n", mode: 0o644)]).errors.isEmpty)
+        let settings = load([try directory.file("b.conf", "[Database]\nADMIN_PASSWORD = \(secret)\n")])
+        #expect(settings.errors.isEmpty)
+        #expect(settings[Sample.password]?.expose() == secret)
+    }
+
+    @Test func `a secret's file is read without its last line end`() throws {
+        let file = try directory.file("pw", "\(secret)\n")
+        let settings = load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n", mode: 0o644)])
+        #expect(settings.errors.isEmpty)
+        #expect(settings[Sample.password]?.expose() == secret)
+    }
+
+    @Test func `a secret's file that others can reach, that is missing or that is empty is refused`() throws {
+        for (name, content, mode, expected) in [
+            ("open", secret, 0o644, "others can read"), ("empty", "\n", 0o600, "the file is empty"),
+        ] {
+            let file = try directory.file(name, content, mode: mode)
+            let settings = load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n")])
+            #expect(settings.errors.count == 1)
+            #expect(settings.errors.first?.reason.contains(expected) == true)
+        }
+        let settings = load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD_FILE = /none/pw\n")])
+        #expect(settings.errors.map(\.key) == ["ADMIN_PASSWORD_FILE"])
+    }
+
+    @Test func `a password and a file for it in one layer contradict each other; across layers the upper one counts`()
+        throws
+    {
+        let file = try directory.file("pw", "from-file")
+        let both = try directory.file("a.conf", "[Database]\nADMIN_PASSWORD = x\nADMIN_PASSWORD_FILE = \(file)\n")
+        #expect(load([both]).errors.map(\.key) == ["ADMIN_PASSWORD_FILE"])
+        let lower = try directory.file("g.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n")
+        let upper = try directory.file("s.conf", "[Database]\nADMIN_PASSWORD = upper\n")
+        #expect(load([lower, upper])[Sample.password]?.expose() == "upper")
+        #expect(load([upper, lower])[Sample.password]?.expose() == "from-file")
+        #expect(
+            load([lower, upper], ["PROV_DATABASE_ADMIN_PASSWORD_FILE": file.string])[Sample.password]?.expose()
+                == "from-file")
+    }
+
+    @Test func `a systemd credential wins over files, and the environment over it`() throws {
+        let file = try directory.file("a.conf", "[Database]\nADMIN_PASSWORD = file\n")
+        _ = try directory.file("admin-password", "credential\n", mode: 0o440)
+        let environment = ["CREDENTIALS_DIRECTORY": directory.path.string]
+        #expect(load([file], environment)[Sample.password]?.expose() == "credential")
+        #expect(load([file], environment).errors.isEmpty)
+        let upper = environment.merging(["PROV_DATABASE_ADMIN_PASSWORD": "variable"]) { $1 }
+        #expect(load([file], upper)[Sample.password]?.expose() == "variable")
+        #expect(load([file], ["CREDENTIALS_DIRECTORY": "/none"])[Sample.password]?.expose() == "file")
+    }
+
+    @Test func `no description, dump, problem or default shows a secret`() throws {
+        let file = try directory.file(
+            "a.conf", "[Database]\nADMIN_PASSWORD = \(secret)\nADMIN_PASSWORD = \(secret)\n", mode: 0o644)
+        var settings = load([file])
+        settings.refuse(Sample.password, "wrong", cure: "right")
+        settings.warn(Sample.password, "wrong", cure: "right")
+        let value = try #require(settings[Sample.password])
+        var shown = "\(settings) \(settings.errors) \(settings.warnings) \(value) \(String(reflecting: value))"
+        dump(settings, to: &shown)
+        dump(value, to: &shown)
+        #expect(settings.errors.count == 2 && settings.warnings.count == 2)
+        #expect(!shown.contains(secret))
+    }
+}
+
+struct SettingsReferenceTests {
+    @Test func `the reference has a row for each key, those for secrets' files included`() {
+        let text = SettingsReference(Sample.schema).markdown
+        for name in ["SERVER", "PORT", "ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE", "SLEEP", "VOLUMES"] {
+            #expect(text.contains("| `\(name)` |"))
+        }
+        #expect(text.contains("### [Pool NAME]"))
+        #expect(text.contains("| `PORT` | number, 1 to 65535 | `389` | Port. |"))
+    }
+
+    @Test func `the template can be read as it is and says nothing that is unknown`() {
+        let text = SettingsReference(Sample.schema).template(head: "A head\n\nof two paragraphs.")
+        let document = INIDocument(parsing: text.utf8, source: "t")
+        #expect(document.problems.isEmpty)
+        #expect(document.sections.map(\.title) == ["Database", "Operation Mode"])
+        #expect(text.hasPrefix("# A head\n#\n# of two paragraphs.\n"))
+        #expect(text.contains("# PORT = 389\n"))
+    }
+}

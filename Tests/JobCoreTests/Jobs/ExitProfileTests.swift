@@ -1,0 +1,84 @@
+import JobCore
+import Testing
+
+@Suite struct ExitProfileTests {
+    static let table: [(profile: ExitProfile, listed: [Int32: JobResult])] = [
+        (.posix, [0: .success]),
+        (.lightsOutServer, [0: .success, 1: .failed, 2: .aborted, 3: .warnings, 4: .undefined]),
+        (
+            .lightsOutClient,
+            [0: .success, 1: .failed, 2: .aborted, 3: .warnings, 4: .missed, 5: .wrongConfiguration, 255: .unknown]
+        ),
+        (.rsnapshot, [0: .success, 1: .failed, 2: .warnings]),
+    ]
+
+    @Test(
+        "each profile gives the codes it lists their meaning, and every other code is a failure with the code kept",
+        arguments: table)
+    func codes(profile: ExitProfile, listed: [Int32: JobResult]) {
+        for code in 0...255 as ClosedRange<Int32> {
+            let reading = profile.reading(of: .exited(code: code))
+            #expect(reading.result == listed[code] ?? .failed, "\(profile.name) \(code)")
+            #expect(reading.termination == .exited(code: code))
+            #expect(reading.profile == profile.name)
+            #expect((reading.failureClass == nil) == reading.result.isSuccess)
+            #expect((reading.failureClass == .retryable) == (code == 75), "\(profile.name) \(code)")
+        }
+    }
+
+    @Test("a signal is a failure with the signal kept, in every profile", arguments: ExitProfile.builtIn)
+    func signal(profile: ExitProfile) {
+        let reading = profile.reading(of: .signaled(number: 9))
+        #expect(reading.result == .failed)
+        #expect(reading.termination == .signaled(number: 9))
+        #expect(reading.description == "failed (signal 9, profile \(profile.name))")
+    }
+
+    @Test("built-in profiles have names of their own")
+    func names() {
+        #expect(ExitProfile.builtIn.map(\.name) == ["posix", "lightsout-server", "lightsout-client", "rsnapshot"])
+    }
+
+    @Test("a wrong configuration is of that class, and codes to be tried again can be listed")
+    func classes() {
+        #expect(ExitProfile.lightsOutClient.reading(of: .exited(code: 5)).failureClass == .configuration)
+        let profile = ExitProfile(
+            name: "own", meanings: [0: .init(.success), 4: .init(.failed)], retryable: [0, 4, 9])
+        #expect(profile.reading(of: .exited(code: 4)).failureClass == .retryable)
+        #expect(profile.reading(of: .exited(code: 9)).failureClass == .retryable)
+        #expect(profile.reading(of: .exited(code: 75)).failureClass == .permanent)
+        #expect(profile.reading(of: .exited(code: 0)).failureClass == nil)
+    }
+
+    @Test(
+        "a script that was stopped counts as stopped, whatever code it gave while it left",
+        arguments: [0, 1, 75] as [Int32])
+    func stopped(code: Int32) {
+        let limited = ExitProfile.posix.reading(of: ScriptResult(termination: .exited(code: code), cause: .timeLimit))
+        #expect(limited.result == .failed)
+        #expect(limited.failureClass == .retryable)
+        #expect(limited.termination == .exited(code: code))
+        let cancelled = ExitProfile.posix.reading(
+            of: ScriptResult(termination: .exited(code: code), cause: .cancellation))
+        #expect(cancelled.result == .aborted)
+    }
+
+    private enum Code: Int32, CaseIterable {
+        case fine = 0
+        case lacking = 3
+    }
+
+    @Test("a profile can be made from an enumeration")
+    func enumeration() {
+        let profile = ExitProfile(name: "enumerated", codes: Code.allCases) { code in
+            switch code {
+            case .fine: .init(.success)
+            case .lacking: .init(.failed, failureClass: .configuration, title: "LACKING")
+            }
+        }
+        let reading = profile.reading(of: .exited(code: 3))
+        #expect(reading.title == "LACKING")
+        #expect(reading.failureClass == .configuration)
+        #expect(reading.description == "LACKING (exit code 3, profile enumerated)")
+    }
+}

@@ -1,0 +1,128 @@
+import SystemPackage
+import Testing
+
+@testable import JobCore
+
+/// The decision alone, without a file system.
+@Suite struct ScriptPermissionRulesTests {
+    typealias Component = PathComponentStatus
+    typealias Problem = ScriptPermissionError.Problem
+
+    static let trusted: Set<UInt32> = [0, 42]
+    static let root = Component(path: "/", kind: .folder, owner: 0, mode: 0o755)
+    static let scripts = Component(path: "/s", kind: .folder, owner: 0, mode: 0o755)
+    static let shared = Component(path: "/t", kind: .folder, owner: 0, mode: 0o1777)
+
+    static func file(_ path: FilePath, owner: UInt32 = 0, mode: UInt32 = 0o755) -> Component {
+        Component(path: path, kind: .file, owner: owner, mode: mode)
+    }
+
+    static let table: [(rule: String, components: [Component], fault: (Problem, FilePath)?)] = [
+        ("root's script in root's folders", [root, scripts, file("/s/x")], nil),
+        (
+            "our own script in our own folder",
+            [root, Component(path: "/s", kind: .folder, owner: 42, mode: 0o700), file("/s/x", owner: 42)], nil
+        ),
+        ("a script that its group can write", [root, scripts, file("/s/x", mode: 0o775)], (.writable, "/s/x")),
+        ("a script that others can write", [root, scripts, file("/s/x", mode: 0o757)], (.writable, "/s/x")),
+        ("a script of a stranger", [root, scripts, file("/s/x", owner: 7)], (.wrongOwner(trusted: [0, 42]), "/s/x")),
+        (
+            "a folder that its group can write",
+            [root, Component(path: "/s", kind: .folder, owner: 0, mode: 0o775), file("/s/x")],
+            (.writable, "/s")
+        ),
+        (
+            "a folder of a stranger",
+            [root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755), file("/s/x")],
+            (.wrongOwner(trusted: [0, 42]), "/s")
+        ),
+        (
+            "the uppermost folder counts",
+            [Component(path: "/", kind: .folder, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
+        ),
+        (
+            "the first fault from above is told",
+            [root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
+            (.wrongOwner(trusted: [0, 42]), "/s")
+        ),
+        (
+            "our folder in a sticky folder",
+            [root, shared, Component(path: "/t/s", kind: .folder, owner: 42, mode: 0o755), file("/t/s/x")], nil
+        ),
+        ("a script in a sticky folder", [root, shared, file("/t/x")], nil),
+        (
+            "a stranger's folder in a sticky folder",
+            [root, shared, Component(path: "/t/s", kind: .folder, owner: 7, mode: 0o755)],
+            (.strangerInSharedFolder(trusted: [0, 42]), "/t/s")
+        ),
+        (
+            "a sticky folder of a stranger",
+            [root, Component(path: "/t", kind: .folder, owner: 7, mode: 0o1777), file("/t/x")],
+            (.wrongOwner(trusted: [0, 42]), "/t")
+        ),
+        (
+            "a stranger's link in a sticky folder",
+            [root, shared, Component(path: "/t/l", kind: .link, owner: 7, mode: 0o777), scripts, file("/s/x")],
+            (.strangerInSharedFolder(trusted: [0, 42]), "/t/l")
+        ),
+        (
+            "a link in a safe folder, whosoever's",
+            [root, scripts, Component(path: "/s/l", kind: .link, owner: 7, mode: 0o777), file("/s/x")],
+            nil
+        ),
+        (
+            "what a link in a sticky folder leads to is judged by its own folder",
+            [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), scripts, file("/s/x")], nil
+        ),
+        (
+            "what a link leads to in the same sticky folder is judged by that",
+            [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
+            (.strangerInSharedFolder(trusted: [0, 42]), "/t/x")
+        ),
+        ("a folder in the place of a script", [root, scripts], (.notAFile, "/s")),
+        (
+            "a device in the place of a script", [root, Component(path: "/d", kind: .other, owner: 0, mode: 0o755)],
+            (.notAFile, "/d")
+        ),
+        ("a file in the place of a folder", [root, file("/s"), file("/s/x")], (.notAFolder, "/s")),
+        ("a set-user-id bit changes nothing", [root, scripts, file("/s/x", mode: 0o4755)], nil),
+    ]
+
+    @Test("L2: each rule", arguments: table)
+    func rule(_ row: (rule: String, components: [Component], fault: (Problem, FilePath)?)) {
+        let error = ScriptPermissions.fault(in: row.components, script: "/s/x", trustedOwners: Self.trusted)
+        #expect(error?.problem == row.fault?.0, "\(row.rule)")
+        #expect(error?.path == row.fault?.1, "\(row.rule)")
+    }
+
+    @Test("L2: the message names the component, its owner and mode, and the command that mends it")
+    func message() {
+        let error = ScriptPermissionError(
+            script: "/s/x y", problem: .writable, path: "/s/x y",
+            status: Component(path: "/s/x y", kind: .file, owner: 0, mode: 0o775))
+        #expect(
+            error.description
+                == "/s/x y: can be written by others than its owner [owner root (0), mode 0775]; chmod go-w '/s/x y'")
+        let above = ScriptPermissionError(
+            script: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
+            status: Component(path: "/s", kind: .folder, owner: 4_000_000_001, mode: 0o755))
+        #expect(
+            above.description
+                == "/s (on the way to /s/x): does not belong to root (0) [owner 4000000001, mode 0755]; chown root /s")
+    }
+}
+
+extension Processes {
+    @Suite struct ShellWords {
+        @Test(
+            "a path in a command is one word for a shell",
+            arguments: [
+                "/plain/path-1.0", "/with space", "/it's", "/$(id)", "/new\nline", "/both '\n\\", "/-x;y", "/ä",
+            ])
+        func shellWord(path: String) async throws {
+            let result = try await ScriptRunner().run(
+                .test("/bin/bash", ["-c", "printf %s \(FilePath(path).shellWord)"]))
+            #expect(result.output.text == path)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+extension Processes {
+    /// The way to a script on a real file system.
+    @Suite struct Permissions {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        private func problem(_ path: FilePath, trustedOwners: Set<UInt32> = ScriptPermissions.usualOwners)
+            -> ScriptPermissionError?
+        {
+            #expect(throws: ScriptPermissionError.self) {
+                try ScriptPermissions.check(path, trustedOwners: trustedOwners)
+            }
+        }
+
+        @Test("L2: a script that only we can write, in a temporary folder of ours, is accepted and identified")
+        func accepted() throws {
+            let script = try folder.script("exit 0\n", mode: 0o750)
+            let identity = try ScriptPermissions.check(script)
+            var status = stat()
+            #expect(stat(script.string, &status) == 0)
+            #expect(identity.path == script)
+            #expect(identity.resolvedPath == script)
+            #expect(identity.device == UInt64(status.st_dev))
+            #expect(identity.inode == UInt64(status.st_ino))
+            #expect(identity.owner == geteuid())
+            #expect(identity.mode == 0o750)
+            #expect(identity.size == Int64("#!/bin/sh\nexit 0\n".utf8.count))
+            #expect(identity.modified == .seconds(status.st_mtim.tv_sec) + .nanoseconds(status.st_mtim.tv_nsec))
+        }
+
+        @Test("L2: a script of the system's own passes with root alone as trusted owner")
+        func ofTheSystem() throws {
+            let identity = try ScriptPermissions.check("/bin/sh", trustedOwners: [0])
+            #expect(identity.owner == 0)
+        }
+
+        @Test(
+            "L2: write permission for group or others on the script is refused",
+            arguments: [0o775, 0o757, 0o720, 0o702] as [mode_t])
+        func writableScript(mode: mode_t) throws {
+            let script = try folder.script("exit 0\n", mode: mode)
+            let error = problem(script)
+            #expect(error?.problem == .writable)
+            #expect(error?.path == script)
+            #expect(error?.cure == "chmod go-w \(script.string)")
+        }
+
+        @Test("L2: write permission on any folder above is refused, and mended by the command that the message gives")
+        func writableFolder() async throws {
+            let middle = folder.path.appending("middle")
+            try FileManager.default.createDirectory(
+                atPath: middle.appending("inner").string, withIntermediateDirectories: true)
+            _ = try folder.script("exit 0\n", name: "middle/inner/x")
+            let script = middle.appending("inner/x")
+            _ = try ScriptPermissions.check(script)
+            #expect(chmod(middle.string, 0o775) == 0)
+            let error = problem(script)
+            #expect(error?.problem == .writable)
+            #expect(error?.path == middle)
+            _ = try await ScriptRunner().run(.test("/bin/sh", ["-c", try #require(error?.cure)]))
+            _ = try ScriptPermissions.check(script)
+        }
+
+        @Test(
+            "L2: another owner is refused, of the script and of a folder",
+            .enabled(if: geteuid() == 0, "needs root: chown")
+        )
+        func otherOwner() throws {
+            let script = try folder.script("exit 0\n")
+            #expect(chown(script.string, 65_534, 65_534) == 0)
+            #expect(problem(script)?.problem == .wrongOwner(trusted: [0]))
+            #expect(problem(script)?.cure == "chown root \(script.string)")
+            _ = try ScriptPermissions.check(script, trustedOwners: [0, 65_534])
+            #expect(chown(script.string, 0, 0) == 0)
+            #expect(chown(folder.path.string, 65_534, 65_534) == 0)
+            let error = problem(script)
+            #expect(error?.path == folder.path)
+            // The temporary folder itself is open to all, so a stranger's folder in it could be anybody's.
+            #expect(
+                error?.problem == .strangerInSharedFolder(trusted: [0]) || error?.problem == .wrongOwner(trusted: [0]))
+            #expect(chown(folder.path.string, 0, 0) == 0)
+        }
+
+        @Test(
+            "L2: an access control list that lets somebody write is refused",
+            .enabled(if: access("/usr/bin/setfacl", X_OK) == 0, "needs setfacl"))
+        func accessControlList() async throws {
+            let script = try folder.script("exit 0\n")
+            let setfacl = try await ScriptRunner().run(.test("/usr/bin/setfacl", ["-m", "u:65534:rw", script.string]))
+            try #require(setfacl.termination == .exited(code: 0))
+            #expect(problem(script)?.problem == .writable)
+        }
+
+        @Test("L2: links are followed, relative and absolute, and what they lead to is what counts")
+        func links() throws {
+            let inner = folder.path.appending("inner")
+            try FileManager.default.createDirectory(atPath: inner.string, withIntermediateDirectories: false)
+            _ = try folder.script("exit 0\n", name: "inner/x")
+            let target = inner.appending("x")
+            let absolute = folder.path.appending("absolute")
+            let relative = inner.appending("relative")
+            let overFolder = folder.path.appending("over")
+            #expect(symlink(relative.string, absolute.string) == 0)
+            #expect(symlink("../inner/./x", relative.string) == 0)
+            #expect(symlink("inner", overFolder.string) == 0)
+            for path in [absolute, relative, overFolder.appending("x"), overFolder.appending("relative")] {
+                let identity = try ScriptPermissions.check(path)
+                #expect(identity.path == path)
+                #expect(identity.resolvedPath == target)
+            }
+            #expect(chmod(inner.string, 0o777) == 0)
+            for path in [absolute, relative, overFolder.appending("x")] { #expect(problem(path)?.path == inner) }
+        }
+
+        @Test("links in a circle are refused")
+        func circle() throws {
+            let one = folder.path.appending("one")
+            let two = folder.path.appending("two")
+            #expect(symlink("two", one.string) == 0)
+            #expect(symlink("one", two.string) == 0)
+            #expect(problem(one)?.problem == .tooManyLinks)
+        }
+
+        @Test("what is no script is refused by its own reason")
+        func noScript() throws {
+            let script = try folder.script("exit 0\n", mode: 0o644)
+            #expect(problem(script)?.problem == .notExecutable)
+            #expect(problem(script)?.cure == "chmod u+x \(script.string)")
+            #expect(problem(folder.path)?.problem == .notAFile)
+            #expect(problem("/dev/null")?.problem == .notAFile)
+            #expect(problem(script.appending("x"))?.problem == .notAFolder)
+            #expect(problem(folder.path.appending("gone"))?.problem == .unreachable(.noSuchFileOrDirectory))
+            #expect(problem(folder.path.appending("gone"))?.path == folder.path.appending("gone"))
+            #expect(problem("bin/sh")?.problem == .notAbsolute)
+            #expect(problem("/bin/..")?.problem == .notAFile)
+        }
+    }
+}

@@ -1,0 +1,332 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import JobCore
+import Provisioning
+import Synchronization
+import Testing
+
+/// The old daemon's faults that the engine answers for, and what a hostile world does to a running one.
+@Suite struct FaultTests {
+    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let midnight = noon + .seconds(12 * 3600)
+
+    @Test("fault 1: a wish for tomorrow fires by itself when the day begins, also across a restart")
+    func dueDate() async throws {
+        let clock = ManualClock(Self.noon)
+        try await EngineHarness.run(clock: clock) { harness in
+            try await harness.add("4000001", date: "20261122")
+            try await harness.running { _ in
+                try await eventually("it waits for midnight") { clock.deadlines.contains(Self.midnight) }
+            }
+            #expect(harness.service.asked.isEmpty)
+            try await harness.running { _ in
+                try await eventually("it waits for midnight") { clock.deadlines.contains(Self.midnight) }
+                clock.advance(to: Self.midnight)
+                try await harness.expectMode("added", of: "4000001")
+            }
+            #expect(try await harness.entry("4000001")?.text("sstProvisioningState") == "20261122T000000Z")
+        }
+    }
+
+    @Test("fault 1: a wish whose day passed while the daemon was away runs at the start; with OVERDUE = skip it stays")
+    func overdue() async throws {
+        try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
+            try await harness.add("4000001", date: "20261101")
+            let skipping = try harness.engine { $0.policy.runsOverdue = false }
+            try await skipping.runOnce()
+            #expect(try await harness.mode("4000001") == "add")
+            await skipping.stop(grace: .zero)
+            let engine = try harness.engine()
+            try await engine.runOnce()
+            #expect(try await harness.mode("4000001") == "added")
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("fault 3: a failure leaves its code on the entry and nothing runs again, until somebody wishes it again")
+    func failureIsVisible() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.cannotCreateHomeDir, reason: "the script exited with 1", cure: "mend it")
+            }
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await eventually("the code is there") { try await harness.returnValue("4000001") == "5" }
+                let entry = try #require(try await harness.entry("4000001"))
+                #expect(entry.text("sstProvisioningMode") == "adding")
+                #expect(entry.text("sstProvisioningState") == "0")
+                harness.service.doing { _ in }
+                try await harness.wish("4000001", "add")
+                try await harness.expectMode("added", of: "4000001")
+                #expect(try await harness.returnValue("4000001") == "0")
+            }
+            #expect(harness.service.asked.count == 2)
+        }
+    }
+
+    @Test("fault 3: a failure that may pass is tried again with a growing attempt under the same job, then told")
+    func retries() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { call in
+                guard call.uid == "4000002" || call.attempt < 3 else { return }
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+                try await harness.add("4000002")
+                try await eventually("the last failure is told") { try await harness.returnValue("4000002") == "6" }
+            }
+            let first = harness.service.asked.filter { $0.uid == "4000001" }
+            #expect(first.map(\.attempt) == [1, 2, 3])
+            #expect(Set(first.map(\.job)).count == 1)
+            #expect(harness.service.asked.filter { $0.uid == "4000002" }.map(\.attempt) == [1, 2, 3])
+        }
+    }
+
+    @Test("fault 4: mode, state and ReturnValue change in one write: no reader ever sees one without the others")
+    func oneWrite() async throws {
+        try await EngineHarness.run { harness in
+            let seen = Mutex<[[String?]]>([])
+            let watcher = try await EngineHarness.connect(harness.sandbox)
+            let watching = Task {
+                let names: [AttributeName] = [
+                    "sstProvisioningMode", "sstProvisioningState", "sstProvisioningReturnValue",
+                ]
+                let request = ContentSyncRequest(
+                    base: try EngineHarness.base, filter: .present("sstProvisioningMode"), attributes: names)
+                for try await case .entry(let entry, _, _) in watcher.contentSync(request) {
+                    seen.withLock { $0.append(names.map { entry.text($0) }) }
+                }
+            }
+            try await harness.running { _ in
+                for number in 0..<20 { try await harness.add("40000\(10 + number)") }
+                for number in 0..<20 { try await harness.expectMode("added", of: "40000\(10 + number)") }
+                try await eventually("the watcher has seen them all") {
+                    seen.withLock { $0.filter { $0[0] == "added" }.count } == 20
+                }
+            }
+            watching.cancel()
+            for row in seen.withLock({ $0 }) {
+                switch row[0] {
+                case "add", "adding": #expect(row[1] == "0" && row[2] == nil)
+                default: #expect(row[1] != "0" && row[2] == "0")
+                }
+            }
+        }
+    }
+
+    @Test("fault 5: a wish written while the job runs wins, and is run next with its own values")
+    func newWishWins() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { if $0.operation == .add { await gate.pass() } }
+            try await harness.running { _ in
+                try await harness.add("4000001", quota: "1")
+                try await eventually("the job runs") { !harness.service.asked.isEmpty }
+                try await harness.wish("4000001", "modify", quota: "2")
+                gate.open()
+                try await harness.expectMode("modified", of: "4000001")
+            }
+            #expect(harness.service.asked.map(\.operation) == [.add, .modify])
+            #expect(harness.service.asked.map(\.quota) == ["1", "2"])
+        }
+    }
+
+    @Test("fault 5: a wish rewritten between reading and claiming is carried out with the values written last")
+    func rewrittenWish() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running {
+                $0.slots = 1
+            } _: { _ in
+                for number in 0..<30 {
+                    let uid = "40000\(10 + number)"
+                    try await harness.add(uid, quota: "1")
+                    try await harness.wish(uid, "add", quota: "2")
+                    try await harness.expectMode("added", of: uid)
+                    let last = harness.service.asked.last { $0.uid == uid }
+                    #expect(last?.quota == "2")
+                }
+            }
+        }
+    }
+
+    @Test("fault 6: what a crash left in adding is resumed, not repeated as new: the same job, a higher attempt")
+    func resume() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            let crashed = try harness.engine()
+            await crashed.start()
+            try await harness.add("4000001")
+            try await eventually("the job runs") { !harness.service.asked.isEmpty }
+            // Its connections are gone and its outcome never comes, as with SIGKILL.
+            let abandoned = Task { await crashed.stop(grace: .zero) }
+            try await harness.add("4000002", mode: "modifying")
+            let next = RecordingService()
+            try await harness.running {
+                $0.service = next
+            } _: { _ in
+                try await harness.expectMode("added", of: "4000001")
+                try await harness.expectMode("modified", of: "4000002")
+            }
+            gate.open()
+            await abandoned.value
+            let first = try #require(harness.service.asked.first)
+            let resumed = try #require(next.asked.first { $0.uid == "4000001" })
+            #expect(resumed.job == first.job)
+            #expect(resumed.attempt == 2)
+            #expect(try #require(next.asked.first { $0.uid == "4000002" }).attempt > 1)
+        }
+    }
+
+    @Test("a stop gives running jobs their grace; what is not finished then stays resumable")
+    func stop() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { call in
+                if call.uid == "4000001" { await gate.pass() } else { try await Task.sleep(for: .seconds(3600)) }
+            }
+            let engine = try harness.engine()
+            await engine.start()
+            try await harness.add("4000001")
+            try await harness.add("4000002")
+            try await eventually("both run") { harness.service.asked.count == 2 }
+            let stopped = Task { await engine.stop(grace: .milliseconds(500)) }
+            gate.open()
+            await stopped.value
+            #expect(try await harness.mode("4000001") == "added")
+            let entry = try #require(try await harness.entry("4000002"))
+            #expect(entry.text("sstProvisioningMode") == "adding")
+            #expect(entry.text("sstProvisioningReturnValue") == nil)
+        }
+    }
+
+    @Test(
+        "fault 10: the server is killed and comes back many times; no wish is lost and the log says so once per change")
+    func serverKilled() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in try await Task.sleep(for: .milliseconds(20)) }
+            try await harness.running { engine in
+                for round in 0..<5 {
+                    for number in 0..<6 { try await harness.add("40\(round)00\(number)") }
+                    try await harness.sandbox.kill()
+                    try await harness.sandbox.restart()
+                    try await harness.reconnect()
+                }
+                for round in 0..<5 {
+                    for number in 0..<6 { try await harness.expectMode("added", of: "40\(round)00\(number)") }
+                }
+            }
+            #expect(!harness.service.hasOverlapped)
+            let away = harness.messages.filter { $0.contains("out of reach") }
+            let back = harness.messages.filter { $0.contains("the directory is back") }
+            #expect((1...5).contains(back.count))
+            #expect(away.count <= 10)
+        }
+    }
+
+    @Test("the directory may be away at the start for as long as it likes")
+    func awayAtStart() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001")
+            try await harness.sandbox.kill()
+            try await harness.running {
+                $0.directoryAttemptsUntilError = 3
+            } _: { engine in
+                try await eventually("it has been said loudly") {
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("still out of reach") }
+                }
+                #expect(await !engine.snapshot().isDirectoryAvailable)
+                try await harness.sandbox.restart()
+                try await harness.reconnect()
+                try await harness.expectMode("added", of: "4000001")
+                try await eventually("it is back") { await engine.snapshot().isDirectoryAvailable }
+            }
+            #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
+        }
+    }
+
+    @Test("fault 12: a dry run shows the plan of each account and changes nothing in the directory")
+    func dryRun() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001")
+            try await harness.add("4000002", mode: "deleting")
+            let before = try await [harness.entry("4000001"), harness.entry("4000002")]
+            let shown = Mutex<[String]>([])
+            let engine = try harness.engine(planPrinter: PlanPrinter { text in shown.withLock { $0.append(text) } })
+            try await engine.runOnce()
+            await engine.stop(grace: .zero)
+            #expect(try await [harness.entry("4000001"), harness.entry("4000002")] == before)
+            #expect(harness.service.asked.isEmpty)
+            let plans = shown.withLock { $0 }.joined(separator: "\n")
+            #expect(plans.contains("uid=4000001,\(try EngineHarness.base): add"))
+            #expect(plans.contains("delete sstProvisioningMode: add; add sstProvisioningMode: adding"))
+            #expect(plans.contains("would work on 4000001"))
+            #expect(plans.contains("uid=4000002,\(try EngineHarness.base): delete (resumed)"))
+        }
+    }
+
+    @Test("fault 13: text from the directory is never a format, and a failure's words reach the log as they are")
+    func percentSigns() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.undefinedError, reason: "100%s %n %@ of it", cure: "none")
+            }
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await eventually("failed") { try await harness.returnValue("4000001") == "1" }
+            }
+            #expect(harness.messages.contains { $0.contains("100%s %n %@ of it") })
+        }
+    }
+
+    @Test("one bad entry stops nobody else")
+    func badEntry() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { _ in
+                try await harness.add("4000001", date: "20261399")
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                try await eventually("refused") { try await harness.returnValue("4000001") == "1" }
+            }
+            #expect(harness.service.asked.map(\.uid) == ["4000002"])
+        }
+    }
+
+    @Test("RETURN_VALUE empty: a failure is not told on the entry, and is tried again only after the longest delay")
+    func noReturnValue() async throws {
+        try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
+            harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", cure: "none") }
+            let engine = try harness.engine {
+                $0.scope.names.returnValue = nil
+                $0.policy.names.returnValue = nil
+            }
+            try await harness.add("4000001")
+            try await engine.runOnce()
+            try await engine.runOnce()
+            #expect(harness.service.asked.count == 1)
+            #expect(try await harness.mode("4000001") == "adding")
+            #expect(await engine.snapshot().retrying.count == 1)
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("a claim that the directory's access rules refuse is said with its cure, and tried again")
+    func noRights() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001")
+            let engine = try harness.engine {
+                // An attribute that the daemon may not write.
+                $0.policy.names.returnValue = "sstQuota"
+            }
+            await engine.start()
+            try await eventually("it is said") {
+                harness.messages.contains { $0.contains("cannot be claimed") && $0.contains("access rules") }
+            }
+            #expect(try await harness.mode("4000001") == "add")
+            await engine.stop(grace: .zero)
+        }
+    }
+}
