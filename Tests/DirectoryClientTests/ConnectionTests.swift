@@ -81,10 +81,9 @@ struct ConnectionTests {
             try await sandbox.kill()
             let error = try #require(
                 await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
-            #expect(error.code == .connectError)
-            for server in [working, missing, other] {
-                #expect("\(error)".contains("connect at \(server): connectError"))
-            }
+            // A server that is on its way out may still take the connection, and then drop it.
+            #expect(error.code == .connectError || error.code == .serverDown)
+            for server in [working, missing, other] { #expect("\(error)".contains(" at \(server): ")) }
             #expect(list.current == working)
         }
         let empty = await failure { () async throws(DirectoryError) in
@@ -96,7 +95,7 @@ struct ConnectionTests {
     @Test func `closing fails what is under way and what comes later, and can be repeated`() async throws {
         try await withDirectory { sandbox, _ in
             let connection = try await sandbox.connect()
-            sandbox.pause()
+            try await freeze(sandbox)
             async let pending = failure { () async throws(DirectoryError) in try await connection.entry(at: .tests) }
             async let closing: Void = { connection.close() }()
             _ = await closing

@@ -49,7 +49,7 @@ struct FaultTests {
     {
         try await withDirectory { sandbox, _ in
             let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
-            sandbox.pause()
+            try await freeze(sandbox)
             let error = await failure { () async throws(DirectoryError) in try await connection.add(.test("late")) }
             sandbox.resume()
             #expect(error?.code == .timeout)
@@ -63,7 +63,7 @@ struct FaultTests {
 
     @Test func `a cancelled operation ends at once, and the others go on`() async throws {
         try await withDirectory { sandbox, connection async throws in
-            sandbox.pause()
+            try await freeze(sandbox)
             let other = Task { try await connection.entry(at: .tests) }
             let task = Task { () async -> DirectoryError? in
                 await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
@@ -88,7 +88,7 @@ struct FaultTests {
         try await withDirectory { sandbox, connection in
             var follower = Follower(try await sandbox.connect())
             #expect(try await follower.refresh().isEmpty)
-            sandbox.pause()
+            try await freeze(sandbox)
             let errors = await withTaskGroup(of: DirectoryError?.self) { group in
                 for number in 0..<50 {
                     group.addTask {
@@ -129,22 +129,30 @@ struct FaultTests {
 
     @Test func `an idle connection has no wake-ups`() async throws {
         try await withDirectory { sandbox, _ in
-            func switches() throws -> [Int32: Int] { try voluntarySwitches(ofThreadsNamed: "ldap") }
-            let before = try switches()
-            let connection = try await sandbox.connect()
-            let follower = try await sandbox.connect()
-            var events = Follower(follower)
-            #expect(try await events.refresh().isEmpty)
-            _ = try await connection.whoAmI()
-            let mine = try switches().filter { before[$0.key] == nil }
-            #expect(mine.count == 2)
-            // A third connection is busy meanwhile, which gives the others a hundred occasions to wake up.
-            let busy = try await sandbox.connect()
-            for _ in 0..<100 { _ = try await busy.whoAmI() }
-            let settled = try switches()
-            for _ in 0..<200 { _ = try await busy.whoAmI() }
-            let after = try switches()
-            for thread in mine.keys { #expect(settled[thread] == after[thread]) }
+            let (uri, dn, password) = (sandbox.uri, sandbox.adminDN, sandbox.adminPassword)
+            // In a process of its own, where the only threads of connections are these.
+            await #expect(processExitsWith: .success) {
+                [uri = uri as String, dn = dn as String, password = password as String] in
+                let server = try ServerAddress(parsing: uri)
+                let options = ConnectionOptions(
+                    credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)))
+                let connection = try await DirectoryConnection.open(server, options: options)
+                let follower = try await DirectoryConnection.open(server, options: options)
+                var events = Follower(follower)
+                #expect(try await events.refresh().isEmpty)
+                _ = try await connection.whoAmI()
+                let idle = try voluntarySwitches(ofThreadsNamed: "ldap").keys
+                #expect(idle.count == 2)
+                // A third connection is busy meanwhile, which gives the others hundreds of occasions to wake up.
+                let busy = try await DirectoryConnection.open(server, options: options)
+                for _ in 0..<100 { _ = try await busy.whoAmI() }
+                let before = try voluntarySwitches(ofThreadsNamed: "ldap")
+                for _ in 0..<300 { _ = try await busy.whoAmI() }
+                let after = try voluntarySwitches(ofThreadsNamed: "ldap")
+                for thread in idle { #expect(before[thread] == after[thread]) }
+                #expect(before != after, "the busy one does wake up")
+                #expect(!connection.isClosed && !follower.isClosed)
+            }
         }
     }
 
@@ -154,7 +162,7 @@ struct FaultTests {
         try await withDirectory { sandbox, writer in
             try await writer.add(.test("one"))
             let connection = try await sandbox.connect(operationTimeout: .milliseconds(500))
-            sandbox.pause()
+            try await freeze(sandbox)
             // More than all buffers between us and the server hold.
             let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 8000))
             let codes = await withTaskGroup(of: ResultCode?.self) { group in
@@ -183,7 +191,7 @@ struct FaultTests {
         try await withDirectory { sandbox, writer in
             try await writer.add(.test("one"))
             let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
-            sandbox.pause()
+            try await freeze(sandbox)
             let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 3_000_000))
             let error = await failure { () async throws(DirectoryError) in
                 try await connection.modify(.test("one"), [.replace("jpegPhoto", filler)])

@@ -112,3 +112,14 @@ func voluntarySwitches(ofThreadsNamed name: String) throws -> [Int32: Int] {
     }
     return result
 }
+
+/// Stops the server in its tracks, and returns when each of its threads stands still.
+func freeze(_ sandbox: DirectorySandbox) async throws {
+    sandbox.pause()
+    let tasks = "/proc/\(sandbox.processID)/task"
+    try await eventually {
+        try FileManager.default.contentsOfDirectory(atPath: tasks).allSatisfy { task in
+            try String(contentsOfFile: "\(tasks)/\(task)/status", encoding: .utf8).contains("State:\tT")
+        }
+    }
+}
