@@ -63,7 +63,7 @@ public actor Engine {
     private let logger: Logger
     private var parts: Parts
     private let dispatcher: Dispatcher
-    private var watching: Task<Void, any Error>?
+    private var watching: Task<Void, Never>?
 
     /// - Parameter planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
     public init(
@@ -80,8 +80,14 @@ public actor Engine {
 
     /// Watches and works until `stop`.
     public func start() {
-        watching = Task { [parts, dispatcher] in
-            try await parts.watcher.run { await dispatcher.handle($0) }
+        watching = Task { [parts, dispatcher, logger] in
+            do {
+                try await parts.watcher.run { await dispatcher.handle($0) }
+            } catch is CancellationError {
+                return
+            } catch {
+                logger.critical("the watch has ended, and no wish is noticed any more: \(error); restart the daemon")
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(1)))
 struct ConnectionTests {
     @Test func `a wrong password and an unknown DN are invalidCredentials with the cure`() async throws {
         try await withDirectory { sandbox, _ in
@@ -80,10 +81,16 @@ struct ConnectionTests {
             try await sandbox.kill()
             let error = try #require(
                 await failure { () async throws(DirectoryError) in try await list.connect(options: options) })
+<<<<<<< HEAD
             #expect(error.code == .connectError)
             for server in [working, missing, other] {
                 #expect("\(error)".contains("connect at \(server): connectError"))
             }
+=======
+            // A server that is on its way out may still take the connection, and then drop it.
+            #expect(error.code == .connectError || error.code == .serverDown)
+            for server in [working, missing, other] { #expect("\(error)".contains(" at \(server): ")) }
+>>>>>>> f569317ef02c68257ceee47dd8bae55a73a6be9a
             #expect(list.current == working)
         }
         let empty = await failure { () async throws(DirectoryError) in
@@ -95,7 +102,7 @@ struct ConnectionTests {
     @Test func `closing fails what is under way and what comes later, and can be repeated`() async throws {
         try await withDirectory { sandbox, _ in
             let connection = try await sandbox.connect()
-            sandbox.pause()
+            try await freeze(sandbox)
             async let pending = failure { () async throws(DirectoryError) in try await connection.entry(at: .tests) }
             async let closing: Void = { connection.close() }()
             _ = await closing
@@ -111,6 +118,7 @@ struct ConnectionTests {
 
     @Test func `fifty connections leave no thread and no descriptor behind`() async throws {
         try await withDirectory { sandbox, _ in
+<<<<<<< HEAD
             try await sandbox.connect().close()
             // Other tests run at the same time, so what is counted are this server's sockets and the threads of connections.
             let server = try ServerAddress(parsing: sandbox.uri)
@@ -124,9 +132,35 @@ struct ConnectionTests {
                     _ = await failure { () async throws(DirectoryError) in
                         try await DirectoryConnection.open(server, options: options)
                     }
+=======
+            let (uri, dn, password) = (sandbox.uri, sandbox.adminDN, sandbox.adminPassword)
+            // In a process of its own, where nothing else opens or closes.
+            await #expect(processExitsWith: .success) {
+                [uri = uri as String, dn = dn as String, password = password as String] in
+                let server = try ServerAddress(parsing: uri)
+                let bindDN = try DN(parsing: dn)
+                let right = ConnectionOptions(credentials: .simple(bindDN: bindDN, password: Secret(password)))
+                let wrong = ConnectionOptions(credentials: .simple(bindDN: bindDN, password: Secret("wrong")))
+                func descriptors() throws -> Int {
+                    try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+>>>>>>> f569317ef02c68257ceee47dd8bae55a73a6be9a
                 }
+                func threads() throws -> Int { try voluntarySwitches(ofThreadsNamed: "ldap").count }
+                try await DirectoryConnection.open(server, options: right).close()
+                try await eventually { try threads() == 0 }
+                let before = try descriptors()
+                for number in 0..<50 {
+                    let connection = try await DirectoryConnection.open(server, options: right)
+                    if number.isMultiple(of: 2) { _ = try await connection.whoAmI() }
+                    if number.isMultiple(of: 3) { connection.close() }
+                    if number.isMultiple(of: 5) {
+                        _ = await failure { () async throws(DirectoryError) in
+                            try await DirectoryConnection.open(server, options: wrong)
+                        }
+                    }
+                }
+                try await eventually { try threads() == 0 && descriptors() == before }
             }
-            try await eventually { try openSockets(of: sandbox) == 1 }
         }
     }
 

@@ -99,27 +99,27 @@ func openSockets(of sandbox: DirectorySandbox) throws -> Int {
     }
 }
 
-/// Listens on a free TCP port of 127.0.0.1.
-final class Listener: Sendable {
-    let descriptor: Int32
-    let port: UInt16
-
-    init() throws {
-        descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
-        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let descriptor = descriptor
-        let code = withUnsafeMutablePointer(to: &address) { place in
-            place.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, size) == 0 && listen(descriptor, 64) == 0
-                    && getsockname(descriptor, $0, &size) == 0
-            }
-        }
-        port = UInt16(bigEndian: address.sin_port)
-        try #require(code, "no TCP port of 127.0.0.1 can be had")
+/// How often each thread of this process with that name has gone to sleep.
+func voluntarySwitches(ofThreadsNamed name: String) throws -> [Int32: Int] {
+    var result: [Int32: Int] = [:]
+    for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").compactMap(Int32.init) {
+        // A thread may end between the two.
+        guard let status = try? String(contentsOfFile: "/proc/self/task/\(thread)/status", encoding: .utf8),
+            status.hasPrefix("Name:\t\(name)\n")
+        else { continue }
+        let line = status.split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }
+        result[thread] = line?.split(separator: "\t").last.flatMap { Int($0) }
     }
+    return result
+}
 
-    deinit { close(descriptor) }
+/// Stops the server in its tracks, and returns when each of its threads stands still.
+func freeze(_ sandbox: DirectorySandbox) async throws {
+    sandbox.pause()
+    let tasks = "/proc/\(sandbox.processID)/task"
+    try await eventually {
+        try FileManager.default.contentsOfDirectory(atPath: tasks).allSatisfy { task in
+            try String(contentsOfFile: "\(tasks)/\(task)/status", encoding: .utf8).contains("State:\tT")
+        }
+    }
 }

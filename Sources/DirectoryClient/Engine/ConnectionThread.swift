@@ -62,20 +62,25 @@ struct ConnectionThread: Sendable {
     private func bind(_ handle: borrowing LDAPHandle) throws(DirectoryError) {
         guard options.credentials != .anonymous else { return }
         let request = Request.bind(options.credentials)
-        let messageID = try handle.send(request)
+        let outcome: Outcome
+        do throws(DirectoryError) {
+            outcome = try result(of: try handle.send(request), handle)
+        } catch {
+            throw error.about("\(request)")
+        }
+        guard outcome.code == .success else {
+            throw DirectoryError(outcome, operation: "\(request)", server: "\(server)")
+        }
+    }
+
+    private func result(of messageID: Int32, _ handle: borrowing LDAPHandle) throws(DirectoryError) -> Outcome {
         while true {
-            if case .result(let outcome) = try handle.receive(messageID) {
-                guard outcome.code == .success else {
-                    throw DirectoryError(outcome, operation: "\(request)", server: "\(server)")
-                }
-                return
-            }
-            var wanted = pollfd(fd: handle.descriptor, events: Int16(POLLIN), revents: 0)
+            if case .result(let outcome) = try handle.receive(messageID) { return outcome }
             let patience = ContinuousClock.now.duration(to: deadline)
-            guard patience > .zero else {
-                throw DirectoryError(.timeout, operation: "\(request)", server: "\(server)", isConnectionLost: true)
-            }
-            if !handle.isDataReady { unsafe poll(&wanted, 1, patience.milliseconds) }
+            guard patience > .zero else { throw handle.lost(.timeout, "") }
+            guard !handle.isDataReady else { continue }
+            var request = pollfd(fd: handle.descriptor, events: Int16(POLLIN), revents: 0)
+            unsafe poll(&request, 1, patience.milliseconds)
         }
     }
 

@@ -24,7 +24,7 @@ extension LDAPHandle {
     /// Whatever ends the connection.
     func lost(_ code: ResultCode, _ diagnostic: String) -> DirectoryError {
         DirectoryError(
-            code == .success ? .serverDown : code, operation: "read from", server: "\(server)",
+            code == .success ? .serverDown : code, operation: "read", server: "\(server)",
             diagnostic: diagnostic.isEmpty && code == .serverDown ? "the connection was closed" : diagnostic,
             isConnectionLost: true)
     }

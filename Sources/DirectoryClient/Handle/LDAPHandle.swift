@@ -71,7 +71,9 @@ import Glibc
     var lastDiagnostic: String {
         var text: UnsafeMutablePointer<CChar>?
         guard unsafe ldap_get_option(pointer, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text) == LDAP_OPT_SUCCESS else { return "" }
-        return unsafe takeText(text)
+        let words = unsafe takeText(text)
+        // What GnuTLS's numbers become.
+        return words == "(unknown error code)" ? "" : words
     }
 
     /// Makes a text of the library ours.

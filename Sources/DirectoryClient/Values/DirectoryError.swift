@@ -69,19 +69,17 @@ extension DirectoryError: CustomStringConvertible {
         case .confidentialityRequired, .strongerAuthRequired: "use ldaps://, StartTLS or ldapi://"
         case .undefinedAttributeType, .objectClassViolation: "check that the server has loaded the schema"
         case .syncRefreshRequired: "begin anew without a cookie"
-        case .connectError where isCertificateProblem:
-            "the server's certificate is not trusted for this name; name its authority's certificate as the CA file,"
-                + " and connect to a name that stands in the certificate"
+        case .connectError where Self.usesTLS.contains(operation):
+            "the server's certificate is not trusted for this name, or the server does not speak TLS there; name the"
+                + " certificate of its authority as the CA file, and connect to a name that stands in the certificate"
         case .connectError: "check the server's name and port, that it runs, and that no firewall is between"
         case .timeout: "the server did not answer in time; check its load, or raise the time limit"
         default: nil
         }
     }
 
-    private var isCertificateProblem: Bool {
-        let words = diagnostic.lowercased()
-        return words.contains("certificate") || words.contains("hostname") || words.contains("tls")
-    }
+    /// The operations that begin TLS.
+    static let usesTLS = ["TLS handshake", "StartTLS"]
 }
 
 extension DirectoryError {

@@ -12,7 +12,8 @@ public struct RootDSE: Hashable, Sendable {
         case postRead = "1.3.6.1.1.13.2"
         /// Searches page by page (RFC 2696).
         case pagedResults = "1.2.840.113556.1.4.319"
-        /// Content Synchronization (RFC 4533).
+        /// Content Synchronization (RFC 4533). slapd names it as soon as the module is loaded; a database without the overlay still
+        /// answers with unavailableCriticalExtension.
         case contentSync = "1.3.6.1.4.1.4203.1.9.1.1"
         /// Transactions (RFC 5805).
         case transactions = "1.3.6.1.1.21.1"

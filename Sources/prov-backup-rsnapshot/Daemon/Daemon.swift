@@ -53,7 +53,6 @@ struct Daemon {
     func run() async throws {
         if isDryRun {
             let engine = try dryEngine()
-            await engine.start()
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
                 .run()
         }

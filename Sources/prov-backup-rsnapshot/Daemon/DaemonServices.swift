@@ -15,6 +15,13 @@ extension ServiceGroup {
     }
 }
 
+extension Service {
+    /// Returns when the daemon is asked to stop, in order or at once.
+    fileprivate func shutdown() async {
+        do { try await gracefulShutdown() } catch { return }
+    }
+}
+
 extension Logger {
     /// For libraries that tell more than an operator wants to know.
     fileprivate var quieter: Logger {
@@ -39,7 +46,7 @@ struct EngineService: Service {
     func run() async throws {
         await engine.start()
         logger.notifying { try notifier.notify(.ready) }
-        try? await gracefulShutdown()
+        await shutdown()
         logger.notifying { try notifier.notify(.stopping) }
         await engine.stop(grace: grace)
     }
@@ -52,7 +59,7 @@ struct ControlService: Service {
 
     func run() async throws {
         let server = try ControlServer(under: lock) { await handler.answer($0) }
-        try? await gracefulShutdown()
+        await shutdown()
         await server.stop()
     }
 }
@@ -138,7 +145,7 @@ struct WatchdogService: Service {
     func run() async throws {
         await cancelWhenGracefulShutdown {
             guard let interval = notifier.watchdogInterval else {
-                try? await gracefulShutdown()
+                await shutdown()
                 return
             }
             while !Task.isCancelled {

@@ -114,7 +114,7 @@ final class EngineHarness: Sendable {
     /// Adds an account with a wish.
     func add(
         _ uid: String, mode: String = "add", state: String = "0", date: String = "0", active: String = "FALSE",
-        quota: String = "1073741824", host: String? = nil
+        quota: String = "1073741824", host: String? = nil, classes: [String] = []
     ) async throws {
         var entry = Entry(dn: try Self.dn(uid))
         let values: [(AttributeName, String)] = [
@@ -129,6 +129,7 @@ final class EngineHarness: Sendable {
         entry["objectClass"] = [
             "top", "account", "posixAccount", "shadowAccount", "sstBackup", "sstProvisioning", "sstRelationship",
         ]
+        entry["objectClass"] += classes.map { AttributeValue($0) }
         for (name, value) in values { entry[name] = [AttributeValue(value)] }
         if let host { entry["host"] = [AttributeValue(host)] }
         try await manager.add(entry)

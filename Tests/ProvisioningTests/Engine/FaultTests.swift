@@ -329,4 +329,27 @@ import Testing
             await engine.stop(grace: .zero)
         }
     }
+
+    @Test("daemons that share accounts: with a claim attribute each wish is carried out once, by one of them")
+    func sharedAccounts() async throws {
+        try await EngineHarness.run { harness in
+            let engines = try ["one", "two"].map { holder in
+                try harness.engine {
+                    $0.scope.names.claim = "provisioningClaim"
+                    $0.policy = DecisionPolicy(claimHolder: holder, calendar: .utc, names: $0.scope.names)
+                }
+            }
+            harness.service.doing { _ in try await Task.sleep(for: .milliseconds(5)) }
+            for engine in engines { await engine.start() }
+            let uids = (0..<30).map { "40000\(10 + $0)" }
+            for uid in uids { try await harness.add(uid, classes: ["provisioningClaimable"]) }
+            for uid in uids {
+                try await harness.expectMode("added", of: uid)
+                #expect(try await harness.entry(uid)?.text("provisioningClaim") == nil)
+            }
+            for engine in engines { await engine.stop(grace: .zero) }
+            #expect(harness.service.asked.map(\.uid).sorted() == uids)
+            #expect(harness.service.asked.allSatisfy { $0.attempt == 1 })
+        }
+    }
 }

@@ -1,0 +1,231 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Glibc
+import Testing
+
+@Suite(.serialized, .timeLimit(.minutes(2)))
+struct FaultTests {
+    @Test(arguments: ["ldap", "ldaps", "StartTLS"])
+    func `a server that accepts and says nothing is a timeout, and the stalled thread comes back`(way: String)
+        async throws
+    {
+        let listener = try Listener()
+        let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: way == "ldaps"))
+        let options = ConnectionOptions(
+            tls: TLSOptions(startTLS: way == "StartTLS"),
+            credentials: .simple(bindDN: .tests, password: Secret("secret")), connectTimeout: .milliseconds(300))
+        let error = await failure { () async throws(DirectoryError) in
+            try await DirectoryConnection.open(server, options: options)
+        }
+        #expect(error?.code == .timeout)
+        let peer = listener.accept()
+        defer { close(peer) }
+        // What was sent, then the end: the thread has closed its socket.
+        await withCheckedContinuation { continuation in
+            startThread {
+                var buffer = [UInt8](repeating: 0, count: 4096)
+                while read(peer, &buffer, buffer.count) > 0 {}
+                continuation.resume()
+            }
+        }
+    }
+
+    @Test func `a task that is cancelled while it connects does not wait on`() async throws {
+        let listener = try Listener()
+        let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: true))
+        let opening = Task { () async -> DirectoryError? in
+            await failure { () async throws(DirectoryError) in
+                try await DirectoryConnection.open(server, options: ConnectionOptions(connectTimeout: .seconds(3600)))
+            }
+        }
+        let peer = listener.accept()
+        defer { close(peer) }
+        opening.cancel()
+        #expect(await opening.value?.code == .userCancelled)
+    }
+
+    @Test func `an operation of a server that hangs ends at its time limit, and the connection lives on`() async throws
+    {
+        try await withDirectory { sandbox, _ in
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
+            try await freeze(sandbox)
+            let error = await failure { () async throws(DirectoryError) in try await connection.add(.test("late")) }
+            sandbox.resume()
+            #expect(error?.code == .timeout)
+            #expect(error?.isConnectionLost == false)
+            #expect(error?.isOutcomeUnknown == true)
+            // The answer to the abandoned operation, if one comes, goes to nobody.
+            try await eventually { try await connection.entry(at: .tests) != nil }
+            #expect(!connection.isClosed)
+        }
+    }
+
+    @Test func `a cancelled operation ends at once, and the others go on`() async throws {
+        try await withDirectory { sandbox, connection async throws in
+            try await freeze(sandbox)
+            let other = Task { try await connection.entry(at: .tests) }
+            let task = Task { () async -> DirectoryError? in
+                await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            }
+            task.cancel()
+            #expect(await task.value?.code == .userCancelled)
+            sandbox.resume()
+            #expect(try await other.value?.dn == .tests)
+            let before = Task { () async -> DirectoryError? in
+                while !Task.isCancelled { await Task.yield() }
+                return await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            }
+            before.cancel()
+            #expect(await before.value?.code == .userCancelled)
+            #expect(try await connection.whoAmI() != "")
+        }
+    }
+
+    @Test func `a server that dies ends every operation under way and the synchronization with a lost connection`()
+        async throws
+    {
+        try await withDirectory { sandbox, connection in
+            var follower = Follower(try await sandbox.connect())
+            #expect(try await follower.refresh().isEmpty)
+            try await freeze(sandbox)
+            let errors = await withTaskGroup(of: DirectoryError?.self) { group in
+                for number in 0..<50 {
+                    group.addTask {
+                        await failure { () async throws(DirectoryError) in try await connection.add(.test("n\(number)"))
+                        }
+                    }
+                }
+                group.addTask {
+                    do { try await sandbox.kill() } catch { Issue.record(error) }
+                    return nil
+                }
+                return await group.reduce(into: [DirectoryError]()) { if let error = $1 { $0.append(error) } }
+            }
+            #expect(errors.count == 50)
+            for error in errors {
+                #expect(error.isConnectionLost)
+                #expect(error.isOutcomeUnknown)
+                #expect(error.operation.hasPrefix("add cn=n"))
+            }
+            let ended = await failure { () async throws(DirectoryError) in
+                while try await follower.iterator.next() != nil {}
+            }
+            #expect(ended?.isConnectionLost == true)
+            try await eventually { connection.isClosed }
+            let later = await failure { () async throws(DirectoryError) in try await connection.whoAmI() }
+            #expect(later?.isConnectionLost == true)
+        }
+    }
+
+    @Test func `an idle connection that the server closes is noticed without being used`() async throws {
+        try await withDirectory { sandbox, _ in
+            let connection = try await sandbox.connect()
+            #expect(!connection.isClosed)
+            try await sandbox.kill()
+            try await eventually { connection.isClosed }
+        }
+    }
+
+    @Test func `an idle connection has no wake-ups`() async throws {
+        try await withDirectory { sandbox, _ in
+            let (uri, dn, password) = (sandbox.uri, sandbox.adminDN, sandbox.adminPassword)
+            // In a process of its own, where the only threads of connections are these.
+            await #expect(processExitsWith: .success) {
+                [uri = uri as String, dn = dn as String, password = password as String] in
+                let server = try ServerAddress(parsing: uri)
+                let options = ConnectionOptions(
+                    credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)))
+                let connection = try await DirectoryConnection.open(server, options: options)
+                let follower = try await DirectoryConnection.open(server, options: options)
+                var events = Follower(follower)
+                #expect(try await events.refresh().isEmpty)
+                _ = try await connection.whoAmI()
+                let idle = try voluntarySwitches(ofThreadsNamed: "ldap").keys
+                #expect(idle.count == 2)
+                // A third connection is busy meanwhile, which gives the others hundreds of occasions to wake up.
+                let busy = try await DirectoryConnection.open(server, options: options)
+                for _ in 0..<100 { _ = try await busy.whoAmI() }
+                let before = try voluntarySwitches(ofThreadsNamed: "ldap")
+                for _ in 0..<300 { _ = try await busy.whoAmI() }
+                let after = try voluntarySwitches(ofThreadsNamed: "ldap")
+                for thread in idle { #expect(before[thread] == after[thread]) }
+                #expect(before != after, "the busy one does wake up")
+                #expect(!connection.isClosed && !follower.isClosed)
+            }
+        }
+    }
+
+    @Test func `a server that does not read makes operations time out, sent or not, and is used again when it reads`()
+        async throws
+    {
+        try await withDirectory { sandbox, writer in
+            try await writer.add(.test("one"))
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(500))
+            try await freeze(sandbox)
+            // More than all buffers between us and the server hold.
+            let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 8000))
+            let codes = await withTaskGroup(of: ResultCode?.self) { group in
+                for _ in 0..<200 {
+                    group.addTask {
+                        await failure { () async throws(DirectoryError) in
+                            try await connection.modify(.test("one"), [.replace("jpegPhoto", filler)])
+                        }?.code
+                    }
+                }
+                return await group.reduce(into: [ResultCode?]()) { $0.append($1) }
+            }
+            sandbox.resume()
+            #expect(codes == Array(repeating: .timeout, count: 200))
+            try await eventually {
+                do throws(DirectoryError) { return try await connection.entry(at: .test("one")) != nil } catch {
+                    guard error.code == .timeout else { throw error }
+                    return false
+                }
+            }
+        }
+    }
+
+    @Test func `a request that the server stops reading in the middle is a timeout of a lost connection`() async throws
+    {
+        try await withDirectory { sandbox, writer in
+            try await writer.add(.test("one"))
+            let connection = try await sandbox.connect(operationTimeout: .milliseconds(300))
+            try await freeze(sandbox)
+            let filler = AttributeValue(bytes: [UInt8](repeating: 7, count: 3_000_000))
+            let error = await failure { () async throws(DirectoryError) in
+                try await connection.modify(.test("one"), [.replace("jpegPhoto", filler)])
+            }
+            sandbox.resume()
+            #expect(error?.code == .timeout)
+            #expect(error?.isConnectionLost == true)
+            #expect(error?.diagnostic == "the server does not read")
+            try await eventually { connection.isClosed }
+        }
+    }
+
+    @Test func `a referral is an error that names the other server, for a write and for a part of a search`()
+        async throws
+    {
+        try await withDirectory { _, connection in
+            let other = "ldap://other.example.org/ou=elsewhere,dc=example,dc=org"
+            try await connection.add(
+                Entry(
+                    dn: .test("elsewhere"),
+                    attributes: [
+                        Attribute("objectClass", ["referral", "extensibleObject"]), Attribute("cn", ["elsewhere"]),
+                        Attribute("ref", [AttributeValue(other)]),
+                    ]))
+            let write = await failure { () async throws(DirectoryError) in
+                try await connection.modify(DN.test("elsewhere").appending("cn", "one"), [.replace("title", "x")])
+            }
+            #expect(write?.code == .referral)
+            #expect(write?.referrals.first?.hasPrefix("ldap://other.example.org/") == true)
+            #expect(write?.cure?.contains("ldap://other.example.org/") == true)
+            let search = connection.search(SearchRequest(base: .tests))
+            let part = await failure { () async throws(DirectoryError) in try await search.all() }
+            #expect(part?.code == .referral)
+            #expect(part?.referrals.first?.hasPrefix("ldap://other.example.org/") == true)
+        }
+    }
+}
