@@ -59,31 +59,36 @@ let package = Package(
                 "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
-        .testTarget(name: "DirectoryModelTests", dependencies: ["DirectoryModel"], swiftSettings: settings),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .testTarget(
+            name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
             name: "DirectoryClientTests",
-            dependencies: ["DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
+            dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["JobCore", system], swiftSettings: settings),
+        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
             dependencies: [
+                "TestSupport",
                 "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient", "DirectorySandbox", logging,
                 inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
             name: "BackupRsnapshotTests",
-            dependencies: ["BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
+            dependencies: ["TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
             swiftSettings: settings),
         .testTarget(
-            name: "DaemonKitTests", dependencies: ["DaemonKit", logging, system], swiftSettings: settings),
+            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
+        ),
         .testTarget(
             name: "DirectorySandboxTests",
-            dependencies: ["DirectorySandbox", "DirectoryClient", "DirectoryModel", subprocess, system],
+            dependencies: ["TestSupport", "DirectorySandbox", "DirectoryClient", "DirectoryModel", subprocess, system],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
+                "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
                 "Provisioning", "BackupRsnapshot", "JobCore", subprocess, system,
             ], swiftSettings: settings),

@@ -7,6 +7,7 @@ import Glibc
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 /// A sandbox with settings, the real program, and accounts: what an administrator has before him.
@@ -214,22 +215,5 @@ final class RunningProgram: Sendable {
         }
     }
 }
-
-/// Waits until a condition holds; the deadline only ends a test that has failed.
-func eventually(
-    _ what: @autoclosure () -> String, within limit: Duration = .seconds(30),
-    sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        guard ContinuousClock.now < deadline else {
-            Issue.record("it did not come about within \(limit): \(what())", sourceLocation: sourceLocation)
-            throw DeadlinePassed()
-        }
-        try await Task.sleep(for: .milliseconds(10))
-    }
-}
-
-struct DeadlinePassed: Error {}
 
 struct UnexpectedLDIF: Error {}

@@ -3,6 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 /// How long a wish takes, as somebody sees it who watches the directory. It prints and asserts no time.

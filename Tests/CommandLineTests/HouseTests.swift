@@ -22,11 +22,13 @@ import Testing
     func imports() throws {
         let sources = DaemonBench.checkout.appending(path: "Sources")
         let targets = try FileManager.default.contentsOfDirectory(atPath: sources.path)
-        #expect(Set(targets) == Set(Self.ours.keys), "a new target needs its row here, in DESIGN and in ARCHITECTURE.md")
+        #expect(
+            Set(targets) == Set(Self.ours.keys), "a new target needs its row here, in DESIGN and in ARCHITECTURE.md")
         var looked = 0
         for target in targets {
             let folder = sources.appending(path: target)
-            for path in try FileManager.default.subpathsOfDirectory(atPath: folder.path) where path.hasSuffix(".swift") {
+            for path in try FileManager.default.subpathsOfDirectory(atPath: folder.path) where path.hasSuffix(".swift")
+            {
                 let text = try String(contentsOf: folder.appending(path: path), encoding: .utf8)
                 for match in text.matches(of: /(?m)^(?:@testable |public |private |internal )?import (\w+)/) {
                     looked += 1

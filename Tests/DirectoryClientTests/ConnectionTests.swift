@@ -2,6 +2,7 @@ import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
 import Foundation
+import TestSupport
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(1)))

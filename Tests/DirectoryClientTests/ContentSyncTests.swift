@@ -1,6 +1,7 @@
 import DirectoryModel
 import DirectorySandbox
 import Glibc
+import TestSupport
 import Testing
 
 @testable import DirectoryClient

@@ -1,5 +1,6 @@
 import DirectoryModel
 import Glibc
+import TestSupport
 import Testing
 
 @testable import DirectoryClient
@@ -64,7 +65,7 @@ struct FakeServerTests {
     }
 
     @Test func `garbage ends the connection, whatever it is`() async throws {
-        var random = SplitMix(state: 7)
+        var random = SeededGenerator(seed: 7)
         for _ in 0..<200 {
             let garbage = (0..<Int.random(in: 1..<200, using: &random)).map { _ in
                 UInt8.random(in: 0...255, using: &random)

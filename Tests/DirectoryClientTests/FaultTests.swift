@@ -2,6 +2,7 @@ import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
 import Glibc
+import TestSupport
 import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(2)))

@@ -3,6 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Foundation
 import SystemPackage
+import TestSupport
 import Testing
 
 extension DN {
@@ -64,20 +65,6 @@ func failure<T>(
         return nil
     } catch {
         return error
-    }
-}
-
-/// Waits until a condition holds, at most twenty seconds.
-func eventually(
-    _ location: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + .seconds(20)
-    while try await !condition() {
-        guard ContinuousClock.now < deadline else {
-            Issue.record("the condition did not come to hold", sourceLocation: location)
-            return
-        }
-        try await Task.sleep(for: .milliseconds(5))
     }
 }
 

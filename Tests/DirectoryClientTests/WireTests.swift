@@ -1,4 +1,5 @@
 import DirectoryModel
+import TestSupport
 import Testing
 
 @testable import DirectoryClient
@@ -66,7 +67,7 @@ struct ControlTests {
     }
 
     @Test func `garbage never does more than fail`() {
-        var random = SplitMix(state: 42)
+        var random = SeededGenerator(seed: 42)
         for _ in 0..<5000 {
             decode((0..<Int.random(in: 0..<60, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) })
         }
@@ -244,18 +245,5 @@ struct OperationTableTests {
         let result = Message.result(Outcome(code: .busy))
         #expect(table.received(result, for: 1) == .forward(5, result))
         #expect(table.messageIDs.isEmpty)
-    }
-}
-
-/// The same numbers in every run.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
     }
 }

@@ -1,4 +1,5 @@
 import DirectoryModel
+import TestSupport
 import Testing
 
 /// Valid input, damaged at random but the same in each run: a parser may refuse it, and must not trap; what it takes,

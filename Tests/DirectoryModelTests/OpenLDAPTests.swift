@@ -1,5 +1,6 @@
 import DirectoryModel
 import Foundation
+import TestSupport
 import Testing
 
 /// OpenLDAP's own parsers read what ours write, and ours read what they write.

@@ -2,6 +2,7 @@ import DirectorySandbox
 import Foundation
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 /// What happens when the server, its parent or its configuration fails.
@@ -28,11 +29,10 @@ import Testing
     @Test func `a paused server keeps silent until it is resumed`() async throws {
         try await DirectorySandbox.temporary { sandbox in
             sandbox.pause()
-            #expect(
-                try await eventually {
-                    try SandboxStatus.of(sandbox.directory)
-                        == .running(processID: sandbox.processID, paused: true, uris: [sandbox.uri])
-                })
+            try await eventually("the status says that it is paused") {
+                try SandboxStatus.of(sandbox.directory)
+                    == .running(processID: sandbox.processID, paused: true, uris: [sandbox.uri])
+            }
             let silent = try await command(
                 "/usr/bin/timeout",
                 ["0.5", "ldapwhoami", "-x", "-H", sandbox.uri, "-D", sandbox.daemonDN, "-w", sandbox.daemonPassword])

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Subprocess
 import SystemPackage
+import TestSupport
 import Testing
 
 /// A folder of its own for one test, removed with all that is in it when the test is over.
@@ -58,16 +59,6 @@ func processes(naming path: FilePath) throws -> [Int32] {
     }
 }
 
-/// Waits for a condition, at most ten seconds.
-func eventually(_ condition: () throws -> Bool) async throws -> Bool {
-    let deadline = ContinuousClock.now + .seconds(10)
-    while ContinuousClock.now < deadline {
-        if try condition() { return true }
-        try await Task.sleep(for: .milliseconds(10))
-    }
-    return try condition()
-}
-
 /// The error of a start that has to fail.
 func refusal(
     in folder: FilePath, _ options: SandboxOptions = .testing
@@ -83,6 +74,7 @@ struct StartedAfterAll: Error {}
 
 /// Waits until no process names a path in its command line any more.
 func expectNoProcess(naming path: FilePath, sourceLocation: SourceLocation = #_sourceLocation) async throws {
-    let gone = try await eventually { try processes(naming: path).isEmpty }
-    #expect(gone, "there are processes left of \(path)", sourceLocation: sourceLocation)
+    try await eventually("no process of \(path) is left", sourceLocation: sourceLocation) {
+        try processes(naming: path).isEmpty
+    }
 }

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import JobCore
 import SystemPackage
+import TestSupport
 import Testing
 
 /// A temporary folder with scripts in it, removed with everything inside when the value goes.
@@ -46,18 +47,6 @@ extension CapturedOutput {
     /// Everything that was kept.
     var text: String { String(decoding: head + tail, as: UTF8.self) }
     var lines: [Substring] { text.split(separator: "\n") }
-}
-
-/// Waits for a condition to come true.
-func eventually(
-    _ what: Comment, within limit: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation,
-    _ condition: () throws -> Bool
-) async throws {
-    let end = ContinuousClock.now + limit
-    while try !condition() {
-        try #require(ContinuousClock.now < end, what, sourceLocation: sourceLocation)
-        try await Task.sleep(for: .milliseconds(5))
-    }
 }
 
 /// The number that a script has written into a file by `echo $$ > file.new; mv file.new file`.

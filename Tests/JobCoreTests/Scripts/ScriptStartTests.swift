@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import JobCore
 import SystemPackage
+import TestSupport
 import Testing
 
 extension Processes {

@@ -8,6 +8,7 @@ import Logging
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 /// An engine on a real directory server, with a service that a test holds in its hands.
@@ -169,20 +170,3 @@ final class EngineHarness: Sendable {
 
     var messages: [String] { log.entries.map { "\($0.level): \($0.message)" } }
 }
-
-/// Waits until a condition holds; the deadline only ends a test that has failed.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation,
-    _ condition: () async throws -> Bool
-) async throws {
-    let deadline = ContinuousClock.now + limit
-    while try await !condition() {
-        guard ContinuousClock.now < deadline else {
-            Issue.record("it did not come about within \(limit): \(what)", sourceLocation: sourceLocation)
-            throw DeadlinePassed()
-        }
-        try await Task.sleep(for: .milliseconds(10))
-    }
-}
-
-struct DeadlinePassed: Error {}

@@ -3,6 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import JobCore
 import Provisioning
+import TestSupport
 import Testing
 
 @Suite struct EngineTests {

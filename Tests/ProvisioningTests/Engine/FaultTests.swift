@@ -4,6 +4,7 @@ import DirectorySandbox
 import JobCore
 import Provisioning
 import Synchronization
+import TestSupport
 import Testing
 
 /// The old daemon's faults that the engine answers for, and what a hostile world does to a running one.
