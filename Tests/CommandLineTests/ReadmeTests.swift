@@ -121,6 +121,16 @@ import Testing
         }
     }
 
+    @Test("a sandbox takes script and template from its checkout, and of an installed program those in /etc")
+    func sandboxPlaces() {
+        let checkout = FilePath(DaemonBench.checkout.path)
+        #expect(
+            SandboxSettings.shipped(beside: checkout.appending("etc").appending("openldap"))
+                == checkout.appending("etc").appending("Provisioning").appending("Backup"))
+        #expect(
+            SandboxSettings.shipped(beside: "/usr/share/prov-backup-rsnapshot/openldap") == "/etc/Provisioning/Backup")
+    }
+
     // MARK: The directory
 
     @Test("the LDIF for cn=config suits Debian's own configuration, and `check` is content with what it gives")
