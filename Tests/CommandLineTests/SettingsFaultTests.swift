@@ -110,11 +110,12 @@ struct SettingsFaultTests {
         #expect(!shown.contains("hunter2"))
     }
 
-    @Test func `a missing file is named with its path`() throws {
+    @Test func `a missing file is named with its path, and nothing is said of what it may hold`() throws {
         let missing = fixture.directory.appending("none.conf")
         let error = #expect(throws: SettingsError.self) {
             try DaemonSettings.load(service: missing, global: nil, environment: [:])
         }
         #expect(error?.errors.first?.description.hasPrefix("\(missing): the file cannot be read: No such file") == true)
+        #expect(error?.errors.count == 1 && error?.warnings.isEmpty == true)
     }
 }

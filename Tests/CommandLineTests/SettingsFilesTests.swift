@@ -7,7 +7,7 @@ import Testing
 
 /// The shipped files are made from the declarations. After a change of a declaration make them anew:
 ///
-///     REGENERATE_SETTINGS_FILES=1 swift test --filter SettingsFilesTests
+///     PROV_REGENERATE=1 swift test --filter SettingsFilesTests
 struct SettingsFilesTests {
     private static let root = FilePath(#filePath).removingLastComponent().removingLastComponent()
         .removingLastComponent()
@@ -16,9 +16,9 @@ struct SettingsFilesTests {
         (root.appending("etc/Provisioning/Backup/Rsnapshot.conf.template"), DaemonSchema.serviceFile),
     ]
 
-    private static let isRegenerating = ProcessInfo.processInfo.environment["REGENERATE_SETTINGS_FILES"] == "1"
+    private static let isRegenerating = ProcessInfo.processInfo.environment["PROV_REGENERATE"] == "1"
 
-    @Test(.enabled(if: isRegenerating, "writes the shipped files: set REGENERATE_SETTINGS_FILES=1"))
+    @Test(.enabled(if: isRegenerating, "writes the shipped files: set PROV_REGENERATE=1"))
     func `the shipped files are made anew`() throws {
         for (path, content) in Self.files {
             try FileManager.default.createDirectory(
@@ -30,7 +30,7 @@ struct SettingsFilesTests {
     @Test(.enabled(if: !isRegenerating, "the shipped files are being made anew"), arguments: files)
     func `a shipped file says what the declarations say`(file: (path: FilePath, content: String)) throws {
         let shipped = try String(contentsOfFile: file.path.string, encoding: .utf8)
-        #expect(shipped == file.content, "run: REGENERATE_SETTINGS_FILES=1 swift test --filter SettingsFilesTests")
+        #expect(shipped == file.content, "run: PROV_REGENERATE=1 swift test --filter SettingsFilesTests")
     }
 
     @Test func `the shipped files load as they are, without a warning`() throws {

@@ -108,9 +108,15 @@ struct SettingsLoaderTests {
         #expect(
             settings.warnings.map(\.cure) == [
                 "did you mean PORT?", "did you mean [Database]?", "did you mean [Pool NAME]?",
-                "look it up in the reference, or take the section out", "write [Pool NAME]",
+                "look it up in the table of settings in README.md, or take the section out", "write [Pool NAME]",
                 "did you mean PROV_DATABASE_PORT?",
             ])
+    }
+
+    @Test func `a key that stands in the wrong section is sent to its own`() throws {
+        let settings = try load("[Pool a]\nVOLUMES = /a\nPORT = 1\n")
+        #expect(settings.errors.isEmpty)
+        #expect(settings.warnings.map(\.cure) == ["move the line to [Database]"])
     }
 
     @Test func `what no longer means anything says what replaces it, what comes later says so`() throws {

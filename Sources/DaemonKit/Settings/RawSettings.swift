@@ -30,6 +30,8 @@ struct RawSettings: Sendable {
     private(set) var problems: [SettingsProblem] = []
     /// Secrets whose file could not be read.
     private(set) var faulty: Set<SettingID> = []
+    /// Whether a whole file could not be read.
+    var lacksFile = false
 
     init(schema: SettingsSchema) { self.schema = schema }
 
@@ -152,10 +154,13 @@ extension RawSettings {
         }
         guard let declaration = section.key(item.key) else {
             let known = section.keys.map(\.name) + section.retired.map(\.name) + section.later
-            let nearest = NearestName.of(item.key, among: known)
-            warn(
-                place, title, key: item.key, "there is no such key in this section",
-                cure: nearest.map { "did you mean \($0)?" } ?? "look it up in the reference, or take the line out")
+            let owners = schema.sections.filter { $0.key(item.key) != nil }.map { "[\($0.name)]" }
+            let cure =
+                owners.isEmpty
+                ? NearestName.of(item.key, among: known).map { "did you mean \($0)?" }
+                    ?? "look it up in the table of settings in README.md, or take the line out"
+                : "move the line to \(owners.joined(separator: " or "))"
+            warn(place, title, key: item.key, "there is no such key in this section", cure: cure)
             return false
         }
         let id = SettingID(section.name, label: label, key: declaration.name)
@@ -182,7 +187,8 @@ extension RawSettings {
         let name = schema.sections.first { $0.name.title == nearest }?.name.description
         warn(
             place, written.title, "there is no such section; its keys are left unread",
-            cure: name.map { "did you mean [\($0)]?" } ?? "look it up in the reference, or take the section out")
+            cure: name.map { "did you mean [\($0)]?" }
+                ?? "look it up in the table of settings in README.md, or take the section out")
     }
 
     private mutating func warn(

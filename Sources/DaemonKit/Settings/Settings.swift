@@ -12,9 +12,12 @@ public struct Settings: Sendable {
     public private(set) var warnings: [SettingsProblem]
     /// What forbids the use of these settings, in the order of the files.
     public private(set) var errors: [SettingsProblem]
+    /// Whether a whole file could not be read: then nobody knows what is missing.
+    public let lacksFile: Bool
 
     init(_ raw: RawSettings) {
         labels = raw.labels
+        lacksFile = raw.lacksFile
         failed = raw.faulty
         warnings = raw.problems.filter { $0.severity == .warning }
         errors = raw.problems.filter { $0.severity == .error }

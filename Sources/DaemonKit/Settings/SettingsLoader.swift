@@ -24,6 +24,7 @@ public struct SettingsLoader: Sendable {
                         .unprotected(path, reason: "the file holds a password and others can read or write it"))
                 }
             } catch {
+                raw.lacksFile = true
                 raw.report(
                     SettingsProblem(.error, place: .wholeFile(path.string), reason: error.reason, cure: error.cure))
             }

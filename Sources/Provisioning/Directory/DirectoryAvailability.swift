@@ -50,6 +50,6 @@ public final class DirectoryAvailability: Sendable {
             state.announcedError = false
             return tries
         }
-        if let tries { logger.notice("the directory is back after \(tries) failed tries") }
+        if let tries { logger.notice("the directory is back after \(tries) failed \(tries == 1 ? "try" : "tries")") }
     }
 }

@@ -26,7 +26,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let settings = try files.load()
             let accounts = try await AccountsDirectory(settings)
             let scope = accounts.scope
-            let filter = pending ? scope.pending : failed ? scope.failed ?? scope.pending : scope.accounts
+            let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
             if !json { print(AccountLine.heading) }
             try await accounts.forEach(filter) { status, uid in
                 let line = AccountLine(uid: uid, status: status)

@@ -56,14 +56,19 @@ struct AccountsDirectory {
         return status
     }
 
-    func failedUIDs() async throws -> [String] {
+    /// - Throws: `CommandFailure` where the directory has no place for a ReturnValue.
+    func failed() throws -> Filter {
         guard let filter = scope.failed else {
             throw CommandFailure(
                 "failed accounts cannot be told in this directory: RETURN_VALUE is empty",
-                cure: "name an attribute for it in [Attributes], or name the uids")
+                cure: "name an attribute for it in [Attributes], or look into the log")
         }
+        return filter
+    }
+
+    func failedUIDs() async throws -> [String] {
         var uids: [String] = []
-        try await forEach(filter) { uids.append($1) }
+        try await forEach(try failed()) { uids.append($1) }
         return uids
     }
 

@@ -31,7 +31,8 @@ struct LDIFLoadCommand: AsyncParsableCommand {
         defer { connection.close() }
         var loader = LDIFLoader(connection: connection, continuesOnError: continueOnError)
         for file in files { try await loader.load(file) }
-        print("\(loader.loaded) records loaded" + (loader.failed > 0 ? ", \(loader.failed) failed" : ""))
+        let records = loader.loaded == 1 ? "record" : "records"
+        print("\(loader.loaded) \(records) loaded" + (loader.failed > 0 ? ", \(loader.failed) failed" : ""))
         if loader.failed > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
     }
 }

@@ -46,9 +46,17 @@ struct SandboxSettings {
         rmdir(folder.string)
     }
 
+    /// Where the home script and the template lie: in a checkout beside the directory's pieces, else where they are
+    /// installed.
+    static func shipped(beside pieces: FilePath) -> FilePath {
+        let beside = pieces.removingLastComponent().appending("Provisioning").appending("Backup")
+        let isThere = access(beside.appending("create-chroot.sh").string, F_OK) == 0
+        return isThere ? beside : "/etc/Provisioning/Backup"
+    }
+
     private func text() throws -> String {
         let pieces = try CommandFailure.translatingSandbox { try SandboxPieces() }
-        let shipped = pieces.directory.removingLastComponent().appending("Provisioning/Backup")
+        let shipped = Self.shipped(beside: pieces.directory)
         return """
             # Written by `prov-backup-rsnapshot sandbox start`; goes with the sandbox.
             [Database]

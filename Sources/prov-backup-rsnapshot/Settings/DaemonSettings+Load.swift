@@ -16,6 +16,8 @@ extension DaemonSettings {
     ) throws(SettingsError) -> (settings: DaemonSettings, warnings: [SettingsProblem]) {
         let files = [global, service].compactMap(\.self)
         var raw = SettingsLoader(DaemonSchema.schema).load(files: files, environment: environment)
+        // Of a file that cannot be read nobody knows what it holds, so nothing is said to be missing.
+        guard !raw.lacksFile else { throw SettingsError(errors: raw.errors, warnings: raw.warnings) }
         let settings = DaemonSettings(checking: &raw)
         guard raw.errors.isEmpty else { throw SettingsError(errors: raw.errors, warnings: raw.warnings) }
         return (settings, raw.warnings)

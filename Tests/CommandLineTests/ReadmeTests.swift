@@ -1,0 +1,230 @@
+import BackupRsnapshot
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Foundation
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// What README.md says is so. Its tables of settings are made from the declarations; after a change of one make them anew:
+///
+///     PROV_REGENERATE=1 swift test --filter 'ReadmeTests|SettingsFilesTests'
+@Suite(.serialized) struct ReadmeTests {
+    private static let file = DaemonBench.checkout.appending(path: "README.md")
+    private static let isRegenerating = ProcessInfo.processInfo.environment["PROV_REGENERATE"] == "1"
+    private static let marks = (begin: "<!-- settings -->\n", end: "<!-- /settings -->")
+
+    private let text: String
+
+    init() throws { text = try String(contentsOf: Self.file, encoding: .utf8) }
+
+    /// What stands in the fence below a mark.
+    private func block(_ mark: String) throws -> String {
+        let mark = try #require(text.range(of: "<!-- \(mark) -->\n"), "README.md has lost the mark \(mark)")
+        let lines = text[mark.upperBound...].split(separator: "\n", omittingEmptySubsequences: false)
+        try #require(lines.first?.hasPrefix("```") == true)
+        return lines.dropFirst().prefix { $0 != "```" }.joined(separator: "\n") + "\n"
+    }
+
+    private func section(_ heading: String) throws -> Substring {
+        let start = try #require(text.range(of: "\n\(heading)\n"), "README.md has lost the heading \(heading)")
+        let rest = text[start.upperBound...]
+        return rest[..<(rest.range(of: "\n## ")?.lowerBound ?? rest.endIndex)]
+    }
+
+    // MARK: Settings
+
+    private func settingsRange() throws -> Range<String.Index> {
+        let begin = try #require(text.range(of: Self.marks.begin))
+        let end = try #require(text.range(of: Self.marks.end, range: begin.upperBound..<text.endIndex))
+        return begin.upperBound..<end.lowerBound
+    }
+
+    @Test("the tables of settings are made anew", .enabled(if: isRegenerating, "set PROV_REGENERATE=1"))
+    func regenerate() throws {
+        let made = text.replacingCharacters(in: try settingsRange(), with: DaemonSchema.reference)
+        try Data(made.utf8).write(to: Self.file)
+    }
+
+    @Test("the tables of settings say what the declarations say", .enabled(if: !isRegenerating, "they are being made"))
+    func settings() throws {
+        #expect(
+            text[try settingsRange()] == DaemonSchema.reference,
+            "run: PROV_REGENERATE=1 swift test --filter 'ReadmeTests|SettingsFilesTests'")
+    }
+
+    // MARK: Exit codes
+
+    @Test("every provisioning code stands in the table with its name", arguments: ProvisioningExitCode.allCases)
+    func code(_ code: ProvisioningExitCode) throws {
+        #expect(try section("## Exit codes").contains("\n| \(code.rawValue) | `\(code.name)` | "))
+    }
+
+    @Test("every exit status of the process stands in its table", arguments: ProcessExitStatus.allCases)
+    func status(_ status: ProcessExitStatus) throws {
+        #expect(try section("### Of the process").contains("\n| \(status.rawValue) | "))
+    }
+
+    // MARK: The home script
+
+    @Test("the example of a home script can be run again, asks for patience, and is trusted where it should lie")
+    func homeScript() async throws {
+        try await DaemonBench.run { bench in
+            let repairs = bench.folder.appending(path: "repairs")
+            let example = try block("home-script")
+            let written = example.replacingOccurrences(of: "/run/backup-repairs", with: repairs.path)
+            #expect(written != example)
+            let script = bench.folder.appending(path: "home.sh")
+            try written.write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
+
+            try Data().write(to: repairs)
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await daemon.says("the volumes are being repaired")
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "adding")
+            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            try FileManager.default.removeItem(at: repairs)
+            try await bench.reached("added", "3724300")
+            #expect(
+                Set(try FileManager.default.contentsOfDirectory(atPath: bench.home("3724300").path)) == [
+                    "incoming", ".snapshots", ".ssh",
+                ])
+            try await bench.wish("3724300", "modify")
+            try await bench.reached("modified", "3724300")
+            try await bench.wish("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await bench.reached("deleted", "3724300")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("README.md names every variable that a home script gets")
+    func variables() async throws {
+        try await DaemonBench.run { bench in
+            let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
+            try bench.settings(backup: "HOME_SCRIPT = \(script)")
+            try await bench.add("3724300")
+            let plan = try await bench.command("run", "-r", "--once")
+            let names = plan.output.matches(of: #/(?m)^ +([A-Z_]+)=/#).map { String($0.output.1) }
+            #expect(names.count > 10)
+            let described = try section("## The home script")
+            for name in names { #expect(described.contains("`\(name)"), "\(name)") }
+        }
+    }
+
+    @Test("a sandbox takes script and template from its checkout, and of an installed program those in /etc")
+    func sandboxPlaces() {
+        let checkout = FilePath(DaemonBench.checkout.path)
+        #expect(
+            SandboxSettings.shipped(beside: checkout.appending("etc").appending("openldap"))
+                == checkout.appending("etc").appending("Provisioning").appending("Backup"))
+        #expect(
+            SandboxSettings.shipped(beside: "/usr/share/prov-backup-rsnapshot/openldap") == "/etc/Provisioning/Backup")
+    }
+
+    // MARK: The directory
+
+    @Test("the LDIF for cn=config suits Debian's own configuration, and `check` is content with what it gives")
+    func siteLDIF() async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(
+            path: "prov-readme-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        for name in ["slapd.d", "db", "homes", "rsnapshot.d"] {
+            try FileManager.default.createDirectory(
+                at: folder.appending(path: name), withIntermediateDirectories: true,
+                attributes: [.posixPermissions: 0o755])
+        }
+        func write(_ name: String, _ text: String) throws -> String {
+            let file = folder.appending(path: name)
+            try text.write(to: file, atomically: true, encoding: .utf8)
+            chmod(file.path, 0o600)
+            return file.path
+        }
+        func run(_ program: String, _ arguments: String...) async throws -> String {
+            let running = try RunningProgram(URL(filePath: program), arguments)
+            let status = await running.end()
+            #expect(status == 0, "\(program) \(arguments): \(running.output)")
+            return running.output
+        }
+        let initial = try String(contentsOfFile: "/usr/share/slapd/slapd.init.ldif", encoding: .utf8)
+        let values = [
+            "@SUFFIX@": "dc=stoney-cloud,dc=org", "@BACKEND@": "mdb", "@BACKENDOBJECTCLASS@": "olcMdbConfig",
+            "@PASSWORD@": "secret", "@BACKENDOPTIONS@": "olcDbMaxSize: 104857600",
+            "/var/lib/ldap": folder.appending(path: "db").path, "/var/run/slapd": folder.path,
+            "gidNumber=0+uidNumber=0": "gidNumber=\(getegid())+uidNumber=\(geteuid())",
+        ]
+        let filled = values.reduce(initial) { $0.replacingOccurrences(of: $1.key, with: $1.value) }
+        let configuration = folder.appending(path: "slapd.d").path
+        _ = try await run("/usr/sbin/slapadd", "-n", "0", "-F", configuration, "-l", try write("init.ldif", filled))
+        let socket = folder.appending(path: "ldapi").path
+        let uri = "ldapi://" + socket.replacingOccurrences(of: "/", with: "%2F")
+        let slapd = try RunningProgram(
+            URL(filePath: "/usr/sbin/slapd"), ["-F", configuration, "-h", uri, "-d", "0"])
+        defer { slapd.kill(SIGKILL) }
+        try await eventually("slapd listens\n\(slapd.output)") { FileManager.default.fileExists(atPath: socket) }
+
+        let program = DaemonBench.program.path
+        let pieces = DaemonBench.checkout.appending(path: "etc/openldap").path
+        _ = try await run(program, "ldif", "load", "--server", uri, "\(pieces)/stoney-cloud.ldif")
+        _ = try await run(program, "ldif", "load", "--server", uri, try write("site.ldif", try block("site.ldif")))
+        let daemonDN = "cn=prov-backup-rsnapshot,ou=programs,dc=stoney-cloud,dc=org"
+        let password = try write("password", "secret\n")
+        _ = try await run(
+            program, "ldif", "load", "--server", uri, "--bind-dn", "cn=admin,dc=stoney-cloud,dc=org",
+            "--password-file", password, "\(pieces)/example-tree.ldif",
+            try write(
+                "password.ldif",
+                "dn: \(daemonDN)\nchangetype: modify\nreplace: userPassword\nuserPassword: secret\n"),
+            try write("account.ldif", try accountWithPassword(homes: folder.appending(path: "homes").path)))
+
+        let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup").path
+        let settings = try write(
+            "Rsnapshot.conf",
+            """
+            [Database]
+            SERVER = \(uri)
+            ADMIN_USER = \(daemonDN)
+            ADMIN_PASSWORD_FILE = \(password)
+            SERVICE_SUBTREE = \(SandboxTree.accountsDN)
+            [Service]
+            STATE_DIRECTORY = \(folder.path)/state
+            RUNTIME_DIRECTORY = \(folder.path)/run
+            [Backup]
+            HOME_ROOTS = \(folder.path)/homes
+            HOME_SCRIPT =
+            OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
+            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.path)/rsnapshot.d
+            RSNAPSHOT_TEMPLATE = \(backup)/rsnapshot-account.conf.template
+            """)
+        let checked = try await run(program, "check", "-c", settings)
+        #expect(checked.contains("content sync: offered"))
+        #expect(checked.contains("rights: sstProvisioningReturnValue can be written"))
+        _ = try await run(program, "run", "--once", "-c", settings)
+        #expect(try await run(program, "accounts", "list", "-c", settings).contains("added"))
+
+        let daemon = try await DirectoryConnection.open(
+            ServerAddress(parsing: uri),
+            options: ConnectionOptions(
+                credentials: .simple(bindDN: try DN(parsing: daemonDN), password: Secret("secret"))))
+        defer { daemon.close() }
+        let account = try await daemon.entry(at: DaemonBench.dn("3724300"), attributes: ["uid", "userPassword"])
+        #expect(account?.text("uid") == "3724300")
+        #expect(account?["userPassword"].isEmpty == true, "the daemon must not read passwords")
+    }
+
+    private func accountWithPassword(homes: String) throws -> String {
+        let parameters = TestLDIFs.Parameters(
+            uid: "3724300", base: try DN(parsing: SandboxTree.accountsDN), homeRoot: FilePath(homes))
+        let add = try #require(try TestLDIFs(parameters).files.first)
+        return add.text.replacingOccurrences(of: "uid: 3724300\n", with: "uid: 3724300\nuserPassword: secret\n")
+    }
+}
