@@ -48,18 +48,25 @@ final class Mailbox: Sendable {
     func post(_ command: Command) -> DirectoryError? {
         state.withLock { state in
             if let end = state.end { return end }
-            state.commands.append(command)
-            if !state.isSignalled {
-                state.isSignalled = true
-                eventfd_write(descriptor, 1)
-            }
+            append(command, to: &state)
             return nil
         }
     }
 
-    /// Takes no more, and makes the thread end.
+    /// Takes no more, and makes the thread end. Both at once: a command behind the last one would never be looked at.
     func close(_ end: DirectoryError) {
-        if post(.close) == nil { state.withLock { $0.end = $0.end ?? end } }
+        state.withLock { state in
+            guard state.end == nil else { return }
+            append(.close, to: &state)
+            state.end = end
+        }
+    }
+
+    private func append(_ command: Command, to state: inout State) {
+        state.commands.append(command)
+        guard !state.isSignalled else { return }
+        state.isSignalled = true
+        eventfd_write(descriptor, 1)
     }
 
     /// All commands that came since the last time. For the thread.
