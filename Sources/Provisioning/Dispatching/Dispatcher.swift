@@ -76,7 +76,7 @@ actor Dispatcher {
     /// Returns when nothing runs and nothing is due.
     func waitUntilIdle() async {
         startDue()
-        guard !isIdle else { return }
+        guard !isIdle(clock.now) else { return }
         await withCheckedContinuation { idleWaiters.append($0) }
     }
 
@@ -118,9 +118,11 @@ actor Dispatcher {
 
     private func startDue() {
         guard !isStopping else { return }
-        while let uuid = queue.start(now: clock.now) { start(uuid) }
-        setAlarm()
-        if isIdle {
+        // One reading for all: what falls due between two would be neither started nor waited for.
+        let now = clock.now
+        while let uuid = queue.start(now: now) { start(uuid) }
+        setAlarm(now)
+        if isIdle(now) {
             idleWaiters.forEach { $0.resume() }
             idleWaiters = []
         }
@@ -196,10 +198,10 @@ actor Dispatcher {
 
     // MARK: - Waking
 
-    private var isIdle: Bool { running.isEmpty && (queue.nextDue().map { $0 > clock.now } ?? true) }
+    private func isIdle(_ now: WallTime) -> Bool { running.isEmpty && (queue.nextDue().map { $0 > now } ?? true) }
 
-    private func setAlarm() {
-        let next = queue.nextDue().flatMap { $0 > clock.now ? $0 : nil }
+    private func setAlarm(_ now: WallTime) {
+        let next = queue.nextDue().flatMap { $0 > now ? $0 : nil }
         guard next != alarm?.at else { return }
         alarm?.task.cancel()
         alarm = next.map { time in

@@ -1,0 +1,48 @@
+import DirectoryModel
+import JobCore
+import Provisioning
+import Synchronization
+import TestSupport
+import Testing
+
+/// What may come between a job's attempts, between two readings of the clock, and between a reload and a stop.
+@Suite struct InterleavingTests {
+    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+
+    @Test("a wish that falls due between two readings of the clock is not forgotten", arguments: Array(1...20))
+    func dueBetweenReadings(offset: Int) async throws {
+        let midnight = Self.noon + .seconds(12 * 3600)
+        let clock = CreepingClock(midnight + .seconds(-3600 * offset), stopAt: midnight)
+        try await EngineHarness.run(clock: clock) { harness in
+            try await harness.add("4000001", date: "20261122")
+            try await harness.running {
+                $0.timing = Watcher.Timing(relistInterval: .seconds(86_400 * 365))
+            } _: { _ in
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+}
+
+/// Goes an hour forward with each reading, up to a time.
+private final class CreepingClock: WallClock {
+    private let state: Mutex<WallTime>
+    private let end: WallTime
+
+    init(_ start: WallTime, stopAt end: WallTime) {
+        state = Mutex(start)
+        self.end = end
+    }
+
+    var now: WallTime {
+        state.withLock { time in
+            time = min(time + .seconds(3600), end)
+            return time
+        }
+    }
+
+    func sleep(until deadline: WallTime) async throws {
+        guard deadline <= end else { return try await Task.sleep(for: .seconds(3600)) }
+        state.withLock { $0 = max($0, deadline) }
+    }
+}
