@@ -65,7 +65,7 @@ struct AccountWorker: Sendable {
         case .claim(let operation):
             return try await claim(status, entry, operation, report)
         case .resume(let operation):
-            if let record, record.notBefore > clock.now, !ignoringDate { return .again(at: record.notBefore) }
+            if let record, record.notBefore > clock.now, !ignoringDate { return .retry(record) }
             return try await resume(status, entry, operation, record, report)
         }
     }

@@ -9,6 +9,31 @@ import Testing
 @Suite struct InterleavingTests {
     private static let noon = WallTime(secondsSince1970: 1_795_262_400)
 
+    @Test("an unrelated change between two attempts neither brings the next one forward nor makes the count forget")
+    func changeBetweenAttempts() async throws {
+        try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
+            harness.service.doing { call in
+                guard call.uid == "4000001" else { return }
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            try await harness.running {
+                $0.slots = 1
+            } _: { engine in
+                try await harness.add("4000001")
+                try await eventually("it waits for its second attempt") { await engine.snapshot().retrying.count == 1 }
+                for number in 0..<3 {
+                    try await harness.set("4000001", "sstQuota", "\(number)")
+                    // One slot, in the order of the hints: once this is done, the change has been looked at.
+                    try await harness.add("400001\(number)")
+                    try await harness.expectMode("added", of: "400001\(number)")
+                    try await eventually("nothing runs") { await engine.snapshot().running.isEmpty }
+                    #expect(await engine.snapshot().retrying.map(\.record.failures) == [1])
+                }
+            }
+            #expect(harness.service.asked.filter { $0.uid == "4000001" }.map(\.attempt) == [1])
+        }
+    }
+
     @Test("a wish that falls due between two readings of the clock is not forgotten", arguments: Array(1...20))
     func dueBetweenReadings(offset: Int) async throws {
         let midnight = Self.noon + .seconds(12 * 3600)
