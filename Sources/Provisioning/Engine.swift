@@ -48,20 +48,14 @@ public actor Engine {
         }
     }
 
-    /// What hangs on the directory's settings, and is made anew when they change.
-    private struct Parts {
-        var watchLink: DirectoryLink
-        var workLink: DirectoryLink
-        var watcher: Watcher
-        var worker: AccountWorker
-        var availability: DirectoryAvailability
-    }
-
     private let jobs: JobLedger
     private let planPrinter: PlanPrinter?
     private let clock: any WallClock
     private let logger: Logger
-    private var parts: Parts
+    private let availability: DirectoryAvailability
+    private let watchLink: DirectoryLink
+    private let workLink: DirectoryLink
+    private var watcher: Watcher
     private let dispatcher: Dispatcher
     private var watching: Task<Void, Never>?
 
@@ -74,15 +68,28 @@ public actor Engine {
         self.planPrinter = planPrinter
         self.clock = clock
         self.logger = logger
-        parts = Self.makeParts(configuration, jobs: jobs, planPrinter: planPrinter, clock: clock, logger: logger)
-        dispatcher = Dispatcher(worker: parts.worker, slots: configuration.slots, clock: clock, logger: logger)
+        let availability = DirectoryAvailability(
+            attemptsUntilError: configuration.directoryAttemptsUntilError, logger: logger)
+        let servers = ServerList(configuration.servers)
+        func link(_ name: String) -> DirectoryLink {
+            DirectoryLink(
+                name: name, servers: servers, options: configuration.connection, retry: configuration.directoryRetry,
+                availability: availability, clock: clock)
+        }
+        self.availability = availability
+        watchLink = link("watch")
+        workLink = link("work")
+        let reader = AccountReader(link: workLink, scope: configuration.scope)
+        watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
+        let worker = AccountWorker(configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+        dispatcher = Dispatcher(worker: worker, slots: configuration.slots, clock: clock, logger: logger)
     }
 
     /// Watches and works until `stop`.
     public func start() {
-        watching = Task { [parts, dispatcher, logger] in
+        watching = Task { [watcher, dispatcher, logger] in
             do {
-                try await parts.watcher.run { await dispatcher.handle($0) }
+                try await watcher.run { await dispatcher.handle($0) }
             } catch is CancellationError {
                 return
             } catch {
@@ -94,7 +101,7 @@ public actor Engine {
     /// Works on all that is due now and returns when nothing is due any more.
     /// - Throws: `DirectoryError` when the pending accounts cannot be listed.
     public func runOnce() async throws {
-        try await parts.watcher.list { await dispatcher.handle($0) }
+        try await watcher.list { await dispatcher.handle($0) }
         await dispatcher.waitUntilIdle()
     }
 
@@ -102,56 +109,57 @@ public actor Engine {
     /// - Returns: the outcome; nil when the entry asks for nothing, or the engine stops first.
     public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
 
-    /// Goes on by new settings. Jobs that run finish by those they started with.
+    /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.
     public func reload(_ configuration: Configuration) async {
-        let old = parts
-        parts = Self.makeParts(configuration, jobs: jobs, planPrinter: planPrinter, clock: clock, logger: logger)
-        await dispatcher.reconfigure(worker: parts.worker, slots: configuration.slots)
-        guard let watching else { return }
-        watching.cancel()
-        start()
-        await old.watchLink.stop()
-        await dispatcher.drain()
-        await old.workLink.stop()
+        watching?.cancel()
+        let reader = AccountReader(link: workLink, scope: configuration.scope)
+        watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
+        let worker = AccountWorker(configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+        availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
+        let servers = ServerList(configuration.servers)
+        for link in [watchLink, workLink] {
+            await link.reconfigure(
+                servers: servers, options: configuration.connection, retry: configuration.directoryRetry)
+        }
+        await dispatcher.reconfigure(worker: worker, slots: configuration.slots)
+        if watching != nil { start() }
     }
 
     /// Starts nothing more; running jobs have the grace, and what is not finished then is resumable.
     public func stop(grace: Duration) async {
         watching?.cancel()
-        let parts = parts
-        await parts.watchLink.stop()
-        await dispatcher.stop(grace: grace) { await parts.workLink.stop() }
-        await parts.workLink.stop()
+        await watchLink.stop()
+        await dispatcher.stop(grace: grace) { [workLink] in await workLink.stop() }
+        await workLink.stop()
     }
 
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
         var snapshot = await dispatcher.snapshot()
-        snapshot.isDirectoryAvailable = parts.availability.isAvailable
+        snapshot.isDirectoryAvailable = availability.isAvailable
         return snapshot
     }
+}
 
-    private static func makeParts(
-        _ configuration: Configuration, jobs: JobLedger, planPrinter: PlanPrinter?, clock: any WallClock, logger: Logger
-    ) -> Parts {
-        let servers = ServerList(configuration.servers)
-        let availability = DirectoryAvailability(
-            attemptsUntilError: configuration.directoryAttemptsUntilError, logger: logger)
-        func link(_ name: String) -> DirectoryLink {
-            DirectoryLink(
-                name: name, servers: servers, options: configuration.connection, retry: configuration.directoryRetry,
-                availability: availability, clock: clock)
-        }
-        let (watch, work) = (link("watch"), link("work"))
-        let reader = AccountReader(link: work, scope: configuration.scope)
-        let watcher = Watcher(
-            persistLink: watch, reader: reader, timing: configuration.timing, retry: configuration.directoryRetry,
-            clock: clock, logger: logger)
-        let worker = AccountWorker(
+extension Watcher {
+    fileprivate init(
+        _ configuration: Engine.Configuration, persistLink: DirectoryLink, reader: AccountReader,
+        clock: any WallClock, logger: Logger
+    ) {
+        self.init(
+            persistLink: persistLink, reader: reader, timing: configuration.timing,
+            retry: configuration.directoryRetry, clock: clock, logger: logger)
+    }
+}
+
+extension AccountWorker {
+    fileprivate init(
+        _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger, clock: any WallClock,
+        planPrinter: PlanPrinter?
+    ) {
+        self.init(
             reader: reader, committer: Committer(reader: reader), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs, clock: clock,
             planPrinter: planPrinter)
-        return Parts(
-            watchLink: watch, workLink: work, watcher: watcher, worker: worker, availability: availability)
     }
 }

@@ -8,18 +8,20 @@ public final class DirectoryAvailability: Sendable {
         /// Failed tries of each connection that is down, by its name.
         var failures: [String: Int] = [:]
         var announcedError = false
+        var attemptsUntilError: Int
     }
 
-    private let state = Mutex(State())
-    /// After so many failed tries the message becomes an error (setting `ATTEMPTS`).
-    private let attemptsUntilError: Int
+    private let state: Mutex<State>
     private let logger: Logger
 
-    /// - Parameter attemptsUntilError: after so many failed tries in a row the message becomes an error.
+    /// - Parameter attemptsUntilError: after so many failed tries in a row the message becomes an error (setting
+    ///   `ATTEMPTS`).
     public init(attemptsUntilError: Int, logger: Logger) {
-        self.attemptsUntilError = attemptsUntilError
+        state = Mutex(State(attemptsUntilError: attemptsUntilError))
         self.logger = logger
     }
+
+    func reconfigure(attemptsUntilError: Int) { state.withLock { $0.attemptsUntilError = attemptsUntilError } }
 
     /// Whether no connection is being sought in vain.
     public var isAvailable: Bool { state.withLock { $0.failures.isEmpty } }
@@ -29,7 +31,7 @@ public final class DirectoryAvailability: Sendable {
         let (isFirst, isMany) = state.withLock { state in
             let isFirst = state.failures.isEmpty
             state.failures[connection, default: 0] += 1
-            let isMany = !state.announcedError && (state.failures[connection] ?? 0) >= attemptsUntilError
+            let isMany = !state.announcedError && (state.failures[connection] ?? 0) >= state.attemptsUntilError
             state.announcedError = state.announcedError || isMany
             return (isFirst, isMany)
         }

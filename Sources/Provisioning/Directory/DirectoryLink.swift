@@ -4,17 +4,20 @@ import Synchronization
 
 /// One connection to the directory that is made when it is needed and made again when it is lost, for ever.
 ///
-/// All who ask meanwhile wait for the same try. A connection that somebody reports lost is closed for everybody.
+/// All who ask meanwhile wait for the same try. A connection that somebody reports lost is closed for everybody. New
+/// settings hold for all who ask, so that nobody waits for a server that is no longer named.
 public actor DirectoryLink {
     private let name: String
-    private let servers: ServerList
-    private let options: ConnectionOptions
-    private let retry: RetryPolicy
+    private var servers: ServerList
+    private var options: ConnectionOptions
+    private var retry: RetryPolicy
     private let availability: DirectoryAvailability
     private let clock: any WallClock
 
     private var current: DirectoryConnection?
-    private var connecting: Task<DirectoryConnection, any Error>?
+    private var connecting: Task<Void, Never>?
+    /// Those who have asked for the connection that is being made.
+    private var waiting: [AsyncStream<DirectoryConnection>.Continuation] = []
     private var isStopped = false
     /// Failures since the directory last did what it was asked; a server that answers only to refuse counts as away.
     private nonisolated let failures = Atomic<Int>(0)
@@ -36,13 +39,16 @@ public actor DirectoryLink {
     }
 
     /// The connection, as soon as there is one.
-    /// - Throws: `CancellationError` when the link is stopped.
+    /// - Throws: `CancellationError` when the link is stopped or the asking task is cancelled.
     public func connection() async throws -> DirectoryConnection {
         guard !isStopped else { throw CancellationError() }
         if let current, !current.isClosed { return current }
-        let attempt = connecting ?? Task { try await self.connect() }
-        connecting = attempt
-        return try await attempt.value
+        if connecting == nil { connecting = Task { await self.connect() } }
+        // A stream ends with the task that reads it; the value of another task would be waited for all the same.
+        let (answer, continuation) = AsyncStream<DirectoryConnection>.makeStream()
+        waiting.append(continuation)
+        for await connection in answer { return connection }
+        throw CancellationError()
     }
 
     /// Closes a connection that failed; whoever asks next gets a new one.
@@ -65,34 +71,59 @@ public actor DirectoryLink {
         availability.failed(name, error)
     }
 
+    /// Goes on with another server, or as somebody else. What is under way is lost, as with any lost connection.
+    func reconfigure(servers: ServerList, options: ConnectionOptions, retry: RetryPolicy) {
+        self.servers = servers
+        self.options = options
+        self.retry = retry
+        close()
+        // The waits belong to the servers that were named before.
+        if failures.load(ordering: .relaxed) > 1 { failures.store(1, ordering: .relaxed) }
+        if connecting != nil, !isStopped {
+            connecting?.cancel()
+            connecting = Task { await self.connect() }
+        }
+    }
+
     /// Ends the connection and every wait for one.
     public func stop() {
         isStopped = true
         connecting?.cancel()
+        answerAll(nil)
+        close()
+    }
+
+    private func close() {
         current?.close()
         current = nil
     }
 
-    private func connect() async throws -> DirectoryConnection {
-        defer { connecting = nil }
+    private func answerAll(_ connection: DirectoryConnection?) {
+        for continuation in waiting {
+            if let connection { continuation.yield(connection) }
+            continuation.finish()
+        }
+        waiting = []
+    }
+
+    /// Tries until there is a connection, or until cancelled: then somebody else has taken over.
+    private func connect() async {
         while true {
             // A single loss is usually a restart, and the next try costs nothing.
             let failed = failures.load(ordering: .relaxed)
             if failed > 1 {
                 var generator = SystemRandomNumberGenerator()
                 let delay = retry.delay(afterAttempt: failed - 1, using: &generator) ?? retry.maximumDelay
-                try await clock.sleep(until: clock.now + delay)
+                do { try await clock.sleep(until: clock.now + delay) } catch { return }
             }
             do {
                 let connection = try await servers.connect(options: options)
-                guard !isStopped else {
-                    connection.close()
-                    throw CancellationError()
-                }
+                guard !Task.isCancelled else { return connection.close() }
                 current = connection
-                return connection
-            } catch let error as DirectoryError {
-                try Task.checkCancellation()
+                connecting = nil
+                return answerAll(connection)
+            } catch {
+                guard !Task.isCancelled else { return }
                 noteFailure(error)
             }
         }

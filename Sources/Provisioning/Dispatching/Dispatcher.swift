@@ -80,11 +80,6 @@ actor Dispatcher {
         await withCheckedContinuation { idleWaiters.append($0) }
     }
 
-    /// Returns when the jobs that run now have ended.
-    func drain() async {
-        for task in running.values.map(\.task) { await task.value }
-    }
-
     /// Starts nothing more, gives running jobs the grace, then cancels them and waits for their end.
     /// - Parameter giveUp: called when the grace is over, to end what a cancelled job may be waiting for.
     func stop(grace: Duration, giveUp: @escaping @Sendable () async -> Void) async {

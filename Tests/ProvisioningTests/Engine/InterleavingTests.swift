@@ -47,6 +47,53 @@ import Testing
             }
         }
     }
+
+    @Test("a reload does not wait for jobs that run, and a stop after it ends them")
+    func reloadWithHangingJob() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in try await Task.sleep(for: .seconds(3600)) }
+            let engine = try harness.engine()
+            await engine.start()
+            try await harness.add("4000001")
+            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            let changed = try harness.configuration()
+            try await finishes("the reload") { await engine.reload(changed) }
+            try await finishes("the stop") { await engine.stop(grace: .zero) }
+        }
+    }
+
+    @Test("a stop after a reload ends also the wait of an old job for a directory that is away")
+    func stopAfterReloadWhileAway() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            let engine = try harness.engine()
+            await engine.start()
+            try await harness.add("4000001")
+            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            try await harness.sandbox.kill()
+            gate.open()
+            try await eventually("it is missed") { await !engine.snapshot().isDirectoryAvailable }
+            let changed = try harness.configuration()
+            try await finishes("the reload") { await engine.reload(changed) }
+            try await finishes("the stop") { await engine.stop(grace: .zero) }
+        }
+    }
+
+    private func finishes(_ what: String, _ body: @escaping @Sendable () async -> Void) async throws {
+        let done = Flag()
+        Task {
+            await body()
+            done.set()
+        }
+        try await eventually("\(what) comes to its end", within: .seconds(10)) { done.isSet }
+    }
+
+    private final class Flag: Sendable {
+        private let value = Atomic(false)
+        var isSet: Bool { value.load(ordering: .acquiring) }
+        func set() { value.store(true, ordering: .releasing) }
+    }
 }
 
 /// Goes an hour forward with each reading, up to a time.
