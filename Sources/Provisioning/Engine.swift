@@ -106,7 +106,8 @@ public actor Engine {
     }
 
     /// Carries one account's wish out now, whatever its day.
-    /// - Returns: the outcome; nil when the entry asks for nothing, or the engine stops first.
+    /// - Returns: the outcome, after the last attempt; `undefinedError` when something outside the account stands in the
+    ///   way, which is in the log; nil when the entry asks for nothing, or the engine stops first.
     public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
 
     /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.

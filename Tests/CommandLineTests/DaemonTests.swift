@@ -289,4 +289,29 @@ import Testing
             #expect(await next.end() == 0)
         }
     }
+
+    @Test("--once ends with 1 when an account failed for good, has to be tried again, or could not be claimed")
+    func onceThatFails() async throws {
+        try await DaemonBench.run { bench in
+            let script = bench.folder.appending(path: "busy.sh")
+            try "#!/bin/sh\nexit 75\n".write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
+            try await bench.add("3724300")
+            let retrying = try await bench.command("run", "--once")
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "adding")
+            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            #expect(retrying.status == 1)
+            try bench.settings()
+            let done = try await bench.command("run", "--once")
+            #expect(done.status == 0)
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "added")
+            // An attribute that the daemon may not write.
+            try bench.settings(database: "[Attributes]\nRETURN_VALUE = sstQuota")
+            try await bench.add("3724301")
+            let refused = try await bench.command("run", "--once")
+            #expect(refused.status == 1)
+            #expect(try await bench.text("3724301", "sstProvisioningMode") == "add")
+        }
+    }
 }

@@ -61,7 +61,8 @@ actor Dispatcher {
     }
 
     /// Carries an account's wish out before all others, whatever its day.
-    /// - Returns: the outcome; nil when there was nothing to do, or the daemon stopped first.
+    /// - Returns: the outcome, after the last attempt; `undefinedError` when something outside the account stands in the
+    ///   way, which is in the log; nil when there was nothing to do, or the daemon stopped first.
     func provision(_ key: AccountKey) async -> ProvisioningExitCode? {
         guard !isStopping else { return nil }
         return await withCheckedContinuation { continuation in
@@ -106,7 +107,7 @@ actor Dispatcher {
             retrying: records.compactMap { uuid, record in
                 names[uuid].map { RetrySummary(key: AccountKey(uuid: uuid, dn: $0), record: record) }
             }.sorted { $0.record.notBefore < $1.record.notBefore },
-            succeeded: totals.succeeded, failed: totals.failed)
+            troubled: troubles.count, succeeded: totals.succeeded, failed: totals.failed)
     }
 
     // MARK: - One account's turn
@@ -167,6 +168,7 @@ actor Dispatcher {
         records[uuid] = nil
         if case .trouble = disposition {} else { troubles[uuid] = nil }
         var again: WallTime?
+        var outcome = run.outcome
         switch disposition {
         case .settled, nil: break
         case .again(let time): again = time
@@ -174,6 +176,7 @@ actor Dispatcher {
             records[uuid] = record
             again = record.notBefore
         case .trouble:
+            outcome = outcome ?? .undefinedError
             troubles[uuid, default: 0] += 1
             var generator = SystemRandomNumberGenerator()
             again =
@@ -184,9 +187,9 @@ actor Dispatcher {
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
         if due == nil { names[uuid] = nil }
-        let goesOnAtOnce = due.map { $0 <= clock.now } ?? false
-        if run.outcome != nil || !goesOnAtOnce {
-            urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: run.outcome) }
+        let goesOn = records[uuid] != nil || due.map { $0 <= clock.now } ?? false
+        if outcome != nil || !goesOn {
+            urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
         startDue()
     }

@@ -10,6 +10,8 @@ public struct EngineSnapshot: Sendable {
     public var nextDue: WallTime?
     /// Those that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
+    /// Accounts that something outside of them stands in the way of, such as the directory's access rules.
+    public var troubled = 0
     /// Jobs that ended well since the engine started.
     public var succeeded = 0
     /// Jobs that ended with a failure on the entry, or without their entry, since the engine started.

@@ -15,7 +15,7 @@ struct RunCommand: AsyncParsableCommand {
         name: [.customShort("r"), .customLong("dry-run")], help: "Show the plan for each account, and change nothing.")
     var isDryRun = false
 
-    @Flag(help: "Work on what is due now, then exit: 0, or 1 when an account failed.")
+    @Flag(help: "Work on what is due now, then exit: 0, or 1 when an account failed or has to be tried again.")
     var once = false
 
     func run() async throws {

@@ -86,10 +86,13 @@ struct Daemon {
         let lock = isDryRun ? nil : try takeLock()
         let engine = try isDryRun ? dryEngine() : makeEngine()
         try await CommandFailure.translating { try await engine.runOnce() }
-        let failed = await engine.snapshot().failed
+        let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
         withExtendedLifetime(lock) {}
-        if failed > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+        // What would be tried again later has not been done either.
+        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
+            throw ExitCode(ProcessExitStatus.failure.rawValue)
+        }
     }
 
     /// Carries one account's wish out here, since no daemon runs.

@@ -80,6 +80,33 @@ import Testing
         }
     }
 
+    @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
+    func provisionWaitsForTheOutcome() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { call in
+                guard call.uid == "4000002" || call.attempt < 2 else { return }
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            let engine = try harness.engine()
+            try await harness.add("4000001")
+            try await harness.add("4000002")
+            let (first, second) = (try await harness.key("4000001"), try await harness.key("4000002"))
+            #expect(await engine.provision(first) == .success)
+            #expect(await engine.provision(second) == .cannotSetQuota)
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("an operator hears of a claim that the directory refuses")
+    func provisionWithoutRights() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001")
+            let engine = try harness.engine { $0.policy.names.returnValue = "sstQuota" }
+            #expect(await engine.provision(try harness.key("4000001")) == .undefinedError)
+            await engine.stop(grace: .zero)
+        }
+    }
+
     private func finishes(_ what: String, _ body: @escaping @Sendable () async -> Void) async throws {
         let done = Flag()
         Task {
