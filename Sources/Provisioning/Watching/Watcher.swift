@@ -63,6 +63,7 @@ public struct Watcher: Sendable {
             retry: retry)
         var announced: WatcherStateMachine.Action?
         var event = WatcherStateMachine.Event.started
+        var listing: DirectoryError?
         while true {
             let action = machine.handle(event, using: &generator)
             try Task.checkCancellation()
@@ -77,7 +78,7 @@ public struct Watcher: Sendable {
             case .persist:
                 event = .persistEnded(try await persist(sink) { _ = machine.handle(.refreshed, using: &generator) })
             case .poll:
-                event = try await poll(sink)
+                event = try await poll(sink, after: &listing)
             case .sleep(let duration):
                 try await clock.sleep(until: clock.now + duration)
                 event = .slept
@@ -117,7 +118,7 @@ public struct Watcher: Sendable {
                 diagnostic: "the server ended it without being asked to")
         } catch {
             try Task.checkCancellation()
-            if error.code == .unavailableCriticalExtension {
+            if error.code == .unavailableCriticalExtension, timing.detection == .auto {
                 connection.close()
                 persistLink.noteSuccess()
             } else {
@@ -127,12 +128,18 @@ public struct Watcher: Sendable {
         }
     }
 
-    private func poll(_ sink: @Sendable (WatchHint) async -> Void) async throws -> WatcherStateMachine.Event {
+    /// - Parameter last: what the poll before met with; only what is new is told loudly.
+    private func poll(
+        _ sink: @Sendable (WatchHint) async -> Void, after last: inout DirectoryError?
+    ) async throws -> WatcherStateMachine.Event {
         do {
             try await list(sink)
+            if last != nil { logger.notice("the pending accounts can be listed again") }
+            last = nil
             return .polled
         } catch let error as DirectoryError {
-            logger.error("the pending accounts cannot be listed: \(error)")
+            logger.log(level: error == last ? .debug : .error, "the pending accounts cannot be listed: \(error)")
+            last = error
             return .pollFailed(error)
         }
     }

@@ -79,9 +79,9 @@ final class EngineHarness: Sendable {
     ) throws -> Engine {
         var configuration = try configuration()
         try change(&configuration)
-        return Engine(
-            configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock,
-            logger: Logger(label: "test") { _ in log })
+        var logger = Logger(label: "test") { _ in log }
+        logger.logLevel = .debug
+        return Engine(configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock, logger: logger)
     }
 
     func ledger() throws -> JobLedger {

@@ -1,4 +1,5 @@
 import DirectoryModel
+import DirectorySandbox
 import JobCore
 import Provisioning
 import Synchronization
@@ -79,6 +80,41 @@ import Testing
             try await finishes("the stop") { await engine.stop(grace: .zero) }
         }
     }
+
+    @Test("DETECTION = persist on a server without Content Sync is said, with the cure")
+    func persistNotOffered() async throws {
+        var options = SandboxOptions.testing
+        options.contentSync = false
+        try await EngineHarness.run(sandbox: options) { harness in
+            try await harness.running {
+                $0.timing.detection = .persist
+            } _: { _ in
+                try await eventually("it is said") { harness.messages.contains { $0.contains("overlay syncprov") } }
+            }
+        }
+    }
+
+    @Test("polling that fails is said once, not at every try, and so is its end")
+    func pollingFails() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running {
+                $0.timing = Watcher.Timing(detection: .poll, pollInterval: .milliseconds(10))
+                $0.scope.base = try Self.nowhere
+                $0.directoryRetry = RetryPolicy(
+                    maximumAttempts: .max, delay: .milliseconds(1), maximumDelay: .milliseconds(1))
+            } _: { _ in
+                let failures = { harness.messages.filter { $0.contains("cannot be listed") } }
+                try await eventually("it is said and tried again") { failures().count > 4 }
+                #expect(failures().filter { $0.hasPrefix("error") }.count == 1)
+                var unit = Entry(dn: try Self.nowhere)
+                unit["objectClass"] = ["organizationalUnit"]
+                try await harness.manager.add(unit)
+                try await eventually("its end is said") { harness.messages.contains { $0.contains("listed again") } }
+            }
+        }
+    }
+
+    private static var nowhere: DN { get throws { try DN(parsing: "ou=nowhere,\(SandboxTree.accountsDN)") } }
 
     @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
     func provisionWaitsForTheOutcome() async throws {
