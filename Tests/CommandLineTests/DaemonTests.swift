@@ -314,4 +314,17 @@ import Testing
             #expect(try await bench.text("3724301", "sstProvisioningMode") == "add")
         }
     }
+
+    @Test("an account that does not meet SEARCH_FILTER is nobody's to list, explain or provision")
+    func outsideTheCondition() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "SEARCH_FILTER = (sstBelongsToResellerUID=1)")
+            try await bench.add("3724300")
+            for command in ["explain", "provision", "retry"] {
+                let refused = try await bench.command("accounts", command, "3724300")
+                #expect(refused.status == 1 && refused.output.contains("SEARCH_FILTER"), "\(refused.output)")
+            }
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "add")
+        }
+    }
 }

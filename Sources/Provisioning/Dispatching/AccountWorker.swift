@@ -40,8 +40,12 @@ struct AccountWorker: Sendable {
         on key: AccountKey, record: AttemptRecord?, ignoringDate: Bool = false,
         report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
-        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes) else {
-            logger.notice("\(key.dn) is gone from the directory; nothing is deleted for that")
+        let condition = reader.scope.condition
+        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes, meeting: condition)
+        else {
+            logger.notice(
+                "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
+            )
             if record != nil { jobs.end(key.uuid, logger: logger) }
             return .settled
         }

@@ -116,6 +116,27 @@ import Testing
 
     private static var nowhere: DN { get throws { try DN(parsing: "ou=nowhere,\(SandboxTree.accountsDN)") } }
 
+    @Test("an account that no longer meets SEARCH_FILTER when its turn comes is left alone")
+    func leavesTheCondition() async throws {
+        let clock = ManualClock(Self.noon)
+        try await EngineHarness.run(clock: clock) { harness in
+            let midnight = Self.noon + .seconds(12 * 3600)
+            try await harness.add("4000001", date: "20261122")
+            try await harness.running {
+                $0.scope.condition = .equal("sstQuota", "1073741824")
+            } _: { engine in
+                try await eventually("it waits") { clock.deadlines.contains(midnight) }
+                try await harness.set("4000001", "sstQuota", "1")
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                clock.advance(to: midnight)
+                try await harness.add("4000003")
+                try await harness.expectMode("added", of: "4000003")
+            }
+            #expect(try await harness.mode("4000001") == "add")
+        }
+    }
+
     @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
     func provisionWaitsForTheOutcome() async throws {
         try await EngineHarness.run { harness in
