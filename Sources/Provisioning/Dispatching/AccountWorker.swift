@@ -59,7 +59,9 @@ struct AccountWorker: Sendable {
         }
         switch decision {
         case .leave(let reason):
-            logger.debug("\(status.dn) is left alone: \(reason)")
+            var level = Logger.Level.debug
+            if case .sharedHosts = reason { level = .error }
+            logger.log(level: level, "\(status.dn) is left alone: \(reason)")
             return .settled
         case .wait(let start):
             logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])

@@ -137,6 +137,32 @@ import Testing
         }
     }
 
+    @Test("an account that names two servers is worked on by neither, and it is said")
+    func twoHosts() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in try await Task.sleep(for: .milliseconds(300)) }
+            func daemon(_ host: String) throws -> Engine {
+                try harness.engine {
+                    $0.scope.hosts = [host]
+                    $0.policy = DecisionPolicy(hosts: [host], calendar: .utc)
+                }
+            }
+            let (one, other) = (try daemon("one"), try daemon("other"))
+            try await harness.add("4000001", host: "one")
+            try await harness.manager.modify(EngineHarness.dn("4000001"), [.add("host", "other")])
+            await one.start()
+            await other.start()
+            try await eventually("it is said") {
+                harness.messages.contains { $0.contains("one, other") } || !harness.service.asked.isEmpty
+            }
+            try await harness.add("4000002", host: "one")
+            try await harness.expectMode("added", of: "4000002")
+            await one.stop(grace: .zero)
+            await other.stop(grace: .zero)
+            #expect(harness.service.asked.map(\.uid) == ["4000002"])
+        }
+    }
+
     @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
     func provisionWaitsForTheOutcome() async throws {
         try await EngineHarness.run { harness in
