@@ -15,6 +15,7 @@ public struct AccountReader: Sendable {
     }
 
     /// The entry as it stands now; nil when it is gone. An entry that was renamed is found by its entryUUID.
+    /// One whose entryUUID the directory does not give is found by its name alone.
     /// - Parameter condition: which it must meet as well; otherwise it counts as gone.
     /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
     public func entry(
@@ -23,7 +24,8 @@ public struct AccountReader: Sendable {
         let wanted = scope.names.requested + attributes
         return try await link.withConnection { connection throws(DirectoryError) in
             if let entry = try await first(condition ?? .present("objectClass"), wanted, at: key.dn, on: connection),
-                entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
+                entry[AttributeNames.entryUUID].isEmpty
+                    || entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
             {
                 return entry
             }
@@ -41,6 +43,12 @@ public struct AccountReader: Sendable {
             let request = SearchRequest(base: scope.base, scope: .subtree, filter: filter, attributes: attributes)
             for try await entry in connection.search(request) { await body(entry) }
         }
+    }
+
+    /// Why an entry that we see cannot be worked on.
+    static func hidden(_ attributes: [AttributeName]) -> String {
+        "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); let the access rules give"
+            + " them to the daemon (etc/openldap/access.conf)"
     }
 
     /// - Parameter dn: nil looks through the whole scope.

@@ -50,7 +50,12 @@ struct AccountWorker: Sendable {
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
-            logger.debug("\(key.dn) takes no part in provisioning")
+            let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+            if hidden.isEmpty {
+                logger.debug("\(entry.dn) takes no part in provisioning")
+            } else {
+                logger.error("\(entry.dn) cannot be worked on: \(AccountReader.hidden(hidden))")
+            }
             return .settled
         }
         let decision = policy.decide(status, now: clock.now, ignoringDate: ignoringDate)

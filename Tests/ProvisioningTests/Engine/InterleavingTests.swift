@@ -1,8 +1,10 @@
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import JobCore
 import Provisioning
 import Synchronization
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -163,6 +165,26 @@ import Testing
         }
     }
 
+    @Test(
+        "operational attributes that the access rules hide are said, not silence",
+        arguments: ["entryUUID", "entryCSN"], [Detection.persist, .poll])
+    func hiddenAttributes(name: String, detection: Detection) async throws {
+        let pieces = try HidingPieces(name)
+        defer { pieces.remove() }
+        var options = SandboxOptions.testing
+        options.pieces = pieces.folder
+        try await EngineHarness.run(sandbox: options) { harness in
+            try await harness.running {
+                $0.timing = Watcher.Timing(detection: detection, pollInterval: .milliseconds(10))
+            } _: { _ in
+                try await harness.add("4000001")
+                try await eventually("it is said") {
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains(name) && $0.contains("4000001") }
+                }
+            }
+        }
+    }
+
     @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
     func provisionWaitsForTheOutcome() async throws {
         try await EngineHarness.run { harness in
@@ -227,4 +249,21 @@ private final class CreepingClock: WallClock {
         guard deadline <= end else { return try await Task.sleep(for: .seconds(3600)) }
         state.withLock { $0 = max($0, deadline) }
     }
+}
+
+/// The shipped pieces with a rule before all others that hides an attribute from everybody.
+private struct HidingPieces {
+    let folder: FilePath
+
+    init(_ name: String) throws {
+        let shipped = URL(filePath: #filePath).appending(path: "../../../../etc/openldap").standardized
+        let copy = FileManager.default.temporaryDirectory.appending(path: "pieces-\(UUID().uuidString)")
+        try FileManager.default.copyItem(at: shipped, to: copy)
+        folder = FilePath(copy.path)
+        let file = copy.appending(path: "access-claim.conf")
+        let rules = try String(contentsOf: file, encoding: .utf8)
+        try "access to attrs=\(name) by * none\n\(rules)".write(to: file, atomically: true, encoding: .utf8)
+    }
+
+    func remove() { try? FileManager.default.removeItem(atPath: folder.string) }
 }
