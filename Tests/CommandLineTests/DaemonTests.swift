@@ -328,6 +328,26 @@ import Testing
         }
     }
 
+    @Test("a dry run neither needs nor touches the state: not its rights, and not a damaged number of the last job")
+    func dryRunWithoutState() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            let state = bench.folder.appending(path: "state")
+            try FileManager.default.createDirectory(at: state, withIntermediateDirectories: true)
+            let number = state.appending(path: "job-number")
+            try "garbage".write(to: number, atomically: true, encoding: .utf8)
+            let before = try bench.tree(bench.folder)
+            let run = try await bench.command("run", "-r", "--once")
+            #expect(run.status == 0 && run.output.contains("adding"))
+            #expect(try bench.tree(bench.folder) == before)
+            // Stands for a folder that may not be read: root may read them all.
+            try FileManager.default.removeItem(at: number)
+            try FileManager.default.createDirectory(at: number, withIntermediateDirectories: false)
+            #expect(try await bench.command("run", "-r", "--once").status == 0)
+        }
+    }
+
     @Test("values with control characters reach no terminal as they are")
     func controlCharacters() async throws {
         try await DaemonBench.run { bench in
