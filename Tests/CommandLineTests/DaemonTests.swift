@@ -314,4 +314,101 @@ import Testing
             #expect(try await bench.text("3724301", "sstProvisioningMode") == "add")
         }
     }
+<<<<<<< HEAD
+=======
+
+    @Test("an account that does not meet SEARCH_FILTER is nobody's to list, explain or provision")
+    func outsideTheCondition() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "SEARCH_FILTER = (sstBelongsToResellerUID=1)")
+            try await bench.add("3724300")
+            for command in ["explain", "provision", "retry"] {
+                let refused = try await bench.command("accounts", command, "3724300")
+                #expect(refused.status == 1 && refused.output.contains("SEARCH_FILTER"), "\(refused.output)")
+            }
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "add")
+        }
+    }
+
+    @Test("a dry run neither needs nor touches the state: not its rights, and not a damaged number of the last job")
+    func dryRunWithoutState() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            let state = bench.folder.appending(path: "state")
+            try FileManager.default.createDirectory(at: state, withIntermediateDirectories: true)
+            let number = state.appending(path: "job-number")
+            try "garbage".write(to: number, atomically: true, encoding: .utf8)
+            let before = try bench.tree(bench.folder)
+            let run = try await bench.command("run", "-r", "--once")
+            #expect(run.status == 0 && run.output.contains("adding"))
+            #expect(try bench.tree(bench.folder) == before)
+            // Stands for a folder that may not be read: root may read them all.
+            try FileManager.default.removeItem(at: number)
+            try FileManager.default.createDirectory(at: number, withIntermediateDirectories: false)
+            #expect(try await bench.command("run", "-r", "--once").status == 0)
+        }
+    }
+
+    @Test("values with control characters reach no terminal as they are")
+    func controlCharacters() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let evil = "3724300\u{1B}[2Jx\u{7}"
+            try await bench.add(evil, home: "\(bench.homes.path)/\u{1B}[31m")
+            try await bench.add("3724301", home: "\(bench.homes.path)/3724301\u{1B}[31m\r")
+            let plan = try await bench.command("run", "-r", "--once")
+            #expect(plan.output.contains("would fail"))
+            #expect(try await bench.command("run", "--once").status == 1)
+            let commands = [
+                plan, try await bench.command("accounts", "list"),
+                try await bench.command("accounts", "list", "--json"),
+                try await bench.command("accounts", "explain", evil), try await bench.command("status"),
+                try await bench.command("accounts", "retry", "--all"),
+            ]
+            for command in commands {
+                #expect(!command.output.unicodeScalars.contains { $0.value < 32 && $0 != "\n" }, "\(command.output)")
+            }
+        }
+    }
+
+    @Test("SIGTERM after a SIGHUP ends a hanging script after the grace as well")
+    func stopAfterReload() async throws {
+        try await DaemonBench.run { bench in
+            let script = bench.folder.appending(path: "hang.sh")
+            try "#!/bin/sh\nexec sleep 3600\n".write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = \(script.path)")
+            let daemon = try bench.start()
+            try await bench.add("3724300")
+            try await daemon.says("step: home script")
+            for _ in 0..<20 { daemon.kill(SIGHUP) }
+            try await daemon.says("read anew")
+            daemon.kill(SIGTERM)
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("SIGTERM while the directory is away, paused or gone, ends the daemon with 0")
+    func stopWhileAway() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = /bin/true")
+            for pauses in [true, false] {
+                let daemon = try bench.start()
+                try await daemon.says("wishes are noticed")
+                if pauses { bench.sandbox.pause() } else { try await bench.sandbox.kill() }
+                daemon.kill(SIGHUP)
+                try await daemon.says("read anew")
+                daemon.kill(SIGTERM)
+                #expect(await daemon.end() == 0)
+                if pauses { bench.sandbox.resume() }
+            }
+            let daemon = try bench.start()
+            try await daemon.says("out of reach")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+>>>>>>> f87d1707d9c1f5d21458f718af08be35c8223eb8
 }

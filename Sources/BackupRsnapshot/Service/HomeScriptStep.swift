@@ -10,9 +10,6 @@ import SystemPackage
 /// folders to the account), PATH, LANG and LC_ALL; nothing else.
 /// Diagnostics: code 5 for everything but exit code 0, with the end of the output; exit code 75 is worth another try.
 struct HomeScriptStep: ProvisioningStep {
-    /// The exit code by which a script asks for another try (EX_TEMPFAIL of sysexits).
-    static let retryExitCode: Int32 = 75
-
     let script: FilePath
     let account: BackupAccount
     let home: HomePath
@@ -58,9 +55,8 @@ struct HomeScriptStep: ProvisioningStep {
                 "\(script) left processes behind, which were ended: \(result.survivors.joined(separator: ", "))")
         }
         guard let complaint = result.complaint else { return }
-        let asksAgain = result.termination == .exited(code: Self.retryExitCode) && result.cause == .itself
         throw ProvisioningFailure(
-            .cannotCreateHomeDir, asksAgain ? .retryable : .permanent,
+            .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,
             reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
             cure: result.cause == .timeLimit
                 ? "mend what the script waits for, or raise SCRIPT_TIMEOUT"

@@ -1,6 +1,9 @@
 /// What the exit codes of a kind of programs mean. A profile is chosen for each script, never for all: 3 and 4 mean one thing here and another there.
 ///
 /// A code that the profile does not list means that the program failed. So does a signal. Both are kept in the ``ExitReading``.
+///
+/// Only a program itself can say that another try is worthwhile, by one of the codes listed for that. A failure that is tried again is seen
+/// late by whoever must mend it, so nothing else counts as passing: neither a signal nor a time limit.
 public struct ExitProfile: Hashable, Sendable {
     /// What one code means.
     public struct Meaning: Hashable, Sendable {
@@ -57,7 +60,7 @@ public struct ExitProfile: Hashable, Sendable {
         switch result.cause {
         case .itself: reading(of: result.termination)
         case .timeLimit:
-            ExitReading(.failed, .retryable, result.termination, title: "stopped at its time limit", profile: name)
+            ExitReading(.failed, .permanent, result.termination, title: "stopped at its time limit", profile: name)
         case .cancellation:
             ExitReading(
                 .aborted, .permanent, result.termination, title: "stopped because the job was cancelled", profile: name)
@@ -68,8 +71,7 @@ public struct ExitProfile: Hashable, Sendable {
     public func reading(of termination: ScriptResult.Termination) -> ExitReading {
         switch termination {
         case .signaled:
-            // A signal comes from outside or from the moment (no memory, an operator): the next try may be spared.
-            return ExitReading(.failed, .retryable, termination, title: JobResult.failed.rawValue, profile: name)
+            return ExitReading(.failed, .permanent, termination, title: JobResult.failed.rawValue, profile: name)
         case .exited(let code):
             let meaning = meanings[code] ?? Meaning(.failed)
             let failureClass = !meaning.result.isSuccess && retryable.contains(code) ? .retryable : meaning.failureClass

@@ -15,25 +15,22 @@ public struct AccountReader: Sendable {
     }
 
     /// The entry as it stands now; nil when it is gone. An entry that was renamed is found by its entryUUID.
+    /// One whose entryUUID the directory does not give is found by its name alone.
+    /// - Parameter condition: which it must meet as well; otherwise it counts as gone.
     /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
-    public func entry(_ key: AccountKey, attributes: [AttributeName]) async throws -> Entry? {
+    public func entry(
+        _ key: AccountKey, attributes: [AttributeName], meeting condition: Filter? = nil
+    ) async throws -> Entry? {
         let wanted = scope.names.requested + attributes
         return try await link.withConnection { connection throws(DirectoryError) in
-            if let entry = try await connection.entry(at: key.dn, attributes: wanted),
-                entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
+            if let entry = try await first(condition ?? .present("objectClass"), wanted, at: key.dn, on: connection),
+                entry[AttributeNames.entryUUID].isEmpty
+                    || entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
             {
                 return entry
             }
-            let byUUID = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
-            return try await first(byUUID, wanted, on: connection)
-        }
-    }
-
-    /// The one account with this uid; nil when there is none.
-    public func account(uid: String, attributes: [AttributeName]) async throws -> Entry? {
-        let wanted = scope.names.requested + attributes
-        return try await link.withConnection { connection throws(DirectoryError) in
-            try await first(.equal("uid", AttributeValue(uid)), wanted, on: connection)
+            let isMeant = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
+            return try await first(condition.map { .and([isMeant, $0]) } ?? isMeant, wanted, on: connection)
         }
     }
 
@@ -48,12 +45,25 @@ public struct AccountReader: Sendable {
         }
     }
 
+    /// Why an entry that we see cannot be worked on.
+    static func hidden(_ attributes: [AttributeName]) -> String {
+        "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); let the access rules give"
+            + " them to the daemon (etc/openldap/access.conf)"
+    }
+
+    /// - Parameter dn: nil looks through the whole scope.
     private func first(
-        _ filter: Filter, _ attributes: [AttributeName], on connection: DirectoryConnection
+        _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: DirectoryConnection
     ) async throws(DirectoryError) -> Entry? {
-        let request = SearchRequest(base: scope.base, scope: .subtree, filter: filter, attributes: attributes)
-        for try await entry in connection.search(request) { return entry }
-        return nil
+        let request = SearchRequest(
+            base: dn ?? scope.base, scope: dn == nil ? .subtree : .base, filter: filter, attributes: attributes)
+        do throws(DirectoryError) {
+            for try await entry in connection.search(request) { return entry }
+            return nil
+        } catch {
+            guard dn != nil, error.code == .noSuchObject else { throw error }
+            return nil
+        }
     }
 }
 

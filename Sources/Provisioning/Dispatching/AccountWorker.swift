@@ -40,13 +40,22 @@ struct AccountWorker: Sendable {
         on key: AccountKey, record: AttemptRecord?, ignoringDate: Bool = false,
         report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
-        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes) else {
-            logger.notice("\(key.dn) is gone from the directory; nothing is deleted for that")
+        let condition = reader.scope.condition
+        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes, meeting: condition)
+        else {
+            logger.notice(
+                "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
+            )
             if record != nil { jobs.end(key.uuid, logger: logger) }
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
-            logger.debug("\(key.dn) takes no part in provisioning")
+            let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+            if hidden.isEmpty {
+                logger.debug("\(entry.dn) takes no part in provisioning")
+            } else {
+                logger.error("\(entry.dn) cannot be worked on: \(AccountReader.hidden(hidden))")
+            }
             return .settled
         }
         let decision = policy.decide(status, now: clock.now, ignoringDate: ignoringDate)
@@ -55,7 +64,9 @@ struct AccountWorker: Sendable {
         }
         switch decision {
         case .leave(let reason):
-            logger.debug("\(status.dn) is left alone: \(reason)")
+            var level = Logger.Level.debug
+            if case .sharedHosts = reason { level = .error }
+            logger.log(level: level, "\(status.dn) is left alone: \(reason)")
             return .settled
         case .wait(let start):
             logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])

@@ -4,8 +4,8 @@ import Logging
 
 /// The numbers of jobs, and which attempt of which job was under way, so that a restart goes on counting.
 public struct JobLedger: Sendable {
-    private let source: JobIDSource
-    private let journal: AttemptJournal
+    private let source: JobIDSource?
+    private let journal: AttemptJournal?
 
     /// A ledger on the files that the two keep.
     public init(source: JobIDSource, journal: AttemptJournal) {
@@ -13,15 +13,21 @@ public struct JobLedger: Sendable {
         self.journal = journal
     }
 
-    func next() throws -> JobID { try source.next() }
+    private init() { (source, journal) = (nil, nil) }
+
+    /// For a dry run, in which no job begins: it has no files.
+    public static let none = JobLedger()
+
+    func next() throws -> JobID { try source?.next() ?? JobID(0) }
 
     func begin(_ account: EntryUUID, job: JobID, attempt: Int) throws {
         guard let key = key(account) else { return }
-        try journal.begin(key, job: job, attempt: attempt)
+        try journal?.begin(key, job: job, attempt: attempt)
     }
 
     func unfinished(_ account: EntryUUID, logger: Logger) throws -> (JobID, Int)? {
-        switch try key(account).flatMap(journal.unfinished) {
+        guard let key = key(account) else { return nil }
+        switch try journal?.unfinished(key) {
         case .attempt(let job, let number): return (job, number)
         case .damaged(let message):
             logger.warning("\(message)")
@@ -34,7 +40,7 @@ public struct JobLedger: Sendable {
     func end(_ account: EntryUUID, logger: Logger) {
         guard let key = key(account) else { return }
         do {
-            try journal.end(key)
+            try journal?.end(key)
         } catch {
             logger.warning("the note of a finished attempt stays behind: \(error)")
         }

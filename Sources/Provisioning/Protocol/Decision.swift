@@ -20,6 +20,9 @@ public enum LeaveReason: Hashable, Sendable {
     case failed(returnValue: String)
     case otherHost([String])
     case noHost
+    /// It names a host of ours and one of others: without a claim attribute each would take the other's claim for its own
+    /// unfinished one.
+    case sharedHosts([String])
     /// Another daemon holds the claim.
     case claimed(by: String)
     /// The day has passed and the settings say that such a wish is not made up for.
@@ -96,7 +99,9 @@ public struct DecisionPolicy: Sendable {
     private func notOurs(_ status: AccountStatus) -> LeaveReason? {
         guard let hosts else { return nil }
         if status.hosts.isEmpty { return .noHost }
-        return status.hosts.contains { hosts.contains($0.lowercased()) } ? nil : .otherHost(status.hosts)
+        let others = status.hosts.filter { !hosts.contains($0.lowercased()) }
+        if others.count == status.hosts.count { return .otherHost(others) }
+        return others.isEmpty || names.claim != nil ? nil : .sharedHosts(status.hosts)
     }
 
     /// A delete of an account that is still active: somebody may have written it by mistake.
@@ -120,6 +125,8 @@ extension LeaveReason: CustomStringConvertible {
         case .failed(let value): "the last attempt failed with ReturnValue \(value), and nobody has asked for another"
         case .otherHost(let hosts): "it belongs to \(hosts.joined(separator: ", "))"
         case .noHost: "it names no host, and this daemon serves only those of certain hosts"
+        case .sharedHosts(let hosts):
+            "it names hosts of several daemons, which need a claim attribute for that: \(hosts.joined(separator: ", "))"
         case .claimed(let holder): "another daemon holds the claim: \(holder)"
         case .overdue(let date): "its day \(date) has passed, and overdue wishes are skipped"
         }

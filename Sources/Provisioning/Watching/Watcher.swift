@@ -47,11 +47,20 @@ public struct Watcher: Sendable {
     }
 
     /// Hands over all that is pending now.
+    /// - Throws: `CancellationError`, or a `DirectoryError`, also when an entry is seen whose entryUUID is not given.
     func list(_ sink: @Sendable (WatchHint) async -> Void) async throws {
+        var nameless: DN?
         try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
-            guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else { return }
+            guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else {
+                nameless = nameless ?? entry.dn
+                return
+            }
             await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
         }
+        guard let nameless else { return }
+        throw DirectoryError(
+            .insufficientAccessRights, operation: "read \(nameless)", server: "the directory",
+            diagnostic: AccountReader.hidden([AttributeNames.entryUUID]))
     }
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]

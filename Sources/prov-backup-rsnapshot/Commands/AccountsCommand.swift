@@ -106,7 +106,7 @@ struct AccountsCommand: AsyncParsableCommand {
             for uid in wanted {
                 do {
                     let mode = try await accounts.retry(uid: uid)
-                    print("\(uid): \(mode)")
+                    print(OneLine.escaping("\(uid): \(mode)"))
                 } catch let problem as CommandFailure {
                     refused += 1
                     printError("\(uid): \(problem)")

@@ -27,14 +27,16 @@ struct AccountsDirectory {
     /// - Throws: `CommandFailure` when there is none, or more than one.
     func entry(uid: String) async throws -> Entry {
         try await CommandFailure.translating {
+            let isMeant = Filter.equal("uid", AttributeValue(uid))
             let request = SearchRequest(
-                base: scope.base, scope: .subtree, filter: .equal("uid", AttributeValue(uid)),
+                base: scope.base, scope: .subtree, filter: scope.condition.map { .and([isMeant, $0]) } ?? isMeant,
                 attributes: scope.names.requested + ["uid"])
             var found: [Entry] = []
             for try await entry in connection.search(request) { found.append(entry) }
             guard let entry = found.first else {
                 throw CommandFailure(
-                    "there is no account with uid \(String(reflecting: uid)) below \(scope.base)",
+                    "there is no account with uid \(String(reflecting: uid)) below \(scope.base)"
+                        + (scope.condition == nil ? "" : " that meets SEARCH_FILTER"),
                     cure: "look it up with: prov-backup-rsnapshot accounts list")
             }
             guard found.count == 1 else {

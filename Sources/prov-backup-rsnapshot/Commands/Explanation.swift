@@ -54,6 +54,7 @@ struct Explanation: Encodable {
                 case .failed: "mend the cause, which the daemon's log names, then: \(command) retry \(uid)"
                 case .otherHost, .noHost:
                     "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
+                case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
                 case .claimed: "wait for that daemon; if it is gone for good, delete the claim attribute of the entry"
                 case .overdue: "write the wish again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 beside the wish"

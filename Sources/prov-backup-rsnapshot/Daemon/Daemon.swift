@@ -52,7 +52,7 @@ struct Daemon {
     /// Runs until a signal ends it.
     func run() async throws {
         if isDryRun {
-            let engine = try dryEngine()
+            let engine = dryEngine()
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
                 .run()
         }
@@ -84,7 +84,7 @@ struct Daemon {
     func runOnce() async throws {
         try await configuration.connectOnce().close()
         let lock = isDryRun ? nil : try takeLock()
-        let engine = try isDryRun ? dryEngine() : makeEngine()
+        let engine = isDryRun ? dryEngine() : try makeEngine()
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
@@ -135,10 +135,7 @@ struct Daemon {
     }
 
     /// It needs neither lock nor state: it may run beside the real one.
-    private func dryEngine() throws -> Engine {
-        let ledger = JobLedger(
-            source: try JobIDSource(file: configuration.stateDirectory.appending("job-number")),
-            journal: AttemptJournal(folder: configuration.stateDirectory.appending("attempts")))
-        return Engine(configuration.engine, jobs: ledger, planPrinter: PlanPrinter { print($0) }, logger: logger)
+    private func dryEngine() -> Engine {
+        Engine(configuration.engine, jobs: .none, planPrinter: PlanPrinter { print($0) }, logger: logger)
     }
 }

@@ -56,7 +56,7 @@ import Testing
     func stopped(code: Int32) {
         let limited = ExitProfile.posix.reading(of: ScriptResult(termination: .exited(code: code), cause: .timeLimit))
         #expect(limited.result == .failed)
-        #expect(limited.failureClass == .retryable)
+        #expect(limited.failureClass == .permanent)
         #expect(limited.termination == .exited(code: code))
         let cancelled = ExitProfile.posix.reading(
             of: ScriptResult(termination: .exited(code: code), cause: .cancellation))

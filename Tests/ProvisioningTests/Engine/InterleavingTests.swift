@@ -1,8 +1,10 @@
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import JobCore
 import Provisioning
 import Synchronization
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -116,6 +118,73 @@ import Testing
 
     private static var nowhere: DN { get throws { try DN(parsing: "ou=nowhere,\(SandboxTree.accountsDN)") } }
 
+    @Test("an account that no longer meets SEARCH_FILTER when its turn comes is left alone")
+    func leavesTheCondition() async throws {
+        let clock = ManualClock(Self.noon)
+        try await EngineHarness.run(clock: clock) { harness in
+            let midnight = Self.noon + .seconds(12 * 3600)
+            try await harness.add("4000001", date: "20261122")
+            try await harness.running {
+                $0.scope.condition = .equal("sstQuota", "1073741824")
+            } _: { engine in
+                try await eventually("it waits") { clock.deadlines.contains(midnight) }
+                try await harness.set("4000001", "sstQuota", "1")
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                clock.advance(to: midnight)
+                try await harness.add("4000003")
+                try await harness.expectMode("added", of: "4000003")
+            }
+            #expect(try await harness.mode("4000001") == "add")
+        }
+    }
+
+    @Test("an account that names two servers is worked on by neither, and it is said")
+    func twoHosts() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in try await Task.sleep(for: .milliseconds(300)) }
+            func daemon(_ host: String) throws -> Engine {
+                try harness.engine {
+                    $0.scope.hosts = [host]
+                    $0.policy = DecisionPolicy(hosts: [host], calendar: .utc)
+                }
+            }
+            let (one, other) = (try daemon("one"), try daemon("other"))
+            try await harness.add("4000001", host: "one")
+            try await harness.manager.modify(EngineHarness.dn("4000001"), [.add("host", "other")])
+            await one.start()
+            await other.start()
+            try await eventually("it is said") {
+                harness.messages.contains { $0.contains("one, other") } || !harness.service.asked.isEmpty
+            }
+            try await harness.add("4000002", host: "one")
+            try await harness.expectMode("added", of: "4000002")
+            await one.stop(grace: .zero)
+            await other.stop(grace: .zero)
+            #expect(harness.service.asked.map(\.uid) == ["4000002"])
+        }
+    }
+
+    @Test(
+        "operational attributes that the access rules hide are said, not silence",
+        arguments: ["entryUUID", "entryCSN"], [Detection.persist, .poll])
+    func hiddenAttributes(name: String, detection: Detection) async throws {
+        let pieces = try HidingPieces(name)
+        defer { pieces.remove() }
+        var options = SandboxOptions.testing
+        options.pieces = pieces.folder
+        try await EngineHarness.run(sandbox: options) { harness in
+            try await harness.running {
+                $0.timing = Watcher.Timing(detection: detection, pollInterval: .milliseconds(10))
+            } _: { _ in
+                try await harness.add("4000001")
+                try await eventually("it is said") {
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains(name) && $0.contains("4000001") }
+                }
+            }
+        }
+    }
+
     @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
     func provisionWaitsForTheOutcome() async throws {
         try await EngineHarness.run { harness in
@@ -180,4 +249,21 @@ private final class CreepingClock: WallClock {
         guard deadline <= end else { return try await Task.sleep(for: .seconds(3600)) }
         state.withLock { $0 = max($0, deadline) }
     }
+}
+
+/// The shipped pieces with a rule before all others that hides an attribute from everybody.
+private struct HidingPieces {
+    let folder: FilePath
+
+    init(_ name: String) throws {
+        let shipped = URL(filePath: #filePath).appending(path: "../../../../etc/openldap").standardized
+        let copy = FileManager.default.temporaryDirectory.appending(path: "pieces-\(UUID().uuidString)")
+        try FileManager.default.copyItem(at: shipped, to: copy)
+        folder = FilePath(copy.path)
+        let file = copy.appending(path: "access-claim.conf")
+        let rules = try String(contentsOf: file, encoding: .utf8)
+        try "access to attrs=\(name) by * none\n\(rules)".write(to: file, atomically: true, encoding: .utf8)
+    }
+
+    func remove() { try? FileManager.default.removeItem(atPath: folder.string) }
 }

@@ -119,4 +119,17 @@ import Testing
         let status = try Fixture.status(mode: "add", date: "20261122")
         #expect(zurich.decide(status, now: now) == .wait(until: now + .seconds(11 * 3600)))
     }
+
+    @Test("an account that names hosts of several daemons is left alone, unless they have a claim attribute")
+    func sharedHosts() throws {
+        var policy = DecisionPolicy(hosts: ["one", "ONE.example.org"], calendar: .utc)
+        func decide(_ hosts: String...) throws -> Decision {
+            policy.decide(try Fixture.status(mode: "add", hosts: hosts, names: policy.names), now: now)
+        }
+        #expect(try decide("One", "one.example.org") == .claim(.add))
+        #expect(try decide("one", "two") == .leave(.sharedHosts(["one", "two"])))
+        #expect(try decide("two", "three") == .leave(.otherHost(["two", "three"])))
+        policy.names.claim = "provisioningClaim"
+        #expect(try decide("one", "two") == .claim(.add))
+    }
 }
