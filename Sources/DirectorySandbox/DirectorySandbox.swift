@@ -109,19 +109,28 @@ public final class DirectorySandbox: Sendable {
         _ folder: SandboxFolder, passwords: SandboxPasswords, fillingFirst: Bool = false, _ pieces: SandboxPieces,
         _ options: SandboxOptions
     ) async throws(SandboxError) -> DirectorySandbox {
-        let addresses = try SandboxAddresses(socket: try folder.socketPath(), options: options)
         if options.wantsTLS { try await SandboxCertificates.make(in: folder) }
         let configuration = SlapdConfiguration(
             pieces: pieces, folder: folder, managerPassword: passwords.manager, options: options)
         try TextFile.write(try configuration.text(), to: folder.configuration)
         if fillingFirst { try await fill(folder, pieces: pieces, passwords: passwords, options: options) }
-        try TextFile.write(addresses.text, to: folder.addresses)
-        let running = try await launch(
-            folder, addresses: addresses, lifeline: options.endsWithParent ? try Lifeline() : nil,
-            timeout: options.startTimeout)
-        return DirectorySandbox(
-            folder: folder, addresses: addresses, passwords: passwords, startTimeout: options.startTimeout,
-            running: running)
+        var attempt = 1
+        while true {
+            let addresses = try SandboxAddresses(socket: try folder.socketPath(), options: options)
+            try TextFile.write(addresses.text, to: folder.addresses)
+            do throws(SandboxError) {
+                let running = try await launch(
+                    folder, addresses: addresses, lifeline: options.endsWithParent ? try Lifeline() : nil,
+                    timeout: options.startTimeout)
+                return DirectorySandbox(
+                    folder: folder, addresses: addresses, passwords: passwords, startTimeout: options.startTimeout,
+                    running: running)
+            } catch {
+                // A port that was free a moment ago may be another program's by now: then another is chosen.
+                guard error.code == .portInUse, options.choosesPort, attempt < 5 else { throw error }
+                attempt += 1
+            }
+        }
     }
 
     /// The sandbox that runs in a folder, started by this or by another process.

@@ -38,5 +38,8 @@ public struct SandboxOptions: Sendable {
         return options
     }
 
+    /// Whether a port is ours to choose.
+    var choosesPort: Bool { loopbackPort == 0 || loopbackTLSPort == 0 }
+
     var wantsTLS: Bool { tls || loopbackTLSPort != nil }
 }

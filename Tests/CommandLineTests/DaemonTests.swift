@@ -314,8 +314,6 @@ import Testing
             #expect(try await bench.text("3724301", "sstProvisioningMode") == "add")
         }
     }
-<<<<<<< HEAD
-=======
 
     @Test("an account that does not meet SEARCH_FILTER is nobody's to list, explain or provision")
     func outsideTheCondition() async throws {
@@ -410,5 +408,4 @@ import Testing
             #expect(await daemon.end() == 0)
         }
     }
->>>>>>> f87d1707d9c1f5d21458f718af08be35c8223eb8
 }

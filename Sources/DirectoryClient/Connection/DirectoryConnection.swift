@@ -73,8 +73,12 @@ public final class DirectoryConnection: Sendable {
                 let operation = Operation(
                     id: id, request: request, controls: controls, deadline: .now + operationTimeout,
                     reply: .once(continuation))
+                guard !Task.isCancelled else {
+                    return operation.fail(
+                        DirectoryError(.userCancelled, operation: "\(request)", server: "\(server)"))
+                }
                 if let end = mailbox.post(.start(operation)) { operation.fail(end.about("\(request)")) }
-                // A cancellation that came before the operation was there has found nothing to abandon.
+                // A cancellation that came just before the operation was there has found nothing to abandon.
                 if Task.isCancelled { mailbox.post(.abandon(id)) }
             }
         } onCancel: {
