@@ -35,6 +35,7 @@ public struct Committer: Sendable {
                 reader.link.noteSuccess()
                 return .written(csn: after?[AttributeNames.entryCSN].first)
             } catch {
+                try Task.checkCancellation()
                 switch error.code {
                 case .noSuchAttribute, .assertionFailed:
                     return isDoubtful ? try await resolveDoubt(write, key) : .lost

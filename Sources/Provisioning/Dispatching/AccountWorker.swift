@@ -10,9 +10,29 @@ struct AccountWorker: Sendable {
         /// Nothing, until somebody changes the entry.
         case settled
         case again(at: WallTime)
+        /// Another's change came first: at once, and after a while when that happens again and again.
+        case lost
         /// Something outside the account stands in the way: after a while, that grows with each time.
         case trouble
+        /// The work is done and its outcome refused: the same, with this outcome to write.
+        case unwritten(Outcome)
         case retry(AttemptRecord)
+    }
+
+    /// What stays to be written of a job that has ended.
+    struct Outcome: Sendable {
+        var write: EntryWrite
+        var code: ProvisioningExitCode
+    }
+
+    /// What the dispatcher remembers of an account between two looks.
+    struct Memory: Sendable {
+        var record: AttemptRecord?
+        var outcome: Outcome?
+        /// How often in a row something stood in the way; what has been said once is not said again.
+        var troubles = 0
+
+        var level: Logger.Level { troubles == 0 ? .error : .debug }
     }
 
     /// What the dispatcher hears while the worker works.
@@ -37,7 +57,7 @@ struct AccountWorker: Sendable {
 
     /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
     func work(
-        on key: AccountKey, record: AttemptRecord?, ignoringDate: Bool = false,
+        on key: AccountKey, _ memory: Memory, ignoringDate: Bool = false,
         report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let condition = reader.scope.condition
@@ -46,7 +66,7 @@ struct AccountWorker: Sendable {
             logger.notice(
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
-            if record != nil { jobs.end(key.uuid, logger: logger) }
+            if memory.record != nil || memory.outcome != nil { jobs.end(key.uuid, logger: logger) }
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -72,17 +92,23 @@ struct AccountWorker: Sendable {
             logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])
             return .again(at: start)
         case .refuse(let failure):
-            return try await refuse(status, failure, report)
+            return try await refuse(status, failure, memory, report)
         case .claim(let operation):
-            return try await claim(status, entry, operation, report)
+            return try await claim(status, entry, operation, memory, report)
         case .resume(let operation):
-            if let record, record.notBefore > clock.now, !ignoringDate { return .retry(record) }
-            return try await resume(status, entry, operation, record, report)
+            if let outcome = memory.outcome {
+                return try await settle(outcome.write, status, outcome.code, memory, report) {
+                    logger.notice("\(status.dn): the outcome stands in the entry now")
+                }
+            }
+            if let record = memory.record, record.notBefore > clock.now, !ignoringDate { return .retry(record) }
+            return try await resume(status, entry, operation, memory.record, report)
         }
     }
 
     private func claim(
-        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ report: @Sendable (Report) async -> Void
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: Memory,
+        _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let job = try jobs.next()
         let holder = names.claim.map { _ in "\(policy.claimHolder) \(job)" }
@@ -92,10 +118,10 @@ struct AccountWorker: Sendable {
             if let csn { await report(.wrote(csn: csn)) }
             let request = ProvisioningRequest(operation: operation, entry: entry, job: job, attempt: 1)
             return try await run(request, status.claimed(by: holder), failures: 0, report)
-        case .lost: return .again(at: clock.now)
+        case .lost: return .lost
         case .gone: return .settled
         case .refused(let error):
-            logger.error("\(status.dn) cannot be claimed: \(error)")
+            logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
             return .trouble
         }
     }
@@ -136,7 +162,7 @@ struct AccountWorker: Sendable {
                 return try await failed(request, status, failure, failures: failures + 1, report)
             }
             let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
-            return try await settle(write, status, .success, report) {
+            return try await settle(write, status, .success, Memory(), report) {
                 logger.notice("\(request.operation) is done")
             }
         }
@@ -155,7 +181,7 @@ struct AccountWorker: Sendable {
                     job: request.job, attempt: request.attempt, failures: failures, notBefore: due, failure: failure))
         }
         let disposition = try await settle(
-            .fail(status, failure.code, names: names), status, failure.code, report
+            .fail(status, failure.code, names: names), status, failure.code, Memory(), report
         ) {
             logger.error("\(request.operation) failed: \(failure)", metadata: failure.metadata)
         }
@@ -168,51 +194,45 @@ struct AccountWorker: Sendable {
     }
 
     private func refuse(
-        _ status: AccountStatus, _ failure: ProvisioningFailure, _ report: @Sendable (Report) async -> Void
+        _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: Memory,
+        _ report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let write =
             status.phase == .wished
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
-        return try await settle(write, status, failure.code, report) {
+        return try await settle(write, status, failure.code, memory, report) {
             logger.error("\(failure)", metadata: ["account": "\(status.dn)"])
         }
     }
 
-    /// Writes an outcome, for as long as it takes: the work is done and must not be done again for want of a write.
+    /// Writes an outcome. One that is refused is kept: the work is done and must not be done again for want of a write.
     private func settle(
-        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode,
+        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ memory: Memory,
         _ report: @Sendable (Report) async -> Void,
         written: () -> Void
     ) async throws -> Disposition {
-        var generator = SystemRandomNumberGenerator()
-        var refusals = 0
-        while true {
-            switch try await committer.commit(write, to: status.key) {
-            case .written(let csn):
-                if let csn { await report(.wrote(csn: csn)) }
-                written()
-                await report(.ended(code))
-                jobs.end(status.uuid, logger: logger)
-                return .settled
-            case .lost:
-                logger.notice("the entry was changed meanwhile: what stands there now is looked at")
-                jobs.end(status.uuid, logger: logger)
-                return .again(at: clock.now)
-            case .gone:
-                let code = ProvisioningExitCode.userNotPresentInBackend
-                logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
-                await report(.ended(code))
-                jobs.end(status.uuid, logger: logger)
-                return .settled
-            case .refused(let error) where status.phase == .wished:
-                logger.error("\(status.dn) cannot be written to: \(error)")
-                return .trouble
-            case .refused(let error):
-                refusals += 1
-                if refusals == 1 { logger.error("the outcome cannot be written, and is tried again: \(error)") }
-                let delay = retry.delay(afterAttempt: refusals, using: &generator) ?? retry.maximumDelay
-                try await clock.sleep(until: clock.now + delay)
-            }
+        switch try await committer.commit(write, to: status.key) {
+        case .written(let csn):
+            if let csn { await report(.wrote(csn: csn)) }
+            written()
+            await report(.ended(code))
+            jobs.end(status.uuid, logger: logger)
+            return .settled
+        case .lost:
+            logger.notice("the entry was changed meanwhile: what stands there now is looked at")
+            jobs.end(status.uuid, logger: logger)
+            return .lost
+        case .gone:
+            let code = ProvisioningExitCode.userNotPresentInBackend
+            logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
+            await report(.ended(code))
+            jobs.end(status.uuid, logger: logger)
+            return .settled
+        case .refused(let error):
+            logger.log(
+                level: memory.level,
+                "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
+            return status.phase == .wished ? .trouble : .unwritten(Outcome(write: write, code: code))
         }
     }
 

@@ -13,8 +13,7 @@ actor Dispatcher {
     /// Where each account in the queue was last seen.
     private var names: [EntryUUID: DN] = [:]
     private var running: [EntryUUID: Running] = [:]
-    private var records: [EntryUUID: AttemptRecord] = [:]
-    private var troubles: [EntryUUID: Int] = [:]
+    private var memories: [EntryUUID: AccountWorker.Memory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
     private var ownWrites = OwnWrites()
@@ -104,10 +103,12 @@ actor Dispatcher {
         EngineSnapshot(
             running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
             waiting: queue.waitingCount, nextDue: queue.nextDue(),
-            retrying: records.compactMap { uuid, record in
-                names[uuid].map { RetrySummary(key: AccountKey(uuid: uuid, dn: $0), record: record) }
+            retrying: memories.compactMap { uuid, memory in
+                guard let dn = names[uuid], let record = memory.record else { return nil }
+                return RetrySummary(key: AccountKey(uuid: uuid, dn: dn), record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
-            troubled: troubles.count, succeeded: totals.succeeded, failed: totals.failed)
+            troubled: memories.values.filter { $0.troubles > 0 }.count, succeeded: totals.succeeded,
+            failed: totals.failed)
     }
 
     // MARK: - One account's turn
@@ -129,7 +130,7 @@ actor Dispatcher {
             queue.finish(uuid, now: clock.now)
             return
         }
-        let record = records[uuid]
+        let memory = memories[uuid] ?? AccountWorker.Memory()
         let ignoringDate = urgent[uuid] != nil
         running[uuid] = Running(
             task: Task { [worker, logger] in
@@ -137,14 +138,14 @@ actor Dispatcher {
                 let disposition: AccountWorker.Disposition?
                 do {
                     disposition = try await withLogger(logger) { _ in
-                        try await worker.work(on: key, record: record, ignoringDate: ignoringDate) {
+                        try await worker.work(on: key, memory, ignoringDate: ignoringDate) {
                             await self.hear($0, of: uuid)
                         }
                     }
                 } catch is CancellationError {
                     disposition = nil
                 } catch {
-                    logger.error("\(dn) cannot be worked on: \(error)")
+                    logger.log(level: memory.level, "\(dn) cannot be worked on: \(error)")
                     disposition = .trouble
                 }
                 self.ended(uuid, disposition)
@@ -165,33 +166,47 @@ actor Dispatcher {
     /// - Parameter disposition: nil when the daemon's stop cut the account's turn off.
     private func ended(_ uuid: EntryUUID, _ disposition: AccountWorker.Disposition?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
-        records[uuid] = nil
-        if case .trouble = disposition {} else { troubles[uuid] = nil }
+        var memory = memories.removeValue(forKey: uuid) ?? AccountWorker.Memory()
         var again: WallTime?
         var outcome = run.outcome
         switch disposition {
-        case .settled, nil: break
-        case .again(let time): again = time
+        case .settled, nil: memory = AccountWorker.Memory()
+        case .again(let time):
+            memory = AccountWorker.Memory()
+            again = time
         case .retry(let record):
-            records[uuid] = record
+            memory = AccountWorker.Memory(record: record)
             again = record.notBefore
+        case .lost:
+            memory = AccountWorker.Memory(troubles: memory.troubles + 1)
+            again = memory.troubles == 1 ? clock.now : clock.now + patience(memory)
+            if memory.troubles == 2, let dn = names[uuid] {
+                logger.warning("\(dn) never stands as it was read when it is written to; it is tried again")
+            }
         case .trouble:
+            // Nothing else is kept: a new claim may stand in the entry, which what was remembered is not about.
+            memory = AccountWorker.Memory(troubles: memory.troubles + 1)
+            again = clock.now + patience(memory)
             outcome = outcome ?? .undefinedError
-            troubles[uuid, default: 0] += 1
-            var generator = SystemRandomNumberGenerator()
-            again =
-                clock.now
-                + (worker.retry.delay(afterAttempt: troubles[uuid] ?? 1, using: &generator)
-                    ?? worker.retry.maximumDelay)
+        case .unwritten(let unwritten):
+            memory = AccountWorker.Memory(outcome: unwritten, troubles: memory.troubles + 1)
+            again = clock.now + patience(memory)
+            outcome = outcome ?? .undefinedError
         }
+        if again != nil { memories[uuid] = memory }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
         if due == nil { names[uuid] = nil }
-        let goesOn = records[uuid] != nil || due.map { $0 <= clock.now } ?? false
+        let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if outcome != nil || !goesOn {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
         startDue()
+    }
+
+    private func patience(_ memory: AccountWorker.Memory) -> Duration {
+        var generator = SystemRandomNumberGenerator()
+        return worker.retry.delay(afterAttempt: memory.troubles, using: &generator) ?? worker.retry.maximumDelay
     }
 
     // MARK: - Waking

@@ -12,6 +12,8 @@ public struct EntryWrite: Hashable, Sendable {
     public var state: String
     /// The ReturnValue afterwards.
     public var returnValue: String?
+    /// Who holds it afterwards, where daemons share accounts.
+    public var claim: String?
 
     /// `add` → `adding`. It asserts the entryCSN that was read: a wish that was written again meanwhile, with other
     /// values, must not be lost.
@@ -21,6 +23,7 @@ public struct EntryWrite: Hashable, Sendable {
         write.setReturnValue(nil, names: names)
         if let attribute = names.claim, let holder {
             write.modifications.append(.replace(attribute, AttributeValue(holder)))
+            write.claim = holder
         }
         return write
     }
@@ -59,14 +62,15 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// Whether the entry stands as this write would have left it.
+    /// Whether the entry stands as this write would have left it, and not as another daemon's.
     public func isFulfilled(by status: AccountStatus) -> Bool {
-        status.mode == mode && status.state == state && status.returnValue == returnValue
+        status.mode == mode && status.state == state && status.returnValue == returnValue && status.claim == claim
     }
 
     private init(_ status: AccountStatus, to stage: ProvisioningMode.Stage, names: AttributeNames) {
         mode = ProvisioningMode(status.mode.operation, stage)
         state = status.state
+        claim = status.claim
         modifications = [
             .delete(names.mode, AttributeValue(status.mode.description)),
             .add(names.mode, AttributeValue(mode.description)),
@@ -83,6 +87,7 @@ public struct EntryWrite: Hashable, Sendable {
     private mutating func releaseClaim(of status: AccountStatus, names: AttributeNames) {
         guard let attribute = names.claim, let claim = status.claim else { return }
         modifications.append(.delete(attribute, AttributeValue(claim)))
+        self.claim = nil
     }
 }
 

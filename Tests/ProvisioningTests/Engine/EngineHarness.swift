@@ -115,7 +115,8 @@ final class EngineHarness: Sendable {
     /// Adds an account with a wish.
     func add(
         _ uid: String, mode: String = "add", state: String = "0", date: String = "0", active: String = "FALSE",
-        quota: String = "1073741824", host: String? = nil, classes: [String] = []
+        quota: String = "1073741824", host: String? = nil, classes: [String] = [],
+        others: [AttributeName: String] = [:]
     ) async throws {
         var entry = Entry(dn: try Self.dn(uid))
         let values: [(AttributeName, String)] = [
@@ -132,6 +133,7 @@ final class EngineHarness: Sendable {
         ]
         entry["objectClass"] += classes.map { AttributeValue($0) }
         for (name, value) in values { entry[name] = [AttributeValue(value)] }
+        for (name, value) in others { entry[name] = [AttributeValue(value)] }
         if let host { entry["host"] = [AttributeValue(host)] }
         try await manager.add(entry)
     }

@@ -83,6 +83,23 @@ import Testing
         }
     }
 
+    @Test("a stop while a claim or an outcome is in doubt ends at once and logs no error")
+    func stopInDoubt() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            let engine = try harness.engine()
+            await engine.start()
+            try await harness.add("4000001")
+            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            harness.sandbox.pause()
+            gate.open()
+            try await finishes("the stop") { await engine.stop(grace: .milliseconds(200)) }
+            harness.sandbox.resume()
+            #expect(harness.messages.filter { $0.hasPrefix("error") } == [])
+        }
+    }
+
     @Test("DETECTION = persist on a server without Content Sync is said, with the cure")
     func persistNotOffered() async throws {
         var options = SandboxOptions.testing

@@ -85,6 +85,11 @@ import Testing
         let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
         let finish = EntryWrite.finish(claimed, at: ProvisioningTimestamp(WallTime(secondsSince1970: 0)), names: names)
         #expect(finish.modifications.contains(.delete("provisioningClaim", "one 17")))
+        // After a lost answer the entry tells whose claim has arrived.
+        #expect(claim.isFulfilled(by: claimed))
+        #expect(!claim.isFulfilled(by: try Fixture.status(mode: "adding", claim: "two 4", names: names)))
+        let done = try Fixture.status(mode: "added", state: "19700101T000000Z", returnValue: "0", names: names)
+        #expect(finish.isFulfilled(by: done))
     }
 
     @Test("the pending set is found by the state's index, holds wishes and unfinished claims, and no failed ones")

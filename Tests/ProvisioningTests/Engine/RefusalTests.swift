@@ -1,0 +1,79 @@
+import DirectoryModel
+import DirectorySandbox
+import JobCore
+import Provisioning
+import TestSupport
+import Testing
+
+/// Entries that the server answers for with an error of its own, by the overlay retcode.
+@Suite struct RefusalTests {
+    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+
+    private static var sandbox: SandboxOptions {
+        var options = SandboxOptions.testing
+        options.globalLines = ["moduleload retcode", "moduleload constraint"]
+        options.databaseLines = [
+            "overlay retcode", "retcode-parent \"ou=codes,\(SandboxTree.suffix)\"", "retcode-indir",
+            "overlay constraint",
+            "constraint_attribute sstProvisioningState regex ^0$ restrict=\"ldap:///\(SandboxTree.accountsDN)??sub?(sstQuota=1)\"",
+        ]
+        return options
+    }
+
+    private static func answering(_ code: Int) -> [AttributeName: String] { ["errCode": "\(code)", "errOp": "modify"] }
+
+    @Test("a compare-and-set that is lost again and again becomes a wait, not a busy loop", arguments: [16, 122])
+    func lostForEver(code: Int) async throws {
+        try await EngineHarness.run(sandbox: Self.sandbox, clock: ManualClock(Self.noon)) { harness in
+            try await harness.running { engine in
+                try await harness.add("4000001", classes: ["errAuxObject"], others: Self.answering(code))
+                try await eventually("it waits") {
+                    let snapshot = await engine.snapshot()
+                    return snapshot.troubled == 1 && snapshot.running.isEmpty
+                        && snapshot.nextDue.map { $0 > Self.noon } == true
+                }
+                try await eventually("it is said") { harness.messages.contains { $0.contains("4000001") } }
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+            }
+            #expect(harness.service.asked.map(\.uid) == ["4000002"])
+        }
+    }
+
+    @Test(
+        "a wish that the server refuses, or is too busy for, keeps no other waiting", arguments: [50, 51, 52, 53, 80])
+    func refusedClaim(code: Int) async throws {
+        try await EngineHarness.run(sandbox: Self.sandbox) { harness in
+            try await harness.running {
+                $0.slots = 2
+            } _: { _ in
+                try await harness.add("4000001", classes: ["errAuxObject"], others: Self.answering(code))
+                for number in 0..<10 {
+                    try await harness.add("400001\(number)")
+                    try await harness.expectMode("added", of: "400001\(number)")
+                }
+            }
+            #expect(try await harness.mode("4000001") == "add")
+        }
+    }
+
+    @Test("an outcome that the server will not have holds no slot, and is written once it can be, without new work")
+    func refusedOutcome() async throws {
+        try await EngineHarness.run(sandbox: Self.sandbox) { harness in
+            try await harness.running {
+                $0.slots = 1
+            } _: { _ in
+                try await harness.add("4000001", quota: "1")
+                try await eventually("it is said") {
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("outcome cannot be written") }
+                }
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                try await harness.set("4000001", "sstQuota", "2")
+                try await harness.expectMode("added", of: "4000001")
+            }
+            #expect(harness.service.asked.map(\.uid) == ["4000001", "4000002"])
+            #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
+        }
+    }
+}
