@@ -48,9 +48,9 @@ let package = Package(
             name: "BackupRsnapshot",
             dependencies: ["Provisioning", "JobCore", "DirectoryModel", "CLinux", system, logging],
             swiftSettings: settings),
-        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, system], swiftSettings: settings),
+        .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
         .target(
-            name: "DirectorySandbox", dependencies: ["DirectoryModel", "DirectoryClient", subprocess, system],
+            name: "DirectorySandbox", dependencies: [subprocess, system],
             swiftSettings: settings),
         .executableTarget(
             name: "prov-backup-rsnapshot",
@@ -90,7 +90,7 @@ let package = Package(
             dependencies: [
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "JobCore", subprocess, system,
+                "Provisioning", "BackupRsnapshot", "JobCore", system,
             ], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
