@@ -1,5 +1,6 @@
 import DirectoryModel
 import Foundation
+import Glibc
 import JobCore
 import Provisioning
 import SystemPackage
@@ -34,26 +35,30 @@ private let btrfsMount = ProcessInfo.processInfo.environment["PROV_TEST_BTRFS_MO
 struct KernelQuotaInsideTests {
     @Test("ext4: the account can write as much as its entry says and no more, also after that was changed")
     func ext4() async throws {
-        try await expectLimits(on: #require(quotaMount)) { $0.quota = .setquota }
+        try await expectLimits(on: #require(quotaMount)) { configuration, _ in configuration.quota = .setquota }
     }
 
     @Test(
         "btrfs: the account can write as much as its entry says and no more, also after that was changed",
         .enabled(if: btrfsMount != nil, "btrfs-progs is not installed: apt install btrfs-progs"))
     func btrfs() async throws {
-        try await expectLimits(on: #require(btrfsMount)) {
-            $0.quota = .btrfs
-            $0.homeScript = shippedScript
+        try await expectLimits(on: #require(btrfsMount)) { configuration, folder in
+            configuration.quota = .btrfs
+            // The checkout may be an ordinary user's, and a script that root is to run must be root's.
+            let script = folder.path.pushing("create-chroot.sh")
+            try FileManager.default.copyItem(atPath: shippedScript.string, toPath: script.string)
+            chown(script.string, 0, 0)
+            configuration.homeScript = script
         }
     }
 
-    private func expectLimits(on mount: String, _ change: (inout BackupConfiguration) -> Void) async throws {
+    private func expectLimits(
+        on mount: String, _ change: (inout BackupConfiguration, TestFolder) throws -> Void
+    ) async throws {
         let folder = try TestFolder(in: FilePath(mount))
-        let service = try BackupRsnapshotService(
-            configuration: folder.configuration {
-                $0.onDelete = .remove
-                change(&$0)
-            })
+        var configuration = try folder.configuration { $0.onDelete = .remove }
+        try change(&configuration, folder)
+        let service = BackupRsnapshotService(configuration: configuration)
         let file = folder.homes.pushing("3723707/incoming/file")
         var entry = folder.entry()
 
