@@ -1,0 +1,88 @@
+import DirectorySandbox
+import Foundation
+import Testing
+
+/// `ldif create` and `ldif load`, as the test flow uses them.
+@Suite struct LDIFCommandTests {
+    @Test("create writes the four files that load takes one after the other, into a folder that is made")
+    func wholeFlow() async throws {
+        try await DaemonBench.run { bench in
+            let data = bench.folder.appending(path: "new-data")
+            let created = try RunningProgram(
+                DaemonBench.program,
+                ["ldif", "create", "--uid", "3724300", "--reseller", "4000009", "--output", data.path])
+            #expect(await created.end() == 0)
+            let names = ["01_add", "02_modify", "03_delete", "04_remove"].map { "\($0)_3724300.ldif" }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: data.path).sorted() == names)
+            var wanted: [String?] = ["add", "modify", "delete", nil]
+            for name in names {
+                let loaded = try await load(bench, [data.appending(path: name).path])
+                #expect(loaded.status == 0, "\(loaded.output)")
+                #expect(try await bench.text("3724300", "sstProvisioningMode") == wanted.removeFirst())
+            }
+        }
+    }
+
+    @Test("create refuses values that could not be an account's, with the option's name and status 64")
+    func badValues() async throws {
+        for (option, value) in [("uid", "../../etc"), ("uid", "123"), ("base", "no dn"), ("surname", "a\nb")] {
+            let base = option == "uid" ? [] : ["--uid", "3724300"]
+            let refused = try RunningProgram(
+                DaemonBench.program,
+                ["ldif", "create", "--output", "/nonexistent/data"] + base + ["--\(option)", value])
+            #expect(await refused.end() == 64)
+            #expect(refused.output.contains("--\(option)"), "\(refused.output)")
+        }
+    }
+
+    @Test(
+        "load names file and line of what is wrong, stops there, or goes on with -k; the exit status tells either way")
+    func errors() async throws {
+        try await DaemonBench.run { bench in
+            let file = bench.folder.appending(path: "mixed.ldif")
+            let suffix = SandboxTree.accountsDN
+            try """
+            version: 1
+
+            dn: ou=first,\(suffix)
+            objectClass: organizationalUnit
+            ou: first
+
+            dn: ou=nowhere,ou=missing,\(suffix)
+            objectClass: organizationalUnit
+            ou: nowhere
+
+            dn: ou=broken,\(suffix)
+            this is no attribute
+
+            dn: ou=last,\(suffix)
+            objectClass: organizationalUnit
+            ou: last
+            """.write(to: file, atomically: true, encoding: .utf8)
+            let stopped = try await load(bench, [file.path])
+            #expect(stopped.status == 1)
+            #expect(stopped.output.contains("mixed.ldif:7:") && stopped.output.contains("noSuchObject"))
+            #expect(!stopped.output.contains("mixed.ldif:12:"))
+
+            let goneOn = try await load(bench, ["-k", file.path])
+            #expect(goneOn.status == 1)
+            for place in ["mixed.ldif:3:", "mixed.ldif:7:", "mixed.ldif:12:"] {
+                #expect(goneOn.output.contains(place), "\(goneOn.output)")
+            }
+            #expect(goneOn.output.contains("1 record loaded, 3 failed"), "\(goneOn.output)")
+
+            let missing = try await load(bench, ["/nonexistent.ldif"])
+            #expect(missing.status == 1 && missing.output.contains("/nonexistent.ldif"))
+        }
+    }
+
+    private func load(_ bench: DaemonBench, _ arguments: [String]) async throws -> (status: Int32, output: String) {
+        let program = try RunningProgram(
+            DaemonBench.program,
+            [
+                "ldif", "load", "--server", bench.sandbox.uri, "--bind-dn", bench.sandbox.adminDN, "--password-file",
+                bench.sandbox.adminPasswordFile.string,
+            ] + arguments)
+        return (await program.end(), program.output)
+    }
+}
