@@ -170,7 +170,14 @@ import Testing
         let slapd = try RunningProgram(
             URL(filePath: "/usr/sbin/slapd"), ["-F", configuration, "-h", uri, "-d", "0"])
         defer { slapd.kill(SIGKILL) }
-        try await eventually("slapd listens\n\(slapd.output)") { FileManager.default.fileExists(atPath: socket) }
+        try await eventually("slapd answers\n\(slapd.output)") {
+            do {
+                try await DirectoryConnection.open(ServerAddress(parsing: uri)).close()
+                return true
+            } catch is DirectoryError {
+                return false
+            }
+        }
 
         let program = DaemonBench.program.path
         let pieces = DaemonBench.checkout.appending(path: "etc/openldap").path

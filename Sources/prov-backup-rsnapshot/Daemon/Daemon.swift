@@ -51,6 +51,8 @@ struct Daemon {
 
     /// Runs until a signal ends it.
     func run() async throws {
+        // Until the reloader listens for it, it must not end what is only just starting.
+        signal(SIGHUP, SIG_IGN)
         if isDryRun {
             let engine = dryEngine()
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
