@@ -149,7 +149,10 @@ extension Watcher {
     ) {
         self.init(
             persistLink: persistLink, reader: reader, timing: configuration.timing,
-            retry: configuration.directoryRetry, clock: clock, logger: logger)
+            // The link waits for a directory that is away; a search that only ended is soon begun anew.
+            retry: RetryPolicy(
+                maximumAttempts: .max, delay: min(.seconds(1), configuration.directoryRetry.delay),
+                maximumDelay: configuration.directoryRetry.maximumDelay), clock: clock, logger: logger)
     }
 }
 

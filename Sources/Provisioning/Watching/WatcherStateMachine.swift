@@ -45,8 +45,6 @@ struct WatcherStateMachine {
         method = detection == .poll ? .poll : .persist
     }
 
-    var isPolling: Bool { method == .poll }
-
     mutating func handle(_ event: Event, using generator: inout some RandomNumberGenerator) -> Action {
         switch event {
         case .started: return method
@@ -66,10 +64,6 @@ struct WatcherStateMachine {
         case .persistEnded(let error) where error.code == .unavailableCriticalExtension && detection == .auto:
             method = .poll
             return .poll
-        case .persistEnded(let error) where error.code == .syncRefreshRequired && failures == 0:
-            // We keep no cookie, so the server only asks for what a new search does anyway.
-            failures += 1
-            return .persist
         case .persistEnded, .pollFailed:
             failures += 1
             return .sleep(retry.delay(afterAttempt: failures, using: &generator) ?? retry.maximumDelay)
