@@ -160,6 +160,26 @@ import Testing
         #expect(!exists(etc.appending("passwd")) || asLink)
     }
 
+    @Test(
+        "needs root: a link that the account left among its snapshots keeps rsnapshot away", .enabled(if: isRoot))
+    func linkAmongSnapshots() async throws {
+        let folder = try chrootFolder()
+        let elsewhere = try folder.makeFolder("elsewhere")
+        let home = try folder.makeFolder("homes/3723707", owner: 3_723_707)
+        try folder.makeFolder("homes/3723707/.snapshots", owner: 3_723_707)
+        try folder.link("homes/3723707/.snapshots/daily.6", to: elsewhere)
+        #expect(lchown(home.pushing(".snapshots/daily.6").string, 3_723_707, 3_723_707) == 0)
+        let configuration = try folder.configuration { $0.homeScript = shippedScript }
+        // Also once the folders are root's.
+        for _ in 1...2 {
+            let failure = try await BackupRsnapshotService(configuration: configuration)
+                .failure(.add, accountEntry(home: home.string))
+            #expect(failure?.code == .cannotCreateHomeDir)
+            #expect(failure?.reason.contains(".snapshots/daily.6") == true, "\(failure?.reason ?? "")")
+        }
+        #expect(!exists(folder.configurations.appending("3723707.conf")))
+    }
+
     @Test("with ownership none it works for whoever runs it, and gives nothing away")
     func ordinaryUser() async throws {
         let folder = try TestFolder()
