@@ -85,8 +85,8 @@ struct PlainHome {
         return folder
     }
 
-    private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
-        let passes = [Errno.noSpace, .ioError, .readOnlyFileSystem, .diskQuotaExceeded].contains(failure.cause)
+    func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
+        let passes = failure.cause.isShortage || failure.cause == .readOnlyFileSystem
         return ProvisioningFailure(
             .cannotCreateHomeDir, passes ? .retryable : .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
