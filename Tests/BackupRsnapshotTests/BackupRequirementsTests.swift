@@ -48,6 +48,17 @@ import Testing
     }
 
     @Test(
+        "a rsync that links could lead out of a snapshot while it writes is found",
+        arguments: [("3.2.7", false), ("3.4.1", false), ("3.5.0", true), ("4.0", true)])
+    func rsync(text: String, isMet: Bool) async throws {
+        let folder = try TestFolder()
+        try folder.write("#!/bin/sh\necho 'rsync  version \(text)  protocol version 32'\n", to: "rsync", mode: 0o755)
+        let configuration = try folder.configuration { $0.programDirectories = [folder.path] }
+        let findings = await BackupRequirements(configuration).findings()
+        #expect(findings.first { $0.subject == "rsync" }?.isMet == isMet)
+    }
+
+    @Test(
         "a file system that counts and does not limit is found",
         arguments: [
             ("rw", "rw", false), ("rw", "rw,quota,usrquota", true), ("rw", "rw,usrjquota=aquota.user", true),

@@ -1,4 +1,5 @@
 import Foundation
+import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
@@ -7,6 +8,24 @@ import Testing
 @testable import BackupRsnapshot
 
 @Suite struct PlainHomeTests {
+    @Test(
+        "what the machine has run out of is worth another try, whatever it was needed for",
+        arguments: [Errno.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noSpace, .diskQuotaExceeded])
+    func shortage(cause: Errno) throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration()
+        let account = try BackupAccount(reading: folder.entry(), for: .add, places: configuration.places)
+        let home = try #require(account.homes.first)
+        let failure = HeldFolder.Failure(operation: "open", path: home.path, cause: cause)
+        let plain = PlainHome(account: account, home: home, ownership: .none)
+        #expect(plain.explain(failure).failureClass == .retryable)
+        let disposal = HomeDisposalStep(account: account, home: home, disposal: .remove, clock: SystemWallClock())
+        #expect(disposal.explain(failure).failureClass == .retryable)
+        let file = ConfigurationFile(directory: folder.configurations, uid: account.uid, ownership: .none)
+        let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }
+        #expect(thrown?.failureClass == .retryable)
+    }
+
     @Test("without a script the daemon makes the home itself, with owners and modes by which it is safe")
     func makes() async throws {
         let folder = try TestFolder()

@@ -37,6 +37,17 @@ import Testing
         #expect(table.mounts(inside: "/var/backup").map(\.device) == ["8:2", "8:3"])
     }
 
+    @Test("a mount whose name is no text hides no other")
+    func strangeName() throws {
+        let folder = try TestFolder()
+        let list = folder.path.appending("mountinfo")
+        let lines = "31 27 8:1 / /var/backup rw - xfs /dev/sda1 rw\n32 31 0:50 / /var/backup/3723707/incoming/".utf8
+        try Data(lines + [0xff] + " rw - fuse x rw\n".utf8).write(to: URL(fileURLWithPath: list.string))
+        let table = try MountTable.current(list: list)
+        #expect(table.mount(holding: "/var/backup/4000001", device: "8:1")?.type == "xfs")
+        #expect(table.mounts(inside: "/var/backup/3723707").map(\.type) == ["fuse"])
+    }
+
     @Test("the mount of a real folder is found")
     func real() throws {
         let folder = try HeldFolder(configured: "/proc/self")

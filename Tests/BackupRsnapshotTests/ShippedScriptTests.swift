@@ -129,6 +129,57 @@ import Testing
         #expect(status(home.appending(".snapshots"))?.st_uid == 0)
     }
 
+    @Test(
+        "needs root: nothing is written through what the account left in a chroot of an earlier time",
+        .enabled(if: isRoot), arguments: [true, false])
+    func leftInChroot(asLink: Bool) async throws {
+        let folder = try chrootFolder()
+        let elsewhere = try folder.makeFolder("elsewhere")
+        try folder.write("root:x:0:0::/root:/bin/sh\n", to: "elsewhere/passwd")
+        let chroot = try folder.makeFolder("homes/3723707/chroot", owner: 3_723_707)
+        let etc = chroot.appending("etc")
+        if asLink {
+            try folder.link("homes/3723707/chroot/etc", to: elsewhere)
+            #expect(lchown(etc.string, 3_723_707, 3_723_707) == 0)
+        } else {
+            try folder.makeFolder("homes/3723707/chroot/etc", owner: 3_723_707)
+        }
+        let programs = try folder.makeFolder("programs")
+        try folder.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: shippedScript,
+                arguments: ["3723707", chroot.string + "/./home/3723707", "3723707", "3723707"],
+                environment: [
+                    "PATH": "\(programs):/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": "add",
+                    "PROV_OWNERSHIP": "account",
+                ], timeLimit: .seconds(60), grace: .seconds(1)))
+        #expect(result.termination == .exited(code: 1), "\(result.outputTail)")
+        #expect(result.outputTail.contains("\(etc), where programs are put"), "\(result.outputTail)")
+        #expect(try text(elsewhere.appending("passwd")) == "root:x:0:0::/root:/bin/sh\n")
+        #expect(!exists(etc.appending("passwd")) || asLink)
+    }
+
+    @Test(
+        "needs root: a link that the account left among its snapshots keeps rsnapshot away", .enabled(if: isRoot))
+    func linkAmongSnapshots() async throws {
+        let folder = try chrootFolder()
+        let elsewhere = try folder.makeFolder("elsewhere")
+        let home = try folder.makeFolder("homes/3723707", owner: 3_723_707)
+        try folder.makeFolder("homes/3723707/.snapshots", owner: 3_723_707)
+        try folder.link("homes/3723707/.snapshots/daily.6", to: elsewhere)
+        #expect(lchown(home.pushing(".snapshots/daily.6").string, 3_723_707, 3_723_707) == 0)
+        let configuration = try folder.configuration { $0.homeScript = shippedScript }
+        // Also once the folders are root's.
+        for _ in 1...2 {
+            let failure = try await BackupRsnapshotService(configuration: configuration)
+                .failure(.add, accountEntry(home: home.string))
+            #expect(failure?.code == .cannotCreateHomeDir)
+            #expect(failure?.reason.contains(".snapshots/daily.6") == true, "\(failure?.reason ?? "")")
+        }
+        #expect(!exists(folder.configurations.appending("3723707.conf")))
+    }
+
     @Test("with ownership none it works for whoever runs it, and gives nothing away")
     func ordinaryUser() async throws {
         let folder = try TestFolder()

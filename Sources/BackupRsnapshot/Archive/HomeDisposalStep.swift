@@ -79,15 +79,15 @@ struct HomeDisposalStep: ProvisioningStep {
         }
     }
 
-    private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
+    func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
         let isCrossing = failure.cause == .improperLink
-        let passes = [Errno.directoryNotEmpty, .resourceBusy, .ioError, .noSpace].contains(failure.cause)
+        let isInUse = [Errno.directoryNotEmpty, .resourceBusy].contains(failure.cause)
         return ProvisioningFailure(
-            .undefinedError, passes ? .retryable : .permanent,
+            .undefinedError, isInUse || failure.cause.isShortage ? .retryable : .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
             cure: isCrossing
                 ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
-                : passes
+                : isInUse
                     ? "end what still works in the folder (lsof +D \(failure.path))"
                     : "look at the rights and at the disk"
         )

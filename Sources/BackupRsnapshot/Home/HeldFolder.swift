@@ -161,6 +161,13 @@ final class HeldFolder: Sendable {
     }
 }
 
+extension Errno {
+    /// Whether the machine had run out of something, or a disk failed: the same call may succeed later.
+    var isShortage: Bool {
+        [.noSpace, .ioError, .diskQuotaExceeded, .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(self)
+    }
+}
+
 extension FilePath.Component {
     /// A name that the program itself put together, without a slash in it.
     static func named(_ text: String) -> Self { FilePath(text).lastComponent ?? ".nameless" }

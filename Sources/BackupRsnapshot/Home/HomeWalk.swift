@@ -129,12 +129,23 @@ extension HomeWalk {
             for name in [HomeFolder.snapshots, HomeFolder.incoming] {
                 guard let status = try folder.status(of: name) else { continue }
                 guard status.st_mode & S_IFMT == S_IFDIR else { return "has \(name), which is not a folder" }
-                if ownership == .account, name == HomeFolder.snapshots, let objection = Self.objection(to: status) {
-                    return "has \(name), which \(objection)"
+                guard ownership == .account, name == HomeFolder.snapshots else { continue }
+                if let objection = Self.objection(to: status) { return "has \(name), which \(objection)" }
+                if let link = try Self.foreignLink(in: folder.folder(name)) {
+                    return "has \(name)/\(link), a symbolic link through which root would delete"
                 }
             }
         } catch {
             throw Self.explain(error, root: home.root)
+        }
+        return nil
+    }
+    /// A link that the account left where rsnapshot keeps snapshots, from a time when the folder was its own: `rm -rf daily.6/`, with that
+    /// slash, empties the folder that the link leads to.
+    private static func foreignLink(in snapshots: HeldFolder?) throws(HeldFolder.Failure) -> FilePath.Component? {
+        for name in try snapshots?.names() ?? [] {
+            guard let status = try snapshots?.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { continue }
+            if status.st_uid != 0, status.st_uid != geteuid() { return name }
         }
         return nil
     }

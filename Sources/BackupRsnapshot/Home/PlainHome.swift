@@ -24,7 +24,8 @@ struct PlainHome {
         if let danger = try walk.danger(ownership: ownership) {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, reason: "\(home.path) \(danger)",
-                cure: "let it and its .snapshots be folders that belong to root and that only root can write: "
+                cure: "let it and its .snapshots be folders that belong to root and that only root can write, "
+                    + "without links of the account in .snapshots: "
                     + "the account could otherwise have root write anywhere")
         }
         do throws(HeldFolder.Failure) {
@@ -84,8 +85,8 @@ struct PlainHome {
         return folder
     }
 
-    private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
-        let passes = [Errno.noSpace, .ioError, .readOnlyFileSystem, .diskQuotaExceeded].contains(failure.cause)
+    func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
+        let passes = failure.cause.isShortage || failure.cause == .readOnlyFileSystem
         return ProvisioningFailure(
             .cannotCreateHomeDir, passes ? .retryable : .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",

@@ -67,8 +67,11 @@ struct MountTable: Hashable, Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// One mount whose name is no text must not hide the others: an account may mount something of its own (FUSE).
     /// - Throws: `Errno` when the list cannot be read.
-    static func current() throws -> MountTable { MountTable(parsing: try SmallFile.text(at: "/proc/self/mountinfo")) }
+    static func current(list: FilePath = "/proc/self/mountinfo") throws -> MountTable {
+        MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self))
+    }
 }
 
 extension HeldFolder {

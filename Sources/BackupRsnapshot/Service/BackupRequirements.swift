@@ -27,12 +27,16 @@ public struct Requirement: Hashable, Sendable {
     }
 }
 
-/// Looks whether the machine has what the settings ask for. Changes nothing, and starts rsnapshot once to learn its version.
+/// Looks whether the machine has what the settings ask for. Changes nothing, and starts rsnapshot and rsync once to learn their
+/// versions.
 public struct BackupRequirements: Sendable {
     let configuration: BackupConfiguration
 
     /// The oldest rsnapshot whose configurations know `retain`.
     static let oldestRsnapshot = (major: 1, minor: 3)
+    /// The oldest rsync whose receiver is known not to follow a link that comes into a folder's place while it writes: an account owns the
+    /// folders of its snapshots, and could lead an older one, which runs as root, anywhere.
+    static let oldestRsync = (major: 3, minor: 5)
 
     /// - Parameter configuration: the settings.
     public init(_ configuration: BackupConfiguration) { self.configuration = configuration }
@@ -48,7 +52,7 @@ public struct BackupRequirements: Sendable {
         }
         if configuration.quota == .setquota { findings += configuration.places.volumes.compactMap(enforcement) }
         findings.append(homeScript())
-        findings += programs()
+        findings += await programs()
         findings.append(await rsnapshot())
         findings.append(template())
         findings.append(folder(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
@@ -116,43 +120,60 @@ public struct BackupRequirements: Sendable {
         }
     }
 
-    private func programs() -> [Requirement] {
-        let programs = [Program.rsync] + (configuration.quota.program.map { [$0] } ?? [])
-        return programs.map { program in
+    private func programs() async -> [Requirement] {
+        var findings: [Requirement] = []
+        for program in [Program.rsync] + (configuration.quota.program.map { [$0] } ?? []) {
             do throws(ProvisioningFailure) {
-                return .met(program.rawValue, "\(try program.find(configuration))")
+                let path = try program.find(configuration)
+                findings.append(
+                    program == .rsync
+                        ? await version(
+                            of: path, subject: program.rawValue, oldest: Self.oldestRsync,
+                            lack: "could be led out of a snapshot by links while it writes as root",
+                            cure: "apt install rsync from the distribution's security updates")
+                        : .met(program.rawValue, "\(path)"))
             } catch {
-                return .unmet(program.rawValue, error)
+                findings.append(.unmet(program.rawValue, error))
             }
         }
+        return findings
     }
 
     private func rsnapshot() async -> Requirement {
         let path = configuration.rsnapshot
         let cure = "apt install rsnapshot, or correct RSNAPSHOT"
         guard Program.isExecutable(path) else { return .unmet("RSNAPSHOT", "\(path) is not there", cure: cure) }
+        return await version(
+            of: path, subject: "RSNAPSHOT", oldest: Self.oldestRsnapshot, lack: "does not know retain", cure: cure)
+    }
+
+    /// Asks a program for its version.
+    /// - Parameter lack: why an older one will not do.
+    private func version(
+        of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, cure: String
+    ) async -> Requirement {
         do {
             let result = try await ScriptRunner().run(
                 ScriptInvocation(
                     executable: path, arguments: ["--version"], environment: configuration.baseEnvironment,
                     timeLimit: .seconds(30), grace: .seconds(5)))
             if let complaint = result.complaint {
-                return .unmet("RSNAPSHOT", "\(path) --version \(complaint): \(result.outputTail)", cure: cure)
+                return .unmet(subject, "\(path) --version \(complaint): \(result.outputTail)", cure: cure)
             }
-            guard let version = Self.version(in: result.outputTail) else {
-                return .unmet("RSNAPSHOT", "\(path) says no version: \(result.outputTail)", cure: cure)
+            let output = String(decoding: result.output.head, as: UTF8.self)
+            guard let version = Self.version(in: output) else {
+                return .unmet(subject, "\(path) says no version: \(result.outputTail)", cure: cure)
             }
             let text = "\(path) \(version.major).\(version.minor)"
-            return version >= Self.oldestRsnapshot
-                ? .met("RSNAPSHOT", text)
-                : .unmet(
-                    "RSNAPSHOT", "\(text) is older than 1.3, which first knew retain", cure: "apt install rsnapshot")
+            return version >= oldest
+                ? .met(subject, text)
+                : .unmet(subject, "\(text) is older than \(oldest.major).\(oldest.minor) and \(lack)", cure: cure)
         } catch {
-            return .unmet("RSNAPSHOT", "\(error)", cure: cure)
+            return .unmet(subject, "\(error)", cure: cure)
         }
     }
 
-    /// The first `N.N` in what `rsnapshot --version` says.
+    /// The first `N.N` in what a program says of its version.
     static func version(in text: String) -> (major: Int, minor: Int)? {
         for word in text.split(whereSeparator: { !$0.isNumber && $0 != "." }) {
             let numbers = word.split(separator: ".").map { Int($0) }

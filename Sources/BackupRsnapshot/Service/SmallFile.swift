@@ -12,6 +12,17 @@ enum SmallFile {
     }
 
     static func text(of file: FileDescriptor) throws -> String {
+        guard let text = String(validating: try bytes(of: file), as: UTF8.self) else { throw Errno.illegalByteSequence }
+        return text
+    }
+
+    /// - Throws: `Errno`; EFBIG for a file that is longer than `limit`.
+    static func bytes(at path: FilePath) throws -> [UInt8] {
+        let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+        return try file.closeAfter { try bytes(of: file) }
+    }
+
+    private static func bytes(of file: FileDescriptor) throws -> [UInt8] {
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 16384)
         while true {
@@ -20,7 +31,6 @@ enum SmallFile {
             bytes += buffer.prefix(count)
             if bytes.count > limit { throw Errno.fileTooLarge }
         }
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw Errno.illegalByteSequence }
-        return text
+        return bytes
     }
 }

@@ -88,8 +88,7 @@ struct ConfigurationFile: Hashable, Sendable {
         return folder
     }
 
-    private func explained<Value>(_ operation: String, _ body: () throws -> Value) throws(ProvisioningFailure) -> Value
-    {
+    func explained<Value>(_ operation: String, _ body: () throws -> Value) throws(ProvisioningFailure) -> Value {
         do {
             return try body()
         } catch let failure as ProvisioningFailure {
@@ -97,7 +96,7 @@ struct ConfigurationFile: Hashable, Sendable {
         } catch {
             let cause = (error as? HeldFolder.Failure)?.cause ?? error as? Errno
             let isAbsent = cause == .noSuchFileOrDirectory || cause == .notDirectory
-            let passes = [Errno.noSpace, .ioError, .diskQuotaExceeded].contains(cause ?? .invalidArgument)
+            let passes = cause?.isShortage == true
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, isAbsent ? .configuration : passes ? .retryable : .permanent,
                 reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")",

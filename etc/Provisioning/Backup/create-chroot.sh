@@ -136,6 +136,10 @@ done
 # --- The chroot -------------------------------------------------------------------------------------------------------------------
 
 if [ -n "$chroot" ]; then
+    # In a chroot of an earlier time the account may have left links and folders of its own, such as etc -> /etc, and what follows would
+    # write through them. Its own folders in the home are no part of this.
+    foreign=$(find "$chroot" -path "$path" -prune -o ! -uid 0 ! -uid "$EUID" -print -quit)
+    [ -z "$foreign" ] || die "$foreign, where programs are put for the account, belongs to another than root: move it away"
     if [ "$ownership" = none ]; then
         echo "PROV_OWNERSHIP is none: $chroot gets its folders and no programs"
     elif ! command -v jk_init >/dev/null; then
