@@ -51,14 +51,22 @@ import Testing
         }
     }
 
+    /// An engine in the middle of a job.
+    private func atWork(
+        _ harness: EngineHarness, _ work: @escaping RecordingService.Work
+    ) async throws -> Engine {
+        harness.service.doing(work)
+        let engine = try harness.engine()
+        await engine.start()
+        try await harness.add("4000001")
+        try await eventually("it runs") { !harness.service.asked.isEmpty }
+        return engine
+    }
+
     @Test("a reload does not wait for jobs that run, and a stop after it ends them")
     func reloadWithHangingJob() async throws {
         try await EngineHarness.run { harness in
-            harness.service.doing { _ in try await Task.sleep(for: .seconds(3600)) }
-            let engine = try harness.engine()
-            await engine.start()
-            try await harness.add("4000001")
-            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            let engine = try await atWork(harness) { _ in try await Task.sleep(for: .seconds(3600)) }
             let changed = try harness.configuration()
             try await finishes("the reload") { await engine.reload(changed) }
             try await finishes("the stop") { await engine.stop(grace: .zero) }
@@ -69,11 +77,7 @@ import Testing
     func stopAfterReloadWhileAway() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
-            harness.service.doing { _ in await gate.pass() }
-            let engine = try harness.engine()
-            await engine.start()
-            try await harness.add("4000001")
-            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            let engine = try await atWork(harness) { _ in await gate.pass() }
             try await harness.sandbox.kill()
             gate.open()
             try await eventually("it is missed") { await !engine.snapshot().isDirectoryAvailable }
@@ -87,11 +91,7 @@ import Testing
     func stopInDoubt() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
-            harness.service.doing { _ in await gate.pass() }
-            let engine = try harness.engine()
-            await engine.start()
-            try await harness.add("4000001")
-            try await eventually("it runs") { !harness.service.asked.isEmpty }
+            let engine = try await atWork(harness) { _ in await gate.pass() }
             harness.sandbox.pause()
             gate.open()
             try await finishes("the stop") { await engine.stop(grace: .milliseconds(200)) }
