@@ -19,7 +19,7 @@ extension Processes {
             #expect(none.output.text == "")
         }
 
-        @Test("arguments arrive unchanged")
+        @Test("fault 8: arguments arrive unchanged, no shell reads them")
         func arguments() async throws {
             let given = [
                 "", " ", "two words", "'single'", "\"double\"", "a\nb", "tab\t", "$(touch /tmp/no)", "`id`", "$HOME",
