@@ -21,9 +21,9 @@ import Testing
         #expect(queue.start(now: now) == "a")
         queue.offer("a", due: now)
         #expect(queue.start(now: now) == nil)
-        queue.finish("a", now: now)
+        queue.finish("a")
         #expect(queue.start(now: now) == "a")
-        queue.finish("a", now: now)
+        queue.finish("a")
         #expect(queue.start(now: now) == nil)
     }
 
@@ -33,7 +33,7 @@ import Testing
         queue.offer("a", due: now)
         #expect(queue.start(now: now) == "a")
         queue.offer("a", due: now)
-        queue.finish("a", now: now, ignoringOffers: true)
+        queue.finish("a", ignoringOffers: true)
         #expect(queue.start(now: now) == nil)
         #expect(queue.waitingCount == 0)
     }
@@ -47,7 +47,7 @@ import Testing
         #expect(queue.start(now: now) == nil)
         queue.slots = 3
         #expect(queue.start(now: now) == 3)
-        queue.finish(2, now: now)
+        queue.finish(2)
         #expect(queue.start(now: now) == 4)
         #expect(queue.runningCount == 3)
     }
@@ -63,7 +63,7 @@ import Testing
         #expect(queue.nextDue() == after(50))
         #expect(queue.start(now: after(49)) == nil)
         #expect(queue.start(now: after(50)) == "a")
-        queue.finish("a", now: after(50))
+        queue.finish("a")
         #expect(queue.nextDue() == nil)
     }
 
@@ -82,11 +82,11 @@ import Testing
         var queue = JobQueue<String>(slots: 1)
         queue.offer("a", due: now)
         _ = queue.start(now: now)
-        queue.finish("a", now: now, again: after(60))
+        queue.finish("a", again: after(60))
         #expect(queue.start(now: after(59)) == nil)
         #expect(queue.start(now: after(60)) == "a")
         queue.offer("a", due: after(60))
-        queue.finish("a", now: after(60), again: after(600))
+        queue.finish("a", again: after(600))
         #expect(queue.start(now: after(60)) == "a")
     }
 
@@ -111,7 +111,7 @@ import Testing
             case 2:
                 if let subject = running.randomElement(using: &generator) {
                     running.remove(subject)
-                    queue.finish(subject, now: time, again: Bool.random(using: &generator) ? time + .seconds(5) : nil)
+                    queue.finish(subject, again: Bool.random(using: &generator) ? time + .seconds(5) : nil)
                 }
             default:
                 time = time + .seconds(1)

@@ -27,11 +27,12 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     /// A due subject; the smaller number is the more urgent, as in Bacula.
     private struct Ready: Comparable, Sendable {
         var waiting: Waiting
+        /// In which order they were found to be due, so that nobody who comes later goes first.
+        var order: UInt64
 
         static func == (left: Self, right: Self) -> Bool { left.waiting == right.waiting }
         static func < (left: Self, right: Self) -> Bool {
-            (left.waiting.priority, left.waiting.due, left.waiting.ticket)
-                < (right.waiting.priority, right.waiting.due, right.waiting.ticket)
+            (left.waiting.priority, left.order) < (right.waiting.priority, right.order)
         }
     }
 
@@ -39,6 +40,7 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     private var later = Heap<Waiting>()
     private var ready = Heap<Ready>()
     private var nextTicket: UInt64 = 0
+    private var found: UInt64 = 0
     /// Subjects that run now.
     public private(set) var runningCount = 0
 
@@ -69,7 +71,9 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         guard runningCount < slots else { return nil }
         while let first = later.min, first.due <= now || !isCurrent(first) {
             later.removeMin()
-            if isCurrent(first) { ready.insert(Ready(waiting: first)) }
+            guard isCurrent(first) else { continue }
+            found += 1
+            ready.insert(Ready(waiting: first, order: found))
         }
         while let next = ready.popMin() {
             guard isCurrent(next.waiting) else { continue }
@@ -82,17 +86,16 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
 
     /// The run of a subject has ended.
     /// - Parameters:
-    ///   - now: when it waits again at once, because it was offered while it ran.
     ///   - again: when it must be looked at again in any case; nil when it need not.
     ///   - ignoringOffers: whether offers made while it ran said nothing new.
     /// - Returns: when it is due again; nil when it does not wait any more.
     @discardableResult
     public mutating func finish(
-        _ subject: Subject, now: WallTime, again: WallTime? = nil, ignoringOffers: Bool = false
+        _ subject: Subject, again: WallTime? = nil, ignoringOffers: Bool = false
     ) -> WallTime? {
         guard case .running(let offeredAgain) = states.removeValue(forKey: subject) else { return nil }
         runningCount -= 1
-        let due = offeredAgain && !ignoringOffers ? now : again
+        let due = offeredAgain && !ignoringOffers ? .distantPast : again
         if let due { enqueue(subject, due: due, priority: 10) }
         return due
     }

@@ -10,6 +10,9 @@ public struct WallTime: Hashable, Comparable, Sendable {
         nanosecondsSince1970 = secondsSince1970.multipliedSaturating(by: 1_000_000_000)
     }
 
+    /// Before every other point: what is due then is due at once, however the clock is set meanwhile.
+    public static let distantPast = Self(nanosecondsSince1970: .min)
+
     /// Whole seconds, rounded towards the past.
     public var secondsSince1970: Int64 {
         let (quotient, remainder) = nanosecondsSince1970.quotientAndRemainder(dividingBy: 1_000_000_000)

@@ -55,9 +55,10 @@ struct AccountWorker: Sendable {
 
     private var names: AttributeNames { policy.names }
 
+    /// - Parameter now: by which the wait between two attempts is over; the day of a wish goes by the clock.
     /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
     func work(
-        on key: AccountKey, _ memory: Memory, ignoringDate: Bool = false,
+        on key: AccountKey, _ memory: Memory, now: WallTime, ignoringDate: Bool = false,
         report: @Sendable (Report) async -> Void
     ) async throws -> Disposition {
         let condition = reader.scope.condition
@@ -101,7 +102,7 @@ struct AccountWorker: Sendable {
                     logger.notice("\(status.dn): the outcome stands in the entry now")
                 }
             }
-            if let record = memory.record, record.notBefore > clock.now, !ignoringDate { return .retry(record) }
+            if let record = memory.record, record.notBefore > now, !ignoringDate { return .retry(record) }
             return try await resume(status, entry, operation, memory.record, report)
         }
     }

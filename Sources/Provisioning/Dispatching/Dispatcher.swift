@@ -50,11 +50,11 @@ actor Dispatcher {
             if ownWrites.contains(csn) { return }
             names[key.uuid] = key.dn
             running[key.uuid]?.seen.append(csn)
-            queue.offer(key.uuid, due: clock.now)
+            queue.offer(key.uuid, due: .distantPast)
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
             guard queue.isWaiting(uuid) else { return }
-            queue.offer(uuid, due: clock.now)
+            queue.offer(uuid, due: .distantPast)
         }
         startDue()
     }
@@ -68,7 +68,7 @@ actor Dispatcher {
             urgent[key.uuid, default: []].append(continuation)
             names[key.uuid] = key.dn
             running[key.uuid]?.seen.append(nil)
-            queue.offer(key.uuid, due: clock.now, priority: 1)
+            queue.offer(key.uuid, due: .distantPast, priority: 1)
             startDue()
         }
     }
@@ -113,11 +113,12 @@ actor Dispatcher {
 
     // MARK: - One account's turn
 
-    private func startDue() {
+    /// - Parameter reached: a time that has been slept for; it has come, even if the clock was set back meanwhile.
+    private func startDue(reached: WallTime = .distantPast) {
         guard !isStopping else { return }
         // One reading for all: what falls due between two would be neither started nor waited for.
-        let now = clock.now
-        while let uuid = queue.start(now: now) { start(uuid) }
+        let now = max(clock.now, reached)
+        while let uuid = queue.start(now: now) { start(uuid, now) }
         setAlarm(now)
         if isIdle(now) {
             idleWaiters.forEach { $0.resume() }
@@ -125,9 +126,9 @@ actor Dispatcher {
         }
     }
 
-    private func start(_ uuid: EntryUUID) {
+    private func start(_ uuid: EntryUUID, _ now: WallTime) {
         guard let dn = names[uuid] else {
-            queue.finish(uuid, now: clock.now)
+            queue.finish(uuid)
             return
         }
         let memory = memories[uuid] ?? AccountWorker.Memory()
@@ -138,7 +139,7 @@ actor Dispatcher {
                 let disposition: AccountWorker.Disposition?
                 do {
                     disposition = try await withLogger(logger) { _ in
-                        try await worker.work(on: key, memory, ignoringDate: ignoringDate) {
+                        try await worker.work(on: key, memory, now: now, ignoringDate: ignoringDate) {
                             await self.hear($0, of: uuid)
                         }
                     }
@@ -179,7 +180,7 @@ actor Dispatcher {
             again = record.notBefore
         case .lost:
             memory = AccountWorker.Memory(troubles: memory.troubles + 1)
-            again = memory.troubles == 1 ? clock.now : clock.now + patience(memory)
+            again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
             if memory.troubles == 2, let dn = names[uuid] {
                 logger.warning("\(dn) never stands as it was read when it is written to; it is tried again")
             }
@@ -195,7 +196,7 @@ actor Dispatcher {
         }
         if again != nil { memories[uuid] = memory }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
-        let due = queue.finish(uuid, now: clock.now, again: again, ignoringOffers: onlyEchoes)
+        let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
         if due == nil { names[uuid] = nil }
         let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if outcome != nil || !goesOn {
@@ -222,15 +223,15 @@ actor Dispatcher {
                 time,
                 Task { [clock] in
                     do { try await clock.sleep(until: time) } catch { return }
-                    self.wake()
+                    self.wake(time)
                 }
             )
         }
     }
 
-    private func wake() {
+    private func wake(_ time: WallTime) {
         alarm = nil
-        startDue()
+        startDue(reached: time)
     }
 
     private func finishWaiters() {

@@ -1,0 +1,45 @@
+import JobCore
+import Provisioning
+import Synchronization
+import TestSupport
+import Testing
+
+/// The machine's clock, which a test can set back.
+private final class SettableClock: WallClock {
+    private let offset = Mutex(Duration.zero)
+
+    var now: WallTime { SystemWallClock().now + offset.withLock { $0 } }
+    func set(back duration: Duration) { offset.withLock { $0 -= duration } }
+    func sleep(until deadline: WallTime) async throws { try await Task.sleep(for: max(deadline - now, Duration.zero)) }
+}
+
+@Suite struct ClockTests {
+    @Test("a clock that is set back keeps nobody waiting: not who waits for a slot, not who waits for the next attempt")
+    func setBack() async throws {
+        let clock = SettableClock()
+        try await EngineHarness.run(clock: clock) { harness in
+            let gate = Gate()
+            harness.service.doing { call in
+                if call.uid == "4000001" { await gate.pass() }
+                if call.uid == "4000003", call.attempt == 1 {
+                    throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                }
+            }
+            try await harness.running {
+                $0.slots = 2
+                $0.jobRetry = RetryPolicy(maximumAttempts: 3, delay: .seconds(2), maximumDelay: .seconds(2))
+            } _: { engine in
+                try await harness.add("4000001")
+                try await eventually("the slot is taken") { !harness.service.asked.isEmpty }
+                try await harness.add("4000003")
+                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
+                clock.set(back: .seconds(7200))
+                try await harness.expectMode("added", of: "4000003")
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                gate.open()
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+}
