@@ -61,25 +61,30 @@ final class RecordingService: ProvisioningService {
     }
 }
 
-/// A gate that holds work back until a test opens it.
+/// A gate that holds work back until a test opens it, or the work is cancelled: a test that fails must not hang.
 final class Gate: Sendable {
-    private let state = Mutex((isOpen: false, waiting: [CheckedContinuation<Void, Never>]()))
+    private struct State {
+        var isOpen = false
+        var waiting: [AsyncStream<Never>.Continuation] = []
+    }
+
+    private let state = Mutex(State())
 
     func open() {
         state.withLock { state in
             state.isOpen = true
             defer { state.waiting = [] }
             return state.waiting
-        }.forEach { $0.resume() }
+        }.forEach { $0.finish() }
     }
 
     func pass() async {
-        await withCheckedContinuation { continuation in
-            let isOpen = state.withLock { state in
-                if !state.isOpen { state.waiting.append(continuation) }
-                return state.isOpen
-            }
-            if isOpen { continuation.resume() }
+        let (opened, continuation) = AsyncStream<Never>.makeStream()
+        let isOpen = state.withLock { state in
+            if !state.isOpen { state.waiting.append(continuation) }
+            return state.isOpen
         }
+        if isOpen { return }
+        for await _ in opened {}
     }
 }
