@@ -3,6 +3,7 @@ import Foundation
 import JobCore
 import Provisioning
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
@@ -95,7 +96,7 @@ import Testing
         let began = folder.path.appending("began")
         let service = try service(folder, script: folder.script("touch \(began); sleep 600 & wait"))
         let work = Task { try await service.carryOut(.add, folder.entry()) }
-        while !exists(began) { try await Task.sleep(for: .milliseconds(5)) }
+        try await eventually("the script has begun") { exists(began) }
         work.cancel()
         await #expect(throws: CancellationError.self) { try await work.value }
     }
