@@ -110,11 +110,6 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// Whether a run of the subject is under way.
-    public func isRunning(_ subject: Subject) -> Bool {
-        if case .running = states[subject] { true } else { false }
-    }
-
     /// Whether the subject waits, due or not.
     public func isWaiting(_ subject: Subject) -> Bool {
         if case .waiting = states[subject] { true } else { false }
