@@ -18,6 +18,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         defaultSubcommand: RunCommand.self)
 
     static func main() async {
+        var status = EXIT_SUCCESS
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
@@ -27,9 +28,19 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             }
         } catch let failure as CommandFailure {
             printError(failure.description)
-            Glibc.exit(failure.status.rawValue)
+            status = failure.status.rawValue
         } catch {
-            exit(withError: error)
+            status = exitCode(for: error).rawValue
+            let message = fullMessage(for: error)
+            if !message.isEmpty, status == EXIT_SUCCESS { print(message) }
+            if !message.isEmpty, status != EXIT_SUCCESS { printError(message) }
         }
+        end(status)
+    }
+
+    /// Ends without the libraries' destructors: the thread of a connection that is only just being made may still be within them.
+    private static func end(_ status: Int32) -> Never {
+        fflush(nil)
+        _exit(status)
     }
 }

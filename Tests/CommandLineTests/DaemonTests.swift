@@ -408,4 +408,19 @@ import Testing
             #expect(await daemon.end() == 0)
         }
     }
+
+    @Test("a stop in the middle of connecting ends the daemon with 0, again and again")
+    func stopWhileConnecting() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            for _ in 0..<15 {
+                let daemon = try bench.start()
+                try await daemon.says("wishes are noticed")
+                daemon.kill(SIGHUP)
+                try await daemon.says("read anew")
+                daemon.kill(SIGTERM)
+                #expect(await daemon.end() == 0)
+            }
+        }
+    }
 }

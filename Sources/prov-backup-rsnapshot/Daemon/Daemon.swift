@@ -9,6 +9,7 @@ import Logging
 import Provisioning
 import ServiceLifecycle
 import SystemPackage
+import UnixSignals
 
 /// Starts everything in order and stops it in the reverse.
 ///
@@ -51,8 +52,8 @@ struct Daemon {
 
     /// Runs until a signal ends it.
     func run() async throws {
-        // Until the reloader listens for it, it must not end what is only just starting.
-        signal(SIGHUP, SIG_IGN)
+        // Heard from now on: it must neither end what is only just starting nor be lost.
+        let reloads = await UnixSignalsSequence(trapping: .sighup)
         if isDryRun {
             let engine = dryEngine()
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
@@ -68,7 +69,7 @@ struct Daemon {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
         let reloader = SettingsReloader(
-            files: files, first: configuration, engine: engine, notifier: notifier, logger: logger)
+            files: files, first: configuration, reloads: reloads, engine: engine, notifier: notifier, logger: logger)
         try await ServiceGroup(
             services: [
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started)),

@@ -67,15 +67,18 @@ struct ControlService: Service {
 /// Reads the settings anew on SIGHUP. Wrong settings change nothing.
 actor SettingsReloader: Service {
     private let files: SettingsOptions
+    private let reloads: UnixSignalsSequence
     private let engine: Engine
     private let notifier: ServiceNotifier
     private let logger: Logger
     private(set) var current: DaemonConfiguration
 
     init(
-        files: SettingsOptions, first: DaemonConfiguration, engine: Engine, notifier: ServiceNotifier, logger: Logger
+        files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, engine: Engine,
+        notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
+        self.reloads = reloads
         current = first
         self.engine = engine
         self.notifier = notifier
@@ -83,7 +86,7 @@ actor SettingsReloader: Service {
     }
 
     func run() async throws {
-        for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
+        for await _ in reloads.cancelOnGracefulShutdown() {
             logger.notifying { try notifier.notify(.reloading) }
             await reload()
             logger.notifying { try notifier.notify(.ready) }
