@@ -14,6 +14,8 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var timeLimit: Duration
     /// How long it may take to leave after SIGTERM before SIGKILL.
     public var grace: Duration
+    /// As whom it runs; nil: as this process.
+    public var user: ScriptUser?
 
     /// - Parameters:
     ///   - environment: nothing is added to it: without PATH a shell has its own idea of one.

@@ -34,7 +34,9 @@ public struct ScriptRunner: Sendable {
     ///
     /// When the task is cancelled, the script is told to leave, and the result says so: it is not thrown.
     /// - Throws: ``ScriptError`` when the script could not be started.
-    public func run(_ invocation: ScriptInvocation) async throws(ScriptError) -> ScriptResult {
+    public func run(
+        _ invocation: ScriptInvocation, live: LiveOutput? = nil
+    ) async throws(ScriptError) -> ScriptResult {
         try invocation.validate()
         if Task.isCancelled {
             throw ScriptError(
