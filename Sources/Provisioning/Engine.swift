@@ -57,6 +57,8 @@ public actor Engine {
     private let workLink: DirectoryLink
     private var watcher: Watcher
     private let dispatcher: Dispatcher
+    /// For the work of the service's other jobs.
+    var reader: AccountReader { watcher.reader }
     private var watching: Task<Void, Never>?
 
     /// - Parameter planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
