@@ -37,9 +37,9 @@ struct ScriptStep: ProvisioningStep {
         "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         try await checkPermissions()
-        let result = try await ScriptRunner().run(
+        let result = try await attempt.run(
             invocation, code: .runtimeRequirementNotSatisfied,
             cure: "correct \(operation.setting), or the script's first line")
         if !result.survivors.isEmpty {
