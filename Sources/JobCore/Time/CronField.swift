@@ -34,6 +34,8 @@ struct CronField: Sendable {
 
         func contains(_ value: Int) -> Bool { bits & (1 << UInt64(value)) != 0 }
 
+        var count: Int { bits.nonzeroBitCount }
+
         /// In rising order.
         var sorted: [Int] { (0..<64).filter { contains($0) } }
     }

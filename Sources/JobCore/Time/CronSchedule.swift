@@ -78,15 +78,17 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
     private var eitherDayIsEnough: Bool { daysOfMonth.isRestricted && daysOfWeek.isRestricted }
 
     /// Whether it is for every hour, so that it goes by the time that passes.
-    private var isForEveryHour: Bool { hours.sorted.count == 24 }
+    private var isForEveryHour: Bool { hours.count == 24 }
 
     /// The next time at which it happens, later than a moment.
     ///
     /// - Returns: nil only where the moment is so late that `WallTime` ends before.
     public func next(after moment: WallTime, in calendar: DayCalendar = .system) -> WallTime? {
+        let isForEveryHour = isForEveryHour
         var found: WallTime?
         for local in localTimes(from: earliest(after: moment, in: calendar)) {
             let moments = isForEveryHour ? calendar.moments(of: local) : [calendar.firstMoment(reaching: local)]
+            if moments.first == .distantFuture { break }
             if let later = moments.first(where: { $0 > moment }), later < found ?? .distantFuture { found = later }
             // A later local time may be over earlier only where it comes for the second time.
             if let first = moments.first, first > moment { break }
