@@ -62,7 +62,7 @@ let package = Package(
                 "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
