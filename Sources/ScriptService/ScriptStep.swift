@@ -26,9 +26,11 @@ struct ScriptStep: ProvisioningStep {
         environment["PROV_JOB_ID"] = "\(request.job)"
         environment["PROV_ATTEMPT"] = String(request.attempt)
         environment["PROV_DN"] = "\(request.entry.dn)"
-        invocation = ScriptInvocation(
+        var invocation = ScriptInvocation(
             executable: script, arguments: [entryName.text], environment: environment,
             timeLimit: configuration.timeLimit, grace: configuration.grace)
+        invocation.user = configuration.user
+        self.invocation = invocation
     }
 
     var name: String { "\(operation) script" }
