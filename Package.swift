@@ -48,11 +48,14 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Provisioning",
-            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, deque],
+            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
             swiftSettings: settings),
         .target(
             name: "BackupRsnapshot",
             dependencies: ["Provisioning", "JobCore", "DirectoryModel", "CLinux", system, logging],
+            swiftSettings: settings),
+        .target(
+            name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
         .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
         .target(
@@ -65,7 +68,7 @@ let package = Package(
                 "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
@@ -86,6 +89,12 @@ let package = Package(
             name: "BackupRsnapshotTests",
             dependencies: ["TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
             swiftSettings: settings),
+        .testTarget(
+            name: "ScriptServiceTests",
+            dependencies: [
+                "TestSupport", "ScriptService", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
+                "DirectorySandbox", logging, inMemoryLogging, system,
+            ], swiftSettings: settings),
         .testTarget(
             name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
         ),

@@ -66,12 +66,6 @@ struct HomeScriptStep: ProvisioningStep {
 
     /// - Throws: code 5, class configuration, for a script that others could write.
     static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
-        do {
-            _ = try ScriptPermissions.check(script)
-        } catch {
-            throw ProvisioningFailure(
-                .cannotCreateHomeDir, .configuration, reason: "HOME_SCRIPT is refused: \(error)",
-                cure: "do what the message says, or name another script in HOME_SCRIPT")
-        }
+        try ScriptPermissions.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
     }
 }
