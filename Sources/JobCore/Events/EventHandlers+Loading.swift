@@ -84,7 +84,7 @@ extension EventHandlers {
         let keeping = jobsWithOldHandlers
         let text =
             "\(script) was loaded, with handlers for \(names)"
-            + (keeping == 0 ? "" : "; \(keeping) running jobs keep the handlers they began with")
+            + (keeping == 0 ? "" : "; jobs that keep the handlers they began with: \(keeping)")
         notice(CoreNotice(.info, "handlers: \(text)"))
         return text
     }

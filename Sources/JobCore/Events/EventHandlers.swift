@@ -69,6 +69,8 @@ public actor EventHandlers {
                 return conclude(result, .jobStart, job)
             }
         }
+        // The log tells why; it is not told again for each job.
+        if isActive { host.write("error: the job has no handlers: the interpreters before were lost", to: job.id) }
         return .none
     }
 

@@ -31,6 +31,7 @@ def _load(request):
         message = {"loaded": bacula._registered()}
     except BaseException as error:
         message = {"failed": _words(error, frames=1)}
+    link.restore_streams()
     return _only_original(message)
 
 
@@ -108,12 +109,12 @@ def _summary(error):
 
 
 def _serve():
-    link.send(_load(link.receive()))
-    while True:
+    request = link.receive()
+    perform = _load
+    while request is not None:
+        link.send(perform(request))
         request = link.receive()
-        if request is None:
-            break
-        link.send(_perform(request))
+        perform = _perform
 
 
 _serve()

@@ -38,23 +38,11 @@ class Link:
 
     def restore_streams(self):
         """Standard output and error lead to the report again, whatever a handler has done with them."""
-        for stream in self._streams:
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                pass  # closed by the handler: there is nothing left to be saved
+        self._flush()
         os.dup2(self._report, 1)
         os.dup2(self._report, 2)
-        self._streams = tuple(
-            io.TextIOWrapper(
-                io.FileIO(number, "wb", closefd=False),
-                encoding="utf-8",
-                errors="backslashreplace",
-                newline="\n",
-                line_buffering=True,
-            )
-            for number in (1, 2)
-        )
+        if not self._streams or any(stream.closed for stream in self._streams):
+            self._streams = (_stream(1), _stream(2))
         sys.stdout, sys.stderr = self._streams
 
     # Requests and answers
@@ -113,12 +101,22 @@ class Link:
             try:
                 stream.flush()
             except (OSError, ValueError):
-                pass  # closed by the handler
+                pass  # closed by the handler: there is nothing left to be saved
 
     def _mark(self, text):
         if self.is_original:
             # One write of so few bytes is never mixed with another's.
             os.write(self._report, b"\0" + self._word + b" " + text.encode("ascii") + b"\n")
+
+
+def _stream(descriptor):
+    return io.TextIOWrapper(
+        io.FileIO(descriptor, "wb", closefd=False),
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+        line_buffering=True,
+    )
 
 
 def _encoded(text):
