@@ -34,19 +34,28 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
-        .target(name: "CLinux"),
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
-        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap], swiftSettings: settings),
+        .target(
+            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap],
+            // The Python side of the event handlers is part of the program, so that the two always fit.
+            resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
+                .embedInCode("Events/Python/\($0).py")
+            },
+            swiftSettings: settings),
         .target(
             name: "Provisioning",
-            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", logging, deque],
+            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
             swiftSettings: settings),
         .target(
             name: "BackupRsnapshot",
             dependencies: ["Provisioning", "JobCore", "DirectoryModel", "CLinux", system, logging],
+            swiftSettings: settings),
+        .target(
+            name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
         .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
         .target(
@@ -59,14 +68,16 @@ let package = Package(
                 "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
-        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
             name: "DirectoryClientTests",
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], swiftSettings: settings),
+        .testTarget(
+            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], exclude: ["Events/Fixtures"],
+            swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
             dependencies: [
@@ -78,6 +89,12 @@ let package = Package(
             name: "BackupRsnapshotTests",
             dependencies: ["TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
             swiftSettings: settings),
+        .testTarget(
+            name: "ScriptServiceTests",
+            dependencies: [
+                "TestSupport", "ScriptService", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
+                "DirectorySandbox", logging, inMemoryLogging, system,
+            ], swiftSettings: settings),
         .testTarget(
             name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
         ),

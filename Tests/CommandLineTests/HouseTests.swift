@@ -10,11 +10,12 @@ import Testing
         "JobCore": ["CLinux"],
         "Provisioning": ["DirectoryModel", "DirectoryClient", "JobCore"],
         "BackupRsnapshot": ["Provisioning", "JobCore", "DirectoryModel", "CLinux"],
+        "ScriptService": ["Provisioning", "JobCore", "DirectoryModel"],
         "DaemonKit": ["JobCore", "CLinux"],
         "DirectorySandbox": ["DirectoryModel", "DirectoryClient"],
         "prov-backup-rsnapshot": [
-            "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
-            "DirectorySandbox",
+            "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot",
+            "ScriptService", "DaemonKit", "DirectorySandbox",
         ],
     ]
 

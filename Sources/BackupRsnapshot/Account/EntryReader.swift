@@ -77,8 +77,3 @@ struct EntryReader {
             cure: problems.map(\.cure).joined(separator: "; "))
     }
 }
-
-extension Unicode.Scalar {
-    /// C0, DEL and C1, and the two separators that some programs take for a line's end.
-    var isControl: Bool { value < 0x20 || (0x7f...0x9f).contains(value) || value == 0x2028 || value == 0x2029 }
-}

@@ -1,4 +1,5 @@
 public import JobCore
+import Provisioning
 public import SystemPackage
 
 /// Removes archived homes that are old enough. The daemon runs it once a day.

@@ -46,9 +46,9 @@ struct HomeScriptStep: ProvisioningStep {
             timeLimit: configuration.scriptTimeout, grace: configuration.scriptGrace)
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         try Self.checkPermissions(script)
-        let result = try await ScriptRunner().run(
+        let result = try await attempt.run(
             invocation, code: .cannotCreateHomeDir, cure: "correct HOME_SCRIPT, or the script's first line")
         if !result.survivors.isEmpty {
             Logger.current.warning(
@@ -66,12 +66,6 @@ struct HomeScriptStep: ProvisioningStep {
 
     /// - Throws: code 5, class configuration, for a script that others could write.
     static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
-        do {
-            _ = try ScriptPermissions.check(script)
-        } catch {
-            throw ProvisioningFailure(
-                .cannotCreateHomeDir, .configuration, reason: "HOME_SCRIPT is refused: \(error)",
-                cure: "do what the message says, or name another script in HOME_SCRIPT")
-        }
+        try ScriptPermissions.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
     }
 }

@@ -1,8 +1,8 @@
-import JobCore
+public import JobCore
 import Synchronization
 
 /// A clock that stands still until a test moves it.
-final class ManualClock: WallClock {
+public final class ManualClock: WallClock {
     private struct Sleeper {
         var deadline: WallTime
         var continuation: CheckedContinuation<Void, any Error>
@@ -16,14 +16,17 @@ final class ManualClock: WallClock {
 
     private let state: Mutex<State>
 
-    init(_ now: WallTime) { state = Mutex(State(now: now)) }
+    /// - Parameter now: where it stands.
+    public init(_ now: WallTime) { state = Mutex(State(now: now)) }
 
-    var now: WallTime { state.withLock { $0.now } }
+    /// Where it stands.
+    public var now: WallTime { state.withLock { $0.now } }
 
     /// When somebody sleeps until; the earliest first.
-    var deadlines: [WallTime] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
+    public var deadlines: [WallTime] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
 
-    func advance(to time: WallTime) {
+    /// Moves it forward, and wakes whoever slept until then.
+    public func advance(to time: WallTime) {
         let due = state.withLock { state in
             state.now = max(state.now, time)
             let due = state.sleepers.filter { $0.value.deadline <= state.now }
@@ -33,7 +36,8 @@ final class ManualClock: WallClock {
         due.forEach { $0.resume() }
     }
 
-    func sleep(until deadline: WallTime) async throws {
+    /// Waits until somebody has moved it.
+    public func sleep(until deadline: WallTime) async throws {
         let id = state.withLock { state in
             state.nextID += 1
             return state.nextID

@@ -2,9 +2,9 @@ import Dispatch
 import Synchronization
 
 /// Runs calls that may block for long (a disk, the system's user database) away from the threads that all tasks share.
-enum BlockingWork {
+package enum BlockingWork {
     /// - Parameter body: gets a question that it asks now and then: whether the task was cancelled meanwhile.
-    static func run<Value: Sendable>(
+    package static func run<Value: Sendable>(
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
         let cancelled = Flag()

@@ -1,0 +1,114 @@
+/// Pre script → work → post script: what is done when, as a machine that decides; ``JobExecutor`` does.
+///
+///     idle ──► pre ──► body ──► post ──► ended
+///               └────────────────┘  the work is left out
+///
+/// ``HookMatrix`` says the same as a table for people, and a test holds the two together.
+struct AttemptCycle: Hashable, Sendable {
+    enum Event: Hashable, Sendable {
+        case begin
+        case preEnded(ScriptStatus)
+        case bodyEnded(JobResult)
+        case postEnded(ScriptStatus)
+        /// Somebody asks to cancel the job (row D9).
+        case cancel
+        /// The time in which the job may begin is over (row D10).
+        case windowClosed
+    }
+
+    enum Action: Hashable, Sendable {
+        case nothing
+        case runPre
+        /// Stop the pre script; it counts as failed.
+        case endPre
+        case runBody
+        case cancelBody
+        /// With the numbers that it is given.
+        case runPost(pre: Int32, job: Int32)
+        case finish
+    }
+
+    enum State: Hashable, Sendable { case idle, pre, body, post, ended }
+
+    /// Whether there are scripts at all (row D1).
+    let hasHooks: Bool
+    /// Whether the work is left out when the pre script fails or is not there.
+    let skipsJob: Bool
+
+    private(set) var state = State.idle
+    private(set) var pre = ScriptStatus.notAvailable
+    private(set) var post = ScriptStatus.notAvailable
+    /// nil as long as the work has not ended or been left out.
+    private(set) var job: JobResult?
+    /// Whether the work has begun at all.
+    private(set) var hasRun = false
+    private var isCanceled = false
+    private var isWindowOver = false
+
+    init(hasHooks: Bool, skipsJob: Bool) {
+        self.hasHooks = hasHooks
+        self.skipsJob = skipsJob
+    }
+
+    mutating func handle(_ event: Event) -> Action {
+        switch (state, event) {
+        case (.idle, .begin):
+            return hasHooks ? enter(.pre, .runPre) : runBody()
+        case (.pre, .preEnded(let status)):
+            return preEnded(isWindowOver ? .failed : status)
+        case (.body, .bodyEnded(let result)):
+            return end(with: result)
+        case (.post, .postEnded(let status)):
+            post = status
+            if isCanceled { job = .aborted }
+            return enter(.ended, .finish)
+        case (.pre, .windowClosed):
+            isWindowOver = true
+            return .endPre
+        case (.idle, .cancel), (.pre, .cancel), (.post, .cancel):
+            isCanceled = true
+            return .nothing
+        case (.body, .cancel):
+            isCanceled = true
+            return .cancelBody
+        default:
+            return .nothing
+        }
+    }
+
+    private mutating func preEnded(_ status: ScriptStatus) -> Action {
+        pre = status
+        if isWindowOver { return end(with: .missed) }
+        if isCanceled { return end(with: .aborted) }
+        switch status {
+        case .failed where skipsJob: return end(with: .missed)
+        case .skipped where skipsJob: return end(with: .wrongConfiguration)
+        default: return runBody()
+        }
+    }
+
+    private mutating func runBody() -> Action {
+        if isCanceled { return end(with: .aborted) }
+        hasRun = true
+        return enter(.body, .runBody)
+    }
+
+    private mutating func end(with result: JobResult) -> Action {
+        let result = isCanceled ? .aborted : result
+        job = result
+        switch pre {
+        case .notAvailable:
+            return enter(.ended, .finish)
+        case .skipped:
+            post = .skipped
+            return enter(.ended, .finish)
+        case .successful, .failed:
+            return enter(.post, .runPost(pre: pre.integer, job: result.integer))
+        }
+    }
+
+    private mutating func enter(_ state: State, _ action: Action) -> Action {
+        self.state = state
+        return action
+    }
+}

@@ -1,0 +1,150 @@
+/// The driver of one ``AttemptCycle``: one thing is under way at a time, and whoever has something to say puts it into one stream.
+struct AttemptCourse: Sendable {
+    struct Ended: Sendable {
+        var outcome: JobOutcome
+        var pre: ScriptStatus
+        var post: ScriptStatus
+    }
+
+    private enum Signal: Sendable {
+        case preEnded(HookScript.Ended)
+        case bodyEnded(JobOutcome)
+        case postEnded(HookScript.Ended)
+        case cancel
+        case windowClosed
+        /// The daemon stops.
+        case stop
+    }
+
+    private let attempt: RunningAttempt
+    private let policy: JobPolicy
+    private let environment: [String: String]
+    private let board: JobBoard
+    private let clock: any WallClock
+    private let work: @Sendable (RunningAttempt) async throws -> JobOutcome
+
+    init(
+        _ attempt: RunningAttempt, policy: JobPolicy, environment: [String: String], board: JobBoard,
+        clock: any WallClock, work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+    ) {
+        self.attempt = attempt
+        self.policy = policy
+        self.environment = environment
+        self.board = board
+        self.clock = clock
+        self.work = work
+    }
+
+    func run() async throws -> Ended {
+        if board.live(attempt.job.id)?.isCanceled ?? false {
+            return Ended(outcome: .canceled, pre: .notAvailable, post: .notAvailable)
+        }
+        let (signals, source) = AsyncStream<Signal>.makeStream()
+        board.whenCanceled(attempt.job.id) { source.yield(.cancel) }
+        return try await withTaskCancellationHandler {
+            try await run(signals, source)
+        } onCancel: {
+            source.yield(.stop)
+        }
+    }
+
+    private func run(
+        _ signals: AsyncStream<Signal>, _ source: AsyncStream<Signal>.Continuation
+    ) async throws -> Ended {
+        var cycle = AttemptCycle(hasHooks: policy.hooks != nil, skipsJob: policy.hooks?.skipsJob ?? false)
+        var pre = HookScript.Ended(status: .notAvailable)
+        var body: JobOutcome?
+        let window = windowTimer(source)
+        defer { window?.cancel() }
+        var stage = start(cycle.handle(.begin), source)
+        for await signal in signals {
+            let action: AttemptCycle.Action
+            switch signal {
+            case .stop:
+                stage?.cancel()
+                await stage?.value
+                throw CancellationError()
+            case .cancel: action = cycle.handle(.cancel)
+            case .windowClosed: action = cycle.handle(.windowClosed)
+            case .preEnded(let ended):
+                pre = ended
+                if ended.status == .failed { board.scriptFailed(attempt.job.id, ended.message) }
+                action = cycle.handle(.preEnded(ended.status))
+            case .bodyEnded(let outcome):
+                let counted = counting(reports: outcome)
+                body = counted
+                action = cycle.handle(.bodyEnded(counted.result))
+            case .postEnded(let ended):
+                if ended.status == .failed { board.scriptFailed(attempt.job.id, ended.message) }
+                action = cycle.handle(.postEnded(ended.status))
+            }
+            switch action {
+            case .nothing: break
+            case .endPre, .cancelBody: stage?.cancel()
+            case .runPre, .runBody, .runPost: stage = start(action, source)
+            case .finish: return Ended(outcome: outcome(of: cycle, pre, body), pre: cycle.pre, post: cycle.post)
+            }
+        }
+        throw CancellationError()
+    }
+
+    private func start(_ action: AttemptCycle.Action, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>?
+    {
+        let job = attempt.job
+        switch (action, policy.hooks) {
+        case (.runPre, let hooks?):
+            let script = HookScript.pre(hooks, of: job, environment: environment)
+            return Task { [attempt] in source.yield(.preEnded(await script.run(in: attempt))) }
+        case (.runPost(let pre, let result), let hooks?):
+            let script = HookScript.post(hooks, of: job, pre: pre, result: result, environment: environment)
+            return Task { [attempt] in source.yield(.postEnded(await script.run(in: attempt))) }
+        default:
+            return Task { [attempt, work] in
+                do {
+                    source.yield(.bodyEnded(try await work(attempt)))
+                } catch let outcome as JobOutcome {
+                    source.yield(.bodyEnded(outcome))
+                } catch is CancellationError {
+                    source.yield(.bodyEnded(.canceled))
+                } catch {
+                    source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
+                }
+            }
+        }
+    }
+
+    /// Only the pre script is ended when the window closes (row D10); a job that has begun goes on.
+    private func windowTimer(_ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>? {
+        guard policy.hooks != nil, let window = policy.window else { return nil }
+        return Task { [clock] in
+            do { try await clock.sleep(until: window.closing(after: clock.now)) } catch { return }
+            source.yield(.windowClosed)
+        }
+    }
+
+    /// Of a report and an exit status the heavier one counts (row L8).
+    private func counting(reports outcome: JobOutcome) -> JobOutcome {
+        guard let reported = board.live(attempt.job.id)?.reported,
+            reported.heavier(outcome.result) != outcome.result
+        else { return outcome }
+        let message = "the script itself reported: \(reported.rawValue)"
+        return JobOutcome(
+            reported, message: outcome.message.isEmpty ? message : "\(message); \(outcome.message)",
+            termination: outcome.termination)
+    }
+
+    private func outcome(of cycle: AttemptCycle, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
+        switch cycle.job {
+        case .aborted?:
+            guard let body, body.result == .aborted else { return .canceled }
+            return body
+        case .missed? where !cycle.hasRun, .wrongConfiguration? where !cycle.hasRun:
+            return JobOutcome(
+                cycle.job ?? .missed, failureClass: pre.failureClass,
+                message: "the job was not run: "
+                    + (pre.message.isEmpty ? "its window closed during the pre script" : pre.message))
+        default:
+            return body ?? JobOutcome(.unknown, message: "the job told of no outcome")
+        }
+    }
+}

@@ -1,0 +1,86 @@
+/// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the board up to date.
+///
+/// ``AttemptCycle`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
+public struct JobExecutor: Sendable {
+    /// Where open jobs stand.
+    public let board: JobBoard
+    /// By job type; a type without one has no scripts and no window.
+    public var policies: [JobType: JobPolicy]
+    /// What every hook finds in its environment besides what is said of the job: at least PATH.
+    public var environment: [String: String]
+    /// Where scripts report; nil: nowhere.
+    public var reportSocket: String?
+
+    let clock: any WallClock
+    private let runner = ScriptRunner()
+    private let alert: AlertHandler
+
+    /// - Parameter alert: is told of failed pre and post scripts, once for each job, at its end.
+    public init(
+        board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
+        reportSocket: String? = nil, clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
+    ) {
+        self.board = board
+        self.policies = policies
+        self.environment = environment
+        self.reportSocket = reportSocket
+        self.clock = clock
+        self.alert = alert
+    }
+
+    /// When a job of a type may begin, at or after a time.
+    public func opening(for type: JobType, after time: WallTime) -> WallTime {
+        policies[type]?.window?.opening(after: time) ?? time
+    }
+
+    // MARK: - A job's life
+
+    /// A job is asked for.
+    /// - Returns: the job as the handlers want it.
+    public func open(_ job: Job) async -> Job {
+        // A job that goes on stands there already, as the handlers wanted it.
+        if let live = board.live(job.id) { return live.job }
+        board.open(job)
+        return job
+    }
+
+    /// A job has come to its end.
+    public func close(_ job: Job, _ outcome: JobOutcome) async {
+        let failures = board.live(job.id)?.scriptFailures ?? []
+        if policies[job.type]?.alerts ?? true, !failures.isEmpty {
+            alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
+        }
+        if !outcome.message.isEmpty { board.write(outcome.message, to: job.id, source: .daemon) }
+        board.close(job.id, outcome)
+    }
+
+    // MARK: - An attempt
+
+    /// One try: pre script, work, post script, as ``HookMatrix`` says.
+    ///
+    /// An operator's cancelling is an outcome. Cancelling the task means that the daemon stops.
+    /// - Parameters:
+    ///   - number: 1 for the first.
+    ///   - work: what the job is about; what it throws becomes a failure.
+    /// - Throws: `CancellationError` when the task is cancelled before the attempt has come to its end.
+    public func attempt(
+        _ job: Job, number: Int, _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+    ) async throws -> JobOutcome {
+        let token = board.beginAttempt(job.id, number: number)
+        defer { board.endAttempt(job.id) }
+        let attempt = RunningAttempt(
+            job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock)
+        let course = AttemptCourse(
+            attempt, policy: policies[job.type] ?? JobPolicy(), environment: environment, board: board, clock: clock,
+            work: work)
+        do {
+            let ended = try await course.run()
+            board.record(
+                .attemptEnded(number: number, pre: ended.pre, body: ended.outcome, post: ended.post), of: job.id)
+            return ended.outcome
+        } catch {
+            board.record(.attemptCutOff(number: number), of: job.id)
+            throw error
+        }
+    }
+}

@@ -1,0 +1,42 @@
+/// A job that somebody asks a ``JobRunner`` for.
+public struct JobRequest: Sendable {
+    /// What a job is about: it is given the attempt, and its outcome is the job's.
+    ///
+    /// It must be idempotent as far as its type asks for another try. It throws `CancellationError` when its task is cancelled.
+    public typealias Work = @Sendable (RunningAttempt) async throws -> JobOutcome
+
+    /// What kind of work it is.
+    public var type: JobType
+    /// What the work is called.
+    public var name: String
+    /// Which variant; empty where there is only one.
+    public var level: String
+    /// What it works on.
+    public var subject: JobSubject
+    /// For whom, for people.
+    public var client: String
+    /// 1 is more urgent than 10.
+    public var priority: Int
+    /// The earliest time; `.distantPast`: at once.
+    public var due: WallTime
+    /// How often and after which waits it is tried again when its failure is retryable.
+    public var retry: RetryPolicy
+    /// What it is about.
+    public var work: Work
+
+    /// A request.
+    public init(
+        type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
+        priority: Int = Job.usualPriority, due: WallTime = .distantPast, retry: RetryPolicy, work: @escaping Work
+    ) {
+        self.type = type
+        self.name = name
+        self.level = level
+        self.subject = subject
+        self.client = client
+        self.priority = priority
+        self.due = due
+        self.retry = retry
+        self.work = work
+    }
+}

@@ -1,0 +1,146 @@
+import Foundation
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// The table that the manual prints, held against the machine and against real processes.
+@Suite struct HookMatrixTests {
+    @Test("the machine and the table say the same", arguments: HookMatrix.rows)
+    func machine(_ row: HookMatrix.Row) {
+        for skips in row.skips.map({ [$0] }) ?? [true, false] {
+            var cycle = AttemptCycle(hasHooks: row.pre != .off, skipsJob: skips)
+            var action = cycle.handle(.begin)
+            var given: [Int32]?
+            while action != .finish {
+                switch action {
+                case .runPre:
+                    if row.interruption == .cancelInPre { #expect(cycle.handle(.cancel) == .nothing) }
+                    if row.interruption == .windowEndsInPre { #expect(cycle.handle(.windowClosed) == .endPre) }
+                    action = cycle.handle(.preEnded(row.pre.status))
+                case .runBody:
+                    if row.interruption == .cancelInJob { #expect(cycle.handle(.cancel) == .cancelBody) }
+                    action = cycle.handle(.bodyEnded(row.job))
+                case .runPost(let pre, let job):
+                    given = [pre, job]
+                    if row.interruption == .cancelInPost { #expect(cycle.handle(.cancel) == .nothing) }
+                    action = cycle.handle(.postEnded(row.post.status))
+                default:
+                    Issue.record("\(action) is not expected in \(cycle)")
+                    return
+                }
+            }
+            #expect(cycle.pre == row.preStatus)
+            #expect(cycle.hasRun == row.jobRuns)
+            #expect(cycle.job == row.result)
+            #expect(cycle.post == row.postStatus)
+            // A script that is not there is asked for, and given nothing.
+            #expect(row.post == .missing || given == row.postArguments)
+        }
+    }
+
+    @Test("the table covers every case of each column and has no case twice")
+    func coverage() {
+        let rows = HookMatrix.rows
+        #expect(Set(rows.map(\.pre)) == Set(HookMatrix.Pre.allCases))
+        #expect(Set(rows.map(\.interruption)) == Set(HookMatrix.Interruption.allCases))
+        #expect(Set(rows.map(\.post)) == Set(HookMatrix.Post.allCases))
+        #expect(Set(rows).count == rows.count)
+        #expect(rows.allSatisfy { $0.cells.count == HookMatrix.columns.count })
+    }
+
+    @Test("the outcome matrix, row by row, with real processes", arguments: HookMatrix.rows)
+    func realProcesses(_ row: HookMatrix.Row) async throws {
+        for skips in row.skips.map({ [$0] }) ?? [true, false] { try await run(row, skips: skips) }
+    }
+
+    private func run(_ row: HookMatrix.Row, skips: Bool) async throws {
+        // 12:00 on a day; the window ends at 13:00 UTC or whatever the zone makes of it: the clock goes there when it is asked for.
+        let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+        let bench = try JobBench(clock: clock)
+        try row.pre.write(
+            to: bench, waits: row.interruption == .cancelInPre, hangs: row.interruption == .windowEndsInPre)
+        if row.post != .missing {
+            let wait =
+                row.interruption == .cancelInPost ? "touch in.post; while [ ! -e go ]; do sleep 0.01; done\n" : ""
+            try bench.script("post_script.sh", "\(wait)echo $0 $@ >> post\nexit \(row.post == .failed ? 3 : 0)")
+        }
+        let policy = JobPolicy(
+            hooks: row.pre == .off
+                ? nil
+                : HookSettings(
+                    directory: bench.folder, skipsJob: skips,
+                    timeLimit: row.pre == .late ? .milliseconds(100) : .seconds(300), grace: .seconds(60)),
+            window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
+        let job = try bench.job()
+        let executor = bench.executor(policy)
+        _ = await executor.open(job)
+        async let running = executor.attempt(job, number: 1) { _ in
+            try bench.touch("in.job")
+            if row.interruption == .cancelInJob { try await Task.sleep(for: .seconds(300)) }
+            return JobOutcome(row.job)
+        }
+        switch row.interruption {
+        case .none: break
+        case .cancelInPre:
+            try await eventually("the pre script runs") { bench.exists("in.pre") }
+            #expect(bench.board.cancel(job.id))
+            try bench.touch("go")
+        case .windowEndsInPre:
+            try await eventually("the pre script runs") { bench.exists("in.pre") && !clock.deadlines.isEmpty }
+            clock.advance(to: try #require(clock.deadlines.first))
+        case .cancelInJob:
+            try await eventually("the job runs") { bench.exists("in.job") }
+            #expect(bench.board.cancel(job.id))
+        case .cancelInPost:
+            try await eventually("the post script runs") { bench.exists("in.post") }
+            #expect(bench.board.cancel(job.id))
+            try bench.touch("go")
+        }
+        let outcome = try await running
+        let ended = try bench.attempt(of: job.id)
+        #expect(outcome.result == row.result)
+        #expect(ended.pre == row.preStatus)
+        #expect(ended.post == row.postStatus)
+        #expect(bench.exists("in.job") == row.jobRuns)
+        let given = row.postArguments.map { numbers in
+            ["\(bench.folder.appending("post_script.sh")) \(job.id) \(numbers[0]) \(numbers[1])"]
+        }
+        #expect(try bench.lines("post") == given ?? [])
+        await executor.close(job, outcome)
+    }
+}
+
+extension HookMatrix.Pre {
+    fileprivate var status: ScriptStatus {
+        switch self {
+        case .off: .notAvailable
+        case .successful: .successful
+        case .failed, .killed, .late: .failed
+        case .missing: .skipped
+        }
+    }
+
+    fileprivate func write(to bench: JobBench, waits: Bool, hangs: Bool) throws {
+        let wait = waits ? "touch in.pre; while [ ! -e go ]; do sleep 0.01; done\n" : ""
+        switch self {
+        case .off, .missing: break
+        case .successful where hangs: try bench.script("pre_script.sh", "touch in.pre; exec sleep 3600")
+        case .successful: try bench.script("pre_script.sh", "\(wait)exit 0")
+        case .failed: try bench.script("pre_script.sh", "\(wait)exit 3")
+        case .killed: try bench.script("pre_script.sh", "kill -9 $$")
+        case .late: try bench.script("pre_script.sh", "exec sleep 3600")
+        }
+    }
+}
+
+extension HookMatrix.Post {
+    fileprivate var status: ScriptStatus {
+        switch self {
+        case .successful: .successful
+        case .failed: .failed
+        case .missing: .skipped
+        }
+    }
+}

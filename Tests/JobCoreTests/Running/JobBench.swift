@@ -1,0 +1,104 @@
+import Foundation
+import JobCore
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+/// A core with an own folder, whose changes a test can look through.
+final class JobBench: Sendable {
+    /// What the board told its recorder.
+    final class Recorder: JobRecorder {
+        private let state = Mutex<[JobChange]>([])
+
+        var changes: [JobChange] { state.withLock { $0 } }
+
+        func record(_ change: JobChange) { state.withLock { $0.append(change) } }
+    }
+
+    let folder: FilePath
+    let recorder = Recorder()
+    let board: JobBoard
+    let ids: JobIDSource
+    let alerts = Mutex<[JobAlert]>([])
+    let clock: any WallClock
+
+    init(clock: any WallClock = SystemWallClock()) throws {
+        let url = FileManager.default.temporaryDirectory.appending(path: "jobs-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
+        #expect(chmod(folder.string, 0o755) == 0)
+        board = JobBoard(recorder: recorder, clock: clock)
+        ids = try JobIDSource(file: folder.appending("job-number"))
+        self.clock = clock
+    }
+
+    deinit {
+        do { try FileManager.default.removeItem(atPath: folder.string) } catch { Issue.record("left behind: \(error)") }
+    }
+
+    func executor(_ policy: JobPolicy = JobPolicy()) -> JobExecutor {
+        JobExecutor(
+            board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"], clock: clock,
+            alert: { alert in self.alerts.withLock { $0.append(alert) } })
+    }
+
+    func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, admission: JobAdmission = JobAdmission())
+        -> JobRunner
+    {
+        JobRunner(executor: executor(policy), ids: ids, admission: admission, slots: slots)
+    }
+
+    func job(_ name: String = "job") throws -> Job {
+        Job(
+            id: try ids.next(), type: .admin, name: name, subject: JobSubject("job \(name)"), client: name,
+            created: clock.now)
+    }
+
+    func request(
+        _ name: String = "job", subject: String? = nil, priority: Int = 10, due: WallTime = .distantPast,
+        attempts: Int = 1, work: @escaping JobRequest.Work
+    ) -> JobRequest {
+        JobRequest(
+            type: .admin, name: name, subject: JobSubject(subject ?? "job \(name)"), client: name, priority: priority,
+            due: due,
+            retry: RetryPolicy(maximumAttempts: attempts, delay: .milliseconds(1), maximumDelay: .milliseconds(1)),
+            work: work)
+    }
+
+    /// Writes a script of the hooks' folder.
+    func script(_ name: String, _ body: String, mode: mode_t = 0o755) throws {
+        let file = folder.appending(name)
+        try Data("#!/bin/sh\ncd \(folder)\n\(body)\n".utf8).write(to: URL(filePath: file.string))
+        #expect(chmod(file.string, mode) == 0)
+    }
+
+    func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: folder.appending(name).string) }
+
+    func touch(_ name: String) throws { try Data().write(to: URL(filePath: folder.appending(name).string)) }
+
+    /// The lines of a file; none when it is not there.
+    func lines(_ name: String) throws -> [String] {
+        guard exists(name) else { return [] }
+        return try String(contentsOfFile: folder.appending(name).string, encoding: .utf8).split(separator: "\n").map(
+            String.init)
+    }
+
+    /// The last attempt of a job, as the history learns it.
+    func attempt(of id: JobID) throws -> (pre: ScriptStatus, body: JobOutcome, post: ScriptStatus) {
+        let ended = recorder.changes.compactMap { change in
+            if change.job == id, case .attemptEnded(_, let pre, let body, let post) = change.event {
+                return (pre: pre, body: body, post: post)
+            }
+            return nil
+        }
+        return try #require(ended.last)
+    }
+
+    func letters(of id: JobID) -> String {
+        String(
+            recorder.changes.compactMap { change in
+                if change.job == id, case .status(let status) = change.event { status.rawValue } else { nil }
+            })
+    }
+}

@@ -1,0 +1,86 @@
+import DirectoryModel
+import JobCore
+import Provisioning
+import Testing
+
+@testable import ScriptService
+
+/// Entries that cannot be handed to a script are refused whole, and nothing is run.
+@Suite struct BadEntryTests {
+    private func entry(uids: [AttributeValue], rdn: RDN) -> Entry {
+        var entry = Entry(dn: DN.root.appending("ou", "people").appending(rdn))
+        entry["uid"] = uids
+        return entry
+    }
+
+    @Test("the name is the uid where there is just one, else the first value of the relative name")
+    func name() throws {
+        let named = RDN("cn", "Jane")
+        #expect(try EntryName(of: entry(uids: ["jane"], rdn: named)).text == "jane")
+        #expect(try EntryName(of: entry(uids: [], rdn: named)).text == "Jane")
+        #expect(try EntryName(of: entry(uids: ["a", "b"], rdn: named)).text == "Jane")
+        #expect(try EntryName(of: entry(uids: ["10.0.0.0/8"], rdn: named)).text == "10.0.0.0/8")
+        let longest = AttributeValue(String(repeating: "ä", count: 127) + "x")
+        #expect(try EntryName(of: entry(uids: [longest], rdn: named)).text.utf8.count == 255)
+    }
+
+    @Test(
+        "a name that a program could misread is refused with the DN and the cure, and nothing is run",
+        arguments: [
+            "-rf", "--help", "", "a\nb", "a\u{7f}", "\u{85}", "a\u{2028}b", AttributeValue(bytes: [0x61, 0]),
+            AttributeValue(bytes: [0xff, 0xfe]), AttributeValue(String(repeating: "x", count: 256)),
+        ] as [AttributeValue])
+    func refused(name: AttributeValue) async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration("touch $folder/ran")
+        for entry in [
+            entry(uids: [name], rdn: RDN("cn", "jane")), entry(uids: [], rdn: RDN("cn", name)),
+        ] {
+            let failure = try await configuration.failure(.add, entry)
+            #expect(failure?.code == .undefinedError)
+            #expect(failure?.failureClass == .permanent)
+            #expect(failure?.reason.contains("\(entry.dn)") == true)
+            #expect(failure?.cure.contains("uid") == true)
+        }
+        #expect(!folder.exists("ran"))
+    }
+
+    @Test("a relative name in hexadecimal digits names nothing")
+    func encoded() async throws {
+        let rdn = RDN(RDN.Assertion("cn", AttributeValue(bytes: [4, 1, 0x61]), isEncoded: true))
+        #expect(throws: ProvisioningFailure.self) { try EntryName(of: entry(uids: [], rdn: rdn)) }
+    }
+
+    @Test("the longest value that a variable can hold reaches the script, one byte more is refused by name")
+    func longValue() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration("printf %s \"${#PROV_ATTR_CN_1}\" > $folder/length") {
+            $0.attributes = ["cn"]
+        }
+        let longest = EntryVariables.largestVariable - "PROV_ATTR_CN_1=".utf8.count
+        let value = String(repeating: "x", count: longest)
+        try await configuration.carryOut(.add, person("jane", ["cn": [AttributeValue(value)]]))
+        #expect(try folder.text("length") == "\(longest)")
+
+        let failure = try await configuration.failure(.add, person("jane", ["cn": [AttributeValue(value + "x")]]))
+        #expect(failure?.code == .undefinedError)
+        #expect(failure?.reason.contains("uid=jane,ou=people: cn makes a variable of 131072 bytes") == true)
+        #expect(failure?.cure.contains("take cn out of ATTRIBUTES") == true)
+    }
+
+    @Test("values that are too long together are refused before the kernel does, and almost as many are taken")
+    func longTotal() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration("printf %s \"$PROV_ATTR_CN_COUNT\" > $folder/count") {
+            $0.attributes = ["cn"]
+        }
+        func entry(_ count: Int) -> Entry {
+            person("jane", ["cn": (0..<count).map { AttributeValue("\($0) " + String(repeating: "x", count: 1000)) }])
+        }
+        try await configuration.carryOut(.add, entry(1000))
+        #expect(try folder.text("count") == "1000")
+        let failure = try await configuration.failure(.add, entry(1100))
+        #expect(failure?.reason.contains("with cn the attributes are longer than 1048576 bytes") == true)
+        #expect(failure?.failureClass == .permanent)
+    }
+}
