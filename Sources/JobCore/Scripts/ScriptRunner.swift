@@ -213,7 +213,7 @@ public struct ScriptRunner: Sendable {
 ///
 /// The library offers a teardown but no wait. A teardown whose first step is signal 0, which the kernel never delivers, is one: it returns
 /// when the process has ended. (Its last step would be SIGKILL, after the longest time one can sleep.)
-private func exit<Input, Output, Failure>(of execution: Execution<Input, Output, Failure>) async {
+func exit<Input, Output, Failure>(of execution: Execution<Input, Output, Failure>) async {
     await execution.teardown(using: [
         .send(signal: Signal(rawValue: 0), allowedDurationToNextStep: .longestSleep)
     ])
@@ -270,7 +270,7 @@ extension ScriptError {
 
 extension Duration {
     /// A century. Far longer times overflow in the clock beneath, and a sleep would end at once.
-    fileprivate static let longestSleep = Duration.seconds(100 * 365 * 24 * 3600)
+    static let longestSleep = Duration.seconds(100 * 365 * 24 * 3600)
 
-    fileprivate var boundedForSleep: Duration { min(max(self, .zero), .longestSleep) }
+    var boundedForSleep: Duration { min(max(self, .zero), .longestSleep) }
 }
