@@ -34,12 +34,18 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
-        .target(name: "CLinux"),
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
-        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap], swiftSettings: settings),
+        .target(
+            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap],
+            // The Python side of the event handlers is part of the program, so that the two always fit.
+            resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
+                .embedInCode("Events/Python/\($0).py")
+            },
+            swiftSettings: settings),
         .target(
             name: "Provisioning",
             dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
@@ -69,7 +75,9 @@ let package = Package(
             name: "DirectoryClientTests",
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], swiftSettings: settings),
+        .testTarget(
+            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], exclude: ["Events/Fixtures"],
+            swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
             dependencies: [

@@ -4,6 +4,7 @@ import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
@@ -125,7 +126,7 @@ struct StandingClock: WallClock {
         let before = try folder.listing()
         let steps = try await service.plan(request(.delete, entry(folder)))
         var failure: ProvisioningFailure?
-        do { try await steps.last?.perform() } catch let error as ProvisioningFailure { failure = error }
+        do { try await steps.last?.perform(in: .alone()) } catch let error as ProvisioningFailure { failure = error }
         #expect(failure?.cure.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
         #expect(try folder.listing() == before)
 

@@ -38,6 +38,8 @@ public struct JobExecutor: Sendable {
     /// A job is asked for.
     /// - Returns: the job as the handlers want it.
     public func open(_ job: Job) async -> Job {
+        // A job that goes on stands there already, as the handlers wanted it.
+        if let live = board.live(job.id) { return live.job }
         board.open(job)
         return job
     }
