@@ -65,7 +65,7 @@ let package = Package(
             name: "prov-backup-rsnapshot",
             dependencies: [
                 "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
-                "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
+                "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
