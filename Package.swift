@@ -15,6 +15,7 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 let package = Package(
@@ -30,6 +31,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
     targets: [
@@ -39,7 +41,7 @@ let package = Package(
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
-        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap], swiftSettings: settings),
+        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, grdb], swiftSettings: settings),
         .target(
             name: "Provisioning",
             dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
@@ -69,7 +71,7 @@ let package = Package(
             name: "DirectoryClientTests",
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], swiftSettings: settings),
+        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system, grdb], swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
             dependencies: [
