@@ -36,12 +36,18 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
-        .target(name: "CLinux"),
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
-        .target(name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, grdb], swiftSettings: settings),
+        .target(
+            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, grdb],
+            // The Python side of the event handlers is part of the program, so that the two always fit.
+            resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
+                .embedInCode("Events/Python/\($0).py")
+            },
+            swiftSettings: settings),
         .target(
             name: "Provisioning",
             dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
@@ -71,7 +77,9 @@ let package = Package(
             name: "DirectoryClientTests",
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
-        .testTarget(name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system, grdb], swiftSettings: settings),
+        .testTarget(
+            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system, grdb], exclude: ["Events/Fixtures"],
+            swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
             dependencies: [

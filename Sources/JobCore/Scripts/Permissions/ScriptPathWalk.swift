@@ -49,12 +49,13 @@ struct ScriptPathWalk {
         return false
     }
 
-    /// - Throws: when we may not execute it.
-    func identity() throws(ScriptPermissionError) -> ScriptIdentity {
+    /// - Throws: when we may not execute it, and must.
+    func identity(mustBeExecutable: Bool) throws(ScriptPermissionError) -> ScriptIdentity {
         guard let last = components.last else {
             throw ScriptPermissionError(script: script, problem: .notAFile, path: script)
         }
-        guard last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0 else {
+        guard !mustBeExecutable || last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
+        else {
             throw ScriptPermissionError(script: script, problem: .notExecutable, path: last.path, status: last)
         }
         return ScriptIdentity(

@@ -26,10 +26,11 @@ public enum ScriptPermissions {
     /// - Parameters:
     ///   - path: the script's absolute path.
     ///   - trustedOwners: the numbers of the users that may own the script and the folders above it.
+    ///   - mustBeExecutable: false for a script that is only read, by an interpreter that is named elsewhere.
     /// - Returns: the script as it was found, for the history.
     /// - Throws: ``ScriptPermissionError`` for the first component at fault, from `/` down.
     public static func check(
-        _ path: FilePath, trustedOwners: Set<UInt32> = usualOwners
+        _ path: FilePath, trustedOwners: Set<UInt32> = usualOwners, mustBeExecutable: Bool = true
     ) throws(ScriptPermissionError) -> ScriptIdentity {
         guard path.isAbsolute else { throw ScriptPermissionError(script: path, problem: .notAbsolute, path: path) }
         var walk = ScriptPathWalk(script: path)
@@ -40,7 +41,7 @@ public enum ScriptPermissions {
             if let error { throw error }
         }
         if let error = fault(in: walk.components, script: path, trustedOwners: trustedOwners) { throw error }
-        return try walk.identity()
+        return try walk.identity(mustBeExecutable: mustBeExecutable)
     }
 
     /// The decision alone: the first fault in a path, given what lstat said of its components from `/` down.

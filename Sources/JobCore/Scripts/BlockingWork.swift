@@ -1,8 +1,18 @@
 import Dispatch
 import Synchronization
 
-/// Runs calls that may block for long (a disk, the system's user database) away from the threads that all tasks share.
+/// Calls that may block (a file of /proc, a disk, the system's user database), away from the threads that all tasks share.
+///
+/// They run on a thread of the system's pool, which exists only while there is such work.
 package enum BlockingWork {
+    /// Work that is soon done.
+    package static func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global(qos: .utility).async { continuation.resume(returning: body()) }
+        }
+    }
+
+    /// Work that may take long.
     /// - Parameter body: gets a question that it asks now and then: whether the task was cancelled meanwhile.
     package static func run<Value: Sendable>(
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value

@@ -1,0 +1,19 @@
+/// What the daemon does for its event handlers (row B5).
+///
+/// - Important: While one of these runs, a handler waits and its time limit runs. None may wait for an event of a job, as events wait for the handler.
+public protocol EventHandlerHost: Sendable {
+    /// Starts a job.
+    /// - Parameter command: `run NAME` or `backup LEVEL [UID…]`, as a handler wrote it.
+    /// - Returns: the new job's number; nil when it could not be started.
+    func run(_ command: String) async -> JobID?
+
+    /// Cancels a job.
+    /// - Returns: whether there was such a job.
+    func cancel(_ id: JobID) async -> Bool
+
+    /// Whether there is a volume of this name.
+    func volumeExists(_ name: String) async -> Bool
+
+    /// A line for the report of a job, without its line feed. It must neither block nor fail.
+    func write(_ line: String, to job: JobID)
+}

@@ -1,0 +1,140 @@
+import Glibc
+import SystemPackage
+
+extension EventHandlers {
+    /// Why there are no handlers.
+    enum LoadFailure: Error, Hashable, Sendable {
+        /// There is no script (row B1): nothing is wrong.
+        case noScript
+        /// What is wrong, and its cure; then, line by line, the words of Python.
+        case fault(String, details: [String] = [])
+    }
+
+    /// Looks for `DirStartUp.py`, and runs it when it is there (row B1). Called once, before the first event.
+    public func start() async {
+        await serially { await self.begin() }
+    }
+
+    /// Loads the handlers anew (row B10). Running jobs keep those they began with. When the script cannot be loaded, everything stays as it is.
+    /// - Returns: what came of it, for the one who asked.
+    public func restart() async -> String {
+        await serially { await self.loadAnew() }
+    }
+
+    /// Calls the handler of the event Exit, and ends the interpreters. Afterwards there are no handlers.
+    public func stop() async {
+        await serially { await self.finish() }
+    }
+
+    private func begin() async {
+        guard !isStopping, current == nil else { return }
+        switch await loadHandlers() {
+        case .success(let interpreter): await take(interpreter)
+        case .failure(let failure): tell(failure, "scripting is off")
+        }
+    }
+
+    private func loadAnew() async -> String {
+        guard !isStopping else { return "the daemon is about to end: the handlers were not loaded anew" }
+        switch await loadHandlers() {
+        case .success(let interpreter):
+            forgetLosses()
+            return await take(interpreter)
+        case .failure(.noScript):
+            await adopt(nil)
+            return tell(.noScript, "scripting is off")
+        case .failure(let failure):
+            return tell(failure, current == nil ? "scripting is off" : "the handlers stay as they were")
+        }
+    }
+
+    private func finish() async {
+        guard !isStopping else { return }
+        isStopping = true
+        if let interpreter = current, await interpreter.daemonEvents.contains(.exit) {
+            let turn = ContinuousClock.now + configuration.grace
+            switch await interpreter.perform(.exit, nil, turn: turn) {
+            case .success(let reply):
+                if let error = reply.error {
+                    notice(CoreNotice(.error, "handlers: Exit has failed: \(error.escapingControlCharacters)"))
+                }
+            case .failure(.hung):
+                notice(CoreNotice(.error, "handlers: Exit did not return within \(configuration.timeLimit)"))
+            case .failure(.late):
+                notice(CoreNotice(.error, "handlers: Exit was not called: another handler is still at work"))
+            case .failure(.died(let how)):
+                notice(CoreNotice(.error, "handlers: the interpreter \(how) while Exit ran"))
+            case .failure(.gone), .failure(.failed):
+                notice(CoreNotice(.error, "handlers: Exit was not called: the interpreter was lost before"))
+            }
+        }
+        await endAll()
+    }
+
+    @discardableResult private func take(_ interpreter: Interpreter) async -> String {
+        await adopt(interpreter)
+        let script = configuration.script.printable
+        let events = await interpreter.daemonEvents
+        guard !events.isEmpty else {
+            let text = "\(script) was loaded and registers no handlers: let it call bacula.set_events(…)"
+            notice(CoreNotice(.warning, "handlers: \(text)"))
+            return text
+        }
+        let names = events.map(\.rawValue).sorted().joined(separator: ", ")
+        let keeping = jobsWithOldHandlers
+        let text =
+            "\(script) was loaded, with handlers for \(names)"
+            + (keeping == 0 ? "" : "; jobs that keep the handlers they began with: \(keeping)")
+        notice(CoreNotice(.info, "handlers: \(text)"))
+        return text
+    }
+
+    /// Says why there are no handlers, or no new ones.
+    @discardableResult func tell(_ failure: LoadFailure, _ consequence: String) -> String {
+        switch failure {
+        case .noScript:
+            let text = "\(configuration.script.printable) is not there: \(consequence)"
+            notice(CoreNotice(.info, "handlers: \(text)"))
+            return text
+        case .fault(let fault, let details):
+            let text = "\(fault): \(consequence)"
+            notice(CoreNotice(.error, "handlers: \(text)"))
+            for line in details { notice(CoreNotice(.error, "handlers: \(line)")) }
+            return ([text] + details).joined(separator: "\n")
+        }
+    }
+
+    /// Starts an interpreter and lets it load the script.
+    func loadHandlers() async -> Result<Interpreter, LoadFailure> {
+        let script = configuration.script
+        do throws(ScriptPermissionError) {
+            _ = try ScriptPermissions.check(script, mustBeExecutable: false)
+        } catch {
+            if error.problem == .unreachable(.noSuchFileOrDirectory) { return .failure(.noScript) }
+            return .failure(.fault("\(error)"))
+        }
+        let python = configuration.interpreter
+        guard python.isAbsolute, python.withPlatformString({ access($0, X_OK) }) == 0 else {
+            return .failure(
+                .fault(
+                    "\(python.printable) cannot be run, and \(script.printable) needs it; install it (apt-get install python3)"
+                ))
+        }
+        do throws(HandlerModuleError) {
+            try HandlerModule.write(into: configuration.moduleFolder)
+        } catch {
+            return .failure(.fault("\(error)"))
+        }
+        let interpreter = Interpreter(configuration: configuration, host: host, notice: notice)
+        do throws(Interpreter.Loss) {
+            try await interpreter.load()
+            return .success(interpreter)
+        } catch {
+            await interpreter.end()
+            guard case .failed(let why) = error else { return .failure(.fault("\(script.printable): \(error)")) }
+            let lines = why.split(separator: "\n").map { String($0).escapingControlCharacters }
+            let summary = "\(script.printable) cannot be loaded: \(lines.last ?? "")"
+            return .failure(.fault(summary, details: lines.count > 1 ? lines : []))
+        }
+    }
+}

@@ -1,0 +1,53 @@
+import Glibc
+import SystemPackage
+
+/// The Python side, which is part of this program: written into a folder of our own before it is used, so that it always fits.
+enum HandlerModule {
+    /// What the interpreter is told to run.
+    static let host = "bacula_host.py"
+
+    private static var files: [(name: String, contents: [UInt8])] {
+        [
+            ("bacula.py", PackageResources.bacula_py), ("bacula_job.py", PackageResources.bacula_job_py),
+            ("bacula_link.py", PackageResources.bacula_link_py), (host, PackageResources.bacula_host_py),
+        ]
+    }
+
+    /// Makes the folder where it is not there, and puts the files into it, each as a whole.
+    /// - Throws: when the folder could be changed by somebody else, or cannot be written to.
+    static func write(into folder: FilePath) throws(HandlerModuleError) {
+        if folder.withPlatformString({ mkdir($0, 0o700) }) != 0, errno != EEXIST {
+            throw HandlerModuleError(
+                folder: folder, reason: "cannot be made: \(Errno(rawValue: errno))",
+                cure: "see that the folder above it exists and can be written to")
+        }
+        var status = stat()
+        guard folder.withPlatformString({ lstat($0, &status) }) == 0 else {
+            throw HandlerModuleError(
+                folder: folder, reason: "cannot be examined: \(Errno(rawValue: errno))", cure: "see what is there")
+        }
+        guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
+            throw HandlerModuleError(
+                folder: folder, reason: "is no folder that belongs to this daemon's user and that only he can write to",
+                cure: "remove it: it is made anew")
+        }
+        do throws(StateFileError) {
+            for file in files {
+                try StateFile.replace(
+                    folder.appending(file.name), with: String(decoding: file.contents, as: UTF8.self), isDurable: false)
+            }
+        } catch {
+            throw HandlerModuleError(
+                folder: folder, reason: "cannot be written to: \(error)", cure: "make room, or correct its owner")
+        }
+    }
+}
+
+/// Why the Python side could not be put into place.
+struct HandlerModuleError: Error, Hashable, Sendable, CustomStringConvertible {
+    var folder: FilePath
+    var reason: String
+    var cure: String
+
+    var description: String { "\(folder.printable): \(reason); \(cure)" }
+}

@@ -1,0 +1,138 @@
+"""The daemon's pipes as Python sees them. Not for handlers: they import bacula.
+
+Requests and answers are JSON, one object a line, over what were standard input and output. What a report is to get goes as plain text over what was
+standard error, whoever writes it: print(), a program that a handler starts, job.JobReport. So all of it stays in its order. Marks within the text
+tell the daemon where an event begins and ends and whose report is meant; they hold a secret word, so that no text passes for one.
+"""
+
+import io
+import json
+import os
+import sys
+import threading
+
+
+class Link:
+    """One for each process."""
+
+    def __init__(self):
+        # Copies that programs started by a handler do not inherit.
+        self._requests = os.fdopen(os.dup(0), "rb")
+        self._answers = os.dup(1)
+        self._report = os.dup(2)
+        self._process = os.getpid()
+        self._thread = threading.get_ident()
+        self._word = None
+        self._target = None  # the number of the job whose event is under way
+        self._in_event = False
+        self._streams = ()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        self.restore_streams()
+
+    @property
+    def is_original(self):
+        """False in a process that a handler has forked."""
+        return os.getpid() == self._process
+
+    def restore_streams(self):
+        """Standard output and error lead to the report again, whatever a handler has done with them."""
+        self._flush()
+        os.dup2(self._report, 1)
+        os.dup2(self._report, 2)
+        if not self._streams or any(stream.closed for stream in self._streams):
+            self._streams = (_stream(1), _stream(2))
+        sys.stdout, sys.stderr = self._streams
+
+    # Requests and answers
+
+    def set_word(self, word):
+        self._word = word.encode("ascii")
+
+    def receive(self):
+        """The daemon's next request; None when it has closed the pipe."""
+        line = self._requests.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def send(self, message):
+        _write_all(self._answers, json.dumps(message).encode("ascii") + b"\n")
+
+    def call(self, name, argument):
+        """Asks the daemon for something while a handler runs, and waits for the answer."""
+        if not (self._in_event and self.is_original and threading.get_ident() == self._thread):
+            raise RuntimeError("the daemon can be asked only by a handler that it has called, in the thread of the call")
+        self.send({"call": name, "argument": argument})
+        answer = self.receive()
+        if answer is None:
+            raise SystemExit("the daemon has gone")
+        return answer["answer"]
+
+    # The report
+
+    def begin(self, number, job):
+        self._target = job
+        self._in_event = True
+        self._mark("begin %d %s" % (number, "-" if job is None else job))
+
+    def end(self, number):
+        self.restore_streams()
+        self._mark("end %d -" % number)
+        self._target = None
+        self._in_event = False
+
+    def write(self, text):
+        """Text for the report of the event under way, as it comes."""
+        self._flush()
+        _write_all(self._report, _encoded(text))
+
+    def write_lines(self, text, job):
+        """Whole lines for the report of a job, which need not be that of the event under way."""
+        self._flush()
+        self._mark("job %d -" % job)
+        _write_all(self._report, _encoded(text) + (b"" if text.endswith("\n") else b"\n"))
+        self._mark("job %s -" % ("-" if self._target is None else self._target))
+
+    def is_target(self, job):
+        return self._in_event and self._target == job
+
+    def _flush(self):
+        for stream in self._streams:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass  # closed by the handler: there is nothing left to be saved
+
+    def _mark(self, text):
+        if self.is_original:
+            # One write of so few bytes is never mixed with another's.
+            os.write(self._report, b"\0" + self._word + b" " + text.encode("ascii") + b"\n")
+
+
+def _stream(descriptor):
+    return io.TextIOWrapper(
+        io.FileIO(descriptor, "wb", closefd=False),
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+        line_buffering=True,
+    )
+
+
+def _encoded(text):
+    return text.encode("utf-8", "backslashreplace")
+
+
+def clean(text):
+    """The text without what is no character (lone surrogates), which JSON's readers refuse."""
+    return _encoded(text).decode("utf-8")
+
+
+def _write_all(descriptor, data):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+#: The link of this process.
+link = Link()

@@ -1,0 +1,119 @@
+/// Takes the stream of text that comes from an interpreter apart into lines, each for the report it is meant for.
+///
+/// Marks in the stream, which hold a secret word, say where an event begins and ends and which job is meant. Memory and lines are bounded whatever
+/// comes: of each event, and of what comes between two, a limited number of bytes is passed on and the rest is counted.
+struct ReportStream: Sendable {
+    enum Piece: Hashable, Sendable {
+        /// A line without its end. Without a job it came outside of any event.
+        case line(String, JobID?)
+        /// The event of this number is over, and everything that it wrote has come.
+        case ended(Int)
+    }
+
+    /// Longer lines are cut into several.
+    static let longestLine = 4096
+
+    private let mark: [UInt8]
+    private let limit: Int
+    private var pending: [UInt8] = []
+    private var job: JobID?
+    private var eventJob: JobID?
+    private var passed = 0
+    private var dropped = 0
+
+    /// - Parameters:
+    ///   - word: what marks hold.
+    ///   - limit: how many bytes are passed on of each event.
+    init(word: String, limit: Int) {
+        mark = [0] + Array(word.utf8) + [UInt8(ascii: " ")]
+        self.limit = limit
+    }
+
+    /// Takes in what came.
+    mutating func append(_ bytes: some Collection<UInt8>) -> [Piece] {
+        pending.append(contentsOf: bytes)
+        var pieces: [Piece] = []
+        var rest = pending[...]
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            take(rest[..<end], into: &pieces)
+            rest = rest[(end + 1)...]
+        }
+        // A mark is short and comes with its end, so the first half of so many bytes without an end holds no part of one.
+        while rest.count > 2 * Self.longestLine {
+            pass(rest.prefix(Self.longestLine), into: &pieces)
+            rest = rest.dropFirst(Self.longestLine)
+        }
+        pending = Array(rest)
+        return pieces
+    }
+
+    /// The stream has ended.
+    mutating func finish() -> [Piece] {
+        var pieces: [Piece] = []
+        if !pending.isEmpty { take(pending[...], into: &pieces) }
+        pending = []
+        sayWhatWasDropped(into: &pieces)
+        return pieces
+    }
+
+    private mutating func take(_ line: ArraySlice<UInt8>, into pieces: inout [Piece]) {
+        guard let start = place(ofMarkIn: line), let words = words(after: start, in: line) else {
+            return pass(line, into: &pieces)
+        }
+        if start > line.startIndex { pass(line[..<start], into: &pieces) }
+        switch words.kind {
+        case "begin":
+            sayWhatWasDropped(into: &pieces)
+            eventJob = words.second.map(JobID.init)
+            job = eventJob
+        case "job":
+            job = words.first.map(JobID.init)
+        default:
+            job = eventJob
+            sayWhatWasDropped(into: &pieces)
+            eventJob = nil
+            job = nil
+            if let number = words.first { pieces.append(.ended(Int(clamping: number))) }
+        }
+    }
+
+    private func place(ofMarkIn line: ArraySlice<UInt8>) -> Int? {
+        var from = line.startIndex
+        while let zero = line[from...].firstIndex(of: 0) {
+            if line[zero...].starts(with: mark) { return zero }
+            from = zero + 1
+        }
+        return nil
+    }
+
+    /// - Returns: nil when what follows the word is no mark of ours.
+    private func words(after start: Int, in line: ArraySlice<UInt8>) -> (kind: String, first: UInt64?, second: UInt64?)?
+    {
+        let words = String(decoding: line[(start + mark.count)...], as: UTF8.self).split(separator: " ")
+        guard words.count == 3, ["begin", "job", "end"].contains(words[0]) else { return nil }
+        return (String(words[0]), UInt64(words[1]), UInt64(words[2]))
+    }
+
+    private mutating func pass(_ line: ArraySlice<UInt8>, into pieces: inout [Piece]) {
+        var rest = line
+        repeat {
+            let piece = rest.prefix(Self.longestLine)
+            rest = rest.dropFirst(piece.count)
+            guard passed + piece.count + 1 <= limit else {
+                dropped += piece.count + 1
+                continue
+            }
+            passed += piece.count + 1
+            pieces.append(.line(String(decoding: piece, as: UTF8.self).escapingControlCharacters, job))
+        } while !rest.isEmpty
+    }
+
+    private mutating func sayWhatWasDropped(into pieces: inout [Piece]) {
+        if dropped > 0 {
+            pieces.append(
+                .line("[\(dropped) bytes more were left out: of each event \(limit) bytes are kept]", eventJob))
+        }
+        passed = 0
+        dropped = 0
+    }
+}

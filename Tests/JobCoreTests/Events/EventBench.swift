@@ -1,0 +1,128 @@
+import Foundation
+import Glibc
+import JobCore
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+/// What the daemon does for handlers, and a note of all that was asked of it.
+final class RecordingHost: EventHandlerHost {
+    private struct State {
+        var reports: [JobID: [String]] = [:]
+        var commands: [String] = []
+        var cancelled: [JobID] = []
+        var notices: [CoreNotice] = []
+    }
+
+    private let state = Mutex(State())
+    /// The jobs that can be cancelled.
+    let runningJobs: Set<JobID> = [JobID(7)]
+    let volumes: Set<String> = ["one", "two"]
+
+    /// The lines of a job's report.
+    func report(_ job: UInt64 = 1) -> [String] { state.withLock { $0.reports[JobID(job)] ?? [] } }
+    var commands: [String] { state.withLock { $0.commands } }
+    var cancelled: [JobID] { state.withLock { $0.cancelled } }
+    var notices: [CoreNotice] { state.withLock { $0.notices } }
+    /// The texts of all notices, one a line.
+    var log: String { notices.map(\.text).joined(separator: "\n") }
+
+    func note(_ notice: CoreNotice) { state.withLock { $0.notices.append(notice) } }
+
+    func run(_ command: String) async -> JobID? {
+        state.withLock { $0.commands.append(command) }
+        return command == "run nightly" ? JobID(99) : nil
+    }
+
+    func cancel(_ id: JobID) async -> Bool {
+        state.withLock { $0.cancelled.append(id) }
+        return runningJobs.contains(id)
+    }
+
+    func volumeExists(_ name: String) async -> Bool { volumes.contains(name) }
+
+    func write(_ line: String, to job: JobID) { state.withLock { $0.reports[job, default: []].append(line) } }
+}
+
+/// Handlers in a folder of their own, run by a real interpreter.
+final class EventBench {
+    static let python: FilePath = "/usr/bin/python3"
+
+    let folder: ScriptFolder
+    let host = RecordingHost()
+    var scripts: FilePath { folder.path.appending("scripts") }
+    var script: FilePath { scripts.appending("DirStartUp.py") }
+    private var modules: FilePath { folder.path.appending("python") }
+
+    init() throws {
+        folder = try ScriptFolder()
+        #expect(mkdir(scripts.string, 0o755) == 0)
+        #expect(access(Self.python.string, X_OK) == 0, "these tests need \(Self.python)")
+    }
+
+    /// Puts the script into its place, as it is.
+    func write(_ text: String, mode: mode_t = 0o644) throws {
+        try Data(text.utf8).write(to: URL(filePath: script.string))
+        #expect(chmod(script.string, mode) == 0)
+    }
+
+    /// A script whose events object has these methods, indented by four blanks; and a class `Job` for job events, indented likewise.
+    func install(_ events: String, job: String = "    pass") throws {
+        try write(
+            "import bacula, os, sys, time, subprocess\nclass Job:\n\(job)\nclass Events:\n\(events)\nbacula.set_events(Events())\n"
+        )
+    }
+
+    func configuration(timeLimit: Duration = .seconds(120), grace: Duration = .seconds(30)) -> EventConfiguration {
+        EventConfiguration(
+            directory: scripts, timeLimit: timeLimit, grace: grace, interpreter: Self.python, moduleFolder: modules,
+            daemon: EventConfiguration.Daemon(
+                name: "prov-test", configFile: "/etc/test.conf", workingDirectory: "/var/lib/test",
+                version: "1.2 2026-01-02"))
+    }
+
+    /// Starts the handlers, and stops them after the body; then no process of theirs may be left.
+    func run(
+        timeLimit: Duration = .seconds(120), grace: Duration = .seconds(30),
+        interpreter: FilePath = EventBench.python, _ body: (EventHandlers) async throws -> Void
+    ) async throws {
+        var configuration = configuration(timeLimit: timeLimit, grace: grace)
+        configuration.interpreter = interpreter
+        let host = host
+        let handlers = EventHandlers(configuration, host: host, notice: { host.note($0) })
+        await handlers.start()
+        do { try await body(handlers) } catch {
+            await handlers.stop()
+            throw error
+        }
+        await handlers.stop()
+        #expect(try processes() == [])
+    }
+
+    /// The processes whose command line names this bench's folder.
+    func processes() throws -> [pid_t] {
+        try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { id in
+            // It may have ended since the listing.
+            guard id != getpid(), isAlive(id), let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline")
+            else { return false }
+            return String(decoding: line, as: UTF8.self).contains(folder.path.string)
+        }
+    }
+
+    static func job(
+        _ id: UInt64 = 1, status: JobStatus = .created, priority: Int = 10, level: String = "daily",
+        volumeName: String? = nil
+    ) -> EventJob {
+        EventJob(
+            Job(
+                id: JobID(id), type: .backup, name: "daily", level: level, subject: JobSubject("job \(id)"),
+                client: "4000\(id)", priority: priority, created: WallTime(secondsSince1970: 1_700_000_000)),
+            status: status, levels: ["hourly", "daily", "weekly"], pool: "main", volumes: 2, storage: "backup1",
+            catalog: "directory", mediaType: "ext4",
+            catalogResource: CatalogResource(
+                base: "dc=example", address: "ldap.example", bindDN: "cn=admin", socket: "", port: 389,
+                vendor: "OpenLDAP"),
+            volumeName: volumeName)
+    }
+}

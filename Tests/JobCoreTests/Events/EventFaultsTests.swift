@@ -1,0 +1,403 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import TestSupport
+import Testing
+
+extension Processes {
+    /// What handlers can do wrong, and that it costs no more than their event.
+    @Suite struct EventFaults {
+        let bench: EventBench
+        init() throws { bench = try EventBench() }
+
+        private var host: RecordingHost { bench.host }
+        /// Long enough for an interpreter to start on a busy machine, short enough to wait for it.
+        private let shortLimit = Duration.seconds(5)
+
+        @Test(
+            "B11 a handler that never returns costs its event: its interpreter is ended, and later jobs get a new one")
+        func neverReturns() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        job.set_events(Job())
+                        job.Priority = 1
+                        if job.JobId == 2:
+                            print("before")
+                            while True: time.sleep(0.01)
+                    def JobEnd(self, job): print("end")
+                """, job: "    def JobRun(self, job): print('runs')")
+            try await bench.run(timeLimit: shortLimit) { handlers in
+                _ = await handlers.jobStart(EventBench.job(1))
+                #expect(await handlers.jobStart(EventBench.job(2)) == .none)
+                let hung = "JobStart did not return within \(shortLimit), and its interpreter is ended"
+                #expect(host.report(2) == ["before", "error: \(hung): the job goes on without handlers"])
+                #expect(
+                    host.notices.contains(
+                        CoreNotice(.error, "handlers: \(hung): the job goes on without handlers", job: JobID(2))))
+                #expect(await handlers.jobStart(EventBench.job(3)) == EventEffect(priority: 1))
+                for id in 1...3 as ClosedRange<UInt64> {
+                    _ = await handlers.jobRun(EventBench.job(id))
+                    await handlers.jobEnd(EventBench.job(id))
+                }
+                #expect(
+                    host.report(1) == [
+                        "error: the interpreter was lost before JobRun: the job goes on without handlers"
+                    ])
+                #expect(host.report(2).count == 2)
+                #expect(host.report(3) == ["runs", "end"])
+            }
+        }
+
+        @Test("B11 a handler that never returns and ignores SIGTERM is ended by SIGKILL, with what it has started")
+        func ignoresTerm() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        import signal
+                        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done", "\(bench.folder.path)"])
+                        time.sleep(100000)
+                """)
+            try await bench.run(timeLimit: shortLimit, grace: .milliseconds(300)) { handlers in
+                #expect(await handlers.jobStart(EventBench.job()) == .none)
+                #expect(host.report().count { $0.contains("did not return within") } == 1)
+                try await eventually("all are gone") { try bench.processes().isEmpty }
+            }
+        }
+
+        @Test("B11 behind a handler that never returns nobody waits for more than a turn and a limit")
+        func queue() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        print("begins")
+                        if job.JobId % 2: time.sleep(100000)
+                """)
+            try await bench.run(timeLimit: shortLimit) { handlers in
+                let start = ContinuousClock.now
+                await withTaskGroup { tasks in
+                    for id in 1...12 as ClosedRange<UInt64> {
+                        tasks.addTask { _ = await handlers.jobStart(EventBench.job(id)) }
+                    }
+                }
+                // One after the other, six hanging handlers would take six limits.
+                #expect(ContinuousClock.now - start < shortLimit * 5)
+                let reports = (1...12 as ClosedRange<UInt64>).map { host.report($0) }
+                #expect(reports.contains { $0.last?.contains("had no turn within \(shortLimit)") == true })
+                #expect(reports.allSatisfy { !$0.isEmpty })
+            }
+        }
+
+        @Test(
+            "B11 an interpreter that ends in the middle of an event costs that event, and later jobs get a new one",
+            arguments: [
+                ("os._exit(3)", "ended with exit status 3"), ("os.kill(os.getpid(), 9)", "was ended by signal 9"),
+                ("os.closerange(3, 100)", "ended with exit status"), ("os.abort()", "was ended by signal 6"),
+                ("[os.write(fd, b'garbage\\n') for fd in range(3, 6) if fd != 3]", "is no message"),
+            ])
+        func dies(statement: String, words: String) async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        print("before")
+                        if job.JobId == 1: \(statement)
+                        print("after")
+                """)
+            try await bench.run { handlers in
+                #expect(await handlers.jobStart(EventBench.job(1)) == .none)
+                #expect(host.report(1).first == "before")
+                #expect(host.report(1).last?.contains(words) == true)
+                #expect(host.report(1).last?.hasSuffix(": the job goes on without handlers") == true)
+                _ = await handlers.jobStart(EventBench.job(2))
+                #expect(host.report(2) == ["before", "after"])
+                await handlers.jobEnd(EventBench.job(1))
+                #expect(host.report(1).count { $0.contains("goes on without handlers") } == 1)
+            }
+        }
+
+        @Test("B11 an interpreter that somebody kills in the middle of an event, or between two, is replaced")
+        func killed() async throws {
+            try bench.install(
+                "    def JobStart(self, job):\n        if job.JobId == 1: time.sleep(100000)\n        print('there')")
+            try await bench.run { handlers in
+                let first = try #require(try bench.processes().first)
+                async let effect = handlers.jobStart(EventBench.job(1))
+                // It has its turn once it sleeps; where it is killed before, the event goes to the next interpreter, which is killed likewise.
+                kill(first, SIGKILL)
+                try await eventually("the interpreter is gone") { !isAlive(first) }
+                if let second = try bench.processes().first { kill(second, SIGKILL) }
+                try await eventually("the event is over") {
+                    try bench.processes().forEach { kill($0, SIGKILL) }
+                    return host.report(1).last?.contains("goes on without handlers") == true
+                }
+                #expect(await effect == .none)
+                #expect(host.log.contains("handlers: the interpreter of \(bench.script) was ended by signal 9"))
+                _ = await handlers.restart()
+                _ = await handlers.jobStart(EventBench.job(2))
+                #expect(host.report(2) == ["there"])
+                let idle = try #require(try bench.processes().first)
+                kill(idle, SIGKILL)
+                try await eventually("it is gone") { !isAlive(idle) }
+                _ = await handlers.jobStart(EventBench.job(3))
+                #expect(host.report(3) == ["there"])
+            }
+        }
+
+        @Test("B11 when interpreter after interpreter is lost there is a pause, which a restart ends")
+        func pause() async throws {
+            try bench.install("    def JobStart(self, job): os._exit(1)")
+            try await bench.run { handlers in
+                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+                #expect(host.log.contains("3 interpreters in a row were lost"))
+                #expect(host.report(3).last?.contains("ended with exit status 1 while JobStart ran") == true)
+                #expect(host.report(5) == ["error: the job has no handlers: the interpreters before were lost"])
+                try bench.install("    def JobStart(self, job): print('mended')")
+                _ = await handlers.restart()
+                _ = await handlers.jobStart(EventBench.job(6))
+                #expect(host.report(6) == ["mended"])
+            }
+        }
+
+        @Test("B11 of ten megabytes of output the report gets the beginning and how much was left out")
+        func flood() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        for number in range(100_000): print("%099d" % number)
+                        os.write(1, b"x" * 1_000_000)
+                        for number in range(1000): job.JobReport = "line"
+                    def JobEnd(self, job): print("end")
+                """)
+            try await bench.run { handlers in
+                _ = await handlers.jobStart(EventBench.job())
+                let report = host.report()
+                #expect(report.prefix(2).map { Int($0) } == [0, 1])
+                #expect(report.reduce(0) { $0 + $1.utf8.count } < 70_000)
+                let kept = report.dropLast().reduce(0) { $0 + $1.utf8.count + 1 }
+                // 100,000 lines of 100 bytes, a million bytes without an end in pieces, and 1,000 lines of 5 bytes.
+                let dropped = try #require(Int(report.last?.dropFirst().prefix { $0.isNumber } ?? ""))
+                #expect((11_005_000...11_006_000).contains(kept + dropped))
+                await handlers.jobEnd(EventBench.job())
+                #expect(host.report().last == "end")
+            }
+        }
+
+        @Test("B11 a handler that closes its descriptors or its streams loses nothing but its own words")
+        func closes() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        if job.JobId == 1: os.close(0); os.close(1); os.close(2); open("/dev/null"); print("lost")
+                        if job.JobId == 2: sys.stdout.close(); sys.stderr = None
+                        if job.JobId == 3: sys.stdout = sys.stderr = object()
+                        if job.JobId == 4: sys.stdout = job
+                        print("heard", file=sys.stdout)
+                """)
+            try await bench.run { handlers in
+                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+                #expect(host.report(1).last?.hasPrefix("OSError: ") == true)
+                #expect(host.report(2).last?.hasPrefix("ValueError: ") == true)
+                #expect(host.report(3).last?.hasPrefix("AttributeError: ") == true)
+                #expect(host.report(4) == ["heard"])
+                #expect(host.report(5) == ["heard"])
+            }
+        }
+
+        @Test(
+            "B11 a process that a handler forks ends where the handler ends; what it starts lives until the interpreter ends"
+        )
+        func forks() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        if job.JobId == 1:
+                            child = os.fork()
+                            if child == 0: return
+                            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                        if job.JobId == 2:
+                            child = os.fork()
+                            if child == 0: raise ValueError("in the child")
+                            os.waitpid(child, 0)
+                        if job.JobId == 3:
+                            subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done", "\(bench.folder.path)"])
+                        if job.JobId == 4:
+                            child = os.fork()
+                            if child == 0:
+                                try: job.run("run nightly")
+                                except RuntimeError: print("refused", flush=True)
+                                os._exit(0)
+                            os.waitpid(child, 0)
+                        print("parent")
+                """)
+            try await bench.run { handlers in
+                for id in 1...4 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+                #expect(host.report(1) == ["0", "parent"])
+                #expect(host.report(2).suffix(2) == ["ValueError: in the child", "parent"])
+                #expect(host.report(3) == ["parent"])
+                #expect(host.report(4) == ["refused", "parent"])
+                #expect(host.commands == [])
+                try await eventually("interpreter and child are there") { try bench.processes().count == 2 }
+            }
+            #expect(host.log.contains("handlers: processes that handlers had left behind were ended: sh ("))
+        }
+
+        @Test("B8 whatever is written to the report comes as lines, with nothing in them that a terminal obeys")
+        func garbage() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        job.JobReport = "nul \\0 escape \\x1b[31m return \\r bell \\a"
+                        job.JobReport = "surrogate \\udcff and \\U0001F600"
+                        job.JobReport = ""
+                        job.JobReport = "\\n\\n"
+                        os.write(2, b"\\xff\\xfe\\0word begin 7 7\\n")
+                        job.JobReport = "x" * 10000
+                        job.write("\\udcfe")
+                        print("\\udcfd")
+                        job.Level = "\\udcff"
+                """)
+            try await bench.run { handlers in
+                _ = await handlers.jobStart(EventBench.job())
+                let report = host.report()
+                #expect(
+                    report.prefix(6) == [
+                        #"nul \u0000 escape \u001b[31m return \u000d bell \u0007"#, #"surrogate \udcff and 😀"#, "", "",
+                        "", #"\#u{FFFD}\#u{FFFD}\u0000word begin 7 7"#,
+                    ])
+                #expect(report.dropFirst(6).prefix(3).map(\.utf8.count) == [4096, 4096, 1808])
+                #expect(report[9] == #"\udcfe\udcfd"#)
+                #expect(
+                    report.last
+                        == #"ValueError: job.Level: '\\udcff' is no level of a job of type Backup (hourly, daily, weekly)"#
+                )
+            }
+        }
+
+        @Test("B11 many jobs at once: each has its own lines, and no more than one handler runs at a time")
+        func manyJobs() async throws {
+            try bench.install(
+                """
+                    running = 0
+                    def JobStart(self, job):
+                        job.set_events(Job())
+                        Events.running += 1
+                        print(job.JobId, Events.running); time.sleep(0.001)
+                        Events.running -= 1
+                    def JobEnd(self, job): print(job.JobId, "ends", len(sys.modules["__main__"]._jobs) <= 40)
+                """, job: "    def JobRun(self, job): print(job.JobId, job.run('run nightly'))")
+            try await bench.run { handlers in
+                await withTaskGroup { tasks in
+                    for id in 1...40 as ClosedRange<UInt64> {
+                        tasks.addTask {
+                            _ = await handlers.jobStart(EventBench.job(id))
+                            _ = await handlers.jobRun(EventBench.job(id))
+                            await handlers.jobEnd(EventBench.job(id))
+                        }
+                    }
+                }
+                for id in 1...40 as ClosedRange<UInt64> {
+                    #expect(host.report(id) == ["\(id) 1", "\(id) 99", "\(id) ends True"])
+                }
+            }
+        }
+
+        @Test("B5 the daemon forgets no job and the interpreter keeps none: after JobEnd it has none")
+        func forgets() async throws {
+            try bench.install("    def JobStart(self, job): print(len(sys.modules['__main__']._jobs))")
+            try await bench.run { handlers in
+                for id in 1...3 as ClosedRange<UInt64> {
+                    _ = await handlers.jobStart(EventBench.job(id))
+                    await handlers.jobEnd(EventBench.job(id))
+                    #expect(host.report(id) == ["1"])
+                }
+            }
+        }
+
+        @Test("B8 a handler can write to the report of another job, and cannot set its parameters")
+        func otherJob() async throws {
+            try bench.install(
+                """
+                    first = None
+                    def JobStart(self, job):
+                        if self.first is None: self.first = job; return
+                        print("begin")
+                        self.first.JobReport = "from the second"
+                        print("written", file=self.first)
+                        self.first.Priority = 1
+                """)
+            try await bench.run { handlers in
+                for id in 1...2 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+                #expect(host.report(1).prefix(2) == ["from the second", "written"])
+                #expect(host.report(1).count == 3)
+                #expect(host.report(1).last?.hasPrefix("error: job.Priority can be set only") == true)
+                #expect(host.report(2).first == "begin")
+                #expect(host.report(2).last?.hasPrefix("AttributeError: job.Priority") == true)
+            }
+        }
+
+        @Test("B11 a handler has no input, and its threads cannot ask the daemon")
+        func surroundings() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        import threading
+                        print(repr(sys.stdin.read()), sorted(os.environ), sys.flags.isolated, os.getcwd())
+                        print(sorted(os.path.basename(path) for path in sys.path[:2]))
+                        print(os.getsid(0) == os.getpid())
+                        def ask():
+                            try: job.run("run nightly")
+                            except RuntimeError as error: print("refused")
+                        thread = threading.Thread(target=ask); thread.start(); thread.join()
+                """)
+            try await bench.run { handlers in
+                _ = await handlers.jobStart(EventBench.job())
+                #expect(
+                    host.report() == [
+                        "'' ['HOME', 'LANG', 'PATH'] 1 /", "['python', 'scripts']", "True", "refused",
+                    ])
+                #expect(host.commands == [])
+            }
+        }
+
+        @Test("B2 an Exit that never returns does not hold the daemon for longer than its limit")
+        func exitHangs() async throws {
+            try bench.install("    def Exit(self): time.sleep(100000)")
+            try await bench.run(timeLimit: shortLimit) { #expect($0.isActive) }
+            #expect(host.log.contains("handlers: Exit did not return within \(shortLimit)"))
+        }
+
+        @Test(
+            "B1 a script that others can write to, or that lies in such a folder, is not run", arguments: [true, false])
+        func permissions(isScript: Bool) async throws {
+            try bench.install("    def JobStart(self, job): print('run')")
+            let place = isScript ? bench.script : bench.scripts
+            #expect(chmod(place.string, 0o777) == 0)
+            try await bench.run { handlers in
+                #expect(!handlers.isActive)
+                #expect(host.notices.count == 1)
+                #expect(host.log.contains("\(place)"))
+                #expect(host.log.contains("chmod go-w \(place): scripting is off"))
+            }
+        }
+
+        @Test("B1 where python3 is missing one notice says so and how to get it")
+        func noPython() async throws {
+            try bench.install("    def JobStart(self, job): print('run')")
+            try await bench.run(interpreter: "/nowhere/python3") { handlers in #expect(!handlers.isActive) }
+            #expect(host.notices.map(\.level) == [.error])
+            #expect(host.log.contains("/nowhere/python3 cannot be run"))
+            #expect(host.log.contains("apt-get install python3"))
+        }
+
+        @Test("B1 a module folder that others can change is not used")
+        func moduleFolder() async throws {
+            try bench.install("    def JobStart(self, job): print('run')")
+            #expect(mkdir(bench.configuration().moduleFolder.string, 0o700) == 0)
+            #expect(chmod(bench.configuration().moduleFolder.string, 0o777) == 0)
+            try await bench.run { handlers in #expect(!handlers.isActive) }
+            #expect(host.log.contains("\(bench.configuration().moduleFolder): is no folder that belongs"))
+        }
+    }
+}
