@@ -8,7 +8,7 @@ actor HistoryDatabase {
     private enum State {
         /// Not tried yet, or the disk was full or the file locked when it was tried.
         case unopened
-        case open(DatabasePool)
+        case open(DatabasePool, HistoryFile.Identity?)
         /// Nothing will be written before the next start.
         case off(HistoryError)
     }
@@ -93,7 +93,7 @@ actor HistoryDatabase {
     func close() {
         intake.close()
         flush()
-        if case .open(let pool) = state {
+        if case .open(let pool, _) = state {
             do {
                 try pool.close()
             } catch {
@@ -159,7 +159,7 @@ actor HistoryDatabase {
     }
 
     private func sweep() async {
-        while case .open(let pool) = state, sweeper.isDue(at: clock.now) {
+        while case .open(let pool, _) = state, sweeper.isDue(at: clock.now) {
             sweepSlice(pool)
             await Task.yield()
         }
@@ -219,7 +219,7 @@ actor HistoryDatabase {
     @discardableResult
     private func replace(because reason: String) -> Bool {
         do throws(HistoryError) {
-            if case .open(let pool) = state {
+            if case .open(let pool, _) = state {
                 // Closed before its file is renamed: closing removes the log by its name.
                 do { try pool.close() } catch {
                     throw HistoryError("\(file.path.printable): cannot be closed: \(error)")
@@ -243,15 +243,31 @@ actor HistoryDatabase {
         }
     }
 
+    /// Somebody has removed or renamed the file under our hands.
+    private func removed(_ pool: DatabasePool) {
+        state = .unopened
+        do {
+            try pool.close()
+            notice(
+                CoreNotice(
+                    .warning, "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
+        } catch {
+            off(HistoryError("\(file.path.printable): was removed, and cannot be closed: \(error)"))
+        }
+    }
+
     // MARK: - Opening
 
     /// The open database, opened now if need be; nil when that cannot be done now.
     private func pool() -> DatabasePool? {
         switch state {
-        case .open(let pool): return pool
+        case .open(let pool, let identity):
+            if file.identity == identity { return pool }
+            removed(pool)
         case .off: return nil
         case .unopened: break
         }
+        if case .off = state { return nil }
         // A disk that is full or a file that is locked is not tried again for every change.
         if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
         for _ in 0...Self.mostSetAside {
@@ -267,7 +283,7 @@ actor HistoryDatabase {
             }
             do {
                 let pool = try openDatabase()
-                state = .open(pool)
+                state = .open(pool, file.identity)
                 triedAt = nil
                 ledger.rolledBack()
                 return pool

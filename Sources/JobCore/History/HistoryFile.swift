@@ -73,6 +73,19 @@ struct HistoryFile {
         }
     }
 
+    /// Which file stands under the name now; nil when there is none.
+    var identity: Identity? {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else { return nil }
+        return Identity(device: status.st_dev, inode: status.st_ino)
+    }
+
+    /// A file apart from its name.
+    struct Identity: Hashable {
+        var device: dev_t
+        var inode: ino_t
+    }
+
     /// Whether a failed write is better explained by a full disk.
     var isWithoutRoom: Bool {
         var status = statvfs()

@@ -14,7 +14,8 @@ public final class JobHistory: JobRecorder {
     private static let gathering = Duration.milliseconds(20)
 
     private let intake: HistoryIntake
-    private let database: HistoryDatabase
+    /// The file's owner; tests look into it.
+    let database: HistoryDatabase
     private let path: FilePath
     private let notice: NoticeHandler
 
