@@ -34,7 +34,7 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
-        .target(name: "CLinux"),
+        .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],

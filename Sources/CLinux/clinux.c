@@ -2,8 +2,11 @@
 #include "clinux.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/openat2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -17,6 +20,8 @@ _Static_assert(CLINUX_RESOLVE_NO_MAGICLINKS == RESOLVE_NO_MAGICLINKS, "openat2")
 _Static_assert(CLINUX_RESOLVE_NO_XDEV == RESOLVE_NO_XDEV, "openat2");
 _Static_assert(CLINUX_RENAME_NOREPLACE == RENAME_NOREPLACE, "renameat2");
 _Static_assert(CLINUX_RENAME_EXCHANGE == RENAME_EXCHANGE, "renameat2");
+_Static_assert(CLINUX_O_PATH == O_PATH, "open");
+_Static_assert(CLINUX_SHA256_SIZE == SHA256_DIGEST_SIZE, "nettle");
 
 int clinux_openat2(int dirfd, const char *path, unsigned long long flags, unsigned long long mode,
                    unsigned long long resolve) {
@@ -44,19 +49,43 @@ int clinux_peer_credentials(int socket, unsigned *uid, unsigned *gid, int *pid) 
     return 0;
 }
 
-int clinux_signal_in_session(int pid, int session, int signal) {
-    int process = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (process < 0) return -1;
-    int result = -1;
-    pid_t owner = getsid(pid);
-    if (owner == session)
-        result = (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
-    else if (owner >= 0)
-        errno = ESRCH;
-    int cause = errno;
-    close(process);
-    errno = cause;
-    return result;
+int clinux_pidfd_open(int pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
+int clinux_pidfd_send_signal(int process, int signal) {
+    return (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
+}
+
+int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
+
+int clinux_holds(int file, const void *wanted, size_t size) {
+    char buffer[64 * 1024];
+    // What was read before and may be the wanted bytes' beginning.
+    size_t kept = 0;
+    for (;;) {
+        ssize_t count = read(file, buffer + kept, sizeof buffer - kept);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return -1;
+        if (count == 0) return 0;
+        size_t end = kept + (size_t)count;
+        if (memmem(buffer, end, wanted, size) != NULL) return 1;
+        kept = end < size - 1 ? end : size - 1;
+        memmove(buffer, buffer + (end - kept), kept);
+    }
+}
+
+int clinux_sha256(int file, unsigned char *digest) {
+    struct sha256_ctx context;
+    sha256_init(&context);
+    unsigned char buffer[64 * 1024];
+    for (;;) {
+        ssize_t count = read(file, buffer, sizeof buffer);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return -1;
+        if (count == 0) break;
+        sha256_update(&context, (size_t)count, buffer);
+    }
+    sha256_digest(&context, CLINUX_SHA256_SIZE, digest);
+    return 0;
 }
 
 int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }

@@ -28,12 +28,15 @@ public actor Engine {
         public var directoryAttemptsUntilError: Int
         /// What carries them out.
         public var service: any ProvisioningService
+        /// How attempts are carried out, and on which board jobs stand.
+        public var executor: JobExecutor
 
         /// Everything at once; what has a default has it in the settings as well.
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy, slots: Int = 4, jobRetry: RetryPolicy,
-            directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService
+            directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService,
+            executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
         ) {
             self.servers = servers
             self.connection = connection
@@ -45,6 +48,7 @@ public actor Engine {
             self.directoryRetry = directoryRetry
             self.directoryAttemptsUntilError = directoryAttemptsUntilError
             self.service = service
+            self.executor = executor
         }
     }
 
@@ -57,12 +61,17 @@ public actor Engine {
     private let workLink: DirectoryLink
     private var watcher: Watcher
     private let dispatcher: Dispatcher
+    /// For the work of the service's other jobs.
+    var reader: AccountReader { watcher.reader }
     private var watching: Task<Void, Never>?
 
-    /// - Parameter planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
+    /// - Parameters:
+    ///   - admission: shared with all others that run jobs.
+    ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
     public init(
-        _ configuration: Configuration, jobs: JobLedger, planPrinter: PlanPrinter? = nil,
-        clock: any WallClock = SystemWallClock(), logger: Logger
+        _ configuration: Configuration, jobs: JobLedger,
+        admission: JobAdmission = JobAdmission(),
+        planPrinter: PlanPrinter? = nil, clock: any WallClock = SystemWallClock(), logger: Logger
     ) {
         self.jobs = jobs
         self.planPrinter = planPrinter
@@ -81,8 +90,10 @@ public actor Engine {
         workLink = link("work")
         let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
-        let worker = AccountWorker(configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
-        dispatcher = Dispatcher(worker: worker, slots: configuration.slots, clock: clock, logger: logger)
+        let worker = AccountWorker(
+            configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+        dispatcher = Dispatcher(
+            worker: worker, slots: configuration.slots, admission: admission, clock: clock, logger: logger)
     }
 
     /// Watches and works until `stop`.
@@ -115,7 +126,8 @@ public actor Engine {
         watching?.cancel()
         let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
-        let worker = AccountWorker(configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+        let worker = AccountWorker(
+            configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
         availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
         let servers = ServerList(configuration.servers)
         for link in [watchLink, workLink] {
@@ -163,7 +175,8 @@ extension AccountWorker {
     ) {
         self.init(
             reader: reader, committer: Committer(reader: reader), policy: configuration.policy,
-            service: configuration.service, retry: configuration.jobRetry, jobs: jobs, clock: clock,
+            service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
+            executor: configuration.executor, clock: clock,
             planPrinter: planPrinter)
     }
 }

@@ -56,5 +56,5 @@ struct NothingStep: ProvisioningStep {
     let operation: Operation
     var name: String { "no script" }
     var preview: String { "nothing: \(operation.setting) is empty" }
-    func perform() async throws {}
+    func perform(in attempt: RunningAttempt) async throws {}
 }

@@ -19,6 +19,8 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
     public var grace: Duration
     /// EXIT_PROFILE.
     public var exitProfile: ExitProfile
+    /// RUN_AS; nil: as the daemon itself.
+    public var user: ScriptUser?
     /// The PATH of the scripts.
     public var programDirectories: [FilePath]
 
@@ -26,6 +28,7 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
     public init(
         add: FilePath? = nil, modify: FilePath? = nil, delete: FilePath? = nil, attributes: [AttributeName] = [],
         timeLimit: Duration = .seconds(300), grace: Duration = .seconds(10), exitProfile: ExitProfile = .provisioning,
+        user: ScriptUser? = nil,
         programDirectories: [FilePath] = [
             "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
         ]
@@ -37,6 +40,7 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
         self.timeLimit = timeLimit
         self.grace = grace
         self.exitProfile = exitProfile
+        self.user = user
         self.programDirectories = programDirectories
     }
 

@@ -26,9 +26,11 @@ struct ScriptStep: ProvisioningStep {
         environment["PROV_JOB_ID"] = "\(request.job)"
         environment["PROV_ATTEMPT"] = String(request.attempt)
         environment["PROV_DN"] = "\(request.entry.dn)"
-        invocation = ScriptInvocation(
+        var invocation = ScriptInvocation(
             executable: script, arguments: [entryName.text], environment: environment,
             timeLimit: configuration.timeLimit, grace: configuration.grace)
+        invocation.user = configuration.user
+        self.invocation = invocation
     }
 
     var name: String { "\(operation) script" }
@@ -37,9 +39,9 @@ struct ScriptStep: ProvisioningStep {
         "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         try await checkPermissions()
-        let result = try await ScriptRunner().run(
+        let result = try await attempt.run(
             invocation, code: .runtimeRequirementNotSatisfied,
             cure: "correct \(operation.setting), or the script's first line")
         if !result.survivors.isEmpty {

@@ -1,6 +1,7 @@
 import DirectoryModel
 import Glibc
 import JobCore
+import TestSupport
 import Provisioning
 import SystemPackage
 
@@ -47,7 +48,9 @@ func request(_ operation: Operation, _ entry: Entry, attempt: Int = 1) -> Provis
 extension BackupRsnapshotService {
     /// What the engine does with a wish.
     func carryOut(_ operation: Operation, _ entry: Entry, attempt: Int = 1) async throws {
-        for step in try await plan(request(operation, entry, attempt: attempt)) { try await step.perform() }
+        for step in try await plan(request(operation, entry, attempt: attempt)) {
+            try await step.perform(in: .alone(attempt))
+        }
     }
 
     /// The failure of a wish that must fail; nil when it did not.

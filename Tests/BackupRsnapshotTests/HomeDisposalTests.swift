@@ -4,6 +4,7 @@ import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
@@ -125,7 +126,7 @@ struct StandingClock: WallClock {
         let before = try folder.listing()
         let steps = try await service.plan(request(.delete, entry(folder)))
         var failure: ProvisioningFailure?
-        do { try await steps.last?.perform() } catch let error as ProvisioningFailure { failure = error }
+        do { try await steps.last?.perform(in: .alone()) } catch let error as ProvisioningFailure { failure = error }
         #expect(failure?.cure.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
         #expect(try folder.listing() == before)
 
@@ -151,7 +152,7 @@ struct StandingClock: WallClock {
         #expect(exists(mountPoint.appending("3723707")))
 
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], volumes: [mountPoint])
+            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [mountPoint])])
             $0.onDelete = .archive
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.delete, entry)
@@ -198,7 +199,7 @@ struct StandingClock: WallClock {
             try folder.makeFolder(FilePath(name).appending("note"))
         }
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], volumes: [folder.homes.appending("disk")])
+            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
         }
         let report = try await ArchivePurge(configuration).run(now: now)
         #expect(report.problems == [])

@@ -1,4 +1,5 @@
 import DirectoryModel
+import JobCore
 import Provisioning
 import Synchronization
 
@@ -42,7 +43,7 @@ final class RecordingService: ProvisioningService {
         var name: String { "work" }
         var preview: String { "would work on \(call.uid)" }
 
-        func perform() async throws {
+        func perform(in attempt: RunningAttempt) async throws {
             service.calls.withLock { $0.append(call) }
             service.concurrency.withLock { state in
                 state.now += 1
@@ -58,33 +59,5 @@ final class RecordingService: ProvisioningService {
             }
             try await work(call)
         }
-    }
-}
-
-/// A gate that holds work back until a test opens it, or the work is cancelled: a test that fails must not hang.
-final class Gate: Sendable {
-    private struct State {
-        var isOpen = false
-        var waiting: [AsyncStream<Never>.Continuation] = []
-    }
-
-    private let state = Mutex(State())
-
-    func open() {
-        state.withLock { state in
-            state.isOpen = true
-            defer { state.waiting = [] }
-            return state.waiting
-        }.forEach { $0.finish() }
-    }
-
-    func pass() async {
-        let (opened, continuation) = AsyncStream<Never>.makeStream()
-        let isOpen = state.withLock { state in
-            if !state.isOpen { state.waiting.append(continuation) }
-            return state.isOpen
-        }
-        if isOpen { return }
-        for await _ in opened {}
     }
 }

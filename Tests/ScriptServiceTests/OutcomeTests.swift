@@ -100,7 +100,7 @@ import Testing
         #expect(failure?.reason.hasPrefix("ADD is refused: ") == true)
         #expect(failure?.reason.contains("script.sh") == true)
         await #expect(throws: ProvisioningFailure.self, "after the plan") {
-            for step in plan { try await step.perform() }
+            for step in plan { try await step.perform(in: .alone()) }
         }
         #expect(!folder.exists("ran"))
     }

@@ -75,7 +75,9 @@ extension ScriptServiceConfiguration {
     func carryOut(_ operation: Provisioning.Operation = .add, _ entry: Entry = person(), attempt: Int = 1) async throws
     {
         let service = ScriptService(configuration: self)
-        for step in try await service.plan(request(operation, entry, attempt: attempt)) { try await step.perform() }
+        for step in try await service.plan(request(operation, entry, attempt: attempt)) {
+            try await step.perform(in: .alone(attempt))
+        }
     }
 
     /// The failure of a wish; nil when it was carried out.

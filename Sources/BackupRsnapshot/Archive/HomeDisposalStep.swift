@@ -23,7 +23,7 @@ struct HomeDisposalStep: ProvisioningStep {
         }
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         let step = self
         try await BlockingWork.run { isCancelled in
             let walk = try HomeWalk(to: step.home)

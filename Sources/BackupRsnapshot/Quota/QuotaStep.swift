@@ -26,7 +26,7 @@ struct QuotaStep: ProvisioningStep {
         preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         let (account, home, backend) = (account, home, configuration.quota)
         let arguments = try await BlockingWork.run { _ in
             do {
@@ -39,7 +39,7 @@ struct QuotaStep: ProvisioningStep {
         let invocation = ScriptInvocation(
             executable: program, arguments: arguments, environment: configuration.baseEnvironment,
             timeLimit: .seconds(60), grace: configuration.scriptGrace)
-        let result = try await ScriptRunner().run(invocation, code: .cannotSetQuota, cure: "look at \(program)")
+        let result = try await attempt.run(invocation, code: .cannotSetQuota, cure: "look at \(program)")
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,

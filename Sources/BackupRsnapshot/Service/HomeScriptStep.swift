@@ -46,9 +46,9 @@ struct HomeScriptStep: ProvisioningStep {
             timeLimit: configuration.scriptTimeout, grace: configuration.scriptGrace)
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         try Self.checkPermissions(script)
-        let result = try await ScriptRunner().run(
+        let result = try await attempt.run(
             invocation, code: .cannotCreateHomeDir, cure: "correct HOME_SCRIPT, or the script's first line")
         if !result.survivors.isEmpty {
             Logger.current.warning(

@@ -1,3 +1,4 @@
+import JobCore
 import Provisioning
 
 /// Makes the plain home, or, after the home script, makes sure of it and adds what it lacks.
@@ -21,7 +22,7 @@ struct PlainHomeStep: ProvisioningStep {
         }
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         let (home, makesHome) = (home, makesHome)
         try await BlockingWork.run { _ in try home.complete(makesHome: makesHome) }
     }

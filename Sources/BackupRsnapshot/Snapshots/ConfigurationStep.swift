@@ -1,3 +1,4 @@
+import JobCore
 import Provisioning
 
 /// Brings the account's rsnapshot configuration to what the entry says; a file whose content would not change is not touched.
@@ -24,7 +25,7 @@ struct ConfigurationStep: ProvisioningStep {
             : "write \(file.path) (0640)\n" + LineDifference.text(from: current, to: rendering.text)
     }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         let (file, text) = (file, rendering.text)
         let isWritten = try await BlockingWork.run { _ in
             if try file.current() == text {
@@ -36,7 +37,8 @@ struct ConfigurationStep: ProvisioningStep {
         }
         guard isWritten else { return }
         do {
-            try await tester.test(file.temporaryPath, template: rendering.template, configuration: configuration)
+            try await tester.test(
+                file.temporaryPath, template: rendering.template, configuration: configuration, in: attempt)
         } catch {
             try await BlockingWork.run { _ in try file.removeTemporary() }
             throw error
@@ -52,7 +54,7 @@ struct ConfigurationRemovalStep: ProvisioningStep {
 
     var preview: String { "remove \(file.path)" }
 
-    func perform() async throws {
+    func perform(in attempt: RunningAttempt) async throws {
         let file = file
         try await BlockingWork.run { _ in try file.remove() }
     }

@@ -16,13 +16,15 @@ final class ConfigurationTester: Sendable {
     private let accepted = Mutex<Set<Pair>>([])
 
     /// - Throws: code 7 with rsnapshot's words, or `CancellationError`.
-    func test(_ file: FilePath, template: String, configuration: BackupConfiguration) async throws {
+    func test(
+        _ file: FilePath, template: String, configuration: BackupConfiguration, in attempt: RunningAttempt
+    ) async throws {
         guard configuration.configurationTest != .never else { return }
         let pair = Self.pair(template, configuration.rsnapshot)
         if configuration.configurationTest == .template, let pair, accepted.withLock({ $0.contains(pair) }) { return }
 
         let arguments = ["-c", file.string, "configtest"]
-        let result = try await ScriptRunner().run(
+        let result = try await attempt.run(
             ScriptInvocation(
                 executable: configuration.rsnapshot, arguments: arguments, environment: configuration.baseEnvironment,
                 timeLimit: .seconds(60), grace: .seconds(5)),

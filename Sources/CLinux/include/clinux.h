@@ -3,6 +3,8 @@
 // System calls that Swift cannot reach: those without a wrapper in this C library, and variadic ones.
 // Every function is as thin as it can be: it returns what the kernel said and leaves errno as the kernel set it.
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -45,10 +47,61 @@ void clinux_syslog(int priority, const char *_Nonnull message);
 /// Returns 0, or -1 with errno.
 int clinux_peer_credentials(int socket, unsigned *_Nonnull uid, unsigned *_Nonnull gid, int *_Nonnull pid);
 
-/// Sends a signal to a process only if it belongs to the session, without the danger of hitting a stranger that got its number meanwhile
-/// (the process is held by a pidfd before its session is looked at).
-/// Returns 0, or -1 with errno (ESRCH: gone, or of another session).
-int clinux_signal_in_session(int pid, int session, int signal);
+/// pidfd_open(2): holds a process, so that its number cannot come to mean another one. Close-on-exec.
+/// Returns the descriptor, or -1 with errno.
+int clinux_pidfd_open(int pid);
+
+/// pidfd_send_signal(2). Returns 0, or -1 with errno (ESRCH: it has ended).
+int clinux_pidfd_send_signal(int process, int signal);
+
+/// pipe2(2), both ends close-on-exec and non-blocking: ends[0] to read from, ends[1] to write to. Returns 0, or -1 with errno.
+int clinux_pipe(int *_Nonnull ends);
+
+/// O_PATH of open(2): the descriptor names a file and opens nothing.
+enum : int { CLINUX_O_PATH = 010000000 };
+
+/// Whether the wanted bytes (size: at least 1, at most 4096) stand in a file, from where its descriptor stands on.
+/// Returns 1 or 0, or -1 with errno as read(2) set it.
+int clinux_holds(int file, const void *_Nonnull wanted, size_t size);
+
+enum : int { CLINUX_SHA256_SIZE = 32 };
+
+/// SHA-256 of a file from where its descriptor stands to its end, by nettle.
+/// - digest: room for CLINUX_SHA256_SIZE bytes.
+/// Returns 0, or -1 with errno as read(2) set it.
+int clinux_sha256(int file, unsigned char *_Nonnull digest);
+
+/// Argument 0 by which a program that is linked with this file starts a script in place of itself (start.c):
+/// - argument 1: decimal numbers, each followed by a blank: 1 and the umask, or 0; the number of limits, and for each RLIMIT_…, soft, hard;
+///   1, user, group, the number of supplementary groups and these, or 0.
+/// - argument 2 and on: the script's absolute path and its arguments.
+/// - Descriptor 0: the write end of a pipe, which takes reports; the script gets /dev/null in its place.
+#define CLINUX_START "start of a script"
+
+/// CLINUX_START; naming it here links the starter.
+const char *_Nonnull clinux_start_name(void);
+
+// What the starter reports on: READY once, when everything is set and proved, and then nothing more unless EXEC fails. Any other is why there
+// is no READY.
+enum : int {
+    CLINUX_START_READY = 0,
+    CLINUX_START_INPUT = 1,
+    /// detail: the RLIMIT_… that could not be set.
+    CLINUX_START_LIMIT = 2,
+    CLINUX_START_GROUPS = 3,
+    CLINUX_START_USER = 4,
+    CLINUX_START_CAPABILITIES = 5,
+    /// Every call succeeded and a right is still there; detail: which of the sentences in start.c does not hold.
+    CLINUX_START_PROOF = 6,
+    CLINUX_START_EXEC = 7,
+};
+
+struct clinux_start_report {
+    int step;
+    /// The kernel's errno.
+    int number;
+    int detail;
+};
 
 /// accept4(2) with SOCK_CLOEXEC | SOCK_NONBLOCK: no child that is started meanwhile inherits the connection.
 /// Returns the descriptor, or -1 with errno.

@@ -15,6 +15,9 @@ extension Interpreter {
     ///   standard error is for reports; the module hands them out anew before any handler runs.
     nonisolated func live(input: FileDescriptor) async {
         let host = configuration.moduleFolder.appending(HandlerModule.host)
+        let marker = ScriptMarker()
+        var environment = Self.environment
+        environment[Environment.Key(stringLiteral: ScriptMarker.variable)] = marker.text
         var options = PlatformOptions()
         options.createSession = true
         do {
@@ -22,11 +25,11 @@ extension Interpreter {
             let outcome = try await Subprocess.run(
                 .path(configuration.interpreter),
                 arguments: ["-I", "-B", "-X", "utf8", host.string],
-                environment: .custom(Self.environment), workingDirectory: "/", platformOptions: options,
+                environment: .custom(environment), workingDirectory: "/", platformOptions: options,
                 input: .fileDescriptor(input, closeAfterSpawningProcess: false), output: .sequence, error: .sequence
             ) { execution in
                 reservation.release()
-                let session = ScriptSession(leader: execution.processIdentifier.value)
+                let session = ScriptSession(leader: execution.processIdentifier.value, marker: marker)
                 await began(session)
                 async let messages: Void = read(execution.standardOutput) { await self.received(message: $0) }
                 async let report: Void = read(execution.standardError) { await self.received(report: $0) }

@@ -282,10 +282,9 @@ actor Interpreter {
         pressure = Task {
             do {
                 if !atOnce { try await Task.sleep(for: grace) }
-                self.signal(SIGTERM)
-                self.signal(SIGCONT)
+                await self.signal(SIGTERM, SIGCONT)
                 try await Task.sleep(for: grace)
-                self.signal(SIGKILL)
+                await self.signal(SIGKILL)
             } catch {
                 return
             }
@@ -297,12 +296,14 @@ actor Interpreter {
         waiters = []
     }
 
-    private func signal(_ number: Int32) { session?.signal(number) }
+    private func signal(_ first: Int32, _ second: Int32? = nil) async {
+        if let second { await session?.signal(first, second) } else { await session?.signal(first) }
+    }
 
     /// The process is there. From here on until ``leaderIsToBeReaped()`` its session can be signalled.
-    func began(_ session: ScriptSession) {
+    func began(_ session: ScriptSession) async {
         self.session = session
-        if isGone { session.signal(SIGKILL) }
+        if isGone { await session.signal(SIGKILL) }
     }
 
     func leaderIsToBeReaped() { session = nil }

@@ -91,7 +91,9 @@ public enum HookMatrix {
         Row(.successful, pre: .successful, runs: true, .success, .successful, [0, 0]),
         Row(.successful, job: .warnings, pre: .successful, runs: true, .warnings, .successful, [0, 3]),
         Row(.successful, job: .failed, pre: .successful, runs: true, .failed, .successful, [0, 1]),
-        Row(.successful, job: .wrongConfiguration, pre: .successful, runs: true, .wrongConfiguration, .successful, [0, 5]),
+        Row(
+            .successful, job: .wrongConfiguration, pre: .successful, runs: true, .wrongConfiguration, .successful,
+            [0, 5]),
         Row(.successful, post: .failed, pre: .successful, runs: true, .success, .failed, [0, 0]),
         Row(.successful, post: .missing, pre: .successful, runs: true, .success, .skipped, nil),
         Row(.failed, skips: false, pre: .failed, runs: true, .success, .successful, [1, 0]),
@@ -111,6 +113,7 @@ public enum HookMatrix {
         Row(.successful, during: .cancelInJob, pre: .successful, runs: true, .aborted, .successful, [0, 2]),
         Row(.missing, skips: false, during: .cancelInJob, pre: .skipped, runs: true, .aborted, .skipped, nil),
         Row(.successful, during: .cancelInPost, pre: .successful, runs: true, .aborted, .successful, [0, 0]),
-        Row(.successful, during: .cancelInPost, post: .failed, pre: .successful, runs: true, .aborted, .failed, [0, 0]),
+        Row(
+            .successful, during: .cancelInPost, post: .failed, pre: .successful, runs: true, .aborted, .failed, [0, 0]),
     ]
 }

@@ -36,6 +36,9 @@ struct AttemptCourse: Sendable {
     }
 
     func run() async throws -> Ended {
+        if board.live(attempt.job.id)?.isCanceled ?? false {
+            return Ended(outcome: .canceled, pre: .notAvailable, post: .notAvailable)
+        }
         let (signals, source) = AsyncStream<Signal>.makeStream()
         board.whenCanceled(attempt.job.id) { source.yield(.cancel) }
         return try await withTaskCancellationHandler {
@@ -85,7 +88,8 @@ struct AttemptCourse: Sendable {
         throw CancellationError()
     }
 
-    private func start(_ action: AttemptCycle.Action, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>? {
+    private func start(_ action: AttemptCycle.Action, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>?
+    {
         let job = attempt.job
         switch (action, policy.hooks) {
         case (.runPre, let hooks?):

@@ -219,7 +219,7 @@ public final class JobBoard: Sendable {
     }
 
     /// Who is to be told when the job is cancelled. When it has been already, they are told at once.
-    func whenCanceled(_ id: JobID, _ cancel: @escaping @Sendable () -> Void) {
+    public func whenCanceled(_ id: JobID, _ cancel: @escaping @Sendable () -> Void) {
         let isLate = change(id) { place in
             place.cancel = cancel
             return place.live.isCanceled

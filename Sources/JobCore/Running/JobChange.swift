@@ -39,6 +39,15 @@ public protocol JobRecorder: Sendable {
     func record(_ change: JobChange)
 }
 
+/// For jobs that no history is kept of.
+public struct NoHistory: JobRecorder {
+    /// Forgets everything.
+    public init() {}
+
+    /// Does nothing.
+    public func record(_ change: JobChange) {}
+}
+
 /// A line of a job's report.
 public struct ReportLine: Hashable, Sendable {
     /// Who says it.

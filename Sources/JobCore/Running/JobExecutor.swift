@@ -11,6 +11,9 @@ public struct JobExecutor: Sendable {
     /// Where scripts report; nil: nowhere.
     public var reportSocket: String?
 
+    /// The site's handlers; nil: events go nowhere.
+    public var events: JobEvents?
+
     let clock: any WallClock
     private let runner = ScriptRunner()
     private let alert: AlertHandler
@@ -18,12 +21,14 @@ public struct JobExecutor: Sendable {
     /// - Parameter alert: is told of failed pre and post scripts, once for each job, at its end.
     public init(
         board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
-        reportSocket: String? = nil, clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
+        reportSocket: String? = nil, events: JobEvents? = nil, clock: any WallClock = SystemWallClock(),
+        alert: @escaping AlertHandler = { _ in }
     ) {
         self.board = board
         self.policies = policies
         self.environment = environment
         self.reportSocket = reportSocket
+        self.events = events
         self.clock = clock
         self.alert = alert
     }
@@ -38,8 +43,13 @@ public struct JobExecutor: Sendable {
     /// A job is asked for.
     /// - Returns: the job as the handlers want it.
     public func open(_ job: Job) async -> Job {
+        // A job that goes on stands there already, as the handlers wanted it.
+        if let live = board.live(job.id) { return live.job }
         board.open(job)
-        return job
+        guard let events else { return job }
+        let wanted = await events.opened(job)
+        board.alter(wanted)
+        return wanted
     }
 
     /// A job has come to its end.
@@ -49,6 +59,7 @@ public struct JobExecutor: Sendable {
             alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
         }
         if !outcome.message.isEmpty { board.write(outcome.message, to: job.id, source: .daemon) }
+        await events?.ended(job, outcome.result.status)
         board.close(job.id, outcome)
     }
 
@@ -64,6 +75,8 @@ public struct JobExecutor: Sendable {
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) async throws -> JobOutcome {
+        let job = await events?.aboutToRun(job) ?? job
+        board.alter(job)
         let token = board.beginAttempt(job.id, number: number)
         defer { board.endAttempt(job.id) }
         let attempt = RunningAttempt(

@@ -1,4 +1,4 @@
-import Glibc
+import Synchronization
 
 /// One try of a job while it runs: what the job's work is done with.
 ///
@@ -15,6 +15,8 @@ public final class RunningAttempt: Sendable {
     private let board: JobBoard
     private let runner: ScriptRunner
     private let clock: any WallClock
+    /// What has been run within the step that is under way; nil: no step is.
+    private let underWay = Mutex<ScriptRun??>(nil)
 
     init(
         _ job: Job, number: Int, token: JobToken, reportSocket: String?, board: JobBoard, runner: ScriptRunner,
@@ -39,7 +41,16 @@ public final class RunningAttempt: Sendable {
     /// - Parameter percent: out of range counts as the nearest in range.
     public func progress(_ percent: Int) { board.progress(job.id, percent) }
 
-    /// Does work that needs no program, as a step.
+    /// An attempt that is on no board and in no history: for trying out what a job does.
+    public convenience init(alone job: Job, number: Int = 1) {
+        let clock = SystemWallClock()
+        self.init(
+            job, number: number, token: JobToken(), reportSocket: nil,
+            board: JobBoard(recorder: NoHistory(), clock: clock),
+            runner: ScriptRunner(), clock: clock)
+    }
+
+    /// Does some work as a step; the first program that is run within belongs to it.
     /// - Throws: what the work throws; the step then counts as failed.
     public func step<Value: Sendable>(
         _ name: String, isolation: isolated (any Actor)? = #isolation, _ work: () async throws -> Value
@@ -48,29 +59,37 @@ public final class RunningAttempt: Sendable {
         let began = clock.now
         let start = ContinuousClock.now
         var result = JobResult.failed
+        underWay.withLock { $0 = .some(nil) }
         defer {
+            let run = underWay.withLock { state in
+                defer { state = nil }
+                return state ?? nil
+            }
             board.step(job.id, nil)
-            board.record(
-                .stepEnded(
-                    JobStep(
-                        name: name, attempt: number, began: began, duration: ContinuousClock.now - start, result: result
-                    )), of: job.id)
+            record(
+                JobStep(
+                    name: name, attempt: number, began: began, duration: ContinuousClock.now - start, result: result,
+                    script: run))
         }
         let value = try await work()
         result = .success
         return value
     }
 
-    /// Runs a program as a step. Whether it can be trusted is for the caller to check.
-    /// - Parameter profile: by which its end is read, and what it reports.
+    /// Runs a program. Whether it can be trusted is for the caller to check.
+    /// - Parameters:
+    ///   - name: of the step that it is; nil: it belongs to the step that is under way.
+    ///   - profile: by which its end is read, and what it reports.
     /// - Throws: ``ScriptError`` when it could not be started.
     public func run(
-        _ invocation: ScriptInvocation, step name: String, profile: ExitProfile
+        _ invocation: ScriptInvocation, step name: String? = nil, profile: ExitProfile
     ) async throws(ScriptError) -> (result: ScriptResult, reading: ExitReading) {
         var invocation = invocation
         invocation.environment.merge(environment) { _, ours in ours }
         let live = LiveOutput()
-        board.step(job.id, name)
+        let name = name ?? invocation.executable.lastComponent?.string ?? invocation.executable.string
+        let isWithinStep = underWay.withLock { $0 == .some(nil) }
+        if !isWithinStep { board.step(job.id, name) }
         board.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
         let began = clock.now
         let start = ContinuousClock.now
@@ -80,12 +99,16 @@ public final class RunningAttempt: Sendable {
         var result = JobResult.failed
         defer {
             board.programEnded(job.id)
-            board.step(job.id, nil)
-            board.record(
-                .stepEnded(
+            if isWithinStep {
+                underWay.withLock { $0 = .some(run) }
+            } else {
+                board.step(job.id, nil)
+                record(
                     JobStep(
                         name: name, attempt: number, began: began, duration: ContinuousClock.now - start,
-                        result: result, script: run)), of: job.id)
+                        result: result,
+                        script: run))
+            }
         }
         do throws(ScriptError) {
             let ended = try await runner.run(invocation, live: live)
@@ -102,4 +125,6 @@ public final class RunningAttempt: Sendable {
             throw error
         }
     }
+
+    private func record(_ step: JobStep) { board.record(.stepEnded(step), of: job.id) }
 }

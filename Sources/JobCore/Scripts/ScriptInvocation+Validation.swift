@@ -17,6 +17,17 @@ extension ScriptInvocation {
                 reason: "environment variable \"\(name.escapingControlCharacters)\" \(fault)",
                 cure: "correct the variable's name or the value it was made from")
         }
+        if let umask, umask > 0o777 {
+            throw ScriptError(
+                .limit, path: executable, reason: "the umask 0\(String(umask, radix: 8)) has more than permission bits",
+                cure: "give one from 0 to 0777")
+        }
+        for limit in resourceLimits where ResourceLimit.number(limit.soft) > ResourceLimit.number(limit.hard) {
+            throw ScriptError(
+                .limit, path: executable,
+                reason: "the soft limit \(limit.resource.rawValue) is above the hard one",
+                cure: "give a soft limit that is not above the hard one")
+        }
     }
 
     private func validate(_ path: FilePath, as what: String) throws(ScriptError) {

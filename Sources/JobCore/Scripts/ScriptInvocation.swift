@@ -1,12 +1,13 @@
 public import SystemPackage
 
-/// What is to be run, whole: nothing is inherited, nothing passes through a shell.
+/// What is to be run, whole: nothing passes through a shell, and what is not given here is that of this process (umask, limits, user) or nothing
+/// at all (arguments, environment).
 public struct ScriptInvocation: Hashable, Sendable {
     /// The program's absolute path; it is also argument 0.
     public var executable: FilePath
     /// Arguments after argument 0, each handed over as it is. None may hold a NUL.
     public var arguments: [String]
-    /// The whole environment of the program.
+    /// The whole environment of the program, but for `PROV_SESSION`, which the runner sets.
     public var environment: [String: String]
     /// An absolute path.
     public var workingDirectory: FilePath
@@ -16,6 +17,10 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var grace: Duration
     /// As whom it runs; nil: as this process.
     public var user: ScriptUser?
+    /// The permission bits that files it makes do not get, 0 to 0o777; nil: those of this process.
+    public var umask: UInt32?
+    /// What it may use; what is not named is as in this process.
+    public var resourceLimits: [ResourceLimit]
 
     /// - Parameters:
     ///   - environment: nothing is added to it: without PATH a shell has its own idea of one.
@@ -23,7 +28,8 @@ public struct ScriptInvocation: Hashable, Sendable {
     ///   - grace: from SIGTERM; negative counts as zero.
     public init(
         executable: FilePath, arguments: [String] = [], environment: [String: String] = [:],
-        workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration
+        workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration,
+        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = []
     ) {
         self.executable = executable
         self.arguments = arguments
@@ -31,5 +37,8 @@ public struct ScriptInvocation: Hashable, Sendable {
         self.workingDirectory = workingDirectory
         self.timeLimit = timeLimit
         self.grace = grace
+        self.user = user
+        self.umask = umask
+        self.resourceLimits = resourceLimits
     }
 }

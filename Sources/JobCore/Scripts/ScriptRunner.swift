@@ -3,18 +3,22 @@ import Subprocess
 import Synchronization
 import SystemPackage
 
-/// Runs scripts: the one place where this product starts processes of others.
+/// Runs scripts: the one place where this product starts programs of others.
 ///
 /// The contract with a script:
 /// - It is run by its absolute path with just the arguments given; there is no shell, no search, no expansion.
-/// - Its environment is the one given and nothing else.
+/// - Its environment is the one given and `PROV_SESSION`, a random number by which its processes are known, and nothing else.
 /// - Its standard input is `/dev/null`, its standard output and error are one pipe, no other descriptor is open.
 /// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
-/// - Signals have their default dispositions and none is blocked. Its umask, resource limits and priority are those of this process:
-///   the library beneath cannot set them, so a daemon sets its umask once when it starts.
-/// - It is over when its own process has ended, whoever may still hold the pipe. Whatever of its session outlives it is ended and named
-///   (row D13). A process that made a session of its own is not seen.
-/// - At its time limit, or when the task is cancelled, the whole session gets SIGTERM (and SIGCONT, so that a stopped process hears it), and
+/// - Signals have their default dispositions and none is blocked. Its priority is that of this process, and so are its umask and
+///   resource limits where none are given.
+/// - With a user it has no right that this user has not, and cannot get one: real, effective and saved numbers, supplementary groups, all five
+///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
+///   working folder is entered before that, with the rights of this process.
+/// - It is over when its own process has ended, whoever may still hold the pipe. Whatever it has started and outlives it is ended and named
+///   (row D13), also in a session of its own. Not found is a process that did that and wiped its environment, or that did that and went over to a
+///   third user (neither root's, nor this process's, nor the script's).
+/// - At its time limit, or when the task is cancelled, all its processes get SIGTERM (and SIGCONT, so that a stopped one hears it), and
 ///   after the grace SIGKILL.
 ///
 /// A running script holds no thread. Of its output the beginning and the end are kept, in memory of a fixed size.
@@ -30,28 +34,48 @@ public struct ScriptRunner: Sendable {
         self.tailLimit = tailLimit
     }
 
-    /// Runs a script to its end, and its session with it.
+    /// Runs a script to its end, and everything that it has started with it.
     ///
     /// When the task is cancelled, the script is told to leave, and the result says so: it is not thrown.
+    /// - Parameter live: takes the output as it comes; one for each run.
     /// - Throws: ``ScriptError`` when the script could not be started.
     public func run(
         _ invocation: ScriptInvocation, live: LiveOutput? = nil
     ) async throws(ScriptError) -> ScriptResult {
         try invocation.validate()
-        if Task.isCancelled {
-            throw ScriptError(
-                .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
-                cure: "nothing to mend")
-        }
-        let (events, source) = AsyncStream<ScriptSupervision.Event>.makeStream()
+        let live = live ?? LiveOutput()
+        live.begin(headLimit: headLimit, tailLimit: tailLimit)
+        let request = Request(invocation: invocation, output: live)
         // A task of its own, which nobody cancels: the library would answer a cancellation in its own way, and stop reading.
-        let run = Task { await self.run(invocation, events: events, source: source) }
+        let run = Task { await self.run(request) }
         let result = await withTaskCancellationHandler {
             await run.value
         } onCancel: {
-            source.yield(.cancelled)
+            request.cancel()
         }
         return try result.get()
+    }
+
+    /// What is asked for, and what happens to it meanwhile.
+    private final class Request: Sendable {
+        let invocation: ScriptInvocation
+        let output: LiveOutput
+        let events: AsyncStream<ScriptSupervision.Event>
+        let source: AsyncStream<ScriptSupervision.Event>.Continuation
+        private let cancelled = Atomic(false)
+
+        init(invocation: ScriptInvocation, output: LiveOutput) {
+            self.invocation = invocation
+            self.output = output
+            (events, source) = AsyncStream.makeStream()
+        }
+
+        var isCancelled: Bool { cancelled.load(ordering: .sequentiallyConsistent) }
+
+        func cancel() {
+            cancelled.store(true, ordering: .sequentiallyConsistent)
+            source.yield(.cancelled)
+        }
     }
 
     /// How often a start is tried again that met a passing hindrance (somebody is just saving the script, many others are just being started),
@@ -60,15 +84,12 @@ public struct ScriptRunner: Sendable {
         .milliseconds(10), .milliseconds(50), .milliseconds(250), .milliseconds(1000),
     ]
 
-    private func run(
-        _ invocation: ScriptInvocation, events: AsyncStream<ScriptSupervision.Event>,
-        source: AsyncStream<ScriptSupervision.Event>.Continuation
-    ) async -> Result<ScriptResult, ScriptError> {
+    private func run(_ request: Request) async -> Result<ScriptResult, ScriptError> {
         let start = ContinuousClock.now
         var pauses = Self.pauses[...]
         while true {
             do throws(ScriptError) {
-                var result = try await attempt(invocation, events: events, source: source)
+                var result = try await attempt(request)
                 result.duration = ContinuousClock.now - start
                 return .success(result)
             } catch {
@@ -80,36 +101,62 @@ public struct ScriptRunner: Sendable {
         }
     }
 
+    private func attempt(_ request: Request) async throws(ScriptError) -> ScriptResult {
+        let invocation = request.invocation
+        if request.isCancelled {
+            throw ScriptError(
+                .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
+                cure: "nothing to mend")
+        }
+        let reservation: StartReservation
+        let starter: ScriptStarter?
+        do throws(Errno) {
+            reservation = try StartReservation()
+            starter = try ScriptStarter(for: invocation)
+        } catch {
+            throw .start(of: invocation, errno: error)
+        }
+        guard let starter else {
+            return try await attempt(
+                request, .path(invocation.executable), Arguments(invocation.arguments), input: .none, reservation)
+        }
+        let result = try await attempt(
+            request, starter.executable, starter.arguments,
+            input: .fileDescriptor(starter.input, closeAfterSpawningProcess: false), reservation)
+        if let failure = starter.failure() { throw failure }
+        return result
+    }
+
     private func attempt(
-        _ invocation: ScriptInvocation, events: AsyncStream<ScriptSupervision.Event>,
-        source: AsyncStream<ScriptSupervision.Event>.Continuation
+        _ request: Request, _ executable: Executable, _ arguments: Arguments, input: some InputProtocol,
+        _ reservation: StartReservation
     ) async throws(ScriptError) -> ScriptResult {
+        let invocation = request.invocation
         var options = PlatformOptions()
         options.createSession = true
-        let reservation: StartReservation
-        do { reservation = try StartReservation() } catch { throw .start(of: invocation, errno: error) }
-        let variables = invocation.environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) }
+        let marker = ScriptMarker()
+        var variables = invocation.environment
+        variables[ScriptMarker.variable] = marker.text
+        let environment = variables.map { (Environment.Key(stringLiteral: $0.key), $0.value) }
         do {
             let outcome = try await Subprocess.run(
-                .path(invocation.executable), arguments: Arguments(invocation.arguments),
-                environment: .custom(Dictionary(variables, uniquingKeysWith: { first, _ in first })),
-                workingDirectory: invocation.workingDirectory, platformOptions: options, input: .none,
-                output: .sequence,
-                error: .combinedWithOutput
+                executable, arguments: arguments,
+                environment: .custom(Dictionary(environment, uniquingKeysWith: { first, _ in first })),
+                workingDirectory: invocation.workingDirectory, platformOptions: options, input: input,
+                output: .sequence, error: .combinedWithOutput
             ) { execution in
                 reservation.release()
-                let reader = OutputReader(OutputCapture(headLimit: headLimit, tailLimit: tailLimit))
+                let reader = OutputReader(request.output)
                 async let reading: Void = reader.read(execution.standardOutput)
-                let session = ScriptSession(leader: execution.processIdentifier.value)
-                let supervision = await supervise(
-                    session, invocation: invocation, events: events, source: source, exit: { await exit(of: execution) }
-                )
+                let session = ScriptSession(
+                    leader: execution.processIdentifier.value, marker: marker, user: invocation.user?.uid)
+                let supervision = await supervise(session, request, exit: { await exit(of: execution) })
                 // The leader is a zombie from here until this closure returns, so the session's number cannot be given away.
                 reader.writerHasEnded()
                 let survivors = await session.sweep(
                     after: supervision.pressure, grace: invocation.grace.boundedForSleep)
                 await reading
-                return (cause: supervision.cause, survivors: survivors, output: reader.captured)
+                return (cause: supervision.cause, survivors: survivors)
             }
             let termination: ScriptResult.Termination =
                 switch outcome.terminationStatus {
@@ -118,7 +165,8 @@ public struct ScriptRunner: Sendable {
                 }
             let seen = outcome.closureResult
             return ScriptResult(
-                termination: termination, cause: seen.cause, output: seen.output, survivors: seen.survivors)
+                termination: termination, cause: seen.cause, output: request.output.captured,
+                survivors: seen.survivors)
         } catch let error as SubprocessError {
             throw ScriptError(error, of: invocation)
         } catch {
@@ -130,10 +178,11 @@ public struct ScriptRunner: Sendable {
 
     /// Waits for the script's process to end, and makes it end when there is a reason.
     private func supervise(
-        _ session: ScriptSession, invocation: ScriptInvocation, events: AsyncStream<ScriptSupervision.Event>,
-        source: AsyncStream<ScriptSupervision.Event>.Continuation, exit: @escaping @Sendable () async -> Void
+        _ session: ScriptSession, _ request: Request, exit: @escaping @Sendable () async -> Void
     ) async -> ScriptSupervision {
-        await withTaskGroup(of: Void.self) { tasks in
+        let invocation = request.invocation
+        let source = request.source
+        return await withTaskGroup(of: Void.self) { tasks in
             @Sendable func yield(_ event: ScriptSupervision.Event, after time: Duration) async {
                 do { try await Task.sleep(for: time.boundedForSleep) } catch { return }
                 source.yield(event)
@@ -144,14 +193,13 @@ public struct ScriptRunner: Sendable {
             }
             tasks.addTask { await yield(.timeLimitReached, after: invocation.timeLimit) }
             var supervision = ScriptSupervision()
-            waiting: for await event in events {
+            waiting: for await event in request.events {
                 switch supervision.handle(event) {
                 case .nothing: break
                 case .terminate:
-                    session.signal(SIGTERM)
-                    session.signal(SIGCONT)
+                    await session.signal(SIGTERM, SIGCONT)
                     tasks.addTask { await yield(.graceOver, after: invocation.grace) }
-                case .kill: session.signal(SIGKILL)
+                case .kill: await session.signal(SIGKILL)
                 case .sweep: break waiting
                 }
             }
@@ -176,36 +224,30 @@ private final class OutputReader: Sendable {
     /// The kernel's largest pipe for an ordinary user (/proc/sys/fs/pipe-max-size).
     private static let largestPipe = 1 << 20
 
-    private struct State {
-        var capture: OutputCapture
-        /// How much is still to be read after the writer has ended; nil before.
-        var remaining: Int?
-    }
+    private let output: LiveOutput
+    /// How much is still to be read after the writer has ended; nil before.
+    private let remaining = Mutex<Int?>(nil)
 
-    private let state: Mutex<State>
-
-    init(_ capture: OutputCapture) { state = Mutex(State(capture: capture)) }
-
-    var captured: CapturedOutput { state.withLock { $0.capture.captured } }
+    init(_ output: LiveOutput) { self.output = output }
 
     /// A process that escaped may write for ever: what the script itself has written fits into the pipe.
-    func writerHasEnded() { state.withLock { $0.remaining = Self.largestPipe } }
+    func writerHasEnded() { remaining.withLock { $0 = Self.largestPipe } }
 
     /// Returns at the end of the pipe, or when the process has ended and the pipe is empty.
-    func read(_ output: SubprocessOutputSequence) async {
+    func read(_ pipe: SubprocessOutputSequence) async {
         do {
-            for try await chunk in output {
-                let wantsMore = state.withLock { state in
-                    chunk.withUnsafeBytes { state.capture.append($0) }
-                    guard let remaining = state.remaining else { return true }
-                    state.remaining = remaining - chunk.count
-                    return remaining > chunk.count
+            for try await chunk in pipe {
+                chunk.withUnsafeBytes { output.append($0) }
+                let wantsMore = remaining.withLock { remaining in
+                    guard let left = remaining else { return true }
+                    remaining = left - chunk.count
+                    return left > chunk.count
                 }
                 if !wantsMore { break }
             }
         } catch {
             // How the script ends is worth more than what it says: its output tells what is missing.
-            state.withLock { $0.capture.append(Array("\n[the rest of the output could not be read: \(error)]\n".utf8)) }
+            output.append(Array("\n[the rest of the output could not be read: \(error)]\n".utf8))
         }
     }
 }

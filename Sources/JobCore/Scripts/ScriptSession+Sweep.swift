@@ -10,7 +10,7 @@ extension ScriptSession {
 
     /// Ends what the script left behind, after its own process has ended and before it is reaped (row D13).
     ///
-    /// Survivors are those that stay when nothing was said to the session, and those that stay beyond the grace when it was told to leave.
+    /// Survivors are those that stay when nothing was said to them, and those that stay beyond the grace when they were told to leave.
     /// - Parameters:
     ///   - pressure: what the session has been told already.
     ///   - grace: how long a process may take to leave after SIGTERM.
@@ -21,35 +21,52 @@ extension ScriptSession {
                 after: pressure == .terminate ? max(grace, Self.settlingTime) : Self.settlingTime)
             var left = survivors
             if pressure == .none, !left.isEmpty {
-                signal(SIGTERM)
-                signal(SIGCONT)
+                await signal(SIGTERM, SIGCONT)
                 left = try await membersLeft(after: grace)
             }
             let end = ContinuousClock.now + Self.killTime
             while !left.isEmpty, ContinuousClock.now < end {
-                survivors.append(contentsOf: left.filter { !survivors.contains($0) })
-                signal(SIGKILL)
+                survivors.append(contentsOf: left.filter { new in !survivors.contains { $0.process == new.process } })
+                await signal(SIGKILL)
                 // A process may have forked between the listing and the signal: list and kill until nothing is left.
                 left = try await membersLeft(after: .milliseconds(100))
             }
-            return survivors.map { left.contains($0) ? "\($0), which SIGKILL has not ended" : $0.description }
+            let stubborn = Set(left.map(\.process))
+            return survivors.map { member in
+                stubborn.contains(member.process) ? "\(member), which SIGKILL has not ended" : "\(member)"
+            }
         } catch {
             kill(-leader, SIGKILL)
             return ["any process left behind: /proc cannot be read (\(error))"]
         }
     }
 
-    /// Waits until the session is empty.
+    /// Waits until nothing is left.
     /// - Returns: the members that are still there at the end of the time.
     private func membersLeft(after time: Duration) async throws(Errno) -> [Member] {
         let end = ContinuousClock.now + time
+        while true {
+            let found = try await listed()
+            if found.isEmpty || ContinuousClock.now >= end { return found }
+            // The machine is searched again only when these have gone: they may have left others.
+            await wait(for: found, until: end)
+        }
+    }
+
+    private func listed() async throws(Errno) -> [Member] {
+        try await BlockingWork.run { () -> Result<[Member], Errno> in
+            do throws(Errno) { return .success(try members()) } catch { return .failure(error) }
+        }.get()
+    }
+
+    private func wait(for members: [Member], until end: ContinuousClock.Instant) async {
         var pause = Duration.milliseconds(1)
         while true {
-            let found = try members()
             let now = ContinuousClock.now
-            if found.isEmpty || now >= end { return found }
+            guard now < end else { return }
             // They are not our children, so nothing tells us when they end.
-            do { try await Task.sleep(for: min(pause, end - now)) } catch { return found }
+            do { try await Task.sleep(for: min(pause, end - now)) } catch { return }
+            if await BlockingWork.run({ remaining(of: members).isEmpty }) { return }
             pause = min(pause * 2, .milliseconds(50))
         }
     }

@@ -2,9 +2,15 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The session that a script leads: every process it started that has not made a session of its own.
+/// Everything that a script has started and that is still there: the session that it leads, and whatever made a session of its own (setsid, a
+/// double fork) but carries the script's marker in its environment.
 ///
-/// Looking for them reads /proc, which is memory: a few microseconds for each process of the machine, so it is done where it is called.
+/// The marker is 128 random bits in the variable `PROV_SESSION`, which every descendant inherits. Not found are a process that wiped its
+/// environment or overwrote it, and one that made a session of its own and took on a user other than root, this process's and the script's:
+/// environments of strangers are not looked into, since a stranger can make whoever reads his wait for ever.
+///
+/// Looking for them reads /proc: getsid(2) and stat(2) for every process of the machine, and a small file for those of the users that matter.
+/// It may block, so it is done away from the threads of tasks, and as rarely as can be: once for a script that leaves nothing behind.
 ///
 /// The leader's number is the session's number. It cannot be given to another process while the leader has not been reaped, so a value of
 /// this type is to be used only until then.
@@ -17,24 +23,45 @@ struct ScriptSession: Hashable, Sendable {
     }
 
     let leader: pid_t
+    let marker: ScriptMarker
+    /// The users whose processes' environments are looked into.
+    let users: Set<UInt32>
 
-    /// Signals every process of the session.
+    /// - Parameter user: as whom the script runs; nil: as this process.
+    init(leader: pid_t, marker: ScriptMarker, user: UInt32? = nil) {
+        self.leader = leader
+        self.marker = marker
+        // A process that may not be traced shows as root's.
+        users = [0, geteuid(), user ?? 0]
+    }
+
+    /// Sends the signals, in their order, to everything that the script has started.
     ///
-    /// The leader's process group gets it in one step, so that no fork slips through; the members of other groups (job control in a shell
-    /// makes some) one by one.
-    func signal(_ number: Int32) {
-        kill(-leader, number)
-        do throws(Errno) {
-            for member in try members() where getpgid(member.process) != leader {
-                // It may have gone since it was listed: then there is nothing to signal.
-                _ = clinux_signal_in_session(member.process, leader, number)
+    /// The leader's process group gets them in one step, so that no fork slips through; the others (a shell with job control makes process
+    /// groups, too) one by one.
+    func signal(_ numbers: Int32...) async {
+        for number in numbers { kill(-leader, number) }
+        await BlockingWork.run {
+            do throws(Errno) {
+                for member in try members() where getpgid(member.process) != leader {
+                    send(numbers, to: member.process)
+                }
+            } catch {
+                // Without /proc the others cannot be found. The sweep at the end meets the same error and reports it.
             }
-        } catch {
-            // Without /proc the other groups cannot be found. The sweep at the end meets the same error and reports it.
         }
     }
 
-    /// The processes of the session that are alive; those that have ended and wait to be reaped are not.
+    /// It may have gone since it was listed, and its number may be another's: so it is held before it is looked at once more.
+    private func send(_ numbers: [Int32], to process: pid_t) {
+        let held = clinux_pidfd_open(process)
+        guard held >= 0 else { return }
+        defer { close(held) }
+        guard isMember(process) else { return }
+        for number in numbers { _ = clinux_pidfd_send_signal(held, number) }
+    }
+
+    /// The processes that are alive; those that have ended and wait to be reaped are not. It blocks.
     /// - Throws: when /proc cannot be read.
     func members() throws(Errno) -> [Member] {
         guard let folder = opendir("/proc") else { throw Errno(rawValue: errno) }
@@ -44,15 +71,29 @@ struct ScriptSession: Hashable, Sendable {
             let process = withUnsafeBytes(of: &entry.pointee.d_name) { name in
                 name.baseAddress.map { pid_t(clamping: strtol($0.assumingMemoryBound(to: CChar.self), nil, 10)) } ?? 0
             }
-            // getsid is much cheaper than a file of /proc, and almost every process belongs to another session.
-            guard process > 0, getsid(process) == leader, let member = Self.status(of: process) else { continue }
-            found.append(member)
+            guard process > 0, isMember(process), let name = Self.nameIfAlive(process) else { continue }
+            found.append(Member(process: process, name: name))
         }
         return found
     }
 
+    /// Those of some members that are still there: much cheaper than to look for all. It blocks.
+    func remaining(of members: [Member]) -> [Member] {
+        members.filter { isMember($0.process) && Self.nameIfAlive($0.process) != nil }
+    }
+
+    private func isMember(_ process: pid_t) -> Bool {
+        // In the order of the costs.
+        getsid(process) == leader || (belongsToUsers(process) && marker.isInEnvironment(of: process))
+    }
+
+    private func belongsToUsers(_ process: pid_t) -> Bool {
+        var status = stat()
+        return stat("/proc/\(process)", &status) == 0 && users.contains(status.st_uid)
+    }
+
     /// - Returns: nil when the process has ended.
-    private static func status(of process: pid_t) -> Member? {
+    private static func nameIfAlive(_ process: pid_t) -> String? {
         guard let file = fopen("/proc/\(process)/stat", "re") else { return nil }
         defer { fclose(file) }
         // "pid (name) state …": the name is at most 15 bytes (64 for a kernel thread) and may hold parentheses itself.
@@ -64,6 +105,6 @@ struct ScriptSession: Hashable, Sendable {
         else { return nil }
         let state = line[close + 2]
         guard state != UInt8(ascii: "Z"), state != UInt8(ascii: "X") else { return nil }
-        return Member(process: process, name: String(decoding: line[(open + 1)..<close], as: UTF8.self))
+        return String(decoding: line[(open + 1)..<close], as: UTF8.self)
     }
 }

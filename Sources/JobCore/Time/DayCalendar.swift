@@ -1,67 +1,85 @@
 import Glibc
 
-/// A day of the Gregorian calendar, without a time zone.
-public struct CalendarDay: Hashable, Comparable, Sendable {
-    /// 1 to 9999.
-    public let year: Int
-    /// 1 to 12.
-    public let month: Int
-    /// 1 to the length of the month.
-    public let day: Int
-
-    /// - Returns: nil when there is no such day, or the year is not 1 to 9999.
-    public init?(year: Int, month: Int, day: Int) {
-        guard (1...9999).contains(year), (1...12).contains(month), day >= 1,
-            day <= Self.length(ofMonth: month, year: year)
-        else { return nil }
-        (self.year, self.month, self.day) = (year, month, day)
-    }
-
-    /// The earlier day first.
-    public static func < (left: Self, right: Self) -> Bool {
-        (left.year, left.month, left.day) < (right.year, right.month, right.day)
-    }
-
-    private static func length(ofMonth month: Int, year: Int) -> Int {
-        switch month {
-        case 2: year.isMultiple(of: 4) && (!year.isMultiple(of: 100) || year.isMultiple(of: 400)) ? 29 : 28
-        case 4, 6, 9, 11: 30
-        default: 31
-        }
-    }
-}
-
-/// Where days begin.
+/// The local time of a place: which moment shows what on the wall there, and back.
+///
+/// Everything follows from one rule, how far the place's clocks are ahead of UTC at a moment. Where clocks are changed, a local time may
+/// belong to no moment or to two.
 public struct DayCalendar: Sendable {
-    /// The first moment of a day.
-    public let startOfDay: @Sendable (CalendarDay) -> WallTime
-    /// The day that a moment lies in; nil when the year is not 1 to 9999.
-    public let day: @Sendable (WallTime) -> CalendarDay?
+    /// How many seconds the clocks are ahead of UTC at a moment; negative where they are behind.
+    private let secondsEastOfUTC: @Sendable (WallTime) -> Int
 
-    /// A calendar made of its two rules.
-    public init(
-        startOfDay: @escaping @Sendable (CalendarDay) -> WallTime, day: @escaping @Sendable (WallTime) -> CalendarDay?
-    ) {
-        self.startOfDay = startOfDay
-        self.day = day
+    /// - Parameter secondsEastOfUTC: how many seconds local clocks are ahead of UTC at a moment, always less than a day.
+    public init(secondsEastOfUTC: @escaping @Sendable (WallTime) -> Int) {
+        self.secondsEastOfUTC = secondsEastOfUTC
     }
 
-    /// The calendar of the process's time zone (`TZ`, else the system's).
-    public static let system = DayCalendar(
-        startOfDay: { day in
-            var broken = tm()
-            broken.tm_year = Int32(day.year - 1900)
-            broken.tm_mon = Int32(day.month - 1)
-            broken.tm_mday = Int32(day.day)
-            // Where a day begins with a summer time gap, the first moment after the gap is its start.
-            broken.tm_isdst = -1
-            return WallTime(secondsSince1970: Int64(mktime(&broken)))
-        },
-        day: { time in
-            var seconds = time_t(time.secondsSince1970)
-            var broken = tm()
-            guard localtime_r(&seconds, &broken) != nil else { return nil }
-            return CalendarDay(
-                year: Int(broken.tm_year) + 1900, month: Int(broken.tm_mon) + 1, day: Int(broken.tm_mday))
-        })
+    /// The local time of the process's time zone (`TZ`, else the system's).
+    public static let system = DayCalendar { time in
+        var seconds = time_t(time.secondsSince1970)
+        var broken = tm()
+        return localtime_r(&seconds, &broken) == nil ? 0 : broken.tm_gmtoff
+    }
+
+    /// What the clock shows at a moment.
+    public func localTime(at time: WallTime) -> LocalTime {
+        LocalTime(secondsSince1970: time.secondsSince1970 + Int64(secondsEastOfUTC(time)))
+    }
+
+    /// The day that a moment lies in.
+    public func day(_ time: WallTime) -> CalendarDay { localTime(at: time).day }
+
+    /// The first moment of a day; where the day begins with clocks put forward, the moment after that.
+    public func startOfDay(_ day: CalendarDay) -> WallTime {
+        firstMoment(reaching: LocalTime(day: day, hour: 0, minute: 0))
+    }
+
+    /// The moments at which the clock shows a local time, in their order: one, none where clocks are put forward over it, two where they
+    /// are put back over it.
+    public func moments(of local: LocalTime) -> [WallTime] {
+        let moments = offsets(around: local).filter { offset(at: local.secondsSince1970 - $0) == $0 }
+            .map { WallTime(secondsSince1970: local.secondsSince1970 - $0) }.sorted()
+        return moments.first == moments.last ? Array(moments.prefix(1)) : moments
+    }
+
+    /// The first moment at which the clock shows a local time or, where it never does, has been put forward over it.
+    public func firstMoment(reaching local: LocalTime) -> WallTime {
+        if let moment = moments(of: local).first { return moment }
+        let offsets = offsets(around: local)
+        let (low, high) = (offsets.min() ?? 0, offsets.max() ?? 0)
+        return change(after: local.secondsSince1970 - high, until: local.secondsSince1970 - low)
+    }
+
+    /// The moments after one and up to another at which the clocks are changed.
+    func clockChanges(after start: WallTime, until end: WallTime) -> [WallTime] {
+        // Nowhere are clocks changed twice in half a day.
+        let step: Int64 = 43_200
+        var changes: [WallTime] = []
+        var from = start.secondsSince1970
+        while from < end.secondsSince1970 {
+            let until = min(from + step, end.secondsSince1970)
+            if offset(at: from) != offset(at: until) { changes.append(change(after: from, until: until)) }
+            from = until
+        }
+        return changes
+    }
+
+    /// The first second of the new time, when clocks are changed once after `start` and not after `end`.
+    private func change(after start: Int64, until end: Int64) -> WallTime {
+        var (before, after) = (start, end)
+        let old = offset(at: start)
+        while after - before > 1 {
+            let middle = before + (after - before) / 2
+            if offset(at: middle) == old { before = middle } else { after = middle }
+        }
+        return WallTime(secondsSince1970: after)
+    }
+
+    /// Those that count a day before and a day after, which is on both sides of any change that may concern a local time.
+    private func offsets(around local: LocalTime) -> [Int64] {
+        [offset(at: local.secondsSince1970 - 86_400), offset(at: local.secondsSince1970 + 86_400)]
+    }
+
+    private func offset(at seconds: Int64) -> Int64 {
+        Int64(secondsEastOfUTC(WallTime(secondsSince1970: seconds)))
+    }
 }

@@ -13,6 +13,9 @@ public struct WallTime: Hashable, Comparable, Sendable {
     /// Before every other point: what is due then is due at once, however the clock is set meanwhile.
     public static let distantPast = Self(nanosecondsSince1970: .min)
 
+    /// The last point that can be written: what is due then is never due.
+    public static let distantFuture = Self(nanosecondsSince1970: .max)
+
     /// Whole seconds, rounded towards the past.
     public var secondsSince1970: Int64 {
         let (quotient, remainder) = nanosecondsSince1970.quotientAndRemainder(dividingBy: 1_000_000_000)

@@ -2,6 +2,7 @@ import DirectoryClient
 import DirectoryModel
 import JobCore
 import Logging
+import Synchronization
 
 /// Looks at one account and does what its entry asks for.
 struct AccountWorker: Sendable {
@@ -23,6 +24,9 @@ struct AccountWorker: Sendable {
     struct Outcome: Sendable {
         var write: EntryWrite
         var code: ProvisioningExitCode
+        /// nil: there was no job, the wish was refused at once.
+        var job: Job?
+        var result = JobOutcome.success
     }
 
     /// What the dispatcher remembers of an account between two looks.
@@ -43,12 +47,15 @@ struct AccountWorker: Sendable {
         case ended(ProvisioningExitCode)
     }
 
+    typealias Listener = @Sendable (Report) async -> Void
+
     let reader: AccountReader
     let committer: Committer
     let policy: DecisionPolicy
     let service: any ProvisioningService
     let retry: RetryPolicy
     let jobs: JobLedger
+    let executor: JobExecutor
     let clock: any WallClock
     /// nil for a dry run: the plan goes there, and nothing is done.
     let planPrinter: PlanPrinter?
@@ -59,7 +66,7 @@ struct AccountWorker: Sendable {
     /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
     func work(
         on key: AccountKey, _ memory: Memory, now: WallTime, ignoringDate: Bool = false,
-        report: @Sendable (Report) async -> Void
+        report: @escaping Listener
     ) async throws -> Disposition {
         let condition = reader.scope.condition
         guard let entry = try await reader.entry(key, attributes: service.requestedAttributes, meeting: condition)
@@ -68,6 +75,7 @@ struct AccountWorker: Sendable {
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
             if memory.record != nil || memory.outcome != nil { jobs.end(key.uuid, logger: logger) }
+            await abandon(memory, "its entry is gone")
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -83,6 +91,7 @@ struct AccountWorker: Sendable {
         if let planPrinter {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
+        if case .resume = decision {} else { await abandon(memory, "the entry asks for something else now") }
         switch decision {
         case .leave(let reason):
             var level = Logger.Level.debug
@@ -95,21 +104,24 @@ struct AccountWorker: Sendable {
         case .refuse(let failure):
             return try await refuse(status, failure, memory, report)
         case .claim(let operation):
+            if let opening = opening(ignoringDate) { return .again(at: opening) }
             return try await claim(status, entry, operation, memory, report)
         case .resume(let operation):
             if let outcome = memory.outcome {
-                return try await settle(outcome.write, status, outcome.code, memory, report) {
+                return try await settle(outcome, status, memory, report) {
                     logger.notice("\(status.dn): the outcome stands in the entry now")
                 }
             }
-            if let record = memory.record, record.notBefore > now, !ignoringDate { return .retry(record) }
+            let isCanceled = memory.record.flatMap { executor.board.live($0.job)?.isCanceled } ?? false
+            if let record = memory.record, record.notBefore > now, !ignoringDate, !isCanceled { return .retry(record) }
+            if let opening = opening(ignoringDate || isCanceled) { return .again(at: opening) }
             return try await resume(status, entry, operation, memory.record, report)
         }
     }
 
     private func claim(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: Memory,
-        _ report: @Sendable (Report) async -> Void
+        _ report: @escaping Listener
     ) async throws -> Disposition {
         let job = try jobs.next()
         let holder = names.claim.map { _ in "\(policy.claimHolder) \(job)" }
@@ -129,7 +141,7 @@ struct AccountWorker: Sendable {
 
     private func resume(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ record: AttemptRecord?,
-        _ report: @Sendable (Report) async -> Void
+        _ report: @escaping Listener
     ) async throws -> Disposition {
         let last = try record.map { ($0.job, $0.attempt) } ?? jobs.unfinished(status.uuid, logger: logger)
         if record == nil { logger.notice("\(status.dn) was left in \(status.mode) and is resumed") }
@@ -140,7 +152,7 @@ struct AccountWorker: Sendable {
 
     private func run(
         _ request: ProvisioningRequest, _ status: AccountStatus, failures: Int,
-        _ report: @Sendable (Report) async -> Void
+        _ report: @escaping Listener
     ) async throws -> Disposition {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
@@ -152,38 +164,77 @@ struct AccountWorker: Sendable {
                         job: request.job, key: status.key, operation: request.operation, attempt: request.attempt,
                         started: clock.now)))
             logger.info("\(request.operation) begins")
-            do {
-                for step in try await service.plan(request) {
-                    try Task.checkCancellation()
-                    await report(.step(step.name))
-                    logger.debug("step: \(step.name)")
-                    try await step.perform()
+            let failure = Mutex<ProvisioningFailure?>(nil)
+            let job = await executor.open(job(request, status))
+            let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
+                do {
+                    try await carryOut(request, attempt, report)
+                    return .success
+                } catch let error as ProvisioningFailure {
+                    failure.withLock { $0 = error }
+                    return JobOutcome(error)
                 }
-            } catch let failure as ProvisioningFailure {
-                return try await failed(request, status, failure, failures: failures + 1, report)
+            }
+            guard outcome.result.isSuccess else {
+                let failure = ProvisioningFailure(outcome, of: failure.withLock { $0 })
+                return try await failed(request, status, failure, outcome, failures: failures + 1, report)
             }
             let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
-            return try await settle(write, status, .success, Memory(), report) {
+            let ended = Outcome(write: write, code: .success, job: job, result: outcome)
+            return try await settle(ended, status, Memory(), report) {
                 logger.notice("\(request.operation) is done")
             }
         }
     }
 
+    private func carryOut(
+        _ request: ProvisioningRequest, _ attempt: RunningAttempt, _ report: @escaping Listener
+    ) async throws {
+        for step in try await service.plan(request) {
+            try Task.checkCancellation()
+            await report(.step(step.name))
+            Logger.current.debug("step: \(step.name)")
+            try await attempt.step(step.name) { try await step.perform(in: attempt) }
+        }
+    }
+
+    private func job(_ request: ProvisioningRequest, _ status: AccountStatus) -> Job {
+        Job(
+            id: request.job, type: .provisioning, name: request.operation.rawValue, level: request.operation.rawValue,
+            subject: JobSubject(status.uuid), client: status.dn.accountName, created: clock.now)
+    }
+
+    /// When jobs may begin; nil: now.
+    private func opening(_ ignoringWindow: Bool) -> WallTime? {
+        let now = clock.now
+        let opening = executor.opening(for: .provisioning, after: now)
+        return ignoringWindow || opening <= now ? nil : opening
+    }
+
+    /// A job that waited for another attempt, or to have its outcome written, and is not wanted any more.
+    private func abandon(_ memory: Memory, _ reason: String) async {
+        guard let id = memory.record?.job ?? memory.outcome?.job?.id, let live = executor.board.live(id) else { return }
+        await executor.close(live.job, JobOutcome(.aborted, message: "the job is over: \(reason)"))
+    }
+
     private func failed(
-        _ request: ProvisioningRequest, _ status: AccountStatus, _ failure: ProvisioningFailure, failures: Int,
-        _ report: @Sendable (Report) async -> Void
+        _ request: ProvisioningRequest, _ status: AccountStatus, _ failure: ProvisioningFailure, _ outcome: JobOutcome,
+        failures: Int, _ report: @escaping Listener
     ) async throws -> Disposition {
         var generator = SystemRandomNumberGenerator()
         if failure.failureClass == .retryable, let delay = retry.delay(afterAttempt: failures, using: &generator) {
             let due = clock.now + delay
             logger.warning("\(request.operation) failed and is tried again: \(failure)", metadata: failure.metadata)
+            executor.board.write("failed and is tried again: \(failure)", to: request.job, source: .daemon)
+            executor.board.status(request.job, .waitingForStartTime)
             return .retry(
                 AttemptRecord(
                     job: request.job, attempt: request.attempt, failures: failures, notBefore: due, failure: failure))
         }
-        let disposition = try await settle(
-            .fail(status, failure.code, names: names), status, failure.code, Memory(), report
-        ) {
+        let ended = Outcome(
+            write: .fail(status, failure.code, names: names), code: failure.code, job: job(request, status),
+            result: outcome)
+        let disposition = try await settle(ended, status, Memory(), report) {
             logger.error("\(request.operation) failed: \(failure)", metadata: failure.metadata)
         }
         guard names.returnValue == nil, case .settled = disposition else { return disposition }
@@ -196,48 +247,83 @@ struct AccountWorker: Sendable {
 
     private func refuse(
         _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: Memory,
-        _ report: @Sendable (Report) async -> Void
+        _ report: @escaping Listener
     ) async throws -> Disposition {
         let write =
             status.phase == .wished
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
-        return try await settle(write, status, failure.code, memory, report) {
+        return try await settle(Outcome(write: write, code: failure.code), status, memory, report) {
             logger.error("\(failure)", metadata: ["account": "\(status.dn)"])
         }
     }
 
     /// Writes an outcome. One that is refused is kept: the work is done and must not be done again for want of a write.
     private func settle(
-        _ write: EntryWrite, _ status: AccountStatus, _ code: ProvisioningExitCode, _ memory: Memory,
-        _ report: @Sendable (Report) async -> Void,
+        _ ended: Outcome, _ status: AccountStatus, _ memory: Memory, _ report: @escaping Listener,
         written: () -> Void
     ) async throws -> Disposition {
-        switch try await committer.commit(write, to: status.key) {
+        switch try await committer.commit(ended.write, to: status.key) {
         case .written(let csn):
             if let csn { await report(.wrote(csn: csn)) }
             written()
-            await report(.ended(code))
+            await report(.ended(ended.code))
             jobs.end(status.uuid, logger: logger)
+            await close(ended.job, ended.result)
             return .settled
         case .lost:
             logger.notice("the entry was changed meanwhile: what stands there now is looked at")
             jobs.end(status.uuid, logger: logger)
+            await close(ended.job, ended.result)
             return .lost
         case .gone:
             let code = ProvisioningExitCode.userNotPresentInBackend
             logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
             await report(.ended(code))
             jobs.end(status.uuid, logger: logger)
+            await close(ended.job, JobOutcome(.failed, message: "the entry has gone meanwhile"))
             return .settled
         case .refused(let error):
             logger.log(
                 level: memory.level,
                 "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
-            return status.phase == .wished ? .trouble : .unwritten(Outcome(write: write, code: code))
+            guard status.phase != .wished else { return .trouble }
+            if let job = ended.job { executor.board.status(job.id, .blocked) }
+            return .unwritten(ended)
         }
     }
 
+    private func close(_ job: Job?, _ outcome: JobOutcome) async {
+        if let job { await executor.close(job, outcome) }
+    }
+
     private var logger: Logger { .current }
+}
+
+extension DN {
+    /// What people call the account: the value of its entry's own name.
+    fileprivate var accountName: String { rdns.first?.assertions.first?.value.text ?? description }
+}
+
+extension JobOutcome {
+    fileprivate init(_ failure: ProvisioningFailure) {
+        self.init(
+            failure.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failure.failureClass,
+            message: "\(failure)")
+    }
+}
+
+extension ProvisioningFailure {
+    /// What goes onto the entry for a job that did not succeed.
+    /// - Parameter own: what the service said; nil when it had nothing to say, or was not asked.
+    fileprivate init(_ outcome: JobOutcome, of own: ProvisioningFailure?) {
+        if let own, outcome.result != .aborted {
+            self = own
+        } else {
+            self.init(
+                .undefinedError, outcome.failureClass ?? .permanent, reason: outcome.message,
+                cure: "look at what the job says (jobs show), and then: accounts retry UID")
+        }
+    }
 }
 
 extension AccountStatus {

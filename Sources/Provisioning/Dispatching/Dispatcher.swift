@@ -7,6 +7,8 @@ import Logging
 actor Dispatcher {
     private var queue: JobQueue<EntryUUID>
     private var worker: AccountWorker
+    private let admission: JobAdmission
+    private var isWaitingForRoom = false
     private let clock: any WallClock
     private let logger: Logger
 
@@ -30,9 +32,10 @@ actor Dispatcher {
         var outcome: ProvisioningExitCode?
     }
 
-    init(worker: AccountWorker, slots: Int, clock: any WallClock, logger: Logger) {
+    init(worker: AccountWorker, slots: Int, admission: JobAdmission, clock: any WallClock, logger: Logger) {
         queue = JobQueue(slots: slots)
         self.worker = worker
+        self.admission = admission
         self.clock = clock
         self.logger = logger
     }
@@ -118,7 +121,7 @@ actor Dispatcher {
         guard !isStopping else { return }
         // One reading for all: what falls due between two would be neither started nor waited for.
         let now = max(clock.now, reached)
-        while let uuid = queue.start(now: now) { start(uuid, now) }
+        while hasRoom(), let uuid = queue.start(now: now) { start(uuid, now) }
         setAlarm(now)
         if isIdle(now) {
             idleWaiters.forEach { $0.resume() }
@@ -131,11 +134,12 @@ actor Dispatcher {
             queue.finish(uuid)
             return
         }
+        let key = AccountKey(uuid: uuid, dn: dn)
+        guard enter(key) else { return }
         let memory = memories[uuid] ?? AccountWorker.Memory()
         let ignoringDate = urgent[uuid] != nil
         running[uuid] = Running(
             task: Task { [worker, logger] in
-                let key = AccountKey(uuid: uuid, dn: dn)
                 let disposition: AccountWorker.Disposition?
                 do {
                     disposition = try await withLogger(logger) { _ in
@@ -153,6 +157,28 @@ actor Dispatcher {
             })
     }
 
+    /// Whether a job may begin at all; else this is called again when one may.
+    private func hasRoom() -> Bool {
+        guard !isWaitingForRoom else { return false }
+        isWaitingForRoom = !admission.hasRoom { [weak self] in Task { await self?.roomIsFree() } }
+        return !isWaitingForRoom
+    }
+
+    private func roomIsFree() {
+        isWaitingForRoom = false
+        startDue()
+    }
+
+    /// Whether the account is free. One that another job works on gives its slot back, and is looked at when that job has ended.
+    private func enter(_ key: AccountKey) -> Bool {
+        let answer = admission.enter(JobSubject(key.uuid)) { [weak self] in
+            Task { await self?.handle(.look(key, csn: nil)) }
+        }
+        guard answer != .entered else { return true }
+        queue.finish(key.uuid)
+        return false
+    }
+
     private func hear(_ report: AccountWorker.Report, of uuid: EntryUUID) {
         switch report {
         case .started(let summary): running[uuid]?.summary = summary
@@ -167,6 +193,7 @@ actor Dispatcher {
     /// - Parameter disposition: nil when the daemon's stop cut the account's turn off.
     private func ended(_ uuid: EntryUUID, _ disposition: AccountWorker.Disposition?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
+        admission.leave(JobSubject(uuid))
         var memory = memories.removeValue(forKey: uuid) ?? AccountWorker.Memory()
         var again: WallTime?
         var outcome = run.outcome
@@ -178,6 +205,7 @@ actor Dispatcher {
         case .retry(let record):
             memory = AccountWorker.Memory(record: record)
             again = record.notBefore
+            if let dn = names[uuid] { lookWhenCanceled(record.job, AccountKey(uuid: uuid, dn: dn)) }
         case .lost:
             memory = AccountWorker.Memory(troubles: memory.troubles + 1)
             again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
@@ -203,6 +231,12 @@ actor Dispatcher {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
         startDue()
+    }
+
+    private func lookWhenCanceled(_ job: JobID, _ key: AccountKey) {
+        worker.executor.board.whenCanceled(job) { [weak self] in
+            Task { await self?.handle(.look(key, csn: nil)) }
+        }
     }
 
     private func patience(_ memory: AccountWorker.Memory) -> Duration {

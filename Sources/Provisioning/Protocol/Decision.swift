@@ -88,9 +88,7 @@ public struct DecisionPolicy: Sendable {
         if case .on(let day) = date, !ignoringDate {
             let start = calendar.startOfDay(day)
             if start > now { return .wait(until: start) }
-            if !runsOverdue, let today = calendar.day(now), day < today {
-                return .leave(.overdue(status.date ?? ""))
-            }
+            if !runsOverdue, day < calendar.day(now) { return .leave(.overdue(status.date ?? "")) }
         }
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
         return .claim(status.mode.operation)

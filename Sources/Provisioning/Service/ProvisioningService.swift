@@ -1,4 +1,5 @@
 public import DirectoryModel
+public import JobCore
 
 /// What a provisioning daemon does for an account; one implementation for each SERVICE and TYPE.
 ///
@@ -18,7 +19,9 @@ public protocol ProvisioningStep: Sendable {
     var name: String { get }
     /// What the step would do, for a dry run: the exact argument vector and environment, or the file with its difference.
     var preview: String { get }
-    /// - Important: cancellation means that the daemon stops; the step ends what it started and throws `CancellationError`.
+    /// - Parameter attempt: with which programs are run, so that they can be followed, can report, and stand in the history.
+    /// - Important: cancellation means that the job is cancelled or the daemon stops; the step ends what it started and throws
+    ///   `CancellationError`.
     /// - Throws: `ProvisioningFailure`, or `CancellationError`.
-    func perform() async throws
+    func perform(in attempt: RunningAttempt) async throws
 }

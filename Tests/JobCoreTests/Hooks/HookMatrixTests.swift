@@ -59,9 +59,11 @@ import Testing
         // 12:00 on a day; the window ends at 13:00 UTC or whatever the zone makes of it: the clock goes there when it is asked for.
         let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
         let bench = try JobBench(clock: clock)
-        try row.pre.write(to: bench, waits: row.interruption == .cancelInPre, hangs: row.interruption == .windowEndsInPre)
+        try row.pre.write(
+            to: bench, waits: row.interruption == .cancelInPre, hangs: row.interruption == .windowEndsInPre)
         if row.post != .missing {
-            let wait = row.interruption == .cancelInPost ? "touch in.post; while [ ! -e go ]; do sleep 0.01; done\n" : ""
+            let wait =
+                row.interruption == .cancelInPost ? "touch in.post; while [ ! -e go ]; do sleep 0.01; done\n" : ""
             try bench.script("post_script.sh", "\(wait)echo $0 $@ >> post\nexit \(row.post == .failed ? 3 : 0)")
         }
         let policy = JobPolicy(

@@ -43,7 +43,9 @@ final class JobBench: Sendable {
             alert: { alert in self.alerts.withLock { $0.append(alert) } })
     }
 
-    func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, admission: JobAdmission = JobAdmission()) -> JobRunner {
+    func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, admission: JobAdmission = JobAdmission())
+        -> JobRunner
+    {
         JobRunner(executor: executor(policy), ids: ids, admission: admission, slots: slots)
     }
 

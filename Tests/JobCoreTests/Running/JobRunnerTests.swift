@@ -7,7 +7,8 @@ import Testing
 
 /// A job type of its own, driven by the core alone: this is also the example of how a daemon uses it.
 @Suite struct JobRunnerTests {
-    @Test("1,000 jobs with 8 slots: never two at once for one subject, never more than 8, by priority among the waiting")
+    @Test(
+        "1,000 jobs with 8 slots: never two at once for one subject, never more than 8, by priority among the waiting")
     func thousandJobs() async throws {
         struct Watch {
             var running: Set<String> = []
@@ -23,24 +24,28 @@ import Testing
         var ids: [JobID] = []
         // Eight hold the slots while the others are taken in, so that all of those wait.
         for place in 0..<8 {
-            ids.append(try #require(try await runner.submit(bench.request("holder \(place)") { _ in
-                await gate.pass()
-                return .success
-            })))
+            ids.append(
+                try #require(
+                    try await runner.submit(
+                        bench.request("holder \(place)") { _ in
+                            await gate.pass()
+                            return .success
+                        })))
         }
         for place in 0..<992 {
             let subject = "subject \(Int.random(in: 0..<60, using: &generator))"
             let priority = Int.random(in: 1...20, using: &generator)
-            let id = try await runner.submit(bench.request("job \(place)", subject: subject, priority: priority) { _ in
-                watch.withLock { watch in
-                    if !watch.running.insert(subject).inserted { watch.overlaps += 1 }
-                    watch.most = max(watch.most, watch.running.count)
-                    watch.order.append(priority)
-                }
-                await Task.yield()
-                watch.withLock { _ = $0.running.remove(subject) }
-                return .success
-            })
+            let id = try await runner.submit(
+                bench.request("job \(place)", subject: subject, priority: priority) { _ in
+                    watch.withLock { watch in
+                        if !watch.running.insert(subject).inserted { watch.overlaps += 1 }
+                        watch.most = max(watch.most, watch.running.count)
+                        watch.order.append(priority)
+                    }
+                    await Task.yield()
+                    watch.withLock { _ = $0.running.remove(subject) }
+                    return .success
+                })
             ids.append(try #require(id))
         }
         #expect(bench.board.live().count == 1_000)
@@ -63,19 +68,25 @@ import Testing
         let gate = Gate()
         let order = Mutex<[String]>([])
         var last: JobID?
-        _ = try await runner.submit(bench.request("holder") { _ in
-            await gate.pass()
-            return .success
-        })
-        for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
-            let id = try await runner.submit(bench.request(name, priority: priority) { _ in
-                order.withLock { $0.append(name) }
+        _ = try await runner.submit(
+            bench.request("holder") { _ in
+                await gate.pass()
                 return .success
             })
+        for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
+            let id = try await runner.submit(
+                bench.request(name, priority: priority) { _ in
+                    order.withLock { $0.append(name) }
+                    return .success
+                })
             if name == "c" { last = id }
         }
         let waiting = Dictionary(uniqueKeysWithValues: bench.board.live().map { ($0.job.name, $0.status) })
-        #expect(waiting == ["holder": .running, "c": .waitingForMaximumJobs, "a1": .waitingForMaximumJobs, "b": .waitingForPriority, "a2": .waitingForMaximumJobs])
+        #expect(
+            waiting == [
+                "holder": .running, "c": .waitingForMaximumJobs, "a1": .waitingForMaximumJobs, "b": .waitingForPriority,
+                "a2": .waitingForMaximumJobs,
+            ])
         gate.open()
         _ = await runner.outcome(of: try #require(last))
         #expect(order.withLock { $0 } == ["a1", "a2", "b", "c"])
@@ -87,16 +98,19 @@ import Testing
         let admission = JobAdmission(limit: 1)
         let (one, other) = (bench.runner(admission: admission), bench.runner(admission: admission))
         let gate = Gate()
-        let first = try await one.submit(bench.request("one", subject: "account") { _ in
-            await gate.pass()
-            return .success
-        })
+        let first = try await one.submit(
+            bench.request("one", subject: "account") { _ in
+                await gate.pass()
+                return .success
+            })
         let second = try #require(try await other.submit(bench.request("two", subject: "account") { _ in .success }))
         let third = try #require(try await one.submit(bench.request("three") { _ in .success }))
         #expect(bench.board.live(second)?.status == .waitingForMaximumJobs)
         admission.setLimit(2)
         #expect(await one.outcome(of: third) == .success)
-        try await eventually("it waits for its subject") { bench.board.live(second)?.status == .waitingForClientResource }
+        try await eventually("it waits for its subject") {
+            bench.board.live(second)?.status == .waitingForClientResource
+        }
         gate.open()
         #expect(await other.outcome(of: second) == .success)
         _ = await one.outcome(of: try #require(first))
@@ -108,21 +122,28 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let numbers = Mutex<[Int]>([])
-        let passing = try #require(try await runner.submit(bench.request("passing", attempts: 5) { attempt in
-            numbers.withLock { $0.append(attempt.number) }
-            return attempt.number < 3 ? JobOutcome(.failed, failureClass: .retryable, message: "not yet") : .success
-        }))
+        let passing = try #require(
+            try await runner.submit(
+                bench.request("passing", attempts: 5) { attempt in
+                    numbers.withLock { $0.append(attempt.number) }
+                    return attempt.number < 3
+                        ? JobOutcome(.failed, failureClass: .retryable, message: "not yet") : .success
+                }))
         #expect(await runner.outcome(of: passing) == .success)
         #expect(numbers.withLock { $0 } == [1, 2, 3])
         #expect(bench.letters(of: passing) == "RtRtRT")
-        let lasting = try #require(try await runner.submit(bench.request("lasting", attempts: 3) { _ in
-            JobOutcome(.failed, failureClass: .retryable, message: "still not")
-        }))
+        let lasting = try #require(
+            try await runner.submit(
+                bench.request("lasting", attempts: 3) { _ in
+                    JobOutcome(.failed, failureClass: .retryable, message: "still not")
+                }))
         #expect(await runner.outcome(of: lasting)?.message == "still not")
         #expect(bench.letters(of: lasting) == "RtRtRE")
-        let permanent = try #require(try await runner.submit(bench.request("permanent", attempts: 3) { _ in
-            JobOutcome(.failed, message: "never")
-        }))
+        let permanent = try #require(
+            try await runner.submit(
+                bench.request("permanent", attempts: 3) { _ in
+                    JobOutcome(.failed, message: "never")
+                }))
         #expect(await runner.outcome(of: permanent)?.failureClass == .permanent)
         #expect(bench.letters(of: permanent) == "RE")
     }
@@ -136,17 +157,24 @@ import Testing
             hasRun.withLock { $0 = true }
             return .success
         }
-        let later = try #require(try await runner.submit(bench.request("later", due: bench.clock.now + .seconds(60), work: work)))
+        let later = try #require(
+            try await runner.submit(bench.request("later", due: bench.clock.now + .seconds(60), work: work)))
         #expect(bench.board.live(later)?.status == .waitingForStartTime)
-        let failing = try #require(try await runner.submit(bench.request("failing", attempts: 9) { _ in
-            JobOutcome(.failed, failureClass: .retryable, message: "not yet")
-        }))
-        try await eventually("it waits for the next attempt") { bench.board.live(failing)?.status == .waitingForStartTime }
+        let failing = try #require(
+            try await runner.submit(
+                bench.request("failing", attempts: 9) { _ in
+                    JobOutcome(.failed, failureClass: .retryable, message: "not yet")
+                }))
+        try await eventually("it waits for the next attempt") {
+            bench.board.live(failing)?.status == .waitingForStartTime
+        }
         let gate = Gate()
-        let holder = try #require(try await runner.submit(bench.request("holder") { _ in
-            await gate.pass()
-            return .success
-        }))
+        let holder = try #require(
+            try await runner.submit(
+                bench.request("holder") { _ in
+                    await gate.pass()
+                    return .success
+                }))
         let queued = try #require(try await runner.submit(bench.request("queued", work: work)))
         for id in [later, failing, queued] {
             #expect(bench.board.cancel(id))
@@ -163,38 +191,17 @@ import Testing
     func stop() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let id = try #require(try await runner.submit(bench.request { _ in
-            try await Task.sleep(for: .seconds(3_600))
-            return .success
-        }))
+        let id = try #require(
+            try await runner.submit(
+                bench.request { _ in
+                    try await Task.sleep(for: .seconds(3_600))
+                    return .success
+                }))
         try await eventually("it runs") { bench.board.live(id)?.status == .running }
         await runner.stop(grace: .milliseconds(1))
         let events = bench.recorder.changes.filter { $0.job == id }.map(\.event)
         #expect(events.last == .attemptCutOff(number: 1))
         #expect(bench.board.live(id) == nil)
         #expect(try await runner.submit(bench.request { _ in .success }) == nil)
-    }
-}
-
-/// Lets nobody through before it is opened.
-final class Gate: Sendable {
-    private let state = Mutex<(isOpen: Bool, waiters: [CheckedContinuation<Void, Never>])>((false, []))
-
-    func pass() async {
-        await withCheckedContinuation { continuation in
-            let isOpen = state.withLock { state in
-                if !state.isOpen { state.waiters.append(continuation) }
-                return state.isOpen
-            }
-            if isOpen { continuation.resume() }
-        }
-    }
-
-    func open() {
-        let waiters = state.withLock { state in
-            defer { state = (true, []) }
-            return state.waiters
-        }
-        waiters.forEach { $0.resume() }
     }
 }

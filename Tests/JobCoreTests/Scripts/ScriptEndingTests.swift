@@ -169,16 +169,6 @@ extension Processes {
             #expect(!isAlive(child))
         }
 
-        @Test("a process of another session that writes without end does not hold the result")
-        func escapedWriter() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation("setsid yes & note child $!; sleep 0.3; exit 0"))
-            let child = try await processNumber(in: folder.path.appending("child"))
-            #expect(result.termination == .exited(code: 0))
-            // Its pipe has nobody who reads, and that ends it.
-            try await eventually("yes still runs") { !isAlive(child) }
-        }
-
         @Test("64 scripts at once each get their own result, and no zombie and no descriptor is left")
         func manyAtOnce() async throws {
             let script = try folder.script("echo $1; sleep 0.2; exit $1", name: "many.sh")
@@ -200,6 +190,59 @@ extension Processes {
             // Other tests of this program open files meanwhile, for a moment each.
             try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
             try await eventually("zombies left") { try zombies() == [] }
+        }
+
+        @Test("2,000 runs, eight at once, leave no descriptor and no zombie behind")
+        func manyInARow() async throws {
+            let plain = ScriptInvocation.test("/bin/true")
+            let started = ScriptInvocation.test("/bin/true", umask: 0o22)
+            for invocation in [plain, started] { _ = try await ScriptRunner().run(invocation) }
+            let before = try descriptors()
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                for lane in 0..<8 {
+                    tasks.addTask {
+                        for number in 0..<250 {
+                            let result = try await ScriptRunner().run((lane + number) % 20 == 0 ? started : plain)
+                            #expect(result.termination == .exited(code: 0))
+                            #expect(result.survivors == [])
+                        }
+                    }
+                }
+                try await tasks.waitForAll()
+            }
+            try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
+            try await eventually("zombies left") { try zombies() == [] }
+        }
+
+        @Test("100 scripts that are cancelled at any moment of their start each end, and nothing of them is left")
+        func manyCancelled() async throws {
+            let script = try folder.script("trap '' TERM; setsid sleep 1000 & sleep 1000", name: "cancelled.sh")
+            let environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            let before = try descriptors()
+            let pauses = (0..<100).map { Duration.milliseconds(5 * $0) }
+            await withTaskGroup(of: Void.self) { tasks in
+                for pause in pauses {
+                    tasks.addTask {
+                        let task = Task { () async -> Result<ScriptResult, ScriptError> in
+                            do throws(ScriptError) {
+                                return .success(
+                                    try await ScriptRunner().run(
+                                        .test(script, environment: environment, grace: .milliseconds(100))))
+                            } catch { return .failure(error) }
+                        }
+                        // The moments are to be many; which they are does not matter.
+                        do { try await Task.sleep(for: pause) } catch {}
+                        task.cancel()
+                        switch await task.value {
+                        case .success(let result): #expect(result.cause == .cancellation)
+                        case .failure(let error): #expect(error.code == .cancelled || error.code == .resources)
+                        }
+                    }
+                }
+            }
+            try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
+            try await eventually("zombies left") { try zombies() == [] }
+            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
         }
 
         private func descriptors() throws -> Int {

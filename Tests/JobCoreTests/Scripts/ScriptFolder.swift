@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// A temporary folder with scripts in it, removed with everything inside when the value goes.
-final class ScriptFolder {
+final class ScriptFolder: Sendable {
     let path: FilePath
 
     init() throws {
@@ -35,11 +35,12 @@ extension ScriptInvocation {
     /// With limits far beyond what a test takes, and what a shell needs of an environment.
     static func test(
         _ executable: FilePath, _ arguments: [String] = [], environment: [String: String] = ["PATH": "/usr/bin:/bin"],
-        workingDirectory: FilePath = "/", timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60)
+        workingDirectory: FilePath = "/", timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
+        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = []
     ) -> ScriptInvocation {
         ScriptInvocation(
             executable: executable, arguments: arguments, environment: environment, workingDirectory: workingDirectory,
-            timeLimit: timeLimit, grace: grace)
+            timeLimit: timeLimit, grace: grace, user: user, umask: umask, resourceLimits: resourceLimits)
     }
 }
 
@@ -60,6 +61,15 @@ func processNumber(in file: FilePath) async throws -> pid_t {
 func isAlive(_ process: pid_t) -> Bool {
     guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
     return stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first != "Z"
+}
+
+/// The processes whose environment holds a text, zombies left out.
+func processes(carrying text: String) throws -> [pid_t] {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
+        // It may end while it is looked at, and strangers' are closed to us.
+        guard let environment = FileManager.default.contents(atPath: "/proc/\(process)/environ") else { return false }
+        return environment.range(of: Data(text.utf8)) != nil && isAlive(process)
+    }
 }
 
 /// Everything that starts processes runs one test after the other: some of it counts processes and descriptors.

@@ -10,13 +10,26 @@ extension Processes {
         let folder: ScriptFolder
         init() throws { folder = try ScriptFolder() }
 
-        @Test("the environment is the one given and nothing else")
+        @Test("the environment is the one given, the script's own marker, and nothing else")
         func environment() async throws {
             let given = ["A": "1", "EMPTY": "", "WITH_EQUALS": "a=b=c", "UMLAUT": "äöü", "lower.dotted": "$(id) `id`"]
-            let result = try await ScriptRunner().run(.test("/usr/bin/env", environment: given))
-            #expect(Set(result.output.lines.map(String.init)) == Set(given.map { "\($0.key)=\($0.value)" }))
-            let none = try await ScriptRunner().run(.test("/usr/bin/env", environment: [:]))
-            #expect(none.output.text == "")
+            for umask in [nil, 0o22] as [UInt32?] {
+                var invocation = ScriptInvocation.test("/usr/bin/env", environment: given)
+                invocation.umask = umask
+                let result = try await ScriptRunner().run(invocation)
+                let lines = Set(result.output.lines.map(String.init))
+                #expect(lines.filter { !$0.hasPrefix("PROV_SESSION=") } == Set(given.map { "\($0.key)=\($0.value)" }))
+                #expect(lines.contains { $0.wholeMatch(of: /PROV_SESSION=[0-9a-f]{32}/) != nil })
+            }
+        }
+
+        @Test("the marker is another one in every run, and cannot be given")
+        func marker() async throws {
+            let invocation = ScriptInvocation.test("/usr/bin/env", environment: ["PROV_SESSION": "mine"])
+            let one = try await ScriptRunner().run(invocation).output.text
+            let two = try await ScriptRunner().run(invocation).output.text
+            #expect(one != two)
+            #expect(!one.contains("mine"))
         }
 
         @Test("fault 8: arguments arrive unchanged, no shell reads them")
@@ -26,44 +39,62 @@ extension Processes {
                 "*", "~", "-rf", "--",
                 "-", "\\", "\\n", "a;b", "a|b", "a&b", ">x", "#", "!", "ä😀", "\u{7f}\u{1}",
             ]
-            let result = try await ScriptRunner().run(.test("/usr/bin/printf", ["%s\\0"] + given))
-            let received = result.output.text.split(separator: "\0", omittingEmptySubsequences: false).dropLast().map(
-                String.init)
-            #expect(received == given)
+            for invocation in both(.test("/usr/bin/printf", ["%s\\0"] + given)) {
+                let result = try await ScriptRunner().run(invocation)
+                let received = result.output.text.split(separator: "\0", omittingEmptySubsequences: false).dropLast()
+                #expect(received.map(String.init) == given)
+            }
         }
 
-        @Test("argument 0 is the absolute path")
+        /// As it is, and by way of the starter.
+        private func both(_ invocation: ScriptInvocation) -> [ScriptInvocation] {
+            var started = invocation
+            started.umask = 0o22
+            return [invocation, started]
+        }
+
+        @Test("D4: argument 0 is the absolute path")
         func argumentZero() async throws {
             let script = try folder.script("printf '%s' \"$0\"")
-            #expect(try await ScriptRunner().run(.test(script)).output.text == script.string)
+            for invocation in both(.test(script)) {
+                #expect(try await ScriptRunner().run(invocation).output.text == script.string)
+            }
         }
 
         @Test("L4: standard input is at its end at once")
         func standardInput() async throws {
             let script = try folder.script("readlink /proc/$$/fd/0; read line; echo \"$?:$line\"")
-            #expect(try await ScriptRunner().run(.test(script)).output.lines == ["/dev/null", "1:"])
+            for invocation in both(.test(script)) {
+                #expect(try await ScriptRunner().run(invocation).output.lines == ["/dev/null", "1:"])
+            }
         }
 
         @Test("L4: there is no terminal to read from")
         func terminal() async throws {
             let script = try folder.script("if (exec 3</dev/tty) 2>/dev/null; then echo terminal; else echo none; fi")
-            #expect(try await ScriptRunner().run(.test(script)).output.text == "none\n")
+            for invocation in both(.test(script)) {
+                #expect(try await ScriptRunner().run(invocation).output.text == "none\n")
+            }
         }
 
         @Test("it leads a session and a process group of its own, without a terminal")
         func session() async throws {
-            let result = try await ScriptRunner().run(.test("/bin/cat", ["/proc/self/stat"]))
-            let fields = result.output.text.split(separator: " ")
-            // pid (name) state parent group session terminal
-            #expect(fields[4] == fields[0])
-            #expect(fields[5] == fields[0])
-            #expect(fields[6] == "0")
+            for invocation in both(.test("/bin/cat", ["/proc/self/stat"])) {
+                let fields = try await ScriptRunner().run(invocation).output.text.split(separator: " ")
+                // pid (name) state parent group session terminal
+                try #require(fields.count > 6)
+                #expect(fields[1] == "(cat)")
+                #expect(fields[4] == fields[0])
+                #expect(fields[5] == fields[0])
+                #expect(fields[6] == "0")
+            }
         }
 
         @Test("the working folder is the one given")
         func workingFolder() async throws {
-            let result = try await ScriptRunner().run(.test("/bin/pwd", workingDirectory: folder.path))
-            #expect(result.output.text == folder.path.string + "\n")
+            for invocation in both(.test("/bin/pwd", workingDirectory: folder.path)) {
+                #expect(try await ScriptRunner().run(invocation).output.text == folder.path.string + "\n")
+            }
         }
 
         @Test("no descriptor of ours is open in it, even one that is not marked close-on-exec")
@@ -71,21 +102,24 @@ extension Processes {
             let open = Glibc.open("/dev/null", O_RDONLY)
             #expect(open >= 0)
             defer { close(open) }
-            let result = try await ScriptRunner().run(.test("/bin/ls", ["/proc/self/fd"]))
-            // 3 is the folder that ls itself reads.
-            #expect(result.output.lines == ["0", "1", "2", "3"])
+            for invocation in both(.test("/bin/ls", ["/proc/self/fd"])) {
+                // 3 is the folder that ls itself reads.
+                #expect(try await ScriptRunner().run(invocation).output.lines == ["0", "1", "2", "3"])
+            }
         }
 
         @Test("signals have their default dispositions, and none is blocked")
         func signals() async throws {
             let before = signal(SIGUSR2, SIG_IGN)
             defer { signal(SIGUSR2, before) }
-            let result = try await ScriptRunner().run(.test("/bin/cat", ["/proc/self/status"]))
-            for name in ["SigBlk", "SigIgn"] {
-                let line = try #require(result.output.lines.first { $0.hasPrefix("\(name):\t") })
-                let set = try #require(UInt64(line.dropFirst(8), radix: 16))
-                // Bit 0 is signal 1. The C library keeps 32 and 33 to itself.
-                #expect(set & ~(1 << 31 | 1 << 32) == 0, "\(line)")
+            for invocation in both(.test("/bin/cat", ["/proc/self/status"])) {
+                let result = try await ScriptRunner().run(invocation)
+                for name in ["SigBlk", "SigIgn"] {
+                    let line = try #require(result.output.lines.first { $0.hasPrefix("\(name):\t") })
+                    let set = try #require(UInt64(line.dropFirst(8), radix: 16))
+                    // Bit 0 is signal 1. The C library keeps 32 and 33 to itself.
+                    #expect(set & ~(1 << 31 | 1 << 32) == 0, "\(line)")
+                }
             }
         }
     }

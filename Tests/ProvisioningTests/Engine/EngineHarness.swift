@@ -71,7 +71,8 @@ final class EngineHarness: Sendable {
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
             directoryRetry: RetryPolicy(
                 maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
-            service: service)
+            service: service,
+            executor: JobExecutor(board: JobBoard(recorder: NoHistory(), clock: clock), clock: clock))
     }
 
     func engine(
@@ -81,7 +82,8 @@ final class EngineHarness: Sendable {
         try change(&configuration)
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
-        return Engine(configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock, logger: logger)
+        return Engine(
+            configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock, logger: logger)
     }
 
     func ledger() throws -> JobLedger {

@@ -18,11 +18,14 @@ public struct ScriptIdentity: Hashable, Sendable {
     public var size: Int64
     /// When the contents were changed last: time since 1970-01-01 00:00 UTC.
     public var modified: Duration
+    /// SHA-256 of the contents as 64 lower-case hexadecimal digits; nil when they were not looked at or may not be read (a program can be
+    /// executable without being readable). ``ScriptFingerprint`` fills it.
+    public var sha256: String?
 
     /// An identity as ``ScriptPermissions`` finds it.
     public init(
         path: FilePath, resolvedPath: FilePath, device: UInt64, inode: UInt64, owner: UInt32, mode: UInt32, size: Int64,
-        modified: Duration
+        modified: Duration, sha256: String? = nil
     ) {
         self.path = path
         self.resolvedPath = resolvedPath
@@ -32,5 +35,6 @@ public struct ScriptIdentity: Hashable, Sendable {
         self.mode = mode
         self.size = size
         self.modified = modified
+        self.sha256 = sha256
     }
 }

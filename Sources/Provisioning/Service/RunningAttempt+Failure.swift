@@ -1,7 +1,7 @@
 package import JobCore
 
-extension ScriptRunner {
-    /// Runs a program for an account.
+extension RunningAttempt {
+    /// Runs a program for an account, as the step that is under way.
     /// - Parameters:
     ///   - code: that of the failure when it cannot be started.
     ///   - cure: what mends that.
@@ -11,7 +11,7 @@ extension ScriptRunner {
     ) async throws -> ScriptResult {
         let result: ScriptResult
         do throws(ScriptError) {
-            result = try await run(invocation)
+            result = try await run(invocation, profile: .posix).result
         } catch {
             if error.code == .cancelled { throw CancellationError() }
             throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", cure: cure)

@@ -1,0 +1,116 @@
+import CLinux
+import Glibc
+import Subprocess
+import SystemPackage
+
+/// Gives a script its umask, its resource limits and its user, where it has any: by this very program, started once more under another name
+/// (`start.c` of CLinux), which becomes the script when all is set and proved.
+///
+/// What the starter has to say comes through a pipe that the script does not get, and is read when the script has ended: it is too little to
+/// have to wait for room. A script without user, umask and limits has no starter and costs none.
+final class ScriptStarter: Sendable {
+    private static let itself: FilePath = "/proc/self/exe"
+
+    private let invocation: ScriptInvocation
+    private let pipe: (reading: FileDescriptor, writing: FileDescriptor)
+
+    /// - Returns: nil when the script needs none.
+    init?(for invocation: ScriptInvocation) throws(Errno) {
+        guard invocation.needsStarter else { return nil }
+        self.invocation = invocation
+        var ends: [Int32] = [-1, -1]
+        guard clinux_pipe(&ends) == 0 else { throw Errno(rawValue: errno) }
+        pipe = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+    }
+
+    deinit {
+        close(pipe.reading.rawValue)
+        close(pipe.writing.rawValue)
+    }
+
+    var executable: Executable { .path(Self.itself) }
+
+    var arguments: Arguments {
+        Arguments(
+            executablePathOverride: String(cString: clinux_start_name()),
+            remainingValues: [invocation.starterInstructions, invocation.executable.string] + invocation.arguments)
+    }
+
+    /// The starter's standard input: the end of the pipe that it writes to. It is valid for as long as this value lives.
+    var input: FileDescriptor { pipe.writing }
+
+    /// What the starter said. To be asked for when the process has ended.
+    /// - Returns: nil when the script did begin.
+    func failure() -> ScriptError? {
+        // READY, and one more where exec failed.
+        var reports = [clinux_start_report](repeating: clinux_start_report(), count: 2)
+        let count = reports.withUnsafeMutableBytes { read(pipe.reading.rawValue, $0.baseAddress, $0.count) }
+        let said = reports.prefix(max(0, count) / MemoryLayout<clinux_start_report>.size)
+        guard let last = said.last else {
+            return ScriptError(
+                .other, path: invocation.executable,
+                reason: "was not started: the step before it, which sets user, limits and umask, ended without a word",
+                cure: "see whether the daemon's own program can still be run (its output tells, or the kernel's log)")
+        }
+        return last.step == CLINUX_START_READY ? nil : ScriptError(last, of: invocation)
+    }
+}
+
+extension ScriptInvocation {
+    fileprivate var needsStarter: Bool { user != nil || umask != nil || !resourceLimits.isEmpty }
+
+    /// Numbers with a blank after each, in the order of `clinux.h`.
+    fileprivate var starterInstructions: String {
+        var numbers: [UInt64] = umask.map { [1, UInt64($0)] } ?? [0]
+        numbers.append(UInt64(resourceLimits.count))
+        for limit in resourceLimits {
+            numbers += [
+                UInt64(limit.resource.number), ResourceLimit.number(limit.soft), ResourceLimit.number(limit.hard),
+            ]
+        }
+        if let user {
+            numbers += [1, UInt64(user.uid), UInt64(user.gid), UInt64(user.groups.count)]
+            numbers += user.groups.map(UInt64.init)
+        } else {
+            numbers.append(0)
+        }
+        return numbers.map { "\($0) " }.joined()
+    }
+}
+
+extension ScriptError {
+    fileprivate init(_ report: clinux_start_report, of invocation: ScriptInvocation) {
+        let path = invocation.executable
+        let number = Errno(rawValue: report.number)
+        let user = invocation.user.map { "\($0.name.escapingControlCharacters) (\($0.uid))" } ?? "another user"
+        switch report.step {
+        case CLINUX_START_LIMIT:
+            let resource = ResourceLimit.Resource.allCases.first { $0.number == report.detail }
+            let name = resource?.rawValue ?? "\(report.detail)"
+            self.init(
+                .limit, path: path, errno: number, reason: "was not started: its limit \(name) could not be set",
+                cure: "give a limit that is not above the daemon's own (prlimit --\(name)), or run the daemon as root")
+        case CLINUX_START_GROUPS, CLINUX_START_USER, CLINUX_START_CAPABILITIES:
+            self.init(
+                .user, path: path, errno: number, reason: "was not started: it could not be run as \(user)",
+                cure:
+                    "run the daemon as root with all of its capabilities, or leave the setting that names the user empty"
+            )
+        case CLINUX_START_PROOF:
+            self.init(
+                .user, path: path, errno: number,
+                reason: "was not started: rights beyond those of \(user) were still there (proof \(report.detail))",
+                cure: "leave the setting that names the user empty, or find what gives the daemon's children rights")
+        case CLINUX_START_EXEC where number == .permissionDenied && invocation.user != nil:
+            self.init(
+                .user, path: path, errno: number, reason: "cannot be reached or executed by \(user)",
+                cure: "let \(user) enter every folder above it and execute it (namei -l \(path.shellWord) shows each)")
+        case CLINUX_START_EXEC:
+            self = .start(of: invocation, errno: number)
+        default:
+            self.init(
+                .resources, path: path, errno: number, reason: "was not started: its input could not be prepared",
+                cure: "see that /dev/null is there and that descriptors are left")
+        }
+    }
+}

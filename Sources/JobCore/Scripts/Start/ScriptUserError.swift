@@ -1,0 +1,47 @@
+import SystemPackage
+
+/// Why a script cannot run as a user.
+public struct ScriptUserError: Error, Hashable, Sendable {
+    /// What kind of fault it is.
+    public enum Problem: Hashable, Sendable {
+        case unknown
+        /// The databases failed to answer, with this number of the C library.
+        case noAnswer(errno: Int32)
+        /// Root keeps every right, so it is nobody to give rights away to.
+        case root
+    }
+
+    /// The name that was asked for.
+    public var name: String
+    /// What is wrong with it.
+    public var problem: Problem
+
+    /// A fault as ``ScriptUser`` finds it.
+    public init(_ name: String, _ problem: Problem) {
+        self.name = name
+        self.problem = problem
+    }
+
+    /// What another try can be expected to bring.
+    public var failureClass: FailureClass {
+        switch problem {
+        case .noAnswer: .retryable
+        case .unknown, .root: .configuration
+        }
+    }
+}
+
+extension ScriptUserError: CustomStringConvertible {
+    /// `user "name" reason; cure`
+    public var description: String {
+        let user = "user \"\(name.escapingControlCharacters)\""
+        return switch problem {
+        case .unknown:
+            "\(user), as whom a script is to run, is not known to the system; correct the setting, or add the user (getent passwd lists them)"
+        case .noAnswer(let number):
+            "\(user), as whom a script is to run: the system's user database did not answer (\(Errno(rawValue: number)), errno \(number)); see what getent passwd says"
+        case .root:
+            "\(user), as whom a script is to run, has every right; leave the setting empty to run scripts as the daemon's user"
+        }
+    }
+}

@@ -1,0 +1,177 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import TestSupport
+import Testing
+
+extension Processes {
+    /// Row D13 against what goes out of its way to stay.
+    @Suite struct Survivors {
+        let folder: ScriptFolder
+        let environment: [String: String]
+        /// What every process that a script of this test starts carries, unless it wipes its environment.
+        let sign: String
+
+        init() throws {
+            folder = try ScriptFolder()
+            environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            sign = "DIR=\(folder.path)"
+        }
+
+        /// Defines `note NAME PID` in a script, and `noted NAME`, which waits for it.
+        private let note = """
+            note() { echo $2 > "$DIR/$1.new"; mv "$DIR/$1.new" "$DIR/$1"; }
+            noted() { while [ ! -e "$DIR/$1" ]; do sleep 0.02; done; }
+
+            """
+
+        private func run(
+            _ body: String, timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
+            shell: String = "/bin/sh"
+        ) async throws -> ScriptResult {
+            let script = try folder.script("#!\(shell)\n" + note + body)
+            return try await ScriptRunner().run(
+                .test(script, environment: environment, timeLimit: timeLimit, grace: grace))
+        }
+
+        private func number(_ name: String) async throws -> pid_t {
+            try await processNumber(in: folder.path.appending(name))
+        }
+
+        @Test("D13: a process that made a session of its own is found, ended and named")
+        func ownSession() async throws {
+            let result = try await run("setsid sleep 1000 >/dev/null 2>&1 & note child $!; exit 3")
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 3))
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test("D13: a daemon that forked twice and made a session in between is found, ended and named")
+        func daemon() async throws {
+            let result = try await run(
+                #"""
+                perl -e 'use POSIX; exit 0 if fork; POSIX::setsid(); exit 0 if fork; chdir "/";
+                    open STDIN, "</dev/null"; open STDOUT, ">/dev/null"; open STDERR, ">/dev/null";
+                    open F, ">$ENV{DIR}/child.new"; print F $$; close F; rename "$ENV{DIR}/child.new", "$ENV{DIR}/child";
+                    sleep 1000'
+                noted child
+                """#)
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors == ["perl (\(child))"])
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test("D13: a process of a session of its own that ignores SIGTERM gets SIGKILL")
+        func stubborn() async throws {
+            let result = try await run(
+                "setsid sh -c 'trap \"\" TERM; echo $$ > $DIR/x; mv $DIR/x $DIR/child; while :; do sleep 0.1; done' & noted child",
+                grace: .milliseconds(300))
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors.contains("sh (\(child))"))
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test("D13: one that goes on making new sessions is hunted down to the last")
+        func chain() async throws {
+            // Every SIGTERM makes two more of it, each in a session of its own.
+            let again = try folder.script(
+                """
+                trap 'setsid "$0" $(($1 + 1)) & setsid "$0" $(($1 + 1)) & exit' TERM
+                [ $1 -lt 3 ] || trap '' TERM
+                : > "$DIR/child"
+                while :; do sleep 0.05; done
+                """, name: "again.sh")
+            let result = try await run(
+                "setsid '\(again)' 0 >/dev/null 2>&1 & noted child", grace: .milliseconds(800))
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors.count > 1)
+            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") })
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test(
+            "D13: the time limit tells also the processes of other sessions, and what leaves within the grace is no survivor"
+        )
+        func timeLimit() async throws {
+            let result = try await run(
+                """
+                setsid sh -c 'trap ": > $DIR/left; exit" TERM; : > $DIR/child; while :; do sleep 0.1; done' &
+                noted child; wait
+                """, timeLimit: .seconds(2))
+            #expect(result.cause == .timeLimit)
+            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+            #expect(result.survivors == [])
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test("D12, D13: a script killed with -9 from outside leaves nothing, wherever its children have gone")
+        func killedFromOutside() async throws {
+            async let running = run("setsid sleep 1000 & note far $!; sleep 1001 & note near $!; note self $$; wait")
+            let script = try await number("self")
+            let far = try await number("far")
+            let near = try await number("near")
+            #expect(kill(script, SIGKILL) == 0)
+            let result = try await running
+            #expect(result.termination == .signaled(number: SIGKILL))
+            #expect(result.cause == .itself)
+            #expect(Set(result.survivors) == ["sleep (\(far))", "sleep (\(near))"])
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test(
+            "D13: a child that keeps the pipe and writes on when the script has ended is ended, in the session or out of it",
+            arguments: ["", "setsid "])
+        func writesOn(prefix: String) async throws {
+            let result = try await run("echo first; \(prefix)yes & note child $!; sleep 0.3; exit 5")
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 5))
+            #expect(result.output.head.starts(with: "first\n".utf8))
+            #expect(result.survivors == ["yes (\(child))"])
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test(
+            "one that wiped its environment and made a session of its own is not found, and does not hold the result, silent or not",
+            arguments: ["sleep 1000", "yes"])
+        func wiped(command: String) async throws {
+            let result = try await run("env -i setsid \(command) & note child $!; sleep 0.3; exit 0")
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors == [])
+            // yes meets the end of its pipe; sleep is ours to end.
+            kill(child, SIGKILL)
+            try await eventually("\(command) still runs") { !isAlive(child) }
+        }
+
+        @Test("processes of others, and those of another script, are left alone")
+        func others() async throws {
+            let other = try folder.script(
+                "echo $$ > \"$DIR/x\"; mv \"$DIR/x\" \"$DIR/other\"; exec sleep 1000", name: "other.sh")
+            let task = Task { try await ScriptRunner().run(.test(other, environment: environment)) }
+            let process = try await number("other")
+            let result = try await run("setsid sleep 1000 & note child $!")
+            #expect(result.survivors == ["sleep (\(try await number("child")))"])
+            #expect(isAlive(process))
+            task.cancel()
+            #expect(try await task.value.termination == .signaled(number: SIGTERM))
+        }
+
+        @Test("a marker is found wherever it stands in an environment of any size")
+        func largeEnvironment() async throws {
+            let result = try await run(
+                """
+                i=0; while [ $i -lt 12 ]; do export BIG$i=$(head -c 12345 /dev/zero | tr '\\0' x); i=$((i + 1)); done
+                setsid sleep 1000 & note child $!; setsid env -u PROV_SESSION PROV_SESSION=$PROV_SESSION sleep 1001 & note last $!
+                """)
+            #expect(
+                Set(result.survivors) == [
+                    "sleep (\(try await number("child")))", "sleep (\(try await number("last")))",
+                ])
+            #expect(try processes(carrying: sign) == [])
+        }
+    }
+}

@@ -1,0 +1,88 @@
+import Foundation
+import JobCore
+import SystemPackage
+import Testing
+
+/// The templates for jobs of a site's own.
+@Suite struct JobTemplateTests {
+    private static let names = ["server_backup.sh", "client_backup.sh"]
+    private static let folder = repository.pushing("etc/Provisioning/Backup")
+
+    private func template(_ name: String) -> FilePath { Self.folder.appending(name + ".template") }
+    private func text(_ name: String) throws -> String {
+        try String(contentsOfFile: template(name).string, encoding: .utf8)
+    }
+
+    private func run(_ executable: FilePath, _ arguments: [String] = [], path: String = "/usr/bin:/bin") async throws
+        -> ScriptResult
+    {
+        try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: executable, arguments: arguments, environment: ["PATH": path], timeLimit: .seconds(60),
+                grace: .seconds(1)))
+    }
+
+    /// What following the header gives: the path of the enabled script. `body` stands in place of a command that does nothing.
+    private func enable(_ name: String, in folder: TestFolder, body: String = ":") throws -> FilePath {
+        let enabled = try text(name).replacing(#/(?m)^    :$/#, with: "    " + body)
+        return try folder.write(enabled, to: name, mode: 0o755)
+    }
+
+    /// Stands in for the reporter and writes down what it is asked, in a folder that can be the first of a PATH.
+    private func reporter(in folder: TestFolder, status: Int = 0) throws -> String {
+        _ = try folder.script("echo \"$*\" >> $folder/reports; exit \(status)", name: "prov-backup-rsnapshot")
+        return "\(folder.path):/usr/bin:/bin"
+    }
+
+    @Test("L7 a template is not executable, so that it is refused wherever it is named", arguments: names)
+    func neverExecuted(name: String) throws {
+        let attributes = try FileManager.default.attributesOfItem(atPath: template(name).string)
+        #expect((attributes[.posixPermissions] as? Int).map { $0 & 0o111 } == 0)
+        #expect(throws: ScriptPermissionError.self) { try ScriptPermissions.check(template(name)) }
+    }
+
+    @Test("L7 a template's head says how to enable it, and that others must not be able to write it", arguments: names)
+    func head(name: String) throws {
+        let head = try text(name).split(separator: "\n").prefix { $0.hasPrefix("#") }.joined(separator: "\n")
+        for line in [
+            "cp \(name).template \(name)", "chown root:root \(name)", "chmod 0755 \(name)",
+            "[Job \(name.dropLast(3))]", "SCRIPT = /etc/Provisioning/Backup/\(name)", "NOT BE WRITABLE BY OTHERS",
+        ] {
+            #expect(head.contains(line), "\(line)")
+        }
+    }
+
+    @Test("L7 a template is a script that a shell can read", arguments: names)
+    func syntax(name: String) async throws {
+        let result = try await run("/bin/sh", ["-n", template(name).string])
+        #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
+    }
+
+    @Test("L7 a copy that is enabled as its head says is trusted, and ends with 0", arguments: names)
+    func enabled(name: String) async throws {
+        let folder = try TestFolder()
+        let script = try enable(name, in: folder)
+        _ = try ScriptPermissions.check(script)
+        let result = try await run(script, path: reporter(in: folder))
+        #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
+        if name.hasPrefix("client") { #expect(try folder.text("reports") == "report -r\nreport -p 50\nreport -f 0\n") }
+    }
+
+    @Test("L7 a command that fails ends the job with its code, and the client's is reported as well", arguments: names)
+    func failure(name: String) async throws {
+        let folder = try TestFolder()
+        let script = try enable(name, in: folder, body: "(exit 3)")
+        let result = try await run(script, path: reporter(in: folder))
+        #expect(result.termination == .exited(code: 3), "\(result.outputTail)")
+        if name.hasPrefix("client") { #expect(try folder.text("reports") == "report -r\nreport -f 3\n") }
+    }
+
+    @Test("L7 a backup is not given up because a report does not get through")
+    func unreachable() async throws {
+        let folder = try TestFolder()
+        let script = try enable("client_backup.sh", in: folder)
+        let result = try await run(script, path: reporter(in: folder, status: 69))
+        #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
+        #expect(try folder.text("reports") == "report -r\nreport -p 50\nreport -f 0\n")
+    }
+}
