@@ -13,6 +13,8 @@ public struct JobExecutor: Sendable {
 
     /// The site's handlers; nil: events go nowhere.
     public var events: JobEvents?
+    /// What holds off sleep and shutdown; nil: nothing does.
+    public var inhibitor: Inhibitor?
 
     let clock: any WallClock
     private let runner = ScriptRunner()
@@ -21,14 +23,15 @@ public struct JobExecutor: Sendable {
     /// - Parameter alert: is told of failed pre and post scripts, once for each job, at its end.
     public init(
         board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
-        reportSocket: String? = nil, events: JobEvents? = nil, clock: any WallClock = SystemWallClock(),
-        alert: @escaping AlertHandler = { _ in }
+        reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
+        clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
     ) {
         self.board = board
         self.policies = policies
         self.environment = environment
         self.reportSocket = reportSocket
         self.events = events
+        self.inhibitor = inhibitor
         self.clock = clock
         self.alert = alert
     }
@@ -75,6 +78,23 @@ public struct JobExecutor: Sendable {
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) async throws -> JobOutcome {
+        let policy = policies[job.type] ?? JobPolicy()
+        let inhibitor = policy.inhibitsSleep ? inhibitor : nil
+        await inhibitor?.hold(for: job.uniqueName)
+        do {
+            let outcome = try await attempt(job, number, policy, work)
+            await inhibitor?.release()
+            return outcome
+        } catch {
+            await inhibitor?.release()
+            throw error
+        }
+    }
+
+    private func attempt(
+        _ job: Job, _ number: Int, _ policy: JobPolicy,
+        _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+    ) async throws -> JobOutcome {
         let job = await events?.aboutToRun(job) ?? job
         board.alter(job)
         let token = board.beginAttempt(job.id, number: number)
@@ -82,8 +102,7 @@ public struct JobExecutor: Sendable {
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock)
         let course = AttemptCourse(
-            attempt, policy: policies[job.type] ?? JobPolicy(), environment: environment, board: board, clock: clock,
-            work: work)
+            attempt, policy: policy, environment: environment, board: board, clock: clock, work: work)
         do {
             let ended = try await course.run()
             board.record(
