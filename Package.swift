@@ -59,7 +59,7 @@ let package = Package(
         .target(
             name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
-        .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
+        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system], swiftSettings: settings),
         .target(
             name: "DirectorySandbox", dependencies: [subprocess, system],
             swiftSettings: settings),
@@ -100,7 +100,8 @@ let package = Package(
                 "DirectorySandbox", logging, inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
-            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
+            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", "JobCore", logging, system],
+            swiftSettings: settings
         ),
         .testTarget(
             name: "DirectorySandboxTests",
