@@ -61,6 +61,8 @@ public actor Engine {
     private let workLink: DirectoryLink
     private var watcher: Watcher
     private let dispatcher: Dispatcher
+    /// For the work of the service's other jobs.
+    var reader: AccountReader { watcher.reader }
     private var watching: Task<Void, Never>?
 
     /// - Parameters:

@@ -152,7 +152,7 @@ struct StandingClock: WallClock {
         #expect(exists(mountPoint.appending("3723707")))
 
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], volumes: [mountPoint])
+            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [mountPoint])])
             $0.onDelete = .archive
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.delete, entry)
@@ -199,7 +199,7 @@ struct StandingClock: WallClock {
             try folder.makeFolder(FilePath(name).appending("note"))
         }
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], volumes: [folder.homes.appending("disk")])
+            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
         }
         let report = try await ArchivePurge(configuration).run(now: now)
         #expect(report.problems == [])

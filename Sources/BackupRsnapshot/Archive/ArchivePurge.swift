@@ -12,6 +12,8 @@ public struct ArchivePurge: Sendable {
         public var uid: String
         /// Where it lay.
         public var path: FilePath
+        /// The volume, or else the root, that held it.
+        public var volume: FilePath
     }
 
     /// What a run did.
@@ -72,7 +74,7 @@ public struct ArchivePurge: Sendable {
         for name in due(try folder.names().map(\.string), now: now) {
             do {
                 try TreeRemoval(isCancelled: isCancelled).remove(name.component, in: folder)
-                report.purged.append(Purged(uid: name.uid, path: folder.path.appending(name.component)))
+                report.purged.append(Purged(uid: name.uid, path: folder.path.appending(name.component), volume: base))
             } catch let failure as HeldFolder.Failure {
                 report.problems.append(problem(failure))
             }

@@ -1,13 +1,22 @@
 import Glibc
 import Provisioning
+public import SystemPackage
+
+/// The volumes among which the place of a new home is chosen.
+public struct VolumeChoice: Hashable, Sendable {
+    /// The pool with the volume that has the most free space of all.
+    public let pool: Pool
+    /// Those of the pool, that with the most free space first.
+    public let volumes: [FilePath]
+}
 
 /// Finds the one place of an account's home among those where it may lie.
 struct HomeChoice {
     enum Place {
         /// The home's place is fixed, or its folder stands there already.
         case given(HomePath)
-        /// Nothing stands anywhere yet; the volume with the most free space comes first.
-        case new([HomePath])
+        /// Nothing stands anywhere yet.
+        case new(VolumeChoice)
     }
 
     let configuration: BackupConfiguration
@@ -33,7 +42,13 @@ struct HomeChoice {
                 cure: "move one of them away")
         }
         if let walk = existing.first { return .given(walk.home) }
-        return .new(walks.map { ($0.home, Self.free($0)) }.sorted { $0.1 > $1.1 }.map(\.0))
+        let volumes = walks.map { ($0.home.base, Self.free($0)) }.sorted { $0.1 > $1.1 }.map(\.0)
+        guard let pool = volumes.first.flatMap({ configuration.places.pool(of: $0) }) else {
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, .configuration, reason: "no volume is configured",
+                cure: "name the volumes in VOLUMES of a [Pool NAME] section")
+        }
+        return .new(VolumeChoice(pool: pool, volumes: volumes.filter(pool.volumes.contains)))
     }
 
     private static func free(_ walk: HomeWalk) -> UInt64 {

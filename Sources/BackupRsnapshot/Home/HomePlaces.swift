@@ -8,24 +8,47 @@ public enum HomeLayout: String, CaseIterable, Hashable, Sendable {
     case hashed
 }
 
+/// A pool: volumes over which new homes are spread (settings, section `[Pool NAME]`).
+public struct Pool: Hashable, Sendable {
+    /// The name in the settings.
+    public let name: String
+    /// Folders, usually mounts, that hold homes.
+    public let volumes: [FilePath]
+
+    /// A pool of these volumes.
+    public init(name: String, volumes: [FilePath]) {
+        self.name = name
+        self.volumes = volumes
+    }
+
+    /// What the pool of the roots is called where the settings have none.
+    public static let defaultName = "Default"
+}
+
 /// The only places under which homes may lie.
 public struct HomePlaces: Hashable, Sendable {
     /// HOME_LAYOUT.
     public let layout: HomeLayout
     /// Absolute folders (setting HOME_ROOTS).
     public let roots: [FilePath]
-    /// Folders in or below a root, usually mounts, that hold homes; the roots themselves where no pool is configured.
-    public let volumes: [FilePath]
+    /// Their volumes lie in or below a root; one pool of the roots themselves where none is configured.
+    public let pools: [Pool]
+    /// Those of all pools.
+    public var volumes: [FilePath] { pools.flatMap(\.volumes) }
 
     /// - Parameters:
     ///   - layout: how the place of a home is found.
     ///   - roots: absolute folders, none of them `/`.
-    ///   - volumes: those of all pools, each in or below a root; empty means that the roots are the volumes.
-    public init(layout: HomeLayout = .attribute, roots: [FilePath], volumes: [FilePath] = []) {
+    ///   - pools: those without volumes count for nothing; none at all means that the roots are the volumes.
+    public init(layout: HomeLayout = .attribute, roots: [FilePath], pools: [Pool] = []) {
         self.layout = layout
         self.roots = roots
-        self.volumes = volumes.isEmpty ? roots : volumes
+        let used = pools.filter { !$0.volumes.isEmpty }
+        self.pools = used.isEmpty ? [Pool(name: Pool.defaultName, volumes: roots)] : used
     }
+
+    /// The pool that a volume belongs to; nil for a folder that is none.
+    public func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
 
     /// What is wrong with the settings themselves; empty when nothing is.
     var problems: [(reason: String, cure: String)] {
@@ -40,6 +63,9 @@ public struct HomePlaces: Hashable, Sendable {
                     "the volume \(volume) lies under none of \(rootList)",
                     "add its parent to HOME_ROOTS, or correct VOLUMES"
                 ))
+        }
+        for (index, volume) in volumes.enumerated() where volumes.prefix(index).contains(volume) {
+            problems.append(("the volume \(volume) stands in VOLUMES twice", "let each volume be in one pool, once"))
         }
         return problems
     }

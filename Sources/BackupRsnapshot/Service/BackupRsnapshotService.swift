@@ -13,17 +13,17 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// The settings.
     public let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let newVolume: @Sendable (_ uid: String, _ volumes: [FilePath]) async -> FilePath?
+    private let newVolume: @Sendable (_ uid: String, _ choice: VolumeChoice) async -> FilePath?
     private let tester = ConfigurationTester()
 
     /// - Parameters:
     ///   - configuration: the settings.
     ///   - clock: from which archived homes get their names.
-    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes, that with the most free space first (event
-    ///     NewVolume, row B2). nil, or a folder that is none of them, means the first.
+    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes (event NewVolume, row B2). nil, or a folder that
+    ///     is none of them, means the first, which has the most free space.
     public init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        newVolume: @escaping @Sendable (_ uid: String, _ volumes: [FilePath]) async -> FilePath? = { _, _ in nil }
+        newVolume: @escaping @Sendable (_ uid: String, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
     ) {
         self.configuration = configuration
         self.clock = clock
@@ -63,9 +63,10 @@ public struct BackupRsnapshotService: ProvisioningService {
     private func home(at place: HomeChoice.Place, of account: BackupAccount, isNew: Bool) async -> HomePath {
         switch place {
         case .given(let home): return home
-        case .new(let homes):
-            let wish = isNew ? await newVolume(account.uid, homes.map(\.base)) : nil
-            return homes.first { $0.base == wish } ?? homes[0]
+        case .new(let choice):
+            let wish = isNew ? await newVolume(account.uid, choice) : nil
+            let volume = wish.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
+            return configuration.places.hashedHome(uid: account.uid, volume: volume)
         }
     }
 

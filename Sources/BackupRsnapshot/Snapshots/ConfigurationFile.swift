@@ -36,6 +36,24 @@ struct ConfigurationFile: Hashable, Sendable {
         }
     }
 
+    /// The text of a file that rsnapshot, which runs as root, may carry out: nobody but root can have written it. nil where there is none.
+    /// - Throws: code 7 for a file or a folder that others could change.
+    func trustedText() throws(ProvisioningFailure) -> String? {
+        try explained("read") {
+            if ownership == .account, let status = try trusted().status(of: name) {
+                let objection =
+                    status.st_mode & S_IFMT == S_IFREG ? HomeWalk.objection(to: status) : "is not a plain file"
+                if let objection {
+                    throw ProvisioningFailure(
+                        .cannotCreateRsnapshotConfiguration,
+                        reason: "\(path), which rsnapshot carries out as root, \(objection)",
+                        cure: "see who wrote it; then rm \(path), and " + ConfiguredSnapshots.provisionAgain)
+                }
+            }
+            return try current()
+        }
+    }
+
     /// Whether anything stands at the path, links not followed.
     func exists() throws(ProvisioningFailure) -> Bool {
         try explained("examine") { try HeldFolder(configured: directory).status(of: name) != nil }

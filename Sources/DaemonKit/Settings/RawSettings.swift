@@ -27,6 +27,8 @@ struct RawSettings: Sendable {
     private(set) var entries: [SettingID: Entry] = [:]
     /// The labels of each section with labels, by the section's title in lower case, in the order of their appearance.
     private(set) var labels: [String: [String]] = [:]
+    /// Where each of them was written first, by section and label; the key is empty.
+    private(set) var sectionPlaces: [SettingID: SettingPlace] = [:]
     private(set) var problems: [SettingsProblem] = []
     /// Secrets whose file could not be read.
     private(set) var faulty: Set<SettingID> = []
@@ -84,7 +86,9 @@ struct RawSettings: Sendable {
         entries[SettingID(declaration.section, label: label, key: "\(declaration.name)_FILE")] = nil
     }
 
-    private mutating func note(label: String, of section: SectionName) {
+    private mutating func note(label: String, of section: SectionName, at place: SettingPlace) {
+        let id = SettingID(section, label: label, key: "")
+        if sectionPlaces[id] == nil { sectionPlaces[id] = place }
         let known = labels[section.title.lowercased(), default: []]
         if !known.contains(where: { $0.isSameName(as: label) }) {
             labels[section.title.lowercased(), default: []].append(label)
@@ -121,8 +125,8 @@ extension RawSettings {
                 refuseUnknown(written, in: document)
                 continue
             }
-            if let label { note(label: label, of: section.name) }
             let place = SettingPlace.file(document.source, line: written.line)
+            if let label { note(label: label, of: section.name, at: place) }
             switch section.use {
             case .later:
                 warn(place, written.title, "not used by this version")
@@ -223,12 +227,13 @@ extension RawSettings {
     /// is meant by its letters and digits alone, and any other opens a section of that name in lower case.
     mutating func lay(environment: [String: String]) {
         var layer: [SettingID: Entry] = [:]
-        for (name, text) in environment.sorted(by: { $0.key < $1.key }) where name.hasPrefix("PROV_") {
+        for (name, text) in environment.sorted(by: { $0.key < $1.key })
+        where name.hasPrefix("PROV_") && !schema.otherVariables.contains(name) {
             guard let (declaration, label) = meaning(ofVariable: name) else {
                 refuseUnknown(variable: name)
                 continue
             }
-            if let label { note(label: label, of: declaration.section) }
+            if let label { note(label: label, of: declaration.section, at: .environment(name)) }
             let id = SettingID(declaration.section, label: label, key: declaration.name)
             layer[id] = Entry(
                 declaration: declaration, label: label, text: String(text[...].trimmingBlanks),
@@ -243,7 +248,9 @@ extension RawSettings {
         }
         for section in schema.sections where section.name.placeholder != nil {
             let prefix = "PROV_\(EnvironmentName.word(section.name.title))_"
-            for key in section.keys where name.hasPrefix(prefix) {
+            guard name.hasPrefix(prefix) else { continue }
+            let last = name.split(separator: "_").last.map(String.init) ?? ""
+            for key in section.keys + [section.pattern?.declaration(last)].compactMap(\.self) {
                 let suffix = "_\(EnvironmentName.word(key.name))"
                 guard name.hasSuffix(suffix), name.utf8.count > prefix.utf8.count + suffix.utf8.count else { continue }
                 let word = String(name.dropFirst(prefix.count).dropLast(suffix.count))

@@ -4,13 +4,17 @@ public struct SectionName: Hashable, Sendable, CustomStringConvertible {
     public let title: String
     /// What the reference writes for the label, such as `NAME`; `nil` for a section that there is once.
     public let placeholder: String?
+    /// The label that shipped files write.
+    let example: String?
 
     /// - Parameters:
     ///   - title: one or more words, split by single blanks.
     ///   - placeholder: what stands for the label in the reference, where there may be many such sections.
-    public init(_ title: String, label placeholder: String? = nil) {
+    ///   - example: the label in shipped files, where the placeholder would not be accepted.
+    public init(_ title: String, label placeholder: String? = nil, example: String? = nil) {
         self.title = title
         self.placeholder = placeholder
+        self.example = example ?? placeholder
     }
 
     /// As the reference writes it, without brackets.

@@ -8,6 +8,7 @@ public struct Settings: Sendable {
     private var shown: [SettingID: String] = [:]
     private var failed: Set<SettingID> = []
     private let labels: [String: [String]]
+    private let sectionPlaces: [SettingID: SettingPlace]
     /// What was noticed, in the order of the files.
     public private(set) var warnings: [SettingsProblem]
     /// What forbids the use of these settings, in the order of the files.
@@ -17,6 +18,7 @@ public struct Settings: Sendable {
 
     init(_ raw: RawSettings) {
         labels = raw.labels
+        sectionPlaces = raw.sectionPlaces
         lacksFile = raw.lacksFile
         failed = raw.faulty
         warnings = raw.problems.filter { $0.severity == .warning }
@@ -54,9 +56,22 @@ public struct Settings: Sendable {
         failed.contains(id(key, label))
     }
 
-    /// Where the setting stands.
+    /// Where the setting stands, or else its section where that has a label.
     public func place<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> SettingPlace {
-        places[id(key, label)] ?? .nowhere
+        places[id(key, label)] ?? place(of: key.section, label: label)
+    }
+
+    private func place(of section: SectionName, label: String?) -> SettingPlace {
+        sectionPlaces[SettingID(section, label: label, key: "")] ?? .nowhere
+    }
+
+    /// Adds an error about a section with a label as a whole.
+    public mutating func refuse(_ section: SectionName, label: String, _ reason: String, cure: String) {
+        errors.append(
+            SettingsProblem(
+                .error, place: place(of: section, label: label), section: section.filled(with: label), reason: reason,
+                cure: cure))
+        errors.sort { $0.place.isBefore($1.place) }
     }
 
     /// Adds an error about a setting, as a check across settings finds it. A setting that could not be read is

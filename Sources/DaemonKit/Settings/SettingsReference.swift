@@ -22,10 +22,13 @@ public struct SettingsReference: Sendable {
 
                 """
             return head
-                + section.keys.map { key in
-                    "| `\(key.name)` | \(Self.cell(key.form)) | \(Self.cell(Self.defaultCell(key))) | \(Self.cell(key.meaning)) |\n"
-                }.joined()
+                + section.keys.map { Self.row("`\($0.name)`", $0) }.joined()
+                + (section.pattern.map { Self.row($0.form, $0.example) } ?? "")
         }.joined(separator: "\n")
+    }
+
+    private static func row(_ name: String, _ key: SettingDeclaration) -> String {
+        "| \(name) | \(cell(key.form)) | \(cell(defaultCell(key))) | \(cell(key.meaning)) |\n"
     }
 
     /// A settings file with every key explained; what the reader must look at is set, all else stands as a comment with
@@ -34,9 +37,11 @@ public struct SettingsReference: Sendable {
     /// - Parameter head: what the file says of itself, without comment signs.
     public func template(head: String) -> String {
         let blocks = sections.map { section in
-            let title = section.name.placeholder == nil ? "[\(section.name)]" : "# [\(section.name)]"
+            let name = section.name
+            let title = name.placeholder == nil ? "[\(name)]" : "# [\(name.filled(with: name.example))]"
+            let keys = section.keys + [section.pattern?.example].compactMap(\.self)
             return
-                ([Self.comment(section.meaning) + title + "\n"] + section.keys.map { templateBlock($0, in: section) })
+                ([Self.comment(section.meaning) + title + "\n"] + keys.map { templateBlock($0, in: section) })
                 .joined(separator: "\n")
         }
         return ([Self.comment(head)] + blocks).joined(separator: "\n")

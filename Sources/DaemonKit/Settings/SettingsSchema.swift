@@ -16,6 +16,27 @@ public struct RetiredSetting: Sendable {
     }
 }
 
+/// Keys of one kind whose names are too many to be declared one by one, such as numbers.
+public struct SettingPattern: Sendable {
+    /// What the reference writes for the names, such as `0 to 255`.
+    public let form: String
+    /// What the reference and the shipped files show of such a key.
+    public let example: SettingDeclaration
+    let declaration: @Sendable (String) -> SettingDeclaration?
+
+    /// - Parameters:
+    ///   - form: what the reference writes for the names.
+    ///   - example: one of the keys.
+    ///   - key: the key of a name, `nil` for a name that is none of these.
+    public init<Value>(
+        _ form: String, example: SettingKey<Value>, key: @escaping @Sendable (String) -> SettingKey<Value>?
+    ) {
+        self.form = form
+        self.example = example.declaration
+        declaration = { key($0)?.declaration }
+    }
+}
+
 /// A section with everything that may stand in it.
 public struct SettingsSection: Sendable {
     /// What becomes of a section that is found.
@@ -36,6 +57,8 @@ public struct SettingsSection: Sendable {
     public let use: Use
     /// In the order of the reference, the keys that name a secret's file included.
     public let keys: [SettingDeclaration]
+    /// Further keys that go by a rule.
+    public let pattern: SettingPattern?
     /// Keys that no longer mean anything.
     public let retired: [RetiredSetting]
     /// Keys that belong to a later version.
@@ -43,13 +66,14 @@ public struct SettingsSection: Sendable {
 
     /// A section whose keys are read.
     public init(
-        _ name: SectionName, meaning: String, keys: [SettingDeclaration], retired: [RetiredSetting] = [],
-        later: [String] = []
+        _ name: SectionName, meaning: String, keys: [SettingDeclaration], pattern: SettingPattern? = nil,
+        retired: [RetiredSetting] = [], later: [String] = []
     ) {
         self.name = name
         self.meaning = meaning
         use = .read
         self.keys = keys.flatMap { [$0] + [$0.companion].compactMap(\.self) }
+        self.pattern = pattern
         self.retired = retired
         self.later = later
     }
@@ -60,20 +84,30 @@ public struct SettingsSection: Sendable {
         meaning = ""
         self.use = use
         keys = []
+        pattern = nil
         retired = []
         later = []
     }
 
-    func key(_ name: String) -> SettingDeclaration? { keys.first { $0.name.isSameName(as: name) } }
+    func key(_ name: String) -> SettingDeclaration? {
+        keys.first { $0.name.isSameName(as: name) } ?? pattern?.declaration(name)
+    }
 }
 
 /// All sections that a daemon knows.
 public struct SettingsSchema: Sendable {
     /// In the order of the reference.
     public let sections: [SettingsSection]
+    /// Variables of the environment that look like settings and are something else.
+    let otherVariables: Set<String>
 
-    /// - Parameter sections: in the order of the reference.
-    public init(_ sections: [SettingsSection]) { self.sections = sections }
+    /// - Parameters:
+    ///   - sections: in the order of the reference.
+    ///   - otherVariables: variables of the environment that look like settings and are something else.
+    public init(_ sections: [SettingsSection], otherVariables: Set<String> = []) {
+        self.sections = sections
+        self.otherVariables = otherVariables
+    }
 
     /// Finds what a title in brackets names.
     ///

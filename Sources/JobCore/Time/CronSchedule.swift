@@ -111,7 +111,7 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
         let start = first.day
         let (hours, minutes) = (hours.sorted, minutes.sorted)
         return (0..<41 * 366).lazy.map { start.adding(days: $0) }.filter { isDay($0) }.flatMap { day in
-            hours.lazy.flatMap { hour in
+            hours.lazy.filter { day > start || $0 >= first.hour }.flatMap { hour in
                 minutes.lazy.map { LocalTime(day: day, hour: hour, minute: $0) }
             }
         }.drop { $0.day == start && $0.secondOfDay < first.secondOfDay / 60 * 60 }

@@ -55,8 +55,10 @@ public struct AccountReader: Sendable {
     private func first(
         _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: DirectoryConnection
     ) async throws(DirectoryError) -> Entry? {
+        // Not paged: it finds one at most, and another paged search may be under way on the connection.
         let request = SearchRequest(
-            base: dn ?? scope.base, scope: dn == nil ? .subtree : .base, filter: filter, attributes: attributes)
+            base: dn ?? scope.base, scope: dn == nil ? .subtree : .base, filter: filter, attributes: attributes,
+            pageSize: 0)
         do throws(DirectoryError) {
             for try await entry in connection.search(request) { return entry }
             return nil

@@ -53,6 +53,38 @@ public struct Committer: Sendable {
         }
     }
 
+    private static let mostLosses = 20
+
+    /// See ``Engine/write(to:reading:_:)``.
+    func write(
+        to key: AccountKey, reading attributes: [AttributeName], _ change: (Entry) -> [Modification]
+    ) async throws {
+        let ours = reader.scope.accounts
+        var losses = 0
+        while true {
+            guard let entry = try await reader.entry(key, attributes: attributes, meeting: ours) else {
+                throw AccountGone(dn: key.dn)
+            }
+            let modifications = change(entry)
+            guard !modifications.isEmpty else { return }
+            let connection = try await reader.link.connection()
+            do throws(DirectoryError) {
+                try await connection.modify(entry.dn, modifications)
+                return reader.link.noteSuccess()
+            } catch {
+                try Task.checkCancellation()
+                switch error.code {
+                case .noSuchAttribute, .attributeOrValueExists, .noSuchObject:
+                    losses += 1
+                    // Nobody loses so often: what may be read may not be written.
+                    if losses == Self.mostLosses { throw error }
+                case _ where error.isRetryable: await reader.link.drop(connection, because: error)
+                default: throw error
+                }
+            }
+        }
+    }
+
     private func resolveDoubt(_ write: EntryWrite, _ key: AccountKey) async throws -> CommitOutcome {
         guard let entry = try await reader.entry(key, attributes: []) else { return .gone }
         let status = AccountStatus(entry, names: reader.scope.names)

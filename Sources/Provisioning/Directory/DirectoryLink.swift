@@ -51,6 +51,27 @@ public actor DirectoryLink {
         throw CancellationError()
     }
 
+    /// A connection of the caller's own, made as soon as a server can be reached. It ends with its last reference.
+    ///
+    /// That the directory is away is for the link itself to say.
+    /// - Throws: `CancellationError` when the link is stopped or the asking task is cancelled, or the directory's refusal.
+    func ownConnection() async throws -> DirectoryConnection {
+        var generator = SystemRandomNumberGenerator()
+        var tries = 0
+        while !isStopped {
+            do throws(DirectoryError) {
+                return try await servers.connect(options: options)
+            } catch {
+                try Task.checkCancellation()
+                guard error.isRetryable else { throw error }
+            }
+            tries += 1
+            let delay = retry.delay(afterAttempt: tries, using: &generator) ?? retry.maximumDelay
+            try await clock.sleep(until: clock.now + delay)
+        }
+        throw CancellationError()
+    }
+
     /// Closes a connection that failed; whoever asks next gets a new one.
     public func drop(_ connection: DirectoryConnection, because error: DirectoryError) {
         connection.close()

@@ -24,6 +24,13 @@ public struct WatchScope: Hashable, Sendable {
         .and([.present(names.mode), .present(names.state)] + limits)
     }
 
+    /// The same scope, for the accounts of whichever host.
+    public var ofAllHosts: Self {
+        var scope = self
+        scope.hosts = nil
+        return scope
+    }
+
     /// What is to be done: wishes, and claims without an outcome. The equality on the state lets the server answer from
     /// its index, so the cost does not grow with the accounts that are done.
     public var pending: Filter {

@@ -90,7 +90,7 @@ extension BackupConfiguration {
             scriptGrace: backup.scriptGrace,
             places: HomePlaces(
                 layout: backup.homeLayout, roots: backup.homeRoots.map { FilePath($0) },
-                volumes: settings.pools.flatMap(\.volumes).map { FilePath($0) }),
+                pools: settings.pools.map { Pool(name: $0.name, volumes: $0.volumes.map { FilePath($0) }) }),
             ownership: backup.ownership, quota: backup.quota, rsnapshot: FilePath(backup.rsnapshot),
             configurationDirectory: FilePath(backup.rsnapshotConfigDirectory),
             template: FilePath(backup.rsnapshotTemplate), configurationTest: backup.rsnapshotConfigTest,

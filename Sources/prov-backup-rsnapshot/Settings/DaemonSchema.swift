@@ -2,19 +2,17 @@ import DaemonKit
 
 /// Every section that a settings file may hold.
 enum DaemonSchema {
-    static let schema = SettingsSchema([
-        GlobalSection.section, OperationModeSection.section, MailSection.section, DatabaseSection.section,
-        AttributesSection.section, ServiceSection.section, BackupSection.section, PoolSection.section,
-        SettingsSection(
-            SectionName("Gateway"),
-            use: .retired(replacement: "the daemon runs on the backup server itself and needs no way there")),
-        SettingsSection(SectionName("Scripts"), use: .later),
-        SettingsSection(SectionName("Hooks", label: "TYPE"), use: .later),
-        SettingsSection(SectionName("Job", label: "NAME"), use: .later),
-        SettingsSection(SectionName("Exit", label: "NAME"), use: .later),
-        SettingsSection(SectionName("Backup Jobs"), use: .later),
-        SettingsSection(SectionName("History"), use: .later),
-    ])
+    static let schema = SettingsSchema(
+        [
+            GlobalSection.section, OperationModeSection.section, MailSection.section, DatabaseSection.section,
+            AttributesSection.section, ServiceSection.section, BackupSection.section, PoolSection.section,
+            ScriptSection.section, ScriptsSection.section, HooksSection.section, JobSection.section,
+            ExitSection.section,
+            BackupJobsSection.section, HistorySection.section,
+            SettingsSection(
+                SectionName("Gateway"),
+                use: .retired(replacement: "the daemon runs on the backup server itself and needs no way there")),
+        ], otherVariables: ["PROV_JOB_ID", "PROV_JOB_TOKEN"])
 
     /// `etc/Provisioning/Global.conf` as it is shipped.
     static var globalFile: String {
@@ -29,7 +27,13 @@ enum DaemonSchema {
 
     /// `etc/Provisioning/Backup/Rsnapshot.conf.template` as it is shipped.
     static var serviceFile: String {
-        SettingsReference(schema, sections: ["Database", "Attributes", "Service", "Backup", "Pool"]).template(
+        SettingsReference(
+            schema,
+            sections: [
+                "Database", "Attributes", "Service", "Backup", "Pool", "Script", "Scripts", "Hooks", "Job", "Exit",
+                "Backup Jobs", "History",
+            ]
+        ).template(
             head: """
                 Settings of the backup service (option -c): copy this file to Rsnapshot.conf and look at [Database].
 

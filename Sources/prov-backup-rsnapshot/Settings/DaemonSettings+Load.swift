@@ -1,5 +1,6 @@
 import DaemonKit
 import DirectoryModel
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -37,6 +38,13 @@ extension DaemonSettings {
         service = Service(checking: &raw)
         backup = Backup(checking: &raw)
         pools = Self.pools(checking: &raw, homeRoots: backup.homeRoots)
+        scripts = Scripts(raw)
+        (hooks, windows) = Hooks.all(checking: &raw)
+        exitProfiles = ExitProfile.all(checking: &raw)
+        jobs = ScriptJob.all(checking: &raw, profiles: exitProfiles)
+        backupJobs = BackupJobs(raw)
+        history = History(raw)
+        script = Script(checking: &raw, profiles: exitProfiles)
         mail = Mail(
             recipients: raw[MailSection.sendTo],
             senderName: raw[MailSection.fromName].isEmpty ? service.syslog : raw[MailSection.fromName],
@@ -80,6 +88,11 @@ extension DaemonSettings.Service {
     fileprivate init(checking raw: inout Settings) {
         let name = raw[ServiceSection.service]
         let type = raw[ServiceSection.type]
+        if type == .rsnapshot, name.lowercased() != "backup" {
+            raw.refuse(
+                ServiceSection.service, "TYPE = Rsnapshot is for the service Backup alone",
+                cure: "write Backup, or TYPE = Script for a service of your own")
+        }
         let zone = raw[ServiceSection.timeZone]
         if let reason = TimeZoneName.fault(zone) {
             raw.refuse(ServiceSection.timeZone, reason, cure: "write a name such as Europe/Zurich, or install tzdata")
@@ -94,7 +107,7 @@ extension DaemonSettings.Service {
         self.init(
             name: name, type: type,
             syslog: raw[ServiceSection.syslog].isEmpty
-                ? "\(name.rawValue)-\(type.rawValue)" : raw[ServiceSection.syslog],
+                ? "\(name)-\(type.rawValue)" : raw[ServiceSection.syslog],
             hosts: raw[ServiceSection.host], slots: raw[ServiceSection.slots], overdue: raw[ServiceSection.overdue],
             timeZone: zone.isEmpty ? nil : zone,
             requireInactiveForDelete: raw[ServiceSection.requireInactiveForDelete],

@@ -2,6 +2,7 @@ import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import DirectoryModel
+import JobCore
 import Provisioning
 
 /// Everything that the settings say, checked as far as can be done without asking the directory or starting anything.
@@ -24,6 +25,19 @@ struct DaemonSettings: Sendable {
     var backup: Backup
     /// In the order of the file.
     var pools: [Pool]
+    var scripts: Scripts
+    /// The types whose scripts are enabled.
+    var hooks: [JobType: Hooks]
+    /// When jobs of a type may begin; types that may at any time are left out.
+    var windows: [JobType: TimeWindow]
+    /// In the order of the file.
+    var jobs: [ScriptJob]
+    /// The built-in ones, then those of the file.
+    var exitProfiles: [ExitProfile]
+    var backupJobs: BackupJobs
+    var history: History
+    /// In use with `TYPE = Script`.
+    var script: Script
 
     /// How the directory is sought while it is away.
     struct Reconnecting: Hashable, Sendable {
@@ -66,7 +80,8 @@ struct DaemonSettings: Sendable {
 
     /// `[Service]`.
     struct Service: Hashable, Sendable {
-        var name: ServiceSection.Service
+        /// Such as `Backup`.
+        var name: String
         var type: ServiceSection.ServiceType
         /// The name in the system's log.
         var syslog: String

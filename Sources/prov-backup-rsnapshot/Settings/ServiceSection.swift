@@ -6,10 +6,8 @@ enum ServiceSection {
 
     /// Who writes the wishes.
     enum Modus: String, CaseIterable, Sendable { case selfcare }
-    /// The services that this program knows.
-    enum Service: String, CaseIterable, Sendable { case backup = "Backup" }
-    /// The kinds of that service.
-    enum ServiceType: String, CaseIterable, Sendable { case rsnapshot = "Rsnapshot" }
+    /// What carries out the wishes.
+    enum ServiceType: String, CaseIterable, Sendable { case rsnapshot = "Rsnapshot", script = "Script" }
     /// What becomes of a date that passed while the daemon was down.
     enum Overdue: String, CaseIterable, Sendable { case run, skip }
 
@@ -30,11 +28,11 @@ enum ServiceSection {
             $0
         }, default: "LocalCLI", meaning: "Where the work is done: on this server.")
     static let service = SettingKey(
-        name, "SERVICE", .choice(Service.self), default: .backup, example: "Backup",
-        meaning: "The service that is provisioned.")
+        name, "SERVICE", .serviceName, default: "Backup", example: "Backup",
+        meaning: "The service that is provisioned: Backup, or with TYPE = Script any name.")
     static let type = SettingKey(
         name, "TYPE", .choice(ServiceType.self), default: .rsnapshot, example: "Rsnapshot",
-        meaning: "The kind of that service.")
+        meaning: "What carries out the wishes: Rsnapshot backup accounts, or the scripts of [Script].")
     static let syslog = SettingKey(
         name, "SYSLOG", .text, default: "", note: "SERVICE-TYPE", meaning: "The daemon's name in the system's log.")
     static let host = SettingKey(

@@ -32,6 +32,26 @@ extension SettingKind where Value == AttributeName {
     }
 }
 
+extension SettingKind where Value == [AttributeName] {
+    /// Names of attribute types split by blanks, none twice.
+    static var attributes: Self {
+        let attribute = SettingKind<AttributeName>.attribute
+        return Self(form: "attribute names split by blanks") { text throws(SettingValueError) in
+            var names: [AttributeName] = []
+            for word in text.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
+                let name = try attribute.parse(String(word))
+                guard !names.contains(name) else {
+                    throw SettingValueError("an attribute is named twice", cure: "name each once")
+                }
+                names.append(name)
+            }
+            return names
+        } render: {
+            $0.map(\.spelling).joined(separator: " ")
+        }
+    }
+}
+
 extension SettingKind where Value == Filter? {
     /// A search filter (RFC 4515), or empty. The filter of the old daemon's sample files, which asked for what had
     /// changed since its cookie, means no condition.

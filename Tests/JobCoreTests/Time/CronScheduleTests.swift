@@ -51,7 +51,7 @@ import Testing
             // Leap days, also over a century that has none, and on a day of the week.
             Row("0 0 29 2 *", after: "2026-01-01 00:00 +00:00", "2028-02-29 00:00 +00:00", "2032-02-29 00:00 +00:00"),
             Row("0 0 29 2 *", after: "2096-03-01 00:00 +00:00", "2104-02-29 00:00 +00:00"),
-            Row("0 0 29 2 */7", after: "2072-03-01 00:00 +00:00", "2112-02-28 00:00 +00:00"),
+            Row("0 0 29 2 */7", after: "2088-03-01 00:00 +00:00", "2128-02-29 00:00 +00:00"),
             Row("@hourly", after: "2026-01-01 00:00 +00:00", "2026-01-01 01:00 +00:00"),
             Row("@daily", after: "2026-01-01 00:00 +00:00", "2026-01-02 00:00 +00:00"),
             Row("@midnight", after: "2026-01-01 00:00 +00:00", "2026-01-02 00:00 +00:00"),
@@ -183,6 +183,8 @@ import Testing
                     (0..<Int.random(in: 1...4, using: &generator)).map { _ in .random(in: range, using: &generator) })
             }
             (minutes, hours, days, weekdays) = (some(0...59), some(0...4), some(1...31), some(0...6))
+            // Every minute would say no more than every seventh, and take long.
+            if minutes.count == 60 { minutes = Set(stride(from: 0, to: 60, by: 7)) }
             if Bool.random(using: &generator) { hours = Set(0...23) }
         }
 
@@ -223,9 +225,9 @@ import Testing
     func oracle(span: Span) throws {
         let calendar = DayCalendar.zone(span.zone)
         let start = try WallTime(span.start)
-        let oracle = Oracle(calendar, from: start, days: 5)
+        let oracle = Oracle(calendar, from: start, days: 3)
         var generator = SeededGenerator(seed: 20_261_121)
-        for _ in 0..<60 {
+        for _ in 0..<12 {
             let random = RandomSchedule(using: &generator)
             let schedule = try CronSchedule(parsing: random.text)
             let expected = oracle.minutes.filter { minute in

@@ -1,0 +1,128 @@
+import DirectoryModel
+public import JobCore
+public import Provisioning
+
+/// Backups as jobs: which accounts get one of a level, and for each what a queue of jobs needs.
+///
+/// The subject of each job is the account's entryUUID, as that of its provisioning, so the two never meet.
+public struct BackupJobs: Sendable {
+    /// What becomes of an account when all get a backup.
+    public enum Selected: Sendable {
+        /// It gets one.
+        case job(JobRequest)
+        /// It should get one and cannot.
+        case refused(BackupRefusal)
+    }
+
+    let engine: Engine
+    let configuration: BackupConfiguration
+    let jobs: BackupJobsConfiguration
+    let clock: any WallClock
+
+    /// Backups of the engine's accounts; a reload of the settings makes another of these.
+    public init(
+        engine: Engine, configuration: BackupConfiguration, jobs: BackupJobsConfiguration,
+        clock: any WallClock = SystemWallClock()
+    ) {
+        self.engine = engine
+        self.configuration = configuration
+        self.jobs = jobs
+        self.clock = clock
+    }
+
+    /// Hands over every account that gets a backup of the level; however many there are, few are in memory.
+    ///
+    /// Accounts whose entries say that they get none are passed over.
+    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func all(of level: SnapshotLevel, _ body: (Selected) async throws -> Void) async throws {
+        let qualification = BackupQualification(level: level)
+        let accounts = await engine.accounts(where: qualification.filter, attributes: BackupAttribute.all)
+        for try await account in accounts where qualification.objection(to: account) == nil {
+            if let refusal = try await missingConfiguration(of: account) {
+                try await body(.refused(refusal))
+            } else {
+                try await body(.job(request(level, account)))
+            }
+        }
+    }
+
+    /// A backup of each of the accounts that are named.
+    /// - Parameter uids: as an operator wrote them; one that is named twice counts once.
+    /// - Throws: ``BackupRefusals`` when any of them gets none, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func requests(of level: SnapshotLevel, accounts uids: [String]) async throws -> [JobRequest] {
+        var requests: [JobRequest] = []
+        var refusals: [BackupRefusal] = []
+        var named: Set<String> = []
+        for uid in uids where named.insert(uid).inserted {
+            do {
+                requests.append(request(level, try await account(uid, for: level)))
+            } catch let refusal as BackupRefusal {
+                refusals.append(refusal)
+            }
+        }
+        guard refusals.isEmpty else { throw BackupRefusals(refusals: refusals) }
+        return requests
+    }
+
+    private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
+        let backup = RsnapshotBackup(
+            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock)
+        return JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue,
+            subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
+            retry: jobs.retry, work: { try await backup.run($0) })
+    }
+
+    private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {
+        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
+            BackupRefusal(account: EntryReader.quote(uid), reason: reason, cure: cure)
+        }
+        guard let number = EntryReader.decimal(uid), BackupAccount.uidRange.contains(number) else {
+            throw refuse("that is no account's number", "name the account's uid, seven digits or more")
+        }
+        let condition = Filter.equal(BackupAttribute.uid, AttributeValue(uid))
+        var found: [Account] = []
+        for try await account in await engine.accounts(where: condition, attributes: BackupAttribute.all) {
+            found.append(account)
+        }
+        guard let account = found.first else {
+            let others = await engine.accounts(where: condition, attributes: [BackupAttribute.uid], ofAllHosts: true)
+            for try await account in others {
+                let hosts = account.status.hosts
+                throw refuse(
+                    hosts.isEmpty
+                        ? "it names no host, and this daemon serves those of certain hosts"
+                        : "it belongs to \(hosts.joined(separator: ", "))",
+                    "run the backup there, or correct \(BackupAttribute.host) of \(account.key.dn) or HOST")
+            }
+            throw refuse(
+                "the directory has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")
+        }
+        guard found.count == 1 else {
+            let names = found.map { "\($0.key.dn)" }.joined(separator: " and ")
+            throw refuse("several entries have this uid: \(names)", "leave one")
+        }
+        if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
+        if let refusal = try await missingConfiguration(of: account) { throw refusal }
+        return account
+    }
+
+    /// Whether the account's rsnapshot configuration is absent. What it says and who can write it is looked at by the job itself.
+    private func missingConfiguration(of account: Account) async throws -> BackupRefusal? {
+        let uid = account.entry.text(BackupAttribute.uid) ?? ""
+        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
+            BackupRefusal(account: uid, dn: account.key.dn, reason: reason, cure: cure)
+        }
+        guard EntryReader.decimal(uid) != nil else {
+            return refuse("uid is \(EntryReader.quote(uid)), which is no number", "correct the entry")
+        }
+        let file = ConfigurationFile(
+            directory: configuration.configurationDirectory, uid: uid, ownership: configuration.ownership)
+        do {
+            return try await BlockingWork.run { _ in try file.exists() }
+                ? nil : refuse("\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
+        } catch let failure as ProvisioningFailure {
+            return refuse(failure.reason, failure.cure)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+public import JobCore
+
+/// The settings of `[Backup Jobs]`, as values.
+public struct BackupJobsConfiguration: Hashable, Sendable {
+    /// SLOTS: backups at once, 1 or more.
+    public var slots: Int
+    /// TIMEOUT: how long one run of rsnapshot may take.
+    public var timeLimit: Duration
+    /// How long rsnapshot may take to leave before it is killed.
+    public var grace: Duration
+    /// WINDOW: when a backup may begin; nil: at any time.
+    public var window: TimeWindow?
+    /// How often a backup is tried again whose failure may pass, such as one that found rsnapshot's lock taken.
+    public var retry: RetryPolicy
+    /// What this server calls itself in `sstBackupLastSuccessfulBackup`.
+    public var host: String
+    /// Whether `sstBackupSize` is written after a backup.
+    public var writesSize: Bool
+    /// Whether `sstIncrementSize` is written after a backup.
+    public var writesIncrement: Bool
+    /// Whether `sstBackupLastSuccessfulBackup` is written after a backup.
+    public var writesLastSuccess: Bool
+
+    /// The defaults are those of the settings.
+    /// - Parameter host: without a colon.
+    public init(
+        slots: Int = 1, timeLimit: Duration = .seconds(12 * 3600), grace: Duration = .seconds(30),
+        window: TimeWindow? = nil,
+        retry: RetryPolicy = RetryPolicy(
+            maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600)), host: String,
+        writesSize: Bool = true, writesIncrement: Bool = true, writesLastSuccess: Bool = true
+    ) {
+        self.slots = slots
+        self.timeLimit = timeLimit
+        self.grace = grace
+        self.window = window
+        self.retry = retry
+        self.host = host
+        self.writesSize = writesSize
+        self.writesIncrement = writesIncrement
+        self.writesLastSuccess = writesLastSuccess
+    }
+}

@@ -1,0 +1,44 @@
+import DirectoryModel
+import Provisioning
+
+/// Which accounts get a backup of a level, as far as their entries tell: those in use that have been added and are not being deleted, and
+/// that keep snapshots of the level.
+///
+/// A wish `modify` does not hold a backup back: it may wait for its day for weeks. That nothing is backed up while it is provisioned is for
+/// the queue, which runs one job for each account.
+struct BackupQualification {
+    let level: SnapshotLevel
+
+    /// Which of this daemon's accounts are worth reading for it.
+    var filter: Filter {
+        let interval = BackupAttribute.interval(level)
+        return .and([.present(interval), .not(.equal(interval, "0"))])
+    }
+
+    /// nil when the account qualifies.
+    func objection(to account: Account) -> BackupRefusal? {
+        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
+            BackupRefusal(
+                account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn, reason: reason, cure: cure)
+        }
+        let mode = account.status.mode
+        switch (mode.operation, mode.stage) {
+        case (.delete, .done): return refuse("it has been deleted", "add it again if it is still wanted")
+        case (.delete, _): return refuse("it is to be deleted (\(mode))", "write another wish if it is still wanted")
+        case (.add, .wish), (.add, .claimed):
+            return refuse("it has not been added yet (\(mode))", "see accounts explain, and wait until it is added")
+        case (.add, .done), (.modify, _): break
+        }
+        guard account.status.isActive else {
+            return refuse("it is not active", "set its \(BackupAttribute.isActive) to TRUE")
+        }
+        let name = BackupAttribute.interval(level)
+        guard let count = account.entry.text(name).flatMap(EntryReader.decimal), count > 0 else {
+            let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
+            return refuse(
+                "it keeps no \(level) snapshots: \(name) \(text)",
+                "write how many are to be kept into \(name), with the wish modify")
+        }
+        return nil
+    }
+}

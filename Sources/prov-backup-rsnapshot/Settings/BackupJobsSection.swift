@@ -1,0 +1,40 @@
+import BackupRsnapshot
+import DaemonKit
+import JobCore
+
+/// `[Backup Jobs]`: when and how the backups themselves run.
+enum BackupJobsSection {
+    static let name = SectionName("Backup Jobs")
+
+    static let slots = SettingKey(
+        name, "SLOTS", .number(1...1_024), default: 1, meaning: "How many accounts are backed up at once.")
+    static let timeout = SettingKey(
+        name, "TIMEOUT", .duration(.seconds(1)...Quantity.longest), default: .seconds(12 * 3_600),
+        meaning: "How long the backup of one account may take.")
+    static let window = SettingKey(
+        name, "WINDOW", .window, default: nil,
+        meaning: "The time of day in which backups may begin; it may pass midnight, such as 22:00-06:00.")
+    static let schedules = SnapshotLevel.allCases.map { level in
+        SettingKey(
+            name, level.rawValue.uppercased(), .schedule, default: nil,
+            meaning: "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself.")
+    }
+    static let writeSizes = SettingKey(
+        name, "WRITE_SIZES", .boolean, default: true,
+        meaning: "Whether anything is written into an account's entry after its backup; no switches the next three off."
+    )
+    static let writeBackupSize = SettingKey(
+        name, "WRITE_BACKUP_SIZE", .boolean, default: true, meaning: "Whether sstBackupSize is written.")
+    static let writeIncrementSize = SettingKey(
+        name, "WRITE_INCREMENT_SIZE", .boolean, default: true, meaning: "Whether sstIncrementSize is written.")
+    static let writeLastSuccess = SettingKey(
+        name, "WRITE_LAST_SUCCESS", .boolean, default: true,
+        meaning: "Whether sstBackupLastSuccessfulBackup is written.")
+
+    static let section = SettingsSection(
+        name, meaning: "When and how the daemon runs rsnapshot for the accounts.",
+        keys: [slots.declaration, timeout.declaration, window.declaration] + schedules.map(\.declaration) + [
+            writeSizes.declaration, writeBackupSize.declaration, writeIncrementSize.declaration,
+            writeLastSuccess.declaration,
+        ])
+}
