@@ -89,8 +89,10 @@ let package = Package(
             ], swiftSettings: settings),
         .testTarget(
             name: "BackupRsnapshotTests",
-            dependencies: ["TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
-            swiftSettings: settings),
+            dependencies: [
+                "TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
+                "DirectorySandbox", logging, system,
+            ], swiftSettings: settings),
         .testTarget(
             name: "ScriptServiceTests",
             dependencies: [
