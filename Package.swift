@@ -112,7 +112,7 @@ let package = Package(
             dependencies: [
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "JobCore", system,
+                "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
             ], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
