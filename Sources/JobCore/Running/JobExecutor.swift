@@ -11,6 +11,11 @@ public struct JobExecutor: Sendable {
     /// Where scripts report; nil: nowhere.
     public var reportSocket: String?
 
+    /// The site's handlers; nil: events go nowhere.
+    public var events: JobEvents?
+    /// What holds off sleep and shutdown; nil: nothing does.
+    public var inhibitor: Inhibitor?
+
     let clock: any WallClock
     private let runner = ScriptRunner()
     private let alert: AlertHandler
@@ -18,12 +23,15 @@ public struct JobExecutor: Sendable {
     /// - Parameter alert: is told of failed pre and post scripts, once for each job, at its end.
     public init(
         board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
-        reportSocket: String? = nil, clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
+        reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
+        clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
     ) {
         self.board = board
         self.policies = policies
         self.environment = environment
         self.reportSocket = reportSocket
+        self.events = events
+        self.inhibitor = inhibitor
         self.clock = clock
         self.alert = alert
     }
@@ -41,7 +49,10 @@ public struct JobExecutor: Sendable {
         // A job that goes on stands there already, as the handlers wanted it.
         if let live = board.live(job.id) { return live.job }
         board.open(job)
-        return job
+        guard let events else { return job }
+        let wanted = await events.opened(job)
+        board.alter(wanted)
+        return wanted
     }
 
     /// A job has come to its end.
@@ -51,6 +62,7 @@ public struct JobExecutor: Sendable {
             alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
         }
         if !outcome.message.isEmpty { board.write(outcome.message, to: job.id, source: .daemon) }
+        await events?.ended(job, outcome.result.status)
         board.close(job.id, outcome)
     }
 
@@ -66,13 +78,31 @@ public struct JobExecutor: Sendable {
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) async throws -> JobOutcome {
+        let policy = policies[job.type] ?? JobPolicy()
+        let inhibitor = policy.inhibitsSleep ? inhibitor : nil
+        await inhibitor?.hold(for: job.uniqueName)
+        do {
+            let outcome = try await attempt(job, number, policy, work)
+            await inhibitor?.release()
+            return outcome
+        } catch {
+            await inhibitor?.release()
+            throw error
+        }
+    }
+
+    private func attempt(
+        _ job: Job, _ number: Int, _ policy: JobPolicy,
+        _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+    ) async throws -> JobOutcome {
+        let job = await events?.aboutToRun(job) ?? job
+        board.alter(job)
         let token = board.beginAttempt(job.id, number: number)
         defer { board.endAttempt(job.id) }
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock)
         let course = AttemptCourse(
-            attempt, policy: policies[job.type] ?? JobPolicy(), environment: environment, board: board, clock: clock,
-            work: work)
+            attempt, policy: policy, environment: environment, board: board, clock: clock, work: work)
         do {
             let ended = try await course.run()
             board.record(

@@ -1,0 +1,61 @@
+/// The moments of a job's life as its handlers hear of them (row B2), and what they may change.
+public struct JobEvents: Sendable {
+    private let handlers: EventHandlers
+    private let describe: @Sendable (Job, JobStatus) -> EventJob
+
+    /// - Parameter describe: what handlers see of a job at a moment; asked only when there are handlers.
+    public init(_ handlers: EventHandlers, describe: @escaping @Sendable (Job, JobStatus) -> EventJob) {
+        self.handlers = handlers
+        self.describe = describe
+    }
+
+    /// It has been made and scheduled.
+    /// - Returns: the job with the priority and level that the handlers want.
+    func opened(_ job: Job) async -> Job {
+        guard handlers.isActive else { return job }
+        let started = job.applying(await handlers.jobStart(describe(job, .created)))
+        return started.applying(await handlers.jobInit(describe(started, .created)))
+    }
+
+    /// It is about to run: the last moment to change it. Its place among the others is settled.
+    func aboutToRun(_ job: Job) async -> Job {
+        guard handlers.isActive else { return job }
+        return job.applying(await handlers.jobRun(describe(job, .created)))
+    }
+
+    /// It has come to its end.
+    func ended(_ job: Job, _ status: JobStatus) async {
+        guard handlers.isActive else { return }
+        await handlers.jobEnd(describe(job, status))
+    }
+
+    /// A new home needs a volume.
+    /// - Parameters:
+    ///   - pool: whose volumes these are.
+    ///   - volumes: that with the most free space first.
+    /// - Returns: one of the volumes; nil: the choice is the daemon's.
+    public func newVolume(for job: Job, of pool: String, among volumes: [String]) async -> String? {
+        guard handlers.isActive else { return nil }
+        var needing = describe(job, .waitingForNewMedia)
+        needing.pool = pool
+        needing.volumes = volumes.count
+        return await handlers.newVolume(needing, volumes: volumes).volumeName
+    }
+
+    /// An archived home has been purged from a volume.
+    public func volumePurged(_ volume: String, of job: Job) async {
+        guard handlers.isActive else { return }
+        var purged = describe(job, .running)
+        purged.volumeName = volume
+        await handlers.volumePurged(purged)
+    }
+}
+
+extension Job {
+    fileprivate func applying(_ effect: EventEffect) -> Job {
+        var job = self
+        job.priority = effect.priority ?? priority
+        job.level = effect.level ?? level
+        return job
+    }
+}

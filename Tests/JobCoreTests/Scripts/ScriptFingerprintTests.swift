@@ -1,0 +1,76 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import TestSupport
+import Testing
+
+extension Processes {
+    @Suite struct Fingerprints {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        @Test("the checksum is that of sha256sum, whatever the size", arguments: [0, 1, 63, 64, 65_536, 1_000_001])
+        func checksum(size: Int) async throws {
+            let file = folder.path.appending("file")
+            try Data((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }).write(to: URL(filePath: file.string))
+            let result = try await ScriptRunner().run(.test("/usr/bin/sha256sum", [file.string]))
+            let identity = try #require(await ScriptFingerprint.identity(of: file))
+            #expect(identity.sha256 == result.output.text.prefix(64).description)
+            #expect(identity.size == Int64(size))
+        }
+
+        @Test("the rest of the identity is what the permission check finds, links followed")
+        func identity() async throws {
+            let script = try folder.script("exit 0", mode: 0o750)
+            let link = folder.path.appending("link")
+            #expect(symlink(script.string, link.string) == 0)
+            var expected = try ScriptPermissions.check(link)
+            let identity = try #require(await ScriptFingerprint.identity(of: link))
+            #expect(identity.resolvedPath == script)
+            expected.sha256 = identity.sha256
+            #expect(identity == expected)
+        }
+
+        @Test("a script that is changed in place, at once and to the same size, has another checksum")
+        func changed() async throws {
+            let script = try folder.script("exit 0")
+            let before = try #require(await ScriptFingerprint.identity(of: script))
+            for code in 1...20 {
+                let handle = try FileHandle(forWritingTo: URL(filePath: script.string))
+                try handle.write(contentsOf: Data("#!/bin/sh\nexit \(code % 10)".utf8))
+                try handle.close()
+                let now = try #require(await ScriptFingerprint.identity(of: script))
+                #expect(now.inode == before.inode)
+                #expect((now.sha256 == before.sha256) == (code % 10 == 0), "exit \(code % 10)")
+            }
+        }
+
+        @Test("an unchanged script is not read again")
+        func cached() async throws {
+            // A program of the system: nobody has changed it in this second.
+            let program: FilePath = "/bin/sh"
+            let first = try #require(await ScriptFingerprint.identity(of: program))
+            #expect(first.sha256 != nil)
+            let before = try bytesRead()
+            for _ in 0..<100 { #expect(await ScriptFingerprint.identity(of: program) == first) }
+            #expect(try bytesRead() - before < 100 * Int(first.size))
+        }
+
+        @Test("what is no file has no identity, and nothing waits for it")
+        func nothing() async throws {
+            let fifo = folder.path.appending("fifo")
+            #expect(mkfifo(fifo.string, 0o755) == 0)
+            for path in [folder.path.appending("gone"), folder.path, "/dev/null", fifo] {
+                #expect(await ScriptFingerprint.identity(of: path) == nil, "\(path)")
+            }
+        }
+
+        /// What this program has read by read(2), in bytes.
+        private func bytesRead() throws -> Int {
+            let text = try String(contentsOfFile: "/proc/self/io", encoding: .utf8)
+            let line = try #require(text.split(separator: "\n").first { $0.hasPrefix("rchar: ") })
+            return try #require(Int(line.dropFirst(7)))
+        }
+    }
+}
