@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Subprocess
 public import SystemPackage
@@ -79,7 +80,7 @@ public struct SendmailProgram: Sendable {
 
     /// A file in memory that is gone with its last holder, at its beginning.
     private static func memory(_ name: String, holding bytes: [UInt8]) throws -> FileDescriptor {
-        let number = memfd_create(name, UInt32(MFD_CLOEXEC))
+        let number = clinux_memory_file(name)
         guard number >= 0 else { throw Errno(rawValue: errno) }
         let file = FileDescriptor(rawValue: number)
         do {
