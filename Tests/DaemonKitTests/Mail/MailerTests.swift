@@ -69,10 +69,8 @@ import Testing
         #expect(mail.envelope.count == 2)
         #expect(mail.headers["Auto-Submitted"] == "auto-generated")
         #expect(mail.headers["Message-ID"]?.hasSuffix("@example.org>") == true)
-        let bodyLines = mail.body.split(separator: "\n", omittingEmptySubsequences: false).map {
-            $0.replacing("\r", with: "")
-        }
-        #expect(bodyLines.joined(separator: "\n").hasPrefix(body.replacing("\r\n", with: "\n")))
+        // A line end is one character to Swift, whichever of the two it is.
+        #expect(mail.body.replacing("\r\n", with: "\n").hasPrefix(body.replacing("\r\n", with: "\n")))
         #expect(mail.lines <= 78)
         #expect(lines.all.isEmpty)
     }
