@@ -44,7 +44,15 @@ import Testing
     }
 
     private func script(_ body: String) throws -> FilePath {
-        try directory.file("sendmail-\(UUID().uuidString.prefix(8))", "#!/bin/sh\n\(body)\n", mode: 0o755)
+        // The file that is executed was never written by this process: a child that is just being started elsewhere may
+        // still hold what was, and the kernel refuses to run it then.
+        let text = try directory.file("body-\(UUID().uuidString.prefix(8))", "\(body)\n")
+        let program = directory.path.appending("sendmail-\(UUID().uuidString.prefix(8))")
+        let maker = try ChildProcess([
+            "/bin/sh", "-c", "{ echo '#!/bin/sh'; cat \(text); } >\(program) && chmod 755 \(program)",
+        ])
+        try #require(maker.wait() == 0)
+        return program
     }
 
     // MARK: Through a real mail transport
