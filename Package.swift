@@ -15,6 +15,7 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 let package = Package(
@@ -30,6 +31,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
     targets: [
@@ -40,7 +42,7 @@ let package = Package(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(
-            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap],
+            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, grdb],
             // The Python side of the event handlers is part of the program, so that the two always fit.
             resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
                 .embedInCode("Events/Python/\($0).py")
@@ -57,7 +59,7 @@ let package = Package(
         .target(
             name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
-        .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
+        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system], swiftSettings: settings),
         .target(
             name: "DirectorySandbox", dependencies: [subprocess, system],
             swiftSettings: settings),
@@ -65,7 +67,7 @@ let package = Package(
             name: "prov-backup-rsnapshot",
             dependencies: [
                 "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
-                "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
+                "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
@@ -76,7 +78,7 @@ let package = Package(
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], exclude: ["Events/Fixtures"],
+            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system, grdb], exclude: ["Events/Fixtures"],
             swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
@@ -98,7 +100,8 @@ let package = Package(
                 "DirectorySandbox", logging, inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
-            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
+            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", "JobCore", logging, system],
+            swiftSettings: settings
         ),
         .testTarget(
             name: "DirectorySandboxTests",
@@ -109,7 +112,7 @@ let package = Package(
             dependencies: [
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "JobCore", system,
+                "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
             ], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

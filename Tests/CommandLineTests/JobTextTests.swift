@@ -164,7 +164,7 @@ import Testing
         var details = Self.details {
             $0.report = [JobDetails.Line(time: nil, source: "script", text: evil)]
             $0.output = Self.output("a\(evil)b\n", dropped: 3, tail: evil)
-            $0.attempts = [.init(number: 1, began: Moment(Self.noon), result: evil, message: evil)]
+            $0.attempts = [.init(number: 1, began: Moment(Self.noon), fate: evil, result: evil, message: evil)]
             $0.statuses = [.init(time: Moment(Self.noon), letter: evil)]
             $0.steps = [
                 .init(
@@ -270,7 +270,7 @@ import Testing
         let details = Self.details {
             $0.output = Self.output("one\ntw")
             $0.report = [.init(time: nil, source: "daemon", text: "hello")]
-            $0.attempts = [.init(number: 1, began: Moment(Self.noon))]
+            $0.attempts = [.init(number: 1, began: Moment(Self.noon), fate: "running")]
         }
         var follower = JobFollower(known: details)
         #expect(follower.news(details).isEmpty)

@@ -50,7 +50,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
                 daemon: try await DaemonControl(settings).status(),
-                lastJob: try await JobsOfDaemon(settings).last(ofAccount: uid))
+                lastJob: await JobsOfDaemon(settings).last(ofAccount: uid))
             print(json ? try JSONText.line(explanation) : explanation.text)
         }
     }

@@ -23,7 +23,7 @@ struct JobFollower {
 
     mutating func news(_ details: JobDetails) -> [String] {
         var lines: [String] = []
-        for attempt in details.attempts.dropFirst(attempts) where attempt.result == nil {
+        for attempt in details.attempts.dropFirst(attempts) where attempt.ended == nil {
             lines.append("attempt" + JobText.attempt(attempt))
         }
         attempts = max(attempts, details.attempts.count)
@@ -42,7 +42,7 @@ struct JobFollower {
         report = max(report, details.report.count)
         if let percent = details.job.progress, percent != progress { lines.append("progress  \(percent) %") }
         progress = details.job.progress
-        let finished = details.attempts.filter { $0.result != nil }
+        let finished = details.attempts.filter { $0.ended != nil }
         lines += finished.dropFirst(ended).map { "attempt" + JobText.attempt($0) }
         ended = max(ended, finished.count)
         return lines

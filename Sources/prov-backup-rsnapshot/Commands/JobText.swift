@@ -88,7 +88,7 @@ enum JobText {
         if let result = attempt.result {
             parts.append("pre \(attempt.pre ?? "N/A")  job \(result)  post \(attempt.post ?? "N/A")")
         } else {
-            parts.append(attempt.ended == nil ? "not ended" : "cut off")
+            parts.append(attempt.fate)
         }
         if !attempt.message.isEmpty { parts.append(attempt.message) }
         return "  " + OneLine.escaping(parts.joined(separator: "  "))

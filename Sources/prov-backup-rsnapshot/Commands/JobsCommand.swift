@@ -129,8 +129,7 @@ struct JobsCommand: AsyncParsableCommand {
             let id = try await DaemonControl(configuration).run(name)
             print(id)
             guard wait else { return }
-            let jobs = JobsOfDaemon(configuration)
-            guard let ended = try await jobs.follow(id) else { throw jobs.unknown(id) }
+            let ended = try await JobsOfDaemon(configuration).follow(id)
             if !ended.isGood { throw ExitCode(ProcessExitStatus.failure.rawValue) }
         }
     }

@@ -1,6 +1,7 @@
 import DaemonKit
 import Glibc
 import JobCore
+import SystemPackage
 
 /// Jobs as commands see them: by the daemon where it runs, else as they were recorded.
 struct JobsOfDaemon {
@@ -28,24 +29,32 @@ struct JobsOfDaemon {
         return try await recorded().details(JobID(id))
     }
 
-    /// The account's newest job that carried a wish out; nil when nothing is recorded.
-    func last(ofAccount uid: String) async throws -> JobLine? {
-        try await lines(JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)).lines.last
+    /// The account's newest job that carried a wish out; nil when nothing is recorded, or what is recorded cannot be read.
+    func last(ofAccount uid: String) async -> JobLine? {
+        do {
+            return try await lines(JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)).lines.last
+        } catch {
+            return nil
+        }
     }
 
     /// Prints what is new of a job until it has ended, or no daemon runs any more.
     /// - Parameter known: what has been printed.
-    /// - Returns: how it ended; nil when there is no such job.
+    /// - Returns: how it ended.
+    /// - Throws: `CommandFailure` when that is not known.
     @discardableResult
-    func follow(_ id: UInt64, after known: JobDetails? = nil) async throws -> JobLine? {
+    func follow(_ id: UInt64, after known: JobDetails? = nil) async throws -> JobLine {
         var follower = JobFollower(known: known)
         var last = known
-        while last?.job.isOpen ?? true {
+        while true {
+            if let job = last?.job, !job.isOpen {
+                print(OneLine.escaping(Self.end(of: job)))
+                return job
+            }
             flushOutput()
             if last != nil { try await Task.sleep(for: Self.interval) }
             guard let answer = try await control.job(id) else { throw noDaemon("the job goes on when it starts again") }
             guard let details = answer else {
-                guard last != nil else { return nil }
                 throw CommandFailure(
                     "job \(id) has ended, and nothing of it is recorded",
                     cure: "how it ended stands in the daemon's log")
@@ -53,8 +62,6 @@ struct JobsOfDaemon {
             follower.news(details).forEach { print($0) }
             last = details
         }
-        if let job = last?.job { print(OneLine.escaping(Self.end(of: job))) }
-        return last?.job
     }
 
     /// `job 7 server_backup: failed after 12 s: why`
@@ -73,7 +80,20 @@ struct JobsOfDaemon {
             cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
     }
 
-    private func recorded() throws -> JobCatalog { JobCatalog(history: nil) }
+    private func recorded() throws -> JobCatalog {
+        do throws(HistoryError) {
+            return JobCatalog(history: try HistoryReader(file: configuration.historyFile))
+        } catch {
+            throw CommandFailure(
+                "no daemon runs here (\(configuration.runtimeDirectory)), and \(error)",
+                cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+        }
+    }
+}
+
+extension DaemonConfiguration {
+    /// Where the history of jobs lies.
+    var historyFile: FilePath { stateDirectory.appending("history.sqlite") }
 }
 
 /// What was printed is seen at once, also by a pipe.

@@ -4,13 +4,13 @@ import JobCore
 struct JobCatalog: Sendable {
     /// nil where no daemon runs.
     var desk: (any JobDesk)?
-    var history: (any PastJobs)?
+    var history: (any RecordedJobs)?
     var clock: any WallClock = SystemWallClock()
 
     /// - Returns: the newest that the query includes, the oldest first.
     func lines(_ query: JobQuery) async throws -> [JobLine] {
         let open = openLines()
-        let past = try await history?.lines(query) ?? []
+        let past = try await history?.jobs(matching: JobFilter(query)).map { asRecorded(JobLine($0)) } ?? []
         let numbers = Set(open.map(\.id))
         let all = past.filter { !numbers.contains($0.id) } + open.filter(query.includes)
         return Array(all.sorted { $0.id < $1.id }.suffix(max(1, query.limit)))
@@ -23,8 +23,8 @@ struct JobCatalog: Sendable {
         for id in ids {
             if let line = open[id.number] {
                 lines.append(line)
-            } else if let line = try await history?.details(id)?.job {
-                lines.append(line)
+            } else if let course = try await history?.job(id) {
+                lines.append(JobDetails(course).job)
             }
         }
         return lines
@@ -34,8 +34,14 @@ struct JobCatalog: Sendable {
     func details(_ id: JobID) async throws -> JobDetails? {
         let output = desk?.output(of: id)
         let before = open(id)
-        let recorded = try await history?.details(id)
-        guard let live = open(id) else { return recorded }
+        let recorded = try await history?.job(id).map { JobDetails($0) }
+        guard let live = open(id) else {
+            return recorded.map { recorded in
+                var recorded = recorded
+                recorded.job = asRecorded(recorded.job)
+                return recorded
+            }
+        }
         var details = recorded ?? JobDetails(live)
         details.job = JobLine(live, started: recorded?.job.started, now: clock.now)
         details.priority = live.job.priority
@@ -45,6 +51,14 @@ struct JobCatalog: Sendable {
         // The output of a step that has just ended may stand among the steps already.
         if before?.step == live.step, before?.attempt == live.attempt { details.output = output.map(JobOutput.init) }
         return details
+    }
+
+    /// Without a daemon nothing runs, whatever was recorded last.
+    private func asRecorded(_ line: JobLine) -> JobLine {
+        guard desk == nil, line.isOpen else { return line }
+        var line = line
+        line.meaning = "not ended; no daemon runs"
+        return line
     }
 
     private func open(_ id: JobID) -> LiveJob? { desk?.live().first { $0.job.id == id } }

@@ -7,7 +7,7 @@ protocol JobDesk: Sendable {
     /// What the program that the job runs just now has written so far; nil when none runs.
     func output(of id: JobID) -> CapturedOutput?
     /// Jobs of the past; nil when they could not be opened.
-    var history: (any PastJobs)? { get }
+    var history: JobHistory? { get }
     /// Asks for a job of `[Job NAME]`.
     /// - Throws: `CommandFailure`, with the names that there are.
     func run(_ name: String) async throws -> JobID
@@ -24,11 +24,4 @@ protocol JobDesk: Sendable {
     /// Loads the event handlers anew (row B10).
     /// - Returns: what came of it.
     func restartHandlers() async -> String
-}
-
-/// Jobs that have been recorded, ended or not.
-protocol PastJobs: Sendable {
-    /// - Returns: the newest that the query includes, the oldest first.
-    func lines(_ query: JobQuery) async throws -> [JobLine]
-    func details(_ id: JobID) async throws -> JobDetails?
 }

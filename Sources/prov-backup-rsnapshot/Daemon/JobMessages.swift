@@ -106,6 +106,8 @@ struct JobDetails: Codable, Hashable, Sendable {
         let number: Int
         let began: Moment
         var ended: Moment?
+        /// `running`, `ended`, `cut off` by the daemon's stop, or `lost` with the daemon.
+        var fate: String
         var pre: String?
         var result: String?
         var message = ""

@@ -1,0 +1,335 @@
+import GRDB
+import SystemPackage
+
+/// The one owner of the history's file: opens it, writes to it, keeps it within its bounds, and puts it aside when it is damaged.
+///
+/// It never fails: when nothing can be written, changes are left out and an operator is told, once for each trouble.
+actor HistoryDatabase {
+    private enum State {
+        /// Not tried yet, or the disk was full or the file locked when it was tried.
+        case unopened
+        case open(DatabasePool, HistoryFile.Identity?)
+        /// Nothing will be written before the next start.
+        case off(HistoryError)
+    }
+
+    /// Files put aside in one run; with more, the disk is the trouble and not the file.
+    private static let mostSetAside = 3
+    /// Changes in a transaction.
+    private static let batch = 5_000
+
+    private let file: HistoryFile
+    private let intake: HistoryIntake
+    private let clock: any WallClock
+    private let notice: NoticeHandler
+    private let executor = QueueExecutor(label: "job history")
+    private var state = State.unopened
+    private var ledger = HistoryLedger()
+    private var sweeper: HistorySweeper
+    /// What hinders writing just now and has been told; nil when nothing does.
+    private var trouble: String?
+    /// When it was tried last in vain to open the file.
+    private var triedAt: ContinuousClock.Instant?
+    /// Changes left out since the operator was told how many.
+    private var missing = 0
+    private var setAside = 0
+    private var written: UInt64 = 0
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    init(
+        file: FilePath, intake: HistoryIntake, retention: HistoryRetention, clock: any WallClock,
+        notice: @escaping NoticeHandler
+    ) {
+        self.file = HistoryFile(path: file)
+        self.intake = intake
+        self.clock = clock
+        self.notice = notice
+        sweeper = HistorySweeper(retention: retention)
+    }
+
+    // MARK: - Work
+
+    /// Opens the file, unless that has been done or cannot be done.
+    func open() async {
+        _ = pool()
+        await sweep()
+    }
+
+    /// Writes what waits until nothing does.
+    func drain() async {
+        while let batch = intake.take() {
+            write(batch)
+            // Lets whoever waits for the database in.
+            await Task.yield()
+        }
+        await sweep()
+    }
+
+    /// - Returns: once what was offered before is written or left out.
+    func flush() {
+        let target = intake.position
+        while written < target, let batch = intake.take() { write(batch) }
+    }
+
+    /// What can be read, with all that was offered before.
+    func reader() throws(HistoryError) -> HistoryReader {
+        flush()
+        if let pool = pool() { return HistoryReader(path: file.path, database: pool, run: ledger.run) }
+        if case .off(let error) = state { throw error }
+        throw HistoryError("\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")")
+    }
+
+    /// A reader has met damage, if that is what it is.
+    func readerFailed(_ error: HistoryError) {
+        guard case .open = state, let cause = error.cause else { return }
+        switch cause.resultCode {
+        case .SQLITE_CORRUPT, .SQLITE_NOTADB: replace(because: "\(cause)")
+        default: break
+        }
+    }
+
+    /// Writes what waits and gives the file back. Nothing is written after that.
+    func close() {
+        intake.close()
+        flush()
+        if case .open(let pool, _) = state {
+            do {
+                try pool.close()
+            } catch {
+                notice(CoreNotice(.warning, "\(file.path.printable): the history could not be closed: \(error)"))
+            }
+        }
+        state = .off(HistoryError("\(file.path.printable): the history is closed: the daemon is stopping"))
+    }
+
+    /// For tests: what SQLite itself says and does.
+    func withDatabase<Value>(_ body: (Database) throws -> Value) throws -> Value? {
+        guard let pool = pool() else { return nil }
+        return try pool.writeWithoutTransaction(body)
+    }
+
+    // MARK: - Writing
+
+    private func write(_ batch: HistoryIntake.Batch) {
+        missing += batch.dropped
+        var rest = batch.changes[...]
+        while !rest.isEmpty {
+            let slice = rest.prefix(Self.batch)
+            rest = rest.dropFirst(slice.count)
+            if !write(slice) { missing += slice.count }
+        }
+        written = batch.position
+        if trouble == nil, missing > 0, case .open = state {
+            notice(
+                CoreNotice(
+                    .warning,
+                    "\(file.path.printable): the history is written again; \(missing) changes of jobs are missing"))
+            missing = 0
+        }
+    }
+
+    /// - Returns: false when the changes were left out.
+    private func write(_ changes: ArraySlice<JobChange>) -> Bool {
+        var next = changes.startIndex
+        // A damaged file is put aside once, and the changes go into the new one.
+        for _ in 0..<2 {
+            guard let pool = pool() else { break }
+            var position = changes.startIndex
+            defer { next = position }
+            do {
+                try pool.write { database in
+                    try ledger.writePendingEnds(in: database)
+                    while position < changes.endIndex {
+                        try ledger.write(changes[position], in: database)
+                        position += 1
+                    }
+                }
+                ledger.committed()
+                trouble = nil
+                sweeper.wrote(changes)
+                return true
+            } catch {
+                ledger.rolledBack()
+                guard failed(error) else { break }
+            }
+        }
+        ledger.note(changes[next...])
+        return false
+    }
+
+    private func sweep() async {
+        while case .open(let pool, _) = state, sweeper.isDue(at: clock.now) {
+            sweepSlice(pool)
+            await Task.yield()
+        }
+    }
+
+    private func sweepSlice(_ pool: DatabasePool) {
+        do {
+            try pool.writeWithoutTransaction { try sweeper.slice($0, now: clock.now) }
+        } catch {
+            sweeper.postpone(at: clock.now)
+            _ = failed(error)
+        }
+    }
+
+    // MARK: - Trouble
+
+    private enum Trouble { case noRoom, locked, damage }
+
+    private static func kind(of error: any Error, in file: HistoryFile) -> Trouble {
+        guard let error = error as? DatabaseError else { return .damage }
+        return switch error.resultCode {
+        case .SQLITE_FULL, .SQLITE_NOMEM: .noRoom
+        case .SQLITE_BUSY, .SQLITE_LOCKED, .SQLITE_INTERRUPT: .locked
+        default: file.isWithoutRoom ? .noRoom : .damage
+        }
+    }
+
+    /// - Returns: whether it is worth trying again at once.
+    private func failed(_ error: any Error) -> Bool {
+        switch Self.kind(of: error, in: file) {
+        case .noRoom: tell("there is no room for the history; make room on its file system", error)
+        case .locked: tell("another program keeps the history locked; find it with fuser", error)
+        case .damage: return replace(because: "\(error)")
+        }
+        return false
+    }
+
+    /// Once for each trouble.
+    private func tell(_ text: String, _ error: any Error) {
+        guard trouble != text else { return }
+        trouble = text
+        notice(
+            CoreNotice(
+                .error,
+                "\(file.path.printable): \(text) (\(error)); changes of jobs are left out meanwhile, and nothing else suffers"
+            ))
+    }
+
+    private func off(_ error: HistoryError) {
+        state = .off(error)
+        notice(
+            CoreNotice(
+                .error, "no history of jobs is kept until the next start, and nothing else suffers: \(error)"))
+    }
+
+    /// - Returns: whether there is another file now.
+    @discardableResult
+    private func replace(because reason: String) -> Bool {
+        do throws(HistoryError) {
+            if case .open(let pool, _) = state {
+                // Closed before its file is renamed: closing removes the log by its name.
+                do { try pool.close() } catch {
+                    throw HistoryError("\(file.path.printable): cannot be closed: \(error)")
+                }
+            }
+            state = .unopened
+            guard setAside < Self.mostSetAside else {
+                throw HistoryError("\(file.path.printable): damaged again and again (\(reason)); look at the disk")
+            }
+            setAside += 1
+            let aside = try file.setAside(at: clock.now)
+            notice(
+                CoreNotice(
+                    .error,
+                    "\(file.path.printable): no usable history (\(reason)); it was set aside as \(aside.printable), and a new one is begun"
+                ))
+            return true
+        } catch {
+            off(error)
+            return false
+        }
+    }
+
+    /// Somebody has removed or renamed the file under our hands.
+    private func removed(_ pool: DatabasePool) {
+        state = .unopened
+        do {
+            try pool.close()
+            notice(
+                CoreNotice(
+                    .warning, "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
+        } catch {
+            off(HistoryError("\(file.path.printable): was removed, and cannot be closed: \(error)"))
+        }
+    }
+
+    // MARK: - Opening
+
+    /// The open database, opened now if need be; nil when that cannot be done now.
+    private func pool() -> DatabasePool? {
+        switch state {
+        case .open(let pool, let identity):
+            if file.identity == identity { return pool }
+            removed(pool)
+        case .off: return nil
+        case .unopened: break
+        }
+        if case .off = state { return nil }
+        // A disk that is full or a file that is locked is not tried again for every change.
+        if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
+        for _ in 0...Self.mostSetAside {
+            do throws(HistoryError) {
+                try file.checkFolder()
+                if let objection = try file.prepare() {
+                    guard replace(because: objection) else { return nil }
+                    continue
+                }
+            } catch {
+                off(error)
+                return nil
+            }
+            do {
+                let pool = try openDatabase()
+                state = .open(pool, file.identity)
+                triedAt = nil
+                ledger.rolledBack()
+                return pool
+            } catch {
+                guard failed(error) else {
+                    triedAt = .now
+                    return nil
+                }
+            }
+        }
+        return nil
+    }
+
+    private func openDatabase() throws -> DatabasePool {
+        var configuration = Configuration()
+        configuration.label = "job history"
+        configuration.busyMode = .timeout(5)
+        configuration.maximumReaderCount = 4
+        configuration.prepareDatabase { database in
+            guard !database.configuration.readonly else { return }
+            // Before the first table: later it would take a VACUUM.
+            try database.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL")
+            try database.execute(sql: "PRAGMA synchronous = NORMAL")
+            try database.execute(sql: "PRAGMA journal_size_limit = 16777216")
+        }
+        let pool = try DatabasePool(path: file.path.string, configuration: configuration)
+        do {
+            if let objection = try pool.read({ try HistorySchema.objection($0) }) { throw HistoryError(objection) }
+            try HistorySchema.migrator.migrate(pool)
+            let lost = try pool.write { database in
+                try database.execute(
+                    sql: "INSERT INTO run (began) VALUES (?)", arguments: [clock.now.microsecondsSince1970])
+                ledger.run = database.lastInsertedRowID
+                try database.execute(sql: "UPDATE attempt SET fate = 'lost' WHERE fate IS NULL")
+                return database.changesCount
+            }
+            if lost > 0 {
+                notice(
+                    CoreNotice(
+                        .warning, "the last run ended in the middle of \(lost) attempts; the history marks them as lost"
+                    ))
+            }
+        } catch {
+            do { try pool.close() } catch let second { throw HistoryError("\(error); and then: \(second)") }
+            throw error
+        }
+        return pool
+    }
+}

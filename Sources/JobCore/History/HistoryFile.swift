@@ -1,0 +1,113 @@
+import CLinux
+import Glibc
+import SystemPackage
+
+/// The file that the history is kept in: whether it can be trusted, and how it is put out of the way.
+struct HistoryFile {
+    let path: FilePath
+
+    /// Looks whether nobody else can put a file into the folder.
+    func checkFolder() throws(HistoryError) {
+        let folder = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
+        var status = stat()
+        guard stat(folder.string, &status) == 0 else {
+            throw HistoryError("the folder \(folder.printable) cannot be looked at: \(Errno(rawValue: errno)); make it")
+        }
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            throw HistoryError("\(folder.printable) is no folder; name another FILE")
+        }
+        guard status.st_uid == 0 || status.st_uid == geteuid() else {
+            throw HistoryError(
+                "the folder \(folder.printable) belongs to user \(status.st_uid); chown \(geteuid()) \(folder.shellWord)"
+            )
+        }
+        guard status.st_mode & 0o022 == 0 else {
+            throw HistoryError("others can write to the folder \(folder.printable); chmod go-w \(folder.shellWord)")
+        }
+    }
+
+    /// Sees to it that a private file is there to be opened.
+    /// - Returns: why what is there must be put out of the way; nil when all is well.
+    /// - Throws: when there is none and none can be made.
+    func prepare() throws(HistoryError) -> String? {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else {
+            let reason = Errno(rawValue: errno)
+            guard reason == .noSuchFileOrDirectory else { return "it cannot be looked at: \(reason)" }
+            try make()
+            return nil
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFLNK: return "it is a symbolic link"
+        case S_IFDIR: return "it is a folder"
+        default: return "it is no plain file"
+        }
+        guard status.st_uid == geteuid() else { return "it belongs to user \(status.st_uid)" }
+        guard status.st_mode & 0o177 == 0 || chmod(path.string, 0o600) == 0 else {
+            return "its mode cannot be set: \(Errno(rawValue: errno))"
+        }
+        do {
+            try FileDescriptor.open(path, .readWrite, options: [.noFollow, .closeOnExec, .nonBlocking]).close()
+        } catch {
+            return "it cannot be opened: \(error)"
+        }
+        return nil
+    }
+
+    /// Renames it, and what SQLite keeps beside it, so that the set can still be opened together. Nothing is deleted.
+    /// - Returns: its new name.
+    func setAside(at now: WallTime) throws(HistoryError) -> FilePath {
+        do throws(StateFileError) {
+            let aside = try StateFile.setAside(path, at: Int(now.secondsSince1970))
+            for suffix in Self.companions {
+                let old = path.string + suffix
+                // Not being there is usual. One that stayed would be taken for part of the new database.
+                guard clinux_renameat2(AT_FDCWD, old, AT_FDCWD, aside.string + suffix, 0) == 0 || errno == ENOENT else {
+                    throw StateFileError("set aside", FilePath(old), Errno(rawValue: errno))
+                }
+            }
+            return aside
+        } catch {
+            throw HistoryError("\(error)")
+        }
+    }
+
+    /// Which file stands under the name now; nil when there is none.
+    var identity: Identity? {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else { return nil }
+        return Identity(device: status.st_dev, inode: status.st_ino)
+    }
+
+    /// A file apart from its name.
+    struct Identity: Hashable {
+        var device: dev_t
+        var inode: ino_t
+    }
+
+    /// Whether a failed write is better explained by a full disk.
+    var isWithoutRoom: Bool {
+        var status = statvfs()
+        let folder = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
+        guard statvfs(folder.string, &status) == 0 else { return false }
+        return status.f_bavail * status.f_frsize < 256 << 10
+    }
+
+    private static let companions = ["-wal", "-shm", "-journal"]
+
+    private func make() throws(HistoryError) {
+        // A log that stayed behind without its database belongs to nothing.
+        for suffix in Self.companions where unlink(path.string + suffix) != 0 && errno != ENOENT {
+            throw HistoryError("\(path.printable)\(suffix): cannot be removed: \(Errno(rawValue: errno))")
+        }
+        do {
+            try FileDescriptor.open(
+                path, .writeOnly, options: [.create, .exclusiveCreate, .closeOnExec, .noFollow],
+                permissions: [.ownerReadWrite]
+            ).close()
+        } catch {
+            throw HistoryError("\(path.printable): cannot be made: \(error)")
+        }
+    }
+}

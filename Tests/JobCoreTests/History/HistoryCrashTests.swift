@@ -1,0 +1,143 @@
+import Foundation
+import GRDB
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+@Suite struct HistoryCrashTests {
+    /// The jobs are the first that were recorded, and only the last of them can be half told.
+    private func expectPrefix(_ file: FilePath) async throws -> Int {
+        let reader = try HistoryReader(file: file)
+        let jobs = try await reader.jobs(matching: JobFilter(limit: .max)).reversed()
+        #expect(jobs.map(\.id.number) == Array(1..<UInt64(jobs.count + 1)))
+        for job in jobs.dropLast() {
+            #expect(job.ended != nil, "job \(job.id)")
+            #expect(job.attempts == 1)
+        }
+        for id in jobs.dropLast().suffix(20).map(\.id) {
+            let course = try #require(try await reader.job(id))
+            #expect(course.attempts.first?.steps.count == 1)
+            #expect(course.report.count == 1)
+            #expect(course.statuses.count == 2)
+        }
+        return jobs.count
+    }
+
+    @Test("a crash at any moment leaves the beginning of what was recorded")
+    func copies() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        await history.flush()
+        // Without checkpoints all that is written goes to the end of the log, so a copy is what a crash leaves at that moment.
+        _ = try await history.database.withDatabase {
+            _ = try Row.fetchAll($0, sql: "PRAGMA wal_checkpoint(TRUNCATE)")
+            _ = try Row.fetchAll($0, sql: "PRAGMA wal_autocheckpoint = 0")
+        }
+        let writer = Task {
+            var number = 0
+            while !Task.isCancelled {
+                number += 1
+                history.record(Story(number).whole())
+                if number % 20 == 0 { await history.flush() }
+            }
+        }
+        var most = 0
+        for round in 0..<20 {
+            let copy = bench.folder.appending("copy-\(round)")
+            try FileManager.default.createDirectory(
+                atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+            for suffix in ["", "-wal"] {
+                try FileManager.default.copyItem(
+                    atPath: bench.file.string + suffix, toPath: copy.appending("history.sqlite" + suffix).string)
+            }
+            // In the copy the torn end is of no use to anybody.
+            let wal = copy.appending("history.sqlite-wal").string
+            let size = try #require(try FileManager.default.attributesOfItem(atPath: wal)[.size] as? Int)
+            if size > 1_000 { #expect(truncate(wal, size - round * 37) == 0) }
+            let revived = bench.history(file: copy.appending("history.sqlite"))
+            await revived.close()
+            let count = try await expectPrefix(copy.appending("history.sqlite"))
+            most = max(most, count)
+            try await eventually("more is written") {
+                try await history.jobs(matching: JobFilter(limit: .max)).count > count
+            }
+        }
+        writer.cancel()
+        await writer.value
+        #expect(most > 0)
+        #expect(try bench.aside().isEmpty)
+        await history.close()
+    }
+
+    @Test("kill -9 in the middle of writing leaves the beginning of what was recorded", arguments: [1_000, 3_000, 9_000])
+    func killed(_ jobs: Int) async throws {
+        let bench = try HistoryBench()
+        let file = bench.file.string
+        // Exit tests hand nothing over; the child finds its orders in a file named after its parent.
+        let orders = URL(filePath: "/tmp/history-kill-\(getpid())-\(jobs)")
+        try Data("\(file)\n\(jobs)".utf8).write(to: orders)
+        defer { do { try FileManager.default.removeItem(at: orders) } catch { Issue.record("\(error)") } }
+        switch jobs {
+        case 1_000: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(1_000) }
+        case 3_000: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(3_000) }
+        default: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(9_000) }
+        }
+        let revived = bench.history()
+        await revived.close()
+        #expect(try await expectPrefix(bench.file) > jobs / 2)
+        #expect(try bench.aside().isEmpty)
+    }
+
+    /// In a process of its own.
+    static func recordAndDie(_ jobs: Int) async throws {
+        let text = try String(contentsOfFile: "/tmp/history-kill-\(getppid())-\(jobs)", encoding: .utf8)
+        let path = try #require(text.split(separator: "\n").first)
+        let history = JobHistory(file: FilePath(String(path))) { _ in }
+        for number in 1...jobs {
+            history.record(Story(number).whole())
+            if number == jobs * 2 / 3 { await history.flush() }
+        }
+        // Most of the rest is being written just now.
+        try await Task.sleep(for: .milliseconds(25))
+        kill(getpid(), SIGKILL)
+    }
+
+    @Test("an attempt that a crash cut off is marked lost, its job is listed as unfinished, and can be resumed or closed")
+    func rescue() async throws {
+        let bench = try HistoryBench()
+        let before = bench.history()
+        let resumed = Story(1)
+        let abandoned = Story(2)
+        let stopped = Story(3)
+        before.record([resumed.opened] + resumed.began() + [resumed.step("home")])
+        before.record([abandoned.opened] + abandoned.began())
+        before.record([stopped.opened] + stopped.began() + [stopped.change(.attemptCutOff(number: 1), 4)])
+        before.record(Story(4).whole())
+        #expect(try await before.unfinished().isEmpty)
+        await before.close()
+
+        let history = bench.history()
+        #expect(try await history.unfinished().map(\.id.number) == [1, 2, 3])
+        #expect(bench.complaints.count == 1)
+        #expect(bench.complaints.first?.text.contains("2 attempts") == true)
+        #expect(try await history.job(JobID(1))?.attempts.map(\.fate) == [.lost])
+        #expect(try await history.job(JobID(1))?.attempts.first?.steps.count == 1)
+        #expect(try await history.job(JobID(3))?.attempts.map(\.fate) == [.cutOff])
+        #expect(try await history.job(JobID(4))?.attempts.map(\.fate) == [.ended])
+
+        // The number of the attempt may have been lost too, and come again.
+        history.record([resumed.opened] + resumed.began() + [resumed.step("home")])
+        #expect(try await history.unfinished().map(\.id.number) == [2, 3])
+        #expect(try await history.job(JobID(1))?.attempts.map(\.fate) == [.lost, .running])
+        history.record(resumed.ended())
+        history.record(abandoned.change(.closed(JobOutcome(.aborted, message: "nobody resumes it"))))
+        #expect(try await history.unfinished().map(\.id.number) == [3])
+        let course = try #require(try await history.job(JobID(1)))
+        #expect(course.attempts.map(\.fate) == [.lost, .ended])
+        #expect(course.attempts.map(\.steps.count) == [1, 1])
+        #expect(try await history.job(JobID(2))?.job.status == .canceled)
+        await history.close()
+    }
+}

@@ -1,0 +1,241 @@
+import Foundation
+import GRDB
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+@Suite struct HistoryDamageTests {
+    /// Something that stands where the history should, and what the notice says of it.
+    struct Damage: Sendable, CustomTestStringConvertible {
+        var testDescription: String
+        var words: String
+        var needsRoot = false
+        /// Where a history was before.
+        var make: @Sendable (HistoryBench) throws -> Void
+    }
+
+    static let damages = [
+        Damage(testDescription: "garbage", words: "not a database") { bench in
+            var random = SeededGenerator(seed: 1)
+            try bench.write((0..<10_000).map { _ in UInt8.random(in: 0...255, using: &random) }, to: bench.file)
+        },
+        Damage(testDescription: "a text", words: "not a database") { try $0.write("hello\n".utf8, to: $0.file) },
+        Damage(testDescription: "a truncated history", words: "malformed") { bench in
+            let size = try #require(try FileManager.default.attributesOfItem(atPath: bench.file.string)[.size] as? Int)
+            #expect(truncate(bench.file.string, size / 2) == 0)
+        },
+        Damage(testDescription: "a history with a damaged page", words: "malformed") { bench in
+            let handle = try FileHandle(forUpdating: URL(filePath: bench.file.string))
+            try handle.seek(toOffset: 200)
+            try handle.write(contentsOf: Data(repeating: 0xA5, count: 3_000))
+            try handle.close()
+        },
+        Damage(testDescription: "a history of a later version", words: "later version") { bench in
+            try DatabaseQueue(path: bench.file.string).write {
+                try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('999')")
+            }
+        },
+        Damage(testDescription: "another program's database", words: "another program's") { bench in
+            try FileManager.default.removeItem(atPath: bench.file.string)
+            try DatabaseQueue(path: bench.file.string).write { try $0.execute(sql: "CREATE TABLE recipe (name TEXT)") }
+        },
+        Damage(testDescription: "a history without its tables", words: "no such table") { bench in
+            try DatabaseQueue(path: bench.file.string).write { try $0.execute(sql: "DROP TABLE run") }
+        },
+        Damage(testDescription: "a folder", words: "folder") { bench in
+            try FileManager.default.removeItem(atPath: bench.file.string)
+            try FileManager.default.createDirectory(atPath: bench.file.string, withIntermediateDirectories: false)
+        },
+        Damage(testDescription: "a symbolic link", words: "symbolic link") { bench in
+            try FileManager.default.removeItem(atPath: bench.file.string)
+            try bench.write("theirs".utf8, to: bench.folder.appending("theirs"))
+            #expect(symlink("theirs", bench.file.string) == 0)
+        },
+        Damage(testDescription: "a named pipe", words: "no plain file") { bench in
+            try FileManager.default.removeItem(atPath: bench.file.string)
+            #expect(mkfifo(bench.file.string, 0o600) == 0)
+        },
+        Damage(testDescription: "a folder in the place of the log", words: "unable to open") { bench in
+            try FileManager.default.createDirectory(
+                atPath: bench.file.string + "-wal", withIntermediateDirectories: false)
+        },
+        Damage(testDescription: "a stranger's file", words: "belongs to user 65534", needsRoot: true) { bench in
+            #expect(chown(bench.file.string, 65_534, 65_534) == 0)
+        },
+    ]
+
+    @Test(
+        "what cannot be the history is set aside whole with one notice, and a new one is begun", arguments: damages)
+    func setAside(_ damage: Damage) async throws {
+        guard !damage.needsRoot || geteuid() == 0 else {
+            print("not root: \(damage) is not tried")
+            return
+        }
+        let bench = try HistoryBench()
+        let old = bench.history()
+        for number in 1...300 { old.record(Story(number).whole()) }
+        await old.close()
+        #expect(bench.notices.isEmpty)
+        try damage.make(bench)
+        let contents = try? Data(contentsOf: URL(filePath: bench.file.string))
+
+        let history = bench.history()
+        history.record(Story(1_000).whole())
+        #expect(try await history.jobs().map(\.id.number) == [1_000])
+        #expect(try await history.job(JobID(1_000))?.attempts.first?.steps.count == 1)
+        let notice = try #require(bench.complaints.first)
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(notice.text.contains(damage.words), "\(notice.text)")
+        let aside = try #require(try bench.aside().first { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") })
+        #expect(notice.text.contains(aside))
+        #expect((try? Data(contentsOf: URL(filePath: bench.folder.appending(aside).string))) == contents)
+        await history.close()
+
+        let again = bench.history()
+        #expect(try await again.jobs().map(\.id.number) == [1_000])
+        #expect(bench.complaints.count == 1)
+        await again.close()
+    }
+
+    @Test("damage that shows in the middle of the work costs the past alone: open jobs stand in the new history")
+    func inOperation() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        let open = Story(9_000)
+        history.record([open.opened] + open.began(2))
+        for number in 1...500 { history.record(Story(number).whole()) }
+        await history.flush()
+        _ = try await history.database.withDatabase { try Row.fetchAll($0, sql: "PRAGMA wal_checkpoint(TRUNCATE)") }
+        let handle = try FileHandle(forUpdating: URL(filePath: bench.file.string))
+        let size = try handle.seekToEnd()
+        try handle.seek(toOffset: 4_096)
+        try handle.write(contentsOf: Data(repeating: 0xA5, count: Int(size) - 4_096))
+        try handle.close()
+
+        // A fresh reader meets it, or else the writer: whoever is first.
+        var last = 600
+        try await eventually("the damaged file is set aside") {
+            last += 1
+            history.record(Story(last).whole())
+            do { _ = try await history.jobs(matching: JobFilter(limit: .max)) } catch {}
+            return try !bench.aside().isEmpty
+        }
+        history.record(open.change(.reported(ReportLine(.daemon, "still here"))))
+        history.record(open.ended(attempt: 2))
+        let course = try #require(try await history.job(open.job.id))
+        #expect(course.job.attempts == 1)
+        #expect(course.job.ending?.result == .success)
+        #expect(course.attempts.map(\.number) == [2])
+        #expect(course.attempts.map(\.fate) == [.ended])
+        #expect(course.report.map(\.text) == ["still here"])
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        await history.close()
+    }
+
+    @Test("a history that is removed while it is in use is begun anew")
+    func removed() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        let open = Story(1)
+        history.record([open.opened] + open.began())
+        await history.flush()
+        for name in try bench.files() { #expect(unlink(bench.folder.appending(name).string) == 0) }
+        history.record(open.ended())
+        #expect(try await history.job(open.job.id)?.job.ending?.result == .success)
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(try bench.files().contains("history.sqlite"))
+        await history.close()
+    }
+
+    @Test("a full disk costs changes while it lasts, with one notice before and one after; the ends of jobs are made up for")
+    func fullDisk() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        let early = Story(1)
+        history.record([early.opened] + early.began())
+        await history.flush()
+        _ = try await history.database.withDatabase { database in
+            let pages = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
+            _ = try Int.fetchOne(database, sql: "PRAGMA max_page_count = \(pages + 5)")
+        }
+        for number in 2...500 { history.record(Story(number).whole()) }
+        history.record(early.ended())
+        await history.flush()
+        history.record(Story(501).whole())
+        await history.flush()
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(bench.complaints.first?.text.contains("make room") == true)
+        #expect(try await history.job(early.job.id)?.job.ended == nil)
+
+        _ = try await history.database.withDatabase { try Int.fetchOne($0, sql: "PRAGMA max_page_count = 1000000") }
+        history.record(Story(502).whole())
+        let jobs = try await history.jobs(matching: JobFilter(limit: .max))
+        #expect(jobs.map(\.id.number) == (1...502).reversed())
+        #expect(jobs.allSatisfy { $0.ended != nil })
+        #expect(bench.complaints.count == 2, "\(bench.complaints)")
+        #expect(bench.complaints.last?.text.contains("are missing") == true)
+        #expect(try bench.aside().isEmpty)
+        await history.close()
+    }
+
+    @Test("a file system without room and one that is read only: the daemon is told and goes on")
+    func fileSystems() async throws {
+        let bench = try HistoryBench()
+        let folder = bench.folder.appending("small")
+        try FileManager.default.createDirectory(atPath: folder.string, withIntermediateDirectories: false)
+        guard mount("none", folder.string, "tmpfs", 0, "size=2m,mode=700") == 0 else {
+            print("no file system can be mounted here: a full and a read-only one are not tried")
+            return
+        }
+        defer { #expect(umount2(folder.string, Int32(MNT_DETACH.rawValue)) == 0) }
+        let file = folder.appending("history.sqlite")
+        let filler = folder.appending("filler")
+
+        let history = bench.history(file: file)
+        history.record(Story(1).whole())
+        await history.flush()
+        try bench.write(repeatElement(0, count: 1 << 20), to: filler)
+        for number in 2...3_000 { history.record(Story(number).whole()) }
+        await history.flush()
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        #expect(bench.complaints.first?.text.contains("make room") == true)
+        #expect(try await history.job(JobID(1)) != nil)
+        #expect(unlink(filler.string) == 0)
+        history.record(Story(3_001).opened)
+        #expect(try await history.job(JobID(3_001)) != nil)
+        #expect(bench.complaints.count == 2, "\(bench.complaints)")
+        await history.close()
+
+        #expect(mount("none", folder.string, "tmpfs", UInt(MS_REMOUNT.rawValue | MS_RDONLY.rawValue), nil) == 0)
+        let second = bench.history(file: file)
+        second.record(Story(4_000).opened)
+        await #expect(throws: HistoryError.self) { try await second.jobs() }
+        #expect(bench.complaints.count == 3, "\(bench.complaints)")
+        #expect(bench.complaints.last?.text.contains("findmnt") == true)
+        await second.close()
+    }
+
+    @Test("where no history can be, one notice names the cure, and recording is off")
+    func off() async throws {
+        let bench = try HistoryBench()
+        let open = bench.folder.appending("open")
+        try FileManager.default.createDirectory(atPath: open.string, withIntermediateDirectories: false)
+        #expect(chmod(open.string, 0o777) == 0)
+        try bench.write("x".utf8, to: bench.folder.appending("plain"))
+        let places: [(FilePath, String)] = [
+            (bench.folder.appending("none").appending("h"), "make it"), (open.appending("h"), "chmod go-w"),
+            (bench.folder.appending("plain").appending("h"), "cannot be looked at"),
+        ]
+        for (count, (file, cure)) in places.enumerated() {
+            let history = bench.history(file: file)
+            for number in 1...50 { history.record(Story(number).whole()) }
+            await history.flush()
+            await #expect(throws: HistoryError.self) { try await history.jobs() }
+            #expect(bench.complaints.count == count + 1)
+            #expect(bench.complaints.last?.text.contains(cure) == true, "\(bench.complaints)")
+            await history.close()
+        }
+    }
+}
