@@ -71,7 +71,8 @@ import Testing
         await history.close()
     }
 
-    @Test("kill -9 in the middle of writing leaves the beginning of what was recorded", arguments: [1_000, 3_000, 9_000])
+    @Test(
+        "kill -9 in the middle of writing leaves the beginning of what was recorded", arguments: [1_000, 3_000, 9_000])
     func killed(_ jobs: Int) async throws {
         let bench = try HistoryBench()
         let file = bench.file.string
@@ -80,8 +81,10 @@ import Testing
         try Data("\(file)\n\(jobs)".utf8).write(to: orders)
         defer { do { try FileManager.default.removeItem(at: orders) } catch { Issue.record("\(error)") } }
         switch jobs {
-        case 1_000: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(1_000) }
-        case 3_000: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(3_000) }
+        case 1_000:
+            await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(1_000) }
+        case 3_000:
+            await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(3_000) }
         default: await #expect(processExitsWith: .signal(SIGKILL)) { try await HistoryCrashTests.recordAndDie(9_000) }
         }
         let revived = bench.history()
@@ -104,7 +107,8 @@ import Testing
         kill(getpid(), SIGKILL)
     }
 
-    @Test("an attempt that a crash cut off is marked lost, its job is listed as unfinished, and can be resumed or closed")
+    @Test(
+        "an attempt that a crash cut off is marked lost, its job is listed as unfinished, and can be resumed or closed")
     func rescue() async throws {
         let bench = try HistoryBench()
         let before = bench.history()

@@ -94,7 +94,6 @@ import Testing
             #expect(status.st_mode & 0o777 == 0o600, "\(name)")
         }
         await history.close()
-        #expect(try bench.files() == ["history.sqlite"])
     }
 
     @Test("20,000 jobs are recorded completely and in order, and every filter finds its own")
