@@ -37,14 +37,14 @@ import Testing
         }
         let writer = Task {
             var number = 0
-            while !Task.isCancelled {
+            while !Task.isCancelled, number < 200_000 {
                 number += 1
                 history.record(Story(number).whole())
                 if number % 20 == 0 { await history.flush() }
             }
         }
         var most = 0
-        for round in 0..<20 {
+        for round in 0..<10 {
             let copy = bench.folder.appending("copy-\(round)")
             try FileManager.default.createDirectory(
                 atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
@@ -61,7 +61,7 @@ import Testing
             let count = try await expectPrefix(copy.appending("history.sqlite"))
             most = max(most, count)
             try await eventually("more is written") {
-                try await history.jobs(matching: JobFilter(limit: .max)).count > count
+                try await history.jobs(matching: JobFilter(limit: 1)).first.map { $0.id.number > count } ?? false
             }
         }
         writer.cancel()

@@ -102,6 +102,8 @@ import Testing
         let history = bench.history(retention: HistoryRetention(age: nil, jobs: nil))
         let count = 20_000
         for number in 1...count {
+            // More at once than the buffer holds would be thinned out.
+            if number % 2_000 == 0 { await history.flush() }
             let story = Story(
                 number, type: number % 2 == 0 ? .backup : .provisioning, name: number % 2 == 0 ? "daily" : "add",
                 client: "u\(number % 100)")
