@@ -59,7 +59,7 @@ let package = Package(
         .target(
             name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
-        .target(name: "DaemonKit", dependencies: ["CLinux", logging, system], swiftSettings: settings),
+        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system], swiftSettings: settings),
         .target(
             name: "DirectorySandbox", dependencies: [subprocess, system],
             swiftSettings: settings),
@@ -67,7 +67,7 @@ let package = Package(
             name: "prov-backup-rsnapshot",
             dependencies: [
                 "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
-                "DirectorySandbox", argumentParser, logging, system, lifecycle, unixSignals,
+                "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
@@ -89,8 +89,10 @@ let package = Package(
             ], swiftSettings: settings),
         .testTarget(
             name: "BackupRsnapshotTests",
-            dependencies: ["TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", system],
-            swiftSettings: settings),
+            dependencies: [
+                "TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
+                "DirectorySandbox", logging, system,
+            ], swiftSettings: settings),
         .testTarget(
             name: "ScriptServiceTests",
             dependencies: [
@@ -98,7 +100,8 @@ let package = Package(
                 "DirectorySandbox", logging, inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
-            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", logging, system], swiftSettings: settings
+            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", "JobCore", logging, system],
+            swiftSettings: settings
         ),
         .testTarget(
             name: "DirectorySandboxTests",
@@ -109,7 +112,7 @@ let package = Package(
             dependencies: [
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "JobCore", system,
+                "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
             ], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

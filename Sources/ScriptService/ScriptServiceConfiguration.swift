@@ -20,7 +20,7 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
     /// EXIT_PROFILE.
     public var exitProfile: ExitProfile
     /// RUN_AS; nil: as the daemon itself.
-    public var user: ScriptUser?
+    public var user: String?
     /// The PATH of the scripts.
     public var programDirectories: [FilePath]
 
@@ -28,7 +28,7 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
     public init(
         add: FilePath? = nil, modify: FilePath? = nil, delete: FilePath? = nil, attributes: [AttributeName] = [],
         timeLimit: Duration = .seconds(300), grace: Duration = .seconds(10), exitProfile: ExitProfile = .provisioning,
-        user: ScriptUser? = nil,
+        user: String? = nil,
         programDirectories: [FilePath] = [
             "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
         ]

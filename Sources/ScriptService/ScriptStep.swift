@@ -26,11 +26,9 @@ struct ScriptStep: ProvisioningStep {
         environment["PROV_JOB_ID"] = "\(request.job)"
         environment["PROV_ATTEMPT"] = String(request.attempt)
         environment["PROV_DN"] = "\(request.entry.dn)"
-        var invocation = ScriptInvocation(
+        invocation = ScriptInvocation(
             executable: script, arguments: [entryName.text], environment: environment,
             timeLimit: configuration.timeLimit, grace: configuration.grace)
-        invocation.user = configuration.user
-        self.invocation = invocation
     }
 
     var name: String { "\(operation) script" }
@@ -41,18 +39,27 @@ struct ScriptStep: ProvisioningStep {
 
     func perform(in attempt: RunningAttempt) async throws {
         try await checkPermissions()
+        var invocation = invocation
+        invocation.user = try await user()
         let result = try await attempt.run(
-            invocation, code: .runtimeRequirementNotSatisfied,
+            invocation, profile: configuration.exitProfile, code: .runtimeRequirementNotSatisfied,
             cure: "correct \(operation.setting), or the script's first line")
-        if !result.survivors.isEmpty {
-            Logger.current.warning(
-                "\(script) left processes behind, which were ended: \(result.survivors.joined(separator: ", "))")
-        }
         let reading = configuration.exitProfile.reading(of: result)
         if let failure = failure(result, reading) { throw failure }
         if reading.result == .warnings {
             Logger.current.warning(
                 "\(script) \(entryName.text): \(reading)", metadata: ["output": "\(result.outputTail)"])
+        }
+    }
+
+    private func user() async throws(ProvisioningFailure) -> ScriptUser? {
+        guard let name = configuration.user else { return nil }
+        do throws(ScriptUserError) {
+            return try await .named(name)
+        } catch {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration, reason: "RUN_AS: \(error)",
+                cure: "correct RUN_AS in [Script]")
         }
     }
 

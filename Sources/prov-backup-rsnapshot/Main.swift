@@ -8,12 +8,12 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         abstract: "Provisions backup accounts that are kept in an LDAP directory.",
         discussion: """
             Without a subcommand the daemon runs. Exit status: 0 done, 64 wrong usage, 78 wrong configuration, \
-            69 directory unreachable, 75 try again, 77 not allowed, 1 anything else.
+            69 directory or daemon unreachable, 75 try again, 77 not allowed, 1 anything else.
             """,
         version: Version.description,
         subcommands: [
-            RunCommand.self, CheckCommand.self, StatusCommand.self, AccountsCommand.self, LDIFCommand.self,
-            SandboxCommand.self,
+            RunCommand.self, CheckCommand.self, StatusCommand.self, AccountsCommand.self, JobsCommand.self,
+            BackupCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self, SandboxCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 
@@ -33,7 +33,9 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             status = exitCode(for: error).rawValue
             let message = fullMessage(for: error)
             if !message.isEmpty, status == EXIT_SUCCESS { print(message) }
-            if !message.isEmpty, status != EXIT_SUCCESS { printError(message) }
+            if !message.isEmpty, status != EXIT_SUCCESS {
+                for line in message.split(separator: "\n") { printError(String(line)) }
+            }
         }
         end(status)
     }

@@ -46,7 +46,7 @@ struct SettingsFilesTests {
         // Each comment of the form `# KEY = value` is a setting: with all of them in force the file must still be read.
         let fixture = try SettingsFixture()
         let active = (DaemonSchema.globalFile + "\n" + DaemonSchema.serviceFile).split(separator: "\n").map { line in
-            line.hasPrefix("# [") || line.contains(#/^# [A-Z_]+ = ./#) ? String(line.dropFirst(2)) : String(line)
+            line.hasPrefix("# [") || line.contains(#/^# [A-Z_0-9]+ = ./#) ? String(line.dropFirst(2)) : String(line)
         }.joined(separator: "\n")
         let (_, warnings) = try fixture.load(active)
         #expect(warnings.isEmpty)

@@ -108,7 +108,7 @@ struct SettingsLoadTests {
         let (settings, warnings) = try fixture.load(service, global: global)
         #expect(settings.log == .all)
         #expect(settings.environment == "test")
-        #expect(settings.mail.recipients == ["root@localhost"])
+        #expect(settings.mail.recipients.map(\.description) == ["root@localhost"])
         #expect(settings.directory.condition == nil)
         #expect(try settings.directory.servers == [ServerAddress(parsing: "ldaps://ldap.example.org:636")])
         guard case .simple(let user, let password) = settings.directory.bind else {
@@ -128,30 +128,10 @@ struct SettingsLoadTests {
         #expect(!shown.contains("hunter2"))
     }
 
-    @Test func `sections and keys of later versions give one line each`() throws {
-        let (_, warnings) = try fixture.load(
-            SettingsFixture.minimum + """
-                GROUP_COMMIT = auto
-                [Scripts]
-                EVENTS_DIRECTORY = /a
-                MAX_JOBS = 3
-                [Hooks Backup]
-                ENABLED = yes
-                [Job nightly]
-                SCRIPT = /a
-                [Exit mine]
-                0 = success
-                75 = retry
-                [Backup Jobs]
-                SLOTS = 2
-                [History]
-                KEEP_DAYS = 90
-                """)
-        #expect(
-            warnings.map(\.section) == [
-                "Database", "Scripts", "Hooks Backup", "Job nightly", "Exit mine", "Backup Jobs", "History",
-            ])
-        #expect(warnings.allSatisfy { $0.reason == "not used by this version" })
+    @Test func `a key of a later version gives one line`() throws {
+        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "GROUP_COMMIT = auto\n")
+        #expect(warnings.map(\.section) == ["Database"])
+        #expect(warnings.map(\.reason) == ["not used by this version"])
     }
 
     @Test func `the environment wins, also with an empty value, and blanks are underscores`() throws {

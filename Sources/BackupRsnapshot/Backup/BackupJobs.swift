@@ -34,7 +34,9 @@ public struct BackupJobs: Sendable {
     ///
     /// Accounts whose entries say that they get none are passed over.
     /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
-    public func all(of level: SnapshotLevel, _ body: (Selected) async throws -> Void) async throws {
+    public func all(
+        of level: SnapshotLevel, isolation: isolated (any Actor)? = #isolation, _ body: (Selected) async throws -> Void
+    ) async throws {
         let qualification = BackupQualification(level: level)
         let accounts = await engine.accounts(where: qualification.filter, attributes: BackupAttribute.all)
         for try await account in accounts where qualification.objection(to: account) == nil {

@@ -1,4 +1,5 @@
 public import DirectoryModel
+import JobCore
 import Provisioning
 public import SystemPackage
 

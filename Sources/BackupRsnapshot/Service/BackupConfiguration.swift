@@ -101,7 +101,7 @@ public struct BackupConfiguration: Hashable, Sendable {
     }
 
     /// What every program gets, besides what it is told on purpose: nothing is inherited.
-    var baseEnvironment: [String: String] {
+    public var baseEnvironment: [String: String] {
         ["PATH": programDirectories.map(\.string).joined(separator: ":"), "LANG": "C", "LC_ALL": "C"]
     }
 }

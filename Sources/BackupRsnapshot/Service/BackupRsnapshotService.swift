@@ -13,7 +13,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// The settings.
     public let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let newVolume: @Sendable (_ uid: String, _ choice: VolumeChoice) async -> FilePath?
+    private let newVolume: @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
     private let tester = ConfigurationTester()
 
     /// - Parameters:
@@ -23,7 +23,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     ///     is none of them, means the first, which has the most free space.
     public init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        newVolume: @escaping @Sendable (_ uid: String, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
+        newVolume: @escaping @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
     ) {
         self.configuration = configuration
         self.clock = clock
@@ -47,7 +47,7 @@ public struct BackupRsnapshotService: ProvisioningService {
             let place = try await BlockingWork.run { _ in
                 try HomeChoice(configuration: service.configuration).place(of: account)
             }
-            let home = await home(at: place, of: account, isNew: request.operation != .delete)
+            let home = await home(at: place, of: account, request)
             return try await BlockingWork.run { _ in
                 request.operation == .delete
                     ? try service.deletion(of: account, home: home, request)
@@ -60,11 +60,13 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
     }
 
-    private func home(at place: HomeChoice.Place, of account: BackupAccount, isNew: Bool) async -> HomePath {
+    private func home(
+        at place: HomeChoice.Place, of account: BackupAccount, _ request: ProvisioningRequest
+    ) async -> HomePath {
         switch place {
         case .given(let home): return home
         case .new(let choice):
-            let wish = isNew ? await newVolume(account.uid, choice) : nil
+            let wish = request.operation == .delete ? nil : await newVolume(request.job, choice)
             let volume = wish.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
             return configuration.places.hashedHome(uid: account.uid, volume: volume)
         }

@@ -22,11 +22,14 @@ struct ControlExchange {
 
     private var phase = Phase.reading([])
     private let patience: Duration
+    private let requestLimit: Int
     /// When the visit ends by itself; `nil` while the handler works.
     private(set) var deadline: ContinuousClock.Instant?
 
-    init(now: ContinuousClock.Instant, patience: Duration) {
+    /// - Parameter requestLimit: the most bytes of a request.
+    init(now: ContinuousClock.Instant, patience: Duration, requestLimit: Int = ControlRequest.sizeLimit) {
         self.patience = patience
+        self.requestLimit = requestLimit
         deadline = now + patience
     }
 
@@ -45,8 +48,8 @@ struct ControlExchange {
                 return .handle(ControlRequest(line: line))
             }
             line.append(byte)
-            guard line.count <= ControlRequest.sizeLimit else {
-                return answered(.refusal("the request is longer than \(ControlRequest.sizeLimit) bytes"), now: now)
+            guard line.count <= requestLimit else {
+                return answered(.refusal("the request is longer than \(requestLimit) bytes"), now: now)
             }
         }
         phase = .reading(line)

@@ -8,8 +8,9 @@ struct ControlListener {
     private let path: FilePath
     private let inode: ino_t
 
+    /// - Parameter mode: of the socket's file, whatever the umask.
     /// - Throws: `fileExists` when something that is no socket stands at the path.
-    init(path: FilePath) throws(Errno) {
+    init(path: FilePath, mode: mode_t) throws(Errno) {
         let address = try UnixSocketAddress(path.string)
         try Self.removeStale(path)
         let descriptor = socket(
@@ -18,9 +19,9 @@ struct ControlListener {
         var status = stat()
         // The mode of the socket before bind(2) is the mode that its file is born with: there is no moment at which
         // others could connect, and the process's umask need not be touched.
-        guard fchmod(descriptor, 0o600) == 0,
+        guard fchmod(descriptor, mode) == 0,
             address.withSocketAddress({ bind(descriptor, $0, $1) }) == 0,
-            chmod(path.string, 0o600) == 0, listen(descriptor, 128) == 0, lstat(path.string, &status) == 0
+            chmod(path.string, mode) == 0, listen(descriptor, 128) == 0, lstat(path.string, &status) == 0
         else {
             let code = errno
             Glibc.close(descriptor)
@@ -41,10 +42,10 @@ struct ControlListener {
         guard unlink(path.string) == 0 || errno == ENOENT else { throw Errno(rawValue: errno) }
     }
 
-    /// A client that is entitled to speak, `nil` for one that is not or has gone.
+    /// A client with its user as the kernel knows it; nil when it has gone again.
     ///
     /// - Throws: `wouldBlock` when nobody waits, and what the kernel says when it cannot take in more.
-    func accept() throws(Errno) -> Int32? {
+    func accept() throws(Errno) -> (client: Int32, user: UInt32?)? {
         let client = clinux_accept(descriptor)
         guard client >= 0 else {
             let code = Errno(rawValue: errno)
@@ -52,13 +53,8 @@ struct ControlListener {
             return nil
         }
         var (uid, gid, pid): (UInt32, UInt32, Int32) = (.max, .max, 0)
-        guard clinux_peer_credentials(client, &uid, &gid, &pid) == 0, uid == 0 || uid == geteuid() else {
-            let refusal = ControlReply.refusal("only root and the daemon's own user may use the control socket").bytes
-            send(client, refusal, refusal.count, Int32(MSG_NOSIGNAL))
-            Glibc.close(client)
-            return nil
-        }
-        return client
+        let isKnown = clinux_peer_credentials(client, &uid, &gid, &pid) == 0
+        return (client, isKnown ? uid : nil)
     }
 
     /// Stops listening and removes the file, unless another socket has taken its name.

@@ -1,19 +1,18 @@
 import Glibc
 import SystemPackage
 
-/// The control socket's thread: owns the descriptors and drives one `ControlExchange` for each client.
+/// A control socket's thread: owns the descriptors and drives one `ControlExchange` for each client.
 final class ControlLoop {
     private struct Visit {
         let number: UInt64
+        let user: UInt32?
         var exchange: ControlExchange
         var task: Task<Void, Never>?
     }
 
-    /// More clients at once wait in the kernel's queue.
-    private static let limit = 64
-
     private let listener: ControlListener
     private let mailbox: ControlMailbox
+    private let admission: ControlAdmission
     private let patience: Duration
     private let handler: ControlServer.Handler
     private let clock = ContinuousClock()
@@ -23,10 +22,12 @@ final class ControlLoop {
     private var pausedUntil: ContinuousClock.Instant?
 
     init(
-        listener: ControlListener, mailbox: ControlMailbox, patience: Duration, handler: @escaping ControlServer.Handler
+        listener: ControlListener, mailbox: ControlMailbox, admission: ControlAdmission, patience: Duration,
+        handler: @escaping ControlServer.Handler
     ) {
         self.listener = listener
         self.mailbox = mailbox
+        self.admission = admission
         self.patience = patience
         self.handler = handler
     }
@@ -51,7 +52,7 @@ final class ControlLoop {
     private func wait() -> [pollfd] {
         var watched = [pollfd(fd: mailbox.wakeUp.descriptor, events: Int16(POLLIN), revents: 0)]
         if let until = pausedUntil, until <= clock.now { pausedUntil = nil }
-        if visits.count < Self.limit, pausedUntil == nil {
+        if visits.count < admission.clients, pausedUntil == nil {
             watched.append(pollfd(fd: listener.descriptor, events: Int16(POLLIN), revents: 0))
         }
         for (client, visit) in visits {
@@ -73,13 +74,23 @@ final class ControlLoop {
         return Int32(clamping: left.seconds * 1_000 + left.attoseconds / 1_000_000_000_000_000 + 1)
     }
 
+    /// No more at a time than are served at once, so that a flood of those who are sent away keeps nobody waiting.
     private func takeIn() {
-        while visits.count < Self.limit {
+        for _ in 0..<admission.clients where visits.count < admission.clients {
             do throws(Errno) {
-                guard let client = try listener.accept() else { continue }
+                guard let (client, user) = try listener.accept() else { continue }
+                let others = visits.values.count { $0.user == user }
+                if let refusal = admission.refusal(of: user, beside: others) {
+                    let bytes = ControlReply.refusal(refusal).bytes
+                    send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+                    close(client)
+                    continue
+                }
                 visitCount += 1
                 visits[client] = Visit(
-                    number: visitCount, exchange: ControlExchange(now: clock.now, patience: patience), task: nil)
+                    number: visitCount, user: user,
+                    exchange: ControlExchange(
+                        now: clock.now, patience: patience, requestLimit: admission.requestLimit), task: nil)
             } catch {
                 // Out of descriptors or memory: the client stays in the queue, and asking at once again would only spin.
                 if error != .wouldBlock { pausedUntil = clock.now + .seconds(1) }
@@ -125,9 +136,11 @@ final class ControlLoop {
         case .wait: return
         case .close: end(client)
         case .handle(let request):
-            guard let number = visits[client]?.number else { return }
-            visits[client]?.task = Task { [handler, mailbox] in
-                mailbox.post(await handler(request), to: client, visit: number)
+            guard let visit = visits[client] else { return }
+            var request = request
+            request.user = visit.user
+            visits[client]?.task = Task { [handler, mailbox, request] in
+                mailbox.post(await handler(request), to: client, visit: visit.number)
             }
         }
     }

@@ -8,6 +8,9 @@ public struct ControlRequest: Hashable, Sendable {
     /// The line without its end.
     public let line: [UInt8]
 
+    /// Who asks, as the kernel says (`SO_PEERCRED`); nil where it has not come over a socket.
+    public internal(set) var user: UInt32?
+
     /// - Parameter line: JSON without a line feed, at most `sizeLimit` bytes.
     public init(line: [UInt8]) { self.line = line }
 

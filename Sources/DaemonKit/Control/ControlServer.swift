@@ -3,10 +3,10 @@ import Glibc
 import Synchronization
 public import SystemPackage
 
-/// Listens on the daemon's control socket and has each request answered.
+/// Listens on a socket of the daemon's and has each request answered.
 ///
-/// One thread of its own sleeps in poll(2) and wakes for clients, replies and deadlines alone. Only root and the daemon's
-/// own user are heard (`SO_PEERCRED`). A handler whose client hangs up is cancelled.
+/// One thread of its own sleeps in poll(2) and wakes for clients, replies and deadlines alone. Who is heard is the admission's affair
+/// (`SO_PEERCRED`); of two servers none can disturb the other. A handler whose client hangs up is cancelled.
 public final class ControlServer: Sendable {
     /// Answers one request. Runs beside the answers to other clients.
     public typealias Handler = @Sendable (ControlRequest) async -> ControlReply
@@ -18,24 +18,28 @@ public final class ControlServer: Sendable {
     /// The socket's place in a runtime directory, the same for server and client.
     public static func socketPath(in directory: FilePath) -> FilePath { directory.appending("control.sock") }
 
-    /// Starts to listen beside the lock's file.
+    /// Starts to listen.
     ///
     /// - Parameters:
     ///   - lock: what entitles to replace a socket that an earlier instance left behind. It must be held until `stop`
     ///     has returned.
+    ///   - path: the socket's file; nil: the control socket beside the lock.
+    ///   - admission: who is heard.
     ///   - patience: how long a client may take to send its request, and then to read the answer.
     /// - Throws: what could not be done with the socket.
     public init(
-        under lock: InstanceLock, patience: Duration = .seconds(10), handler: @escaping Handler
+        under lock: InstanceLock, at path: FilePath? = nil, admission: ControlAdmission = .owner,
+        patience: Duration = .seconds(10), handler: @escaping Handler
     ) throws(ControlServerError) {
-        path = Self.socketPath(in: lock.path.removingLastComponent())
+        let path = path ?? Self.socketPath(in: lock.path.removingLastComponent())
+        self.path = path
         do throws(Errno) {
             let mailbox = try ControlMailbox()
             self.mailbox = mailbox
-            let listener = try ControlListener(path: path)
+            let listener = try ControlListener(path: path, mode: admission.mode)
             // The thread alone owns the loop from here on.
             nonisolated(unsafe) let loop = ControlLoop(
-                listener: listener, mailbox: mailbox, patience: patience, handler: handler)
+                listener: listener, mailbox: mailbox, admission: admission, patience: patience, handler: handler)
             do throws(Errno) {
                 try DedicatedThread.start("control") { loop.run() }
             } catch {
@@ -51,7 +55,7 @@ public final class ControlServer: Sendable {
     public func stop() async { await mailbox.stop() }
 }
 
-/// Why the control socket cannot be opened.
+/// Why a socket of the daemon's cannot be opened.
 public struct ControlServerError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The socket's file.
     public let path: FilePath
@@ -66,7 +70,7 @@ public struct ControlServerError: Error, Hashable, Sendable, CustomStringConvert
             case .fileExists: "something that is no socket stands there: move it away"
             default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
             }
-        return "\(path): the control socket cannot be opened: \(code); \(cure)"
+        return "\(path): the socket cannot be opened: \(code); \(cure)"
     }
 }
 

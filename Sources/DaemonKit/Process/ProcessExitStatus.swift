@@ -6,7 +6,7 @@ public enum ProcessExitStatus: Int32, Hashable, Sendable, CaseIterable {
     case failure = 1
     /// The command line is wrong (EX_USAGE).
     case wrongUsage = 64
-    /// The directory cannot be reached (EX_UNAVAILABLE).
+    /// The directory cannot be reached, or the daemon that a command needs (EX_UNAVAILABLE).
     case unavailable = 69
     /// Something else is in the way just now, such as another instance: try again (EX_TEMPFAIL).
     case tryAgain = 75

@@ -72,14 +72,16 @@ extension EventHandlers {
     }
 
     @discardableResult private func take(_ interpreter: Interpreter) async -> String {
-        await adopt(interpreter)
         let script = configuration.script.printable
         let events = await interpreter.daemonEvents
         guard !events.isEmpty else {
-            let text = "\(script) was loaded and registers no handlers: let it call bacula.set_events(…)"
+            await adopt(nil)
+            await interpreter.end()
+            let text = "\(script) was loaded and has no handlers, so scripting is off: let it call bacula.set_events(…)"
             notice(CoreNotice(.warning, "handlers: \(text)"))
             return text
         }
+        await adopt(interpreter)
         let names = events.map(\.rawValue).sorted().joined(separator: ", ")
         let keeping = jobsWithOldHandlers
         let text =

@@ -139,6 +139,9 @@ public actor EventHandlers {
             lose(job.id, "\(name) did not return within \(configuration.timeLimit), and its interpreter is ended")
         case .failure(.died(let how)):
             lose(job.id, "the interpreter \(how) while \(name) ran")
+        case .failure(.gone) where isStopping:
+            // Nobody has lost it: it was to end.
+            break
         case .failure(.gone), .failure(.failed):
             lose(job.id, "the interpreter was lost before \(name)")
         }
@@ -160,7 +163,9 @@ public actor EventHandlers {
     /// The interpreter that new jobs get; a lost one is replaced first.
     private func usable() async -> Interpreter? {
         while let interpreter = current, !isStopping {
-            guard await interpreter.isGone else { return interpreter }
+            let isGone = await interpreter.isGone
+            guard current === interpreter else { continue }
+            guard isGone else { return interpreter }
             guard pauses.mayStart(at: clock.now) else { return nil }
             await serially { await self.replace(lost: interpreter) }
         }

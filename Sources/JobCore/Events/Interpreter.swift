@@ -31,6 +31,8 @@ actor Interpreter {
         var event: EventName?
         var continuation: CheckedContinuation<Result<HandlerMessage.Reply, Loss>, Never>
         var reply: HandlerMessage.Reply?
+        /// Whether the handler has been called.
+        var hasBegun = false
         /// Whether everything that the handler wrote has come.
         var isReportComplete = false
     }
@@ -260,10 +262,11 @@ actor Interpreter {
             case .line(let text, let job?): host.write(text, to: job)
             case .line("", nil): break
             case .line(let text, nil): notice(CoreNotice(.info, "handlers: \(text)"))
+            case .began(let number) where current?.number == number: current?.hasBegun = true
             case .ended(let number) where current?.number == number:
                 current?.isReportComplete = true
                 completeIfAllHasCome()
-            case .ended: break
+            case .began, .ended: break
             }
         }
     }
@@ -303,7 +306,12 @@ actor Interpreter {
         if isGone { await session.signal(SIGKILL) }
     }
 
-    func leaderIsToBeReaped() { session = nil }
+    /// Returns when no signal to it is on its way any more.
+    func leaderIsToBeReaped() async {
+        session = nil
+        pressure?.cancel()
+        await pressure?.value
+    }
 
     func ended(_ how: String, survivors: [String]) {
         let wasExpected = state == .leaving
@@ -312,7 +320,8 @@ actor Interpreter {
         pipe = nil
         pressure?.cancel()
         pass(report.finish())
-        lose(.died(how))
+        // Of an event whose handler was not called nothing has happened yet: another interpreter is as good.
+        lose(current.map { $0.event == nil || $0.hasBegun } == false ? .gone : .died(how))
         dismissWaiters()
         if wasServing && !wasExpected {
             notice(CoreNotice(.error, "handlers: the interpreter of \(configuration.script.printable) \(how)"))

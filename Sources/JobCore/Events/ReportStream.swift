@@ -6,6 +6,8 @@ struct ReportStream: Sendable {
     enum Piece: Hashable, Sendable {
         /// A line without its end. Without a job it came outside of any event.
         case line(String, JobID?)
+        /// The handler of the event of this number is called.
+        case began(Int)
         /// The event of this number is over, and everything that it wrote has come.
         case ended(Int)
     }
@@ -66,6 +68,7 @@ struct ReportStream: Sendable {
             sayWhatWasDropped(into: &pieces)
             eventJob = words.second.map(JobID.init)
             job = eventJob
+            if let number = words.first { pieces.append(.began(Int(clamping: number))) }
         case "job":
             job = words.first.map(JobID.init)
         default:

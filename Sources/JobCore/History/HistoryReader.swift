@@ -106,7 +106,10 @@ public struct HistoryReader: Sendable {
         }
     }
 
-    private static let columns = "job.*, (SELECT count(*) FROM attempt WHERE attempt.job = job.id) AS attempts"
+    private static let columns = """
+        job.*, (SELECT count(*) FROM attempt WHERE attempt.job = job.id) AS attempts,
+        (SELECT min(began) FROM attempt WHERE attempt.job = job.id) AS began
+        """
 
     private func read<Value: Sendable>(
         _ body: @Sendable @escaping (Database) throws -> Value

@@ -22,6 +22,8 @@ public struct RecordedJob: Hashable, Sendable, Codable {
     public var progress: Int?
     /// How many attempts there were.
     public var attempts: Int
+    /// When the first of them began; nil before.
+    public var began: WallTime?
     /// When it came to its end; nil while it is open.
     public var ended: WallTime?
     /// What it came to; nil while it is open.

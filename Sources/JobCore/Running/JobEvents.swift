@@ -30,10 +30,16 @@ public struct JobEvents: Sendable {
     }
 
     /// A new home needs a volume.
+    /// - Parameters:
+    ///   - pool: whose volumes these are.
+    ///   - volumes: that with the most free space first.
     /// - Returns: one of the volumes; nil: the choice is the daemon's.
-    public func newVolume(for job: Job, among volumes: [String]) async -> String? {
+    public func newVolume(for job: Job, of pool: String, among volumes: [String]) async -> String? {
         guard handlers.isActive else { return nil }
-        return await handlers.newVolume(describe(job, .running), volumes: volumes).volumeName
+        var needing = describe(job, .waitingForNewMedia)
+        needing.pool = pool
+        needing.volumes = volumes.count
+        return await handlers.newVolume(needing, volumes: volumes).volumeName
     }
 
     /// An archived home has been purged from a volume.

@@ -1,5 +1,5 @@
 /// What a script says of its own job by the reporter command (row L6).
-public enum ReporterMessage: Hashable, Sendable {
+public enum ReporterMessage: Codable, Hashable, Sendable {
     /// `-r`: the work has begun.
     case started
     /// `-f R`: the work has ended.

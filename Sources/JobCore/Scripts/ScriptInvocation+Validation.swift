@@ -17,6 +17,12 @@ extension ScriptInvocation {
                 reason: "environment variable \"\(name.escapingControlCharacters)\" \(fault)",
                 cure: "correct the variable's name or the value it was made from")
         }
+        if user != nil, let name = environment.keys.sorted().first(where: Self.speaksToLoader) {
+            throw ScriptError(
+                .environment, path: executable,
+                reason: "environment variable \"\(name)\" would have code loaded before the rights are given away",
+                cure: "set it inside the script, or leave the setting that names the user empty")
+        }
         if let umask, umask > 0o777 {
             throw ScriptError(
                 .limit, path: executable, reason: "the umask 0\(String(umask, radix: 8)) has more than permission bits",
@@ -37,6 +43,9 @@ extension ScriptInvocation {
             .path, path: path, reason: "\(what) must be absolute: no search along PATH takes place",
             cure: "give the whole path, beginning with /")
     }
+
+    /// The dynamic loader's own variables (ld.so(8)): the step that gives the rights away is loaded with them.
+    private static func speaksToLoader(_ name: String) -> Bool { name.hasPrefix("LD_") || name == "GLIBC_TUNABLES" }
 
     private static func fault(name: String, value: String) -> String? {
         if name.isEmpty { return "has no name" }

@@ -15,7 +15,7 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var timeLimit: Duration
     /// How long it may take to leave after SIGTERM before SIGKILL.
     public var grace: Duration
-    /// As whom it runs; nil: as this process.
+    /// As whom it runs; nil: as this process. With a user, the environment may hold none of the dynamic loader's variables (`LD_…`).
     public var user: ScriptUser?
     /// The permission bits that files it makes do not get, 0 to 0o777; nil: those of this process.
     public var umask: UInt32?

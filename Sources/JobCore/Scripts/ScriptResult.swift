@@ -22,9 +22,9 @@ public struct ScriptResult: Hashable, Sendable {
     public var cause: Cause
     /// Standard output and standard error, interleaved as they came.
     public var output: CapturedOutput
-    /// From the request to the end of its session.
+    /// From the request to the end of all that it started.
     public var duration: Duration
-    /// Processes of the script's session that outlived it and were ended, by name.
+    /// Processes that the script had started, that outlived it and were ended, by name and number (row D13).
     public var survivors: [String]
 
     /// A result as it is told; the runner makes them.

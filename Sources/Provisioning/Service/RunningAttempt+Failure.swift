@@ -7,11 +7,11 @@ extension RunningAttempt {
     ///   - cure: what mends that.
     /// - Throws: `ProvisioningFailure` when it could not be started, `CancellationError` when the daemon stops.
     package func run(
-        _ invocation: ScriptInvocation, code: ProvisioningExitCode, cure: String
+        _ invocation: ScriptInvocation, profile: ExitProfile = .posix, code: ProvisioningExitCode, cure: String
     ) async throws -> ScriptResult {
         let result: ScriptResult
         do throws(ScriptError) {
-            result = try await run(invocation, profile: .posix).result
+            result = try await run(invocation, profile: profile).result
         } catch {
             if error.code == .cancelled { throw CancellationError() }
             throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", cure: cure)

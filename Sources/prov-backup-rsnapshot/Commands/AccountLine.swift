@@ -39,11 +39,15 @@ struct AccountLine: Encodable {
     }
 }
 
-/// JSON as commands print it: one line, keys in a fixed order.
+/// JSON as commands print it: one line, keys in a fixed order, bytes as the text that they mostly are.
 enum JSONText {
     static func line(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        encoder.dataEncodingStrategy = .custom { bytes, encoder in
+            var container = encoder.singleValueContainer()
+            try container.encode(String(decoding: bytes, as: UTF8.self))
+        }
         return String(decoding: try encoder.encode(value), as: UTF8.self)
     }
 }

@@ -49,7 +49,8 @@ struct AccountsCommand: AsyncParsableCommand {
             let entry = try await accounts.entry(uid: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
-                daemon: try await DaemonControl(settings).status())
+                daemon: try await DaemonControl(settings).status(),
+                lastJob: await JobsOfDaemon(settings).last(ofAccount: uid))
             print(json ? try JSONText.line(explanation) : explanation.text)
         }
     }

@@ -15,10 +15,16 @@ struct Explanation: Encodable {
     let meaning: String
     let daemon: String
     let cure: String
+    /// The account's last job; nil when nothing is recorded.
+    let lastJob: JobLine?
 
     /// - Parameter daemon: what the running daemon says; nil when none runs here.
-    init(uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?) {
+    init(
+        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?,
+        lastJob: JobLine? = nil
+    ) {
         self.uid = uid
+        self.lastJob = lastJob
         dn = entry.dn.description
         let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
@@ -51,7 +57,8 @@ struct Explanation: Encodable {
             meaning = reason.description
             cure =
                 switch reason {
-                case .failed: "mend the cause, which the daemon's log names, then: \(command) retry \(uid)"
+                case .failed:
+                    "mend the cause, which \(lastJob.map { "jobs show \($0.id)" } ?? "the daemon's log") names, then: \(command) retry \(uid)"
                 case .otherHost, .noHost:
                     "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
@@ -87,6 +94,7 @@ struct Explanation: Encodable {
             ("returned", returned),
             ("which means", meaning),
             ("the daemon", daemon),
+            ("last job", lastJob.map(JobsOfDaemon.end(of:))),
             ("to do", cure),
         ]
         return rows.compactMap { title, value in

@@ -24,7 +24,7 @@ struct SettingsOptions: ParsableArguments {
                 service: FilePath(config), global: global.map { FilePath($0) },
                 environment: ProcessInfo.processInfo.environment)
             warnings.forEach(note)
-            return DaemonConfiguration(settings)
+            return DaemonConfiguration(settings, configFile: config)
         } catch {
             (error.warnings + error.errors).forEach(note)
             let count = error.errors.count

@@ -60,6 +60,15 @@ struct Overview: Encodable {
         failedUIDs = failed
     }
 
+    private static func line(_ job: JobLine) -> String {
+        let parts = [
+            "job \(job.id)", job.status, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
+            job.started.map { "since \($0.local)" } ?? job.meaning,
+        ]
+        return "\(job.started == nil ? "waiting " : "running ")   "
+            + parts.filter { !$0.isEmpty }.joined(separator: "  ")
+    }
+
     var text: String {
         var lines: [String] = []
         if let daemon {
@@ -68,7 +77,10 @@ struct Overview: Encodable {
                 "jobs       \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
-            lines += daemon.running.map {
+            // The engine knows more of where an account is in its attempts, the board more of the job.
+            let known = Set(daemon.jobs.map(\.id)).subtracting(daemon.retrying.map(\.job))
+            lines += daemon.jobs.filter { known.contains($0.id) }.map(Self.line)
+            lines += daemon.running.filter { !known.contains($0.job) }.map {
                 "running    job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
             }
             lines += daemon.retrying.map {

@@ -2,6 +2,17 @@
 enum DaemonRequest: Codable {
     case status
     case provision(uuid: String, dn: String)
+    case jobs(JobQuery)
+    /// Those of these jobs that are known.
+    case theseJobs([UInt64])
+    case job(UInt64)
+    case cancel(UInt64)
+    /// A job of `[Job NAME]`.
+    case run(String)
+    /// Snapshots; no accounts: all that have the level.
+    case backup(level: String, accounts: [String])
+    case scripts
+    case restartScripts
 }
 
 /// What the daemon answers.
@@ -9,7 +20,25 @@ enum DaemonReply: Codable {
     case status(DaemonStatus)
     /// The exit code of the job; nil when there was nothing to do.
     case provisioned(Int32?)
-    case refused(String)
+    case jobs([JobLine])
+    /// nil when there is no such job.
+    case job(JobDetails?)
+    /// Whether the job was open.
+    case cancelled(Bool)
+    /// The jobs that were asked for have these numbers.
+    case asked([UInt64])
+    case scripts([ScriptLine])
+    /// What came of it.
+    case restarted(String)
+    case refused(Refusal)
+
+    /// A ``CommandFailure`` of the daemon's.
+    struct Refusal: Codable {
+        let reason: String
+        let cure: String
+        /// What the command ends with.
+        let status: Int32
+    }
 }
 
 /// What the daemon does at this moment.
@@ -40,6 +69,8 @@ struct DaemonStatus: Codable {
     let isDirectoryAvailable: Bool
     let running: [Running]
     let retrying: [Retrying]
+    /// Open jobs of all types, where they are known.
+    let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
     /// Since the daemon started.

@@ -60,7 +60,9 @@ struct Daemon {
                 .run()
         }
         let lock = try takeLock()
-        let engine = try makeEngine()
+        let work = try makeWork()
+        let engine = work.engine
+        let jobs = DaemonJobs(configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
@@ -69,13 +71,20 @@ struct Daemon {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
         let reloader = SettingsReloader(
-            files: files, first: configuration, reloads: reloads, engine: engine, notifier: notifier, logger: logger)
+            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
+            logger: logger)
+        let reports = try ReportServer(under: lock, board: work.parts.board)
+        if let notice = reports.notice { logger.info("\(notice)") }
         try await ServiceGroup(
             services: [
-                ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started)),
-                EngineService(engine: engine, grace: configuration.stopGrace, notifier: notifier, logger: logger),
+                ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
+                ReportService(server: reports),
+                EngineService(
+                    engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,
+                    notifier: notifier, logger: logger),
                 reloader,
-                PurgeService(reloader: reloader, logger: logger),
+                PurgeService(jobs: jobs, logger: logger),
+                MailService(mailer: work.parts.mailer),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -87,10 +96,13 @@ struct Daemon {
     func runOnce() async throws {
         try await configuration.connectOnce().close()
         let lock = isDryRun ? nil : try takeLock()
-        let engine = isDryRun ? dryEngine() : try makeEngine()
+        let work = isDryRun ? nil : try makeWork()
+        let engine = work?.engine ?? dryEngine()
+        await work?.parts.handlers.start()
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
+        await work?.parts.stop()
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -101,9 +113,11 @@ struct Daemon {
     /// Carries one account's wish out here, since no daemon runs.
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
         let lock = try takeLock()
-        let engine = try makeEngine()
-        let code = await engine.provision(key)
-        await engine.stop(grace: configuration.stopGrace)
+        let work = try makeWork()
+        await work.parts.handlers.start()
+        let code = await work.engine.provision(key)
+        await work.engine.stop(grace: configuration.stopGrace)
+        await work.parts.stop()
         withExtendedLifetime(lock) {}
         return code
     }
@@ -119,17 +133,20 @@ struct Daemon {
         }
     }
 
-    private func makeEngine() throws -> Engine {
+    private func makeWork() throws -> DaemonWork {
         let state = configuration.stateDirectory
         let attempts = state.appending("attempts")
         do {
-            for directory in [state, attempts, configuration.backup.lockDirectory] {
+            for directory in [state, attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
             let source = try JobIDSource(file: state.appending("job-number"))
             if let notice = source.notice { logger.warning("\(notice)") }
             let ledger = JobLedger(source: source, journal: AttemptJournal(folder: attempts))
-            return Engine(configuration.engine, jobs: ledger, logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, logger: logger)
+            let engine = Engine(
+                parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
+            return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {
             throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
         } catch let error as StateFileError {
@@ -141,4 +158,10 @@ struct Daemon {
     private func dryEngine() -> Engine {
         Engine(configuration.engine, jobs: .none, planPrinter: PlanPrinter { print($0) }, logger: logger)
     }
+}
+
+/// What works, with what all its jobs share.
+struct DaemonWork: Sendable {
+    let engine: Engine
+    let parts: JobParts
 }

@@ -3,12 +3,16 @@ import DaemonKit
 import DirectoryClient
 import JobCore
 import Provisioning
+import ScriptService
 import SystemPackage
 
 /// What the settings mean for each part: the one place where parts and settings meet.
 struct DaemonConfiguration: Sendable {
     let engine: Engine.Configuration
     let backup: BackupConfiguration
+    /// With `TYPE = Script`: what is done in place of the backup accounts' provisioning.
+    let script: ScriptServiceConfiguration?
+    let jobs: JobConfiguration
     let logSwitches: LogSwitches
     let syslogIdentity: String
     let timeZone: String?
@@ -16,7 +20,8 @@ struct DaemonConfiguration: Sendable {
     let stateDirectory: FilePath
     let runtimeDirectory: FilePath
 
-    init(_ settings: DaemonSettings) {
+    /// - Parameter configFile: where the settings come from, for handlers.
+    init(_ settings: DaemonSettings, configFile: String) {
         logSwitches = settings.log
         syslogIdentity = settings.service.syslog
         timeZone = settings.service.timeZone
@@ -24,7 +29,11 @@ struct DaemonConfiguration: Sendable {
         stateDirectory = FilePath(settings.service.stateDirectory)
         runtimeDirectory = FilePath(settings.service.runtimeDirectory)
         backup = BackupConfiguration(settings)
-        engine = Engine.Configuration(settings, service: BackupRsnapshotService(configuration: backup))
+        script = settings.service.type == .script ? ScriptServiceConfiguration(settings, backup) : nil
+        jobs = JobConfiguration(settings, backup: backup, configFile: configFile)
+        let service: any ProvisioningService =
+            script.map { ScriptService(configuration: $0) } ?? BackupRsnapshotService(configuration: backup)
+        engine = Engine.Configuration(settings, service: service)
     }
 
     /// One try, for commands: they do not wait for a directory that is away.
@@ -43,6 +52,8 @@ struct DaemonConfiguration: Sendable {
             ("STOP_GRACE", stopGrace != other.stopGrace),
             ("STATE_DIRECTORY", stateDirectory != other.stateDirectory),
             ("RUNTIME_DIRECTORY", runtimeDirectory != other.runtimeDirectory),
+            ("EVENTS_DIRECTORY or EVENT_TIMEOUT", jobs.events != other.jobs.events),
+            ("[History]", jobs.history != other.jobs.history),
         ].filter(\.1).map(\.0)
     }
 }
@@ -79,6 +90,17 @@ extension Engine.Configuration {
                 maximumAttempts: .max, delay: min(settings.start.sleep, settings.operation.sleep),
                 maximumDelay: settings.operation.sleep),
             directoryAttemptsUntilError: settings.operation.attempts, service: service)
+    }
+}
+
+extension ScriptServiceConfiguration {
+    init(_ settings: DaemonSettings, _ backup: BackupConfiguration) {
+        let script = settings.script
+        self.init(
+            add: script.add.map { FilePath($0) }, modify: script.modify.map { FilePath($0) },
+            delete: script.delete.map { FilePath($0) }, attributes: script.attributes, timeLimit: script.timeout,
+            grace: script.grace, exitProfile: script.exitProfile, user: script.runAs,
+            programDirectories: backup.programDirectories)
     }
 }
 

@@ -15,36 +15,100 @@ struct DaemonControl {
 
     /// - Returns: nil when no daemon runs here.
     func status() async throws -> DaemonStatus? {
-        switch try await ask(.status, timeout: .seconds(10)) {
-        case .status(let status): status
-        case nil: nil
-        case .provisioned, .refused: throw Self.misunderstood
-        }
+        try await ask(.status) { if case .status(let status) = $0 { status } else { nil } }
     }
 
     func provision(_ key: AccountKey) async throws -> Provisioned {
-        // As long as the job takes; its own time limits hold.
         let request = DaemonRequest.provision(uuid: key.uuid.description, dn: key.dn.description)
-        switch try await ask(request, timeout: .seconds(24 * 3600)) {
-        case .provisioned(let code): return .daemon(code.flatMap(ProvisioningExitCode.init))
-        case .refused(let reason): throw CommandFailure(reason, cure: "see the daemon's log")
-        case nil: return .noDaemon
-        case .status: throw Self.misunderstood
+        // As long as the job takes; its own time limits hold.
+        let answer: Provisioned? = try await ask(request, timeout: .seconds(24 * 3600)) {
+            if case .provisioned(let code) = $0 { .daemon(code.flatMap(ProvisioningExitCode.init)) } else { nil }
+        }
+        return answer ?? .noDaemon
+    }
+
+    /// - Returns: the jobs that the query includes, the oldest first; nil when no daemon runs here.
+    func jobs(_ query: JobQuery) async throws -> [JobLine]? {
+        try await ask(.jobs(query)) { if case .jobs(let lines) = $0 { lines } else { nil } }
+    }
+
+    /// - Returns: those of the jobs that the daemon knows.
+    func jobs(_ ids: [UInt64]) async throws -> [JobLine] {
+        var lines: [JobLine] = []
+        var rest = ids[...]
+        // A request has room for so many, and for more.
+        while !rest.isEmpty {
+            lines += try await need(.theseJobs(Array(rest.prefix(1_000)))) {
+                if case .jobs(let lines) = $0 { lines } else { nil }
+            }
+            rest = rest.dropFirst(1_000)
+        }
+        return lines
+    }
+
+    /// - Returns: nil when no daemon runs here; within it nil when there is no such job.
+    func job(_ id: UInt64) async throws -> JobDetails?? {
+        try await ask(.job(id)) { reply -> JobDetails?? in
+            if case .job(let details) = reply { .some(details) } else { .none }
         }
     }
 
-    private func ask(_ request: DaemonRequest, timeout: Duration) async throws -> DaemonReply? {
+    /// - Returns: whether the job was open.
+    func cancel(_ id: UInt64) async throws -> Bool {
+        try await need(.cancel(id)) { if case .cancelled(let wasOpen) = $0 { wasOpen } else { nil } }
+    }
+
+    func run(_ name: String) async throws -> UInt64 {
+        try await need(.run(name)) { if case .asked(let ids) = $0 { ids.first } else { nil } }
+    }
+
+    func backup(_ level: String, accounts: [String]) async throws -> [UInt64] {
+        try await need(.backup(level: level, accounts: accounts)) { if case .asked(let ids) = $0 { ids } else { nil } }
+    }
+
+    /// - Returns: nil when no daemon runs here.
+    func scripts() async throws -> [ScriptLine]? {
+        try await ask(.scripts) { if case .scripts(let lines) = $0 { lines } else { nil } }
+    }
+
+    func restartScripts() async throws -> String {
+        try await need(.restartScripts) { if case .restarted(let text) = $0 { text } else { nil } }
+    }
+
+    /// Asks what only a daemon can answer.
+    private func need<Value>(_ request: DaemonRequest, _ read: (DaemonReply) -> Value?) async throws -> Value {
+        // Handlers that are loaded anew, or accounts that are looked up, may take a while.
+        guard let value = try await ask(request, timeout: .seconds(120), read) else {
+            throw CommandFailure(
+                "no daemon runs here (\(configuration.runtimeDirectory))",
+                cure:
+                    "start it: systemctl start prov-backup-rsnapshot, or in the foreground: prov-backup-rsnapshot run -d",
+                status: .unavailable)
+        }
+        return value
+    }
+
+    /// - Returns: nil when no daemon runs here.
+    private func ask<Value>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(30), _ read: (DaemonReply) -> Value?
+    ) async throws -> Value? {
         let socket = ControlServer.socketPath(in: configuration.runtimeDirectory)
+        let reply: DaemonReply?
         do {
-            return try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
+            reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
         } catch {
             if case .notListening = error { return nil }
             let status: ProcessExitStatus = if case .notAllowed = error { .notAllowed } else { .failure }
             throw CommandFailure("\(error)", cure: "ask as root or as the daemon's own user", status: status)
         }
-    }
-
-    private static var misunderstood: CommandFailure {
-        CommandFailure("the daemon answered something else", cure: "restart it: it may be of another version")
+        if case .refused(let refusal) = reply {
+            throw CommandFailure(
+                refusal.reason, cure: refusal.cure, status: ProcessExitStatus(rawValue: refusal.status) ?? .failure)
+        }
+        guard let reply, let value = read(reply) else {
+            throw CommandFailure(
+                "the daemon answered something else", cure: "restart it: it may be of another version")
+        }
+        return value
     }
 }

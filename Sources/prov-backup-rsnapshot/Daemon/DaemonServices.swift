@@ -36,19 +36,25 @@ extension Logger {
     }
 }
 
-/// The engine from its start to its orderly end.
+/// The engine and all jobs from their start to their orderly end.
 struct EngineService: Service {
     let engine: Engine
+    var jobs: DaemonJobs?
+    var parts: JobParts?
     let grace: Duration
     var notifier = ServiceNotifier(environment: [:])
     var logger = Logger(label: "engine")
 
     func run() async throws {
+        await jobs?.start()
         await engine.start()
         logger.notifying { try notifier.notify(.ready) }
         await shutdown()
         logger.notifying { try notifier.notify(.stopping) }
+        async let others: Void? = jobs?.stop(grace: grace)
         await engine.stop(grace: grace)
+        await others
+        await parts?.stop()
     }
 }
 
@@ -68,19 +74,21 @@ struct ControlService: Service {
 actor SettingsReloader: Service {
     private let files: SettingsOptions
     private let reloads: UnixSignalsSequence
-    private let engine: Engine
+    private let work: DaemonWork
+    private let jobs: DaemonJobs
     private let notifier: ServiceNotifier
     private let logger: Logger
     private(set) var current: DaemonConfiguration
 
     init(
-        files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, engine: Engine,
-        notifier: ServiceNotifier, logger: Logger
+        files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, work: DaemonWork,
+        jobs: DaemonJobs, notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
         self.reloads = reloads
         current = first
-        self.engine = engine
+        self.work = work
+        self.jobs = jobs
         self.notifier = notifier
         self.logger = logger
     }
@@ -106,19 +114,20 @@ actor SettingsReloader: Service {
             logger.warning("\(name) has changed; it takes effect when the daemon is started anew")
         }
         current = changed
-        await engine.reload(changed.engine)
+        await work.engine.reload(work.parts.engine(changed))
+        await jobs.reload(changed)
         logger.notice("the settings have been read anew")
     }
 }
 
 /// Removes archived homes when their days are over: at the start and once a day.
 struct PurgeService: Service {
-    let reloader: SettingsReloader
+    let jobs: DaemonJobs
     let logger: Logger
     private let clock = SystemWallClock()
 
-    init(reloader: SettingsReloader, logger: Logger) {
-        self.reloader = reloader
+    init(jobs: DaemonJobs, logger: Logger) {
+        self.jobs = jobs
         self.logger = logger
     }
 
@@ -126,19 +135,22 @@ struct PurgeService: Service {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 do {
-                    let report = try await ArchivePurge(await reloader.current.backup).run(now: clock.now)
-                    for purged in report.purged { logger.notice("the archived home \(purged.path) has been removed") }
-                    for problem in report.problems { logger.error("an archived home stays: \(problem)") }
-                    try await clock.sleep(until: clock.now + .seconds(86_400))
-                } catch is CancellationError {
-                    return
+                    let outcome = try await jobs.purge()
+                    if let outcome, !outcome.message.isEmpty { logger.error("\(outcome.message)") }
                 } catch {
                     logger.error("archived homes cannot be looked through: \(error)")
-                    do { try await clock.sleep(until: clock.now + .seconds(3_600)) } catch { return }
                 }
+                do { try await clock.sleep(until: clock.now + .seconds(86_400)) } catch { return }
             }
         }
     }
+}
+
+/// Sends the mails that wait; what cannot be sent before the end is counted in the log.
+struct MailService: Service {
+    let mailer: Mailer
+
+    func run() async throws { await cancelWhenGracefulShutdown { await mailer.run() } }
 }
 
 /// Tells systemd that the daemon is alive, where it asks.

@@ -514,5 +514,30 @@ extension Processes {
             #expect(host.log.hasSuffix("handlers: Daemon exiting."))
             #expect(host.notices.allSatisfy { $0.level == .info })
         }
+
+        @Test("the sample that is shipped runs, and shows every event")
+        func sample() async throws {
+            let checkout = URL(filePath: #filePath).appending(path: "../../../..").standardizedFileURL
+            let text = try String(
+                contentsOf: checkout.appending(path: "etc/Provisioning/scripts/DirStartUp.py.sample"), encoding: .utf8)
+            for event in ["JobStart", "JobEnd", "Exit", "JobInit", "JobRun", "NewVolume", "VolumePurged"] {
+                #expect(text.contains("    def \(event)(self"))
+            }
+            try bench.write(text)
+            try await bench.run { handlers in
+                let job = EventBench.job()
+                #expect(await handlers.jobStart(job) == .none)
+                #expect(await handlers.jobInit(job) == .none)
+                #expect(await handlers.jobRun(job) == .none)
+                #expect(await handlers.newVolume(job, volumes: ["one"]) == .none)
+                await handlers.volumePurged(EventBench.job(volumeName: "one"))
+                await handlers.jobEnd(EventBench.job(status: .terminatedWithErrors))
+                #expect(
+                    host.report() == [
+                        "an archived home on one has been purged", "daily.1 on backup1 needs to be looked at",
+                    ])
+            }
+            #expect(host.log.hasSuffix("handlers: prov-test ends"))
+        }
     }
 }

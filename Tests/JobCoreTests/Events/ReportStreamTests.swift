@@ -10,7 +10,8 @@ import Testing
 
     private let text = "out\n\0w begin 1 7\na\nb\0w job 8 -\nc\n\0w job 7 -\nd\0w end 1 -\nlate"
     private let expected: [ReportStream.Piece] = [
-        .line("out", nil), .line("a", JobID(7)), .line("b", JobID(7)), .line("c", JobID(8)), .line("d", JobID(7)),
+        .line("out", nil), .began(1), .line("a", JobID(7)), .line("b", JobID(7)), .line("c", JobID(8)),
+        .line("d", JobID(7)),
         .ended(1), .line("late", nil),
     ]
 
@@ -35,9 +36,9 @@ import Testing
         let text = "\0w begin 1 7\n12345\n123456\n1\n\0w end 1 -\n\0w begin 2 7\n12345678\n\0w end 2 -\n"
         #expect(
             pieces([text], limit: 10) == [
-                .line("12345", JobID(7)), .line("1", JobID(7)),
+                .began(1), .line("12345", JobID(7)), .line("1", JobID(7)),
                 .line("[7 bytes more were left out: of each event 10 bytes are kept]", JobID(7)), .ended(1),
-                .line("12345678", JobID(7)), .ended(2),
+                .began(2), .line("12345678", JobID(7)), .ended(2),
             ])
     }
 
@@ -45,9 +46,9 @@ import Testing
     func longLine() {
         let long = String(repeating: "x", count: 3 * ReportStream.longestLine)
         let found = pieces(["\0w begin 1 7\n", long, "y\0w end 1 -\n"], limit: 1 << 20)
-        #expect(found.count == 5)
+        #expect(found.count == 6)
         #expect(found.last == .ended(1))
-        #expect(found[3] == .line("y", JobID(7)))
+        #expect(found[4] == .line("y", JobID(7)))
     }
 }
 

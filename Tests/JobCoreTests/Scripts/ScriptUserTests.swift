@@ -143,6 +143,19 @@ extension Processes {
             #expect(error?.reason.contains("proof 1") == true)
         }
 
+        @Test(
+            "a variable that would have the user's code loaded with root's rights is refused",
+            arguments: ["LD_PRELOAD", "GLIBC_TUNABLES"])
+        func loader(name: String) async throws {
+            let error = await #expect(throws: ScriptError.self) {
+                try await ScriptRunner().run(.test("/bin/true", environment: [name: "/tmp/x.so"], user: nobody))
+            }
+            #expect(error?.code == .environment)
+            #expect(error?.reason.contains(name) == true)
+            let plain = try await ScriptRunner().run(.test("/usr/bin/env", environment: [name: ""]))
+            #expect(plain.output.lines.contains("\(name)="))
+        }
+
         @Test("L2: the user as whom a script runs is no trusted owner of it")
         func owner() throws {
             let script = try folder.script("exit 0")

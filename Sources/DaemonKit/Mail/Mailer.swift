@@ -1,0 +1,126 @@
+public import JobCore
+public import Logging
+import Synchronization
+public import SystemPackage
+
+/// Sends mail without ever holding up whoever wants it sent.
+///
+/// `send` puts a mail into a queue of bounded length and returns; `run` takes one after the other from it. A mail that is not taken is tried
+/// again a few times and then dropped, which is logged. That mail cannot be sent, and that it can again, is one line each.
+public final class Mailer: Sendable {
+    /// To whom, from whom and by what.
+    public struct Configuration: Hashable, Sendable {
+        /// Empty: nothing is sent.
+        public var recipients: [MailAddress]
+        /// The name before the sender's address.
+        public var senderName: String
+        /// From whom.
+        public var sender: MailAddress
+        /// The program that takes mail.
+        public var sendmail: FilePath
+        /// How long the program may take.
+        public var timeLimit: Duration
+        /// The waits before further tries; after the last the mail is dropped.
+        public var pauses: [Duration]
+
+        /// - Parameters:
+        ///   - timeLimit: how long the program may take for one mail before it is killed.
+        ///   - pauses: the waits before further tries; after the last the mail is dropped.
+        public init(
+            recipients: [MailAddress], senderName: String, sender: MailAddress, sendmail: FilePath,
+            timeLimit: Duration = .seconds(60),
+            pauses: [Duration] = [.seconds(10), .seconds(60), .seconds(600)]
+        ) {
+            self.recipients = recipients
+            self.senderName = senderName
+            self.sender = sender
+            self.sendmail = sendmail
+            self.timeLimit = timeLimit
+            self.pauses = pauses
+        }
+    }
+
+    private struct State {
+        var isFailing = false
+        var isFull = false
+        var identifiers = SystemRandomNumberGenerator()
+    }
+
+    private let configuration: Configuration
+    private let logger: Logger
+    private let clock: any WallClock
+    private let state = Mutex(State())
+    private let mails: AsyncStream<MailMessage>
+    private let queue: AsyncStream<MailMessage>.Continuation
+
+    /// - Parameters:
+    ///   - capacity: how many mails may wait; what comes on top of them is dropped.
+    ///   - clock: for the date of mails and the pauses between tries.
+    public init(
+        _ configuration: Configuration, capacity: Int = 100, clock: any WallClock = SystemWallClock(), logger: Logger
+    ) {
+        self.configuration = configuration
+        self.logger = logger
+        self.clock = clock
+        (mails, queue) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(capacity))
+    }
+
+    /// Has a mail sent to the recipients; returns at once, whatever becomes of it.
+    public func send(subject: String, body: String) {
+        guard !configuration.recipients.isEmpty else { return }
+        let identifier = state.withLock { state in
+            [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
+        }
+        let mail = MailMessage(
+            to: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
+            subject: subject, body: body, date: clock.now, identifier: identifier)
+        guard case .dropped = queue.yield(mail) else { return state.withLock { $0.isFull = false } }
+        let isNews = state.withLock { state in
+            defer { state.isFull = true }
+            return !state.isFull
+        }
+        if isNews { logger.error("too many mails wait to be sent; until there is room again, new ones are dropped") }
+    }
+
+    /// No further mail is accepted; `run` returns when those that wait are sent or dropped.
+    public func finish() { queue.finish() }
+
+    /// Sends what comes, until ``finish()`` or until the task is cancelled; what waits then is dropped and counted in the log.
+    public func run() async {
+        var left = 0
+        for await mail in mails {
+            if Task.isCancelled { left += 1 } else { left += await deliver(mail) ? 0 : 1 }
+        }
+        if left > 0, Task.isCancelled { logger.warning("\(left) mails were not sent before the end") }
+    }
+
+    /// - Returns: whether the mail is done with: sent, or dropped after its last try.
+    private func deliver(_ mail: MailMessage) async -> Bool {
+        let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)
+        var pauses = configuration.pauses[...]
+        while true {
+            do {
+                try await program.send(mail.text)
+                if setFailing(false) { logger.notice("mail can be sent again") }
+                return true
+            } catch is CancellationError {
+                return false
+            } catch {
+                if setFailing(true) { logger.error("mail cannot be sent: \(error)") }
+                guard let pause = pauses.popFirst() else {
+                    logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last try")
+                    return true
+                }
+                do { try await clock.sleep(until: clock.now + pause) } catch { return false }
+            }
+        }
+    }
+
+    /// - Returns: whether that is news.
+    private func setFailing(_ isFailing: Bool) -> Bool {
+        state.withLock { state in
+            defer { state.isFailing = isFailing }
+            return state.isFailing != isFailing
+        }
+    }
+}

@@ -1,0 +1,145 @@
+import ArgumentParser
+import DaemonKit
+import JobCore
+
+struct JobsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "jobs", abstract: "List jobs, look at one, cancel one, or run a script of the settings as a job.",
+        discussion: "List and show work without a daemon too, from what has been recorded.",
+        subcommands: [List.self, Show.self, Cancel.self, Run.self])
+
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List jobs of the past and of this moment, the newest last.")
+
+        @OptionGroup var files: SettingsOptions
+        @Option(help: "Only those of this account's uid, or of this script's name.") var account: String?
+        @Option(help: "Only those of this type: Provisioning, Backup, Admin.") var type: String?
+        @Option(help: ArgumentHelp("Only those with one of these status letters.", valueName: "letters"))
+        var status: String?
+        @Option(help: ArgumentHelp("Only those asked for since \(TimeArgument.forms).", valueName: "time"))
+        var since: String?
+        @Option(help: ArgumentHelp("Only those asked for until then.", valueName: "time")) var until: String?
+        @Option(help: "The newest so many.") var limit = 50
+        @Flag(help: "One JSON object a line.") var json = false
+        @Flag(help: "Go on with every change, until interrupted.") var follow = false
+
+        func validate() throws {
+            guard (1...100_000).contains(limit) else {
+                throw ValidationError("--limit: \(limit) is not possible; give a number from 1 to 100000.")
+            }
+            _ = try query(now: SystemWallClock().now)
+        }
+
+        func run() async throws {
+            let jobs = JobsOfDaemon(try files.load())
+            let query = try query(now: SystemWallClock().now)
+            var (lines, isLive) = try await jobs.lines(query)
+            var table = TextTable(JobText.headings)
+            if json {
+                for line in lines { print(try JSONText.line(line)) }
+            } else {
+                table.lines(lines.map(JobText.row)).forEach { print($0) }
+            }
+            guard follow else { return }
+            var known = Dictionary(lines.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
+            while true {
+                guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
+                flushOutput()
+                try await Task.sleep(for: JobsOfDaemon.interval)
+                (lines, isLive) = try await jobs.lines(query)
+                for line in lines where known[line.id] != line.news {
+                    known[line.id] = line.news
+                    print(json ? try JSONText.line(line) : table.line(JobText.row(line)))
+                }
+            }
+        }
+
+        func query(now: WallTime) throws -> JobQuery {
+            var query = JobQuery(client: account, limit: limit)
+            query.type = type.map { type in
+                [JobType.provisioning, .backup, .admin].map(\.rawValue).first { $0.lowercased() == type.lowercased() }
+                    ?? type
+            }
+            if let status {
+                try JobLetters.check(status)
+                query.statuses = status
+            }
+            query.since = try since.map { try TimeArgument.parse($0, option: "--since", now: now) }
+            query.until = try until.map { try TimeArgument.parse($0, option: "--until", now: now, meansEnd: true) }
+            return query
+        }
+    }
+
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show everything of a job: its attempts, steps, scripts, output and report.",
+            discussion: "Exit status: 0, or 1 when there is no such job.")
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The job's number.") var id: UInt64
+        @Flag(help: "One JSON object.") var json = false
+        @Flag(help: "Go on with what is new, until the job ends.") var follow = false
+
+        func validate() throws {
+            if json && follow { throw ValidationError("--json and --follow exclude each other; leave one out.") }
+        }
+
+        func run() async throws {
+            let jobs = JobsOfDaemon(try files.load())
+            guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
+            if json { return print(try JSONText.line(details)) }
+            JobText.lines(details).forEach { print($0) }
+            if follow { try await jobs.follow(id, after: details) }
+        }
+    }
+
+    struct Cancel: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Ask a job to end.",
+            discussion: "A pre or post script that runs just now is let finish; then the job ends as canceled.")
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The job's number.") var id: UInt64
+
+        func run() async throws {
+            let configuration = try files.load()
+            if try await DaemonControl(configuration).cancel(id) {
+                return print("job \(id) is asked to end; to see it end: prov-backup-rsnapshot jobs show \(id) --follow")
+            }
+            let jobs = JobsOfDaemon(configuration)
+            guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
+            throw CommandFailure(
+                "job \(id) has ended already: \(details.job.result ?? details.job.meaning)",
+                cure: "there is nothing to cancel")
+        }
+    }
+
+    struct Run: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Run a script of the settings, section [Job NAME], as a job now.",
+            discussion: "Prints the job's number. With --wait the exit status is 0 when the job did well, else 1.")
+
+        @OptionGroup var files: SettingsOptions
+        @Argument(help: "The name in [Job NAME].") var name: String
+        @Flag(help: "Show what it does until it has ended.") var wait = false
+
+        func run() async throws {
+            let configuration = try files.load()
+            let id = try await DaemonControl(configuration).run(name)
+            print(id)
+            guard wait else { return }
+            let ended = try await JobsOfDaemon(configuration).follow(id)
+            if !ended.isGood { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+        }
+    }
+}
+
+extension JobLine {
+    /// Itself, without what changes with every look.
+    fileprivate var news: JobLine {
+        var line = self
+        if isOpen { line.seconds = nil }
+        return line
+    }
+}

@@ -1,0 +1,95 @@
+import DaemonKit
+import Glibc
+import JobCore
+import SystemPackage
+
+/// Jobs as commands see them: by the daemon where it runs, else as they were recorded.
+struct JobsOfDaemon {
+    /// Between two looks of a command that follows.
+    static let interval = Duration.seconds(1)
+
+    private let configuration: DaemonConfiguration
+    private let control: DaemonControl
+
+    init(_ configuration: DaemonConfiguration) {
+        self.configuration = configuration
+        control = DaemonControl(configuration)
+        if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
+    }
+
+    /// - Returns: the jobs, the oldest first, and whether a daemon said so.
+    func lines(_ query: JobQuery) async throws -> (lines: [JobLine], isLive: Bool) {
+        if let lines = try await control.jobs(query) { return (lines, true) }
+        return (try await recorded().lines(query), false)
+    }
+
+    /// - Returns: nil when there is no such job.
+    func details(_ id: UInt64) async throws -> JobDetails? {
+        if let answer = try await control.job(id) { return answer }
+        return try await recorded().details(JobID(id))
+    }
+
+    /// The account's newest job that carried a wish out; nil when nothing is recorded, or what is recorded cannot be read.
+    func last(ofAccount uid: String) async -> JobLine? {
+        do {
+            return try await lines(JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)).lines.last
+        } catch {
+            return nil
+        }
+    }
+
+    /// Prints what is new of a job until it has ended, or no daemon runs any more.
+    /// - Parameter known: what has been printed.
+    /// - Returns: how it ended.
+    /// - Throws: `CommandFailure` when that is not known.
+    @discardableResult
+    func follow(_ id: UInt64, after known: JobDetails? = nil) async throws -> JobLine {
+        var follower = JobFollower(known: known)
+        var last = known
+        while true {
+            if let job = last?.job, !job.isOpen {
+                print(OneLine.escaping(Self.end(of: job)))
+                return job
+            }
+            flushOutput()
+            if last != nil { try await Task.sleep(for: Self.interval) }
+            guard let answer = try await control.job(id) else { throw noDaemon("the job goes on when it starts again") }
+            guard let details = answer else {
+                throw CommandFailure(
+                    "job \(id) has ended, and nothing of it is recorded",
+                    cure: "how it ended stands in the daemon's log")
+            }
+            follower.news(details).forEach { print($0) }
+            last = details
+        }
+    }
+
+    /// `job 7 server_backup: failed after 12 s: why`
+    static func end(of job: JobLine) -> String {
+        "job \(job.id) \(JobText.name(job)) \(job.client): \(job.result ?? job.meaning)"
+            + (job.seconds.map { " after \(JobText.span($0))" } ?? "") + (job.message.isEmpty ? "" : ": \(job.message)")
+    }
+
+    func unknown(_ id: UInt64) -> CommandFailure {
+        CommandFailure("there is no job \(id)", cure: "look it up with: prov-backup-rsnapshot jobs list")
+    }
+
+    func noDaemon(_ remark: String) -> CommandFailure {
+        CommandFailure(
+            "no daemon runs here (\(configuration.runtimeDirectory)), so there is nothing to follow; \(remark)",
+            cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+    }
+
+    private func recorded() throws -> JobCatalog {
+        do throws(HistoryError) {
+            return JobCatalog(history: try HistoryReader(file: FilePath(configuration.jobs.history.file)))
+        } catch {
+            throw CommandFailure(
+                "no daemon runs here (\(configuration.runtimeDirectory)), and \(error)",
+                cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+        }
+    }
+}
+
+/// What was printed is seen at once, also by a pipe.
+func flushOutput() { fflush(nil) }

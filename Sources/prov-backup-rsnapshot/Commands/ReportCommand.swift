@@ -1,0 +1,130 @@
+import ArgumentParser
+import DaemonKit
+import FoundationEssentials
+import JobCore
+import SystemPackage
+
+/// What a job's script says of its job (row L6). The long names with underscores are those of Lights-Out.
+struct ReportCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report", abstract: "Within a job's script: report its begin, progress or end.",
+        discussion: """
+            A script speaks of its own job alone, which the daemon tells by PROV_REPORT_SOCKET and PROV_JOB_TOKEN in its \
+            environment. No settings are needed, and no rights. Exit status: 0 taken, 64 wrong usage, 77 refused, 69 nobody \
+            listens, 75 try again. After 5 seconds without an answer it gives up.
+            """)
+
+    @Flag(
+        name: [.customShort("r"), .customLong("report_backup_started"), .customLong("report-backup-started")],
+        help: "The work has begun.")
+    var isStarted = false
+
+    @Option(
+        name: [.customShort("f"), .customLong("report_backup_finished"), .customLong("report-backup-finished")],
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "The work has ended: 0 success, 1 failed, 2 aborted, 3 warnings, 4 missed, 5 wrong configuration, 255 unknown; any other number up to 255 is taken as an exit status.",
+            valueName: "result"))
+    var result: String?
+
+    @Option(
+        name: [.customShort("p"), .customLong("report_backup_progress"), .customLong("report-backup-progress")],
+        parsing: .unconditional,
+        help: ArgumentHelp("How much is done, 0 to 100 percent.", valueName: "percent"))
+    var percent: String?
+
+    func validate() throws { _ = try message() }
+
+    func run() async throws {
+        let reporter = try Reporter(environment: ProcessInfo.processInfo.environment)
+        try await reporter.send(try message())
+    }
+
+    /// - Throws: `ValidationError`, which names what is wrong and what is right.
+    func message() throws -> ReporterMessage {
+        switch (isStarted, result, percent) {
+        case (true, nil, nil): return .started
+        case (false, let result?, nil): return .finished(try Self.number(result, in: 0...255, of: "-f", "result"))
+        case (false, nil, let percent?):
+            return .progress(Int(try Self.number(percent, in: 0...100, of: "-p", "percentage")))
+        case (false, nil, nil):
+            throw ValidationError("Say what to report: -r (begun), -p PERCENT or -f RESULT (ended).")
+        default: throw ValidationError("One report at a time: give -r, -p PERCENT or -f RESULT alone.")
+        }
+    }
+
+    private static func number(
+        _ text: String, in range: ClosedRange<Int32>, of option: String, _ noun: String
+    ) throws -> Int32 {
+        guard let number = Int32(text), range.contains(number) else {
+            throw ValidationError(
+                "\(option): \(OneLine.escaping(String(text.prefix(40)))) is not possible; give a \(noun) from \(range.lowerBound) to \(range.upperBound)."
+            )
+        }
+        return number
+    }
+}
+
+/// Speaks to the daemon that runs the script.
+struct Reporter {
+    /// How long a script may be held up by a daemon that does not answer.
+    static let patience = Duration.seconds(5)
+
+    private let socket: FilePath
+    private let token: String
+
+    /// - Throws: `CommandFailure` when this is no script of a job.
+    init(environment: [String: String]) throws {
+        socket = FilePath(try Self.value(of: "PROV_REPORT_SOCKET", in: environment))
+        token = try Self.value(of: "PROV_JOB_TOKEN", in: environment)
+        guard socket.isAbsolute else {
+            throw CommandFailure(
+                "PROV_REPORT_SOCKET is no absolute path: \(socket)",
+                cure: "leave it as the daemon has set it", status: .wrongUsage)
+        }
+    }
+
+    private static func value(of name: String, in environment: [String: String]) throws -> String {
+        guard let value = environment[name], !value.isEmpty else {
+            throw CommandFailure(
+                "\(name) is not set, so this is no script of a job",
+                cure:
+                    "report from a script that the daemon runs, and where it calls others by sudo or env -i, hand PROV_REPORT_SOCKET and PROV_JOB_TOKEN on",
+                status: .wrongUsage)
+        }
+        return value
+    }
+
+    /// - Throws: `CommandFailure` when the report was not taken.
+    func send(_ message: ReporterMessage) async throws {
+        let replies: [ReportReply]
+        do throws(ControlClientError) {
+            replies = try await ControlClient(socket: socket, timeout: Self.patience)
+                .ask(ReportRequest(token: token, message: message), for: ReportReply.self)
+        } catch {
+            throw Self.failure(error)
+        }
+        switch replies.first {
+        case .taken: return
+        case .refused(let reason): throw CommandFailure(reason, cure: "nothing was reported", status: .notAllowed)
+        case nil:
+            throw CommandFailure("the daemon closed \(socket) without a word", cure: "report again", status: .tryAgain)
+        }
+    }
+
+    private static func failure(_ error: ControlClientError) -> CommandFailure {
+        switch error {
+        case .notListening(let path):
+            CommandFailure(
+                "nobody listens at \(path): the daemon that started this script has ended",
+                cure: "nothing was reported; start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+        case .notAllowed(let path):
+            CommandFailure(
+                "\(path) cannot be reached by this user",
+                cure: "let others pass the folders above it: chmod o+x", status: .notAllowed)
+        case .timedOut, .cutOff, .refused: CommandFailure("\(error)", cure: "nothing was reported", status: .tryAgain)
+        case .tooLarge: CommandFailure("\(error)", cure: "leave PROV_JOB_TOKEN as it was set", status: .wrongUsage)
+        case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", cure: "nothing was reported")
+        }
+    }
+}

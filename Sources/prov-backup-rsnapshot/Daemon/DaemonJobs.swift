@@ -1,0 +1,255 @@
+import BackupRsnapshot
+import DaemonKit
+import JobCore
+import Logging
+import Provisioning
+import SystemPackage
+
+/// The daemon's jobs besides the provisioning: takes them in from operators, schedules and handlers, and has them run.
+actor DaemonJobs: JobDesk {
+    private let parts: JobParts
+    private let engine: Engine
+    private let backups: JobRunner
+    private let scripts: JobRunner
+    private let logger: Logger
+    private let clock: any WallClock = SystemWallClock()
+    private var configuration: DaemonConfiguration
+    private var schedule: Task<Void, Never>?
+    nonisolated let history: JobHistory?
+
+    init(
+        _ configuration: DaemonConfiguration, parts: JobParts, engine: Engine, history: JobHistory?, logger: Logger
+    ) {
+        self.configuration = configuration
+        self.parts = parts
+        self.engine = engine
+        self.history = history
+        self.logger = logger
+        let executor = parts.executor(configuration.jobs)
+        backups = JobRunner(
+            executor: executor, ids: parts.ids, admission: parts.admission, slots: configuration.jobs.backups.slots)
+        scripts = JobRunner(
+            executor: executor, ids: parts.ids, admission: parts.admission, slots: Self.scriptSlots)
+        parts.serve(self)
+    }
+
+    /// Scripts that differ in name may run side by side; MAX_JOBS limits them with all others.
+    private static let scriptSlots = 64
+
+    // MARK: - From start to stop
+
+    /// Loads the handlers, takes up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    func start() async {
+        await parts.handlers.start()
+        await rescue()
+        follow(configuration.jobs.timetable)
+    }
+
+    /// Jobs that begin from now on go by these settings.
+    func reload(_ configuration: DaemonConfiguration) async {
+        self.configuration = configuration
+        parts.admission.setLimit(configuration.jobs.limit)
+        let executor = parts.executor(configuration.jobs)
+        await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
+        await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
+        follow(configuration.jobs.timetable)
+    }
+
+    /// Starts nothing more; what runs has the grace.
+    func stop(grace: Duration) async {
+        schedule?.cancel()
+        async let first: Void = backups.stop(grace: grace)
+        async let second: Void = scripts.stop(grace: grace)
+        _ = await (first, second)
+    }
+
+    private func follow(_ timetable: JobTimetable) {
+        schedule?.cancel()
+        guard !timetable.lines.isEmpty else { return }
+        schedule = Task { [clock] in
+            do {
+                try await timetable.run(clock: clock) { name in
+                    if let command = JobCommand(name) { await self.ask(command) }
+                }
+            } catch {
+                // Another timetable takes its place, or the daemon stops.
+            }
+        }
+    }
+
+    // MARK: - Crash rescue
+
+    /// Jobs that were open when the daemon ended, and that nothing but the history remembers. Unfinished provisioning stands in the directory.
+    private func rescue() async {
+        guard let history else { return }
+        do throws(HistoryError) {
+            for left in try await history.unfinished() where left.type != .provisioning { await rescue(left) }
+        } catch {
+            logger.warning("what was left of an earlier run cannot be told: \(error)")
+        }
+    }
+
+    private func rescue(_ left: RecordedJob) async {
+        let job = Job(left)
+        do {
+            switch left.type {
+            case .admin where configuration.jobs.scripts[left.name] != nil:
+                guard let request = configuration.jobs.scripts[left.name]?.request else { return }
+                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+            case .backup:
+                guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
+                    let request = try await selection.requests(of: level, accounts: [left.client]).first
+                else { fallthrough }
+                try await backups.submit(request, resuming: job, attempts: left.attempts)
+            default:
+                await lose(job, "nothing is left that could take it up")
+            }
+        } catch {
+            await lose(job, "\(error)")
+        }
+    }
+
+    private func lose(_ job: Job, _ reason: String) async {
+        parts.board.open(job)
+        parts.board.close(
+            job.id, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+    }
+
+    private var selection: BackupJobs {
+        BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
+    }
+
+    // MARK: - Asking
+
+    /// For whoever cannot be told what went wrong: that is in the log.
+    @discardableResult
+    func ask(_ command: JobCommand) async -> [JobID] {
+        do {
+            switch command {
+            case .run(let name): return [try await run(name)]
+            case .backup(let level, let accounts): return try await backup(level, accounts: accounts)
+            }
+        } catch {
+            logger.error("\(command): \(error)")
+            return []
+        }
+    }
+
+    func run(_ name: String) async throws -> JobID {
+        guard let script = configuration.jobs.scripts[name] else {
+            let names = configuration.jobs.scripts.keys.sorted()
+            throw CommandFailure(
+                "there is no job \(name)",
+                cure: names.isEmpty
+                    ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
+                    : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
+        }
+        return try await submit(script.request, to: scripts)
+    }
+
+    func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
+        guard configuration.script == nil else {
+            throw CommandFailure(
+                "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
+        }
+        guard let level = SnapshotLevel(rawValue: level) else {
+            throw CommandFailure(
+                "there is no level \(level)",
+                cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
+                status: .wrongUsage)
+        }
+        var ids: [JobID] = []
+        if accounts.isEmpty {
+            try await selection.all(of: level) { selected in
+                switch selected {
+                case .job(let request): ids.append(try await submit(request, to: backups))
+                case .refused(let refusal): ids.append(try await submit(refusal.request(level), to: backups))
+                }
+            }
+            if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
+        } else {
+            let requests: [JobRequest]
+            do {
+                requests = try await selection.requests(of: level, accounts: accounts)
+            } catch let refusals as BackupRefusals {
+                throw CommandFailure("\(refusals)", cure: "no backup was asked for")
+            }
+            for request in requests { ids.append(try await submit(request, to: backups)) }
+        }
+        return ids
+    }
+
+    /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
+    func purge() async throws -> JobOutcome? {
+        let events = parts.events(configuration.jobs)
+        let purge = ArchivePurge(configuration.backup)
+        let id = try await submit(
+            JobRequest(
+                type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
+                retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
+            ) { [clock, logger] attempt in
+                let report = try await purge.run(now: clock.now)
+                for purged in report.purged {
+                    attempt.write("the archived home \(purged.path) has been removed")
+                    logger.notice("the archived home \(purged.path) has been removed")
+                    await events.volumePurged("\(purged.volume)", of: attempt.job)
+                }
+                guard !report.problems.isEmpty else { return .success }
+                return JobOutcome(
+                    .warnings, message: "archived homes stay: \(report.problems.joined(separator: "; "))")
+            }, to: scripts)
+        return await scripts.outcome(of: id)
+    }
+
+    private func submit(_ request: JobRequest, to runner: JobRunner) async throws -> JobID {
+        guard let id = try await runner.submit(request) else {
+            throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
+        }
+        return id
+    }
+
+    // MARK: - Looking
+
+    nonisolated func live() -> [LiveJob] { parts.board.live() }
+
+    nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
+
+    nonisolated func cancel(_ id: JobID) -> Bool { parts.board.cancel(id) }
+
+    func restartHandlers() async -> String { await parts.handlers.restart() }
+
+    /// The names by which handlers know the volumes.
+    var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
+
+    func scripts() async -> [ScriptLine] {
+        let configuration = configuration.jobs
+        let now = clock.now
+        return await Task.detached { ScriptLine.all(configuration, now: now) }.value
+    }
+}
+
+extension JobType {
+    /// Archived homes whose days are over are removed.
+    static let purge = JobType(rawValue: "Purge")
+}
+
+extension Job {
+    /// As it stands in the history.
+    fileprivate init(_ recorded: RecordedJob) {
+        self.init(
+            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
+            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
+            created: recorded.created)
+    }
+}
+
+extension BackupRefusal {
+    /// A job that says so, and ends as wrong configuration.
+    fileprivate func request(_ level: SnapshotLevel) -> JobRequest {
+        let outcome = JobOutcome(.wrongConfiguration, failureClass: .configuration, message: description)
+        return JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue,
+            subject: JobSubject("backup of \(dn.map { "\($0)" } ?? account)"), client: account,
+            retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
+    }
+}

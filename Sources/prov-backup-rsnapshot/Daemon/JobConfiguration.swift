@@ -1,0 +1,146 @@
+import BackupRsnapshot
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// What the settings mean for jobs of every type.
+struct JobConfiguration: Sendable {
+    /// `[Hooks TYPE]` and the windows.
+    let policies: [JobType: JobPolicy]
+    /// MAX_JOBS.
+    let limit: Int?
+    /// `[Job NAME]`, by name.
+    let scripts: [String: UserScript]
+    /// Everything that has a schedule.
+    let timetable: JobTimetable
+    /// `[Backup Jobs]`.
+    let backups: BackupJobsConfiguration
+    /// EVENTS_DIRECTORY, EVENT_TIMEOUT.
+    let events: EventConfiguration
+    /// What handlers are told of this server and of the directory.
+    let surroundings: EventSurroundings
+    /// What every hook and user script finds in its environment.
+    let environment: [String: String]
+    /// Where scripts report.
+    let reportSocket: FilePath
+    let history: DaemonSettings.History
+    /// Who is told by mail.
+    let mail: Mailer.Configuration
+
+    init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
+        let retry = RetryPolicy(
+            maximumAttempts: settings.service.maxAttempts, delay: settings.service.retryDelay,
+            maximumDelay: settings.service.retryMaxDelay)
+        environment = backup.baseEnvironment
+        policies = Self.policies(settings)
+        limit = settings.scripts.maxJobs
+        scripts = Dictionary(
+            settings.jobs.map { job in
+                (
+                    job.name,
+                    UserScript(
+                        name: job.name, path: FilePath(job.script), timeLimit: job.timeout, profile: job.exitProfile,
+                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry)
+                )
+            }, uniquingKeysWith: { $1 })
+        timetable = JobTimetable(
+            settings.jobs.compactMap { job in
+                job.schedule.map { .init(name: JobCommand.run(job.name).description, schedule: $0) }
+            }
+                + settings.backupJobs.schedules.sorted { $0.key.rawValue < $1.key.rawValue }.map {
+                    .init(name: JobCommand.backup($0.key.rawValue, accounts: []).description, schedule: $0.value)
+                })
+        backups = BackupJobsConfiguration(
+            slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
+            window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
+            writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
+            writesLastSuccess: settings.backupJobs.writesLastSuccess)
+        let state = FilePath(settings.service.stateDirectory)
+        events = EventConfiguration(
+            directory: FilePath(settings.scripts.eventsDirectory), timeLimit: settings.scripts.eventTimeout,
+            moduleFolder: state.appending("python"),
+            daemon: .init(
+                name: settings.service.syslog, configFile: configFile, workingDirectory: state.string,
+                version: "\(Version.description) \(Version.date)"))
+        surroundings = EventSurroundings(settings, backup)
+        reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
+        history = settings.history
+        mail = Mailer.Configuration(
+            recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
+            sendmail: FilePath(settings.mail.sendmail))
+    }
+
+    private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {
+        var policies: [JobType: JobPolicy] = [:]
+        for type in HooksSection.types {
+            let hooks = settings.hooks[type]
+            let window = type == .backup ? settings.backupJobs.window ?? settings.windows[type] : settings.windows[type]
+            policies[type] = JobPolicy(
+                hooks: hooks.map {
+                    HookSettings(
+                        directory: FilePath($0.directory), skipsJob: $0.skipOnPreFailure, timeLimit: $0.timeout)
+                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning)
+        }
+        return policies
+    }
+}
+
+/// What a schedule, a handler or an operator can ask for, in one line: `run NAME` or `backup LEVEL [UID…]`.
+enum JobCommand: Hashable, Sendable, CustomStringConvertible {
+    case run(String)
+    case backup(String, accounts: [String])
+
+    /// - Returns: nil when it is neither.
+    init?(_ text: String) {
+        let words = text.split(separator: " ").map(String.init)
+        switch (words.first?.lowercased(), words.count) {
+        case ("run", 2): self = .run(words[1])
+        case ("backup", 2...): self = .backup(words[1], accounts: Array(words[2...]))
+        default: return nil
+        }
+    }
+
+    var description: String {
+        switch self {
+        case .run(let name): "run \(name)"
+        case .backup(let level, let accounts): (["backup", level] + accounts).joined(separator: " ")
+        }
+    }
+}
+
+/// What handlers are told of this server and of the directory (row B7).
+struct EventSurroundings: Sendable {
+    private let storage: String
+    private let pools: [Pool]
+    private let resource: CatalogResource
+
+    init(_ settings: DaemonSettings, _ backup: BackupConfiguration) {
+        storage = ThisHost.name
+        pools = backup.places.pools
+        let bindDN =
+            switch settings.directory.bind {
+            case .simple(let dn, _): dn.description
+            case .anonymous, .external: ""
+            }
+        let endpoint = settings.directory.servers.first?.endpoint
+        var (address, socket, port) = ("", "", 0)
+        switch endpoint {
+        case .tcp(let host, let number, _): (address, port) = (host, Int(number))
+        case .local(let path): socket = path
+        case nil: break
+        }
+        resource = CatalogResource(
+            base: settings.directory.subtree.description, address: address, bindDN: bindDN, socket: socket, port: port,
+            vendor: "LDAP")
+    }
+
+    func describe(_ job: Job, _ status: JobStatus) -> EventJob {
+        EventJob(
+            job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
+            pool: pools.first?.name ?? "", volumes: pools.first?.volumes.count ?? 0, storage: storage,
+            catalog: resource.base, catalogResource: resource)
+    }
+}

@@ -1,0 +1,27 @@
+import JobCore
+
+/// What commands may ask of the daemon's jobs.
+protocol JobDesk: Sendable {
+    /// All open jobs, in the order of their numbers.
+    func live() -> [LiveJob]
+    /// What the program that the job runs just now has written so far; nil when none runs.
+    func output(of id: JobID) -> CapturedOutput?
+    /// Jobs of the past; nil when they could not be opened.
+    var history: JobHistory? { get }
+    /// Asks for a job of `[Job NAME]`.
+    /// - Throws: `CommandFailure`, with the names that there are.
+    func run(_ name: String) async throws -> JobID
+    /// Asks for snapshots of a level.
+    /// - Parameter accounts: uids; none: every account of this host that has the level.
+    /// - Returns: a job for each account.
+    /// - Throws: `CommandFailure`, where an account is not to be had or has no such level.
+    func backup(_ level: String, accounts: [String]) async throws -> [JobID]
+    /// Asks a job to end.
+    /// - Returns: false when it is not open.
+    func cancel(_ id: JobID) -> Bool
+    /// Hooks, users' scripts and event handlers, as they are just now.
+    func scripts() async -> [ScriptLine]
+    /// Loads the event handlers anew (row B10).
+    /// - Returns: what came of it.
+    func restartHandlers() async -> String
+}

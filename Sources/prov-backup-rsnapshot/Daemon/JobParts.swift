@@ -1,0 +1,137 @@
+import BackupRsnapshot
+import DaemonKit
+import JobCore
+import Logging
+import Provisioning
+import ScriptService
+import Synchronization
+import SystemPackage
+
+/// What all jobs of this process share, from its start to its end.
+struct JobParts: Sendable {
+    let ids: JobIDSource
+    let board: JobBoard
+    let admission: JobAdmission
+    let handlers: EventHandlers
+    let inhibitor: Inhibitor
+    let history: JobHistory
+    let mailer: Mailer
+    private let host: HandlerHost
+    private let logger: Logger
+
+    init(_ configuration: JobConfiguration, ids: JobIDSource, logger: Logger) {
+        let notice: NoticeHandler = { logger.log($0) }
+        self.ids = ids
+        self.logger = logger
+        history = JobHistory(
+            file: FilePath(configuration.history.file),
+            retention: HistoryRetention(
+                age: .seconds(configuration.history.keepDays * 86_400), jobs: configuration.history.keepJobs),
+            notice: notice)
+        mailer = Mailer(configuration.mail, logger: logger)
+        board = JobBoard(recorder: history)
+        admission = JobAdmission(limit: configuration.limit)
+        host = HandlerHost(board: board)
+        handlers = EventHandlers(configuration.events, host: host, notice: notice)
+        inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
+    }
+
+    /// What the handlers ask for goes there from now on.
+    func serve(_ jobs: DaemonJobs) { host.serve(jobs) }
+
+    /// How attempts are carried out by some settings.
+    func executor(_ configuration: JobConfiguration) -> JobExecutor {
+        JobExecutor(
+            board: board, policies: configuration.policies, environment: configuration.environment,
+            reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
+            alert: { [logger, mailer] alert in
+                logger.error("\(alert.summary)", metadata: ["job": "\(alert.job.id)"])
+                mailer.send(subject: alert.summary, body: alert.text)
+            })
+    }
+
+    /// Gives the handlers their last event, and writes what the history has not written yet.
+    func stop() async {
+        await handlers.stop()
+        await history.close()
+    }
+
+    func events(_ configuration: JobConfiguration) -> JobEvents {
+        JobEvents(handlers) { [surroundings = configuration.surroundings] in surroundings.describe($0, $1) }
+    }
+
+    /// The engine's settings with everything that this process alone can give it.
+    func engine(_ configuration: DaemonConfiguration) -> Engine.Configuration {
+        var engine = configuration.engine
+        engine.executor = executor(configuration.jobs)
+        if configuration.script == nil {
+            let events = events(configuration.jobs)
+            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [board] job, choice in
+                guard let job = board.live(job)?.job else { return nil }
+                board.status(job.id, .waitingForNewMedia)
+                defer { board.status(job.id, .running) }
+                let names = choice.volumes.map(\.string)
+                return await events.newVolume(for: job, of: choice.pool.name, among: names).map { FilePath($0) }
+            }
+        }
+        return engine
+    }
+}
+
+/// What handlers can ask of the daemon (row B5).
+final class HandlerHost: EventHandlerHost {
+    private let board: JobBoard
+    private let jobs = Mutex<DaemonJobs?>(nil)
+
+    init(board: JobBoard) { self.board = board }
+
+    func serve(_ jobs: DaemonJobs) { self.jobs.withLock { $0 = jobs } }
+
+    func run(_ command: String) async -> JobID? {
+        guard let jobs = jobs.withLock({ $0 }), let command = JobCommand(command) else { return nil }
+        return await jobs.ask(command).first
+    }
+
+    func cancel(_ id: JobID) async -> Bool { board.cancel(id) }
+
+    func volumeExists(_ name: String) async -> Bool {
+        guard let jobs = jobs.withLock({ $0 }) else { return false }
+        return await jobs.volumes.contains(name)
+    }
+
+    func write(_ line: String, to job: JobID) { board.write(line, to: job, source: .handler) }
+}
+
+extension Logger {
+    /// A notice of the core as a line of the log.
+    func log(_ notice: CoreNotice) {
+        let level: Level =
+            switch notice.level {
+            case .debug: .debug
+            case .info: .info
+            case .warning: .warning
+            case .error: .error
+            }
+        log(level: level, "\(notice.text)", metadata: notice.job.map { ["job": "\($0)"] })
+    }
+
+}
+
+extension JobAlert {
+    /// One line.
+    fileprivate var summary: String {
+        "the scripts around job \(job.id) (\(job.type) \(job.name), \(job.client)) failed: "
+            + scriptFailures.joined(separator: "; ")
+    }
+
+    fileprivate var text: String {
+        """
+        Job \(job.id), \(job.type) \(job.name) of \(job.client), has ended: \(outcome.result.rawValue)
+        \(outcome.message)
+
+        \(scriptFailures.joined(separator: "\n"))
+
+        See: prov-backup-rsnapshot jobs show \(job.id)
+        """
+    }
+}

@@ -1,0 +1,88 @@
+import DaemonKit
+import Glibc
+import JobCore
+import ServiceLifecycle
+import SystemPackage
+
+/// What a script's `report` says over the report socket.
+struct ReportRequest: Codable {
+    /// By which the script proves of which job it speaks.
+    let token: String
+    let message: ReporterMessage
+}
+
+/// What it is answered.
+enum ReportReply: Codable, Hashable {
+    case taken
+    /// The reason, with its cure.
+    case refused(String)
+}
+
+/// Hears what scripts report on their own jobs (rows L6, L8).
+///
+/// The socket is open to every user, since a script may run as any; the board judges token and user. It has a thread and limits of its
+/// own, so that whatever comes here is nothing to the control socket.
+final class ReportServer: Sendable {
+    /// The socket's file, as scripts find it in `PROV_REPORT_SOCKET`.
+    let path: FilePath
+    /// What keeps scripts of other users from reporting, and the cure; nil when nothing does.
+    let notice: String?
+    private let server: ControlServer
+
+    /// The socket's place in a runtime directory.
+    static func socketPath(in directory: FilePath) -> FilePath { directory.appending("report.sock") }
+
+    /// Starts to listen beside the lock's file.
+    /// - Parameter patience: how long a client may take to send its report, and then to read the answer.
+    init(
+        under lock: InstanceLock, board: JobBoard, patience: Duration = .seconds(3)
+    ) throws(ControlServerError) {
+        let directory = lock.path.removingLastComponent()
+        path = Self.socketPath(in: directory)
+        notice = Self.closedFolder(above: path).map {
+            "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0)"
+        }
+        server = try ControlServer(under: lock, at: path, admission: .everybody, patience: patience) { request in
+            Self.answer(request, board)
+        }
+    }
+
+    /// Sends every client away and removes the socket's file.
+    func stop() async { await server.stop() }
+
+    private static func answer(_ request: ControlRequest, _ board: JobBoard) -> ControlReply {
+        do {
+            guard let user = request.user else { return .refusal("the kernel does not say who reports") }
+            let report = try request.decode(ReportRequest.self)
+            do {
+                try board.report(report.message, token: report.token, user: user)
+                return try ControlReply(encoding: ReportReply.taken)
+            } catch let refusal as ReporterRefusal {
+                return try ControlReply(encoding: ReportReply.refused(refusal.description))
+            }
+        } catch {
+            return .refusal("the report is not understood: use the reporter of the same version as the daemon")
+        }
+    }
+
+    /// The first folder on the way to the socket that other users cannot pass.
+    private static func closedFolder(above path: FilePath) -> FilePath? {
+        var folder = FilePath("/")
+        for component in path.removingLastComponent().components {
+            folder.append(component)
+            var status = stat()
+            if stat(folder.string, &status) == 0, status.st_mode & S_IXOTH == 0 { return folder }
+        }
+        return nil
+    }
+}
+
+/// The report socket for as long as the daemon runs.
+struct ReportService: Service {
+    let server: ReportServer
+
+    func run() async throws {
+        do { try await gracefulShutdown() } catch {}
+        await server.stop()
+    }
+}

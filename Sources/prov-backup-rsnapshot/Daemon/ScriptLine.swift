@@ -1,0 +1,73 @@
+import JobCore
+import SystemPackage
+
+/// A script that the settings name: what it is for, where it lies, and whether it can be run.
+struct ScriptLine: Codable, Hashable, Sendable {
+    enum Kind: String, Codable, Sendable {
+        /// A pre or post script of a job type.
+        case hook
+        /// A user's script, run as a job.
+        case job
+        /// Event handlers.
+        case handlers
+    }
+
+    enum State: String, Codable, Sendable {
+        case ok
+        /// Switched off in the settings.
+        case off
+        /// Not there. For a hook and for handlers that is allowed.
+        case missing
+        /// Somebody else could change it, or it cannot be run.
+        case notTrusted = "not trusted"
+    }
+
+    var kind: Kind
+    /// `Backup pre script`, or the name of a user's script.
+    var name: String
+    var path: String
+    var state: State
+    /// What is wrong, and what mends it.
+    var problem: String?
+    /// In cron notation; nil when it runs by hand alone.
+    var schedule: String?
+    /// When it runs next.
+    var next: Moment?
+}
+
+extension ScriptLine {
+    /// Everything that the settings name, in the order hooks, jobs, handlers. It looks at the disk.
+    static func all(_ configuration: JobConfiguration, now: WallTime) -> [ScriptLine] {
+        let hooks = HooksSection.types.flatMap { type in
+            let hooks = configuration.policies[type]?.hooks
+            return [("pre script", hooks?.preScript), ("post script", hooks?.postScript)].map { name, path in
+                ScriptLine(kind: .hook, name: "\(type) \(name)", path)
+            }
+        }
+        let jobs = configuration.scripts.values.sorted { $0.name < $1.name }.map { script in
+            let schedule = configuration.timetable.lines.first { $0.name == JobCommand.run(script.name).description }?
+                .schedule
+            var line = ScriptLine(kind: .job, name: script.name, script.path)
+            line.schedule = schedule?.description
+            line.next = schedule?.next(after: now).map(Moment.init)
+            return line
+        }
+        let handlers = ScriptLine(
+            kind: .handlers, name: "event handlers", configuration.events.directory.appending("DirStartUp.py"),
+            isExecutable: false)
+        return hooks + jobs + [handlers]
+    }
+
+    /// - Parameter path: nil: switched off.
+    private init(kind: Kind, name: String, _ path: FilePath?, isExecutable: Bool = true) {
+        self.init(kind: kind, name: name, path: path?.string ?? "", state: .off)
+        guard let path else { return }
+        do throws(ScriptPermissionError) {
+            _ = try ScriptPermissions.check(path, mustBeExecutable: isExecutable)
+            state = .ok
+        } catch {
+            problem = "\(error)"
+            if case .unreachable(.noSuchFileOrDirectory) = error.problem { state = .missing } else { state = .notTrusted }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Glibc
+import JobCore
+import Logging
+import Provisioning
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+/// A directory server, an engine and a home root, with which a test makes real backups.
+final class BackupBench: Sendable {
+    private final class Recorder: JobRecorder {
+        let changes = Mutex<[JobChange]>([])
+        func record(_ change: JobChange) { changes.withLock { $0.append(change) } }
+    }
+
+    let folder: TestFolder
+    let sandbox: DirectorySandbox
+    let engine: Engine
+    let manager: DirectoryConnection
+    let configuration: BackupConfiguration
+    let board: JobBoard
+    private let recorder = Recorder()
+    private let ids: JobIDSource
+
+    static let host = "backup1"
+    static let hasRsnapshot = Program.isExecutable("/usr/bin/rsnapshot")
+
+    static func run(
+        hosts: [String]? = nil, _ change: (inout BackupConfiguration) -> Void = { _ in },
+        _ body: (BackupBench) async throws -> Void
+    ) async throws {
+        try await DirectorySandbox.temporary { sandbox in
+            let bench = try await BackupBench(sandbox, hosts, change)
+            do {
+                try await body(bench)
+            } catch {
+                await bench.close()
+                throw error
+            }
+            await bench.close()
+        }
+    }
+
+    private init(
+        _ sandbox: DirectorySandbox, _ hosts: [String]?, _ change: (inout BackupConfiguration) -> Void
+    ) async throws {
+        self.sandbox = sandbox
+        folder = try TestFolder()
+        configuration = try folder.configuration(change)
+        board = JobBoard(recorder: recorder)
+        ids = try JobIDSource(file: folder.path.appending("job-number"))
+        try folder.makeFolder("attempts", mode: 0o700)
+        let address = try ServerAddress(parsing: sandbox.uri)
+        func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
+            ConnectionOptions(
+                credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)),
+                connectTimeout: .seconds(5), operationTimeout: .seconds(20))
+        }
+        manager = try await DirectoryConnection.open(
+            address, options: try options(sandbox.adminDN, sandbox.adminPassword))
+        let retry = RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200))
+        engine = Engine(
+            Engine.Configuration(
+                servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
+                scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
+                policy: DecisionPolicy(hosts: hosts), jobRetry: retry, directoryRetry: retry,
+                service: BackupRsnapshotService(configuration: configuration)),
+            jobs: JobLedger(source: ids, journal: AttemptJournal(folder: folder.path.appending("attempts"))),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    }
+
+    private func close() async {
+        await engine.stop(grace: .zero)
+        manager.close()
+    }
+
+    // MARK: Accounts
+
+    static var base: DN { get throws { try DN(parsing: "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org") } }
+
+    static func dn(_ uid: String) throws -> DN { try base.appending("uid", uid) }
+
+    func home(_ uid: String) -> FilePath { folder.homes.appending(uid) }
+
+    func snapshot(_ name: FilePath, of uid: String) -> FilePath {
+        home(uid).appending(".snapshots").pushing(name)
+    }
+
+    /// Puts an account into the directory, as it stands after it was added.
+    func add(
+        _ uid: String, mode: AttributeValue = "added", active: AttributeValue = "TRUE", host: AttributeValue? = nil,
+        _ change: (inout Entry) -> Void = { _ in }
+    ) async throws {
+        var entry = accountEntry(home: home(uid).string, uid: uid)
+        entry.dn = try Self.dn(uid)
+        entry["objectClass"] = [
+            "top", "account", "posixAccount", "shadowAccount", "sstBackup", "sstProvisioning", "sstRelationship",
+        ]
+        let values: [(AttributeName, AttributeValue)] = [
+            ("cn", "Account"), ("sstProvisioningMode", mode), ("sstProvisioningState", "20261121T120000Z"),
+            ("sstProvisioningExecutionDate", "0"), ("sstIsActive", active), ("sstBackupWarningOn", "TRUE"),
+            ("sstBackupWarningNumbers", "0"), ("sstBackupWarningDays", "1"), ("sstNotificationWarningLevel", "85"),
+            ("sstNotificationWarningMedium", "mail"), ("sstUseSelfcare", "TRUE"), ("sstUseSSH", "TRUE"),
+        ]
+        for (name, value) in values { entry[name] = [value] }
+        if let host { entry["host"] = [host] }
+        change(&entry)
+        try await manager.add(entry)
+    }
+
+    /// Adds an account whose home and configuration stand as provisioning makes them.
+    func addProvisioned(_ uid: String, _ change: (inout Entry) -> Void = { _ in }) async throws {
+        try await add(uid, change)
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, try #require(await entry(uid)))
+    }
+
+    func entry(_ uid: String) async throws -> Entry? {
+        try await manager.entry(at: Self.dn(uid), attributes: ["*", "entryUUID", "entryCSN"])
+    }
+
+    func values(_ name: AttributeName, of uid: String) async throws -> [String] {
+        try #require(await entry(uid))[name].compactMap(\.text)
+    }
+
+    // MARK: Backups
+
+    func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
+        var jobs = BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host)
+        change(&jobs)
+        return BackupJobs(engine: engine, configuration: configuration, jobs: jobs)
+    }
+
+    /// One attempt of one backup, as the queue makes it.
+    func backup(
+        _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
+    ) async throws -> JobOutcome {
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid]).first)
+        return try await attempt(request)
+    }
+
+    func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
+        let executor = JobExecutor(board: board)
+        let job = await executor.open(
+            Job(
+                id: try ids.next(), type: request.type, name: request.name, level: request.level,
+                subject: request.subject, client: request.client, created: SystemWallClock().now))
+        began(job.id)
+        let outcome = try await executor.attempt(job, number: 1, request.work)
+        await executor.close(job, outcome)
+        return outcome
+    }
+
+    /// The percentages that were told, in order.
+    var progress: [Int] {
+        recorder.changes.withLock { changes in
+            changes.compactMap { if case .progress(let percent) = $0.event { percent } else { nil } }
+        }
+    }
+
+    var steps: [JobStep] {
+        recorder.changes.withLock { changes in
+            changes.compactMap { if case .stepEnded(let step) = $0.event { step } else { nil } }
+        }
+    }
+}
+
+/// What du, which has nothing to do with us, counts: bytes on the disk of each path, what they share counted for the first alone.
+func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] {
+    let result = try await ScriptRunner().run(
+        ScriptInvocation(
+            executable: "/usr/bin/du", arguments: ["-s", "-B1"] + options + paths.map(\.string),
+            environment: ["LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
+    #expect(result.complaint == nil, "\(result.outputTail)")
+    return result.outputTail.split(separator: "\n").compactMap {
+        $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
+}

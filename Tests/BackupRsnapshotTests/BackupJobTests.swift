@@ -1,0 +1,250 @@
+import DirectoryModel
+import Foundation
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import BackupRsnapshot
+
+/// Whole backups, with the rsnapshot and rsync of this machine and a real directory server.
+@Suite(.enabled(if: BackupBench.hasRsnapshot, "rsnapshot is not installed: apt install rsnapshot"))
+struct BackupJobTests {
+    private let first = "3723707"
+    private let second = "3723708"
+
+    @Test(
+        "a real backup: two accounts, daily twice with a change in between; what did not change is shared, and the entry has the sizes"
+    )
+    func twoAccounts() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) {
+                $0["sstBackupLastSuccessfulBackup"] = ["0", "other:20260101T000000Z"]
+            }
+            try await bench.addProvisioned(second)
+            for uid in [first, second] {
+                try bench.folder.makeFolder(FilePath("homes/\(uid)/incoming/deep"))
+                try bench.folder.write(
+                    String(repeating: "same", count: 50_000), to: FilePath("homes/\(uid)/incoming/same"))
+                try bench.folder.write("old", to: FilePath("homes/\(uid)/incoming/deep/changing"))
+                #expect(try await bench.backup(.daily, uid) == .success)
+            }
+            try bench.folder.write(
+                String(repeating: "new!", count: 10_000), to: FilePath("homes/\(first)/incoming/deep/changing"))
+            for uid in [first, second] { #expect(try await bench.backup(.daily, uid) == .success) }
+
+            for uid in [first, second] {
+                let (newest, older) = (bench.snapshot("daily.0", of: uid), bench.snapshot("daily.1", of: uid))
+                #expect(status(newest.appending("same"))?.st_ino == status(older.appending("same"))?.st_ino)
+                let isShared =
+                    status(newest.pushing("deep/changing"))?.st_ino == status(older.pushing("deep/changing"))?.st_ino
+                #expect(isShared == (uid == second))
+                #expect(try text(older.pushing("deep/changing")) == "old")
+                let all = try await du([bench.home(uid).appending(".snapshots")])
+                let alone = try await du([older, newest])
+                #expect(try await bench.values("sstBackupSize", of: uid) == all.map(String.init))
+                #expect(try await bench.values("sstIncrementSize", of: uid) == [String(alone[1])])
+            }
+            #expect(try text(bench.snapshot("daily.0/deep/changing", of: first)).hasPrefix("new!"))
+            let times = try await bench.values("sstBackupLastSuccessfulBackup", of: first).sorted()
+            #expect(times.count == 2 && times[1] == "other:20260101T000000Z")
+            #expect(try times[0].wholeMatch(of: Regex("backup1:20[0-9]{6}T[0-9]{6}Z")) != nil)
+            #expect(bench.progress.suffix(4).sorted() == bench.progress.suffix(4) && bench.progress.last == 100)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: bench.configuration.lockDirectory.string) == [])
+        }
+    }
+
+    @Test("a level that only takes over older snapshots writes the size of all, and neither an increment nor a time")
+    func rotation() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/file"))
+            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
+            let before = try await bench.values("sstBackupLastSuccessfulBackup", of: first)
+            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstIncrementSize", "7")])
+            #expect(try await bench.backup(.weekly, first) == .success)
+            #expect(exists(bench.snapshot("weekly.0/file", of: first)))
+            #expect(try await bench.values("sstIncrementSize", of: first) == ["7"])
+            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == before)
+            let all = try await du([bench.home(first).appending(".snapshots")])
+            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+        }
+    }
+
+    @Test("each of the three attributes can be switched off; with all of them off nothing is measured")
+    func switches() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            #expect(
+                try await bench.backup(.daily, first) {
+                    ($0.writesSize, $0.writesIncrement, $0.writesLastSuccess) = (false, false, false)
+                } == .success)
+            for name: AttributeName in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
+                #expect(try await bench.values(name, of: first) == [])
+            }
+            #expect(!bench.steps.contains { $0.name == "sizes" })
+            #expect(
+                try await bench.backup(.daily, first) { ($0.writesIncrement, $0.writesLastSuccess) = (false, false) }
+                    == .success)
+            #expect(try await bench.values("sstBackupSize", of: first).count == 1)
+            #expect(try await bench.values("sstIncrementSize", of: first) == [])
+        }
+    }
+
+    @Test("an rsnapshot that is killed is a failure with its signal, nothing of it is left, and the last success stays")
+    func killed() async throws {
+        try await BackupBench.run({ _ in }) { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupLastSuccessfulBackup"] = ["backup1:20260101T000000Z"] }
+            let rsync = try Self.slowRsync(bench, of: first)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            let lock = bench.configuration.lockDirectory.appending("rsnapshot-\(first).pid")
+            async let ended = bench.attempt(request)
+            let child = try await Self.pid(in: rsync)
+            let number = try await Self.pid(in: lock)
+            #expect(kill(number, SIGKILL) == 0)
+            let outcome = try await ended
+            #expect(outcome.result == .failed && outcome.failureClass == .permanent)
+            #expect(outcome.termination == .signaled(number: SIGKILL))
+            #expect(outcome.message.contains("signal 9"))
+            #expect(!Self.isRunning(child))
+            #expect(
+                try await bench.values("sstBackupLastSuccessfulBackup", of: first) == ["backup1:20260101T000000Z"])
+            #expect(try await bench.values("sstBackupSize", of: first) == [])
+
+            try await BackupRsnapshotService(configuration: bench.configuration)
+                .carryOut(.modify, try #require(await bench.entry(first)))
+            let next = try await bench.backup(.daily, first)
+            #expect(next.result == .warnings && next.message.contains("stale lockfile"), "\(next)")
+            #expect(try await bench.values("sstBackupSize", of: first).count == 1)
+        }
+    }
+
+    @Test("a run that takes longer than TIMEOUT is ended, a cancelled one too, and neither leaves a process behind")
+    func ended() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let rsync = try Self.slowRsync(bench, of: first)
+            let late = try await bench.backup(.daily, first) { $0.timeLimit = .milliseconds(700) }
+            #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
+            try Self.expectGone(rsync)
+
+            _ = unlink(rsync.string)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            async let canceled = bench.attempt(request)
+            _ = try await Self.pid(in: rsync)
+            let job = try #require(bench.board.live().first)
+            #expect(bench.board.cancel(job.job.id))
+            #expect(try await canceled.result == .aborted)
+            try Self.expectGone(rsync)
+            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == [])
+        }
+    }
+
+    @Test("a lock that somebody holds is worth another try, and the message names the file and the process")
+    func locked() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let lock = try bench.folder.write("\(getpid())\n", to: FilePath("run/rsnapshot-\(first).pid"))
+            let outcome = try await bench.backup(.daily, first)
+            #expect(outcome.result == .failed && outcome.failureClass == .retryable)
+            #expect(outcome.message.contains("\(lock) is held by process \(getpid()) ("), "\(outcome.message)")
+            #expect(exists(lock) && !exists(bench.snapshot("daily.0", of: first)))
+        }
+    }
+
+    @Test("a disk that is full is named as the reason", .enabled(if: isRoot, "needs root to mount a small file system"))
+    func fullDisk() async throws {
+        try await BackupBench.run { bench in
+            let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=1m")
+            try await bench.addProvisioned(first)
+            try bench.folder.write(String(repeating: "x", count: 700_000), to: FilePath("homes/\(first)/incoming/big"))
+            let outcome = try await bench.backup(.daily, first)
+            #expect(outcome.result == .failed && outcome.failureClass == .permanent)
+            #expect(outcome.message.contains("the disk is full"), "\(outcome.message)")
+            withExtendedLifetime(small) {}
+        }
+    }
+
+    @Test("links, pipes, deep folders and names with line feeds lead neither the backup nor the measuring astray")
+    func hostile() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let incoming = bench.home(first).appending("incoming")
+            let outside = try bench.folder.makeFolder("outside")
+            try bench.folder.write(String(repeating: "x", count: 1_000_000), to: "outside/big")
+            try bench.folder.link(FilePath("homes/\(first)/incoming/folder"), to: outside)
+            try bench.folder.link(FilePath("homes/\(first)/incoming/root"), to: "/")
+            try bench.folder.link(FilePath("homes/\(first)/incoming/up"), to: "../../../..")
+            try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/two\nlines\u{1b}[31m"))
+            try bench.folder.write("option", to: FilePath("homes/\(first)/incoming/--delete-before"))
+            #expect(mkfifo(incoming.appending("pipe").string, 0o600) == 0)
+            let deep = (1...10).map { "level\($0)" }.joined(separator: "/")
+            try bench.folder.makeFolder(FilePath("homes/\(first)/incoming/\(deep)"))
+            try bench.folder.write("deep", to: FilePath("homes/\(first)/incoming/\(deep)/file"))
+            let before = try text(outside.appending("big"))
+            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
+            let newest = bench.snapshot("daily.0", of: first)
+            #expect(status(newest.appending("folder")).map { $0.st_mode & S_IFMT } == S_IFLNK)
+            #expect(status(newest.appending("pipe")).map { $0.st_mode & S_IFMT } == S_IFIFO)
+            #expect(try text(newest.pushing(FilePath("\(deep)/file"))) == "deep")
+            let all = try await du([bench.home(first).appending(".snapshots")])
+            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            #expect(all[0] < 900_000)
+            #expect(try text(outside.appending("big")) == before)
+        }
+    }
+
+    @Test("an entry that goes while rsnapshot works leaves a copy and a warning")
+    func goneMeanwhile() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let rsync = try Self.slowRsync(bench, of: first, rest: "sleep 0.2")
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            async let ended = bench.attempt(request)
+            _ = try await Self.pid(in: rsync)
+            try await bench.manager.delete(BackupBench.dn(first))
+            let outcome = try await ended
+            #expect(outcome.result == .warnings && outcome.message.contains("gone from the directory"), "\(outcome)")
+            let next = try await bench.attempt(request)
+            #expect(next.result == .aborted && next.message.contains("gone from the directory"), "\(next)")
+        }
+    }
+
+    // MARK: An rsync that takes its time
+
+    /// Has the account's configuration name an rsync that writes its process's number into the file that is returned, and then waits.
+    private static func slowRsync(_ bench: BackupBench, of uid: String, rest: String = "exec sleep 600") throws
+        -> FilePath
+    {
+        let pid = bench.folder.path.appending("rsync.pid")
+        let script = try bench.folder.write("#!/bin/sh\necho $$ > \(pid)\n\(rest)\n", to: "scripts/rsync", mode: 0o755)
+        let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+        let changed = try text(file).split(separator: "\n", omittingEmptySubsequences: false).map {
+            $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(script)" : String($0)
+        }
+        try bench.folder.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
+        return pid
+    }
+
+    private static func pid(in file: FilePath) async throws -> pid_t {
+        var number: pid_t?
+        try await eventually("\(file) has a number") {
+            number = exists(file) ? pid_t(try text(file).trimmingCharacters(in: .newlines)) : nil
+            return number != nil
+        }
+        return try #require(number)
+    }
+
+    private static func expectGone(_ file: FilePath) throws {
+        let number = try #require(pid_t(text(file).trimmingCharacters(in: .newlines)))
+        #expect(!isRunning(number))
+    }
+
+    /// One that has ended and that nobody has fetched yet counts as gone.
+    private static func isRunning(_ process: pid_t) -> Bool {
+        guard kill(process, 0) == 0, let status = try? text(FilePath("/proc/\(process)/stat")) else { return false }
+        return status.split(separator: ")").last?.split(separator: " ").first != "Z"
+    }
+}

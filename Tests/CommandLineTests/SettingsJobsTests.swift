@@ -1,0 +1,175 @@
+import BackupRsnapshot
+import DaemonKit
+import DirectoryModel
+import JobCore
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// The sections of the job core.
+struct SettingsJobsTests {
+    private let fixture: SettingsFixture
+
+    init() throws { fixture = try SettingsFixture() }
+
+    private func load(_ lines: String, environment: [String: String] = [:]) throws -> DaemonSettings {
+        let (settings, warnings) = try fixture.load(SettingsFixture.minimum + lines, environment: environment)
+        #expect(warnings.isEmpty)
+        return settings
+    }
+
+    @Test func `the defaults are those of the table`() throws {
+        let settings = try load("[Job a]\nSCRIPT = /a.sh\n[Hooks Admin]\nENABLED = yes\nDIRECTORY = /hooks\n")
+        #expect(
+            settings.scripts
+                == .init(eventsDirectory: "/etc/Provisioning/scripts", eventTimeout: .seconds(30), maxJobs: nil))
+        #expect(
+            settings.hooks == [
+                .admin: .init(
+                    directory: "/hooks", skipOnPreFailure: false, timeout: .seconds(365 * 86_400), alert: true)
+            ])
+        #expect(settings.windows.isEmpty)
+        #expect(
+            settings.jobs == [
+                .init(
+                    name: "a", script: "/a.sh", schedule: nil, timeout: .seconds(365 * 86_400),
+                    exitProfile: .lightsOutServer, priority: 10, runAs: nil)
+            ])
+        #expect(settings.exitProfiles == ExitProfile.builtIn + [.provisioning])
+        #expect(
+            settings.backupJobs
+                == .init(
+                    slots: 1, timeout: .seconds(12 * 3_600), window: nil, schedules: [:], writesBackupSize: true,
+                    writesIncrementSize: true, writesLastSuccess: true))
+        #expect(
+            settings.history
+                == .init(
+                    file: "/var/lib/prov-backup-rsnapshot/history.sqlite", keepDays: 90, keepJobs: 100_000))
+        #expect(settings.script.attributes == ["uid"])
+        #expect(settings.script.exitProfile == .provisioning)
+        #expect(settings.service.type == .rsnapshot)
+    }
+
+    @Test func `what is written counts`() throws {
+        let settings = try load(
+            """
+            [Service]
+            STATE_DIRECTORY = /state
+            [Scripts]
+            EVENTS_DIRECTORY = /events
+            EVENT_TIMEOUT = 5s
+            MAX_JOBS = 8
+            [Hooks backup]
+            ENABLED = yes
+            DIRECTORY = /hooks
+            SKIP_ON_PRE_FAILURE = yes
+            TIMEOUT = 1h
+            WINDOW = 22:00-06:00
+            ALERT = no
+            [Hooks Provisioning]
+            WINDOW = 08:00-17:00
+            [Job nightly.1]
+            SCRIPT = /a.sh
+            SCHEDULE = 30 2 * * mon-fri
+            TIMEOUT = 2h
+            EXIT_PROFILE = MINE
+            PRIORITY = 1
+            RUN_AS = backup
+            [Exit mine]
+            0 = success
+            24 = warnings
+            5 = Wrong Configuration
+            9 = retry
+            [Backup Jobs]
+            SLOTS = 3
+            WINDOW = 20:00-24:00
+            DAILY = 0 21 * * *
+            YEARLY = @yearly
+            WRITE_INCREMENT_SIZE = no
+            [History]
+            KEEP_DAYS = 7
+            """)
+        #expect(settings.scripts.maxJobs == 8)
+        #expect(settings.hooks.keys.map(\.self) == [.backup])
+        #expect(settings.hooks[.backup]?.skipOnPreFailure == true)
+        #expect(settings.hooks[.backup]?.alert == false)
+        #expect(try settings.windows[.backup] == TimeWindow(parsing: "22:00-06:00"))
+        #expect(try settings.windows[.provisioning] == TimeWindow(parsing: "08:00-17:00"))
+        let job = try #require(settings.jobs.first)
+        #expect(try job.schedule == CronSchedule(parsing: "30 2 * * mon-fri"))
+        #expect(job.priority == 1 && job.runAs == "backup" && job.timeout == .seconds(7_200))
+        #expect(job.exitProfile == settings.exitProfiles.last)
+        let readings = [0, 24, 5, 9, 75, 1].map { job.exitProfile.reading(of: .exited(code: $0)) }
+        #expect(
+            readings.map(\.result) == [.success, .warnings, .wrongConfiguration, .failed, .failed, .failed])
+        #expect(
+            readings.map(\.failureClass) == [nil, nil, .configuration, .retryable, .retryable, .permanent])
+        #expect(
+            try settings.backupJobs.schedules == [
+                .daily: CronSchedule(parsing: "0 21 * * *"), .yearly: CronSchedule(parsing: "@yearly"),
+            ])
+        #expect(settings.backupJobs.writesBackupSize && !settings.backupJobs.writesIncrementSize)
+        #expect(settings.history == .init(file: "/state/history.sqlite", keepDays: 7, keepJobs: 100_000))
+    }
+
+    @Test func `a profile that lists 75 says itself what it means`() throws {
+        let settings = try load("[Exit mine]\n0 = success\n75 = aborted\n")
+        let reading = settings.exitProfiles.last?.reading(of: .exited(code: 75))
+        #expect(reading?.result == .aborted)
+        #expect(reading?.failureClass == .permanent)
+    }
+
+    @Test func `WRITE_SIZES switches all three off`() throws {
+        let jobs = try load("[Backup Jobs]\nWRITE_SIZES = no\nWRITE_BACKUP_SIZE = yes\n").backupJobs
+        #expect(!jobs.writesBackupSize && !jobs.writesIncrementSize && !jobs.writesLastSuccess)
+    }
+
+    @Test func `three scripts can be a service of any name`() throws {
+        let settings = try load(
+            "[Service]\nSERVICE = Mailbox\nTYPE = script\n[Script]\nADD = /add.sh\nATTRIBUTES = uid mail\nGRACE = 1s\nEXIT_PROFILE = posix\n"
+        )
+        #expect(settings.service.name == "Mailbox")
+        #expect(settings.service.type == .script)
+        #expect(settings.service.syslog == "Mailbox-Script")
+        #expect(settings.script.add == "/add.sh" && settings.script.modify == nil)
+        #expect(settings.script.attributes == ["uid", "mail"])
+        #expect(settings.script.exitProfile == .posix)
+        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "[Service]\nTYPE = Script\n")
+        #expect(warnings.map(\.cure) == ["set ADD, MODIFY or DELETE in [Script]"])
+    }
+
+    @Test func `labels that mean nothing are refused with the line of their section`() throws {
+        let text =
+            SettingsFixture.minimum + "[Hooks Weekly]\n[Job a/b]\nSCRIPT = /a.sh\n[Exit POSIX]\n0 = success\n[Exit e]\n"
+        let errors = try fixture.errors(text)
+        let path = fixture.directory.appending("service.conf")
+        let first = SettingsFixture.minimum.split(separator: "\n").count
+        #expect(
+            errors.map(\.description) == [
+                "\(path):\(first + 1): [Hooks Weekly]: there is no such type of jobs; write one of [Hooks Provisioning], [Hooks Backup], [Hooks Admin]",
+                "\(path):\(first + 2): [Job a/b]: this cannot be the name of a job; use letters, digits, hyphens, dots and _",
+                "\(path):\(first + 4): [Exit POSIX]: this profile is built in and stays as it is; choose another name",
+                "\(path):\(first + 6): [Exit e]: the profile lists no exit code; write a line for each, such as 0 = success",
+            ])
+    }
+
+    @Test(arguments: ["256", "-1", "007", "x"])
+    func `a key that is no exit code is unknown`(key: String) throws {
+        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "[Exit e]\n0 = success\n\(key) = failed\n")
+        #expect(warnings.map(\.key) == [key])
+        #expect(warnings.first?.reason == "there is no such key in this section")
+    }
+
+    @Test func `the environment reaches jobs and exit codes, and what scripts are given is no setting`() throws {
+        let settings = try load(
+            "[Job nightly]\nSCRIPT = /a.sh\n[Exit mine]\n0 = success\n",
+            environment: [
+                "PROV_JOB_NIGHTLY_PRIORITY": "3", "PROV_EXIT_MINE_7": "warnings", "PROV_JOB_ID": "17",
+                "PROV_JOB_TOKEN": "a", "PROV_ATTEMPT": "1", "PROV_REPORT_SOCKET": "/run/x", "PROV_SESSION": "b",
+                "PROV_BACKUP_JOBS_SLOTS": "2",
+            ])
+        #expect(settings.jobs.first?.priority == 3)
+        #expect(settings.exitProfiles.last?.meanings[7]?.result == .warnings)
+        #expect(settings.backupJobs.slots == 2)
+    }
+}
