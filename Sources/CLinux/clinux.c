@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -94,7 +93,3 @@ int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC 
 int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
-
-int clinux_memory_file(const char *name) {
-    return memfd_create(name, MFD_CLOEXEC);
-}

@@ -176,5 +176,7 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
             executable: "/usr/bin/du", arguments: ["-s", "-B1"] + options + paths.map(\.string),
             environment: ["LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
     #expect(result.complaint == nil, "\(result.outputTail)")
-    return result.outputTail.split(separator: "\n").compactMap { $0.split(separator: "\t").first.flatMap { UInt64($0) } }
+    return result.outputTail.split(separator: "\n").compactMap {
+        $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
 }

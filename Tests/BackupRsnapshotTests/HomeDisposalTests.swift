@@ -199,7 +199,8 @@ struct StandingClock: WallClock {
             try folder.makeFolder(FilePath(name).appending("note"))
         }
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
+            $0.places = HomePlaces(
+                roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
         }
         let report = try await ArchivePurge(configuration).run(now: now)
         #expect(report.problems == [])

@@ -53,7 +53,8 @@ import Testing
 
     @Test("a folder that holds a place for all homes is nobody's own")
     func holdsVolume() {
-        let places = HomePlaces(roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/var/backup/3723707/disk"])])
+        let places = HomePlaces(
+            roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/var/backup/3723707/disk"])])
         #expect(throws: HomePath.Invalid.self) {
             try HomePath(parsing: "/var/backup/3723707", uid: "3723707", places: places)
         }
@@ -82,7 +83,8 @@ import Testing
         #expect(HomePlaces(roots: ["/"]).problems.count == 1)
         #expect(HomePlaces(roots: []).problems.count == 1)
         #expect(HomePlaces(roots: ["backup"]).problems.count >= 1)
-        #expect(HomePlaces(roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/srv/x"])]).problems.count == 1)
+        #expect(
+            HomePlaces(roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/srv/x"])]).problems.count == 1)
         #expect(places.problems.isEmpty)
     }
 }

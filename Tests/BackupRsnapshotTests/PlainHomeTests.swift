@@ -133,7 +133,8 @@ import Testing
         try folder.makeFolder("homes/disk2/7/707/723/3723707")
         let service = try BackupRsnapshotService(
             configuration: folder.configuration {
-                $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
             })
         try await service.carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
@@ -157,7 +158,8 @@ import Testing
         }
         defer { withExtendedLifetime(mounts) {} }
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+            $0.places = HomePlaces(
+                layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
@@ -170,7 +172,8 @@ import Testing
         let asked = Mutex(0)
         let service = try BackupRsnapshotService(
             configuration: folder.configuration {
-                $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
             },
             newVolume: { uid, _ in
                 asked.withLock { $0 += 1 }

@@ -14,6 +14,7 @@ struct SettingsFaultTests {
         ("[Global]\nLOG_DEBUG = perhaps", "LOG_DEBUG", "neither yes nor no"),
         ("[Global]\nSLEEP = 0", "SLEEP", "out of range"),
         ("[Global]\nATTEMPTS = 0", "ATTEMPTS", "out of range"),
+        ("[Mail]\nSENDTO = a@b@c", "SENDTO", "such as operator@example.org"),
         ("[Mail]\nSENDMAIL = sendmail", "SENDMAIL", "not an absolute path"),
         ("[Database]\nBACKEND = SQL", "BACKEND", "write LDAP"),
         ("[Database]\nPORT = 70000", "PORT", "1 to 65535"),

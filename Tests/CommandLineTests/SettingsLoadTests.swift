@@ -108,7 +108,7 @@ struct SettingsLoadTests {
         let (settings, warnings) = try fixture.load(service, global: global)
         #expect(settings.log == .all)
         #expect(settings.environment == "test")
-        #expect(settings.mail.recipients == ["root@localhost"])
+        #expect(settings.mail.recipients.map(\.description) == ["root@localhost"])
         #expect(settings.directory.condition == nil)
         #expect(try settings.directory.servers == [ServerAddress(parsing: "ldaps://ldap.example.org:636")])
         guard case .simple(let user, let password) = settings.directory.bind else {

@@ -41,7 +41,8 @@ struct ConfiguredSnapshots: Hashable, Sendable {
         }
         guard root == home.snapshots else {
             throw failure(
-                "has the snapshot_root \(root.map { EntryReader.quote($0.string) } ?? "of nobody"), and the entry's home is \(home.path)")
+                "has the snapshot_root \(root.map { EntryReader.quote($0.string) } ?? "of nobody"), and the entry's home is \(home.path)"
+            )
         }
         guard levels.contains(level.rawValue) else { throw failure("has no line retain \(level)") }
     }

@@ -107,8 +107,9 @@ struct RsnapshotBackup: Sendable {
     // MARK: - The copy
 
     private func copy(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
+        // Without -v rsnapshot keeps to itself what rsync says.
         let invocation = ScriptInvocation(
-            executable: configuration.rsnapshot, arguments: ["-c", ready.file.path.string, level.rawValue],
+            executable: configuration.rsnapshot, arguments: ["-v", "-c", ready.file.path.string, level.rawValue],
             environment: configuration.baseEnvironment, timeLimit: jobs.timeLimit, grace: jobs.grace)
         let ended: (result: ScriptResult, reading: ExitReading)
         do throws(ScriptError) {
@@ -163,7 +164,8 @@ struct RsnapshotBackup: Sendable {
 
     private func measure(_ ready: Ready, _ attempt: RunningAttempt) async throws -> SnapshotSizes {
         try await BlockingWork.run { isCancelled in
-            guard let home = try HomeWalk(to: ready.home).folder, let root = try home.folder(HomeFolder.snapshots) else {
+            guard let home = try HomeWalk(to: ready.home).folder, let root = try home.folder(HomeFolder.snapshots)
+            else {
                 throw HeldFolder.Failure(
                     operation: "open", path: ready.home.snapshots, cause: .noSuchFileOrDirectory)
             }

@@ -39,7 +39,7 @@ struct RsnapshotEnd {
         }
         let text = Self.text(of: result)
         for (words, reason, cure) in Self.shortages where text.contains(words) {
-            return outcome("\(command) failed: \(reason): \(said("ERROR: "))", cure)
+            return outcome("\(command) failed: \(reason): \(firstLine(with: words))", cure)
         }
         return outcome("\(command) failed (\(result.termination)): \(said("ERROR: "))", "mend what its output names")
     }
@@ -67,6 +67,11 @@ struct RsnapshotEnd {
         let marked = lines.filter { $0.hasPrefix(mark) }.map { $0.dropFirst(mark.count) }
         let chosen = marked.isEmpty ? lines.suffix(1) : marked[...]
         return String(chosen.joined(separator: "; ").prefix(500))
+    }
+
+    private func firstLine(with words: String) -> String {
+        let line = Self.text(of: result).split(separator: "\n").first { $0.contains(words) } ?? ""
+        return String(line.prefix(500))
     }
 
     private static func text(of result: ScriptResult) -> String {

@@ -49,7 +49,8 @@ struct HomeScriptStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         try Self.checkPermissions(script)
         let result = try await attempt.run(
-            invocation, profile: .provisioning, code: .cannotCreateHomeDir, cure: "correct HOME_SCRIPT, or the script's first line")
+            invocation, profile: .provisioning, code: .cannotCreateHomeDir,
+            cure: "correct HOME_SCRIPT, or the script's first line")
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,

@@ -110,9 +110,6 @@ int clinux_accept(int socket);
 /// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
 int clinux_eventfd(void);
 
-/// memfd_create(2), close-on-exec: a file without a name that is gone with its last holder. Returns the descriptor, or -1 with errno.
-int clinux_memory_file(const char *_Nonnull name);
-
 /// Names the calling thread for ps and top; the system shows at most 15 bytes.
 void clinux_name_thread(const char *_Nonnull name);
 

@@ -30,6 +30,11 @@ public struct MailAddress: Hashable, Sendable, CustomStringConvertible {
         description = text
     }
 
+    /// This machine's root; the mail transport adds the machine's name.
+    public static let root = MailAddress(knownRight: "root")
+
+    private init(knownRight text: String) { description = text }
+
     private static func isAtomCharacter(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Subprocess
 public import SystemPackage
@@ -30,9 +29,9 @@ public struct SendmailProgram: Sendable {
     ///
     /// - Throws: ``Refusal``, also when the program is missing or hangs; `CancellationError` when the task is cancelled before the end.
     public func send(_ mail: String) async throws {
-        let input = try Self.memory("mail", holding: Array(mail.utf8))
+        let input = try Self.temporaryFile(holding: Array(mail.utf8))
         defer { Self.close(input) }
-        let output = try Self.memory("mail-answer", holding: [])
+        let output = try Self.temporaryFile(holding: [])
         defer { Self.close(output) }
         var options = PlatformOptions()
         options.createSession = true
@@ -78,14 +77,17 @@ public struct SendmailProgram: Sendable {
             cure: "look into the mail transport's log")
     }
 
-    /// A file in memory that is gone with its last holder, at its beginning.
-    private static func memory(_ name: String, holding bytes: [UInt8]) throws -> FileDescriptor {
-        let number = clinux_memory_file(name)
+    /// A file without a name, gone with its last holder, at its beginning.
+    private static func temporaryFile(holding bytes: [UInt8]) throws -> FileDescriptor {
+        var name = Array("/tmp/mail-XXXXXX".utf8CString)
+        let number = mkstemp(&name)
         guard number >= 0 else { throw Errno(rawValue: errno) }
+        _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+        unlink(&name)
         let file = FileDescriptor(rawValue: number)
         do {
             try file.writeAll(bytes)
-            try file.seek(offset: 0, from: .start)
+            _ = try file.seek(offset: 0, from: .start)
         } catch {
             close(file)
             throw error

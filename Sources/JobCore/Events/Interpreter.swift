@@ -306,7 +306,12 @@ actor Interpreter {
         if isGone { await session.signal(SIGKILL) }
     }
 
-    func leaderIsToBeReaped() { session = nil }
+    /// Returns when no signal to it is on its way any more.
+    func leaderIsToBeReaped() async {
+        session = nil
+        pressure?.cancel()
+        await pressure?.value
+    }
 
     func ended(_ how: String, survivors: [String]) {
         let wasExpected = state == .leaving

@@ -95,6 +95,8 @@ actor HistoryDatabase {
         flush()
         if case .open(let pool, _) = state {
             do {
+                // So that the file alone is the whole history.
+                try pool.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
                 try pool.close()
             } catch {
                 notice(CoreNotice(.warning, "\(file.path.printable): the history could not be closed: \(error)"))
@@ -250,7 +252,8 @@ actor HistoryDatabase {
             try pool.close()
             notice(
                 CoreNotice(
-                    .warning, "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
+                    .warning,
+                    "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
         } catch {
             off(HistoryError("\(file.path.printable): was removed, and cannot be closed: \(error)"))
         }
@@ -309,9 +312,15 @@ actor HistoryDatabase {
             try database.execute(sql: "PRAGMA synchronous = NORMAL")
             try database.execute(sql: "PRAGMA journal_size_limit = 16777216")
         }
+        // A look first: a stranger's database is not changed, not even into one with a log.
+        var looking = Configuration()
+        looking.readonly = true
+        let look = try DatabaseQueue(path: file.path.string, configuration: looking)
+        let objection = try look.read { try HistorySchema.objection($0) }
+        try look.close()
+        if let objection { throw HistoryError(objection) }
         let pool = try DatabasePool(path: file.path.string, configuration: configuration)
         do {
-            if let objection = try pool.read({ try HistorySchema.objection($0) }) { throw HistoryError(objection) }
             try HistorySchema.migrator.migrate(pool)
             let lost = try pool.write { database in
                 try database.execute(

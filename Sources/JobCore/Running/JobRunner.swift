@@ -44,24 +44,33 @@ public actor JobRunner {
     }
 
     /// Takes a job in.
+    /// - Parameters:
+    ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
+    ///   - attempts: how many of its attempts were begun then.
     /// - Returns: its number; nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
-    public func submit(_ request: JobRequest) async throws -> JobID? {
+    @discardableResult
+    public func submit(
+        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0
+    ) async throws -> JobID? {
         guard !isStopping else { return nil }
-        let job = await executor.open(
-            Job(
-                id: try ids.next(), type: request.type, name: request.name, level: request.level,
-                subject: request.subject, client: request.client, priority: request.priority, created: clock.now))
+        let job = await executor.open(try left ?? newJob(request))
         guard !isStopping else {
             executor.board.forget(job.id)
             return nil
         }
-        places[job.id] = Place(job: job, request: request)
+        places[job.id] = Place(job: job, request: request, attempts: attempts)
         listenForCancel(job.id)
         wait(job.id, until: request.due)
         startDue()
         if places[job.id]?.task == nil { executor.board.status(job.id, reason(job, due: request.due)) }
         return job.id
+    }
+
+    private func newJob(_ request: JobRequest) throws -> Job {
+        Job(
+            id: try ids.next(), type: request.type, name: request.name, level: request.level, subject: request.subject,
+            client: request.client, priority: request.priority, created: clock.now)
     }
 
     /// Waits for a job's end.

@@ -82,18 +82,13 @@ struct JobsOfDaemon {
 
     private func recorded() throws -> JobCatalog {
         do throws(HistoryError) {
-            return JobCatalog(history: try HistoryReader(file: configuration.historyFile))
+            return JobCatalog(history: try HistoryReader(file: FilePath(configuration.jobs.history.file)))
         } catch {
             throw CommandFailure(
                 "no daemon runs here (\(configuration.runtimeDirectory)), and \(error)",
                 cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
         }
     }
-}
-
-extension DaemonConfiguration {
-    /// Where the history of jobs lies.
-    var historyFile: FilePath { stateDirectory.appending("history.sqlite") }
 }
 
 /// What was printed is seen at once, also by a pipe.

@@ -62,7 +62,7 @@ struct Daemon {
         let lock = try takeLock()
         let work = try makeWork()
         let engine = work.engine
-        let jobs = DaemonJobs(configuration, parts: work.parts, engine: engine, history: nil, logger: logger)
+        let jobs = DaemonJobs(configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
@@ -80,10 +80,11 @@ struct Daemon {
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
-                    engine: engine, jobs: jobs, handlers: work.parts.handlers, grace: configuration.stopGrace,
+                    engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,
                     notifier: notifier, logger: logger),
                 reloader,
                 PurgeService(jobs: jobs, logger: logger),
+                MailService(mailer: work.parts.mailer),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -101,7 +102,7 @@ struct Daemon {
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
-        await work?.parts.handlers.stop()
+        await work?.parts.stop()
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -116,7 +117,7 @@ struct Daemon {
         await work.parts.handlers.start()
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace)
-        await work.parts.handlers.stop()
+        await work.parts.stop()
         withExtendedLifetime(lock) {}
         return code
     }
@@ -142,7 +143,7 @@ struct Daemon {
             let source = try JobIDSource(file: state.appending("job-number"))
             if let notice = source.notice { logger.warning("\(notice)") }
             let ledger = JobLedger(source: source, journal: AttemptJournal(folder: attempts))
-            let parts = JobParts(configuration.jobs, ids: source, recorder: NoHistory(), logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
             return DaemonWork(engine: engine, parts: parts)

@@ -15,10 +15,10 @@ actor DaemonJobs: JobDesk {
     private let clock: any WallClock = SystemWallClock()
     private var configuration: DaemonConfiguration
     private var schedule: Task<Void, Never>?
-    nonisolated let history: (any PastJobs)?
+    nonisolated let history: JobHistory?
 
     init(
-        _ configuration: DaemonConfiguration, parts: JobParts, engine: Engine, history: (any PastJobs)?, logger: Logger
+        _ configuration: DaemonConfiguration, parts: JobParts, engine: Engine, history: JobHistory?, logger: Logger
     ) {
         self.configuration = configuration
         self.parts = parts
@@ -38,9 +38,10 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - From start to stop
 
-    /// Loads the handlers, and asks for what has a schedule from now on.
+    /// Loads the handlers, takes up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
     func start() async {
         await parts.handlers.start()
+        await rescue()
         follow(configuration.jobs.timetable)
     }
 
@@ -74,6 +75,48 @@ actor DaemonJobs: JobDesk {
                 // Another timetable takes its place, or the daemon stops.
             }
         }
+    }
+
+    // MARK: - Crash rescue
+
+    /// Jobs that were open when the daemon ended, and that nothing but the history remembers. Unfinished provisioning stands in the directory.
+    private func rescue() async {
+        guard let history else { return }
+        do throws(HistoryError) {
+            for left in try await history.unfinished() where left.type != .provisioning { await rescue(left) }
+        } catch {
+            logger.warning("what was left of an earlier run cannot be told: \(error)")
+        }
+    }
+
+    private func rescue(_ left: RecordedJob) async {
+        let job = Job(left)
+        do {
+            switch left.type {
+            case .admin where configuration.jobs.scripts[left.name] != nil:
+                guard let request = configuration.jobs.scripts[left.name]?.request else { return }
+                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+            case .backup:
+                guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
+                    let request = try await selection.requests(of: level, accounts: [left.client]).first
+                else { fallthrough }
+                try await backups.submit(request, resuming: job, attempts: left.attempts)
+            default:
+                await lose(job, "nothing is left that could take it up")
+            }
+        } catch {
+            await lose(job, "\(error)")
+        }
+    }
+
+    private func lose(_ job: Job, _ reason: String) async {
+        parts.board.open(job)
+        parts.board.close(
+            job.id, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+    }
+
+    private var selection: BackupJobs {
+        BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
     }
 
     // MARK: - Asking
@@ -115,8 +158,6 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        let selection = BackupJobs(
-            engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
         var ids: [JobID] = []
         if accounts.isEmpty {
             try await selection.all(of: level) { selected in
@@ -190,6 +231,16 @@ actor DaemonJobs: JobDesk {
 extension JobType {
     /// Archived homes whose days are over are removed.
     static let purge = JobType(rawValue: "Purge")
+}
+
+extension Job {
+    /// As it stands in the history.
+    fileprivate init(_ recorded: RecordedJob) {
+        self.init(
+            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
+            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
+            created: recorded.created)
+    }
 }
 
 extension BackupRefusal {

@@ -40,7 +40,7 @@ extension Logger {
 struct EngineService: Service {
     let engine: Engine
     var jobs: DaemonJobs?
-    var handlers: EventHandlers?
+    var parts: JobParts?
     let grace: Duration
     var notifier = ServiceNotifier(environment: [:])
     var logger = Logger(label: "engine")
@@ -54,7 +54,7 @@ struct EngineService: Service {
         async let others: Void? = jobs?.stop(grace: grace)
         await engine.stop(grace: grace)
         await others
-        await handlers?.stop()
+        await parts?.stop()
     }
 }
 
@@ -144,6 +144,13 @@ struct PurgeService: Service {
             }
         }
     }
+}
+
+/// Sends the mails that wait; what cannot be sent before the end is counted in the log.
+struct MailService: Service {
+    let mailer: Mailer
+
+    func run() async throws { await cancelWhenGracefulShutdown { await mailer.run() } }
 }
 
 /// Tells systemd that the daemon is alive, where it asks.

@@ -27,6 +27,8 @@ struct JobConfiguration: Sendable {
     /// Where scripts report.
     let reportSocket: FilePath
     let history: DaemonSettings.History
+    /// Who is told by mail.
+    let mail: Mailer.Configuration
 
     init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
         let retry = RetryPolicy(
@@ -66,6 +68,9 @@ struct JobConfiguration: Sendable {
         surroundings = EventSurroundings(settings, backup)
         reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         history = settings.history
+        mail = Mailer.Configuration(
+            recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
+            sendmail: FilePath(settings.mail.sendmail))
     }
 
     private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {

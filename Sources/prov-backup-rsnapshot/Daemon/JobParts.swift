@@ -14,14 +14,22 @@ struct JobParts: Sendable {
     let admission: JobAdmission
     let handlers: EventHandlers
     let inhibitor: Inhibitor
+    let history: JobHistory
+    let mailer: Mailer
     private let host: HandlerHost
     private let logger: Logger
 
-    init(_ configuration: JobConfiguration, ids: JobIDSource, recorder: any JobRecorder, logger: Logger) {
+    init(_ configuration: JobConfiguration, ids: JobIDSource, logger: Logger) {
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.logger = logger
-        board = JobBoard(recorder: recorder)
+        history = JobHistory(
+            file: FilePath(configuration.history.file),
+            retention: HistoryRetention(
+                age: .seconds(configuration.history.keepDays * 86_400), jobs: configuration.history.keepJobs),
+            notice: notice)
+        mailer = Mailer(configuration.mail, logger: logger)
+        board = JobBoard(recorder: history)
         admission = JobAdmission(limit: configuration.limit)
         host = HandlerHost(board: board)
         handlers = EventHandlers(configuration.events, host: host, notice: notice)
@@ -36,7 +44,16 @@ struct JobParts: Sendable {
         JobExecutor(
             board: board, policies: configuration.policies, environment: configuration.environment,
             reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
-            alert: { [logger] in logger.alert($0) })
+            alert: { [logger, mailer] alert in
+                logger.error("\(alert.summary)", metadata: ["job": "\(alert.job.id)"])
+                mailer.send(subject: alert.summary, body: alert.text)
+            })
+    }
+
+    /// Gives the handlers their last event, and writes what the history has not written yet.
+    func stop() async {
+        await handlers.stop()
+        await history.close()
     }
 
     func events(_ configuration: JobConfiguration) -> JobEvents {
@@ -98,9 +115,23 @@ extension Logger {
         log(level: level, "\(notice.text)", metadata: notice.job.map { ["job": "\($0)"] })
     }
 
-    fileprivate func alert(_ alert: JobAlert) {
-        error(
-            "\(alert.job.type) \(alert.job.name) of \(alert.job.client): \(alert.scriptFailures.joined(separator: "; "))",
-            metadata: ["job": "\(alert.job.id)"])
+}
+
+extension JobAlert {
+    /// One line.
+    fileprivate var summary: String {
+        "the scripts around job \(job.id) (\(job.type) \(job.name), \(job.client)) failed: "
+            + scriptFailures.joined(separator: "; ")
+    }
+
+    fileprivate var text: String {
+        """
+        Job \(job.id), \(job.type) \(job.name) of \(job.client), has ended: \(outcome.result.rawValue)
+        \(outcome.message)
+
+        \(scriptFailures.joined(separator: "\n"))
+
+        See: prov-backup-rsnapshot jobs show \(job.id)
+        """
     }
 }

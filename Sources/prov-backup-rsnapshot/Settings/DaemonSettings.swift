@@ -49,7 +49,7 @@ struct DaemonSettings: Sendable {
 
     /// `[Mail]`.
     struct Mail: Hashable, Sendable {
-        var recipients: [String]
+        var recipients: [MailAddress]
         var senderName: String
         var wantsInfo: Bool
         var sendmail: String

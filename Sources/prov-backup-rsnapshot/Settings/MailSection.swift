@@ -5,7 +5,7 @@ enum MailSection {
     static let name = SectionName("Mail")
 
     static let sendTo = SettingKey(
-        name, "SENDTO", .words, default: [],
+        name, "SENDTO", .mailAddresses, default: [],
         meaning: "Who gets mail about errors: addresses split by blanks. Empty: nobody.")
     static let fromName = SettingKey(
         name, "FROMNAME", .text, default: "", note: "the service's name",

@@ -82,3 +82,22 @@ extension SettingKind where Value == String {
         }
     }
 }
+
+extension SettingKind where Value == [MailAddress] {
+    /// Mail addresses split by blanks.
+    static var mailAddresses: Self {
+        Self(form: "mail addresses split by blanks") { text throws(SettingValueError) in
+            var addresses: [MailAddress] = []
+            for word in text.split(whereSeparator: { $0 == " " || $0 == "\t" }) {
+                do throws(MailAddress.Invalid) {
+                    addresses.append(try MailAddress(parsing: String(word)))
+                } catch {
+                    throw SettingValueError(error.reason, cure: error.cure)
+                }
+            }
+            return addresses
+        } render: {
+            $0.map(\.description).joined(separator: " ")
+        }
+    }
+}

@@ -68,7 +68,8 @@ final class MailSink {
     }
 
     static let msmtp = "/usr/bin/msmtp"
-    static let python = ["/usr/bin/python3", "/usr/local/bin/python3"].first { FileManager.default.isExecutableFile(atPath: $0) }
+    static let python =
+        ["/usr/bin/python3", "/usr/local/bin/python3"].first { FileManager.default.isExecutableFile(atPath: $0) }
         ?? ProcessInfo.processInfo.environment["PATH"]?.split(separator: ":").map { "\($0)/python3" }
         .first { FileManager.default.isExecutableFile(atPath: $0) } ?? "/usr/bin/python3"
 
@@ -92,7 +93,8 @@ final class MailSink {
     }
 
     private func stored() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: folder.path.string).filter { $0.hasSuffix(".mail") }.sorted()
+        try FileManager.default.contentsOfDirectory(atPath: folder.path.string).filter { $0.hasSuffix(".mail") }
+            .sorted()
     }
 
     /// Waits until so many mails have come, and reads them.

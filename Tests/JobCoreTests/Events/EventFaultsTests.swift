@@ -351,7 +351,7 @@ extension Processes {
                 _ = await handlers.jobStart(EventBench.job())
                 #expect(
                     host.report() == [
-                        "'' ['HOME', 'LANG', 'PATH'] 1 /", "['python', 'scripts']", "True", "refused",
+                        "'' ['HOME', 'LANG', 'PATH', 'PROV_SESSION'] 1 /", "['python', 'scripts']", "True", "refused",
                     ])
                 #expect(host.commands == [])
             }

@@ -27,7 +27,7 @@ import Testing
             try await second.database.withDatabase { try Int.fetchOne($0, sql: "PRAGMA freelist_count") } == 0
         }
         let after = try await second.database.withDatabase { try Int.fetchOne($0, sql: "PRAGMA page_count") }
-        #expect(try #require(after) * 3 < #require(before))
+        #expect(try #require(after ?? nil) * 3 < #require(before ?? nil))
         let orphans = try await second.database.withDatabase { database in
             try ["attempt", "step", "status", "report"].map {
                 try Int.fetchOne(database, sql: "SELECT count(*) FROM \($0)") ?? 0
@@ -51,8 +51,6 @@ import Testing
         history.record(Story(3, created: HistoryBench.start + .seconds(80 * 86_400)).whole())
         await history.flush()
         bench.clock.advance(to: HistoryBench.start + .seconds(91 * 86_400))
-        // Nothing happens while nothing is written; the next change brings it about.
-        #expect(try await history.jobs().count == 3)
         history.record(Story(4, created: bench.clock.now).opened)
         try await eventually { try await history.jobs().map(\.id.number) == [4, 3, 1] }
         await history.close()

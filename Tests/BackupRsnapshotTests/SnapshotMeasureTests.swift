@@ -1,0 +1,146 @@
+import DirectoryModel
+import Glibc
+import Provisioning
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import BackupRsnapshot
+
+/// What is counted, held against du.
+@Suite struct SnapshotMeasureTests {
+    private func measure(_ folder: FilePath, newest: FilePath.Component? = "daily.0") throws -> SnapshotSizes {
+        var measure = SnapshotMeasure(try HeldFolder(configured: folder), isCancelled: { false })
+        return try measure.run(newest: newest) { _, _ in }
+    }
+
+    @Test(
+        "files of any kind are counted as du counts them, names of one file once, and the newest for what it alone has")
+    func likeDu() async throws {
+        let folder = try TestFolder()
+        let root = folder.homes
+        for snapshot in ["daily.0", "daily.1", "weekly.0"] { try folder.makeFolder(FilePath("homes/\(snapshot)/sub")) }
+        try folder.write(String(repeating: "a", count: 123_456), to: "homes/daily.1/shared")
+        #expect(link(root.pushing("daily.1/shared").string, root.pushing("daily.0/shared").string) == 0)
+        #expect(link(root.pushing("daily.1/shared").string, root.pushing("daily.0/sub/again").string) == 0)
+        try folder.write(String(repeating: "b", count: 65_000), to: "homes/daily.0/twice")
+        #expect(link(root.pushing("daily.0/twice").string, root.pushing("daily.0/sub/twice").string) == 0)
+        try folder.write(String(repeating: "c", count: 200_000), to: "homes/weekly.0/sub/old")
+        let sparse = try folder.write("", to: "homes/daily.0/sparse")
+        #expect(truncate(sparse.string, 1 << 40) == 0)
+        try folder.link("homes/daily.0/link", to: "/usr")
+        try folder.write("beside the snapshots", to: "homes/note")
+        let sizes = try measure(root)
+        #expect(try await du([root]) == [sizes.total])
+        let each = try await du([root.appending("daily.1"), root.appending("weekly.0"), root.appending("daily.0")])
+        #expect(each.last == sizes.increment)
+        #expect(try measure(root, newest: "hourly.0").increment == 0)
+    }
+
+    @Test(
+        "folders nested far deeper than a thread's stack are measured; deeper than a path can be is an error with its place"
+    )
+    func nesting() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/daily.0")
+        func nest(_ count: Int) throws {
+            var place = open(folder.homes.appending("daily.0").string, O_RDONLY | O_DIRECTORY)
+            for _ in 0..<count {
+                #expect(mkdirat(place, "d", 0o755) == 0 || errno == EEXIST)
+                let next = openat(place, "d", O_RDONLY | O_DIRECTORY)
+                close(place)
+                place = next
+            }
+            close(place)
+        }
+        try nest(2_000)
+        let sizes = try measure(folder.homes)
+        #expect(try await du([folder.homes]) == [sizes.total])
+        try nest(2_100)
+        let failure = #expect(throws: HeldFolder.Failure.self) { try measure(folder.homes) }
+        #expect(failure?.cause == .fileNameTooLong)
+    }
+
+    @Test("what is mounted inside a snapshot is not the account's", .enabled(if: isRoot, "needs root to mount"))
+    func mounts() async throws {
+        let folder = try TestFolder()
+        let inside = try folder.makeFolder("homes/daily.0/mount")
+        try folder.makeFolder("homes/whole")
+        try folder.write("text", to: "homes/daily.0/file")
+        let before = try measure(folder.homes)
+        let other = try TestMount(at: inside)
+        let bound = try TestMount("/usr", at: folder.homes.appending("whole"))
+        try folder.write(String(repeating: "x", count: 100_000), to: "homes/daily.0/mount/big")
+        let after = try measure(folder.homes)
+        // The folder under a mount cannot be seen.
+        #expect(after.total <= before.total)
+        withExtendedLifetime((other, bound)) {}
+    }
+
+    @Test("measuring ends when it is cancelled")
+    func cancelled() throws {
+        let folder = try TestFolder()
+        for number in 0..<20 { try folder.makeFolder(FilePath("homes/daily.0/\(number)")) }
+        var asked = 0
+        var measure = SnapshotMeasure(try HeldFolder(configured: folder.homes)) {
+            asked += 1
+            return asked > 5
+        }
+        #expect(throws: CancellationError.self) { try measure.run(newest: nil) { _, _ in } }
+        #expect(asked == 6)
+    }
+
+    @Test("a file is met once, whatever its device's and its inode's number")
+    func inodes() {
+        var generator = SeededGenerator(seed: 7)
+        var inodes = InodeSet()
+        var known: Set<[UInt64]> = []
+        for _ in 0..<20_000 {
+            let device = UInt64.random(in: 0...2, using: &generator)
+            let number =
+                Bool.random(using: &generator) ? UInt64.random(in: 0...500, using: &generator) : generator.next()
+            #expect(inodes.insert(device: device, inode: number) == known.insert([device, number]).inserted)
+        }
+    }
+}
+
+/// What is written into the entry.
+@Suite struct BackupRecordTests {
+    private let time = ProvisioningTimestamp(.init(secondsSince1970: 1_795_262_400))
+
+    private func entry(_ values: [AttributeValue]) -> Entry {
+        var entry = Entry(dn: .root)
+        entry["sstBackupLastSuccessfulBackup"] = values
+        return entry
+    }
+
+    @Test(
+        "this host's time takes the place of its older ones and of 0; those of other hosts stay",
+        arguments: [
+            ([], [], true), (["0"], ["0"], true), (["backup1:20200101T000000Z"], ["backup1:20200101T000000Z"], true),
+            (["BACKUP1:20200101T000000Z", "0"], ["BACKUP1:20200101T000000Z", "0"], true),
+            (["backup2:20200101T000000Z", "backup11:20200101T000000Z"], [], true),
+            (["Backup1:20261121T120000Z"], [], false),
+            (["backup1:20261121T120000Z", "backup1:20200101T000000Z"], ["backup1:20200101T000000Z"], false),
+        ] as [([String], [String], Bool)])
+    func times(values: [String], deleted: [String], isAdded: Bool) {
+        let record = BackupRecord(lastSuccess: (host: "backup1", time: time))
+        let modifications = record.modifications(of: entry(values.map { AttributeValue($0) }))
+        let deletions = modifications.filter { $0.action == .delete }.flatMap(\.values).compactMap(\.text)
+        #expect(deletions == deleted)
+        let added = modifications.filter { $0.action == .add }.flatMap(\.values).compactMap(\.text)
+        #expect(added == (isAdded ? ["backup1:20261121T120000Z"] : []))
+        #expect(modifications.allSatisfy { $0.action != .replace })
+    }
+
+    @Test("sizes are replaced, and what stands there already is not written again")
+    func sizes() {
+        var there = Entry(dn: .root)
+        there["sstBackupSize"] = ["5"]
+        #expect(BackupRecord(size: 5).modifications(of: there) == [])
+        #expect(
+            BackupRecord(size: 5, increment: 0).modifications(of: there) == [.replace("sstIncrementSize", "0")])
+        #expect(BackupRecord().modifications(of: there) == [])
+    }
+}

@@ -1,0 +1,126 @@
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Provisioning
+import TestSupport
+import Testing
+
+/// What a service's other jobs see of accounts and write to them.
+@Suite struct AccountsTests {
+    @Test(
+        "all accounts of this daemon's hosts are handed over page by page, each once, also over a restart of the server"
+    )
+    func list() async throws {
+        try await EngineHarness.run { harness in
+            // More than two pages.
+            for number in 0..<1_100 { try await harness.add("40\(10_000 + number)", mode: "added", host: "one") }
+            try await harness.add("4900000", mode: "added", host: "two")
+            let engine = try harness.engine { $0.scope.hosts = ["one"] }
+            var seen: [String] = []
+            for try await account in await engine.accounts(attributes: ["uid"]) {
+                seen.append(try #require(account.entry.text("uid")))
+                if seen.count == 300 {
+                    // Others' requests meanwhile, a list among them, do not disturb it.
+                    let found = try await engine.account(account.key, attributes: ["uid"])
+                    #expect(found?.entry.text("uid") == seen.last)
+                    var others = 0
+                    for try await _ in await engine.accounts(attributes: []) { others += 1 }
+                    #expect(others == 1_100)
+                }
+                if seen.count == 600 {
+                    try await harness.sandbox.restart()
+                    try await harness.reconnect()
+                }
+            }
+            #expect(seen.count == 1_100 && Set(seen).count == 1_100)
+            let one = await engine.accounts(where: .equal("uid", "4900000"), attributes: ["uid"])
+            for try await account in one { Issue.record("not ours: \(account.key.dn)") }
+            var all: [String] = []
+            let everywhere = await engine.accounts(
+                where: .equal("uid", "4900000"), attributes: ["uid"], ofAllHosts: true)
+            for try await account in everywhere { all += account.status.hosts }
+            #expect(all == ["two"])
+            #expect(try await engine.account(harness.key("4900000"), attributes: []) == nil)
+            await engine.stop(grace: .zero)
+        }
+    }
+
+    @Test("a write waits for a directory that is away, holds afterwards, and wakes nobody")
+    func write() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "added")
+            try await harness.running { engine in
+                let key = try await harness.key("4000001")
+                try await harness.sandbox.kill()
+                async let written: Void = engine.write(to: key, reading: ["sstBackupSize"]) { entry in
+                    entry.text("sstBackupSize") == "5" ? [] : [.replace("sstBackupSize", "5")]
+                }
+                try await eventually("the absence is noticed") {
+                    harness.messages.contains { $0.contains("the directory is out of reach") }
+                }
+                try await harness.sandbox.restart()
+                try await harness.reconnect()
+                try await written
+                #expect(try await harness.entry("4000001")?.text("sstBackupSize") == "5")
+                // Whatever a hint had started would be ahead of this wish in the queue.
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                #expect(harness.service.asked.map(\.uid) == ["4000002"])
+            }
+        }
+    }
+
+    @Test("of two who change values of their own in one attribute at once, none loses what it wrote")
+    func sharedAttribute() async throws {
+        let name: AttributeName = "sstBackupLastSuccessfulBackup"
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "added", others: [name: "0"])
+            let key = try await harness.key("4000001")
+            let engines = [try harness.engine(), try harness.engine()]
+            try await withThrowingTaskGroup { group in
+                for (number, engine) in engines.enumerated() {
+                    group.addTask {
+                        for round in 0..<50 {
+                            let new = AttributeValue("host\(number):\(round)")
+                            try await engine.write(to: key, reading: [name]) { entry in
+                                guard !entry[name].contains(new) else { return [] }
+                                let old = entry[name].filter {
+                                    $0.text == "0" || $0.text?.hasPrefix("host\(number):") == true
+                                }
+                                return (old.isEmpty ? [] : [Modification(.delete, name, old)]) + [.add(name, new)]
+                            }
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            let values = try #require(try await harness.entry("4000001"))[name].compactMap(\.text).sorted()
+            #expect(values == ["host0:49", "host1:49"])
+            for engine in engines { await engine.stop(grace: .zero) }
+        }
+    }
+
+    @Test("a write to an entry that is gone says so, one that the directory refuses too, and a renamed entry is found")
+    func refusals() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "added")
+            try await harness.add("4000002", mode: "added")
+            let engine = try harness.engine()
+            let (gone, renamed) = (try await harness.key("4000001"), try await harness.key("4000002"))
+            try await harness.manager.delete(gone.dn)
+            await #expect(throws: AccountGone.self) {
+                try await engine.write(to: gone, reading: []) { _ in [.replace("sstBackupSize", "5")] }
+            }
+            try await harness.manager.rename(renamed.dn, to: RDN("uid", "4000003"))
+            try await engine.write(to: renamed, reading: []) { entry in
+                entry.text("sstBackupSize") == nil ? [.replace("sstBackupSize", "5")] : []
+            }
+            #expect(try await harness.entry("4000003")?.text("sstBackupSize") == "5")
+            let error = await #expect(throws: DirectoryError.self) {
+                try await engine.write(to: renamed, reading: []) { _ in [.replace("sstQuota", "1")] }
+            }
+            #expect(error?.code == .insufficientAccessRights)
+            await engine.stop(grace: .zero)
+        }
+    }
+}
