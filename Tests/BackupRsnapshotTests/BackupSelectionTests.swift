@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    private static let unfit: [(String, (inout Entry) -> Void)] = [
+    private static let unfit: [(String, @Sendable (inout Entry) -> Void)] = [
         ("4000020", { $0["sstIsActive"] = ["FALSE"] }), ("4000021", { $0["sstBackupIntervalDaily"] = ["0"] }),
         ("4000022", { $0["host"] = ["backup2"] }),
     ]

@@ -175,9 +175,11 @@ import Testing
                 $0.places = HomePlaces(
                     layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
             },
-            newVolume: { uid, _ in
-                asked.withLock { $0 += 1 }
-                return uid == "3723707" ? volumes[1] : "/etc"
+            newVolume: { _, _ in
+                asked.withLock { count in
+                    count += 1
+                    return count == 1 ? volumes[1] : "/etc"
+                }
             })
         for _ in 1...2 { try await service.carryOut(.add, accountEntry(home: "/nowhere")) }
         #expect(asked.withLock { $0 } == 1)
