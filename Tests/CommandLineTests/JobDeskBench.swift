@@ -20,7 +20,7 @@ final class JobDeskBench: JobDesk {
     private let recorded: JobHistory
     private let board: JobBoard
     private let runner: JobRunner
-    private let scripts_ = Mutex<[String: UserScript]>([:])
+    private let declared = Mutex<[String: UserScript]>([:])
     private let handlersLoaded = Mutex(0)
     /// The accounts that a backup takes, and what each of its jobs runs.
     private let accounts = Mutex<[String: String]>([:])
@@ -95,7 +95,7 @@ final class JobDeskBench: JobDesk {
         let script = UserScript(
             name: name, path: FilePath(file.path), environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .seconds(1), maximumDelay: .seconds(1)))
-        scripts_.withLock { $0[name] = script }
+        declared.withLock { $0[name] = script }
     }
 
     /// An account whose backups run a script that was declared.
@@ -130,9 +130,9 @@ final class JobDeskBench: JobDesk {
     func output(of id: JobID) -> CapturedOutput? { board.output(of: id) }
 
     func run(_ name: String) async throws -> JobID {
-        let script = scripts_.withLock { $0[name] }
+        let script = declared.withLock { $0[name] }
         guard let script else {
-            let names = scripts_.withLock { $0.keys.sorted() }
+            let names = declared.withLock { $0.keys.sorted() }
             throw CommandFailure(
                 "there is no job \(name)", cure: "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
         }
@@ -143,7 +143,7 @@ final class JobDeskBench: JobDesk {
         let known = accounts.withLock { $0 }
         var ids: [JobID] = []
         for uid in uids.isEmpty ? known.keys.sorted() : uids {
-            let script = known[uid].flatMap { name in scripts_.withLock { $0[name] } }
+            let script = known[uid].flatMap { name in declared.withLock { $0[name] } }
             guard let script else { throw CommandFailure("there is no account \(uid)", cure: "see accounts list") }
             let request = JobRequest(
                 type: .backup, name: level, level: level, subject: JobSubject(uid), client: uid,
@@ -156,7 +156,7 @@ final class JobDeskBench: JobDesk {
     func cancel(_ id: JobID) -> Bool { board.cancel(id) }
 
     func scripts() async -> [ScriptLine] {
-        scripts_.withLock { scripts in
+        declared.withLock { scripts in
             scripts.values.sorted { $0.name < $1.name }.map {
                 ScriptLine(kind: .job, name: $0.name, path: $0.path.string, state: .ok, schedule: "0 3 * * *")
             }

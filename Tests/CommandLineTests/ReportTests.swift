@@ -123,7 +123,7 @@ import Testing
             (["-p", "99999999999999999999"], "from 0 to 100"), (["-p", "50\u{1B}[2J"], #"\u{1b}"#),
             (["-f", "256"], "from 0 to 255"), (["-f", "-1"], "from 0 to 255"), (["-f", ""], "from 0 to 255"),
             ([], "Say what to report"), (["-r", "-p", "5"], "One report at a time"),
-            (["-p", "5", "-f", "0"], "One report at a time"), (["-p"], "-p"), (["-x"], "-x"),
+            (["-p", "5", "-f", "0"], "One report at a time"), (["-p"], "-p"),
         ])
     func refusals(arguments: [String], words: String) throws {
         let thrown = #expect(throws: (any Error).self) { try ReportCommand.parse(arguments) }

@@ -58,7 +58,7 @@ struct Explanation: Encodable {
             cure =
                 switch reason {
                 case .failed:
-                    "mend the cause, which \(lastJob.map { "jobs show \($0.id)" } ?? "the daemon's log") names, then: \(command) retry \(uid)"
+                    "mend the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(command) retry \(uid)"
                 case .otherHost, .noHost:
                     "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"

@@ -70,7 +70,7 @@ enum ServiceSection {
         meaning: "Where the daemon keeps what it may lose without harm.")
     static let runtimeDirectory = SettingKey(
         name, "RUNTIME_DIRECTORY", .path, default: "/run/prov-backup-rsnapshot",
-        meaning: "Where the lock and the control socket lie.")
+        meaning: "Where the lock and the sockets lie.")
 
     static let section = SettingsSection(
         name, meaning: "Which service this is, which accounts are its own, and how jobs run.",

@@ -1,0 +1,48 @@
+import Foundation
+import Glibc
+import Testing
+
+/// The job commands against the whole daemon.
+@Suite struct DaemonJobTests {
+    @Test(
+        "L1 L6 a job of the settings runs by hand and reports; provisioning jobs stand beside it; a failure is explained by its job"
+    )
+    func wholeDaemon() async throws {
+        try await DaemonBench.run { bench in
+            func write(_ name: String, _ text: String) throws -> String {
+                let script = bench.folder.appending(path: name)
+                try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
+                chmod(script.path, 0o755)
+                return script.path
+            }
+            let nightly = try write(
+                "nightly.sh",
+                "echo working\n\(DaemonBench.program.path) report --report_backup_progress 70 || exit 1\nexit 3")
+            let home = try write("home.sh", "echo disk is on fire >&2; exit 3")
+            try bench.settings(backup: "HOME_SCRIPT = \(home)\n[Job nightly]\nSCRIPT = \(nightly)")
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+
+            let run = try await bench.command("jobs", "run", "nightly", "--wait")
+            #expect(run.status == 0, "\(run.output)")
+            #expect(run.output.contains("| working") && run.output.contains("warnings"), "\(run.output)")
+            let unknown = try await bench.command("jobs", "run", "weekly")
+            #expect(unknown.status == 64 && unknown.output.contains("nightly"), "\(unknown.output)")
+
+            try await bench.add("3724300")
+            try await bench.returned("5", "3724300")
+            let explained = try await bench.command("accounts", "explain", "3724300")
+            #expect(explained.output.contains("last job"), "\(explained.output)")
+            #expect(explained.output.contains("home.sh"), "\(explained.output)")
+            let listed = try await bench.command("jobs", "list", "--account", "3724300")
+            #expect(listed.output.contains("Provisioning") && listed.output.contains("failed"), "\(listed.output)")
+            let scripts = try await bench.command("scripts", "list")
+            #expect(scripts.status == 0 && scripts.output.contains("nightly.sh"), "\(scripts.output)")
+
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            let after = try await bench.command("jobs", "list", "--account", "nightly")
+            #expect(after.status == 0 && after.output.contains("non-fatal error"), "\(after.output)")
+        }
+    }
+}
