@@ -29,6 +29,21 @@ final class ChildProcess: Sendable {
 
     deinit { close(output) }
 
+    /// The same for tests whose tasks the child waits for: there are few threads for tasks, and none may be held.
+    func line() async -> String {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async { continuation.resume(returning: self.line()) }
+        }
+    }
+
+    /// The same for tests whose tasks the child waits for.
+    @discardableResult
+    func wait() async -> Int32 {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async { continuation.resume(returning: self.wait()) }
+        }
+    }
+
     /// Everything it writes until the next line end, or until it closes its output.
     func line() -> String {
         var bytes: [UInt8] = []

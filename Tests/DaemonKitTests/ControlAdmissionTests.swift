@@ -92,8 +92,8 @@ struct ControlAdmissionTests {
         try await withServers { open, _ in
             let child = try other(
                 #"my $s = knock(); syswrite($s, "{}\n"); print scalar(<$s>); "#, open)
-            #expect(child.line() == "65534")
-            child.wait()
+            #expect(await child.line() == "65534")
+            await child.wait()
         }
     }
 
@@ -106,19 +106,20 @@ struct ControlAdmissionTests {
                 + #"for (1..300) { my $s = knock(); print scalar(<$s>) if $_ == 300; } "#
                 + #"print "held\n"; sleep 1000"#
             let flood = try other(script, open)
-            #expect(flood.line().contains("\(most) connections here already"))
-            #expect(flood.line() == "held")
+            #expect(await flood.line().contains("\(most) connections here already"))
+            #expect(await flood.line() == "held")
             for server in [open, owner] {
                 let reply = try await ControlClient(socket: server.path).send(ControlRequest(line: Array("{}".utf8)))
                 #expect(reply.lines == [Array("0".utf8)])
             }
             flood.kill()
-            flood.wait()
+            await flood.wait()
             // What he held is his again when he has gone.
             try await eventually("the user is heard again") {
                 let again = try other(#"my $s = knock(); syswrite($s, "{}\n"); print scalar(<$s>); "#, open)
-                defer { again.wait() }
-                return again.line() == "65534"
+                let answer = await again.line()
+                await again.wait()
+                return answer == "65534"
             }
         }
     }

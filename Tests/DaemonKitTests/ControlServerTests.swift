@@ -256,10 +256,10 @@ struct ControlServerTests {
             let inode = try #require(Self.inode(ofSocketAt: server.path))
             #expect(try links("/proc/self/fd").contains("socket:[\(inode)]"))
             let child = try ChildProcess(["/bin/sh", "-c", "echo started; exec sleep 1000"])
-            #expect(child.line() == "started")
+            #expect(await child.line() == "started")
             #expect(try !links("/proc/\(child.id)/fd").contains("socket:[\(inode)]"))
             child.kill()
-            child.wait()
+            await child.wait()
         }
     }
 
@@ -276,8 +276,8 @@ struct ControlServerTests {
                 "/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/perl", "-e", script,
                 server.path.string,
             ])
-            #expect(child.line().contains("only root and the daemon's own user"))
-            child.wait()
+            #expect(await child.line().contains("only root and the daemon's own user"))
+            await child.wait()
         }
     }
 

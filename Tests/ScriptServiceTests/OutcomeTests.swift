@@ -3,6 +3,7 @@ import InMemoryLogging
 import JobCore
 import Logging
 import Provisioning
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -63,13 +64,15 @@ import Testing
         #expect(failure?.output == "waiting\n")
     }
 
-    @Test("D13 a process that a script leaves behind is ended, and named in the log")
+    @Test("D13 a process that a script leaves behind is ended, and a notice names it")
     func survivors() async throws {
         let folder = try TestFolder()
-        let log = InMemoryLogHandler()
+        let notices = Mutex<[CoreNotice]>([])
         let configuration = try folder.configuration("sleep 600 & echo $! > $folder/left")
-        try await withLogger(Logger(label: "test") { _ in log }) { _ in try await configuration.carryOut() }
-        #expect(log.entries.contains { $0.message.description.contains("sleep") })
+        for step in try await configuration.plan(.add, person()) {
+            try await step.perform(in: .alone { notice in notices.withLock { $0.append(notice) } })
+        }
+        #expect(notices.withLock { $0 }.contains { $0.level == .warning && $0.text.contains("sleep") })
         let left = try folder.text("left").trimmingCharacters(in: .whitespacesAndNewlines)
         // Where nobody reaps it, what has ended stays as a zombie.
         let status = FileManager.default.contents(atPath: "/proc/\(left)/stat").map {

@@ -2,10 +2,10 @@ public import JobCore
 
 extension RunningAttempt {
     /// An attempt of job 17, which stands nowhere else.
-    public static func alone(_ number: Int = 1) -> RunningAttempt {
+    public static func alone(_ number: Int = 1, notice: @escaping NoticeHandler = { _ in }) -> RunningAttempt {
         RunningAttempt(
             alone: Job(
                 id: JobID(17), type: .provisioning, name: "test", subject: JobSubject("test"), client: "test",
-                created: SystemWallClock().now), number: number)
+                created: SystemWallClock().now), number: number, notice: notice)
     }
 }

@@ -18,13 +18,17 @@ public struct JobExecutor: Sendable {
 
     let clock: any WallClock
     private let runner = ScriptRunner()
+    private let notice: NoticeHandler
     private let alert: AlertHandler
 
-    /// - Parameter alert: is told of failed pre and post scripts, once for each job, at its end.
+    /// - Parameters:
+    ///   - notice: where warnings go, such as of processes that a script left behind.
+    ///   - alert: is told of failed pre and post scripts, once for each job, at its end.
     public init(
         board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
         reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
-        clock: any WallClock = SystemWallClock(), alert: @escaping AlertHandler = { _ in }
+        clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in },
+        alert: @escaping AlertHandler = { _ in }
     ) {
         self.board = board
         self.policies = policies
@@ -33,6 +37,7 @@ public struct JobExecutor: Sendable {
         self.events = events
         self.inhibitor = inhibitor
         self.clock = clock
+        self.notice = notice
         self.alert = alert
     }
 
@@ -100,7 +105,8 @@ public struct JobExecutor: Sendable {
         let token = board.beginAttempt(job.id, number: number)
         defer { board.endAttempt(job.id) }
         let attempt = RunningAttempt(
-            job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock)
+            job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock,
+            notice: notice)
         let course = AttemptCourse(
             attempt, policy: policy, environment: environment, board: board, clock: clock, work: work)
         do {

@@ -15,18 +15,20 @@ public final class RunningAttempt: Sendable {
     private let board: JobBoard
     private let runner: ScriptRunner
     private let clock: any WallClock
+    private let notice: NoticeHandler
     /// What has been run within the step that is under way; nil: no step is.
     private let underWay = Mutex<ScriptRun??>(nil)
 
     init(
         _ job: Job, number: Int, token: JobToken, reportSocket: String?, board: JobBoard, runner: ScriptRunner,
-        clock: any WallClock
+        clock: any WallClock, notice: @escaping NoticeHandler
     ) {
         self.job = job
         self.number = number
         self.board = board
         self.runner = runner
         self.clock = clock
+        self.notice = notice
         var environment = ["PROV_JOB_ID": "\(job.id)", "PROV_ATTEMPT": "\(number)"]
         if let reportSocket {
             environment["PROV_REPORT_SOCKET"] = reportSocket
@@ -42,12 +44,12 @@ public final class RunningAttempt: Sendable {
     public func progress(_ percent: Int) { board.progress(job.id, percent) }
 
     /// An attempt that is on no board and in no history: for trying out what a job does.
-    public convenience init(alone job: Job, number: Int = 1) {
+    public convenience init(alone job: Job, number: Int = 1, notice: @escaping NoticeHandler = { _ in }) {
         let clock = SystemWallClock()
         self.init(
             job, number: number, token: JobToken(), reportSocket: nil,
             board: JobBoard(recorder: NoHistory(), clock: clock),
-            runner: ScriptRunner(), clock: clock)
+            runner: ScriptRunner(), clock: clock, notice: notice)
     }
 
     /// Does some work as a step; the first program that is run within belongs to it.
@@ -116,7 +118,10 @@ public final class RunningAttempt: Sendable {
             let reading = profile.reading(of: ended)
             result = reading.result
             if !ended.survivors.isEmpty {
-                write("\(name) left processes behind, which were ended: \(ended.survivors.joined(separator: ", "))")
+                let names = ended.survivors.joined(separator: ", ")
+                let warning = "\(invocation.executable) left processes behind, which were ended: \(names)"
+                write(warning)
+                notice(CoreNotice(.warning, warning, job: job.id))
             }
             return (ended, reading)
         } catch {

@@ -43,7 +43,8 @@ public struct UserScript: Hashable, Sendable {
     /// A job that runs it.
     public var request: JobRequest {
         JobRequest(
-            type: .admin, name: name, subject: JobSubject("job \(name)"), client: name, priority: priority, retry: retry,
+            type: .admin, name: name, subject: JobSubject("job \(name)"), client: name, priority: priority,
+            retry: retry,
             work: { try await run(in: $0) })
     }
 

@@ -62,7 +62,8 @@ struct Daemon {
         let lock = try takeLock()
         let work = try makeWork()
         let engine = work.engine
-        let jobs = DaemonJobs(configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
+        let jobs = DaemonJobs(
+            configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
@@ -137,7 +138,9 @@ struct Daemon {
         let state = configuration.stateDirectory
         let attempts = state.appending("attempts")
         do {
-            for directory in [state, attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder] {
+            for directory in [
+                state, attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder,
+            ] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
             let source = try JobIDSource(file: state.appending("job-number"))

@@ -44,6 +44,7 @@ struct JobParts: Sendable {
         JobExecutor(
             board: board, policies: configuration.policies, environment: configuration.environment,
             reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
+            notice: { [logger] in logger.log($0) },
             alert: { [logger, mailer] alert in
                 logger.error("\(alert.summary)", metadata: ["job": "\(alert.job.id)"])
                 mailer.send(subject: alert.summary, body: alert.text)

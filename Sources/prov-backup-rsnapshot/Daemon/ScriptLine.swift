@@ -67,7 +67,11 @@ extension ScriptLine {
             state = .ok
         } catch {
             problem = "\(error)"
-            if case .unreachable(.noSuchFileOrDirectory) = error.problem { state = .missing } else { state = .notTrusted }
+            if case .unreachable(.noSuchFileOrDirectory) = error.problem {
+                state = .missing
+            } else {
+                state = .notTrusted
+            }
         }
     }
 }

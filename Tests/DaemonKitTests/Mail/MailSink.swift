@@ -100,11 +100,13 @@ final class MailSink {
     /// Waits until so many mails have come, and reads them.
     func mails(_ count: Int) async throws -> [Mail] {
         try await eventually("\(count) mails have come") { try stored().count >= count }
-        return try stored().map { name in
+        var mails: [Mail] = []
+        for name in try stored() {
             let reader = try ChildProcess([Self.python, "-c", Self.parser, folder.path.appending(name).string])
-            let line = reader.line()
-            #expect(reader.wait() == 0, "the mail is not well formed")
-            return try JSONDecoder().decode(Mail.self, from: Data(line.utf8))
+            let line = await reader.line()
+            #expect(await reader.wait() == 0, "the mail is not well formed")
+            mails.append(try JSONDecoder().decode(Mail.self, from: Data(line.utf8)))
         }
+        return mails
     }
 }

@@ -71,7 +71,7 @@ import Testing
                 ? nil
                 : HookSettings(
                     directory: bench.folder, skipsJob: skips,
-                    timeLimit: row.pre == .late ? .milliseconds(100) : .seconds(300), grace: .seconds(60)),
+                    timeLimit: row.pre == .late ? .seconds(2) : .seconds(300), grace: .seconds(60)),
             window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
         let job = try bench.job()
         let executor = bench.executor(policy)

@@ -77,6 +77,12 @@ final class JobBench: Sendable {
 
     func touch(_ name: String) throws { try Data().write(to: URL(filePath: folder.appending(name).string)) }
 
+    func append(_ line: String, to name: String) throws {
+        let before = try lines(name)
+        try Data((before + [line, ""]).joined(separator: "\n").utf8).write(
+            to: URL(filePath: folder.appending(name).string))
+    }
+
     /// The lines of a file; none when it is not there.
     func lines(_ name: String) throws -> [String] {
         guard exists(name) else { return [] }

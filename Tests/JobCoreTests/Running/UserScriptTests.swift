@@ -1,0 +1,151 @@
+import Foundation
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// Users' own scripts as jobs: rows L1, L2, L5 and L8, and what is the same for all of them.
+@Suite struct UserScriptTests {
+    private func script(
+        _ bench: JobBench, _ body: String, profile: ExitProfile = .lightsOutServer, attempts: Int = 1,
+        mode: mode_t = 0o755, timeLimit: Duration = .seconds(300)
+    ) throws -> UserScript {
+        try bench.script("user.sh", body, mode: mode)
+        return UserScript(
+            name: "user", path: bench.folder.appending("user.sh"), timeLimit: timeLimit, grace: .milliseconds(200),
+            profile: profile, environment: ["PATH": "/usr/bin:/bin"],
+            retry: RetryPolicy(maximumAttempts: attempts, delay: .milliseconds(1), maximumDelay: .milliseconds(1)))
+    }
+
+    private func run(_ bench: JobBench, _ script: UserScript) async throws -> JobOutcome {
+        let runner = bench.runner()
+        let id = try #require(try await runner.submit(script.request))
+        return try #require(await runner.outcome(of: id))
+    }
+
+    @Test("L1 a job is running exactly as long as its script and the script's session")
+    func tracked() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let user = try script(
+            bench, "touch begun; while [ ! -e go ]; do sleep 0.01; done; setsid sleep 3600 & echo $! > left; sync left")
+        let id = try #require(try await runner.submit(user.request))
+        try await eventually("the script runs") { bench.exists("begun") }
+        #expect(bench.board.live(id)?.status == .running)
+        try bench.touch("go")
+        #expect(await runner.outcome(of: id)?.result == .success)
+        let left = try #require(pid_t(try bench.lines("left").first ?? ""))
+        #expect(!isAlive(left))
+        #expect(bench.letters(of: id) == "RT")
+    }
+
+    @Test("L2 a script that others can write ends the job as wrong configuration, with the cure in its report")
+    func untrusted() async throws {
+        let bench = try JobBench()
+        let outcome = try await run(bench, try script(bench, "touch ran", mode: 0o775))
+        #expect(outcome.result == .wrongConfiguration)
+        #expect(outcome.failureClass == .configuration)
+        #expect(outcome.message.contains("user.sh") && outcome.message.contains("chmod go-w"))
+        #expect(!bench.exists("ran"))
+        let missing = try await run(
+            bench, UserScript(name: "none", path: "/nonexistent/none.sh", retry: try script(bench, "").retry))
+        #expect(missing.result == .wrongConfiguration)
+    }
+
+    @Test(
+        "L5 the exit codes of the profile lightsout-server",
+        arguments: [
+            (0, JobResult.success, "T"), (1, .failed, "E"), (2, .aborted, "A"), (3, .warnings, "e"),
+            (4, .undefined, "E"),
+            (9, .failed, "E"),
+        ])
+    func exitCodes(_ code: Int, _ result: JobResult, _ letter: String) async throws {
+        let bench = try JobBench()
+        let outcome = try await run(bench, try script(bench, "exit \(code)"))
+        #expect(outcome.result == result)
+        #expect(outcome.termination == .exited(code: Int32(code)))
+        #expect(result.status.letter == letter)
+    }
+
+    @Test(
+        "L8 of a report and an exit status both are kept and the heavier counts",
+        arguments: [
+            (0, 3, JobResult.warnings), (3, 0, .warnings), (0, 1, .failed), (1, 0, .failed),
+            (0, 5, .wrongConfiguration),
+        ])
+    func heavier(_ exit: Int, _ reported: Int32, _ result: JobResult) async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let user = try script(
+            bench,
+            "echo $PROV_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ]; do sleep 0.01; done; exit \(exit)"
+        )
+        let id = try #require(try await runner.submit(user.request))
+        try await eventually("the script runs") { bench.exists("token") }
+        let token = try #require(try bench.lines("token").first)
+        try bench.board.report(.progress(40), token: token, user: geteuid())
+        #expect(bench.board.live(id)?.progress == 40)
+        try bench.board.report(.finished(reported), token: token, user: geteuid())
+        try bench.touch("go")
+        let outcome = await runner.outcome(of: id)
+        #expect(outcome?.result == result)
+        #expect(outcome?.termination == .exited(code: Int32(exit)))
+        let lines = bench.recorder.changes.compactMap {
+            if case .reported(let line) = $0.event, line.source == .reporter { line.text } else { nil }
+        }
+        #expect(lines.contains { $0.contains("(\(reported))") }, "\(lines)")
+        #expect(throws: ReporterRefusal.unknownToken) {
+            try bench.board.report(.started, token: token, user: geteuid())
+        }
+    }
+
+    @Test("an exit code that asks for it is tried again, and the job keeps its number")
+    func retried() async throws {
+        let bench = try JobBench()
+        let outcome = try await run(
+            bench,
+            try script(
+                bench, "echo $PROV_JOB_ID $PROV_ATTEMPT >> tries; [ $PROV_ATTEMPT -eq 3 ] || exit 75", attempts: 5))
+        #expect(outcome.result == .success)
+        let tries = try bench.lines("tries")
+        #expect(tries.count == 3 && Set(tries.map { $0.split(separator: " ")[0] }).count == 1)
+    }
+
+    @Test("what a running script has written can be followed, and stands in the history at its end")
+    func followed() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let user = try script(bench, "echo first; while [ ! -e go ]; do sleep 0.01; done; echo last")
+        let id = try #require(try await runner.submit(user.request))
+        try await eventually("its words are there while it runs") { bench.board.output(of: id)?.text == "first\n" }
+        try bench.touch("go")
+        _ = await runner.outcome(of: id)
+        let step = bench.recorder.changes.compactMap { if case .stepEnded(let step) = $0.event { step } else { nil } }
+            .last
+        #expect(step?.script?.ended?.output.text == "first\nlast\n")
+        #expect(step?.script?.identity?.sha256?.count == 64)
+        #expect(bench.board.output(of: id) == nil)
+    }
+
+    @Test("B9 every letter has its weight, and the letters of a job are seen while they change")
+    func letters() async throws {
+        #expect(JobStatus.allCases.count == 19)
+        #expect(Set(JobStatus.allCases.map(\.rawValue)) == Set("CRBTEefDAFSmMsjcdtp"))
+        let weights: [(JobStatus, Int)] = [
+            (.successful, 10), (.running, 15), (.nonFatalError, 20), (.terminatedWithErrors, 25), (.canceled, 90),
+            (.fatalError, 100),
+        ]
+        for (status, weight) in weights { #expect(status.weight == weight) }
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let id = try #require(
+            try await runner.submit(
+                try script(bench, "touch begun; while [ ! -e go ]; do sleep 0.01; done; exit 3").request))
+        try await eventually("it runs") { bench.exists("begun") }
+        #expect(bench.board.live(id)?.status.letter == "R")
+        try bench.touch("go")
+        _ = await runner.outcome(of: id)
+        #expect(bench.letters(of: id) == "Re")
+    }
+}
