@@ -10,7 +10,8 @@ extension DaemonConfiguration {
             found = await BackupRequirements(backup).findings().map { ($0.subject, $0.finding, $0.cure) }
         }
         // Without its pre script the job is left out.
-        let needed = Set(HooksSection.types.filter { jobs.policies[$0]?.hooks?.skipsJob ?? false }.map { "\($0) pre script" })
+        let needed = Set(
+            HooksSection.types.filter { jobs.policies[$0]?.hooks?.skipsJob ?? false }.map { "\($0) pre script" })
         let lines = await Task.detached { [self] in ScriptLine.all(self, now: now) }.value
         for line in lines where line.state != .off {
             let isNeeded = line.kind == .job || line.kind == .service || needed.contains(line.name)
