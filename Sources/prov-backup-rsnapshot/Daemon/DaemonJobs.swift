@@ -15,6 +15,9 @@ actor DaemonJobs: JobDesk {
     private let clock: any WallClock = SystemWallClock()
     private var configuration: DaemonConfiguration
     private var schedule: Task<Void, Never>?
+    private var rescuing: Task<Void, Never>?
+    /// What the schedules ask for just now.
+    private var asking: Set<JobCommand> = []
     nonisolated let history: JobHistory?
 
     init(
@@ -38,10 +41,11 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - From start to stop
 
-    /// Loads the handlers, takes up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
     func start() async {
         await parts.handlers.start()
-        await rescue()
+        // The directory may be away for long, and the daemon is to be there meanwhile.
+        rescuing = Task { await rescue() }
         follow(configuration.jobs.timetable)
     }
 
@@ -58,6 +62,7 @@ actor DaemonJobs: JobDesk {
     /// Starts nothing more; what runs has the grace.
     func stop(grace: Duration) async {
         schedule?.cancel()
+        rescuing?.cancel()
         async let first: Void = backups.stop(grace: grace)
         async let second: Void = scripts.stop(grace: grace)
         _ = await (first, second)
@@ -69,11 +74,23 @@ actor DaemonJobs: JobDesk {
         schedule = Task { [clock] in
             do {
                 try await timetable.run(clock: clock) { name in
-                    if let command = JobCommand(name) { await self.ask(command) }
+                    if let command = JobCommand(name) { await self.askApart(command) }
                 }
             } catch {
                 // Another timetable takes its place, or the daemon stops.
             }
+        }
+    }
+
+    /// Neither does what takes long, as all accounts do while the directory is away, hold up the other lines, nor does a new timetable cut it off.
+    private func askApart(_ command: JobCommand) {
+        guard asking.insert(command).inserted else {
+            logger.warning("\(command): it has come due again before its jobs could be asked for, and is left out once")
+            return
+        }
+        Task {
+            await ask(command)
+            asking.remove(command)
         }
     }
 
@@ -104,6 +121,8 @@ actor DaemonJobs: JobDesk {
             default:
                 await lose(job, "nothing is left that could take it up")
             }
+        } catch is CancellationError {
+            // The daemon stops: the next start takes it up.
         } catch {
             await lose(job, "\(error)")
         }
@@ -129,6 +148,9 @@ actor DaemonJobs: JobDesk {
             case .run(let name): return [try await run(name)]
             case .backup(let level, let accounts): return try await backup(level, accounts: accounts)
             }
+        } catch is CancellationError {
+            logger.notice("\(command): the daemon stops before all its jobs are asked for")
+            return []
         } catch {
             logger.error("\(command): \(error)")
             return []
