@@ -1,8 +1,8 @@
 import ArgumentParser
-import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import DirectoryModel
+import JobCore
 import Provisioning
 
 struct CheckCommand: AsyncParsableCommand {
@@ -17,7 +17,7 @@ struct CheckCommand: AsyncParsableCommand {
         let configuration = try files.load { checklist.add("settings", problem: $0) }
         checklist.ok("settings", "\(files.config)")
         await checklist.directory(configuration)
-        for requirement in await BackupRequirements(configuration.backup).findings() {
+        for requirement in await configuration.requirements(now: SystemWallClock().now) {
             checklist.add(requirement.subject, requirement.finding, cure: requirement.cure)
         }
         if let daemon = try await DaemonControl(configuration).status() {
