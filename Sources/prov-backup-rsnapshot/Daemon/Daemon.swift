@@ -77,8 +77,10 @@ struct Daemon {
             logger: logger)
         let reports = try ReportServer(under: lock, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
+        // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(
             services: [
+                MailService(mailer: work.parts.mailer),
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
@@ -86,7 +88,6 @@ struct Daemon {
                     notifier: notifier, logger: logger),
                 reloader,
                 PurgeService(jobs: jobs, logger: logger),
-                MailService(mailer: work.parts.mailer),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -105,6 +106,7 @@ struct Daemon {
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
         await work?.parts.stop()
+        await work?.parts.mailer.run {}
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -120,6 +122,7 @@ struct Daemon {
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace)
         await work.parts.stop()
+        await work.parts.mailer.run {}
         withExtendedLifetime(lock) {}
         return code
     }

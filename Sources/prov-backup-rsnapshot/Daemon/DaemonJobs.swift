@@ -15,6 +15,9 @@ actor DaemonJobs: JobDesk {
     private let clock: any WallClock = SystemWallClock()
     private var configuration: DaemonConfiguration
     private var schedule: Task<Void, Never>?
+    private var rescuing: Task<Void, Never>?
+    /// What the schedules ask for just now.
+    private var asking: Set<JobCommand> = []
     /// Who asks before the handlers are there; nil when they are.
     private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
@@ -40,12 +43,13 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - From start to stop
 
-    /// Loads the handlers, takes up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
     func start() async {
         await parts.handlers.start()
         early?.forEach { $0.resume() }
         early = nil
-        await rescue()
+        // The directory may be away for long, and the daemon is to be there meanwhile.
+        rescuing = Task { await rescue() }
         follow(configuration.jobs.timetable)
     }
 
@@ -62,6 +66,7 @@ actor DaemonJobs: JobDesk {
     /// Starts nothing more; what runs has the grace.
     func stop(grace: Duration) async {
         schedule?.cancel()
+        rescuing?.cancel()
         async let first: Void = backups.stop(grace: grace)
         async let second: Void = scripts.stop(grace: grace)
         _ = await (first, second)
@@ -73,11 +78,23 @@ actor DaemonJobs: JobDesk {
         schedule = Task { [clock] in
             do {
                 try await timetable.run(clock: clock) { name in
-                    if let command = JobCommand(name) { await self.ask(command) }
+                    if let command = JobCommand(name) { await self.askApart(command) }
                 }
             } catch {
                 // Another timetable takes its place, or the daemon stops.
             }
+        }
+    }
+
+    /// Neither does what takes long, as all accounts do while the directory is away, hold up the other lines, nor does a new timetable cut it off.
+    private func askApart(_ command: JobCommand) {
+        guard asking.insert(command).inserted else {
+            logger.warning("\(command): it has come due again before its jobs could be asked for, and is left out once")
+            return
+        }
+        Task {
+            await ask(command)
+            asking.remove(command)
         }
     }
 
@@ -108,6 +125,8 @@ actor DaemonJobs: JobDesk {
             default:
                 await lose(job, "nothing is left that could take it up")
             }
+        } catch is CancellationError {
+            // The daemon stops: the next start takes it up.
         } catch {
             await lose(job, "\(error)")
         }
@@ -133,6 +152,8 @@ actor DaemonJobs: JobDesk {
             case .run(let name): _ = try await run(name, opened: opened)
             case .backup(let level, let accounts): _ = try await backup(level, accounts: accounts, opened: opened)
             }
+        } catch is CancellationError {
+            logger.notice("\(command): the daemon stops before all its jobs are asked for")
         } catch {
             logger.error("\(command): \(error)")
         }
