@@ -68,7 +68,9 @@ struct Daemon {
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
             metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
-        for finding in await BackupRequirements(configuration.backup).findings() {
+        // With TYPE = Script nothing of [Backup] is used.
+        let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
+        for finding in findings {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
         let reloader = SettingsReloader(
