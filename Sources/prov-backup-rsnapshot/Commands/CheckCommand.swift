@@ -14,7 +14,7 @@ struct CheckCommand: AsyncParsableCommand {
         checklist.ok("settings", "\(files.config)")
         await checklist.directory(configuration)
         await checklist.service(configuration)
-        await checklist.jobs(configuration.jobs)
+        await checklist.jobs(configuration)
         checklist.history(configuration)
         if let daemon = try await DaemonControl(configuration).status() {
             checklist.ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")

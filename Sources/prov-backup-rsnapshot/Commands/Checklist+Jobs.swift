@@ -33,8 +33,12 @@ extension Checklist {
     }
 
     /// What the jobs of all types need.
-    mutating func jobs(_ jobs: JobConfiguration) async {
-        for line in ScriptLine.all(jobs, now: SystemWallClock().now) where line.state != .off { script(line, jobs) }
+    mutating func jobs(_ configuration: DaemonConfiguration) async {
+        let jobs = configuration.jobs
+        for line in ScriptLine.all(configuration, now: SystemWallClock().now) {
+            // The service's own have been looked at with it.
+            if line.state != .off, line.kind != .service { script(line, jobs) }
+        }
         for script in jobs.scripts.values.sorted(by: { $0.name < $1.name }) {
             if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
         }

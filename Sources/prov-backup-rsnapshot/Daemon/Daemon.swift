@@ -1,4 +1,5 @@
 import ArgumentParser
+import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import FoundationEssentials
