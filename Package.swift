@@ -59,7 +59,9 @@ let package = Package(
         .target(
             name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
-        .target(name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system], swiftSettings: settings),
+        .target(
+            name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system],
+            swiftSettings: settings),
         .target(
             name: "DirectorySandbox", dependencies: [subprocess, system],
             swiftSettings: settings),

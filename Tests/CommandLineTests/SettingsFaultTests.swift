@@ -91,6 +91,7 @@ struct SettingsFaultTests {
         ("[History]\nKEEP_JOBS = none", "KEEP_JOBS", "not a whole number"),
         // Where a key is missing, the section's own line is named.
         ("[Job a]", "SCRIPT", "set SCRIPT"),
+        ("[Backup Jobs]\nWINDOW = 20:00-06:00\n[Hooks Backup]\nWINDOW = 22:00-06:00", "WINDOW", "leave one of the two"),
         ("[Hooks Backup]\nENABLED = yes\n[Hooks Backup]\nDIRECTORY =", "DIRECTORY", "no folder is named"),
     ]
 

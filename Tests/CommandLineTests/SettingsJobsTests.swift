@@ -82,7 +82,6 @@ struct SettingsJobsTests {
             9 = retry
             [Backup Jobs]
             SLOTS = 3
-            WINDOW = 20:00-24:00
             DAILY = 0 21 * * *
             YEARLY = @yearly
             WRITE_INCREMENT_SIZE = no

@@ -93,6 +93,11 @@ extension DaemonSettings.Hooks {
                 continue
             }
             windows[type] = raw[HooksSection.window, label]
+            if type == .backup, windows[type] != nil, raw[BackupJobsSection.window] != nil {
+                raw.refuse(
+                    HooksSection.window, label: label, "[Backup Jobs] sets the window of backups as well",
+                    cure: "leave one of the two")
+            }
             guard raw[HooksSection.enabled, label] else { continue }
             guard let directory = raw[HooksSection.directory, label] else {
                 raw.refuse(

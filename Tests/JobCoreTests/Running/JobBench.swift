@@ -39,7 +39,8 @@ final class JobBench: Sendable {
 
     func executor(_ policy: JobPolicy = JobPolicy()) -> JobExecutor {
         JobExecutor(
-            board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"], clock: clock,
+            board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
+            reportSocket: folder.appending("report.sock").string, clock: clock,
             alert: { alert in self.alerts.withLock { $0.append(alert) } })
     }
 

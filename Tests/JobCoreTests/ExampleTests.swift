@@ -1,0 +1,43 @@
+import Foundation
+import JobCore
+import SystemPackage
+import Testing
+
+/// The example of the core's own page, with nothing but its public interface.
+@Suite struct ExampleTests {
+    @Test("a daemon with a job type of its own: it is run, tried again, followed and remembered")
+    func ownJobType() async throws {
+        let url = FileManager.default.temporaryDirectory.appending(path: "example-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(
+            at: url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        defer { try? FileManager.default.removeItem(at: url) }
+        let folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
+
+        let history = JobHistory(file: folder.appending("history.sqlite"), notice: { print($0.text) })
+        let runner = JobRunner(
+            executor: JobExecutor(board: JobBoard(recorder: history)),
+            ids: try JobIDSource(file: folder.appending("job-number")), admission: JobAdmission(), slots: 2)
+        let request = JobRequest(
+            type: JobType(rawValue: "Index"), name: "nightly", subject: JobSubject("library 7"), client: "library 7",
+            retry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(1), maximumDelay: .milliseconds(1))
+        ) { attempt in
+            attempt.progress(10)
+            let (_, reading) = try await attempt.run(
+                ScriptInvocation(
+                    executable: "/bin/sh",
+                    arguments: ["-c", "echo shelf $PROV_ATTEMPT; [ $PROV_ATTEMPT -eq 2 ] || exit 75"],
+                    timeLimit: .seconds(300), grace: .seconds(10)),
+                step: "index", profile: .posix)
+            return JobOutcome(reading)
+        }
+        let id = try #require(try await runner.submit(request))
+        #expect(await runner.outcome(of: id)?.result == .success)
+
+        let course = try #require(try await history.job(id))
+        #expect(course.job.client == "library 7" && course.job.status == .successful)
+        #expect(course.attempts.map(\.number) == [1, 2])
+        #expect(course.attempts.flatMap(\.steps).map(\.name) == ["index", "index"])
+        await runner.stop(grace: .zero)
+        await history.close()
+    }
+}
