@@ -47,7 +47,7 @@ import Testing
         }
     }
 
-    @Test("a backup that was left open holds up neither the start nor the stop while the directory is away, and goes on later")
+    @Test("a backup that was left open holds up neither start nor stop while the directory is away, and goes on later")
     func leftOpenWhileAway() async throws {
         try await DaemonBench.run { bench in
             let clock = Calendar.current.dateComponents([.hour, .minute], from: Date())
@@ -69,6 +69,7 @@ import Testing
             #expect(await daemon.end() == 0)
             try await bench.sandbox.restart()
             daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
             try await eventually("the job waits again") {
                 try await bench.command("jobs", "show", id).output.contains("waiting on start time")
             }
