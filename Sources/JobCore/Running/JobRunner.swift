@@ -49,14 +49,16 @@ public actor JobRunner {
     /// - Parameters:
     ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
     ///   - attempts: how many of its attempts were begun then.
+    ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
     /// - Returns: its number; nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
-        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0
+        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0,
+        opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> JobID? {
         guard !isStopping else { return nil }
-        let job = await executor.open(try left ?? newJob(request))
+        let job = await executor.open(try left ?? newJob(request), opened: opened)
         guard !isStopping else {
             executor.board.forget(job.id)
             return nil

@@ -18,6 +18,8 @@ actor DaemonJobs: JobDesk {
     private var rescuing: Task<Void, Never>?
     /// What the schedules ask for just now.
     private var asking: Set<JobCommand> = []
+    /// Who asks before the handlers are there; nil when they are.
+    private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
 
     init(
@@ -44,6 +46,8 @@ actor DaemonJobs: JobDesk {
     /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
     func start() async {
         await parts.handlers.start()
+        early?.forEach { $0.resume() }
+        early = nil
         // The directory may be away for long, and the daemon is to be there meanwhile.
         rescuing = Task { await rescue() }
         follow(configuration.jobs.timetable)
@@ -141,23 +145,23 @@ actor DaemonJobs: JobDesk {
     // MARK: - Asking
 
     /// For whoever cannot be told what went wrong: that is in the log.
-    @discardableResult
-    func ask(_ command: JobCommand) async -> [JobID] {
+    /// - Parameter opened: is told the number of each job before its handlers hear of it.
+    func ask(_ command: JobCommand, opened: @escaping @Sendable (JobID) -> Void = { _ in }) async {
         do {
             switch command {
-            case .run(let name): return [try await run(name)]
-            case .backup(let level, let accounts): return try await backup(level, accounts: accounts)
+            case .run(let name): _ = try await run(name, opened: opened)
+            case .backup(let level, let accounts): _ = try await backup(level, accounts: accounts, opened: opened)
             }
         } catch is CancellationError {
             logger.notice("\(command): the daemon stops before all its jobs are asked for")
-            return []
         } catch {
             logger.error("\(command): \(error)")
-            return []
         }
     }
 
-    func run(_ name: String) async throws -> JobID {
+    func run(_ name: String) async throws -> JobID { try await run(name) { _ in } }
+
+    private func run(_ name: String, opened: @escaping @Sendable (JobID) -> Void) async throws -> JobID {
         guard let script = configuration.jobs.scripts[name] else {
             let names = configuration.jobs.scripts.keys.sorted()
             throw CommandFailure(
@@ -166,10 +170,16 @@ actor DaemonJobs: JobDesk {
                     ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try await submit(script.request, to: scripts)
+        return try await submit(script.request, to: scripts, opened: opened)
     }
 
     func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
+        try await backup(level, accounts: accounts) { _ in }
+    }
+
+    private func backup(
+        _ level: String, accounts: [String], opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
         guard configuration.script == nil else {
             throw CommandFailure(
                 "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
@@ -184,8 +194,9 @@ actor DaemonJobs: JobDesk {
         if accounts.isEmpty {
             try await selection.all(of: level) { selected in
                 switch selected {
-                case .job(let request): ids.append(try await submit(request, to: backups))
-                case .refused(let refusal): ids.append(try await submit(refusal.request(level), to: backups))
+                case .job(let request): ids.append(try await submit(request, to: backups, opened: opened))
+                case .refused(let refusal):
+                    ids.append(try await submit(refusal.request(level), to: backups, opened: opened))
                 }
             }
             if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
@@ -196,13 +207,15 @@ actor DaemonJobs: JobDesk {
             } catch let refusals as BackupRefusals {
                 throw CommandFailure("\(refusals)", cure: "no backup was asked for")
             }
-            for request in requests { ids.append(try await submit(request, to: backups)) }
+            for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
         }
         return ids
     }
 
     /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
+    /// - Returns: nil with `TYPE = Script`: archived homes are the affair of the daemon that archives them.
     func purge() async throws -> JobOutcome? {
+        guard configuration.script == nil else { return nil }
         let events = parts.events(configuration.jobs)
         let purge = ArchivePurge(configuration.backup)
         let id = try await submit(
@@ -223,8 +236,11 @@ actor DaemonJobs: JobDesk {
         return await scripts.outcome(of: id)
     }
 
-    private func submit(_ request: JobRequest, to runner: JobRunner) async throws -> JobID {
-        guard let id = try await runner.submit(request) else {
+    private func submit(
+        _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
+    ) async throws -> JobID {
+        if early != nil { await withCheckedContinuation { early?.append($0) } }
+        guard let id = try await runner.submit(request, opened: opened) else {
             throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
         }
         return id
@@ -244,7 +260,7 @@ actor DaemonJobs: JobDesk {
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
 
     func scripts() async -> [ScriptLine] {
-        let configuration = configuration.jobs
+        let configuration = configuration
         let now = clock.now
         return await Task.detached { ScriptLine.all(configuration, now: now) }.value
     }
