@@ -107,6 +107,56 @@ import Testing
         }
     }
 
+    @Test(
+        "the example of event handlers and the sample that is shipped work beside a daemon", arguments: [true, false])
+    func handlers(isShipped: Bool) async throws {
+        try await DaemonBench.run { bench in
+            let sample = DaemonBench.checkout.appending(path: "etc/Provisioning/scripts/DirStartUp.py.sample")
+            let text = isShipped ? try String(contentsOf: sample, encoding: .utf8) : try block("handlers")
+            let script = bench.folder.appending(path: "DirStartUp.py")
+            try text.write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o644)
+            try bench.settings(backup: "HOME_SCRIPT =\n[Scripts]\nEVENTS_DIRECTORY = \(bench.folder.path)")
+            let daemon = try bench.start()
+            try await daemon.says("handlers for \(isShipped ? "Exit, " : "")JobEnd, JobStart")
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            // The job of purging, of which the sample hears as well, and that of the account.
+            let listed = try await bench.command("jobs", "list", "--json")
+            for line in listed.output.split(separator: "\n") {
+                let id = try #require(line.firstMatch(of: #/"id":([0-9]+)/#)).output.1
+                let job = try await bench.command("jobs", "show", String(id))
+                #expect(job.status == 0 && !job.output.contains("error:"), "\(job.output)")
+            }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            #expect(!daemon.output.contains("handlers: error") && !daemon.output.contains("Traceback"))
+        }
+    }
+
+    @Test("the settings of jobs that README.md shows load without a complaint, and the job runs")
+    func jobExample() async throws {
+        try await DaemonBench.run { bench in
+            let section = try section("## Jobs and their scripts")
+            let blocks = section.matches(of: #/```\n(\[[^`]*)```/#).map { String($0.output.1) }
+            #expect(blocks.count == 3)
+            let script = bench.folder.appending(path: "server_backup.sh")
+            try "#!/bin/sh\nexit 24\n".write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            let settings = blocks.joined().replacingOccurrences(
+                of: "/etc/Provisioning/Backup/server_backup.sh", with: script.path
+            ).replacingOccurrences(of: "RUN_AS = backup\n", with: "")
+            try bench.settings(backup: "HOME_SCRIPT =\n" + settings)
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            let run = try await bench.command("jobs", "run", "server_backup", "--wait")
+            #expect(run.status == 0 && run.output.contains("warnings (exit code 24, profile rsync)"), "\(run.output)")
+            #expect(!daemon.output.contains("[Hooks") && !daemon.output.contains("[Mail]"), "\(daemon.output)")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     @Test("README.md names every variable that a home script gets")
     func variables() async throws {
         try await DaemonBench.run { bench in

@@ -14,7 +14,7 @@ struct JobsCommand: AsyncParsableCommand {
 
         @OptionGroup var files: SettingsOptions
         @Option(help: "Only those of this account's uid, or of this script's name.") var account: String?
-        @Option(help: "Only those of this type: Provisioning, Backup, Admin.") var type: String?
+        @Option(help: "Only those of this type: Provisioning, Backup, Admin, Purge.") var type: String?
         @Option(help: ArgumentHelp("Only those with one of these status letters.", valueName: "letters"))
         var status: String?
         @Option(help: ArgumentHelp("Only those asked for since \(TimeArgument.forms).", valueName: "time"))
@@ -58,7 +58,9 @@ struct JobsCommand: AsyncParsableCommand {
         func query(now: WallTime) throws -> JobQuery {
             var query = JobQuery(client: account, limit: limit)
             query.type = type.map { type in
-                [JobType.provisioning, .backup, .admin].map(\.rawValue).first { $0.lowercased() == type.lowercased() }
+                [JobType.provisioning, .backup, .admin, .purge].map(\.rawValue).first {
+                    $0.lowercased() == type.lowercased()
+                }
                     ?? type
             }
             if let status {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import FoundationEssentials
@@ -67,10 +68,10 @@ struct Daemon {
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
             metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
-        for requirement in await configuration.requirements(now: started) {
-            if let cure = requirement.cure {
-                logger.warning("\(requirement.subject): \(requirement.finding); \(cure)")
-            }
+        // With TYPE = Script nothing of [Backup] is used.
+        let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
+        for finding in findings {
+            if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
         let reloader = SettingsReloader(
             files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,

@@ -213,7 +213,9 @@ actor DaemonJobs: JobDesk {
     }
 
     /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
+    /// - Returns: nil with `TYPE = Script`: archived homes are the affair of the daemon that archives them.
     func purge() async throws -> JobOutcome? {
+        guard configuration.script == nil else { return nil }
         let events = parts.events(configuration.jobs)
         let purge = ArchivePurge(configuration.backup)
         let id = try await submit(

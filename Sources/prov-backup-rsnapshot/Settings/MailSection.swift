@@ -6,12 +6,13 @@ enum MailSection {
 
     static let sendTo = SettingKey(
         name, "SENDTO", .mailAddresses, default: [],
-        meaning: "Who gets mail about errors: addresses split by blanks. Empty: nobody.")
+        meaning: "Who gets mail when a pre or post script fails: addresses split by blanks. Empty: nobody.")
     static let fromName = SettingKey(
         name, "FROMNAME", .text, default: "", note: "the service's name",
         meaning: "The sender's name in these mails.")
     static let wantInfoMail = SettingKey(
-        name, "WANTINFOMAIL", .flag, default: true, meaning: "Whether mail is also sent about what went well.")
+        name, "WANTINFOMAIL", .flag, default: true,
+        meaning: "From settings of old, without effect: no mail is sent about what went well.")
     static let sendmail = SettingKey(
         name, "SENDMAIL", .path, default: "/usr/sbin/sendmail",
         meaning: "The program that takes mail; every mail transport of the system has one.")

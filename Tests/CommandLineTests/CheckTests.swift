@@ -1,0 +1,130 @@
+import Foundation
+import Glibc
+import Testing
+
+/// What `check` says of jobs and their scripts.
+@Suite struct CheckTests {
+    private static func script(_ url: URL, mode: mode_t = 0o755) throws {
+        try FileManager.default.createDirectory(
+            at: url.deletingLastPathComponent(), withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o755])
+        try "#!/bin/sh\n".write(to: url, atomically: true, encoding: .utf8)
+        chmod(url.path, mode)
+    }
+
+    @Test("`check` is content with pre and post scripts, jobs, handlers, mail and a history that are as they should be")
+    func good() async throws {
+        try await DaemonBench.run { bench in
+            for name in ["hooks/pre_script.sh", "hooks/post_script.sh", "nightly.sh", "sendmail"] {
+                try Self.script(bench.folder.appending(path: name))
+            }
+            try Self.script(bench.folder.appending(path: "events/DirStartUp.py"), mode: 0o644)
+            let path = bench.folder.path
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Mail]
+                    SENDTO = operator@example.org
+                    SENDMAIL = \(path)/sendmail
+                    [Scripts]
+                    EVENTS_DIRECTORY = \(path)/events
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(path)/hooks
+                    [Job nightly]
+                    SCRIPT = \(path)/nightly.sh
+                    RUN_AS = nobody
+                    """)
+            let fresh = try await bench.command("check")
+            #expect(fresh.status == 0, "\(fresh.output)")
+            for part in [
+                "ok    Backup pre script: \(path)/hooks/pre_script.sh", "ok    Backup post script: ",
+                "ok    [Job nightly]: \(path)/nightly.sh", "ok    [Job nightly] RUN_AS: nobody is user ",
+                "ok    event handlers: \(path)/events/DirStartUp.py", "ok    python3: ", "ok    SENDMAIL: ",
+                "history.sqlite is not there yet: the daemon makes it",
+            ] { #expect(fresh.output.contains(part), "\(part) is missing in:\n\(fresh.output)") }
+            #expect(!fresh.output.contains("Admin pre script"), "what is off is not looked at")
+
+            #expect(try await bench.command("run", "--once").status == 0)
+            // Whoever reads a history has SQLite make two files beside it that hold nothing.
+            func tree() throws -> [String] {
+                try bench.tree(bench.folder).filter { !$0.contains("history.sqlite-") && !$0.hasPrefix("state ") }
+            }
+            let before = try tree()
+            let later = try await bench.command("check")
+            #expect(later.status == 0, "\(later.output)")
+            #expect(later.output.contains("ok    history: \(path)/state/history.sqlite"), "\(later.output)")
+            #expect(try tree() == before, "it changes nothing")
+        }
+    }
+
+    @Test("`check` finds all that is wrong with them at once, each with its cure, and ends with 1")
+    func bad() async throws {
+        try await DaemonBench.run { bench in
+            let path = bench.folder.path
+            try Self.script(bench.folder.appending(path: "hooks/pre_script.sh"))
+            try Self.script(bench.folder.appending(path: "nightly.sh"), mode: 0o777)
+            try Self.script(bench.folder.appending(path: "events/DirStartUp.py"), mode: 0o666)
+            try Data("no history\n".utf8).write(to: bench.folder.appending(path: "history.sqlite"))
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Mail]
+                    SENDTO = operator@example.org
+                    SENDMAIL = \(path)/sendmail
+                    [Scripts]
+                    EVENTS_DIRECTORY = \(path)/events
+                    [History]
+                    FILE = \(path)/history.sqlite
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(path)/hooks
+                    [Hooks Admin]
+                    ENABLED = yes
+                    DIRECTORY = \(path)/absent
+                    [Job nightly]
+                    SCRIPT = \(path)/nightly.sh
+                    RUN_AS = prov-no-such-user
+                    [Job missing]
+                    SCRIPT = \(path)/missing.sh
+                    """)
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            let wrong = checked.output.split(separator: "\n").filter { $0.hasPrefix("NOT ") }
+            for (subject, words) in [
+                ("Backup post script", "ENABLED = no"), ("Admin pre script", "namei -l"),
+                ("[Job nightly]", "chmod go-w"), ("[Job nightly] RUN_AS", "getent passwd"),
+                ("[Job missing]", "missing.sh"), ("event handlers", "chmod go-w"), ("SENDMAIL", "mail transport"),
+                ("history", "puts a damaged one aside"),
+            ] {
+                let line = wrong.first { $0.hasPrefix("NOT   \(subject): ") }
+                #expect(line?.contains(words) == true, "\(subject) is missing in:\n\(checked.output)")
+            }
+            #expect(!wrong.contains { $0.contains("Backup pre script") }, "\(checked.output)")
+        }
+    }
+
+    @Test("with TYPE = Script `check` looks at its scripts and not at [Backup]")
+    func scriptService() async throws {
+        try await DaemonBench.run { bench in
+            let path = bench.folder.path
+            try Self.script(bench.folder.appending(path: "add.sh"))
+            func settings(_ script: String) throws {
+                try bench.settings(
+                    service: "TYPE = Script",
+                    backup: "RSNAPSHOT = /nonexistent\n[Script]\nADD = \(path)/add.sh\n\(script)")
+            }
+            try settings("")
+            let good = try await bench.command("check")
+            #expect(good.status == 0, "\(good.output)")
+            #expect(good.output.contains("ok    [Script] ADD: \(path)/add.sh"))
+            #expect(good.output.contains("[Script] DELETE: empty"))
+            try settings("DELETE = \(path)/delete.sh\nRUN_AS = prov-no-such-user\nATTRIBUTES = x x-1")
+            let bad = try await bench.command("check")
+            #expect(bad.status == 1)
+            for subject in ["[Script]", "[Script] DELETE", "[Script] RUN_AS"] {
+                #expect(bad.output.contains("NOT   \(subject): "), "\(bad.output)")
+            }
+        }
+    }
+}
