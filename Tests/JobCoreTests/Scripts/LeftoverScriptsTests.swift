@@ -59,7 +59,8 @@ extension Processes {
             #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
             for process in others {
                 #expect(process.isRunning)
-                process.terminate()
+                // The thread that starts them has SIGTERM blocked, and they inherit that.
+                kill(process.processIdentifier, SIGKILL)
                 process.waitUntilExit()
             }
         }
