@@ -94,6 +94,24 @@ public final class Mailer: Sendable {
         if left > 0, Task.isCancelled { logger.warning("\(left) mails were not sent before the end") }
     }
 
+    /// Sends what comes until something has happened, and then what waits still.
+    /// - Parameters:
+    ///   - grace: how long it goes on after that at most.
+    ///   - end: returns when it has happened.
+    public func run(grace: Duration = .seconds(10), until end: @Sendable () async -> Void) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.run() }
+            await end()
+            finish()
+            group.addTask {
+                // Cancelled when all is sent.
+                do { try await Task.sleep(for: grace) } catch {}
+            }
+            await group.next()
+            group.cancelAll()
+        }
+    }
+
     /// - Returns: whether the mail is done with: sent, or dropped after its last try.
     private func deliver(_ mail: MailMessage) async -> Bool {
         let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)

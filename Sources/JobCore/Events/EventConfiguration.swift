@@ -34,11 +34,14 @@ public struct EventConfiguration: Hashable, Sendable {
     public var moduleFolder: FilePath
     /// What handlers can read of the daemon.
     public var daemon: Daemon
+    /// What the interpreter finds in its environment besides PATH, LANG and HOME.
+    public var environment: [String: String]
 
     /// A configuration; nothing is looked at yet.
     public init(
         directory: FilePath, timeLimit: Duration = .seconds(30), grace: Duration = .seconds(5),
-        interpreter: FilePath = "/usr/bin/python3", moduleFolder: FilePath, daemon: Daemon
+        interpreter: FilePath = "/usr/bin/python3", moduleFolder: FilePath, daemon: Daemon,
+        environment: [String: String] = [:]
     ) {
         self.directory = directory
         self.timeLimit = timeLimit
@@ -46,6 +49,7 @@ public struct EventConfiguration: Hashable, Sendable {
         self.interpreter = interpreter
         self.moduleFolder = moduleFolder
         self.daemon = daemon
+        self.environment = environment
     }
 
     /// The handlers' script.

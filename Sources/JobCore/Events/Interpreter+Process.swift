@@ -17,6 +17,9 @@ extension Interpreter {
         let host = configuration.moduleFolder.appending(HandlerModule.host)
         let marker = ScriptMarker()
         var environment = Self.environment
+        for (name, value) in configuration.environment {
+            environment[Environment.Key(stringLiteral: name)] = value
+        }
         environment[Environment.Key(stringLiteral: ScriptMarker.variable)] = marker.text
         var options = PlatformOptions()
         options.createSession = true

@@ -49,11 +49,13 @@ public struct JobExecutor: Sendable {
     // MARK: - A job's life
 
     /// A job is asked for.
+    /// - Parameter opened: is told that it stands on the board, before the handlers hear of it.
     /// - Returns: the job as the handlers want it.
-    public func open(_ job: Job) async -> Job {
+    public func open(_ job: Job, opened: @Sendable (JobID) -> Void = { _ in }) async -> Job {
         // A job that goes on stands there already, as the handlers wanted it.
         if let live = board.live(job.id) { return live.job }
         board.open(job)
+        opened(job.id)
         guard let events else { return job }
         let wanted = await events.opened(job)
         board.alter(wanted)

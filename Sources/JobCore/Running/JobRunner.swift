@@ -9,8 +9,9 @@ public actor JobRunner {
         var attempts = 0
         /// Attempts that failed.
         var failures = 0
+        /// What is under way for it: an attempt, or its end.
         var task: Task<Void, Never>?
-        var waiters: [CheckedContinuation<JobOutcome?, Never>] = []
+        var waiters: [UInt64: CheckedContinuation<JobOutcome?, Never>] = [:]
     }
 
     private var executor: JobExecutor
@@ -24,6 +25,7 @@ public actor JobRunner {
     private var alarm: (at: WallTime, task: Task<Void, Never>)?
     private var isWaitingForRoom = false
     private var isStopping = false
+    private var lastWaiter: UInt64 = 0
 
     /// - Parameters:
     ///   - admission: shared with all others that run jobs.
@@ -47,14 +49,16 @@ public actor JobRunner {
     /// - Parameters:
     ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
     ///   - attempts: how many of its attempts were begun then.
+    ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
     /// - Returns: its number; nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
-        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0
+        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0,
+        opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> JobID? {
         guard !isStopping else { return nil }
-        let job = await executor.open(try left ?? newJob(request))
+        let job = await executor.open(try left ?? newJob(request), opened: opened)
         guard !isStopping else {
             executor.board.forget(job.id)
             return nil
@@ -74,40 +78,51 @@ public actor JobRunner {
     }
 
     /// Waits for a job's end.
-    /// - Returns: nil when there is no such job here, or the daemon stops first.
+    /// - Returns: nil when there is no such job here, or the daemon stops or the calling task is cancelled first.
     public func outcome(of id: JobID) async -> JobOutcome? {
         guard places[id] != nil else { return nil }
-        return await withCheckedContinuation { places[id]?.waiters.append($0) }
+        lastWaiter += 1
+        let waiter = lastWaiter
+        return await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                guard !Task.isCancelled else { return continuation.resume(returning: nil) }
+                places[id]?.waiters[waiter] = continuation
+            }
+        } onCancel: {
+            Task { await self.waitNoLonger(waiter, for: id) }
+        }
     }
 
-    /// Starts nothing more; running jobs have the grace and are cut off then.
+    private func waitNoLonger(_ waiter: UInt64, for id: JobID) {
+        places[id]?.waiters.removeValue(forKey: waiter)?.resume(returning: nil)
+    }
+
+    /// Starts nothing more; running jobs have the grace and are cut off then. Those that have ended come to their end in any case.
     public func stop(grace: Duration) async {
         isStopping = true
         alarm?.task.cancel()
         alarm = nil
-        let tasks = places.values.compactMap(\.task)
         let reaper = Task { [clock] in
             try await clock.sleep(until: clock.now + grace)
-            tasks.forEach { $0.cancel() }
+            self.cutOff()
         }
-        for task in tasks { await task.value }
+        while let task = places.values.lazy.compactMap(\.task).first { await task.value }
         reaper.cancel()
         for (id, place) in places {
             executor.board.forget(id)
-            place.waiters.forEach { $0.resume(returning: nil) }
+            place.waiters.values.forEach { $0.resume(returning: nil) }
         }
         places = [:]
     }
+
+    private func cutOff() { places.values.forEach { $0.task?.cancel() } }
 
     // MARK: - Starting
 
     private func startDue(reached: WallTime = .distantPast) {
         guard !isStopping else { return }
         let now = max(clock.now, reached)
-        while hasRoom(), let id = queue.start(now: now) {
-            noLongerWaiting(id)
-            begin(id, now)
-        }
+        while hasRoom(), let id = queue.start(now: now) { begin(id, now) }
         setAlarm(now)
     }
 
@@ -123,10 +138,12 @@ public actor JobRunner {
     }
 
     private func begin(_ id: JobID, _ now: WallTime) {
-        guard let place = places[id] else {
+        // The queue cannot forget one that was cancelled while it waited.
+        guard let place = places[id], place.task == nil else {
             queue.finish(id)
             return
         }
+        noLongerWaiting(id)
         let opening = executor.opening(for: place.job.type, after: now)
         guard opening <= now else {
             queue.finish(id)
@@ -157,18 +174,19 @@ public actor JobRunner {
         }
         queue.finish(id)
         admission.leave(place.job.subject)
-        places[id]?.task = nil
         startDue()
-        if let ended { await self.ended(id, ended) }
+        if let ended { await self.ended(id, ended) } else { places[id]?.task = nil }
     }
 
     private func ended(_ id: JobID, _ outcome: JobOutcome) async {
         guard var place = places[id] else { return }
-        let isCanceled = executor.board.live(id)?.isCanceled ?? false
-        if outcome.failureClass == .retryable, !isCanceled {
+        if outcome.failureClass == .retryable {
+            // Whoever cancels it now, after its attempt, finds it between two.
+            if executor.board.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
             place.failures += 1
             var generator = SystemRandomNumberGenerator()
             if let delay = place.request.retry.delay(afterAttempt: place.failures, using: &generator) {
+                place.task = nil
                 places[id] = place
                 executor.board.write(
                     "attempt \(place.attempts) failed and is tried again in \(delay): \(outcome.message)", to: id,
@@ -184,9 +202,9 @@ public actor JobRunner {
     }
 
     private func close(_ id: JobID, _ outcome: JobOutcome) async {
-        guard let place = places.removeValue(forKey: id) else { return }
-        await executor.close(place.job, outcome)
-        place.waiters.forEach { $0.resume(returning: outcome) }
+        guard let job = places[id]?.job else { return }
+        await executor.close(job, outcome)
+        places.removeValue(forKey: id)?.waiters.values.forEach { $0.resume(returning: outcome) }
     }
 
     // MARK: - Waiting
@@ -204,7 +222,7 @@ public actor JobRunner {
 
     /// Its subject or a place has become free.
     private func tryAgain(_ id: JobID) {
-        guard places[id] != nil, !isStopping else { return }
+        guard let place = places[id], place.task == nil, !isStopping else { return }
         wait(id, until: .distantPast)
         startDue()
     }
@@ -220,10 +238,10 @@ public actor JobRunner {
     }
 
     /// One that runs is cancelled by its attempt.
-    private func cancelWaiting(_ id: JobID) async {
+    private func cancelWaiting(_ id: JobID) {
         guard let place = places[id], place.task == nil else { return }
         if queue.isWaiting(id) { noLongerWaiting(id) }
-        await close(id, .canceled)
+        places[id]?.task = Task { await self.close(id, .canceled) }
     }
 
     private func setAlarm(_ now: WallTime) {

@@ -12,6 +12,9 @@ public final class RunningAttempt: Sendable {
     /// and PROV_JOB_TOKEN.
     public let environment: [String: String]
 
+    /// The variable that says where scripts report. By it the next daemon finds what this one leaves running, too.
+    public static let reportSocketVariable = "PROV_REPORT_SOCKET"
+
     private let board: JobBoard
     private let runner: ScriptRunner
     private let clock: any WallClock
@@ -31,7 +34,7 @@ public final class RunningAttempt: Sendable {
         self.notice = notice
         var environment = ["PROV_JOB_ID": "\(job.id)", "PROV_ATTEMPT": "\(number)"]
         if let reportSocket {
-            environment["PROV_REPORT_SOCKET"] = reportSocket
+            environment[Self.reportSocketVariable] = reportSocket
             environment["PROV_JOB_TOKEN"] = token.text
         }
         self.environment = environment

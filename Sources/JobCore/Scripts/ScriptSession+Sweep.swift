@@ -36,7 +36,7 @@ extension ScriptSession {
                 stubborn.contains(member.process) ? "\(member), which SIGKILL has not ended" : "\(member)"
             }
         } catch {
-            kill(-leader, SIGKILL)
+            if let leader { kill(-leader, SIGKILL) }
             return ["any process left behind: /proc cannot be read (\(error))"]
         }
     }

@@ -22,7 +22,8 @@ struct ScriptSession: Hashable, Sendable {
         var description: String { "\(name) (\(process))" }
     }
 
-    let leader: pid_t
+    /// nil: whatever session they are in, the marker alone counts.
+    let leader: pid_t?
     let marker: ScriptMarker
     /// The users whose processes' environments are looked into.
     let users: Set<UInt32>
@@ -35,12 +36,20 @@ struct ScriptSession: Hashable, Sendable {
         users = [0, geteuid(), user ?? 0]
     }
 
+    /// Everything that carries a marker, in whatever session.
+    /// - Parameter users: as whom they may run besides root and this process's user.
+    init(carrying marker: ScriptMarker, users: Set<UInt32>) {
+        leader = nil
+        self.marker = marker
+        self.users = users.union([0, geteuid()])
+    }
+
     /// Sends the signals, in their order, to everything that the script has started.
     ///
     /// The leader's process group gets them in one step, so that no fork slips through; the others (a shell with job control makes process
     /// groups, too) one by one.
     func signal(_ numbers: Int32...) async {
-        for number in numbers { kill(-leader, number) }
+        if let leader { for number in numbers { kill(-leader, number) } }
         await BlockingWork.run {
             do throws(Errno) {
                 for member in try members() where getpgid(member.process) != leader {
@@ -84,7 +93,8 @@ struct ScriptSession: Hashable, Sendable {
 
     private func isMember(_ process: pid_t) -> Bool {
         // In the order of the costs.
-        getsid(process) == leader || (belongsToUsers(process) && marker.isInEnvironment(of: process))
+        (leader != nil && getsid(process) == leader)
+            || (process != getpid() && belongsToUsers(process) && marker.isInEnvironment(of: process))
     }
 
     private func belongsToUsers(_ process: pid_t) -> Bool {

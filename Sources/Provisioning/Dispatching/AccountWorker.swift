@@ -74,8 +74,7 @@ struct AccountWorker: Sendable {
             logger.notice(
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
-            if memory.record != nil || memory.outcome != nil { jobs.end(key.uuid, logger: logger) }
-            await abandon(memory, "its entry is gone")
+            try await abandon(key.uuid, memory, "its entry is gone")
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -91,7 +90,10 @@ struct AccountWorker: Sendable {
         if let planPrinter {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
-        if case .resume = decision {} else { await abandon(memory, "the entry asks for something else now") }
+        if case .resume = decision {
+        } else {
+            try await abandon(key.uuid, memory, "the entry asks for something else now")
+        }
         switch decision {
         case .leave(let reason):
             var level = Logger.Level.debug
@@ -114,7 +116,11 @@ struct AccountWorker: Sendable {
             }
             let isCanceled = memory.record.flatMap { executor.board.live($0.job)?.isCanceled } ?? false
             if let record = memory.record, record.notBefore > now, !ignoringDate, !isCanceled { return .retry(record) }
-            if let opening = opening(ignoringDate || isCanceled) { return .again(at: opening) }
+            if let opening = opening(ignoringDate || isCanceled) {
+                guard var record = memory.record else { return .again(at: opening) }
+                record.notBefore = opening
+                return .retry(record)
+            }
             return try await resume(status, entry, operation, memory.record, report)
         }
     }
@@ -212,8 +218,13 @@ struct AccountWorker: Sendable {
     }
 
     /// A job that waited for another attempt, or to have its outcome written, and is not wanted any more.
-    private func abandon(_ memory: Memory, _ reason: String) async {
-        guard let id = memory.record?.job ?? memory.outcome?.job?.id, let live = executor.board.live(id) else { return }
+    private func abandon(_ account: EntryUUID, _ memory: Memory, _ reason: String) async throws {
+        var id = memory.record?.job ?? memory.outcome?.job?.id
+        // Of a job that trouble came between nothing else is remembered.
+        if id == nil, memory.troubles > 0 { id = try jobs.unfinished(account, logger: logger)?.0 }
+        guard let id else { return }
+        jobs.end(account, logger: logger)
+        guard let live = executor.board.live(id) else { return }
         await executor.close(live.job, JobOutcome(.aborted, message: "the job is over: \(reason)"))
     }
 

@@ -24,6 +24,8 @@ actor Dispatcher {
     private var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
 
+    private static let urgentPriority = 1
+
     private struct Running {
         var task: Task<Void, Never>
         var summary: JobSummary?
@@ -53,7 +55,9 @@ actor Dispatcher {
             if ownWrites.contains(csn) { return }
             names[key.uuid] = key.dn
             running[key.uuid]?.seen.append(csn)
-            queue.offer(key.uuid, due: .distantPast)
+            queue.offer(
+                key.uuid, due: .distantPast, priority: urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
+            )
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
             guard queue.isWaiting(uuid) else { return }
@@ -71,7 +75,7 @@ actor Dispatcher {
             urgent[key.uuid, default: []].append(continuation)
             names[key.uuid] = key.dn
             running[key.uuid]?.seen.append(nil)
-            queue.offer(key.uuid, due: .distantPast, priority: 1)
+            queue.offer(key.uuid, due: .distantPast, priority: Self.urgentPriority)
             startDue()
         }
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import DaemonKit
+import JobCore
 
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -13,9 +14,10 @@ struct CheckCommand: AsyncParsableCommand {
         let configuration = try files.load { checklist.add("settings", problem: $0) }
         checklist.ok("settings", "\(files.config)")
         await checklist.directory(configuration)
-        await checklist.service(configuration)
-        await checklist.jobs(configuration.jobs)
-        checklist.history(configuration)
+        let history = configuration.historyRequirement()
+        for requirement in await configuration.requirements(now: SystemWallClock().now) + [history] {
+            checklist.add(requirement.subject, requirement.finding, cure: requirement.cure)
+        }
         if let daemon = try await DaemonControl(configuration).status() {
             checklist.ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
         } else {

@@ -1,5 +1,4 @@
 import ArgumentParser
-import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import FoundationEssentials
@@ -60,7 +59,7 @@ struct Daemon {
                 .run()
         }
         let lock = try takeLock()
-        let work = try makeWork()
+        let work = try await makeWork()
         let engine = work.engine
         let jobs = DaemonJobs(
             configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
@@ -68,18 +67,20 @@ struct Daemon {
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
             metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
-        // With TYPE = Script nothing of [Backup] is used.
-        let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
-        for finding in findings {
-            if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
+        for requirement in await configuration.requirements(now: started) {
+            if let cure = requirement.cure {
+                logger.warning("\(requirement.subject): \(requirement.finding); \(cure)")
+            }
         }
         let reloader = SettingsReloader(
             files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
             logger: logger)
         let reports = try ReportServer(under: lock, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
+        // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(
             services: [
+                MailService(mailer: work.parts.mailer),
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
@@ -87,7 +88,6 @@ struct Daemon {
                     notifier: notifier, logger: logger),
                 reloader,
                 PurgeService(jobs: jobs, logger: logger),
-                MailService(mailer: work.parts.mailer),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -99,13 +99,14 @@ struct Daemon {
     func runOnce() async throws {
         try await configuration.connectOnce().close()
         let lock = isDryRun ? nil : try takeLock()
-        let work = isDryRun ? nil : try makeWork()
+        let work = isDryRun ? nil : try await makeWork()
         let engine = work?.engine ?? dryEngine()
         await work?.parts.handlers.start()
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace)
         await work?.parts.stop()
+        await work?.parts.mailer.run {}
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -116,11 +117,12 @@ struct Daemon {
     /// Carries one account's wish out here, since no daemon runs.
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
         let lock = try takeLock()
-        let work = try makeWork()
+        let work = try await makeWork()
         await work.parts.handlers.start()
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace)
         await work.parts.stop()
+        await work.parts.mailer.run {}
         withExtendedLifetime(lock) {}
         return code
     }
@@ -136,7 +138,8 @@ struct Daemon {
         }
     }
 
-    private func makeWork() throws -> DaemonWork {
+    /// To be called with the lock held: what runs besides is of no other daemon.
+    private func makeWork() async throws -> DaemonWork {
         let state = configuration.stateDirectory
         let attempts = state.appending("attempts")
         do {
@@ -145,6 +148,7 @@ struct Daemon {
             ] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
+            await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
             if let notice = source.notice { logger.warning("\(notice)") }
             let ledger = JobLedger(source: source, journal: AttemptJournal(folder: attempts))
@@ -156,6 +160,25 @@ struct Daemon {
             throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
         } catch let error as StateFileError {
             throw CommandFailure("\(error)", cure: "nothing was started")
+        }
+    }
+
+    /// A daemon that was killed has left its scripts running, and their jobs are about to be run anew: never two at once.
+    private func endLeftovers() async {
+        var users: Set<UInt32> = []
+        let names =
+            configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
+        for name in Set(names) {
+            do throws(ScriptUserError) {
+                users.insert(try await ScriptUser.named(name).uid)
+            } catch {
+                logger.warning("RUN_AS: \(error)")
+            }
+        }
+        let left = await LeftoverScripts.end(
+            reportingTo: configuration.jobs.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
+        for name in left {
+            logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
         }
     }
 

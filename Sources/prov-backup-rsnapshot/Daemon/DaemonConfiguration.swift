@@ -119,6 +119,7 @@ extension BackupConfiguration {
             onDelete: backup.onDelete, purgeAfterDays: backup.purgeAfterDays,
             requireSystemUser: backup.requireSystemUser,
             // Not below the runtime directory: rsnapshot also runs while the daemon does not.
-            lockDirectory: FilePath(settings.service.stateDirectory).appending("locks"))
+            lockDirectory: FilePath(settings.service.stateDirectory).appending("locks"),
+            reportSocket: ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory)).string)
     }
 }

@@ -15,6 +15,11 @@ actor DaemonJobs: JobDesk {
     private let clock: any WallClock = SystemWallClock()
     private var configuration: DaemonConfiguration
     private var schedule: Task<Void, Never>?
+    private var rescuing: Task<Void, Never>?
+    /// What the schedules ask for just now.
+    private var asking: Set<JobCommand> = []
+    /// Who asks before the handlers are there; nil when they are.
+    private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
 
     init(
@@ -38,10 +43,13 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - From start to stop
 
-    /// Loads the handlers, takes up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
     func start() async {
         await parts.handlers.start()
-        await rescue()
+        early?.forEach { $0.resume() }
+        early = nil
+        // The directory may be away for long, and the daemon is to be there meanwhile.
+        rescuing = Task { await rescue() }
         follow(configuration.jobs.timetable)
     }
 
@@ -58,6 +66,7 @@ actor DaemonJobs: JobDesk {
     /// Starts nothing more; what runs has the grace.
     func stop(grace: Duration) async {
         schedule?.cancel()
+        rescuing?.cancel()
         async let first: Void = backups.stop(grace: grace)
         async let second: Void = scripts.stop(grace: grace)
         _ = await (first, second)
@@ -69,11 +78,23 @@ actor DaemonJobs: JobDesk {
         schedule = Task { [clock] in
             do {
                 try await timetable.run(clock: clock) { name in
-                    if let command = JobCommand(name) { await self.ask(command) }
+                    if let command = JobCommand(name) { await self.askApart(command) }
                 }
             } catch {
                 // Another timetable takes its place, or the daemon stops.
             }
+        }
+    }
+
+    /// Neither does what takes long, as all accounts do while the directory is away, hold up the other lines, nor does a new timetable cut it off.
+    private func askApart(_ command: JobCommand) {
+        guard asking.insert(command).inserted else {
+            logger.warning("\(command): it has come due again before its jobs could be asked for, and is left out once")
+            return
+        }
+        Task {
+            await ask(command)
+            asking.remove(command)
         }
     }
 
@@ -104,6 +125,8 @@ actor DaemonJobs: JobDesk {
             default:
                 await lose(job, "nothing is left that could take it up")
             }
+        } catch is CancellationError {
+            // The daemon stops: the next start takes it up.
         } catch {
             await lose(job, "\(error)")
         }
@@ -122,20 +145,23 @@ actor DaemonJobs: JobDesk {
     // MARK: - Asking
 
     /// For whoever cannot be told what went wrong: that is in the log.
-    @discardableResult
-    func ask(_ command: JobCommand) async -> [JobID] {
+    /// - Parameter opened: is told the number of each job before its handlers hear of it.
+    func ask(_ command: JobCommand, opened: @escaping @Sendable (JobID) -> Void = { _ in }) async {
         do {
             switch command {
-            case .run(let name): return [try await run(name)]
-            case .backup(let level, let accounts): return try await backup(level, accounts: accounts)
+            case .run(let name): _ = try await run(name, opened: opened)
+            case .backup(let level, let accounts): _ = try await backup(level, accounts: accounts, opened: opened)
             }
+        } catch is CancellationError {
+            logger.notice("\(command): the daemon stops before all its jobs are asked for")
         } catch {
             logger.error("\(command): \(error)")
-            return []
         }
     }
 
-    func run(_ name: String) async throws -> JobID {
+    func run(_ name: String) async throws -> JobID { try await run(name) { _ in } }
+
+    private func run(_ name: String, opened: @escaping @Sendable (JobID) -> Void) async throws -> JobID {
         guard let script = configuration.jobs.scripts[name] else {
             let names = configuration.jobs.scripts.keys.sorted()
             throw CommandFailure(
@@ -144,10 +170,16 @@ actor DaemonJobs: JobDesk {
                     ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try await submit(script.request, to: scripts)
+        return try await submit(script.request, to: scripts, opened: opened)
     }
 
     func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
+        try await backup(level, accounts: accounts) { _ in }
+    }
+
+    private func backup(
+        _ level: String, accounts: [String], opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
         guard configuration.script == nil else {
             throw CommandFailure(
                 "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
@@ -162,8 +194,9 @@ actor DaemonJobs: JobDesk {
         if accounts.isEmpty {
             try await selection.all(of: level) { selected in
                 switch selected {
-                case .job(let request): ids.append(try await submit(request, to: backups))
-                case .refused(let refusal): ids.append(try await submit(refusal.request(level), to: backups))
+                case .job(let request): ids.append(try await submit(request, to: backups, opened: opened))
+                case .refused(let refusal):
+                    ids.append(try await submit(refusal.request(level), to: backups, opened: opened))
                 }
             }
             if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
@@ -174,7 +207,7 @@ actor DaemonJobs: JobDesk {
             } catch let refusals as BackupRefusals {
                 throw CommandFailure("\(refusals)", cure: "no backup was asked for")
             }
-            for request in requests { ids.append(try await submit(request, to: backups)) }
+            for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
         }
         return ids
     }
@@ -203,8 +236,11 @@ actor DaemonJobs: JobDesk {
         return await scripts.outcome(of: id)
     }
 
-    private func submit(_ request: JobRequest, to runner: JobRunner) async throws -> JobID {
-        guard let id = try await runner.submit(request) else {
+    private func submit(
+        _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
+    ) async throws -> JobID {
+        if early != nil { await withCheckedContinuation { early?.append($0) } }
+        guard let id = try await runner.submit(request, opened: opened) else {
             throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
         }
         return id
@@ -224,7 +260,7 @@ actor DaemonJobs: JobDesk {
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
 
     func scripts() async -> [ScriptLine] {
-        let configuration = configuration.jobs
+        let configuration = configuration
         let now = clock.now
         return await Task.detached { ScriptLine.all(configuration, now: now) }.value
     }

@@ -146,11 +146,11 @@ struct PurgeService: Service {
     }
 }
 
-/// Sends the mails that wait; what cannot be sent before the end is counted in the log.
+/// Sends the mails that wait, also those of the last jobs; what cannot be sent before the end is counted in the log.
 struct MailService: Service {
     let mailer: Mailer
 
-    func run() async throws { await cancelWhenGracefulShutdown { await mailer.run() } }
+    func run() async throws { await mailer.run { await shutdown() } }
 }
 
 /// Tells systemd that the daemon is alive, where it asks.

@@ -59,14 +59,15 @@ struct JobConfiguration: Sendable {
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
         let state = FilePath(settings.service.stateDirectory)
+        reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         events = EventConfiguration(
             directory: FilePath(settings.scripts.eventsDirectory), timeLimit: settings.scripts.eventTimeout,
             moduleFolder: state.appending("python"),
             daemon: .init(
                 name: settings.service.syslog, configFile: configFile, workingDirectory: state.string,
-                version: "\(Version.description) \(Version.date)"))
+                version: "\(Version.description) \(Version.date)"),
+            environment: [RunningAttempt.reportSocketVariable: reportSocket.string])
         surroundings = EventSurroundings(settings, backup)
-        reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         history = settings.history
         mail = Mailer.Configuration(
             recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,

@@ -90,7 +90,13 @@ final class HandlerHost: EventHandlerHost {
 
     func run(_ command: String) async -> JobID? {
         guard let jobs = jobs.withLock({ $0 }), let command = JobCommand(command) else { return nil }
-        return await jobs.ask(command).first
+        // The new job's handlers are those that wait for this answer: it must not wait for them.
+        let (numbers, first) = AsyncStream<JobID>.makeStream(bufferingPolicy: .bufferingOldest(1))
+        Task {
+            await jobs.ask(command) { first.yield($0) }
+            first.finish()
+        }
+        return await numbers.first { _ in true }
     }
 
     func cancel(_ id: JobID) async -> Bool { board.cancel(id) }

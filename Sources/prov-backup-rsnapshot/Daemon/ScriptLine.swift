@@ -1,4 +1,5 @@
 import JobCore
+import ScriptService
 import SystemPackage
 
 /// A script that the settings name: what it is for, where it lies, and whether it can be run.
@@ -6,6 +7,8 @@ struct ScriptLine: Codable, Hashable, Sendable {
     enum Kind: String, Codable, Sendable {
         /// A pre or post script of a job type.
         case hook
+        /// Carries out wishes, with TYPE = Script.
+        case service
         /// A user's script, run as a job.
         case job
         /// Event handlers.
@@ -36,8 +39,13 @@ struct ScriptLine: Codable, Hashable, Sendable {
 }
 
 extension ScriptLine {
-    /// Everything that the settings name, in the order hooks, jobs, handlers. It looks at the disk.
-    static func all(_ configuration: JobConfiguration, now: WallTime) -> [ScriptLine] {
+    /// Everything that the settings name, in the order service, hooks, jobs, handlers. It looks at the disk.
+    static func all(_ all: DaemonConfiguration, now: WallTime) -> [ScriptLine] {
+        let configuration = all.jobs
+        let service = all.script.map { service in
+            [("ADD", service.add), ("MODIFY", service.modify), ("DELETE", service.delete)]
+                .map { ScriptLine(kind: .service, name: $0, $1) }
+        }
         let hooks = HooksSection.types.flatMap { type in
             let hooks = configuration.policies[type]?.hooks
             return [("pre script", hooks?.preScript), ("post script", hooks?.postScript)].map { name, path in
@@ -55,7 +63,7 @@ extension ScriptLine {
         let handlers = ScriptLine(
             kind: .handlers, name: "event handlers", configuration.events.directory.appending("DirStartUp.py"),
             isExecutable: false)
-        return hooks + jobs + [handlers]
+        return (service ?? []) + hooks + jobs + [handlers]
     }
 
     /// - Parameter path: nil: switched off.

@@ -102,6 +102,22 @@ import Testing
 
     // MARK: When mail cannot be sent
 
+    @Test("what waits at the end is sent still; a sendmail that hangs is given the grace and no more")
+    func end() async throws {
+        let seen = directory.path.appending("seen")
+        let mailer = try mailer(script("cat >>\(seen)"))
+        await mailer.run {
+            mailer.send(subject: "first", body: "")
+            mailer.send(subject: "last", body: "")
+        }
+        let text = try String(contentsOfFile: seen.string, encoding: .utf8)
+        #expect(text.contains("first") && text.contains("last"))
+        #expect(lines.all.isEmpty)
+        let hanging = try self.mailer(script("sleep 3600"))
+        await hanging.run(grace: .milliseconds(10)) { hanging.send(subject: "never", body: "") }
+        #expect(lines.all == ["warning: 1 mails were not sent before the end"])
+    }
+
     @Test("a missing sendmail is one line with its cure, and each mail is tried again before it is dropped")
     func missing() async throws {
         let mailer = try mailer("/none/sendmail", pauses: [.milliseconds(1), .milliseconds(1)])

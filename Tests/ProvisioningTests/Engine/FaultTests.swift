@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import Glibc
 import JobCore
 import Provisioning
 import Synchronization
@@ -351,6 +352,71 @@ import Testing
             for engine in engines { await engine.stop(grace: .zero) }
             #expect(harness.service.asked.map(\.uid).sorted() == uids)
             #expect(harness.service.asked.allSatisfy { $0.attempt == 1 })
+        }
+    }
+
+    @Test(
+        "a job whose next attempt comes due while its window is closed keeps its count, and can be cancelled meanwhile")
+    func retryOutOfWindow() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            var configuration = try harness.configuration()
+            configuration.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(1), maximumDelay: .seconds(1))
+            let board = configuration.executor.board
+            try await harness.running {
+                $0 = configuration
+            } _: { engine in
+                try await harness.add("4000001")
+                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
+                let first = try #require(await engine.snapshot().retrying.first?.record)
+                configuration.executor.policies[.provisioning] = JobPolicy(window: try Self.closedNow())
+                await engine.reload(configuration)
+                try await eventually("it waits for its window") {
+                    await engine.snapshot().retrying.contains { $0.record.notBefore > first.notBefore + .seconds(600) }
+                }
+                #expect(board.cancel(first.job))
+                try await eventually("the cancelling is told") { try await harness.returnValue("4000001") != nil }
+                try await eventually("it leaves the board") { board.live().isEmpty }
+            }
+        }
+    }
+
+    /// A window of one minute that opens in twelve hours.
+    private static func closedNow() throws -> TimeWindow {
+        let minute = (DayCalendar.system.localTime(at: SystemWallClock().now).secondOfDay / 60 + 720) % 1_440
+        func text(_ minute: Int) -> String {
+            [minute / 60, minute % 60].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
+        }
+        return try TimeWindow(parsing: "\(text(minute))-\(text((minute + 1) % 1_440))")
+    }
+
+    @Test("a job that trouble came between leaves the board when the entry asks for something else")
+    func troubleThenOtherWish() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.doing { call in
+                guard call.operation == .add else { return }
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            var configuration = try harness.configuration()
+            configuration.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(1), maximumDelay: .seconds(1))
+            let board = configuration.executor.board
+            let attempts = harness.sandbox.directory.appending("state/attempts")
+            let aside = harness.sandbox.directory.appending("state/aside")
+            try await harness.running {
+                $0 = configuration
+            } _: { engine in
+                try await harness.add("4000001")
+                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
+                let job = try #require(await engine.snapshot().retrying.first?.record.job)
+                #expect(rename(attempts.string, aside.string) == 0)
+                try await eventually("trouble comes") { await engine.snapshot().troubled == 1 }
+                #expect(rename(aside.string, attempts.string) == 0)
+                try await harness.wish("4000001", "modify")
+                try await harness.expectMode("modified", of: "4000001")
+                #expect(board.live(job) == nil)
+            }
         }
     }
 }

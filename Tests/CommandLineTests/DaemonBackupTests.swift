@@ -1,0 +1,135 @@
+import BackupRsnapshot
+import DirectoryModel
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// Backups that are asked for by the command, made by the real daemon with the rsnapshot of this machine.
+@Suite(
+    .enabled(
+        if: FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
+        "rsnapshot is not installed: apt install rsnapshot"))
+struct DaemonBackupTests {
+    private static func status(_ file: URL) -> stat {
+        var status = stat()
+        lstat(file.path, &status)
+        return status
+    }
+
+    @Test(
+        "a real backup: two accounts, daily twice with a change in between; what did not change is shared, and the entries have the sizes"
+    )
+    func twoAccounts() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try await bench.running()
+            let uids = ["3724300", "3724301"]
+            for uid in uids {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+                let incoming = bench.home(uid).appending(path: "incoming")
+                try String(repeating: "same", count: 20_000)
+                    .write(to: incoming.appending(path: "same"), atomically: true, encoding: .utf8)
+                try "old".write(to: incoming.appending(path: "changing"), atomically: true, encoding: .utf8)
+            }
+            let first = try await bench.command("backup", "daily")
+            #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
+            try "newer".write(
+                to: bench.home(uids[0]).appending(path: "incoming/changing"), atomically: true, encoding: .utf8)
+            let second = try await bench.command("backup", "daily")
+            #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
+
+            for uid in uids {
+                let snapshots = bench.home(uid).appending(path: ".snapshots")
+                let (newest, older) = (snapshots.appending(path: "daily.0"), snapshots.appending(path: "daily.1"))
+                func inode(_ folder: URL, _ name: String) -> ino_t { Self.status(folder.appending(path: name)).st_ino }
+                #expect(inode(newest, "same") != 0 && inode(newest, "same") == inode(older, "same"))
+                #expect((inode(newest, "changing") == inode(older, "changing")) == (uid == uids[1]))
+                #expect(try String(contentsOf: older.appending(path: "changing"), encoding: .utf8) == "old")
+                let text = try String(contentsOf: newest.appending(path: "changing"), encoding: .utf8)
+                #expect(text == (uid == uids[0] ? "newer" : "old"))
+                // What du counts.
+                var seen: Set<ino_t> = [Self.status(snapshots).st_ino]
+                var size = Int(Self.status(snapshots).st_blocks) * 512
+                for path in try FileManager.default.subpathsOfDirectory(atPath: snapshots.path) {
+                    let status = Self.status(snapshots.appending(path: path))
+                    if seen.insert(status.st_ino).inserted { size += Int(status.st_blocks) * 512 }
+                }
+                #expect(try await bench.text(uid, "sstBackupSize") == "\(size)")
+                let increment = try #require(Int(try await bench.text(uid, "sstIncrementSize") ?? ""))
+                #expect(increment > 0 && increment < size)
+                let success = try await bench.text(uid, "sstBackupLastSuccessfulBackup") ?? ""
+                #expect(success.wholeMatch(of: /.+:20[0-9]{6}T[0-9]{6}Z/) != nil, "\(success)")
+            }
+            let listed = try await bench.jobs("--type", "Backup")
+            #expect(listed.map(\.result) == Array(repeating: "success", count: 4))
+            #expect(Set(listed.map(\.client)) == Set(uids) && Set(listed.map(\.level)) == ["daily"])
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("an account that is provisioned is not backed up meanwhile, and the other way round: one job for each subject")
+    func oneJobEach() async throws {
+        try await DaemonBench.run { bench in
+            let home = try bench.waiting("home.sh", for: "go")
+            _ = try bench.script(
+                "hooks/pre_script.sh",
+                "touch \(bench.path("pre")); while [ ! -e \(bench.path("goon")) ]; do sleep 0.05; done")
+            let plain = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(bench.path("hooks"))"
+            try bench.settings(backup: "HOME_SCRIPT =\n\(plain)")
+            var daemon = try await bench.running()
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            await bench.stop(daemon)
+
+            try bench.settings(backup: "HOME_SCRIPT = \(home)\n\(plain)")
+            daemon = try await bench.running()
+            try await bench.wish("3724300", "modify", ["sstBackupIntervalDaily": "3"])
+            try await eventually("it is provisioned") { bench.numbers("home.sh").count == 1 }
+            let backup = try RunningProgram(
+                DaemonBench.program,
+                ["backup", "daily", "--account", "3724300", "-c", bench.settingsFile.path])
+            try await eventually("the backup waits for the account") {
+                try await bench.newest("Backup")?.meaning.contains("client resource") ?? false
+            }
+            #expect(!FileManager.default.fileExists(atPath: bench.path("pre")))
+            try bench.touch("go")
+            try await eventually("the backup begins") { FileManager.default.fileExists(atPath: bench.path("pre")) }
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "modified")
+
+            try await bench.wish("3724300", "modify", ["sstBackupIntervalDaily": "4"])
+            try await eventually("the wish waits for the account") {
+                try await bench.command("status").output.contains(" 1 waiting,")
+            }
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "modify")
+            #expect(bench.numbers("home.sh").count == 1)
+            try bench.touch("goon")
+            #expect(await backup.end() == 0, "\(backup.output)")
+            try await bench.reached("modified", "3724300")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("backup LEVEL --account of one that does not qualify asks for nothing and names the cure")
+    func unqualified() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try await bench.running()
+            try await bench.add("3724300", ["sstIsActive": "FALSE"])
+            try await bench.add("3724301", ["sstBackupIntervalWeekly": "0"])
+            for uid in ["3724300", "3724301"] { try await bench.reached("added", uid) }
+            for (level, uid, cure) in [
+                ("daily", "3724300", "sstIsActive"), ("weekly", "3724301", "sstBackupIntervalWeekly"),
+                ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"), ("yearly", "3724300", "daily"),
+            ] {
+                let refused = try await bench.command("backup", level, "--account", uid)
+                #expect(refused.status != 0 && refused.output.contains(cure), "\(level) \(uid): \(refused.output)")
+            }
+            #expect(try await bench.jobs("--type", "Backup").isEmpty)
+            await bench.stop(daemon)
+        }
+    }
+}

@@ -1,0 +1,124 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// Jobs of the whole daemon as its commands tell of them, and scripts for them.
+extension DaemonBench {
+    /// Writes a script into the bench's folder.
+    /// - Returns: its path.
+    func script(_ name: String, _ text: String) throws -> String {
+        let file = folder.appending(path: name)
+        try FileManager.default.createDirectory(
+            at: file.deletingLastPathComponent(), withIntermediateDirectories: true,
+            attributes: [.posixPermissions: 0o755])
+        try "#!/bin/sh\n\(text)\n".write(to: file, atomically: true, encoding: .utf8)
+        chmod(file.path, 0o755)
+        return file.path
+    }
+
+    /// A script that tells its number, then waits for a file.
+    func waiting(_ name: String, for file: String, then last: String = "") throws -> String {
+        try script(
+            name,
+            """
+            echo waits
+            echo $$ >> \(path("\(name).pids"))
+            while [ ! -e \(path(file)) ]; do sleep 0.05; done
+            \(last)
+            """)
+    }
+
+    /// The numbers of the processes of such a script, as far as they have begun.
+    func numbers(_ name: String) -> [pid_t] {
+        let text = (try? String(contentsOf: folder.appending(path: "\(name).pids"), encoding: .utf8)) ?? ""
+        return text.split(separator: "\n").compactMap { pid_t($0) }
+    }
+
+    func path(_ name: String) -> String { folder.appending(path: name).path }
+
+    func touch(_ name: String) throws { try Data().write(to: folder.appending(path: name)) }
+
+    /// Writes `DirStartUp.py`.
+    /// - Returns: the section that names it.
+    func handlers(_ python: String, timeout: String = "30s") throws -> String {
+        let directory = folder.appending(path: "scripts")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        chmod(directory.path, 0o755)
+        let file = directory.appending(path: "DirStartUp.py")
+        try python.write(to: file, atomically: true, encoding: .utf8)
+        chmod(file.path, 0o644)
+        return "[Scripts]\nEVENTS_DIRECTORY = \(directory.path)\nEVENT_TIMEOUT = \(timeout)"
+    }
+
+    /// All jobs that a list names, the oldest first.
+    func jobs(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) async throws -> [JobLine] {
+        let program = try RunningProgram(
+            Self.program, ["jobs", "list", "--json"] + arguments + ["-c", settingsFile.path])
+        #expect(await program.end() == 0, "\(program.output)", sourceLocation: sourceLocation)
+        return try program.output.split(separator: "\n").map {
+            try JSONDecoder().decode(JobLine.self, from: Data($0.utf8))
+        }
+    }
+
+    func details(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> JobDetails {
+        let shown = try await command("jobs", "show", "\(id)", "--json")
+        #expect(shown.status == 0, "\(shown.output)", sourceLocation: sourceLocation)
+        return try JSONDecoder().decode(JobDetails.self, from: Data(shown.output.utf8))
+    }
+
+    /// Waits for a job's end.
+    @discardableResult
+    func ended(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> JobDetails {
+        var last: JobDetails?
+        try await eventually("job \(id) ends", sourceLocation: sourceLocation) {
+            last = try await self.details(id)
+            return last?.job.isOpen == false
+        }
+        return try #require(last, sourceLocation: sourceLocation)
+    }
+
+    /// Asks for a `[Job NAME]`.
+    func run(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) async throws -> UInt64 {
+        let asked = try await command("jobs", "run", name)
+        return try #require(
+            UInt64(asked.output.trimmingCharacters(in: .whitespacesAndNewlines)), "\(asked.output)",
+            sourceLocation: sourceLocation)
+    }
+
+    /// The newest job of a type, of an account or of all.
+    func newest(_ type: String, of account: String? = nil) async throws -> JobLine? {
+        let lines =
+            if let account { try await jobs("--type", type, "--account", account) } else {
+                try await jobs("--type", type)
+            }
+        return lines.last
+    }
+
+    /// Starts the daemon and waits until it serves.
+    func running() async throws -> RunningProgram {
+        let daemon = try start()
+        try await daemon.says("wishes are noticed")
+        return daemon
+    }
+
+    func stop(_ daemon: RunningProgram, sourceLocation: SourceLocation = #_sourceLocation) async {
+        daemon.kill(SIGTERM)
+        #expect(await daemon.end() == 0, "\(daemon.output.suffix(2000))", sourceLocation: sourceLocation)
+    }
+}
+
+extension JobDetails {
+    /// The report as text.
+    var reportText: String { report.map(\.text).joined(separator: "\n") }
+}
+
+/// Whether a process runs; one that has ended and is not reaped does not.
+func isRunning(_ process: pid_t) -> Bool {
+    guard let line = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8),
+        let end = line.lastIndex(of: ")")
+    else { return false }
+    return !["Z", "X"].contains(line[end...].dropFirst(2).prefix(1))
+}

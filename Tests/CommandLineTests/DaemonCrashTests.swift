@@ -1,0 +1,94 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// What the next start finds when the daemon did not end in order.
+@Suite struct DaemonCrashTests {
+    @Test(
+        "D13 killed with -9 while a script runs: the next start ends that script, marks the attempt lost, and runs the job again"
+    )
+    func scriptJob() async throws {
+        try await DaemonBench.run { bench in
+            // The second one writes only after it has looked for the first.
+            let nightly = try bench.script(
+                "nightly.sh",
+                """
+                trap '' TERM
+                echo $$ >> \(bench.path("nightly.sh.pids"))
+                for other in $(cat \(bench.path("nightly.sh.pids"))); do
+                    [ $other = $$ ] || ! kill -0 $other 2>/dev/null || grep -q '^State:.Z' /proc/$other/status || echo two at once
+                done
+                while [ ! -e \(bench.path("go")) ]; do sleep 0.05; done
+                """)
+            try bench.settings(
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job nightly]\nSCRIPT = \(nightly)")
+            let first = try await bench.running()
+            let id = try await bench.run("nightly")
+            try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
+            let old = try #require(bench.numbers("nightly.sh").first)
+            first.kill(SIGKILL)
+            #expect(await first.end() == -SIGKILL)
+            #expect(isRunning(old))
+
+            let second = try bench.start()
+            try await eventually("the script runs again") { bench.numbers("nightly.sh").count == 2 }
+            #expect(!isRunning(old))
+            try await second.says("left nightly.sh (\(old)) running")
+            try bench.touch("go")
+            let ended = try await bench.ended(id)
+            #expect(ended.job.result == "success" && ended.attempts.map(\.fate) == ["lost", "ended"], "\(ended)")
+            let output = ended.steps.compactMap(\.script?.output).map { String(decoding: $0.head, as: UTF8.self) }
+            #expect(output == [""], "\(output)")
+            await bench.stop(second)
+            #expect(bench.numbers("nightly.sh").count == 2)
+        }
+    }
+
+    @Test("D13 killed with -9 while a home script runs: the old one is ended before the account is taken up again")
+    func homeScript() async throws {
+        try await DaemonBench.run { bench in
+            let home = try bench.waiting("home.sh", for: "go", then: "mkdir -p \"$PROV_HOME\"")
+            try bench.settings(backup: "HOME_SCRIPT = \(home)\nOWNERSHIP = none")
+            let first = try await bench.running()
+            try await bench.add("3724300")
+            try await eventually("the script runs") { bench.numbers("home.sh").count == 1 }
+            let old = try #require(bench.numbers("home.sh").first)
+            first.kill(SIGKILL)
+            #expect(await first.end() == -SIGKILL)
+
+            let second = try bench.start()
+            try await eventually("the script runs again") { bench.numbers("home.sh").count == 2 }
+            #expect(!isRunning(old))
+            try await second.says("left home.sh (\(old)) running")
+            try bench.touch("go")
+            try await bench.reached("added", "3724300")
+            await bench.stop(second)
+        }
+    }
+
+    @Test("a damaged history is set aside at the start, with a message, and the daemon goes on with a new one")
+    func damagedHistory() async throws {
+        try await DaemonBench.run { bench in
+            let nightly = try bench.script("nightly.sh", "echo done")
+            try bench.settings(backup: "HOME_SCRIPT =\n[Job nightly]\nSCRIPT = \(nightly)")
+            let state = bench.folder.appending(path: "state")
+            try FileManager.default.createDirectory(
+                at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            let history = state.appending(path: "history.sqlite")
+            let rubbish = Data(repeating: 0x55, count: 20_000)
+            try rubbish.write(to: history)
+            let daemon = try await bench.running()
+            let id = try await bench.run("nightly")
+            #expect(try await bench.ended(id).job.result == "success")
+            try await daemon.says("history.sqlite")
+            let others = try FileManager.default.contentsOfDirectory(atPath: state.path).filter {
+                $0.hasPrefix("history.sqlite") && (try? Data(contentsOf: state.appending(path: $0))) == rubbish
+            }
+            #expect(others.count == 1 && others != ["history.sqlite"], "\(others)")
+            await bench.stop(daemon)
+        }
+    }
+}

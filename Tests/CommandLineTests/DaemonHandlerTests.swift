@@ -1,0 +1,268 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// `DirStartUp.py` beside the real daemon.
+@Suite struct DaemonHandlerTests {
+    private static let job = "[Job nightly]\nSCRIPT = "
+
+    /// Handlers whose events object has these methods, and whose jobs' object has those; indented by four blanks.
+    private static func python(_ events: String, job: String = "    pass") -> String {
+        """
+        import bacula, os, sys, time
+        class Job:
+        \(job)
+        class Events:
+        \(events)
+        bacula.set_events(Events())
+
+        """
+    }
+
+    @Test("B1 B12 the source's own example runs: its lines stand in the reports of a provisioning job and of a script")
+    func sourceExample() async throws {
+        try await DaemonBench.run { bench in
+            let example = DaemonBench.checkout.appending(path: "Tests/JobCoreTests/Events/Fixtures/DirStartUp.py")
+            let handlers = try bench.handlers(try String(contentsOf: example, encoding: .utf8))
+            let nightly = try bench.script("nightly.sh", "echo working")
+            try bench.settings(backup: "HOME_SCRIPT =\n\(Self.job)\(nightly)\n\(handlers)")
+            let daemon = try await bench.running()
+            let script = try await bench.ended(try await bench.run("nightly"))
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            let account = try await bench.ended(
+                try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+            for (details, client) in [(script, "nightly"), (account, "3724300")] {
+                let id = details.job.id
+                let lines = details.report.filter { $0.source == "handler" }.map(\.text)
+                #expect(
+                    lines == [
+                        "Python Dir JobStart: JobId=\(id) Client=\(client) NumVols=1",
+                        "Python Dir JobEnd output: JobId=\(id) Client=\(client).",
+                    ], "\(lines)")
+                #expect(details.job.result == "success")
+                let shown = try await bench.command("jobs", "show", "\(id)")
+                #expect(shown.output.contains("Python Dir JobStart: JobId=\(id)"), "\(shown.output)")
+            }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            #expect(daemon.output.contains("Daemon exiting."))
+        }
+    }
+
+    @Test("B2 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses")
+    func newVolume() async throws {
+        try await DaemonBench.run { bench in
+            let volumes = ["fast/one", "fast/two", "slow/three"].map { bench.homes.appending(path: $0) }
+            for volume in volumes {
+                try FileManager.default.createDirectory(
+                    at: volume, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+            }
+            let handlers = try bench.handlers(
+                Self.python(
+                    "    def JobStart(self, job): job.set_events(Job())",
+                    job: """
+                            def NewVolume(self, job):
+                                job.JobReport = "%s of %d" % (job.Pool, job.NumVols)
+                                names = {"3724300": "\(volumes[1].path)", "3724301": "\(volumes[0].path)", "3724302": "/nowhere"}
+                                job.JobReport = "exists: %d" % job.DoesVolumeExist(names[job.Client])
+                                job.VolumeName = names[job.Client]
+                        """))
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    HOME_LAYOUT = hashed
+                    [Pool fast]
+                    VOLUMES = \(volumes[0].path) \(volumes[1].path)
+                    [Pool slow]
+                    VOLUMES = \(volumes[2].path)
+                    \(handlers)
+                    """)
+            let daemon = try await bench.running()
+            for (uid, place) in [("3724300", "two/0/300/724"), ("3724301", "one/1/301/724"), ("3724302", "/2/302/724")] {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+                let made = try FileManager.default.subpathsOfDirectory(atPath: bench.homes.path)
+                    .filter { $0.hasSuffix("/\(uid)") }
+                #expect(made.count == 1 && made[0].hasSuffix("\(place)/\(uid)"), "\(made)")
+                let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: uid)).id)
+                let report = details.reportText
+                #expect(report.contains("fast of 2"), "\(report)")
+                #expect(report.contains("exists: \(uid == "3724302" ? 0 : 1)"), "\(report)")
+                #expect(
+                    report.contains("\"/nowhere\" is no volume of the pool \"fast\"") == (uid == "3724302"), "\(report)")
+            }
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("B2 VolumePurged is heard when an archived home is purged")
+    func volumePurged() async throws {
+        try await DaemonBench.run { bench in
+            let handlers = try bench.handlers(
+                Self.python(
+                    "    def JobStart(self, job): job.set_events(Job())",
+                    job: "    def VolumePurged(self, job): job.JobReport = 'purged from ' + job.VolumeName"))
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nPURGE_AFTER_DAYS = 0\n\(handlers)")
+            let first = try await bench.running()
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            try await bench.wish("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await bench.reached("deleted", "3724300")
+            await bench.stop(first)
+            let archive = bench.homes.appending(path: ".deleted")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path).count == 1)
+
+            let second = try await bench.running()
+            try await eventually("the home is purged") {
+                try FileManager.default.contentsOfDirectory(atPath: archive.path).isEmpty
+            }
+            let purge = try #require(try await bench.newest("Purge"))
+            let report = try await bench.ended(purge.id).reportText
+            #expect(report.contains("purged from \(bench.homes.path)"), "\(report)")
+            await bench.stop(second)
+        }
+    }
+
+    @Test(
+        "B11 a handler that raises, never returns or loses its interpreter: the job finishes, log and report say it, the daemon stays",
+        arguments: [
+            ("raise ValueError('of mine')", "JobStart has failed", "ValueError: of mine"),
+            ("time.sleep(1000)", "JobStart did not return within", "JobStart did not return within"),
+            (
+                "open(job.JobName + '.pid', 'w').write(str(os.getpid())); time.sleep(1000)",
+                "was ended by signal 9", "was ended by signal 9 while JobStart ran"
+            ),
+        ])
+    func faults(statement: String, log: String, report: String) async throws {
+        try await DaemonBench.run { bench in
+            let isKilled = statement.contains("pid")
+            let handlers = try bench.handlers(
+                Self.python(
+                    """
+                        def JobStart(self, job):
+                            os.chdir("\(bench.folder.path)")
+                            if job.JobName == "bad": \(statement)
+                            job.JobReport = "heard of it"
+                    """.replacing("bad: ", with: "bad: ")), timeout: isKilled ? "5m" : "1s")
+            let script = try bench.script("some.sh", "echo working")
+            try bench.settings(
+                backup: "HOME_SCRIPT =\n[Job bad]\nSCRIPT = \(script)\n[Job good]\nSCRIPT = \(script)\n\(handlers)")
+            let daemon = try await bench.running()
+            let asked = try RunningProgram(
+                DaemonBench.program, ["jobs", "run", "bad", "--wait", "-c", bench.settingsFile.path])
+            if isKilled {
+                let file = bench.folder.appending(path: "bad.pid")
+                var number: pid_t?
+                try await eventually("the handler is at work") {
+                    number = pid_t((try? String(contentsOf: file, encoding: .utf8)) ?? "")
+                    return number != nil
+                }
+                kill(try #require(number), SIGKILL)
+            }
+            #expect(await asked.end() == 0, "\(asked.output)")
+            let bad = try await bench.ended(try #require(try await bench.jobs("--account", "bad").last).id)
+            #expect(bad.job.result == "success" && bad.reportText.contains(report), "\(bad.report)")
+            try await daemon.says(log)
+            let good = try await bench.ended(try await bench.run("good"))
+            #expect(good.job.result == "success" && good.reportText.contains("heard of it"), "\(good.report)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("B5 a handler runs another job, with handlers of its own, and cancels one; its own job goes on meanwhile")
+    func runsAndCancels() async throws {
+        try await DaemonBench.run { bench in
+            let handlers = try bench.handlers(
+                Self.python(
+                    """
+                        def JobStart(self, job):
+                            if job.JobName == "first":
+                                job.JobReport = "asked for %d" % job.run("run second")
+                                job.JobReport = "unknown: %d" % job.run("run nobody")
+                            elif job.JobName == "last":
+                                job.JobReport = "cancelled: %d" % job.cancel(self.second)
+                            else:
+                                self.second = job.JobId
+                                job.JobReport = "heard of it"
+                    """))
+            let hanging = try bench.waiting("hanging.sh", for: "never")
+            let quick = try bench.script("quick.sh", "echo working")
+            try bench.settings(
+                backup:
+                    "HOME_SCRIPT =\n[Job first]\nSCRIPT = \(quick)\n[Job second]\nSCRIPT = \(hanging)\n[Job last]\nSCRIPT = \(quick)\n\(handlers)"
+            )
+            let daemon = try await bench.running()
+            let first = try await bench.ended(try await bench.run("first"))
+            let second = try #require(try await bench.jobs("--account", "second").last)
+            #expect(first.job.result == "success", "\(first)")
+            #expect(first.reportText.contains("asked for \(second.id)\nunknown: -1"), "\(first.report)")
+            try await daemon.says("there is no job nobody")
+            try await eventually("the second runs") { !bench.numbers("hanging.sh").isEmpty }
+
+            let last = try await bench.ended(try await bench.run("last"))
+            #expect(last.reportText.contains("cancelled: 1"), "\(last.report)")
+            let canceled = try await bench.ended(second.id)
+            #expect(canceled.job.result == "aborted" && canceled.reportText.contains("heard of it"), "\(canceled)")
+            #expect(!bench.numbers("hanging.sh").contains(where: isRunning))
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("B3 Priority set in JobStart puts a job before the others that wait")
+    func priority() async throws {
+        try await DaemonBench.run { bench in
+            let handlers = try bench.handlers(
+                Self.python(
+                    "    def JobStart(self, job):\n        if job.JobName == 'urgent': job.Priority = 1"))
+            let blocking = try bench.waiting("blocking.sh", for: "go")
+            let names = ["one", "two", "urgent"]
+            let sections = try names.map {
+                "[Job \($0)]\nSCRIPT = \(try bench.script("\($0).sh", "echo \($0) >> \(bench.path("order"))"))"
+            }
+            try bench.settings(
+                backup: (["HOME_SCRIPT =\n[Job blocking]\nSCRIPT = \(blocking)", handlers, "MAX_JOBS = 1"] + sections)
+                    .joined(separator: "\n"))
+            let daemon = try await bench.running()
+            // The purge of the start takes the one place for a moment.
+            try await eventually("the start is over") { try await bench.newest("Purge")?.isOpen == false }
+            let first = try await bench.run("blocking")
+            try await eventually("it runs") { bench.numbers("blocking.sh").count == 1 }
+            var ids: [UInt64] = []
+            for name in names { ids.append(try await bench.run(name)) }
+            #expect(try await bench.details(ids[2]).priority == 1)
+            try bench.touch("go")
+            for id in [first] + ids { #expect(try await bench.ended(id).job.result == "success") }
+            #expect(try String(contentsOfFile: bench.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("B10 scripts restart loads the handlers anew; a script that is wrong changes nothing and is told with its line")
+    func restart() async throws {
+        try await DaemonBench.run { bench in
+            func says(_ word: String) -> String {
+                Self.python("    def JobStart(self, job): job.JobReport = '\(word)'")
+            }
+            let handlers = try bench.handlers(says("old"))
+            let script = try bench.script("some.sh", "echo working")
+            try bench.settings(backup: "HOME_SCRIPT =\n[Job some]\nSCRIPT = \(script)\n\(handlers)")
+            let daemon = try await bench.running()
+            func report() async throws -> String { try await bench.ended(try await bench.run("some")).reportText }
+            #expect(try await report().contains("old"))
+            _ = try bench.handlers(says("new"))
+            #expect(try await report().contains("old"))
+            let restarted = try await bench.command("scripts", "restart")
+            #expect(restarted.status == 0 && restarted.output.contains("handlers for JobStart"), "\(restarted.output)")
+            #expect(try await report().contains("new"))
+            _ = try bench.handlers("import bacula\nthis is no Python\n")
+            let wrong = try await bench.command("scripts", "restart")
+            #expect(wrong.output.contains("line 2") && wrong.output.contains("stay as they were"), "\(wrong.output)")
+            #expect(try await report().contains("new"))
+            await bench.stop(daemon)
+        }
+    }
+}

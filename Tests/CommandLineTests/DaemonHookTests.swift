@@ -1,0 +1,80 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// Pre and post scripts around provisioning in the real daemon.
+@Suite struct DaemonHookTests {
+    private static func hooks(_ bench: DaemonBench) -> String {
+        """
+        HOME_SCRIPT =
+        [Hooks Provisioning]
+        ENABLED = yes
+        DIRECTORY = \(bench.path("hooks"))
+        SKIP_ON_PRE_FAILURE = yes
+        """
+    }
+
+    @Test(
+        "D4 D8 a pre script that fails leaves the wish undone: entry and report say why, and there is one alert, in the log and by mail"
+    )
+    func failingPre() async throws {
+        try await DaemonBench.run { bench in
+            _ = try bench.script("hooks/pre_script.sh", "echo no room; exit 7")
+            _ = try bench.script("hooks/post_script.sh", "echo post $2 $3; exit 9")
+            let sendmail = try bench.script(
+                "sendmail.sh", "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))")
+            try bench.settings(
+                backup: "\(Self.hooks(bench))\n[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)")
+            let daemon = try await bench.running()
+            try await bench.add("3724300")
+            try await eventually("the entry says that it failed") {
+                try await bench.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"
+            }
+            #expect(!FileManager.default.fileExists(atPath: bench.home("3724300").path))
+            let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+            #expect(details.job.result == "wrong configuration" || details.job.result == "missed", "\(details.job)")
+            #expect(details.reportText.contains("pre_script.sh") && details.reportText.contains("7"), "\(details.report)")
+            #expect(details.steps.map(\.name).contains("pre script"), "\(details.steps.map(\.name))")
+
+            func mails() throws -> [String] {
+                try FileManager.default.contentsOfDirectory(atPath: bench.folder.path)
+                    .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
+                    .map { try String(contentsOfFile: bench.path($0), encoding: .utf8) }
+            }
+            try await eventually("a mail is sent") { try !mails().isEmpty }
+            let alert = "the scripts around job \(details.job.id)"
+            try await daemon.says(alert)
+            // Another job's whole life later there is no second one.
+            _ = try bench.script("hooks/pre_script.sh", "exit 0")
+            _ = try bench.script("hooks/post_script.sh", "exit 0")
+            try await bench.add("3724301")
+            try await bench.reached("added", "3724301")
+            let sent = try mails()
+            #expect(sent.count == 1 && sent.joined().contains("pre_script.sh"), "\(sent)")
+            #expect(sent.joined().contains("admin@example.org"), "\(sent)")
+            #expect(daemon.output.ranges(of: alert).count == 1)
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("D4 a missing pre script with SKIP_ON_PRE_FAILURE is wrong configuration, named with its cure; the wish is not carried out")
+    func missingPre() async throws {
+        try await DaemonBench.run { bench in
+            _ = try bench.script("hooks/post_script.sh", "exit 0")
+            try bench.settings(backup: Self.hooks(bench))
+            let daemon = try await bench.running()
+            try await bench.add("3724300")
+            try await eventually("the entry says that it failed") {
+                try await bench.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"
+            }
+            let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+            #expect(details.job.result == "wrong configuration", "\(details.job)")
+            #expect(details.reportText.contains(bench.path("hooks/pre_script.sh")), "\(details.report)")
+            #expect(!FileManager.default.fileExists(atPath: bench.home("3724300").path))
+            await bench.stop(daemon)
+        }
+    }
+}

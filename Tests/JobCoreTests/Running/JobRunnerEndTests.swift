@@ -1,0 +1,113 @@
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// A job that is cancelled, waited for or stopped just where one stage of its life passes into the next.
+@Suite struct JobRunnerEndTests {
+    @Test(
+        "a stop waits for a job that has ended and is told to its handlers: it is closed, not left for the next start")
+    func stopWhileEnding() async throws {
+        let bench = try JobBench()
+        let events = try EventBench()
+        try events.install(
+            """
+                def JobStart(self, job): pass
+                def JobEnd(self, job):
+                    open('\(bench.folder)/ending', 'w').close()
+                    while not os.path.exists('\(bench.folder)/go'): time.sleep(0.01)
+            """)
+        try await events.run { handlers in
+            var executor = bench.executor()
+            executor.events = JobEvents(handlers) { job, status in
+                EventJob(
+                    job, status: status, storage: "", catalog: "",
+                    catalogResource: CatalogResource(
+                        base: "", address: "", bindDN: "", socket: "", port: 0, vendor: ""))
+            }
+            let runner = JobRunner(executor: executor, ids: bench.ids, admission: JobAdmission(), slots: 1)
+            let id = try #require(try await runner.submit(bench.request { _ in .success }))
+            try await eventually("its handlers hear of its end") { bench.exists("ending") }
+            let outcome = Task { await runner.outcome(of: id) }
+            let stopped = Task {
+                await runner.stop(grace: .seconds(60))
+                #expect(bench.recorder.changes.last?.event == .closed(.success))
+            }
+            await Task.yield()
+            try bench.touch("go")
+            await stopped.value
+            #expect(await outcome.value == .success)
+        }
+    }
+
+    @Test("whoever waits for a job and is cancelled waits no longer; the job goes on")
+    func waiterIsCanceled() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let gate = Gate()
+        let id = try #require(
+            try await runner.submit(
+                bench.request { _ in
+                    await gate.pass()
+                    return .success
+                }))
+        let waiter = Task { await runner.outcome(of: id) }
+        waiter.cancel()
+        #expect(await waiter.value == nil)
+        let other = Task { await runner.outcome(of: id) }
+        gate.open()
+        #expect(await [JobOutcome.success, nil].contains(other.value))
+        try await eventually("it has ended") { bench.board.live(id) == nil }
+        #expect(bench.letters(of: id) == "RT")
+    }
+
+    @Test("a job that waits for its subject is cancelled twice, and another takes its turn")
+    func cancelParked() async throws {
+        let bench = try JobBench()
+        let gate = Gate()
+        let admission = JobAdmission()
+        let other = bench.runner(admission: admission)
+        let own = bench.runner(slots: 1, admission: admission)
+        let holder = try #require(
+            try await other.submit(
+                bench.request("holder", subject: "account") { _ in
+                    await gate.pass()
+                    return .success
+                }))
+        try await eventually("it runs") { bench.board.live(holder)?.status == .running }
+        let parked = try #require(
+            try await own.submit(
+                bench.request("parked", subject: "account") { _ in
+                    Issue.record("it was cancelled")
+                    return .success
+                }))
+        #expect(bench.board.live(parked)?.status == .waitingForClientResource)
+        #expect(bench.board.cancel(parked))
+        bench.board.cancel(parked)
+        try await eventually("it is closed") { bench.board.live(parked) == nil }
+        let next = try #require(try await own.submit(bench.request("next", subject: "account") { _ in .success }))
+        #expect(bench.board.live(next)?.status == .waitingForClientResource)
+        gate.open()
+        try await eventually("the next has run") { bench.board.live(next) == nil }
+        #expect(bench.letters(of: parked) == "cA")
+        #expect(bench.letters(of: next) == "cRT")
+    }
+
+    @Test("a retryable failure of a job that is cancelled before it waits for its next attempt ends as cancelled")
+    func canceledAfterAttempt() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let id = try #require(
+            try await runner.submit(
+                bench.request(attempts: 3) { attempt in
+                    // What an attempt has come to stands before the cancelling is heard.
+                    bench.board.whenCanceled(attempt.job.id) {}
+                    bench.board.cancel(attempt.job.id)
+                    return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
+                }))
+        try await eventually("it is closed") { bench.board.live(id) == nil }
+        #expect(bench.letters(of: id) == "RA")
+    }
+}
