@@ -118,7 +118,7 @@ import Testing
             let good = try await bench.command("check")
             #expect(good.status == 0, "\(good.output)")
             #expect(good.output.contains("ok    [Script] ADD: \(path)/add.sh"))
-            #expect(!good.output.contains("RSNAPSHOT"))
+            #expect(good.output.contains("[Script] DELETE: empty"))
             try settings("DELETE = \(path)/delete.sh\nRUN_AS = prov-no-such-user\nATTRIBUTES = x x-1")
             let bad = try await bench.command("check")
             #expect(bad.status == 1)

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 /// The job commands against the whole daemon.
@@ -43,6 +44,37 @@ import Testing
             #expect(await daemon.end() == 0)
             let after = try await bench.command("jobs", "list", "--account", "nightly")
             #expect(after.status == 0 && after.output.contains("non-fatal error"), "\(after.output)")
+        }
+    }
+
+    @Test("a backup that was left open holds up neither start nor stop while the directory is away, and goes on later")
+    func leftOpenWhileAway() async throws {
+        try await DaemonBench.run { bench in
+            let clock = Calendar.current.dateComponents([.hour, .minute], from: Date())
+            let hour = ((clock.hour ?? 0) + 12) % 24
+            let window = String(format: "%02d:00-%02d:00", hour, (hour + 1) % 24)
+            try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWINDOW = \(window)")
+            try await bench.add("3724300")
+            var daemon = try bench.start()
+            try await bench.returned("0", "3724300")
+            let asked = try await bench.command("backup", "daily", "--account", "3724300", "--no-wait")
+            let id = asked.output.trimmingCharacters(in: .whitespacesAndNewlines)
+            #expect(asked.status == 0 && Int(id) != nil, "\(asked.output)")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            try await bench.sandbox.kill()
+            daemon = try bench.start()
+            try await daemon.says("out of reach")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+            try await bench.sandbox.restart()
+            daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            try await eventually("the job waits again") {
+                try await bench.command("jobs", "show", id).output.contains("waiting on start time")
+            }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
         }
     }
 }

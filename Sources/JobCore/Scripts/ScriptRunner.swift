@@ -46,10 +46,10 @@ public struct ScriptRunner: Sendable {
         let live = live ?? LiveOutput()
         live.begin(headLimit: headLimit, tailLimit: tailLimit)
         let request = Request(invocation: invocation, output: live)
-        // A task of its own, which nobody cancels: the library would answer a cancellation in its own way, and stop reading.
-        let run = Task { await self.run(request) }
         let result = await withTaskCancellationHandler {
-            await run.value
+            // A task of its own, which nobody cancels: the library would answer a cancellation in its own way, and stop reading. It begins
+            // only here, where a cancellation that came before is known.
+            await Task { await self.run(request) }.value
         } onCancel: {
             request.cancel()
         }

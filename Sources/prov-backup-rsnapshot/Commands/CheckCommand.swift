@@ -1,6 +1,5 @@
 import ArgumentParser
 import DaemonKit
-import JobCore
 
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -14,10 +13,9 @@ struct CheckCommand: AsyncParsableCommand {
         let configuration = try files.load { checklist.add("settings", problem: $0) }
         checklist.ok("settings", "\(files.config)")
         await checklist.directory(configuration)
-        let history = configuration.historyRequirement()
-        for requirement in await configuration.requirements(now: SystemWallClock().now) + [history] {
-            checklist.add(requirement.subject, requirement.finding, cure: requirement.cure)
-        }
+        await checklist.service(configuration)
+        await checklist.jobs(configuration)
+        checklist.history(configuration)
         if let daemon = try await DaemonControl(configuration).status() {
             checklist.ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
         } else {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import FoundationEssentials
@@ -67,10 +68,10 @@ struct Daemon {
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
             metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
-        for requirement in await configuration.requirements(now: started) {
-            if let cure = requirement.cure {
-                logger.warning("\(requirement.subject): \(requirement.finding); \(cure)")
-            }
+        // With TYPE = Script nothing of [Backup] is used.
+        let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
+        for finding in findings {
+            if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
         let reloader = SettingsReloader(
             files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
@@ -166,8 +167,7 @@ struct Daemon {
     /// A daemon that was killed has left its scripts running, and their jobs are about to be run anew: never two at once.
     private func endLeftovers() async {
         var users: Set<UInt32> = []
-        let names =
-            configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
+        let names = configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
         for name in Set(names) {
             do throws(ScriptUserError) {
                 users.insert(try await ScriptUser.named(name).uid)
@@ -177,9 +177,7 @@ struct Daemon {
         }
         let left = await LeftoverScripts.end(
             reportingTo: configuration.jobs.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
-        for name in left {
-            logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
-        }
+        for name in left { logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended") }
     }
 
     /// It needs neither lock nor state: it may run beside the real one.

@@ -1,0 +1,104 @@
+import BackupRsnapshot
+import Glibc
+import JobCore
+import Provisioning
+import ScriptService
+import SystemPackage
+
+/// What carries out wishes, and what jobs need: scripts and their users, handlers, mail, the history.
+extension Checklist {
+    /// The service itself.
+    mutating func service(_ configuration: DaemonConfiguration) async {
+        guard let service = configuration.script else {
+            for requirement in await BackupRequirements(configuration.backup).findings() {
+                add(requirement.subject, requirement.finding, cure: requirement.cure)
+            }
+            return
+        }
+        if let problem = service.problem { add("[Script]", problem.reason, cure: problem.cure) }
+        for operation in Operation.allCases {
+            let subject = "[Script] \(operation.rawValue.uppercased())"
+            guard let path = service.script(for: operation) else {
+                remark(subject, "empty: nothing is done for it")
+                continue
+            }
+            do throws(ScriptPermissionError) {
+                _ = try ScriptPermissions.check(path)
+                ok(subject, "\(path)")
+            } catch {
+                add(subject, "\(error)", cure: "until then code 3 stands on the entry")
+            }
+        }
+        if let user = service.user { await runAs(user, "[Script] RUN_AS") }
+    }
+
+    /// What the jobs of all types need.
+    mutating func jobs(_ configuration: DaemonConfiguration) async {
+        let jobs = configuration.jobs
+        for line in ScriptLine.all(configuration, now: SystemWallClock().now) {
+            // The service's own have been looked at with it.
+            if line.state != .off, line.kind != .service { script(line, jobs) }
+        }
+        for script in jobs.scripts.values.sorted(by: { $0.name < $1.name }) {
+            if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
+        }
+        guard !jobs.mail.recipients.isEmpty else { return remark("mail", "SENDTO is empty: nobody is told") }
+        program(
+            jobs.mail.sendmail, "SENDMAIL",
+            cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+    }
+
+    private mutating func script(_ line: ScriptLine, _ jobs: JobConfiguration) {
+        let subject = line.kind == .job ? "[Job \(line.name)]" : line.name
+        switch (line.kind, line.state) {
+        case (.handlers, .missing): remark(subject, "none: \(line.path) is not there")
+        case (.handlers, .ok):
+            ok(subject, line.path)
+            program(
+                jobs.events.interpreter, "python3", cure: "apt install python3: \(line.path) is not loaded without it")
+        case (_, .ok), (_, .off): ok(subject, line.path)
+        case (.hook, .missing):
+            add(
+                subject, line.problem ?? line.path,
+                cure: "put it there (one that holds only #!/bin/sh does nothing), or write ENABLED = no")
+        default: add(subject, line.problem ?? line.path, cure: "until then it is not run")
+        }
+    }
+
+    private mutating func program(_ path: FilePath, _ subject: String, cure: String) {
+        guard access(path.string, X_OK) != 0 else { return ok(subject, "\(path)") }
+        let reason = Errno(rawValue: errno)
+        add(subject, "\(path) cannot be run: \(reason)", cure: cure)
+    }
+
+    private mutating func runAs(_ user: String, _ subject: String) async {
+        do throws(ScriptUserError) {
+            ok(subject, "\(user) is user \(try await ScriptUser.named(user).uid)")
+        } catch {
+            add(subject, "\(error)", cure: "until then nothing is run")
+        }
+    }
+
+    /// Whether the history can be read, or made where there is none.
+    mutating func history(_ configuration: DaemonConfiguration) {
+        let file = FilePath(configuration.jobs.history.file)
+        let folder = file.removingLastComponent()
+        guard access(file.string, F_OK) == 0 || errno != ENOENT else {
+            // The daemon makes its own folder when it starts, and no other.
+            guard folder == configuration.stateDirectory || access(folder.string, F_OK) == 0 else {
+                return add("history", "\(folder) does not exist", cure: "install -d -m 0700 \(folder)")
+            }
+            return remark("history", "\(file) is not there yet: the daemon makes it")
+        }
+        do throws(HistoryError) {
+            _ = try HistoryReader(file: file)
+            ok("history", "\(file)")
+        } catch {
+            add(
+                "history", "\(error)",
+                cure:
+                    "a daemon that starts puts a damaged one aside and begins a new one: systemctl restart prov-backup-rsnapshot"
+            )
+        }
+    }
+}
