@@ -71,7 +71,8 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("an account that is provisioned is not backed up meanwhile, and the other way round: one job for each subject")
+    @Test(
+        "an account that is provisioned is not backed up meanwhile, and the other way round: one job for each subject")
     func oneJobEach() async throws {
         try await DaemonBench.run { bench in
             let home = try bench.waiting("home.sh", for: "go")
@@ -123,7 +124,8 @@ struct DaemonBackupTests {
             for uid in ["3724300", "3724301"] { try await bench.reached("added", uid) }
             for (level, uid, cure) in [
                 ("daily", "3724300", "sstIsActive"), ("weekly", "3724301", "sstBackupIntervalWeekly"),
-                ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"), ("yearly", "3724300", "daily"),
+                ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"),
+                ("fortnightly", "3724300", "daily"),
             ] {
                 let refused = try await bench.command("backup", level, "--account", uid)
                 #expect(refused.status != 0 && refused.output.contains(cure), "\(level) \(uid): \(refused.output)")

@@ -66,7 +66,10 @@ extension DaemonBench {
     func details(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> JobDetails {
         let shown = try await command("jobs", "show", "\(id)", "--json")
         #expect(shown.status == 0, "\(shown.output)", sourceLocation: sourceLocation)
-        return try JSONDecoder().decode(JobDetails.self, from: Data(shown.output.utf8))
+        let decoder = JSONDecoder()
+        // Output is shown as text.
+        decoder.dataDecodingStrategy = .custom { Data(try $0.singleValueContainer().decode(String.self).utf8) }
+        return try decoder.decode(JobDetails.self, from: Data(shown.output.utf8))
     }
 
     /// Waits for a job's end.

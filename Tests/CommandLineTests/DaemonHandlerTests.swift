@@ -53,47 +53,55 @@ import Testing
         }
     }
 
-    @Test("B2 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses")
+    @Test(
+        "B2 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses"
+    )
     func newVolume() async throws {
         try await DaemonBench.run { bench in
-            let volumes = ["fast/one", "fast/two", "slow/three"].map { bench.homes.appending(path: $0) }
-            for volume in volumes {
+            let names = ["fast/one", "fast/two", "slow/three", "slow/four"]
+            for name in names {
                 try FileManager.default.createDirectory(
-                    at: volume, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+                    at: bench.homes.appending(path: name), withIntermediateDirectories: true,
+                    attributes: [.posixPermissions: 0o755])
             }
+            // Which of the pools is asked about depends on the free space of this moment.
             let handlers = try bench.handlers(
                 Self.python(
                     "    def JobStart(self, job): job.set_events(Job())",
                     job: """
                             def NewVolume(self, job):
-                                job.JobReport = "%s of %d" % (job.Pool, job.NumVols)
-                                names = {"3724300": "\(volumes[1].path)", "3724301": "\(volumes[0].path)", "3724302": "/nowhere"}
-                                job.JobReport = "exists: %d" % job.DoesVolumeExist(names[job.Client])
-                                job.VolumeName = names[job.Client]
+                                names = {"fast": ["one", "two"], "slow": ["three", "four"]}[job.Pool]
+                                choice = "\(bench.homes.path)/%s/%s" % (job.Pool, names[job.JobId % 2])
+                                if job.Client == "3724302": choice = "/nowhere"
+                                job.JobReport = "chosen of %d, exists %d: %s" % (job.NumVols, job.DoesVolumeExist(choice), choice)
+                                job.VolumeName = choice
                         """))
+            func volumes(_ names: ArraySlice<String>) -> String {
+                names.map { bench.homes.appending(path: $0).path }.joined(separator: " ")
+            }
             try bench.settings(
                 backup: """
                     HOME_SCRIPT =
                     HOME_LAYOUT = hashed
                     [Pool fast]
-                    VOLUMES = \(volumes[0].path) \(volumes[1].path)
+                    VOLUMES = \(volumes(names[..<2]))
                     [Pool slow]
-                    VOLUMES = \(volumes[2].path)
+                    VOLUMES = \(volumes(names[2...]))
                     \(handlers)
                     """)
             let daemon = try await bench.running()
-            for (uid, place) in [("3724300", "two/0/300/724"), ("3724301", "one/1/301/724"), ("3724302", "/2/302/724")] {
+            for uid in ["3724300", "3724301", "3724302"] {
                 try await bench.add(uid)
                 try await bench.reached("added", uid)
                 let made = try FileManager.default.subpathsOfDirectory(atPath: bench.homes.path)
-                    .filter { $0.hasSuffix("/\(uid)") }
-                #expect(made.count == 1 && made[0].hasSuffix("\(place)/\(uid)"), "\(made)")
-                let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: uid)).id)
-                let report = details.reportText
-                #expect(report.contains("fast of 2"), "\(report)")
-                #expect(report.contains("exists: \(uid == "3724302" ? 0 : 1)"), "\(report)")
-                #expect(
-                    report.contains("\"/nowhere\" is no volume of the pool \"fast\"") == (uid == "3724302"), "\(report)")
+                    .filter { $0.hasSuffix("/\(uid)") }.map { bench.homes.appending(path: $0).path }
+                let id = try #require(try await bench.newest("Provisioning", of: uid)).id
+                let report = try await bench.ended(id).reportText
+                #expect(made.count == 1)
+                let volume = String(try #require(made.first).dropLast("/0/300/724/\(uid)".count))
+                let isChoice = report.contains("chosen of 2, exists 1: \(volume)\n") || report.hasSuffix(volume)
+                #expect(isChoice == (uid != "3724302"), "\(volume): \(report)")
+                #expect(report.contains("\"/nowhere\" is no volume of the pool") == (uid == "3724302"), "\(report)")
             }
             await bench.stop(daemon)
         }
@@ -133,7 +141,7 @@ import Testing
             ("raise ValueError('of mine')", "JobStart has failed", "ValueError: of mine"),
             ("time.sleep(1000)", "JobStart did not return within", "JobStart did not return within"),
             (
-                "open(job.JobName + '.pid', 'w').write(str(os.getpid())); time.sleep(1000)",
+                "open(job.Job + '.pid', 'w').write(str(os.getpid())); time.sleep(1000)",
                 "was ended by signal 9", "was ended by signal 9 while JobStart ran"
             ),
         ])
@@ -145,9 +153,9 @@ import Testing
                     """
                         def JobStart(self, job):
                             os.chdir("\(bench.folder.path)")
-                            if job.JobName == "bad": \(statement)
+                            if job.Job == "bad": \(statement)
                             job.JobReport = "heard of it"
-                    """.replacing("bad: ", with: "bad: ")), timeout: isKilled ? "5m" : "1s")
+                    """), timeout: isKilled ? "5m" : "1s")
             let script = try bench.script("some.sh", "echo working")
             try bench.settings(
                 backup: "HOME_SCRIPT =\n[Job bad]\nSCRIPT = \(script)\n[Job good]\nSCRIPT = \(script)\n\(handlers)")
@@ -180,10 +188,10 @@ import Testing
                 Self.python(
                     """
                         def JobStart(self, job):
-                            if job.JobName == "first":
+                            if job.Job == "first":
                                 job.JobReport = "asked for %d" % job.run("run second")
                                 job.JobReport = "unknown: %d" % job.run("run nobody")
-                            elif job.JobName == "last":
+                            elif job.Job == "last":
                                 job.JobReport = "cancelled: %d" % job.cancel(self.second)
                             else:
                                 self.second = job.JobId
@@ -217,7 +225,7 @@ import Testing
         try await DaemonBench.run { bench in
             let handlers = try bench.handlers(
                 Self.python(
-                    "    def JobStart(self, job):\n        if job.JobName == 'urgent': job.Priority = 1"))
+                    "    def JobStart(self, job):\n        if job.Job == 'urgent': job.Priority = 1"))
             let blocking = try bench.waiting("blocking.sh", for: "go")
             let names = ["one", "two", "urgent"]
             let sections = try names.map {
@@ -241,7 +249,8 @@ import Testing
         }
     }
 
-    @Test("B10 scripts restart loads the handlers anew; a script that is wrong changes nothing and is told with its line")
+    @Test(
+        "B10 scripts restart loads the handlers anew; a script that is wrong changes nothing and is told with its line")
     func restart() async throws {
         try await DaemonBench.run { bench in
             func says(_ word: String) -> String {

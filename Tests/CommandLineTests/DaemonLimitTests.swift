@@ -92,7 +92,10 @@ import Testing
     @Test("jobs show --follow shows the output of a running job as it comes, and ends with it")
     func follow() async throws {
         try await DaemonBench.run { bench in
-            let slow = try bench.waiting("slow.sh", for: "go", then: "echo goes on; touch \(bench.path("on")); while [ ! -e \(bench.path("end")) ]; do sleep 0.05; done")
+            let slow = try bench.waiting(
+                "slow.sh", for: "go",
+                then:
+                    "echo goes on; touch \(bench.path("on")); while [ ! -e \(bench.path("end")) ]; do sleep 0.05; done")
             try bench.settings(backup: "HOME_SCRIPT =\n[Job slow]\nSCRIPT = \(slow)")
             let daemon = try await bench.running()
             let id = try await bench.run("slow")

@@ -20,7 +20,8 @@ import Testing
                 """)
     }
 
-    @Test("add, modify and delete are three scripts; their jobs are listed; check and a dry run show what they would do")
+    @Test(
+        "add, modify and delete are three scripts; their jobs are listed; check and a dry run show what they would do")
     func wholeWay() async throws {
         try await DaemonBench.run { bench in
             func script(_ name: String) throws -> String {

@@ -18,6 +18,8 @@ actor Dispatcher {
     private var memories: [EntryUUID: AccountWorker.Memory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
+    /// Accounts that a job of another kind works on; they are looked at when it has ended.
+    private var busyElsewhere: Set<EntryUUID> = []
     private var ownWrites = OwnWrites()
     private var totals = (succeeded: 0, failed: 0)
     private var alarm: (at: WallTime, task: Task<Void, Never>)?
@@ -109,7 +111,7 @@ actor Dispatcher {
     func snapshot() -> EngineSnapshot {
         EngineSnapshot(
             running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
-            waiting: queue.waitingCount, nextDue: queue.nextDue(),
+            waiting: queue.waitingCount + busyElsewhere.count { !queue.isWaiting($0) }, nextDue: queue.nextDue(),
             retrying: memories.compactMap { uuid, memory in
                 guard let dn = names[uuid], let record = memory.record else { return nil }
                 return RetrySummary(key: AccountKey(uuid: uuid, dn: dn), record: record)
@@ -176,11 +178,17 @@ actor Dispatcher {
     /// Whether the account is free. One that another job works on gives its slot back, and is looked at when that job has ended.
     private func enter(_ key: AccountKey) -> Bool {
         let answer = admission.enter(JobSubject(key.uuid)) { [weak self] in
-            Task { await self?.handle(.look(key, csn: nil)) }
+            Task { await self?.isFree(key) }
         }
         guard answer != .entered else { return true }
+        if answer == .subjectIsBusy { busyElsewhere.insert(key.uuid) }
         queue.finish(key.uuid)
         return false
+    }
+
+    private func isFree(_ key: AccountKey) {
+        busyElsewhere.remove(key.uuid)
+        handle(.look(key, csn: nil))
     }
 
     private func hear(_ report: AccountWorker.Report, of uuid: EntryUUID) {

@@ -167,7 +167,8 @@ struct Daemon {
     /// A daemon that was killed has left its scripts running, and their jobs are about to be run anew: never two at once.
     private func endLeftovers() async {
         var users: Set<UInt32> = []
-        let names = configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
+        let names =
+            configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
         for name in Set(names) {
             do throws(ScriptUserError) {
                 users.insert(try await ScriptUser.named(name).uid)
@@ -177,7 +178,9 @@ struct Daemon {
         }
         let left = await LeftoverScripts.end(
             reportingTo: configuration.jobs.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
-        for name in left { logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended") }
+        for name in left {
+            logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
+        }
     }
 
     /// It needs neither lock nor state: it may run beside the real one.

@@ -1,0 +1,67 @@
+import Foundation
+import Glibc
+import JobCore
+import SystemPackage
+import TestSupport
+import Testing
+
+extension Processes {
+    /// Row D13 across the daemon's own end: what it could not end itself.
+    @Suite struct Leftovers {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        private var socket: String { folder.path.appending("report.sock").string }
+
+        /// Starts a shell that nobody looks after, as one of a daemon that was killed.
+        private func start(_ body: String, _ environment: [String: String]) throws -> Process {
+            let process = Process()
+            process.executableURL = URL(filePath: "/bin/sh")
+            process.arguments = ["-c", body]
+            process.environment = environment.merging(["PATH": "/usr/bin:/bin"]) { own, _ in own }
+            process.standardInput = FileHandle.nullDevice
+            try process.run()
+            return process
+        }
+
+        @Test(
+            "D13: what an earlier daemon left running is ended and named, also what ignores SIGTERM or made a session of its own"
+        )
+        func ended() async throws {
+            let environment = ["PROV_REPORT_SOCKET": socket, "DIR": folder.path.string]
+            let plain = try start("echo > $DIR/plain; exec sleep 1000", environment)
+            let stubborn = try start(
+                "trap '' TERM; echo > $DIR/stubborn; while :; do sleep 0.1; done", environment)
+            let other = try start(
+                "setsid sleep 1000 & echo $! > $DIR/other.new; mv $DIR/other.new $DIR/other", environment)
+            let away = try await processNumber(in: folder.path.appending("other"))
+            try await eventually("they run") {
+                ["plain", "stubborn"].allSatisfy { access(folder.path.appending($0).string, F_OK) == 0 }
+            }
+            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
+            for process in [plain, stubborn, other] { process.waitUntilExit() }
+            #expect(ended.contains { $0.hasSuffix("(\(plain.processIdentifier))") }, "\(ended)")
+            #expect(ended.contains("sh (\(stubborn.processIdentifier))"), "\(ended)")
+            #expect(ended.contains("sleep (\(away))"), "\(ended)")
+            #expect(stubborn.terminationReason == .uncaughtSignal && stubborn.terminationStatus == SIGKILL)
+            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
+            #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
+        }
+
+        @Test(
+            "D13: scripts of another instance are left alone, be its socket's path the beginning of ours or the other way round"
+        )
+        func others() async throws {
+            let others =
+                try [socket + "2", String(socket.dropLast()), "/" + socket].map {
+                    try start("exec sleep 1000", ["PROV_REPORT_SOCKET": $0])
+                } + [try start("exec sleep 1000", ["XPROV_REPORT_SOCKET": "x", "REPORT_SOCKET": socket])]
+            #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
+            for process in others {
+                #expect(process.isRunning)
+                process.terminate()
+                process.waitUntilExit()
+            }
+        }
+    }
+}
