@@ -78,7 +78,8 @@ struct DaemonBackupTests {
             let home = try bench.waiting("home.sh", for: "go")
             _ = try bench.script(
                 "hooks/pre_script.sh",
-                "touch \(bench.path("pre")); while [ ! -e \(bench.path("goon")) ]; do sleep 0.05; done")
+                "touch \(bench.path("pre")); while [ ! -e \(bench.path("goon")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
+            )
             let plain = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(bench.path("hooks"))"
             try bench.settings(backup: "HOME_SCRIPT =\n\(plain)")
             var daemon = try await bench.running()

@@ -26,7 +26,7 @@ extension DaemonBench {
             """
             echo waits
             echo $$ >> \(path("\(name).pids"))
-            while [ ! -e \(path(file)) ]; do sleep 0.05; done
+            while [ ! -e \(path(file)) ] && [ -e "$0" ]; do sleep 0.05; done
             \(last)
             """)
     }

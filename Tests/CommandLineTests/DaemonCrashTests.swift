@@ -21,7 +21,7 @@ import Testing
                 for other in $(cat \(bench.path("nightly.sh.pids"))); do
                     [ $other = $$ ] || ! kill -0 $other 2>/dev/null || grep -q '^State:.Z' /proc/$other/status || echo two at once
                 done
-                while [ ! -e \(bench.path("go")) ]; do sleep 0.05; done
+                while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
                 """)
             try bench.settings(
                 backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job nightly]\nSCRIPT = \(nightly)")

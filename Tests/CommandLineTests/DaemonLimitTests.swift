@@ -95,7 +95,8 @@ import Testing
             let slow = try bench.waiting(
                 "slow.sh", for: "go",
                 then:
-                    "echo goes on; touch \(bench.path("on")); while [ ! -e \(bench.path("end")) ]; do sleep 0.05; done")
+                    "echo goes on; touch \(bench.path("on")); while [ ! -e \(bench.path("end")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
+            )
             try bench.settings(backup: "HOME_SCRIPT =\n[Job slow]\nSCRIPT = \(slow)")
             let daemon = try await bench.running()
             let id = try await bench.run("slow")

@@ -21,7 +21,7 @@ import Testing
                 $PROGRAM report -r
                 $PROGRAM report --report_backup_progress 40
                 touch reported
-                while [ ! -e go ]; do sleep 0.05; done
+                while [ ! -e go ] && [ -e "$0" ]; do sleep 0.05; done
                 echo last line
                 $PROGRAM report -f 3
                 """)
@@ -192,7 +192,7 @@ import Testing
     @Test("a daemon without a history still shows what runs, and a job that is waited for says where its end stands")
     func withoutHistory() async throws {
         try await JobDeskBench.run(hasHistory: false) { bench in
-            try bench.script("long", "touch began\nwhile [ ! -e go ]; do sleep 0.05; done")
+            try bench.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
             let run = try bench.start(["jobs", "run", "long", "--wait"])
             try await bench.appears("began")
             let listed = try await bench.command("jobs", "list")

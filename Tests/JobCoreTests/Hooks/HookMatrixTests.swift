@@ -63,7 +63,8 @@ import Testing
             to: bench, waits: row.interruption == .cancelInPre, hangs: row.interruption == .windowEndsInPre)
         if row.post != .missing {
             let wait =
-                row.interruption == .cancelInPost ? "touch in.post; while [ ! -e go ]; do sleep 0.01; done\n" : ""
+                row.interruption == .cancelInPost
+                ? "touch in.post; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done\n" : ""
             try bench.script("post_script.sh", "\(wait)echo $0 $@ >> post\nexit \(row.post == .failed ? 3 : 0)")
         }
         let policy = JobPolicy(
@@ -123,7 +124,7 @@ extension HookMatrix.Pre {
     }
 
     fileprivate func write(to bench: JobBench, waits: Bool, hangs: Bool) throws {
-        let wait = waits ? "touch in.pre; while [ ! -e go ]; do sleep 0.01; done\n" : ""
+        let wait = waits ? "touch in.pre; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done\n" : ""
         switch self {
         case .off, .missing: break
         case .successful where hangs: try bench.script("pre_script.sh", "touch in.pre; exec sleep 3600")

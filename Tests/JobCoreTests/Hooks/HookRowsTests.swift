@@ -149,7 +149,7 @@ import Testing
     func cancel(during script: String) async throws {
         let bench = try JobBench()
         for name in ["pre", "post"] {
-            let wait = name == script ? "touch waits; while [ ! -e go ]; do sleep 0.01; done" : ":"
+            let wait = name == script ? "touch waits; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done" : ":"
             try bench.script("\(name)_script.sh", "\(wait); echo \(name) >> order")
         }
         let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))

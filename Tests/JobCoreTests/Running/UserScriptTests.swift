@@ -29,7 +29,9 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let user = try script(
-            bench, "touch begun; while [ ! -e go ]; do sleep 0.01; done; setsid sleep 3600 & echo $! > left; sync left")
+            bench,
+            "touch begun; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; setsid sleep 3600 & echo $! > left; sync left"
+        )
         let id = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("begun") }
         #expect(bench.board.live(id)?.status == .running)
@@ -79,7 +81,7 @@ import Testing
         let runner = bench.runner()
         let user = try script(
             bench,
-            "echo $PROV_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ]; do sleep 0.01; done; exit \(exit)"
+            "echo $PROV_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; exit \(exit)"
         )
         let id = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("token") }
@@ -116,7 +118,7 @@ import Testing
     func followed() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let user = try script(bench, "echo first; while [ ! -e go ]; do sleep 0.01; done; echo last")
+        let user = try script(bench, "echo first; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; echo last")
         let id = try #require(try await runner.submit(user.request))
         try await eventually("its words are there while it runs") { bench.board.output(of: id)?.text == "first\n" }
         try bench.touch("go")
@@ -141,7 +143,8 @@ import Testing
         let runner = bench.runner()
         let id = try #require(
             try await runner.submit(
-                try script(bench, "touch begun; while [ ! -e go ]; do sleep 0.01; done; exit 3").request))
+                try script(bench, "touch begun; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; exit 3")
+                    .request))
         try await eventually("it runs") { bench.exists("begun") }
         #expect(bench.board.live(id)?.status.letter == "R")
         try bench.touch("go")
