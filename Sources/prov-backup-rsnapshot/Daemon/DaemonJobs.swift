@@ -18,6 +18,8 @@ actor DaemonJobs: JobDesk {
     private var rescuing: Task<Void, Never>?
     /// What the schedules ask for just now.
     private var asking: Set<JobCommand> = []
+    /// The last request for a level of all accounts; the next one waits for it.
+    private var lastLevel: Task<Void, Never>?
     /// Who asks before the handlers are there; nil when they are.
     private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
@@ -190,25 +192,48 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        var ids: [JobID] = []
-        if accounts.isEmpty {
-            try await selection.all(of: level) { selected in
-                switch selected {
-                case .job(let request): ids.append(try await submit(request, to: backups, opened: opened))
-                case .refused(let refusal):
-                    ids.append(try await submit(refusal.request(level), to: backups, opened: opened))
-                }
-            }
-            if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
-        } else {
-            let requests: [JobRequest]
-            do {
-                requests = try await selection.requests(of: level, accounts: accounts)
-            } catch let refusals as BackupRefusals {
-                throw CommandFailure("\(refusals)", cure: "no backup was asked for")
-            }
-            for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
+        guard accounts.isEmpty else { return try await backup(level, of: accounts, opened: opened) }
+        // One level after the other: so each account has its jobs in the order in which the levels were asked for.
+        let earlier = lastLevel
+        let request = Task {
+            await earlier?.value
+            return try await backupAll(level, opened: opened)
         }
+        lastLevel = Task { _ = await request.result }
+        return try await withTaskCancellationHandler {
+            try await request.value
+        } onCancel: {
+            request.cancel()
+        }
+    }
+
+    private func backup(
+        _ level: SnapshotLevel, of accounts: [String], opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        let requests: [JobRequest]
+        do {
+            requests = try await selection.requests(of: level, accounts: accounts)
+        } catch let refusals as BackupRefusals {
+            throw CommandFailure("\(refusals)", cure: "no backup was asked for")
+        }
+        var ids: [JobID] = []
+        for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
+        return ids
+    }
+
+    private func backupAll(
+        _ level: SnapshotLevel, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        var ids: [JobID] = []
+        try await selection.all(of: level) { selected in
+            let request =
+                switch selected {
+                case .job(let request): request
+                case .refused(let refusal): refusal.request(level)
+                }
+            ids.append(try await submit(request, to: backups, opened: opened))
+        }
+        if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
         return ids
     }
 
