@@ -20,7 +20,8 @@ public struct Alarm: Sendable {
     ) {
         guard let time, time != current?.time else { return }
         current?.task.cancel()
-        let task = Task {
+        // At once: how long it sleeps goes by the clock as it stands now, and not as somebody may have set it by then.
+        let task = Task.immediate {
             try await clock.sleep(until: time)
             await ring(time)
         }
