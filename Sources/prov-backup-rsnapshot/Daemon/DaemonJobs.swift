@@ -166,7 +166,7 @@ actor DaemonJobs: JobDesk {
         }
     }
 
-    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts) }
+    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
     private func script(_ name: String) throws -> UserScript {
         guard let script = configuration.jobs.scripts[name] else {
@@ -225,7 +225,7 @@ actor DaemonJobs: JobDesk {
         }
         var ids: [JobID] = []
         for request in requests where isWanted(request) {
-            ids.append(try await submit(request, to: backups, opened: opened))
+            ids.append(try await submit(request, to: backups, opened: opened).id)
         }
         return ids
     }
@@ -242,7 +242,7 @@ actor DaemonJobs: JobDesk {
                 case .job(let request): request
                 case .refused(let refusal): refusal.request(level)
                 }
-            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened)) }
+            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
         }
         if !isAny { logger.info("no account gets a backup of level \(level)") }
         return ids
@@ -254,7 +254,7 @@ actor DaemonJobs: JobDesk {
         guard configuration.script == nil else { return nil }
         let events = parts.events(configuration.jobs)
         let purge = ArchivePurge(configuration.backup)
-        let id = try await submit(
+        let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
@@ -269,17 +269,17 @@ actor DaemonJobs: JobDesk {
                 return JobOutcome(
                     .warnings, message: "archived homes stay: \(report.problems.joined(separator: "; "))")
             }, to: scripts)
-        return await scripts.outcome(of: id)
+        return await job.outcome()
     }
 
     private func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
-    ) async throws -> JobID {
+    ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
-        guard let id = try await runner.submit(request, opened: opened) else {
+        guard let job = try await runner.submit(request, opened: opened) else {
             throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
         }
-        return id
+        return job
     }
 
     // MARK: - Looking
