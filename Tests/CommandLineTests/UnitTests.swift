@@ -18,10 +18,13 @@ import Testing
         #expect(try Self.lines(daemon).contains("Type=notify"))
     }
 
-    @Test("each level has a timer for its own run, which is made up for", arguments: ["hourly", "daily", "weekly", "monthly", "yearly"])
+    @Test(
+        "each level has a timer for its own run, which is made up for",
+        arguments: ["hourly", "daily", "weekly", "monthly", "yearly"])
     func timers(level: String) throws {
         let lines = try Self.lines("prov-backup-rsnapshot-backup-\(level).timer")
-        for line in ["Unit=prov-backup-rsnapshot-backup@\(level).service", "Persistent=true", "WantedBy=timers.target"] {
+        for line in ["Unit=prov-backup-rsnapshot-backup@\(level).service", "Persistent=true", "WantedBy=timers.target"]
+        {
             #expect(lines.contains(line), "\(line)")
         }
     }
