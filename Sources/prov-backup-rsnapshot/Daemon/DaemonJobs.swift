@@ -174,7 +174,7 @@ actor DaemonJobs: JobDesk {
             throw CommandFailure(
                 "there is no job \(name)",
                 cure: names.isEmpty
-                    ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
+                    ? "declare it in a section [Job \(name)], then: systemctl reload prov-backup-rsnapshot"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
         return script
