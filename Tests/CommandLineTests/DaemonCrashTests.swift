@@ -49,7 +49,9 @@ import Testing
         }
     }
 
-    @Test("D9 killed with -9 while a cancelled job comes to its end: the next start ends it as cancelled, and does not run it")
+    @Test(
+        "D9 killed with -9 while a cancelled job comes to its end: the next start ends it as cancelled, and does not run it"
+    )
     func cancelledJob() async throws {
         try await DaemonBench.run { bench in
             let nightly = try bench.waiting("nightly.sh", for: "never")
