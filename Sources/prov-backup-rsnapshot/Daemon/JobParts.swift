@@ -58,7 +58,7 @@ struct JobParts: Sendable {
     }
 
     func events(_ configuration: JobConfiguration) -> JobEvents {
-        JobEvents(handlers) { [surroundings = configuration.surroundings] in surroundings.describe($0, $1) }
+        JobEvents(handlers) { [surroundings = configuration.surroundings] in await surroundings.describe($0, $1, volume: $2) }
     }
 
     /// The engine's settings with everything that this process alone can give it.

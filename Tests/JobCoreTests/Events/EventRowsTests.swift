@@ -226,7 +226,7 @@ extension Processes {
             let jobs = try JobBench()
             try await bench.run { handlers in
                 var executor = jobs.executor()
-                executor.events = JobEvents(handlers) { job, status in
+                executor.events = JobEvents(handlers) { job, status, _ in
                     EventJob(
                         job, status: status, levels: ["weekly"], storage: "", catalog: "",
                         catalogResource: EventBench.job().catalogResource)
