@@ -58,7 +58,9 @@ struct JobParts: Sendable {
     }
 
     func events(_ configuration: JobConfiguration) -> JobEvents {
-        JobEvents(handlers) { [surroundings = configuration.surroundings] in await surroundings.describe($0, $1, volume: $2) }
+        JobEvents(handlers) { [surroundings = configuration.surroundings] job, status, volume in
+            await surroundings.describe(job, status, volume: volume)
+        }
     }
 
     /// The engine's settings with everything that this process alone can give it.
