@@ -115,7 +115,7 @@ struct JobsCommand: AsyncParsableCommand {
             let jobs = JobsOfDaemon(configuration)
             guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
-                "job \(id) has ended already: \(details.job.result ?? details.job.meaning)",
+                "job \(id) has ended already: \(details.job.result ?? "how is not recorded")",
                 cure: "there is nothing to cancel")
         }
     }

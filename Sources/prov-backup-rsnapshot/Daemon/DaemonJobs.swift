@@ -64,6 +64,7 @@ actor DaemonJobs: JobDesk {
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
+        parts.mailer.reconfigure(configuration.jobs.mail)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
@@ -113,6 +114,8 @@ actor DaemonJobs: JobDesk {
         let job = Job(left)
         do {
             switch left.type {
+            case _ where left.status == .canceled:
+                close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
                 try await scripts.submit(request, resuming: job, attempts: left.attempts)
@@ -122,19 +125,22 @@ actor DaemonJobs: JobDesk {
                 else { fallthrough }
                 try await backups.submit(request, resuming: job, attempts: left.attempts)
             default:
-                await lose(job, "nothing is left that could take it up")
+                lose(job, "nothing is left that could take it up")
             }
         } catch is CancellationError {
             // The daemon stops: the next start takes it up.
         } catch {
-            await lose(job, "\(error)")
+            lose(job, "\(error)")
         }
     }
 
-    private func lose(_ job: Job, _ reason: String) async {
+    private func lose(_ job: Job, _ reason: String) {
+        close(job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+    }
+
+    private func close(_ job: Job, _ outcome: JobOutcome) {
         parts.board.open(job)
-        parts.board.close(
-            job.id, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+        parts.board.close(job.id, outcome)
     }
 
     private var selection: BackupJobs {

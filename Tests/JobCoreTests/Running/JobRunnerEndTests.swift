@@ -21,7 +21,7 @@ import Testing
             """)
         try await events.run { handlers in
             var executor = bench.executor()
-            executor.events = JobEvents(handlers) { job, status in
+            executor.events = JobEvents(handlers) { job, status, _ in
                 EventJob(
                     job, status: status, storage: "", catalog: "",
                     catalogResource: CatalogResource(

@@ -68,11 +68,13 @@ import Testing
         let gate = Gate()
         let order = Mutex<[String]>([])
         var last: SubmittedJob?
-        _ = try await runner.submit(
-            bench.request("holder") { _ in
-                await gate.pass()
-                return .success
-            })
+        let holder = try #require(
+            try await runner.submit(
+                bench.request("holder") { _ in
+                    await gate.pass()
+                    return .success
+                }))
+        try await eventually("the first one runs") { bench.board.live(holder.id)?.status == .running }
         for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
             let job = try await runner.submit(
                 bench.request(name, priority: priority) { _ in
