@@ -29,7 +29,7 @@ import Testing
         "a job whose last one is still open is left out, and one notice names it and its number; others are asked for")
     func leftOut() throws {
         // A handler has given them another level.
-        var standing = Self.standing([(17, Self.backup(1)), (18, Self.backup(2, "hourly"))], level: "other")
+        let standing = Self.standing([(17, Self.backup(1)), (18, Self.backup(2, "hourly"))], level: "other")
         let admitted = [Self.backup(1), Self.backup(2), Self.backup(3)].map { standing.admits($0) }
         #expect(admitted == [false, true, true])
         let notice = try #require(standing.notice)
@@ -38,10 +38,10 @@ import Testing
 
     @Test("when nothing is left out nothing is said, and of many only some are named")
     func notice() throws {
-        var none = Self.standing([])
+        let none = Self.standing([])
         #expect(none.admits(Self.backup(1)) == true)
         #expect(none.notice == nil)
-        var many = Self.standing((1...40).map { (UInt64($0), Self.backup($0)) })
+        let many = Self.standing((1...40).map { (UInt64($0), Self.backup($0)) })
         for number in 1...40 { #expect(many.admits(Self.backup(number)) == false) }
         let notice = try #require(many.notice)
         #expect(notice.contains("job 5 of 5") && !notice.contains("job 6 of 6") && notice.contains("35 others"))
