@@ -91,7 +91,7 @@ final class JobDeskBench: JobDesk {
         let file = folder.appending(path: "\(name).sh")
         let text = "#!/bin/sh\ncd \(folder.path)\nPROGRAM=\(DaemonBench.program.path)\n\(body)\n"
         try text.write(to: file, atomically: true, encoding: .utf8)
-        chmod(file.path, 0o755)
+        try makeExecutable(file.path)
         let script = UserScript(
             name: name, path: FilePath(file.path), environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .seconds(1), maximumDelay: .seconds(1)))
@@ -136,7 +136,7 @@ final class JobDeskBench: JobDesk {
             throw CommandFailure(
                 "there is no job \(name)", cure: "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try #require(await runner.submit(script.request))
+        return try #require(await runner.submit(script.request)).id
     }
 
     func backup(_ level: String, accounts uids: [String]) async throws -> [JobID] {
@@ -148,7 +148,7 @@ final class JobDeskBench: JobDesk {
             let request = JobRequest(
                 type: .backup, name: level, level: level, subject: JobSubject(uid), client: uid,
                 retry: script.request.retry, work: script.request.work)
-            ids.append(try #require(await runner.submit(request)))
+            ids.append(try #require(await runner.submit(request)).id)
         }
         return ids
     }

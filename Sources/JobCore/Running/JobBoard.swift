@@ -15,6 +15,15 @@ public final class JobBoard: Sendable {
         var profile: ExitProfile?
         var output: LiveOutput?
         var cancel: (@Sendable () -> Void)?
+        /// What a job that waits is waiting for just now.
+        var obstacle: (@Sendable () -> JobStatus?)?
+
+        /// Not to be asked for while the board is locked.
+        var now: LiveJob {
+            var live = live
+            live.status = obstacle?() ?? live.status
+            return live
+        }
     }
 
     private struct State {
@@ -36,11 +45,11 @@ public final class JobBoard: Sendable {
 
     /// All open jobs, in the order of their numbers.
     public func live() -> [LiveJob] {
-        state.withLock { $0.places.values.map(\.live) }.sorted { $0.job.id < $1.job.id }
+        state.withLock { Array($0.places.values) }.map(\.now).sorted { $0.job.id < $1.job.id }
     }
 
     /// One open job; nil when it has ended or never was.
-    public func live(_ id: JobID) -> LiveJob? { state.withLock { $0.places[id]?.live } }
+    public func live(_ id: JobID) -> LiveJob? { state.withLock { $0.places[id] }?.now }
 
     /// What the program that the job runs just now has written so far; nil when none runs.
     public func output(of id: JobID) -> CapturedOutput? { state.withLock { $0.places[id]?.output }?.captured }
@@ -67,24 +76,35 @@ public final class JobBoard: Sendable {
         if isAltered ?? false { record(.altered(job), of: job.id) }
     }
 
-    /// The job stands elsewhere now.
+    /// The job stands elsewhere now. One that is cancelled stays so until its end.
     public func status(_ id: JobID, _ status: JobStatus) {
         let isChanged = change(id) { place in
-            defer { place.live.status = status }
-            return place.live.status != status
+            place.obstacle = nil
+            guard !place.live.isCanceled, place.live.status != status else { return false }
+            place.live.status = status
+            return true
         }
         if isChanged ?? false { record(.status(status), of: id) }
     }
 
+    /// The job is due and waits. The letter that it has now is recorded; while it waits, whoever looks sees what it waits for at that moment.
+    public func waits(_ id: JobID, in lane: JobAdmission.Lane, with ticket: JobAdmission.Ticket) {
+        guard let obstacle = lane.status(of: ticket) else { return }
+        status(id, obstacle)
+        change(id) { place in
+            if !place.live.isCanceled { place.obstacle = { lane.status(of: ticket) } }
+        }
+    }
+
     /// The job has come to its end and leaves the board.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
-        let isOpen = state.withLock { state in
-            guard let place = state.places.removeValue(forKey: id) else { return false }
+        let last: JobStatus? = state.withLock { state in
+            guard let place = state.places.removeValue(forKey: id) else { return nil }
             if let token = place.token { state.tokens[token.text] = nil }
-            return true
+            return place.live.status
         }
-        guard isOpen else { return }
-        record(.status(outcome.result.status), of: id)
+        guard let last else { return }
+        if last != outcome.result.status { record(.status(outcome.result.status), of: id) }
         record(.closed(outcome), of: id)
     }
 
@@ -204,10 +224,12 @@ public final class JobBoard: Sendable {
 
     // MARK: - Cancelling
 
-    /// Asks a job to end. What that means depends on where it stands (row D9).
+    /// Asks a job to end. What that means depends on where it stands (row D9). It has the letter of a cancelled job from now on, so that
+    /// whoever finds it in the history after a crash knows that nobody wants it any more.
     /// - Returns: false when no such job is open.
     @discardableResult
     public func cancel(_ id: JobID) -> Bool {
+        status(id, .canceled)
         let cancel: (@Sendable () -> Void)?? = change(id) { place in
             place.live.isCanceled = true
             return place.cancel

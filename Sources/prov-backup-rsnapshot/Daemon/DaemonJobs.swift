@@ -18,6 +18,8 @@ actor DaemonJobs: JobDesk {
     private var rescuing: Task<Void, Never>?
     /// What the schedules ask for just now.
     private var asking: Set<JobCommand> = []
+    /// The last request for a level of all accounts; the next one waits for it.
+    private var lastLevel: Task<Void, Never>?
     /// Who asks before the handlers are there; nil when they are.
     private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
@@ -44,12 +46,17 @@ actor DaemonJobs: JobDesk {
     // MARK: - From start to stop
 
     /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    /// To be called before the engine starts.
     func start() async {
         await parts.handlers.start()
         early?.forEach { $0.resume() }
         early = nil
+        let left = await parts.leftJobs()
+        await engine.takeUp(left.compactMap(LeftJob.init))
         // The directory may be away for long, and the daemon is to be there meanwhile.
-        rescuing = Task { await rescue() }
+        rescuing = Task {
+            for left in left where left.type != .provisioning { await rescue(left) }
+        }
         follow(configuration.jobs.timetable)
     }
 
@@ -57,18 +64,19 @@ actor DaemonJobs: JobDesk {
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
+        parts.mailer.reconfigure(configuration.jobs.mail)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
         follow(configuration.jobs.timetable)
     }
 
-    /// Starts nothing more; what runs has the grace.
-    func stop(grace: Duration) async {
+    /// Starts nothing more; what runs has the grace, and then patience to end.
+    func stop(grace: Duration, patience: Duration) async {
         schedule?.cancel()
         rescuing?.cancel()
-        async let first: Void = backups.stop(grace: grace)
-        async let second: Void = scripts.stop(grace: grace)
+        async let first: Void = backups.stop(grace: grace, patience: patience)
+        async let second: Void = scripts.stop(grace: grace, patience: patience)
         _ = await (first, second)
     }
 
@@ -93,27 +101,21 @@ actor DaemonJobs: JobDesk {
             return
         }
         Task {
-            await ask(command)
+            let standing = StandingJobs(live())
+            await ask(command, where: standing.admits)
+            if let notice = standing.notice { logger.notice("\(command): \(notice)") }
             asking.remove(command)
         }
     }
 
     // MARK: - Crash rescue
 
-    /// Jobs that were open when the daemon ended, and that nothing but the history remembers. Unfinished provisioning stands in the directory.
-    private func rescue() async {
-        guard let history else { return }
-        do throws(HistoryError) {
-            for left in try await history.unfinished() where left.type != .provisioning { await rescue(left) }
-        } catch {
-            logger.warning("what was left of an earlier run cannot be told: \(error)")
-        }
-    }
-
     private func rescue(_ left: RecordedJob) async {
         let job = Job(left)
         do {
             switch left.type {
+            case _ where left.status == .canceled:
+                close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
                 try await scripts.submit(request, resuming: job, attempts: left.attempts)
@@ -123,19 +125,22 @@ actor DaemonJobs: JobDesk {
                 else { fallthrough }
                 try await backups.submit(request, resuming: job, attempts: left.attempts)
             default:
-                await lose(job, "nothing is left that could take it up")
+                lose(job, "nothing is left that could take it up")
             }
         } catch is CancellationError {
             // The daemon stops: the next start takes it up.
         } catch {
-            await lose(job, "\(error)")
+            lose(job, "\(error)")
         }
     }
 
-    private func lose(_ job: Job, _ reason: String) async {
+    private func lose(_ job: Job, _ reason: String) {
+        close(job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+    }
+
+    private func close(_ job: Job, _ outcome: JobOutcome) {
         parts.board.open(job)
-        parts.board.close(
-            job.id, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+        parts.board.close(job.id, outcome)
     }
 
     private var selection: BackupJobs {
@@ -145,12 +150,20 @@ actor DaemonJobs: JobDesk {
     // MARK: - Asking
 
     /// For whoever cannot be told what went wrong: that is in the log.
-    /// - Parameter opened: is told the number of each job before its handlers hear of it.
-    func ask(_ command: JobCommand, opened: @escaping @Sendable (JobID) -> Void = { _ in }) async {
+    /// - Parameters:
+    ///   - isWanted: looks at each job before it is asked for.
+    ///   - opened: is told the number of each job before its handlers hear of it.
+    func ask(
+        _ command: JobCommand, where isWanted: @escaping @Sendable (JobRequest) -> Bool = { _ in true },
+        opened: @escaping @Sendable (JobID) -> Void = { _ in }
+    ) async {
         do {
             switch command {
-            case .run(let name): _ = try await run(name, opened: opened)
-            case .backup(let level, let accounts): _ = try await backup(level, accounts: accounts, opened: opened)
+            case .run(let name):
+                let request = try script(name).request
+                if isWanted(request) { _ = try await submit(request, to: scripts, opened: opened) }
+            case .backup(let level, let accounts):
+                _ = try await backup(level, accounts: accounts, where: isWanted, opened: opened)
             }
         } catch is CancellationError {
             logger.notice("\(command): the daemon stops before all its jobs are asked for")
@@ -159,26 +172,27 @@ actor DaemonJobs: JobDesk {
         }
     }
 
-    func run(_ name: String) async throws -> JobID { try await run(name) { _ in } }
+    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
-    private func run(_ name: String, opened: @escaping @Sendable (JobID) -> Void) async throws -> JobID {
+    private func script(_ name: String) throws -> UserScript {
         guard let script = configuration.jobs.scripts[name] else {
             let names = configuration.jobs.scripts.keys.sorted()
             throw CommandFailure(
                 "there is no job \(name)",
                 cure: names.isEmpty
-                    ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
+                    ? "declare it in a section [Job \(name)], then: systemctl reload prov-backup-rsnapshot"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try await submit(script.request, to: scripts, opened: opened)
+        return script
     }
 
     func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
-        try await backup(level, accounts: accounts) { _ in }
+        try await backup(level, accounts: accounts, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(
-        _ level: String, accounts: [String], opened: @escaping @Sendable (JobID) -> Void
+        _ level: String, accounts: [String], where isWanted: @escaping @Sendable (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         guard configuration.script == nil else {
             throw CommandFailure(
@@ -190,25 +204,53 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        var ids: [JobID] = []
-        if accounts.isEmpty {
-            try await selection.all(of: level) { selected in
-                switch selected {
-                case .job(let request): ids.append(try await submit(request, to: backups, opened: opened))
-                case .refused(let refusal):
-                    ids.append(try await submit(refusal.request(level), to: backups, opened: opened))
-                }
-            }
-            if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
-        } else {
-            let requests: [JobRequest]
-            do {
-                requests = try await selection.requests(of: level, accounts: accounts)
-            } catch let refusals as BackupRefusals {
-                throw CommandFailure("\(refusals)", cure: "no backup was asked for")
-            }
-            for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
+        guard accounts.isEmpty else { return try await backup(level, of: accounts, where: isWanted, opened: opened) }
+        // One level after the other: so each account has its jobs in the order in which the levels were asked for.
+        let earlier = lastLevel
+        let request = Task {
+            await earlier?.value
+            return try await backupAll(level, where: isWanted, opened: opened)
         }
+        lastLevel = Task { _ = await request.result }
+        return try await withTaskCancellationHandler {
+            try await request.value
+        } onCancel: {
+            request.cancel()
+        }
+    }
+
+    private func backup(
+        _ level: SnapshotLevel, of accounts: [String], where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        let requests: [JobRequest]
+        do {
+            requests = try await selection.requests(of: level, accounts: accounts)
+        } catch let refusals as BackupRefusals {
+            throw CommandFailure("\(refusals)", cure: "no backup was asked for")
+        }
+        var ids: [JobID] = []
+        for request in requests where isWanted(request) {
+            ids.append(try await submit(request, to: backups, opened: opened).id)
+        }
+        return ids
+    }
+
+    private func backupAll(
+        _ level: SnapshotLevel, where isWanted: (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        var ids: [JobID] = []
+        var isAny = false
+        try await selection.all(of: level) { selected in
+            isAny = true
+            let request =
+                switch selected {
+                case .job(let request): request
+                case .refused(let refusal): refusal.request(level)
+                }
+            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
+        }
+        if !isAny { logger.info("no account gets a backup of level \(level)") }
         return ids
     }
 
@@ -218,7 +260,7 @@ actor DaemonJobs: JobDesk {
         guard configuration.script == nil else { return nil }
         let events = parts.events(configuration.jobs)
         let purge = ArchivePurge(configuration.backup)
-        let id = try await submit(
+        let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
@@ -233,17 +275,17 @@ actor DaemonJobs: JobDesk {
                 return JobOutcome(
                     .warnings, message: "archived homes stay: \(report.problems.joined(separator: "; "))")
             }, to: scripts)
-        return await scripts.outcome(of: id)
+        return await job.outcome()
     }
 
     private func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
-    ) async throws -> JobID {
+    ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
-        guard let id = try await runner.submit(request, opened: opened) else {
+        guard let job = try await runner.submit(request, opened: opened) else {
             throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
         }
-        return id
+        return job
     }
 
     // MARK: - Looking
@@ -269,16 +311,6 @@ actor DaemonJobs: JobDesk {
 extension JobType {
     /// Archived homes whose days are over are removed.
     static let purge = JobType(rawValue: "Purge")
-}
-
-extension Job {
-    /// As it stands in the history.
-    fileprivate init(_ recorded: RecordedJob) {
-        self.init(
-            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
-            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
-            created: recorded.created)
-    }
 }
 
 extension BackupRefusal {

@@ -50,8 +50,11 @@ struct JobConfiguration: Sendable {
             settings.jobs.compactMap { job in
                 job.schedule.map { .init(name: JobCommand.run(job.name).description, schedule: $0) }
             }
-                + settings.backupJobs.schedules.sorted { $0.key.rawValue < $1.key.rawValue }.map {
-                    .init(name: JobCommand.backup($0.key.rawValue, accounts: []).description, schedule: $0.value)
+                // Due together, the larger level goes first: it takes over the snapshot that the smaller one would remove.
+                + SnapshotLevel.allCases.reversed().compactMap { level in
+                    settings.backupJobs.schedules[level].map {
+                        .init(name: JobCommand.backup(level.rawValue, accounts: []).description, schedule: $0)
+                    }
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
@@ -115,12 +118,12 @@ enum JobCommand: Hashable, Sendable, CustomStringConvertible {
 /// What handlers are told of this server and of the directory (row B7).
 struct EventSurroundings: Sendable {
     private let storage: String
-    private let pools: [Pool]
+    private let places: HomePlaces
     private let resource: CatalogResource
 
     init(_ settings: DaemonSettings, _ backup: BackupConfiguration) {
         storage = ThisHost.name
-        pools = backup.places.pools
+        places = backup.places
         let bindDN =
             switch settings.directory.bind {
             case .simple(let dn, _): dn.description
@@ -138,10 +141,17 @@ struct EventSurroundings: Sendable {
             vendor: "LDAP")
     }
 
-    func describe(_ job: Job, _ status: JobStatus) -> EventJob {
-        EventJob(
+    /// - Parameter volume: nil: the one that holds the account's home; for jobs without an account the first one.
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
+        let places = places
+        let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
+        let facts = await BlockingWork.run { () -> VolumeFacts? in
+            let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
+            return volume.flatMap { places.facts(of: $0) }
+        }
+        return EventJob(
             job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
-            pool: pools.first?.name ?? "", volumes: pools.first?.volumes.count ?? 0, storage: storage,
-            catalog: resource.base, catalogResource: resource)
+            pool: facts?.pool.name ?? "", volumes: facts?.pool.volumes.count ?? 0, storage: storage,
+            catalog: resource.base, mediaType: facts?.mediaType ?? "", catalogResource: resource)
     }
 }

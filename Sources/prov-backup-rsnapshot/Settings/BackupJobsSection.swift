@@ -17,7 +17,9 @@ enum BackupJobsSection {
     static let schedules = SnapshotLevel.allCases.map { level in
         SettingKey(
             name, level.rawValue.uppercased(), .schedule, default: nil,
-            meaning: "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself.")
+            meaning:
+                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself. An account whose last one still waits or runs is left out."
+        )
     }
     static let writeSizes = SettingKey(
         name, "WRITE_SIZES", .boolean, default: true,
@@ -32,7 +34,9 @@ enum BackupJobsSection {
         meaning: "Whether sstBackupLastSuccessfulBackup is written.")
 
     static let section = SettingsSection(
-        name, meaning: "When and how the daemon runs rsnapshot for the accounts.",
+        name,
+        meaning:
+            "When and how the daemon runs rsnapshot for the accounts. Of levels that are due together the larger one goes first.",
         keys: [slots.declaration, timeout.declaration, window.declaration] + schedules.map(\.declaration) + [
             writeSizes.declaration, writeBackupSize.declaration, writeIncrementSize.declaration,
             writeLastSuccess.declaration,
