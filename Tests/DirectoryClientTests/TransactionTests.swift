@@ -100,7 +100,9 @@ struct TransactionTests {
         try await withEntries(20) { (sandbox, connection) async throws in
             for round in 0..<20 {
                 let own = try await sandbox.connect()
-                let members = (0..<20).map { TransactionMember(.test("\($0)"), [.replace("title", AttributeValue("\(round)"))]) }
+                let members = (0..<20).map {
+                    TransactionMember(.test("\($0)"), [.replace("title", AttributeValue("\(round)"))])
+                }
                 let task = Task { try await own.modify(inTransaction: members) }
                 for _ in 0..<(round * 20) { await Task.yield() }
                 task.cancel()
