@@ -1,4 +1,4 @@
-public import DirectoryModel
+import DirectoryModel
 
 extension DirectoryConnection {
     /// Changes many entries at once, for one disk flush: all of them or none (RFC 5805).

@@ -100,6 +100,5 @@ enum DatabaseSection {
         retired: [
             RetiredSetting("COOKIE_FILE", replacement: noCookie),
             RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
-        ],
-        later: ["GROUP_COMMIT"])
+        ])
 }
