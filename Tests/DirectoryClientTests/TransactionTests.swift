@@ -94,27 +94,23 @@ struct TransactionTests {
         }
     }
 
-    @Test func `a cancelled transaction leaves nothing behind, and its connection closed or its changes whole`()
+    @Test func `a transaction comes to its end whoever is cancelled and whoever closes, and the server lives`()
         async throws
     {
         try await withEntries(20) { (sandbox, connection) async throws in
-            for round in 0..<20 {
+            for round in 0..<100 {
                 let own = try await sandbox.connect()
                 let members = (0..<20).map {
                     TransactionMember(.test("\($0)"), [.replace("title", AttributeValue("\(round)"))])
                 }
                 let task = Task { try await own.modify(inTransaction: members) }
-                for _ in 0..<(round * 20) { await Task.yield() }
+                for _ in 0..<(round * 5) { await Task.yield() }
                 task.cancel()
-                let result = await task.result
-                let titles = Set(try await titles(20, connection))
-                if case .success(.committed) = result {
-                    #expect(titles == ["\(round)"])
-                } else {
-                    #expect(own.isClosed)
-                    #expect(titles.count == 1)
-                }
                 own.close()
+                #expect(own.isClosed)
+                // Whether it had begun when the connection was closed is left to chance.
+                if case .success(let outcome) = await task.result { #expect(outcome == .committed) }
+                #expect(Set(try await titles(20, connection)).count == 1)
             }
         }
     }

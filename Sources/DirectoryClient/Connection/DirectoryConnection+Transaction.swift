@@ -1,33 +1,51 @@
 import DirectoryModel
 
 extension DirectoryConnection {
+    /// How long a connection stays open after a transaction whose end nobody knows.
+    private static let lingering = Duration.seconds(30)
+
     /// Changes many entries at once, for one disk flush: all of them or none (RFC 5805).
     ///
-    /// A server has one open transaction for each connection, so the connection is to be used for nothing else meanwhile. Where the
-    /// outcome becomes unknown, or a transaction would stay open, the connection is closed.
-    /// - Throws: when it did not come to an answer; with `isOutcomeUnknown` or `isConnectionLost` it may have been carried out.
+    /// A server has one open transaction for each connection, so the connection is to be used for nothing else meanwhile.
+    ///
+    /// slapd up to 2.6 can end with a segmentation fault when a connection is closed, or an operation abandoned, within a transaction. So a cancelled
+    /// task waits for the answer all the same, a close waits for the end, and a connection whose transaction has no known end stays open for a while.
+    /// - Throws: when it did not come to an answer; with `isOutcomeUnknown` or `isConnectionLost` it may have been carried out. The connection
+    ///   cannot be used any more.
     public func modify(inTransaction members: [TransactionMember]) async throws(DirectoryError) -> TransactionOutcome {
-        let start = Request.extended(
-            name: "start a transaction", identifier: RootDSE.Feature.transactions.rawValue, value: nil)
+        transactionBegins()
         do throws(DirectoryError) {
-            let started = try await perform(start).outcome
-            guard started.code == .success else { return .refused(member: nil, error(started, start)) }
-            let identifier = started.value ?? []
-            let answers = try await send(members, of: identifier)
-            if let refused = answers.firstIndex(where: { $0.outcome.code != .success }) {
-                _ = try await end(identifier, isCommit: false)
-                return .refused(member: refused, error(answers[refused].outcome, Self.request(members[refused])))
-            }
-            let end = try await end(identifier, isCommit: true)
-            guard end.outcome.code != .success else { return .committed }
-            let refused = end.outcome.refusedMember.flatMap { id in answers.firstIndex { $0.messageID == id } }
-            let request = refused.map { Self.request(members[$0]) } ?? Self.end(identifier, isCommit: true)
-            return .refused(member: refused, error(end.outcome, request))
+            let outcome = try await carryOut(members)
+            transactionEnds()
+            return outcome
         } catch {
-            // The server takes an open transaction back when its connection ends.
             close()
+            guard mailbox.end == nil else { throw error }
+            Task.detached {
+                // Cancelling is impossible: nobody holds the task.
+                try? await Task.sleep(for: Self.lingering)
+                self.transactionEnds()
+            }
             throw error
         }
+    }
+
+    private func carryOut(_ members: [TransactionMember]) async throws(DirectoryError) -> TransactionOutcome {
+        let start = Request.extended(
+            name: "start a transaction", identifier: RootDSE.Feature.transactions.rawValue, value: nil)
+        let started = try await performWhole(start).outcome
+        guard started.code == .success else { return .refused(member: nil, error(started, start)) }
+        let identifier = started.value ?? []
+        let answers = try await send(members, of: identifier)
+        if let refused = answers.firstIndex(where: { $0.outcome.code != .success }) {
+            _ = try await end(identifier, isCommit: false)
+            return .refused(member: refused, error(answers[refused].outcome, Self.request(members[refused])))
+        }
+        let end = try await end(identifier, isCommit: true)
+        guard end.outcome.code != .success else { return .committed }
+        let refused = end.outcome.refusedMember.flatMap { id in answers.firstIndex { $0.messageID == id } }
+        let request = refused.map { Self.request(members[$0]) } ?? Self.end(identifier, isCommit: true)
+        return .refused(member: refused, error(end.outcome, request))
     }
 
     /// Sends all members, and waits for all answers: a server may carry out an end before a member that was sent earlier.
@@ -41,7 +59,7 @@ extension DirectoryConnection {
                         return (
                             place,
                             .success(
-                                try await self.perform(
+                                try await self.performWhole(
                                     Self.request(member), controls: controls + [.transaction(identifier)]))
                         )
                     } catch {
@@ -59,7 +77,7 @@ extension DirectoryConnection {
     }
 
     private func end(_ identifier: [UInt8], isCommit: Bool) async throws(DirectoryError) -> Response {
-        try await perform(Self.end(identifier, isCommit: isCommit))
+        try await performWhole(Self.end(identifier, isCommit: isCommit))
     }
 
     private static func request(_ member: TransactionMember) -> Request { .modify(member.dn, member.modifications) }

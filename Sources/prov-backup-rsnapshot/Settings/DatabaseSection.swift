@@ -80,10 +80,10 @@ enum DatabaseSection {
         meaning: "How long the directory may take to answer one request.")
 
     static let groupCommit = SettingKey(
-        name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .auto,
+        name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .off,
         meaning: """
             Whether writes that wait for one another go out together, in one transaction (RFC 5805): auto where the server \
-            offers it, off for one by one.
+            offers it, off for one by one. A slapd (2.6 and before) can crash when the daemon is killed (kill -9) within a transaction.
             """)
 
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
