@@ -32,10 +32,12 @@ import Testing
         }
     }
 
-    @Test("the limit writes what a daemon has to write, however it is overlapped", arguments: [
-        BenchPlan.Overlap(connections: 2, window: 3, spawners: 2),
-        BenchPlan.Overlap(connections: 3, window: 1, spawners: 0),
-    ])
+    @Test(
+        "the limit writes what a daemon has to write, however it is overlapped",
+        arguments: [
+            BenchPlan.Overlap(connections: 2, window: 3, spawners: 2),
+            BenchPlan.Overlap(connections: 3, window: 1, spawners: 0),
+        ])
     func limits(_ overlap: BenchPlan.Overlap) async throws {
         try await onStage(20, wishing: 20) { stage in
             let limits = Limits(stage: stage)

@@ -78,10 +78,12 @@ import Testing
         #expect(Ratios([Measurement("pending", ["wishes": 100_000], [Figure.peak: 50])]).rss100kPendingMB == 50)
     }
 
-    @Test("a promise holds at its bound, and one below it does not", arguments: [
-        ("throughput_vs_limit", 1.2, true), ("throughput_vs_limit", 1.19, false), ("scale_1m_vs_10k", 1.5, true),
-        ("scale_1m_vs_10k", 1.51, false), ("idle_cpu_fraction", 0.001, false), ("idle_cpu_fraction", 0.000_9, true),
-    ])
+    @Test(
+        "a promise holds at its bound, and one below it does not",
+        arguments: [
+            ("throughput_vs_limit", 1.2, true), ("throughput_vs_limit", 1.19, false), ("scale_1m_vs_10k", 1.5, true),
+            ("scale_1m_vs_10k", 1.51, false), ("idle_cpu_fraction", 0.001, false), ("idle_cpu_fraction", 0.000_9, true),
+        ])
     func verdicts(_ name: String, _ value: Double, _ holds: Bool) throws {
         let bound = try #require(Verdict.bounds[name])
         #expect(Verdict(name: name, bound: bound, value: value).holds == holds)

@@ -73,9 +73,11 @@ import Testing
         #expect(abs(powers.place(10_000) - 1.0 / 3) < 1e-9)
     }
 
-    @Test("numbers have three digits or all before the point", arguments: [
-        (0, "0"), (0.000_123_4, "0.000123"), (0.5, "0.5"), (1.234, "1.23"), (12.34, "12.3"), (99.96, "100"),
-        (812.4, "812"), (1_000_000, "1000000"), (-1.5, "-1.5"), (0.0999, "0.0999"),
-    ])
+    @Test(
+        "numbers have three digits or all before the point",
+        arguments: [
+            (0, "0"), (0.000_123_4, "0.000123"), (0.5, "0.5"), (1.234, "1.23"), (12.34, "12.3"), (99.96, "100"),
+            (812.4, "812"), (1_000_000, "1000000"), (-1.5, "-1.5"), (0.0999, "0.0999"),
+        ])
     func decimals(_ value: Double, _ text: String) { #expect(Decimals.text(value) == text) }
 }

@@ -16,11 +16,13 @@ import Testing
         #expect(Distribution([]).median == nil)
     }
 
-    @Test("a CSN is a time to the microsecond, leap days included", arguments: [
-        ("19700101000000.000000Z#000000#000#000000", 0.0),
-        ("20240229120000.500000Z#000001#000#000000", 1_709_208_000.5),
-        ("20261231235959.000001Z#000000#001#000000", 1_798_761_599.000_001),
-    ])
+    @Test(
+        "a CSN is a time to the microsecond, leap days included",
+        arguments: [
+            ("19700101000000.000000Z#000000#000#000000", 0.0),
+            ("20240229120000.500000Z#000001#000#000000", 1_709_208_000.5),
+            ("20261231235959.000001Z#000000#001#000000", 1_798_761_599.000_001),
+        ])
     func csn(_ text: String, _ seconds: Double) { #expect(CSN(text)?.seconds == seconds) }
 
     @Test("what is no CSN is none", arguments: ["", "20260101120000Z", "2026010112000x.000000Z#0#0#0", "nonsense#"])
@@ -37,9 +39,11 @@ import Testing
     func template() throws {
         let template = try AccountTemplate(homes: "/homes")
         for (isWished, mode, state) in [(true, "modify", "0"), (false, "modified", "20260101T000000Z")] {
-            let records = try LDIFParser.records(in: template.text(1_234_567, isWished: isWished))
-            let record = try #require(records.first)
-            #expect(records.count == 1)
+            var parser = LDIFParser(source: "template")
+            parser.append(template.text(1_234_567, isWished: isWished).utf8)
+            parser.finish()
+            let record = try #require(try parser.next())
+            #expect(try parser.next() == nil)
             #expect("\(record.dn)" == "uid=1234567,\(Stage.accountsDN)")
             guard case .content(let attributes) = record.change else {
                 Issue.record("no content")

@@ -14,11 +14,13 @@ enum Tool {
         _ program: FilePath, _ arguments: [String] = [], environment: [String: String] = [:], merging: Bool = false
     ) async throws -> String {
         let environment = Self.environment.merging(
-            environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) }) { _, given in given }
+            environment.map { (Environment.Key(stringLiteral: $0.key), $0.value) }
+        ) { _, given in given }
         var platform = PlatformOptions()
         platform.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(2))]
         let result = try await Subprocess.run(
-            .path(program), arguments: Arguments(arguments), environment: .custom(environment), platformOptions: platform,
+            .path(program), arguments: Arguments(arguments), environment: .custom(environment),
+            platformOptions: platform,
             output: .string(limit: 1 << 20), error: .string(limit: 1 << 20))
         try Task.checkCancellation()
         let (said, complaint) = (result.standardOutput, result.standardError)
