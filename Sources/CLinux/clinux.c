@@ -61,11 +61,13 @@ int clinux_holds(int file, const void *wanted, size_t size) {
     char buffer[64 * 1024];
     // What was read before and may be the wanted bytes' beginning.
     size_t kept = 0;
+    int is_empty = 1;
     for (;;) {
         ssize_t count = read(file, buffer + kept, sizeof buffer - kept);
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return -1;
-        if (count == 0) return 0;
+        if (count == 0) return is_empty ? CLINUX_EMPTY : 0;
+        is_empty = 0;
         size_t end = kept + (size_t)count;
         if (memmem(buffer, end, wanted, size) != NULL) return 1;
         kept = end < size - 1 ? end : size - 1;

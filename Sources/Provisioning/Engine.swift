@@ -121,6 +121,14 @@ public actor Engine {
     ///   way, which is in the log; nil when the entry asks for nothing, or the engine stops first.
     public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
 
+    /// Looks at the accounts of jobs that an earlier run of the daemon did not end. What their entries still ask for goes on under the same number;
+    /// the others are closed. To be called before ``start()``.
+    public func takeUp(_ left: [LeftJob]) async {
+        // Where the account was is not known; it is looked for by its entryUUID.
+        let base = reader.scope.base
+        await dispatcher.takeUp(left) { base.appending("uid", $0.job.client) }
+    }
+
     /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.
     public func reload(_ configuration: Configuration) async {
         watching?.cancel()
@@ -139,10 +147,11 @@ public actor Engine {
     }
 
     /// Starts nothing more; running jobs have the grace, and what is not finished then is resumable.
-    public func stop(grace: Duration) async {
+    /// - Parameter patience: how long what is cut off then may take to end; after that it is left, which the log says.
+    public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         watching?.cancel()
         await watchLink.stop()
-        await dispatcher.stop(grace: grace) { [workLink] in await workLink.stop() }
+        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink] in await workLink.stop() }
         await workLink.stop()
     }
 
@@ -173,8 +182,12 @@ extension AccountWorker {
         _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger, clock: any WallClock,
         planPrinter: PlanPrinter?
     ) {
+        let committer = Committer(reader: reader)
         self.init(
-            reader: reader, committer: Committer(reader: reader), policy: configuration.policy,
+            reader: reader, committer: committer,
+            ending: JobEnding(
+                committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
+                retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
             executor: configuration.executor, clock: clock,
             planPrinter: planPrinter)

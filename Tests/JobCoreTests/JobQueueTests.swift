@@ -8,7 +8,7 @@ import Testing
 
     @Test("a subject that is offered many times runs once")
     func offersMerge() {
-        var queue = JobQueue<String>(slots: 4)
+        var queue = JobQueue<String>()
         for _ in 1...5 { queue.offer("a", due: now) }
         #expect(queue.start(now: now) == "a")
         #expect(queue.start(now: now) == nil)
@@ -16,7 +16,7 @@ import Testing
 
     @Test("a subject never runs twice at once, and an offer while it runs is kept for afterwards")
     func offerWhileRunning() {
-        var queue = JobQueue<String>(slots: 4)
+        var queue = JobQueue<String>()
         queue.offer("a", due: now)
         #expect(queue.start(now: now) == "a")
         queue.offer("a", due: now)
@@ -29,7 +29,7 @@ import Testing
 
     @Test("offers that only echoed the run itself do not run it again")
     func echoes() {
-        var queue = JobQueue<String>(slots: 1)
+        var queue = JobQueue<String>()
         queue.offer("a", due: now)
         #expect(queue.start(now: now) == "a")
         queue.offer("a", due: now)
@@ -38,23 +38,21 @@ import Testing
         #expect(queue.waitingCount == 0)
     }
 
-    @Test("no more run at once than there are slots, and a slot that is added is used")
-    func slots() {
-        var queue = JobQueue<Int>(slots: 2)
-        for number in 1...5 { queue.offer(number, due: now) }
-        #expect(queue.start(now: now) == 1)
-        #expect(queue.start(now: now) == 2)
+    @Test("what is offered to a turn that has not really begun is no reason for another")
+    func forgottenOffers() {
+        var queue = JobQueue<String>()
+        queue.offer("a", due: now)
+        #expect(queue.start(now: now) == "a")
+        queue.offer("a", due: now)
+        queue.forgetOffers(of: "a")
+        #expect(queue.finish("a") == nil)
+        queue.forgetOffers(of: "a")
         #expect(queue.start(now: now) == nil)
-        queue.slots = 3
-        #expect(queue.start(now: now) == 3)
-        queue.finish(2)
-        #expect(queue.start(now: now) == 4)
-        #expect(queue.runningCount == 3)
     }
 
     @Test("a due time is waited for, and the earlier of two holds")
     func dueTimes() {
-        var queue = JobQueue<String>(slots: 1)
+        var queue = JobQueue<String>()
         queue.offer("a", due: after(100))
         #expect(queue.start(now: now) == nil)
         #expect(queue.nextDue() == after(100))
@@ -69,7 +67,7 @@ import Testing
 
     @Test("among those that are due the smaller priority number goes first, then the earlier due time")
     func priorities() {
-        var queue = JobQueue<String>(slots: 9)
+        var queue = JobQueue<String>()
         queue.offer("later", due: after(2))
         queue.offer("earlier", due: after(1))
         queue.offer("urgent", due: after(3), priority: 1)
@@ -79,7 +77,7 @@ import Testing
 
     @Test("a run that asks for another look waits until then, unless somebody offered it meanwhile")
     func again() {
-        var queue = JobQueue<String>(slots: 1)
+        var queue = JobQueue<String>()
         queue.offer("a", due: now)
         _ = queue.start(now: now)
         queue.finish("a", again: after(60))
@@ -90,10 +88,10 @@ import Testing
         #expect(queue.start(now: after(60)) == "a")
     }
 
-    @Test("whatever happens in whatever order, no subject runs twice and the slots hold")
+    @Test("whatever happens in whatever order, no subject runs twice")
     func randomWalk() {
         var generator = SeededGenerator(seed: 7)
-        var queue = JobQueue<Int>(slots: 3)
+        var queue = JobQueue<Int>()
         var running: Set<Int> = []
         var time = now
         for _ in 0..<20_000 {
@@ -106,7 +104,6 @@ import Testing
             case 1:
                 if let subject = queue.start(now: time) {
                     #expect(running.insert(subject).inserted)
-                    #expect(running.count <= 3)
                 }
             case 2:
                 if let subject = running.randomElement(using: &generator) {

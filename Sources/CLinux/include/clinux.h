@@ -60,8 +60,10 @@ int clinux_pipe(int *_Nonnull ends);
 /// O_PATH of open(2): the descriptor names a file and opens nothing.
 enum : int { CLINUX_O_PATH = 010000000 };
 
+enum : int { CLINUX_EMPTY = 2 };
+
 /// Whether the wanted bytes (size: at least 1, at most 4096) stand in a file, from where its descriptor stands on.
-/// Returns 1 or 0, or -1 with errno as read(2) set it.
+/// Returns 1 or 0, CLINUX_EMPTY when nothing at all stands there, or -1 with errno as read(2) set it.
 int clinux_holds(int file, const void *_Nonnull wanted, size_t size);
 
 enum : int { CLINUX_SHA256_SIZE = 32 };

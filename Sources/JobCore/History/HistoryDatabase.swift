@@ -178,24 +178,11 @@ actor HistoryDatabase {
 
     // MARK: - Trouble
 
-    private enum Trouble { case noRoom, locked, damage }
-
-    private static func kind(of error: any Error, in file: HistoryFile) -> Trouble {
-        guard let error = error as? DatabaseError else { return .damage }
-        return switch error.resultCode {
-        case .SQLITE_FULL, .SQLITE_NOMEM: .noRoom
-        case .SQLITE_BUSY, .SQLITE_LOCKED, .SQLITE_INTERRUPT: .locked
-        default: file.isWithoutRoom ? .noRoom : .damage
-        }
-    }
-
     /// - Returns: whether it is worth trying again at once.
     private func failed(_ error: any Error) -> Bool {
-        switch Self.kind(of: error, in: file) {
-        case .noRoom: tell("there is no room for the history; make room on its file system", error)
-        case .locked: tell("another program keeps the history locked; find it with fuser", error)
-        case .damage: return replace(because: "\(error)")
-        }
+        let trouble = HistoryTrouble(error, in: file)
+        guard let text = trouble.text else { return replace(because: "\(error)") }
+        tell(text, error)
         return false
     }
 
@@ -285,11 +272,19 @@ actor HistoryDatabase {
                 return nil
             }
             do {
-                let pool = try openDatabase()
-                state = .open(pool, file.identity)
+                let opened = try HistoryOpening.open(file, at: clock.now)
+                state = .open(opened.pool, file.identity)
                 triedAt = nil
+                ledger.run = opened.run
                 ledger.rolledBack()
-                return pool
+                if opened.lost > 0 {
+                    notice(
+                        CoreNotice(
+                            .warning,
+                            "the last run ended in the middle of \(opened.lost) attempts; the history marks them as lost"
+                        ))
+                }
+                return opened.pool
             } catch {
                 guard failed(error) else {
                     triedAt = .now
@@ -298,47 +293,5 @@ actor HistoryDatabase {
             }
         }
         return nil
-    }
-
-    private func openDatabase() throws -> DatabasePool {
-        var configuration = Configuration()
-        configuration.label = "job history"
-        configuration.busyMode = .timeout(5)
-        configuration.maximumReaderCount = 4
-        configuration.prepareDatabase { database in
-            guard !database.configuration.readonly else { return }
-            // Before the first table: later it would take a VACUUM.
-            try database.execute(sql: "PRAGMA auto_vacuum = INCREMENTAL")
-            try database.execute(sql: "PRAGMA synchronous = NORMAL")
-            try database.execute(sql: "PRAGMA journal_size_limit = 16777216")
-        }
-        // A look first: a stranger's database is not changed, not even into one with a log.
-        var looking = Configuration()
-        looking.readonly = true
-        let look = try DatabaseQueue(path: file.path.string, configuration: looking)
-        let objection = try look.read { try HistorySchema.objection($0) }
-        try look.close()
-        if let objection { throw HistoryError(objection) }
-        let pool = try DatabasePool(path: file.path.string, configuration: configuration)
-        do {
-            try HistorySchema.migrator.migrate(pool)
-            let lost = try pool.write { database in
-                try database.execute(
-                    sql: "INSERT INTO run (began) VALUES (?)", arguments: [clock.now.microsecondsSince1970])
-                ledger.run = database.lastInsertedRowID
-                try database.execute(sql: "UPDATE attempt SET fate = 'lost' WHERE fate IS NULL")
-                return database.changesCount
-            }
-            if lost > 0 {
-                notice(
-                    CoreNotice(
-                        .warning, "the last run ended in the middle of \(lost) attempts; the history marks them as lost"
-                    ))
-            }
-        } catch {
-            do { try pool.close() } catch let second { throw HistoryError("\(error); and then: \(second)") }
-            throw error
-        }
-        return pool
     }
 }

@@ -55,8 +55,7 @@ public final class JobHistory: JobRecorder {
         }
         guard offer.isFirst else { return }
         Task { [database] in
-            // Nobody cancels this task, so the sleep does not fail; were it to, the batch would be smaller.
-            do { try await Task.sleep(for: Self.gathering) } catch {}
+            try await Task.sleep(for: Self.gathering)
             await database.drain()
         }
     }

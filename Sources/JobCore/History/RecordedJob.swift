@@ -60,7 +60,9 @@ public struct RecordedCourse: Hashable, Sendable, Codable {
 public struct RecordedAttempt: Hashable, Sendable, Codable {
     /// What became of it.
     public enum Fate: String, Hashable, Sendable, Codable {
+        /// It runs, or its end is not written yet.
         case running
+        /// It came to its end.
         case ended
         /// The daemon's stop ended it before its time.
         case cutOff = "cut off"

@@ -1,6 +1,8 @@
 /// What became of a pre or post script (Druva's words).
 public enum ScriptStatus: String, CaseIterable, Hashable, Sendable {
+    /// It ended with 0.
     case successful = "Successful"
+    /// It ended with another code, or was ended.
     case failed = "Failed"
     /// It is not there, or it was not its turn.
     case skipped = "Skipped"

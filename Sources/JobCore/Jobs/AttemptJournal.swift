@@ -25,6 +25,7 @@ public struct AttemptJournal: Sendable {
 
     /// What was left of an attempt that did not come to its end.
     public enum Unfinished: Hashable, Sendable {
+        /// Which attempt of which job it was.
         case attempt(job: JobID, number: Int)
         /// There was one, and its file cannot be understood: the message says which file and what it holds.
         case damaged(String)

@@ -1,75 +1,69 @@
 import Synchronization
 
-/// One job at a time for each subject, and a limit on all that run, over schedulers of every kind.
+/// Says which jobs may begin, over schedulers of every kind: one job at a time for each subject, so many of each scheduler, so many in all.
 ///
-/// A scheduler asks before it starts a job. When it is refused it lets the job wait without a slot, and is called when it is worth asking again.
+/// Each scheduler has a ``Lane`` and asks there when a job is due. Of all that wait the one with the smallest priority number begins first, then
+/// whoever asked first; each end calls exactly those who begin by it.
 public final class JobAdmission: Sendable {
-    /// What is said to a scheduler that asks.
-    public enum Answer: Hashable, Sendable {
-        case entered
-        /// Another job works on the subject.
-        case subjectIsBusy
-        /// As many jobs run as may.
-        case limitIsReached
+    fileprivate typealias Queue = AdmissionQueue<@Sendable () -> Void>
+
+    /// The place of a job that waits.
+    public struct Ticket: Sendable {
+        fileprivate let place: Queue.Ticket
     }
 
-    private struct State {
-        var limit: Int?
-        var running: Set<JobSubject> = []
-        /// Whom to call when a subject becomes free.
-        var waiting: [JobSubject: [@Sendable () -> Void]] = [:]
-        /// Whom to call when any job ends.
-        var waitingForAny: [@Sendable () -> Void] = []
-    }
-
-    private let state: Mutex<State>
+    private let queue: Mutex<Queue>
 
     /// - Parameter limit: jobs of all types at once; nil: no limit.
-    public init(limit: Int? = nil) { state = Mutex(State(limit: limit)) }
+    public init(limit: Int? = nil) { queue = Mutex(Queue(limit: limit)) }
 
     /// Another limit, at once. Jobs that run go on.
-    public func setLimit(_ limit: Int?) {
-        let waiting = state.withLock { state in
-            state.limit = limit
-            defer { state.waitingForAny = [] }
-            return state.waitingForAny
-        }
-        waiting.forEach { $0() }
+    public func setLimit(_ limit: Int?) { beginning { $0.setLimit(limit) } }
+
+    /// The way in for another scheduler.
+    /// - Parameter slots: the most of its jobs at once; less than 1 counts as 1.
+    public func lane(slots: Int) -> Lane {
+        Lane(admission: self, number: queue.withLock { $0.makeLane(slots: slots) })
     }
 
-    /// Whether any job may begin at all.
-    /// - Parameter again: called once, when it is worth asking again; not called when there is room.
-    public func hasRoom(orCall again: @escaping @Sendable () -> Void) -> Bool {
-        state.withLock { state in
-            guard let limit = state.limit, state.running.count >= limit else { return true }
-            state.waitingForAny.append(again)
-            return false
-        }
+    private func beginning(_ change: (inout Queue) -> [@Sendable () -> Void]) {
+        for begin in queue.withLock({ change(&$0) }) { begin() }
     }
 
-    /// - Parameter again: called once, when it is worth asking again; not called when the answer is `entered`.
-    public func enter(_ subject: JobSubject, orCall again: @escaping @Sendable () -> Void) -> Answer {
-        state.withLock { state in
-            if state.running.contains(subject) {
-                state.waiting[subject, default: []].append(again)
-                return .subjectIsBusy
+    /// One scheduler's way in.
+    public struct Lane: Sendable {
+        fileprivate let admission: JobAdmission
+        fileprivate let number: Int
+
+        /// Another number of slots, at once. Jobs that run go on.
+        public func setSlots(_ slots: Int) { admission.beginning { $0.setSlots(slots, of: number) } }
+
+        /// A job is due. Once it may begin it counts as running, and must ``leave(_:)``, whether it does begin or not.
+        /// - Parameters:
+        ///   - priority: 1 is more urgent than 10.
+        ///   - begin: called once, when it may begin after it has waited.
+        /// - Returns: nil when it may begin now; then nothing is called.
+        public func ask(
+            _ subject: JobSubject, priority: Int, orCall begin: @escaping @Sendable () -> Void
+        ) -> Ticket? {
+            admission.queue.withLock { $0.ask(subject, in: number, priority: priority, begin) }.map(Ticket.init)
+        }
+
+        /// A job waits no longer.
+        /// - Returns: false when it may begin already, and is called.
+        public func withdraw(_ ticket: Ticket) -> Bool { admission.queue.withLock { $0.withdraw(ticket.place) } }
+
+        /// The letter of a job that waits; nil when it may begin already.
+        public func status(of ticket: Ticket) -> JobStatus? {
+            switch admission.queue.withLock({ $0.obstacle(of: ticket.place) }) {
+            case .subject: .waitingForClientResource
+            case .room: .waitingForMaximumJobs
+            case .moreUrgent: .waitingForPriority
+            case nil: nil
             }
-            if let limit = state.limit, state.running.count >= limit {
-                state.waitingForAny.append(again)
-                return .limitIsReached
-            }
-            state.running.insert(subject)
-            return .entered
         }
-    }
 
-    /// The job on a subject has ended.
-    public func leave(_ subject: JobSubject) {
-        let called = state.withLock { state in
-            state.running.remove(subject)
-            defer { state.waitingForAny = [] }
-            return (state.waiting.removeValue(forKey: subject) ?? []) + state.waitingForAny
-        }
-        called.forEach { $0() }
+        /// The job on a subject has ended.
+        public func leave(_ subject: JobSubject) { admission.beginning { $0.leave(subject) } }
     }
 }

@@ -1,14 +1,11 @@
 import HeapModule
 
-/// Who may run now: one job at a time for each subject, a limited number at once, due times, priorities.
+/// Whose turn has come: due times, priorities, and one turn at a time for each subject.
 ///
-/// A pure state machine: the caller tells it what happened and asks what to start; it keeps no clock and runs nothing.
-/// Offering a subject again is always safe. While it waits, the earlier due time holds; while it runs, the offer is
-/// remembered, and the subject waits again as soon as its run ends.
+/// A pure state machine: the caller tells it what happened and asks whose turn it is; it keeps no clock and runs nothing. How many run at once is
+/// for ``JobAdmission``. Offering a subject again is always safe. While it waits, the earlier due time holds; while it has its turn, the offer is
+/// remembered, and the subject waits again as soon as its turn ends.
 public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
-    /// The most jobs that run at once; at least 1.
-    public var slots: Int
-
     private enum State: Sendable {
         case waiting(ticket: UInt64, due: WallTime, priority: Int)
         case running(offeredAgain: Bool)
@@ -41,11 +38,11 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     private var ready = Heap<Ready>()
     private var nextTicket: UInt64 = 0
     private var found: UInt64 = 0
-    /// Subjects that run now.
+    /// Subjects that have their turn now.
     public private(set) var runningCount = 0
 
-    /// - Parameter slots: the most jobs that run at once; less than 1 counts as 1.
-    public init(slots: Int) { self.slots = max(1, slots) }
+    /// An empty one.
+    public init() {}
 
     /// Subjects that wait, due or not.
     public var waitingCount: Int { states.count - runningCount }
@@ -66,9 +63,8 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// The next subject that may start at `now`, which then counts as running; nil when none may.
+    /// The next subject that is due at `now`, which then has its turn; nil when none is.
     public mutating func start(now: WallTime) -> Subject? {
-        guard runningCount < slots else { return nil }
         while let first = later.min, first.due <= now || !isCurrent(first) {
             later.removeMin()
             guard isCurrent(first) else { continue }
@@ -84,10 +80,15 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         return nil
     }
 
-    /// The run of a subject has ended.
+    /// A subject's turn really begins only now: what was offered until now is no reason for another.
+    public mutating func forgetOffers(of subject: Subject) {
+        if case .running = states[subject] { states[subject] = .running(offeredAgain: false) }
+    }
+
+    /// A subject's turn has ended.
     /// - Parameters:
-    ///   - again: when it must be looked at again in any case; nil when it need not.
-    ///   - ignoringOffers: whether offers made while it ran said nothing new.
+    ///   - again: when it must have another in any case; nil when it need not.
+    ///   - ignoringOffers: whether offers made during its turn said nothing new.
     /// - Returns: when it is due again; nil when it does not wait any more.
     @discardableResult
     public mutating func finish(
@@ -100,7 +101,7 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         return due
     }
 
-    /// When the next waiting subject becomes due; nil when none waits. It does not look at the slots.
+    /// When the next waiting subject becomes due; nil when none waits.
     public mutating func nextDue() -> WallTime? {
         while let first = ready.min, !isCurrent(first.waiting) { ready.removeMin() }
         while let first = later.min, !isCurrent(first) { later.removeMin() }

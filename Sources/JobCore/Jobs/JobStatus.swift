@@ -1,4 +1,4 @@
-/// Where a job stands, as one of Bacula's letters (row B9).
+/// Where a job stands, as one of Bacula's letters (row B9); ``title`` says each in words. A job that waits has the letter of what it waits for just now.
 public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
     case created = "C"
     case running = "R"

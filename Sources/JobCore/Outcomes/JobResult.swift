@@ -2,7 +2,9 @@
 ///
 /// The numbers that programs use for these differ from program to program: see ``ExitProfile``.
 public enum JobResult: String, CaseIterable, Hashable, Sendable {
+    /// All is well.
     case success
+    /// The work was not done, or not wholly.
     case failed
     /// Ended by a person or by the program itself before it was done.
     case aborted
@@ -10,6 +12,7 @@ public enum JobResult: String, CaseIterable, Hashable, Sendable {
     case warnings
     /// It was not run when it should have been.
     case missed
+    /// It cannot be done until a person changes something.
     case wrongConfiguration = "wrong configuration"
     /// The program says that it does not know.
     case undefined

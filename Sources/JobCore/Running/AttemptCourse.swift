@@ -41,8 +41,10 @@ struct AttemptCourse: Sendable {
         }
         let (signals, source) = AsyncStream<Signal>.makeStream()
         board.whenCanceled(attempt.job.id) { source.yield(.cancel) }
+        // A task of its own: a cancelled one hears no signals any more, and the stop is one of them.
+        let course = Task { try await run(signals, source) }
         return try await withTaskCancellationHandler {
-            try await run(signals, source)
+            try await course.value
         } onCancel: {
             source.yield(.stop)
         }
@@ -114,10 +116,10 @@ struct AttemptCourse: Sendable {
     }
 
     /// Only the pre script is ended when the window closes (row D10); a job that has begun goes on.
-    private func windowTimer(_ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>? {
+    private func windowTimer(_ source: AsyncStream<Signal>.Continuation) -> Task<Void, any Error>? {
         guard policy.hooks != nil, let window = policy.window else { return nil }
         return Task { [clock] in
-            do { try await clock.sleep(until: window.closing(after: clock.now)) } catch { return }
+            try await clock.sleep(until: window.closing(after: clock.now))
             source.yield(.windowClosed)
         }
     }

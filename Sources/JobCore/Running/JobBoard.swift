@@ -15,6 +15,15 @@ public final class JobBoard: Sendable {
         var profile: ExitProfile?
         var output: LiveOutput?
         var cancel: (@Sendable () -> Void)?
+        /// What a job that waits is waiting for just now.
+        var obstacle: (@Sendable () -> JobStatus?)?
+
+        /// Not to be asked for while the board is locked.
+        var now: LiveJob {
+            var live = live
+            live.status = obstacle?() ?? live.status
+            return live
+        }
     }
 
     private struct State {
@@ -36,11 +45,11 @@ public final class JobBoard: Sendable {
 
     /// All open jobs, in the order of their numbers.
     public func live() -> [LiveJob] {
-        state.withLock { $0.places.values.map(\.live) }.sorted { $0.job.id < $1.job.id }
+        state.withLock { Array($0.places.values) }.map(\.now).sorted { $0.job.id < $1.job.id }
     }
 
     /// One open job; nil when it has ended or never was.
-    public func live(_ id: JobID) -> LiveJob? { state.withLock { $0.places[id]?.live } }
+    public func live(_ id: JobID) -> LiveJob? { state.withLock { $0.places[id] }?.now }
 
     /// What the program that the job runs just now has written so far; nil when none runs.
     public func output(of id: JobID) -> CapturedOutput? { state.withLock { $0.places[id]?.output }?.captured }
@@ -71,9 +80,17 @@ public final class JobBoard: Sendable {
     public func status(_ id: JobID, _ status: JobStatus) {
         let isChanged = change(id) { place in
             defer { place.live.status = status }
+            place.obstacle = nil
             return place.live.status != status
         }
         if isChanged ?? false { record(.status(status), of: id) }
+    }
+
+    /// The job is due and waits. The letter that it has now is recorded; while it waits, whoever looks sees what it waits for at that moment.
+    public func waits(_ id: JobID, in lane: JobAdmission.Lane, with ticket: JobAdmission.Ticket) {
+        guard let obstacle = lane.status(of: ticket) else { return }
+        status(id, obstacle)
+        change(id) { $0.obstacle = { lane.status(of: ticket) } }
     }
 
     /// The job has come to its end and leaves the board.

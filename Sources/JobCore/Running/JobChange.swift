@@ -6,15 +6,21 @@ public struct JobChange: Hashable, Sendable {
         case opened(Job)
         /// A handler or an operator gave it another level or priority.
         case altered(Job)
+        /// It stands elsewhere now.
         case status(JobStatus)
+        /// A try of it began; 1 for the first.
         case attemptBegan(number: Int)
+        /// A part of the attempt that runs came to its end.
         case stepEnded(JobStep)
         /// Percent, 0…100.
         case progress(Int)
+        /// Its report has another line.
         case reported(ReportLine)
+        /// A try of it came to its end: the work, and the scripts around it.
         case attemptEnded(number: Int, pre: ScriptStatus, body: JobOutcome, post: ScriptStatus)
         /// The daemon's stop cut the attempt off; the job goes on in a later one.
         case attemptCutOff(number: Int)
+        /// It came to its end, once and for ever.
         case closed(JobOutcome)
     }
 

@@ -46,6 +46,9 @@ public struct JobExecutor: Sendable {
         policies[type]?.window?.opening(after: time) ?? time
     }
 
+    /// Says what an operator should know.
+    func tell(_ text: CoreNotice) { notice(text) }
+
     // MARK: - A job's life
 
     /// A job is asked for.

@@ -11,19 +11,19 @@ public actor JobRunner {
         var failures = 0
         /// What is under way for it: an attempt, or its end.
         var task: Task<Void, Never>?
+        /// It is due, and waits for its turn.
+        var ticket: JobAdmission.Ticket?
         var waiters: [UInt64: CheckedContinuation<JobOutcome?, Never>] = [:]
     }
 
     private var executor: JobExecutor
     private let ids: JobIDSource
-    private let admission: JobAdmission
+    private let lane: JobAdmission.Lane
     private let clock: any WallClock
-    private var queue: JobQueue<JobID>
+    /// Jobs whose time has not come.
+    private var queue = JobQueue<JobID>()
     private var places: [JobID: Place] = [:]
-    /// How many jobs of each priority wait for their turn.
-    private var waiting: [Int: Int] = [:]
-    private var alarm: (at: WallTime, task: Task<Void, Never>)?
-    private var isWaitingForRoom = false
+    private var alarm = Alarm()
     private var isStopping = false
     private var lastWaiter: UInt64 = 0
 
@@ -33,16 +33,14 @@ public actor JobRunner {
     public init(executor: JobExecutor, ids: JobIDSource, admission: JobAdmission, slots: Int) {
         self.executor = executor
         self.ids = ids
-        self.admission = admission
+        lane = admission.lane(slots: slots)
         clock = executor.clock
-        queue = JobQueue(slots: slots)
     }
 
     /// Jobs that begin from now on go by these.
     public func reconfigure(executor: JobExecutor, slots: Int) {
         self.executor = executor
-        queue.slots = max(1, slots)
-        startDue()
+        lane.setSlots(slots)
     }
 
     /// Takes a job in.
@@ -66,8 +64,6 @@ public actor JobRunner {
         places[job.id] = Place(job: job, request: request, attempts: attempts)
         listenForCancel(job.id)
         wait(job.id, until: request.due)
-        startDue()
-        if places[job.id]?.task == nil { executor.board.status(job.id, reason(job, due: request.due)) }
         return job.id
     }
 
@@ -97,22 +93,31 @@ public actor JobRunner {
         places[id]?.waiters.removeValue(forKey: waiter)?.resume(returning: nil)
     }
 
-    /// Starts nothing more; running jobs have the grace and are cut off then. Those that have ended come to their end in any case.
-    public func stop(grace: Duration) async {
+    /// Starts nothing more. Running jobs have the grace and are cut off then; those that have ended come to their end in any case.
+    ///
+    /// Whatever a job's work does, this returns: one that does not heed its being cut off is left, which a notice says, and goes on at the next start.
+    /// - Parameter patience: how long one that is cut off may take to end.
+    public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         isStopping = true
-        alarm?.task.cancel()
-        alarm = nil
-        let reaper = Task { [clock] in
-            try await clock.sleep(until: clock.now + grace)
-            self.cutOff()
+        alarm.stop()
+        for ticket in places.values.compactMap(\.ticket) { _ = lane.withdraw(ticket) }
+        await OrderlyStop(grace: grace, patience: patience).run(by: clock) {
+            await self.allEnded()
+        } cutOff: {
+            await self.cutOff()
         }
-        while let task = places.values.lazy.compactMap(\.task).first { await task.value }
-        reaper.cancel()
+        for place in places.values where place.task != nil {
+            executor.tell(OrderlyStop.left(place.job.uniqueName, job: place.job.id))
+        }
         for (id, place) in places {
             executor.board.forget(id)
             place.waiters.values.forEach { $0.resume(returning: nil) }
         }
         places = [:]
+    }
+
+    private func allEnded() async {
+        while let task = places.values.lazy.compactMap(\.task).first { await task.value }
     }
 
     private func cutOff() { places.values.forEach { $0.task?.cancel() } }
@@ -122,46 +127,50 @@ public actor JobRunner {
     private func startDue(reached: WallTime = .distantPast) {
         guard !isStopping else { return }
         let now = max(clock.now, reached)
-        while hasRoom(), let id = queue.start(now: now) { begin(id, now) }
-        setAlarm(now)
+        while let id = queue.start(now: now) {
+            queue.finish(id)
+            ask(id, now)
+        }
+        alarm.set(to: queue.nextDue(), by: clock) { await self.wake($0) }
     }
 
-    private func hasRoom() -> Bool {
-        guard !isWaitingForRoom else { return false }
-        isWaitingForRoom = !admission.hasRoom { [weak self] in Task { await self?.roomIsFree() } }
-        return !isWaitingForRoom
+    private func wake(_ time: WallTime) {
+        alarm.rang(time)
+        startDue(reached: time)
     }
 
-    private func roomIsFree() {
-        isWaitingForRoom = false
-        startDue()
-    }
-
-    private func begin(_ id: JobID, _ now: WallTime) {
+    private func ask(_ id: JobID, _ now: WallTime) {
         // The queue cannot forget one that was cancelled while it waited.
-        guard let place = places[id], place.task == nil else {
-            queue.finish(id)
-            return
+        guard let place = places[id], place.task == nil, !isPutOff(id, now) else { return }
+        let subject = place.job.subject
+        let ticket = lane.ask(subject, priority: place.job.priority) { Task { await self.itsTurn(id, subject) } }
+        guard let ticket else { return begin(id) }
+        places[id]?.ticket = ticket
+        executor.board.waits(id, in: lane, with: ticket)
+    }
+
+    /// It has waited, and may begin.
+    private func itsTurn(_ id: JobID, _ subject: JobSubject) {
+        places[id]?.ticket = nil
+        // It may have been cancelled just now, or its window closed while it waited.
+        guard let place = places[id], place.task == nil, !isStopping, !isPutOff(id, clock.now) else {
+            return lane.leave(subject)
         }
-        noLongerWaiting(id)
-        let opening = executor.opening(for: place.job.type, after: now)
-        guard opening <= now else {
-            queue.finish(id)
-            wait(id, until: opening)
-            executor.board.status(id, .waitingForStartTime)
-            return
-        }
-        switch admission.enter(place.job.subject, orCall: { [weak self] in Task { await self?.tryAgain(id) } }) {
-        case .entered:
-            places[id]?.attempts += 1
-            places[id]?.task = Task { await self.attempt(id) }
-        case .subjectIsBusy:
-            queue.finish(id)
-            executor.board.status(id, .waitingForClientResource)
-        case .limitIsReached:
-            queue.finish(id)
-            executor.board.status(id, .waitingForMaximumJobs)
-        }
+        begin(id)
+    }
+
+    /// Whether its type may not begin now; then it waits until it may.
+    private func isPutOff(_ id: JobID, _ now: WallTime) -> Bool {
+        guard let type = places[id]?.job.type else { return false }
+        let opening = executor.opening(for: type, after: now)
+        guard opening > now else { return false }
+        wait(id, until: opening)
+        return true
+    }
+
+    private func begin(_ id: JobID) {
+        places[id]?.attempts += 1
+        places[id]?.task = Task { await self.attempt(id) }
     }
 
     private func attempt(_ id: JobID) async {
@@ -172,9 +181,7 @@ public actor JobRunner {
         } catch {
             ended = nil
         }
-        queue.finish(id)
-        admission.leave(place.job.subject)
-        startDue()
+        lane.leave(place.job.subject)
         if let ended { await self.ended(id, ended) } else { places[id]?.task = nil }
     }
 
@@ -191,11 +198,8 @@ public actor JobRunner {
                 executor.board.write(
                     "attempt \(place.attempts) failed and is tried again in \(delay): \(outcome.message)", to: id,
                     source: .daemon)
-                executor.board.status(id, .waitingForStartTime)
                 listenForCancel(id)
-                wait(id, until: clock.now + delay)
-                startDue()
-                return
+                return wait(id, until: clock.now + delay)
             }
         }
         await close(id, outcome)
@@ -209,28 +213,12 @@ public actor JobRunner {
 
     // MARK: - Waiting
 
+    /// - Parameter due: `.distantPast`: it need not wait at all.
     private func wait(_ id: JobID, until due: WallTime) {
         guard let job = places[id]?.job else { return }
-        waiting[job.priority, default: 0] += 1
+        if due > .distantPast { executor.board.status(id, .waitingForStartTime) }
         queue.offer(id, due: due, priority: job.priority)
-    }
-
-    private func noLongerWaiting(_ id: JobID) {
-        guard let priority = places[id]?.job.priority else { return }
-        waiting[priority, default: 1] -= 1
-    }
-
-    /// Its subject or a place has become free.
-    private func tryAgain(_ id: JobID) {
-        guard let place = places[id], place.task == nil, !isStopping else { return }
-        wait(id, until: .distantPast)
         startDue()
-    }
-
-    private func reason(_ job: Job, due: WallTime) -> JobStatus {
-        if due > clock.now { return .waitingForStartTime }
-        if let status = executor.board.live(job.id)?.status, status != .created { return status }
-        return waiting.contains { $0.key < job.priority && $0.value > 0 } ? .waitingForPriority : .waitingForMaximumJobs
     }
 
     private func listenForCancel(_ id: JobID) {
@@ -240,27 +228,9 @@ public actor JobRunner {
     /// One that runs is cancelled by its attempt.
     private func cancelWaiting(_ id: JobID) {
         guard let place = places[id], place.task == nil else { return }
-        if queue.isWaiting(id) { noLongerWaiting(id) }
+        // If it may begin already, it finds itself cancelled when it is called.
+        if let ticket = place.ticket { _ = lane.withdraw(ticket) }
+        places[id]?.ticket = nil
         places[id]?.task = Task { await self.close(id, .canceled) }
-    }
-
-    private func setAlarm(_ now: WallTime) {
-        let next = queue.nextDue().flatMap { $0 > now ? $0 : nil }
-        guard next != alarm?.at else { return }
-        alarm?.task.cancel()
-        alarm = next.map { time in
-            (
-                time,
-                Task { [clock] in
-                    do { try await clock.sleep(until: time) } catch { return }
-                    self.wake(time)
-                }
-            )
-        }
-    }
-
-    private func wake(_ time: WallTime) {
-        alarm = nil
-        startDue(reached: time)
     }
 }

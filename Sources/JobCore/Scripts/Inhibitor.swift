@@ -62,8 +62,7 @@ public actor Inhibitor {
             await ended(lock)
         }
         Task {
-            // Nobody cancels it.
-            do { try await Task.sleep(for: patience) } catch {}
+            try await Task.sleep(for: patience)
             timeIsUp(lock)
         }
     }

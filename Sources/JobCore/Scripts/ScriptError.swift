@@ -10,10 +10,13 @@ public struct ScriptError: Error, Hashable, Sendable {
         case argument
         /// The name of a variable is empty, begins with a digit or holds `=`, or name or value hold a NUL.
         case environment
+        /// The working folder is not there, or may not be entered.
         case workingDirectory
+        /// There is nothing at the path.
         case notFound
         /// There is something at the path that is no regular file.
         case notAFile
+        /// The file may not be executed.
         case notExecutable
         /// The file's first line names an interpreter that is not there.
         case interpreter
@@ -33,6 +36,7 @@ public struct ScriptError: Error, Hashable, Sendable {
         case cancelled
         /// The script was started, and then the system refused to tell of it. It was told to leave, and what became of it is unknown.
         case lost
+        /// The system gave another reason, which the message holds.
         case other
     }
 

@@ -2,7 +2,9 @@
 public struct ScriptResult: Hashable, Sendable {
     /// What the kernel reported of the process itself.
     public enum Termination: Hashable, Sendable {
+        /// It ended by itself; 0…255.
         case exited(code: Int32)
+        /// A signal ended it.
         case signaled(number: Int32)
     }
 

@@ -52,7 +52,7 @@ struct ScriptSession: Hashable, Sendable {
         if let leader { for number in numbers { kill(-leader, number) } }
         await BlockingWork.run {
             do throws(Errno) {
-                for member in try members() where getpgid(member.process) != leader {
+                for member in try search().members where getpgid(member.process) != leader {
                     send(numbers, to: member.process)
                 }
             } catch {
@@ -66,55 +66,65 @@ struct ScriptSession: Hashable, Sendable {
         let held = clinux_pidfd_open(process)
         guard held >= 0 else { return }
         defer { close(held) }
-        guard isMember(process) else { return }
+        guard presence(in: process) == .present else { return }
         for number in numbers { _ = clinux_pidfd_send_signal(held, number) }
     }
 
-    /// The processes that are alive; those that have ended and wait to be reaped are not. It blocks.
+    /// What is left when the leader has ended: the processes that are alive, not those that wait to be reaped. It blocks.
+    ///
+    /// None means none: what ends while it is looked for may have started another just before, so the search is repeated until nothing has.
     /// - Throws: when /proc cannot be read.
     func members() throws(Errno) -> [Member] {
+        // The leader's own end was waited for.
+        var gone = Set(leader.map { [$0] } ?? [])
+        for _ in 0..<Self.mostSearches {
+            let found = try search()
+            if !found.members.isEmpty || found.gone.isSubset(of: gone) { return found.members }
+            gone.formUnion(found.gone)
+        }
+        return []
+    }
+
+    /// On a machine where processes end all the time one search in so many is undisturbed, or none ever is.
+    private static let mostSearches = 20
+
+    /// Those of some members that are still there: much cheaper than to look for all. It blocks.
+    func remaining(of members: [Member]) -> [Member] { members.filter { presence(in: $0.process) == .present } }
+
+    /// - Returns: the members, and what had ended since the kernel listed it, member or not.
+    private func search() throws(Errno) -> (members: [Member], gone: Set<pid_t>) {
         guard let folder = opendir("/proc") else { throw Errno(rawValue: errno) }
         defer { closedir(folder) }
-        var found: [Member] = []
+        var members: [Member] = []
+        var gone: Set<pid_t> = []
         while let entry = readdir(folder) {
             let process = withUnsafeBytes(of: &entry.pointee.d_name) { name in
                 name.baseAddress.map { pid_t(clamping: strtol($0.assumingMemoryBound(to: CChar.self), nil, 10)) } ?? 0
             }
-            guard process > 0, isMember(process), let name = Self.nameIfAlive(process) else { continue }
-            found.append(Member(process: process, name: name))
+            guard process > 0 else { continue }
+            switch presence(in: process) {
+            case .absent: break
+            case .gone: gone.insert(process)
+            case .present:
+                guard let stat = ProcessStat(of: process), stat.isAlive else {
+                    gone.insert(process)
+                    continue
+                }
+                members.append(Member(process: process, name: stat.name))
+            }
         }
-        return found
+        return (members, gone)
     }
 
-    /// Those of some members that are still there: much cheaper than to look for all. It blocks.
-    func remaining(of members: [Member]) -> [Member] {
-        members.filter { isMember($0.process) && Self.nameIfAlive($0.process) != nil }
-    }
-
-    private func isMember(_ process: pid_t) -> Bool {
+    /// Whether a process is a member.
+    private func presence(in process: pid_t) -> ScriptMarker.Presence {
         // In the order of the costs.
-        (leader != nil && getsid(process) == leader)
-            || (process != getpid() && belongsToUsers(process) && marker.isInEnvironment(of: process))
-    }
-
-    private func belongsToUsers(_ process: pid_t) -> Bool {
-        var status = stat()
-        return stat("/proc/\(process)", &status) == 0 && users.contains(status.st_uid)
-    }
-
-    /// - Returns: nil when the process has ended.
-    private static func nameIfAlive(_ process: pid_t) -> String? {
-        guard let file = fopen("/proc/\(process)/stat", "re") else { return nil }
-        defer { fclose(file) }
-        // "pid (name) state …": the name is at most 15 bytes (64 for a kernel thread) and may hold parentheses itself.
-        let line = [UInt8](unsafeUninitializedCapacity: 256) { buffer, count in
-            count = fread(buffer.baseAddress, 1, buffer.count, file)
+        if let leader, getsid(process) == leader {
+            return ProcessStat(of: process)?.isAlive == true ? .present : .gone
         }
-        guard let open = line.firstIndex(of: UInt8(ascii: "(")), let close = line.lastIndex(of: UInt8(ascii: ")")),
-            open < close, close + 2 < line.count
-        else { return nil }
-        let state = line[close + 2]
-        guard state != UInt8(ascii: "Z"), state != UInt8(ascii: "X") else { return nil }
-        return String(decoding: line[(open + 1)..<close], as: UTF8.self)
+        var status = stat()
+        guard stat("/proc/\(process)", &status) == 0 else { return .gone }
+        guard process != getpid(), users.contains(status.st_uid) else { return .absent }
+        return marker.presence(in: process)
     }
 }

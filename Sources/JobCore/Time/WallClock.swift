@@ -2,6 +2,7 @@ import Glibc
 
 /// The clock by which schedules, due dates and time stamps go; tests have one of their own.
 public protocol WallClock: Sendable {
+    /// What it shows.
     var now: WallTime { get }
     /// - Throws: `CancellationError` when the task is cancelled before.
     func sleep(until deadline: WallTime) async throws

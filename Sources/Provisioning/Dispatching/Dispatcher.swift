@@ -5,24 +5,24 @@ import Logging
 
 /// Runs at most one job for each account and a limited number at once, and wakes by itself when the next is due.
 actor Dispatcher {
-    private var queue: JobQueue<EntryUUID>
+    /// Accounts that are to be looked at, at their time.
+    private var queue = JobQueue<EntryUUID>()
     private var worker: AccountWorker
-    private let admission: JobAdmission
-    private var isWaitingForRoom = false
+    private let lane: JobAdmission.Lane
     private let clock: any WallClock
     private let logger: Logger
 
     /// Where each account in the queue was last seen.
     private var names: [EntryUUID: DN] = [:]
     private var running: [EntryUUID: Running] = [:]
-    private var memories: [EntryUUID: AccountWorker.Memory] = [:]
+    private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
-    /// Accounts that a job of another kind works on; they are looked at when it has ended.
-    private var busyElsewhere: Set<EntryUUID> = []
+    /// Accounts whose time has come and that wait for their turn, and which time that was.
+    private var asked: [EntryUUID: (ticket: JobAdmission.Ticket, now: WallTime)] = [:]
     private var ownWrites = OwnWrites()
     private var totals = (succeeded: 0, failed: 0)
-    private var alarm: (at: WallTime, task: Task<Void, Never>)?
+    private var alarm = Alarm()
     private var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
 
@@ -37,9 +37,8 @@ actor Dispatcher {
     }
 
     init(worker: AccountWorker, slots: Int, admission: JobAdmission, clock: any WallClock, logger: Logger) {
-        queue = JobQueue(slots: slots)
         self.worker = worker
-        self.admission = admission
+        lane = admission.lane(slots: slots)
         self.clock = clock
         self.logger = logger
     }
@@ -47,8 +46,21 @@ actor Dispatcher {
     /// New jobs go by these from now on; those that run keep what they started with.
     func reconfigure(worker: AccountWorker, slots: Int) {
         self.worker = worker
-        queue.slots = max(1, slots)
-        startDue()
+        lane.setSlots(slots)
+    }
+
+    /// Jobs of an earlier run of the daemon: their accounts are looked at.
+    /// - Parameter name: where such a job's account may be.
+    func takeUp(_ left: [LeftJob], name: (LeftJob) -> DN) {
+        for left in left.sorted(by: { $0.job.id > $1.job.id }) {
+            guard let uuid = EntryUUID(text: left.job.subject.description), memories[uuid] == nil else {
+                worker.ending.lose(
+                    left, JobOutcome(.failed, message: "lost: the account has a later job, or is none"))
+                continue
+            }
+            memories[uuid] = AccountMemory(past: .left(left))
+            handle(.look(AccountKey(uuid: uuid, dn: name(left)), csn: nil))
+        }
     }
 
     func handle(_ hint: WatchHint) {
@@ -57,9 +69,7 @@ actor Dispatcher {
             if ownWrites.contains(csn) { return }
             names[key.uuid] = key.dn
             running[key.uuid]?.seen.append(csn)
-            queue.offer(
-                key.uuid, due: .distantPast, priority: urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
-            )
+            queue.offer(key.uuid, due: .distantPast, priority: priority(of: key.uuid))
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
             guard queue.isWaiting(uuid) else { return }
@@ -79,39 +89,46 @@ actor Dispatcher {
             running[key.uuid]?.seen.append(nil)
             queue.offer(key.uuid, due: .distantPast, priority: Self.urgentPriority)
             startDue()
+            // One that waits for its turn goes before the others now; if it may begin already, it is called.
+            if let place = asked[key.uuid], lane.withdraw(place.ticket) { ask(key.uuid, place.now) }
         }
     }
 
     /// Returns when nothing runs and nothing is due.
     func waitUntilIdle() async {
         startDue()
-        guard !isIdle(clock.now) else { return }
+        guard !isIdle else { return }
         await withCheckedContinuation { idleWaiters.append($0) }
     }
 
-    /// Starts nothing more, gives running jobs the grace, then cancels them and waits for their end.
+    /// Starts nothing more, gives running jobs the grace, then cancels them and waits for their end, for as long as patience lasts.
     /// - Parameter giveUp: called when the grace is over, to end what a cancelled job may be waiting for.
-    func stop(grace: Duration, giveUp: @escaping @Sendable () async -> Void) async {
+    func stop(_ stop: OrderlyStop, giveUp: @escaping @Sendable () async -> Void) async {
         isStopping = true
-        alarm?.task.cancel()
-        alarm = nil
+        alarm.stop()
+        // Those that may begin already find the dispatcher stopping when they are called.
+        for place in asked.values { _ = lane.withdraw(place.ticket) }
+        asked = [:]
         let tasks = running.values.map(\.task)
         guard !tasks.isEmpty else { return finishWaiters() }
-        logger.notice("stopping: \(tasks.count) jobs have \(grace) to finish")
-        let reaper = Task { [clock] in
-            try await clock.sleep(until: clock.now + grace)
+        logger.notice("stopping: \(tasks.count) jobs have \(stop.grace) to finish")
+        await stop.run(by: clock) {
+            for task in tasks { await task.value }
+        } cutOff: {
             tasks.forEach { $0.cancel() }
             await giveUp()
         }
-        for task in tasks { await task.value }
-        reaper.cancel()
+        for summary in running.values.compactMap(\.summary) {
+            let left = OrderlyStop.left("\(summary.operation) of \(summary.key.dn)", job: summary.job)
+            logger.error("\(left.text)", metadata: ["job": "\(summary.job)"])
+        }
         finishWaiters()
     }
 
     func snapshot() -> EngineSnapshot {
         EngineSnapshot(
             running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
-            waiting: queue.waitingCount + busyElsewhere.count { !queue.isWaiting($0) }, nextDue: queue.nextDue(),
+            waiting: queue.waitingCount + asked.count, nextDue: queue.nextDue(),
             retrying: memories.compactMap { uuid, memory in
                 guard let dn = names[uuid], let record = memory.record else { return nil }
                 return RetrySummary(key: AccountKey(uuid: uuid, dn: dn), record: record)
@@ -127,26 +144,49 @@ actor Dispatcher {
         guard !isStopping else { return }
         // One reading for all: what falls due between two would be neither started nor waited for.
         let now = max(clock.now, reached)
-        while hasRoom(), let uuid = queue.start(now: now) { start(uuid, now) }
-        setAlarm(now)
-        if isIdle(now) {
+        while let uuid = queue.start(now: now) { ask(uuid, now) }
+        alarm.set(to: queue.nextDue(), by: clock) { await self.wake($0) }
+        if isIdle {
             idleWaiters.forEach { $0.resume() }
             idleWaiters = []
         }
     }
 
+    private func wake(_ time: WallTime) {
+        alarm.rang(time)
+        startDue(reached: time)
+    }
+
+    private func priority(of uuid: EntryUUID) -> Int {
+        urgent[uuid] == nil ? Job.usualPriority : Self.urgentPriority
+    }
+
+    private func ask(_ uuid: EntryUUID, _ now: WallTime) {
+        let ticket = lane.ask(JobSubject(uuid), priority: priority(of: uuid)) { Task { await self.itsTurn(uuid) } }
+        asked[uuid] = ticket.map { ($0, now) }
+        guard let ticket else { return start(uuid, now) }
+        if let job = memories[uuid]?.record?.job { worker.executor.board.waits(job, in: lane, with: ticket) }
+    }
+
+    /// It has waited, and may begin.
+    private func itsTurn(_ uuid: EntryUUID) {
+        guard let place = asked.removeValue(forKey: uuid) else { return lane.leave(JobSubject(uuid)) }
+        // Whatever was seen while it waited is seen by the look that begins now.
+        queue.forgetOffers(of: uuid)
+        start(uuid, max(clock.now, place.now))
+    }
+
     private func start(_ uuid: EntryUUID, _ now: WallTime) {
         guard let dn = names[uuid] else {
             queue.finish(uuid)
-            return
+            return lane.leave(JobSubject(uuid))
         }
         let key = AccountKey(uuid: uuid, dn: dn)
-        guard enter(key) else { return }
-        let memory = memories[uuid] ?? AccountWorker.Memory()
+        let memory = memories[uuid] ?? AccountMemory()
         let ignoringDate = urgent[uuid] != nil
         running[uuid] = Running(
             task: Task { [worker, logger] in
-                let disposition: AccountWorker.Disposition?
+                let disposition: AccountTurn.Disposition?
                 do {
                     disposition = try await withLogger(logger) { _ in
                         try await worker.work(on: key, memory, now: now, ignoringDate: ignoringDate) {
@@ -163,36 +203,9 @@ actor Dispatcher {
             })
     }
 
-    /// Whether a job may begin at all; else this is called again when one may.
-    private func hasRoom() -> Bool {
-        guard !isWaitingForRoom else { return false }
-        isWaitingForRoom = !admission.hasRoom { [weak self] in Task { await self?.roomIsFree() } }
-        return !isWaitingForRoom
-    }
-
-    private func roomIsFree() {
-        isWaitingForRoom = false
-        startDue()
-    }
-
-    /// Whether the account is free. One that another job works on gives its slot back, and is looked at when that job has ended.
-    private func enter(_ key: AccountKey) -> Bool {
-        let answer = admission.enter(JobSubject(key.uuid)) { [weak self] in
-            Task { await self?.isFree(key) }
-        }
-        guard answer != .entered else { return true }
-        if answer == .subjectIsBusy { busyElsewhere.insert(key.uuid) }
-        queue.finish(key.uuid)
-        return false
-    }
-
-    private func isFree(_ key: AccountKey) {
-        busyElsewhere.remove(key.uuid)
-        handle(.look(key, csn: nil))
-    }
-
-    private func hear(_ report: AccountWorker.Report, of uuid: EntryUUID) {
+    private func hear(_ report: AccountTurn.Report, of uuid: EntryUUID) {
         switch report {
+        case .pastIsOver: memories[uuid]?.past = .nothing
         case .started(let summary): running[uuid]?.summary = summary
         case .step(let name): running[uuid]?.summary?.step = name
         case .wrote(let csn): ownWrites.insert(csn)
@@ -203,34 +216,37 @@ actor Dispatcher {
     }
 
     /// - Parameter disposition: nil when the daemon's stop cut the account's turn off.
-    private func ended(_ uuid: EntryUUID, _ disposition: AccountWorker.Disposition?) {
+    private func ended(_ uuid: EntryUUID, _ disposition: AccountTurn.Disposition?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
-        admission.leave(JobSubject(uuid))
-        var memory = memories.removeValue(forKey: uuid) ?? AccountWorker.Memory()
+        lane.leave(JobSubject(uuid))
+        var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         var again: WallTime?
         var outcome = run.outcome
         switch disposition {
-        case .settled, nil: memory = AccountWorker.Memory()
+        case .settled, nil: memory = AccountMemory()
         case .again(let time):
-            memory = AccountWorker.Memory()
+            memory.troubles = 0
             again = time
         case .retry(let record):
-            memory = AccountWorker.Memory(record: record)
+            memory = AccountMemory(past: .waits(record))
             again = record.notBefore
             if let dn = names[uuid] { lookWhenCanceled(record.job, AccountKey(uuid: uuid, dn: dn)) }
+        case .rest(let time):
+            memory = AccountMemory(past: .rests(until: time))
+            again = time
         case .lost:
-            memory = AccountWorker.Memory(troubles: memory.troubles + 1)
+            memory = AccountMemory(troubles: memory.troubles + 1)
             again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
             if memory.troubles == 2, let dn = names[uuid] {
                 logger.warning("\(dn) never stands as it was read when it is written to; it is tried again")
             }
         case .trouble:
-            // Nothing else is kept: a new claim may stand in the entry, which what was remembered is not about.
-            memory = AccountWorker.Memory(troubles: memory.troubles + 1)
+            // What the worker has not called over is as true as before.
+            memory.troubles += 1
             again = clock.now + patience(memory)
             outcome = outcome ?? .undefinedError
         case .unwritten(let unwritten):
-            memory = AccountWorker.Memory(outcome: unwritten, troubles: memory.troubles + 1)
+            memory = AccountMemory(past: .unwritten(unwritten), troubles: memory.troubles + 1)
             again = clock.now + patience(memory)
             outcome = outcome ?? .undefinedError
         }
@@ -251,34 +267,13 @@ actor Dispatcher {
         }
     }
 
-    private func patience(_ memory: AccountWorker.Memory) -> Duration {
+    private func patience(_ memory: AccountMemory) -> Duration {
         var generator = SystemRandomNumberGenerator()
         return worker.retry.delay(afterAttempt: memory.troubles, using: &generator) ?? worker.retry.maximumDelay
     }
 
-    // MARK: - Waking
-
-    private func isIdle(_ now: WallTime) -> Bool { running.isEmpty && (queue.nextDue().map { $0 > now } ?? true) }
-
-    private func setAlarm(_ now: WallTime) {
-        let next = queue.nextDue().flatMap { $0 > now ? $0 : nil }
-        guard next != alarm?.at else { return }
-        alarm?.task.cancel()
-        alarm = next.map { time in
-            (
-                time,
-                Task { [clock] in
-                    do { try await clock.sleep(until: time) } catch { return }
-                    self.wake(time)
-                }
-            )
-        }
-    }
-
-    private func wake(_ time: WallTime) {
-        alarm = nil
-        startDue(reached: time)
-    }
+    /// What is left in the queue is not due.
+    private var isIdle: Bool { running.isEmpty && asked.isEmpty }
 
     private func finishWaiters() {
         urgent.values.joined().forEach { $0.resume(returning: nil) }

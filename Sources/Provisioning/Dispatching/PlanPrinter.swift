@@ -11,7 +11,7 @@ public struct PlanPrinter: Sendable {
     func show(
         _ decision: Decision, _ status: AccountStatus, _ entry: Entry, service: any ProvisioningService,
         names: AttributeNames
-    ) async throws -> AccountWorker.Disposition {
+    ) async throws -> AccountTurn.Disposition {
         switch decision {
         case .leave: return .settled
         case .wait(let start):

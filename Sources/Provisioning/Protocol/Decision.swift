@@ -2,9 +2,11 @@ public import JobCore
 
 /// What this daemon does with an account that stands as it does now.
 public enum Decision: Hashable, Sendable {
+    /// Nothing.
     case leave(LeaveReason)
     /// The wish's day has not begun.
     case wait(until: WallTime)
+    /// The wish is to be carried out now.
     case claim(Operation)
     /// Claimed by us and never finished: the daemon was stopped, or crashed, or waits for the next attempt.
     case resume(Operation)
@@ -14,11 +16,15 @@ public enum Decision: Hashable, Sendable {
 
 /// Why an account is left alone.
 public enum LeaveReason: Hashable, Sendable {
+    /// Its state is not `0`.
     case nothingAsked
+    /// Its wish has been carried out.
     case done
     /// The last attempt failed with this ReturnValue, and nobody has asked for another.
     case failed(returnValue: String)
+    /// It names only hosts of others.
     case otherHost([String])
+    /// It names none, and this daemon serves certain hosts.
     case noHost
     /// It names a host of ours and one of others: without a claim attribute each would take the other's claim for its own
     /// unfinished one.

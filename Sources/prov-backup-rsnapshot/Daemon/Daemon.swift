@@ -86,6 +86,7 @@ struct Daemon {
                 ReportService(server: reports),
                 EngineService(
                     engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,
+                    patience: configuration.stopPatience,
                     notifier: notifier, logger: logger),
                 reloader,
                 PurgeService(jobs: jobs, logger: logger),
@@ -103,9 +104,10 @@ struct Daemon {
         let work = isDryRun ? nil : try await makeWork()
         let engine = work?.engine ?? dryEngine()
         await work?.parts.handlers.start()
+        if let work { await engine.takeUp(await work.parts.leftJobs().compactMap(LeftJob.init)) }
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
-        await engine.stop(grace: configuration.stopGrace)
+        await engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work?.parts.stop()
         await work?.parts.mailer.run {}
         withExtendedLifetime(lock) {}
@@ -121,7 +123,7 @@ struct Daemon {
         let work = try await makeWork()
         await work.parts.handlers.start()
         let code = await work.engine.provision(key)
-        await work.engine.stop(grace: configuration.stopGrace)
+        await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
         await work.parts.mailer.run {}
         withExtendedLifetime(lock) {}

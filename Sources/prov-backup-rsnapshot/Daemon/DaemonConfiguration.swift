@@ -17,6 +17,8 @@ struct DaemonConfiguration: Sendable {
     let syslogIdentity: String
     let timeZone: String?
     let stopGrace: Duration
+    /// How long what is cut off then may take to end: a program that is asked to end is killed within.
+    var stopPatience: Duration { backup.scriptGrace + .seconds(10) }
     let stateDirectory: FilePath
     let runtimeDirectory: FilePath
 

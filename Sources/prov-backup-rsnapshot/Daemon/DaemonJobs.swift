@@ -44,12 +44,17 @@ actor DaemonJobs: JobDesk {
     // MARK: - From start to stop
 
     /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
+    /// To be called before the engine starts.
     func start() async {
         await parts.handlers.start()
         early?.forEach { $0.resume() }
         early = nil
+        let left = await parts.leftJobs()
+        await engine.takeUp(left.compactMap(LeftJob.init))
         // The directory may be away for long, and the daemon is to be there meanwhile.
-        rescuing = Task { await rescue() }
+        rescuing = Task {
+            for left in left where left.type != .provisioning { await rescue(left) }
+        }
         follow(configuration.jobs.timetable)
     }
 
@@ -63,12 +68,12 @@ actor DaemonJobs: JobDesk {
         follow(configuration.jobs.timetable)
     }
 
-    /// Starts nothing more; what runs has the grace.
-    func stop(grace: Duration) async {
+    /// Starts nothing more; what runs has the grace, and then patience to end.
+    func stop(grace: Duration, patience: Duration) async {
         schedule?.cancel()
         rescuing?.cancel()
-        async let first: Void = backups.stop(grace: grace)
-        async let second: Void = scripts.stop(grace: grace)
+        async let first: Void = backups.stop(grace: grace, patience: patience)
+        async let second: Void = scripts.stop(grace: grace, patience: patience)
         _ = await (first, second)
     }
 
@@ -93,22 +98,14 @@ actor DaemonJobs: JobDesk {
             return
         }
         Task {
-            await ask(command)
+            var standing = StandingJobs(live())
+            await ask(command) { standing.admits($0) }
+            if let notice = standing.notice { logger.notice("\(command): \(notice)") }
             asking.remove(command)
         }
     }
 
     // MARK: - Crash rescue
-
-    /// Jobs that were open when the daemon ended, and that nothing but the history remembers. Unfinished provisioning stands in the directory.
-    private func rescue() async {
-        guard let history else { return }
-        do throws(HistoryError) {
-            for left in try await history.unfinished() where left.type != .provisioning { await rescue(left) }
-        } catch {
-            logger.warning("what was left of an earlier run cannot be told: \(error)")
-        }
-    }
 
     private func rescue(_ left: RecordedJob) async {
         let job = Job(left)
@@ -145,12 +142,20 @@ actor DaemonJobs: JobDesk {
     // MARK: - Asking
 
     /// For whoever cannot be told what went wrong: that is in the log.
-    /// - Parameter opened: is told the number of each job before its handlers hear of it.
-    func ask(_ command: JobCommand, opened: @escaping @Sendable (JobID) -> Void = { _ in }) async {
+    /// - Parameters:
+    ///   - isWanted: looks at each job before it is asked for.
+    ///   - opened: is told the number of each job before its handlers hear of it.
+    func ask(
+        _ command: JobCommand, where isWanted: (JobRequest) -> Bool = { _ in true },
+        opened: @escaping @Sendable (JobID) -> Void = { _ in }
+    ) async {
         do {
             switch command {
-            case .run(let name): _ = try await run(name, opened: opened)
-            case .backup(let level, let accounts): _ = try await backup(level, accounts: accounts, opened: opened)
+            case .run(let name):
+                let request = try script(name).request
+                if isWanted(request) { _ = try await submit(request, to: scripts, opened: opened) }
+            case .backup(let level, let accounts):
+                _ = try await backup(level, accounts: accounts, where: isWanted, opened: opened)
             }
         } catch is CancellationError {
             logger.notice("\(command): the daemon stops before all its jobs are asked for")
@@ -159,9 +164,9 @@ actor DaemonJobs: JobDesk {
         }
     }
 
-    func run(_ name: String) async throws -> JobID { try await run(name) { _ in } }
+    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts) }
 
-    private func run(_ name: String, opened: @escaping @Sendable (JobID) -> Void) async throws -> JobID {
+    private func script(_ name: String) throws -> UserScript {
         guard let script = configuration.jobs.scripts[name] else {
             let names = configuration.jobs.scripts.keys.sorted()
             throw CommandFailure(
@@ -170,15 +175,16 @@ actor DaemonJobs: JobDesk {
                     ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try await submit(script.request, to: scripts, opened: opened)
+        return script
     }
 
     func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
-        try await backup(level, accounts: accounts) { _ in }
+        try await backup(level, accounts: accounts, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(
-        _ level: String, accounts: [String], opened: @escaping @Sendable (JobID) -> Void
+        _ level: String, accounts: [String], where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         guard configuration.script == nil else {
             throw CommandFailure(
@@ -192,14 +198,17 @@ actor DaemonJobs: JobDesk {
         }
         var ids: [JobID] = []
         if accounts.isEmpty {
+            var isAny = false
             try await selection.all(of: level) { selected in
-                switch selected {
-                case .job(let request): ids.append(try await submit(request, to: backups, opened: opened))
-                case .refused(let refusal):
-                    ids.append(try await submit(refusal.request(level), to: backups, opened: opened))
-                }
+                isAny = true
+                let request =
+                    switch selected {
+                    case .job(let request): request
+                    case .refused(let refusal): refusal.request(level)
+                    }
+                if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened)) }
             }
-            if ids.isEmpty { logger.info("no account gets a backup of level \(level)") }
+            if !isAny { logger.info("no account gets a backup of level \(level)") }
         } else {
             let requests: [JobRequest]
             do {
@@ -207,7 +216,9 @@ actor DaemonJobs: JobDesk {
             } catch let refusals as BackupRefusals {
                 throw CommandFailure("\(refusals)", cure: "no backup was asked for")
             }
-            for request in requests { ids.append(try await submit(request, to: backups, opened: opened)) }
+            for request in requests where isWanted(request) {
+                ids.append(try await submit(request, to: backups, opened: opened))
+            }
         }
         return ids
     }
@@ -269,16 +280,6 @@ actor DaemonJobs: JobDesk {
 extension JobType {
     /// Archived homes whose days are over are removed.
     static let purge = JobType(rawValue: "Purge")
-}
-
-extension Job {
-    /// As it stands in the history.
-    fileprivate init(_ recorded: RecordedJob) {
-        self.init(
-            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
-            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
-            created: recorded.created)
-    }
 }
 
 extension BackupRefusal {

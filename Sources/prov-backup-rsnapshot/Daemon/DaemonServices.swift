@@ -42,6 +42,7 @@ struct EngineService: Service {
     var jobs: DaemonJobs?
     var parts: JobParts?
     let grace: Duration
+    var patience = Duration.zero
     var notifier = ServiceNotifier(environment: [:])
     var logger = Logger(label: "engine")
 
@@ -51,8 +52,8 @@ struct EngineService: Service {
         logger.notifying { try notifier.notify(.ready) }
         await shutdown()
         logger.notifying { try notifier.notify(.stopping) }
-        async let others: Void? = jobs?.stop(grace: grace)
-        await engine.stop(grace: grace)
+        async let others: Void? = jobs?.stop(grace: grace, patience: patience)
+        await engine.stop(grace: grace, patience: patience)
         await others
         await parts?.stop()
     }

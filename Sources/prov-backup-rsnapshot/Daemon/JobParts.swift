@@ -57,6 +57,16 @@ struct JobParts: Sendable {
         await history.close()
     }
 
+    /// Jobs that were open when an earlier run of the daemon ended.
+    func leftJobs() async -> [RecordedJob] {
+        do throws(HistoryError) {
+            return try await history.unfinished()
+        } catch {
+            logger.warning("what was left of an earlier run cannot be told: \(error)")
+            return []
+        }
+    }
+
     func events(_ configuration: JobConfiguration) -> JobEvents {
         JobEvents(handlers) { [surroundings = configuration.surroundings] in surroundings.describe($0, $1) }
     }
@@ -140,5 +150,23 @@ extension JobAlert {
 
         See: prov-backup-rsnapshot jobs show \(job.id)
         """
+    }
+}
+
+extension Job {
+    /// As it stands in the history.
+    init(_ recorded: RecordedJob) {
+        self.init(
+            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
+            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
+            created: recorded.created)
+    }
+}
+
+extension LeftJob {
+    /// - Returns: nil when it is no provisioning job.
+    init?(_ recorded: RecordedJob) {
+        guard recorded.type == .provisioning else { return nil }
+        self.init(job: Job(recorded), attempts: recorded.attempts)
     }
 }

@@ -17,7 +17,9 @@ enum BackupJobsSection {
     static let schedules = SnapshotLevel.allCases.map { level in
         SettingKey(
             name, level.rawValue.uppercased(), .schedule, default: nil,
-            meaning: "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself.")
+            meaning:
+                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself. An account whose last one still waits or runs is left out."
+        )
     }
     static let writeSizes = SettingKey(
         name, "WRITE_SIZES", .boolean, default: true,

@@ -9,7 +9,9 @@ enum JobSection {
         meaning: "The script. Must be set; only its owner may be able to write it and every folder above it.")
     static let schedule = SettingKey(
         name, "SCHEDULE", .schedule, default: nil, example: "30 2 * * 1-5",
-        meaning: "When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME.")
+        meaning:
+            "When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME. While one still waits or runs, no other is asked for."
+    )
     static let timeout = SettingKey(
         name, "TIMEOUT", .duration(.seconds(1)...Quantity.longest), default: .seconds(365 * 86_400),
         meaning: "How long it may run.")

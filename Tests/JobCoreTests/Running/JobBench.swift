@@ -7,17 +7,11 @@ import Testing
 
 /// A core with an own folder, whose changes a test can look through.
 final class JobBench: Sendable {
-    /// What the board told its recorder.
-    final class Recorder: JobRecorder {
-        private let state = Mutex<[JobChange]>([])
-
-        var changes: [JobChange] { state.withLock { $0 } }
-
-        func record(_ change: JobChange) { state.withLock { $0.append(change) } }
-    }
-
     let folder: FilePath
-    let recorder = Recorder()
+    /// What the board told.
+    let recorder = ChangeRecorder()
+    /// What an operator should read.
+    let notices = Mutex<[CoreNotice]>([])
     let board: JobBoard
     let ids: JobIDSource
     let alerts = Mutex<[JobAlert]>([])
@@ -41,6 +35,7 @@ final class JobBench: Sendable {
         JobExecutor(
             board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: folder.appending("report.sock").string, clock: clock,
+            notice: { notice in self.notices.withLock { $0.append(notice) } },
             alert: { alert in self.alerts.withLock { $0.append(alert) } })
     }
 
@@ -102,10 +97,5 @@ final class JobBench: Sendable {
         return try #require(ended.last)
     }
 
-    func letters(of id: JobID) -> String {
-        String(
-            recorder.changes.compactMap { change in
-                if change.job == id, case .status(let status) = change.event { status.rawValue } else { nil }
-            })
-    }
+    func letters(of id: JobID) -> String { recorder.letters(of: id) }
 }

@@ -110,4 +110,50 @@ import Testing
         try await eventually("it is closed") { bench.board.live(id) == nil }
         #expect(bench.letters(of: id) == "RA")
     }
+
+    @Test(
+        "a stop is bounded whatever a job does: one that does not heed its being cut off is left, by name, and stays open"
+    )
+    func deafJob() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner(slots: 1)
+        let (waiting, release) = AsyncStream<Never>.makeStream()
+        let deaf = try #require(
+            try await runner.submit(
+                bench.request("deaf") { _ in
+                    // A task of its own is not cancelled with the job's.
+                    await Task { for await _ in waiting {} }.value
+                    return .success
+                }))
+        try await eventually("it runs") { bench.board.live(deaf)?.status == .running }
+        let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
+        await runner.stop(grace: .milliseconds(1), patience: .milliseconds(1))
+        let notices = bench.notices.withLock { $0 }
+        #expect(notices.map(\.job) == [deaf])
+        #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf)") })
+        #expect(bench.recorder.closed.isEmpty)
+        #expect(bench.board.live().isEmpty)
+        release.finish()
+        #expect(bench.letters(of: queued) == "d")
+    }
+
+    @Test("a job that is cut off by a stop is told, and has ended when the stop returns")
+    func cutOff() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let hasCleanedUp = Mutex(false)
+        let id = try #require(
+            try await runner.submit(
+                bench.request { _ in
+                    do { try await Task.sleep(for: .seconds(3_600)) } catch {
+                        for _ in 0..<100 { await Task.yield() }
+                        hasCleanedUp.withLock { $0 = true }
+                    }
+                    return .success
+                }))
+        try await eventually("it runs") { bench.board.live(id)?.status == .running }
+        await runner.stop(grace: .milliseconds(1))
+        #expect(hasCleanedUp.withLock { $0 })
+        #expect(bench.notices.withLock { $0.isEmpty })
+    }
 }

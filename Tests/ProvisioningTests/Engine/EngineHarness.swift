@@ -16,6 +16,8 @@ final class EngineHarness: Sendable {
     let sandbox: DirectorySandbox
     let service = RecordingService()
     let log = InMemoryLogHandler()
+    /// What the boards of its engines told.
+    let recorder = ChangeRecorder()
     let clock: any WallClock
     private let stateDirectory: FilePath
     private let connection: Mutex<DirectoryConnection>
@@ -72,7 +74,7 @@ final class EngineHarness: Sendable {
             directoryRetry: RetryPolicy(
                 maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
             service: service,
-            executor: JobExecutor(board: JobBoard(recorder: NoHistory(), clock: clock), clock: clock))
+            executor: JobExecutor(board: JobBoard(recorder: recorder, clock: clock), clock: clock))
     }
 
     func engine(

@@ -310,7 +310,7 @@ import Testing
             try await engine.runOnce()
             #expect(harness.service.asked.count == 1)
             #expect(try await harness.mode("4000001") == "adding")
-            #expect(await engine.snapshot().retrying.count == 1)
+            #expect(await engine.snapshot().waiting == 1)
             await engine.stop(grace: .zero)
         }
     }

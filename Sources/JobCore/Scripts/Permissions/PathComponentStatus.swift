@@ -4,9 +4,13 @@ public import SystemPackage
 public struct PathComponentStatus: Hashable, Sendable {
     /// What stands at the path itself: a link is not followed.
     public enum Kind: Hashable, Sendable {
+        /// A folder.
         case folder
+        /// A symbolic link.
         case link
+        /// A regular file.
         case file
+        /// A device, a socket or a pipe.
         case other
     }
 

@@ -5,14 +5,17 @@ public import SystemPackage
 public struct ScriptPermissionError: Error, Hashable, Sendable {
     /// Which rule is not kept.
     public enum Problem: Hashable, Sendable {
+        /// The path does not begin at the root.
         case notAbsolute
         /// The component cannot be examined.
         case unreachable(Errno)
+        /// The links lead in a circle, or so it seems.
         case tooManyLinks
         /// A component above the script is no folder.
         case notAFolder
         /// The script is no regular file.
         case notAFile
+        /// Nobody may execute the script.
         case notExecutable
         /// Neither of these may be the owner: the numbers are the trusted ones.
         case wrongOwner(trusted: [UInt32])

@@ -4,6 +4,7 @@ import SystemPackage
 public struct ScriptUserError: Error, Hashable, Sendable {
     /// What kind of fault it is.
     public enum Problem: Hashable, Sendable {
+        /// The machine has no such user.
         case unknown
         /// The databases failed to answer, with this number of the C library.
         case noAnswer(errno: Int32)

@@ -1,0 +1,144 @@
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import Logging
+
+/// Brings an account's job to its end: in the entry, in the journal and on the board, once each.
+struct JobEnding: Sendable {
+    let committer: Committer
+    let executor: JobExecutor
+    let jobs: JobLedger
+    let names: AttributeNames
+    let retry: RetryPolicy
+    let clock: any WallClock
+
+    /// An attempt has failed: another follows, or the failure is the outcome.
+    func failed(
+        _ job: Job, attempt: Int, _ status: AccountStatus, _ failure: ProvisioningFailure, _ result: JobOutcome,
+        failures: Int, _ report: @escaping AccountTurn.Listener
+    ) async throws -> AccountTurn.Disposition {
+        var generator = SystemRandomNumberGenerator()
+        if failure.failureClass == .retryable, let delay = retry.delay(afterAttempt: failures, using: &generator) {
+            let due = clock.now + delay
+            logger.warning("\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
+            executor.board.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
+            executor.board.status(job.id, .waitingForStartTime)
+            return .retry(
+                AttemptRecord(job: job.id, attempt: attempt, failures: failures, notBefore: due, failure: failure))
+        }
+        let outcome = AccountOutcome(
+            write: .fail(status, failure.code, names: names), code: failure.code, job: job, result: result)
+        return try await settle(outcome, status, AccountMemory(), report) {
+            logger.error("\(job.name) failed: \(failure)", metadata: failure.metadata)
+        }
+    }
+
+    /// Without a job, since the wish cannot be carried out as it stands.
+    func refuse(
+        _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: AccountMemory,
+        _ report: @escaping AccountTurn.Listener
+    ) async throws -> AccountTurn.Disposition {
+        let write =
+            status.phase == .wished
+            ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
+        return try await settle(AccountOutcome(write: write, code: failure.code), status, memory, report) {
+            logger.error("\(failure)", metadata: ["account": "\(status.dn)"])
+        }
+    }
+
+    /// Writes an outcome. One that is refused is kept: the work is done and must not be done again for want of a write.
+    func settle(
+        _ ended: AccountOutcome, _ status: AccountStatus, _ memory: AccountMemory,
+        _ report: @escaping AccountTurn.Listener, written: () -> Void
+    ) async throws -> AccountTurn.Disposition {
+        switch try await commit(ended.write, to: status.key) {
+        case .written(let csn):
+            if let csn { await report(.wrote(csn: csn)) }
+            written()
+            await report(.ended(ended.code))
+            await close(ended.job, of: status.uuid, ended.result)
+            // Without a place for the outcome the entry still asks for it; going on at once would be a busy loop.
+            return ended.code != .success && names.returnValue == nil
+                ? .rest(until: clock.now + retry.maximumDelay) : .settled
+        case .lost:
+            logger.notice("the entry was changed meanwhile: what stands there now is looked at")
+            await close(ended.job, of: status.uuid, ended.result)
+            return .lost
+        case .gone:
+            let code = ProvisioningExitCode.userNotPresentInBackend
+            logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
+            await report(.ended(code))
+            await close(ended.job, of: status.uuid, JobOutcome(.failed, message: "the entry has gone meanwhile"))
+            return .settled
+        case .refused(let error):
+            logger.log(
+                level: memory.level,
+                "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
+            guard status.phase != .wished else { return .trouble }
+            if let job = ended.job { executor.board.status(job.id, .blocked) }
+            return .unwritten(ended)
+        }
+    }
+
+    /// What was remembered of an account leads to nothing more: the entry does not ask for it.
+    /// - Parameter status: what stands in the entry now; nil: it is gone.
+    func abandon(
+        _ past: AccountMemory.Past, of account: EntryUUID, _ status: AccountStatus?,
+        _ report: @escaping AccountTurn.Listener
+    ) async {
+        let end = JobOutcome(insteadOf: status)
+        switch past {
+        case .nothing: return
+        case .rests: break
+        case .left(let left): lose(left, of: account, end)
+        case .waits(let record):
+            await close(executor.board.live(record.job)?.job, of: account, end)
+        case .unwritten(let outcome):
+            var result = outcome.result
+            result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
+            await close(outcome.job, of: account, result)
+        }
+        await report(.pastIsOver)
+    }
+
+    /// A job of an earlier run that nobody goes on with.
+    func lose(_ left: LeftJob, of account: EntryUUID? = nil, _ end: JobOutcome) {
+        if let account { jobs.end(account, logger: logger) }
+        executor.board.open(left.job)
+        executor.board.write(end.message, to: left.job.id, source: .daemon)
+        executor.board.close(left.job.id, end)
+    }
+
+    /// That the directory cannot tell what became of a write leaves it to be written as well as a refusal does.
+    private func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+        do {
+            return try await committer.commit(write, to: key)
+        } catch let error as DirectoryError {
+            return .refused(error)
+        }
+    }
+
+    private func close(_ job: Job?, of account: EntryUUID, _ outcome: JobOutcome) async {
+        jobs.end(account, logger: logger)
+        if let job { await executor.close(job, outcome) }
+    }
+
+    private var logger: Logger { .current }
+}
+
+extension JobOutcome {
+    /// The end of a job that the entry does not ask for any more.
+    fileprivate init(insteadOf status: AccountStatus?) {
+        switch status?.phase {
+        case nil: self.init(.failed, message: "the job is over: its entry has gone")
+        case .done: self.init(.success, message: "the job is over: its entry says that it is done")
+        case .failed: self.init(.failed, message: "the job is over: its entry tells of a failure")
+        case .idle, .wished, .claimed:
+            self.init(.aborted, message: "the job is over: the entry asks for something else now")
+        }
+    }
+}
+
+extension ProvisioningFailure {
+    fileprivate var metadata: Logger.Metadata { output.isEmpty ? [:] : ["output": "\(output)"] }
+}

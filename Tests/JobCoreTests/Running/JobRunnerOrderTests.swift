@@ -1,0 +1,125 @@
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// In which order jobs begin that wait for something they share, and what their letters say meanwhile.
+@Suite struct JobRunnerOrderTests {
+    private final class Order: Sendable {
+        private let names = Mutex<[String]>([])
+        var all: [String] { names.withLock { $0 } }
+        func work(_ name: String) -> JobRequest.Work {
+            { _ in
+                self.names.withLock { $0.append(name) }
+                return .success
+            }
+        }
+    }
+
+    private static func holding(_ gate: Gate) -> JobRequest.Work {
+        { _ in
+            await gate.pass()
+            return .success
+        }
+    }
+
+    @Test("jobs that wait for one subject begin by priority, then in the order in which they were asked for")
+    func oneSubject() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let (gate, order) = (Gate(), Order())
+        _ = try await runner.submit(bench.request("holder", subject: "account", work: Self.holding(gate)))
+        var ids: [JobID] = []
+        for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
+            let request = bench.request(name, subject: "account", priority: priority, work: order.work(name))
+            ids.append(try #require(try await runner.submit(request)))
+        }
+        #expect(ids.allSatisfy { bench.board.live($0)?.status == .waitingForClientResource })
+        gate.open()
+        for id in ids { _ = await runner.outcome(of: id) }
+        try await eventually("all have run") { order.all.count == 4 }
+        #expect(order.all == ["a1", "a2", "b", "c"])
+    }
+
+    @Test(
+        "at the limit on all, jobs of two runners begin by priority, and none is passed over for those of the runner that made room"
+    )
+    func limitOnAll() async throws {
+        let bench = try JobBench()
+        let admission = JobAdmission(limit: 1)
+        let (many, few) = (bench.runner(admission: admission), bench.runner(admission: admission))
+        let (gate, order) = (Gate(), Order())
+        _ = try await many.submit(bench.request("holder", work: Self.holding(gate)))
+        for (name, priority, runner) in [
+            ("many 1", 10, many), ("many 2", 10, many), ("few", 10, few), ("many 3", 10, many), ("urgent", 1, few),
+        ] {
+            _ = try await runner.submit(bench.request(name, priority: priority, work: order.work(name)))
+        }
+        gate.open()
+        try await eventually("all have run") { bench.board.live().isEmpty }
+        #expect(order.all == ["urgent", "many 1", "many 2", "few", "many 3"])
+    }
+
+    @Test(
+        "B9 a job has the letter of what it waits for now: t until its time, then c, p or d, and no t when only a slot is missing"
+    )
+    func letters() async throws {
+        let start = WallTime(secondsSince1970: 1_800_000_000)
+        let clock = ManualClock(start)
+        let bench = try JobBench(clock: clock)
+        let runner = bench.runner(slots: 1)
+        let (gate, order) = (Gate(), Order())
+        let due = start + .seconds(60)
+        _ = try await runner.submit(bench.request("holder", subject: "account", work: Self.holding(gate)))
+        func submit(_ name: String, subject: String, priority: Int = 10, due: WallTime) async throws -> JobID {
+            let request = bench.request(
+                name, subject: subject, priority: priority, due: due, work: order.work(name))
+            return try #require(try await runner.submit(request))
+        }
+        let slot = try await submit("slot", subject: "other", due: due)
+        let subject = try await submit("subject", subject: "account", due: due)
+        #expect([slot, subject].map { bench.board.live($0)?.status } == [.waitingForStartTime, .waitingForStartTime])
+        clock.advance(to: due)
+        try await eventually("only a slot is missing") { bench.board.live(slot)?.status == .waitingForMaximumJobs }
+        #expect(bench.board.live(subject)?.status == .waitingForClientResource)
+        let urgent = try await submit("urgent", subject: "third", priority: 1, due: .distantPast)
+        #expect(bench.board.live(slot)?.status == .waitingForPriority)
+        #expect(bench.board.live(urgent)?.status == .waitingForMaximumJobs)
+        #expect(bench.board.cancel(urgent))
+        try await eventually("it is closed") { bench.board.live(urgent) == nil }
+        #expect(bench.board.live(slot)?.status == .waitingForMaximumJobs)
+        gate.open()
+        try await eventually("all have run") { bench.board.live().isEmpty }
+        #expect(order.all == ["slot", "subject"])
+        #expect(bench.letters(of: slot) == "tdRT")
+    }
+
+    @Test(
+        "a job whose window closed while it waited for a slot waits for the window again, and holds neither slot nor subject"
+    )
+    func windowClosedMeanwhile() async throws {
+        // 12:00 UTC; the window is looked at in the machine's own zone.
+        let start = WallTime(secondsSince1970: 1_800_014_400)
+        let clock = ManualClock(start)
+        let bench = try JobBench(clock: clock)
+        let minute = DayCalendar.system.localTime(at: start).secondOfDay / 60
+        func text(_ minute: Int) -> String {
+            [minute / 60 % 24, minute % 60].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
+        }
+        let window = try TimeWindow(parsing: "\(text(minute))-\(text(minute + 60))")
+        let runner = bench.runner(JobPolicy(window: window), slots: 1)
+        let (gate, order) = (Gate(), Order())
+        _ = try await runner.submit(bench.request("holder", work: Self.holding(gate)))
+        let late = try #require(
+            try await runner.submit(bench.request("late", subject: "account", work: order.work("late"))))
+        #expect(bench.board.live(late)?.status == .waitingForMaximumJobs)
+        clock.advance(to: start + .seconds(2 * 3_600))
+        gate.open()
+        try await eventually("it waits for its window") { bench.board.live(late)?.status == .waitingForStartTime }
+        #expect(order.all == [])
+        clock.advance(to: start + .seconds(24 * 3_600 + 60))
+        try await eventually("it has run") { bench.board.live().isEmpty }
+        #expect(bench.letters(of: late) == "dtRT")
+    }
+}

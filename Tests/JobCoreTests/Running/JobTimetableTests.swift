@@ -1,0 +1,153 @@
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+@Suite struct JobTimetableTests {
+    private static func table(_ lines: (String, String)...) throws -> JobTimetable {
+        JobTimetable(try lines.map { .init(name: $0.0, schedule: try CronSchedule(parsing: $0.1)) })
+    }
+
+    @Test("the next moment is the earliest of all lines, strictly later, and an empty table has none")
+    func next() throws {
+        let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"), ("new year", "0 0 1 1 *"))
+        let calendar = DayCalendar.utc
+        func next(_ text: String) throws -> String? {
+            table.next(after: try WallTime(text), in: calendar)?.text(in: calendar)
+        }
+        #expect(try next("2026-03-10 01:59 +00:00") == "2026-03-10 02:00 +00:00")
+        #expect(try next("2026-03-10 02:00 +00:00") == "2026-03-10 02:30 +00:00")
+        #expect(try next("2026-03-10 02:30 +00:00") == "2026-03-10 03:00 +00:00")
+        #expect(JobTimetable().next(after: .distantPast, in: calendar) == nil)
+        #expect(try table.next(after: .distantFuture, in: calendar) == nil)
+    }
+
+    @Test("what came due in a while is told in the order of the lines, each once however often it did")
+    func due() throws {
+        let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
+        func due(_ from: String, _ to: String) throws -> [String] {
+            table.due(after: try WallTime(from), upTo: try WallTime(to), in: .utc)
+        }
+        #expect(try due("2026-03-10 00:30 +00:00", "2026-03-10 04:30 +00:00") == ["hour", "night"])
+        #expect(try due("2026-03-10 02:00 +00:00", "2026-03-10 02:30 +00:00") == ["night"])
+        #expect(try due("2026-03-10 02:30 +00:00", "2026-03-10 02:59 +00:00") == [])
+        // A clock that was set back: nothing has come due.
+        #expect(try due("2026-03-10 02:30 +00:00", "2026-03-10 01:00 +00:00") == [])
+    }
+
+    @Test(
+        "when clocks are put forward or back a line for certain hours still comes once, one for every hour as time passes"
+    )
+    func summerTime() throws {
+        let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"))
+        let zurich = DayCalendar.zurich
+        func course(_ from: String, _ count: Int) throws -> [String] {
+            var time = try WallTime(from)
+            return try (0..<count).map { _ in
+                let next = try #require(table.next(after: time, in: zurich))
+                defer { time = next }
+                let names = table.due(after: time, upTo: next, in: zurich)
+                return "\(next.text(in: zurich)) \(names.joined(separator: " "))"
+            }
+        }
+        #expect(
+            try course("2026-03-29 00:30 +01:00", 3) == [
+                "2026-03-29 01:00 +01:00 hour", "2026-03-29 03:00 +02:00 night hour", "2026-03-29 04:00 +02:00 hour",
+            ])
+        #expect(
+            try course("2026-10-25 01:30 +02:00", 4) == [
+                "2026-10-25 02:00 +02:00 hour", "2026-10-25 02:30 +02:00 night", "2026-10-25 02:00 +01:00 hour",
+                "2026-10-25 03:00 +01:00 hour",
+            ])
+    }
+
+    /// Follows a table on a clock that a test moves, and keeps what is asked for.
+    private final class Follower: Sendable {
+        let clock: ManualClock
+        private let names = Mutex<[String]>([])
+        private let task = Mutex<Task<Void, any Error>?>(nil)
+
+        var asked: [String] { names.withLock { $0 } }
+
+        init(_ table: JobTimetable, at start: WallTime) {
+            clock = ManualClock(start)
+            let running = Task { [clock] in
+                try await table.run(clock: clock, in: .utc) { name in self.names.withLock { $0.append(name) } }
+            }
+            task.withLock { $0 = running }
+        }
+
+        func sleeps(until time: WallTime) async throws {
+            try await eventually("it sleeps until then") { self.clock.deadlines == [time] }
+        }
+
+        func end() async {
+            let running = task.withLock { $0 }
+            running?.cancel()
+            let result = await running?.result
+            #expect(throws: CancellationError.self) { try result?.get() }
+        }
+    }
+
+    @Test("each line is asked for when its time comes, and what came due while the machine slept once, late")
+    func following() async throws {
+        let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))
+        let follower = Follower(table, at: try WallTime("2026-03-10 01:30 +00:00"))
+        let two = try WallTime("2026-03-10 02:00 +00:00")
+        try await follower.sleeps(until: two)
+        #expect(follower.asked == [])
+        follower.clock.advance(to: two)
+        try await follower.sleeps(until: two + .seconds(1_800))
+        #expect(follower.asked == ["hour"])
+        follower.clock.advance(to: two + .seconds(5 * 3_600 + 60))
+        try await follower.sleeps(until: two + .seconds(6 * 3_600))
+        #expect(follower.asked == ["hour", "hour", "night"])
+        await follower.end()
+    }
+
+    @Test("a moment does not come twice when the clock is set back, before its time or after")
+    func setBack() async throws {
+        let start = try WallTime("2026-03-10 01:30 +00:00")
+        let clock = BackwardClock(start)
+        let asked = Mutex<[WallTime]>([])
+        let table = try Self.table(("hour", "0 * * * *"))
+        let running = Task {
+            try await table.run(clock: clock, in: .utc) { _ in asked.withLock { $0.append(clock.deadline) } }
+        }
+        try await eventually("three hours have come") { asked.withLock { $0.count } == 3 }
+        running.cancel()
+        _ = await running.result
+        let first = try WallTime("2026-03-10 02:00 +00:00")
+        #expect(asked.withLock { Array($0.prefix(3)) } == [first, first + .seconds(3_600), first + .seconds(7_200)])
+    }
+
+    @Test("an empty table, and one whose lines are over, asks for nothing and ends when it is cancelled")
+    func nothing() async throws {
+        let follower = Follower(JobTimetable(), at: WallTime(secondsSince1970: 1_000))
+        try await follower.sleeps(until: .distantFuture)
+        await follower.end()
+        #expect(follower.asked == [])
+    }
+}
+
+/// Whoever has slept finds it an hour before the time slept for. It sleeps three times.
+private final class BackwardClock: WallClock {
+    private let state: Mutex<(now: WallTime, deadline: WallTime, sleeps: Int)>
+
+    init(_ now: WallTime) { state = Mutex((now, now, 0)) }
+
+    var now: WallTime { state.withLock { $0.now } }
+    /// What was slept for last.
+    var deadline: WallTime { state.withLock { $0.deadline } }
+
+    func sleep(until deadline: WallTime) async throws {
+        let isOver = state.withLock { state in
+            state.sleeps += 1
+            state.now = deadline + .seconds(-3_600)
+            state.deadline = deadline
+            return state.sleeps > 3
+        }
+        if isOver { try await Task.sleep(for: .seconds(3_600)) }
+    }
+}

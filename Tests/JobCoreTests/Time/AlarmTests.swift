@@ -1,0 +1,43 @@
+import JobCore
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite struct AlarmTests {
+    private let start = WallTime(secondsSince1970: 1_000)
+
+    @Test("set to another time it forgets the one before; set to none, or stopped, it does not ring")
+    func settingAnew() async throws {
+        let clock = ManualClock(start)
+        let rung = Mutex<[WallTime]>([])
+        let ring: @Sendable (WallTime) async -> Void = { time in rung.withLock { $0.append(time) } }
+        var alarm = Alarm()
+        for seconds in [30, 20, 10] {
+            alarm.set(to: start + .seconds(seconds), by: clock, ring: ring)
+            alarm.set(to: start + .seconds(seconds), by: clock, ring: ring)
+        }
+        try await eventually("one sleeps") { clock.deadlines == [start + .seconds(10)] }
+        clock.advance(to: start + .seconds(10))
+        try await eventually("it rings") { rung.withLock { $0 } == [start + .seconds(10)] }
+        #expect(alarm.time == start + .seconds(10))
+        alarm.rang(start + .seconds(10))
+        #expect(alarm.time == nil)
+        alarm.set(to: start + .seconds(40), by: clock, ring: ring)
+        alarm.set(to: nil, by: clock, ring: ring)
+        try await eventually("nobody sleeps") { clock.deadlines.isEmpty }
+        alarm.set(to: start + .seconds(50), by: clock, ring: ring)
+        alarm.stop()
+        try await eventually("nobody sleeps") { clock.deadlines.isEmpty }
+        #expect(rung.withLock { $0.count } == 1)
+    }
+
+    @Test("a ring that comes late does not take back a time that was set meanwhile")
+    func lateRing() {
+        let clock = ManualClock(start)
+        var alarm = Alarm()
+        alarm.set(to: start + .seconds(20), by: clock) { _ in }
+        alarm.rang(start + .seconds(10))
+        #expect(alarm.time == start + .seconds(20))
+        alarm.stop()
+    }
+}
