@@ -13,6 +13,39 @@ import Testing
         return inner.flatMap { names($0, path + [$0.configuration.commandName ?? "\($0)".lowercased()]) }
     }
 
+    private struct Help: Decodable {
+        struct Command: Decodable {
+            struct Argument: Decodable {
+                struct Name: Decodable { let name: String }
+                let names: [Name]?
+                let valueName: String?
+                let abstract: String?
+            }
+            let commandName: String
+            let subcommands: [Command]?
+            let arguments: [Argument]?
+        }
+        let command: Command
+    }
+
+    @Test("what several commands take has one name and one meaning in all of them")
+    func sharedOptions() throws {
+        let help = try JSONDecoder().decode(Help.self, from: Data(ProvBackupRsnapshot._dumpHelp().utf8)).command
+        var meanings: [String: Set<String>] = [:]
+        func collect(_ command: Help.Command) {
+            for argument in command.arguments ?? [] {
+                for name in argument.names?.map(\.name) ?? [argument.valueName ?? ""] {
+                    meanings[name, default: []].insert(argument.abstract ?? "")
+                }
+            }
+            command.subcommands?.forEach(collect)
+        }
+        collect(help)
+        for name in ["config", "c", "global", "g", "json", "id", "debug", "directory"] {
+            #expect(meanings[name]?.count == 1, "\(name): \(meanings[name] ?? [])")
+        }
+    }
+
     @Test("every command stands in README.md's table")
     func table() throws {
         let text = try String(contentsOf: DaemonBench.checkout.appending(path: "README.md"), encoding: .utf8)

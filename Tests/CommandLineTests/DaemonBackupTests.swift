@@ -71,6 +71,32 @@ struct DaemonBackupTests {
         }
     }
 
+    @Test("levels of [Backup Jobs] run at their time, and for each account the larger one first")
+    func schedules() async throws {
+        try await DaemonBench.run { bench in
+            // A schedule has no finer time than the next minute.
+            try bench.settings(
+                backup: "HOME_SCRIPT =\n[Backup Jobs]\nSLOTS = 2\nDAILY = * * * * *\nMONTHLY = * * * * *")
+            let uids = ["3724300", "3724301", "3724302"]
+            for uid in uids { try await bench.add(uid) }
+            let daemon = try await bench.running()
+            for uid in uids { try await bench.reached("added", uid) }
+            var ended: [JobLine] = []
+            try await eventually("each account has its two jobs of a minute", within: .seconds(90)) {
+                ended = try await bench.jobs("--type", "Backup").filter { !$0.isOpen }
+                return uids.allSatisfy { uid in ended.count { $0.client == uid } >= 2 }
+            }
+            for uid in uids {
+                let ofAccount = ended.filter { $0.client == uid }
+                #expect(ofAccount.prefix(2).map(\.level) == ["monthly", "daily"], "\(ofAccount)")
+                #expect(ofAccount.allSatisfy { $0.isGood }, "\(ofAccount)")
+                let snapshot = bench.home(uid).appending(path: ".snapshots/daily.0")
+                #expect(FileManager.default.fileExists(atPath: snapshot.path))
+            }
+            await bench.stop(daemon)
+        }
+    }
+
     @Test(
         "an account that is provisioned is not backed up meanwhile, and the other way round: one job for each subject")
     func oneJobEach() async throws {

@@ -184,7 +184,8 @@ import Testing
             ] {
                 let program = try RunningProgram(DaemonBench.program, arguments + ["-c", moved.path])
                 #expect(await program.end() == 69, "\(arguments)")
-                #expect(program.output.contains("systemctl start"), "\(program.output)")
+                #expect(program.output.contains("systemctl start prov-backup-rsnapshot, or"), "\(program.output)")
+                #expect(program.output.contains("run -d -c \(moved.path)"), "\(program.output)")
             }
         }
     }

@@ -50,6 +50,15 @@ struct SettingsJobsTests {
         #expect(settings.service.type == .rsnapshot)
     }
 
+    @Test("levels that are due together are asked for the larger one first, as rsnapshot(1) wants it")
+    func levelOrder() throws {
+        let settings = try load(
+            "[Backup Jobs]\n" + ["HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"].map { "\($0) = @daily\n" }.joined())
+        #expect(
+            DaemonConfiguration(settings, configFile: "").jobs.timetable.lines.map(\.name)
+                == ["backup yearly", "backup monthly", "backup weekly", "backup daily", "backup hourly"])
+    }
+
     @Test func `what is written counts`() throws {
         let settings = try load(
             """

@@ -104,8 +104,12 @@ public final class Mailer: Sendable {
             await end()
             finish()
             group.addTask {
-                // Cancelled when all is sent.
-                do { try await Task.sleep(for: grace) } catch {}
+                do {
+                    try await Task.sleep(for: grace)
+                } catch {
+                    // All is sent: nobody waits for the grace any more.
+                    return
+                }
             }
             await group.next()
             group.cancelAll()

@@ -3,6 +3,8 @@ import Subprocess
 public import SystemPackage
 
 /// The program by which the system takes mail, once for each mail: `sendmail -i -t`, the mail on its standard input.
+///
+/// The script runner of jobs is not for it: that gives a script no input, and ends whatever outlives it, which with exim is the delivery.
 public struct SendmailProgram: Sendable {
     /// Why a mail was not taken.
     public struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {

@@ -14,9 +14,14 @@ final class Lifeline: Sendable {
     }
 
     deinit {
-        // Nothing can be done about a failure here, and the system closes what is left when the process ends.
-        try? reader.close()
-        try? writer.close()
+        for end in [reader, writer] {
+            do {
+                try end.close()
+            } catch {
+                // A pipe has nothing to write out: only a descriptor that is not ours cannot be closed.
+                assertionFailure("a lifeline cannot be closed: \(error)")
+            }
+        }
     }
 
     private static func pipe() throws -> (FileDescriptor, FileDescriptor) {

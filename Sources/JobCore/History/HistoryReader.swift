@@ -35,7 +35,7 @@ public struct HistoryReader: Sendable {
             configuration.readonly = true
             configuration.label = "job history"
             configuration.busyMode = .timeout(5)
-            let database = try DatabaseQueue(path: file.string, configuration: configuration)
+            let database = try DatabaseQueue(path: Self.address(of: file), configuration: configuration)
             if let objection = try database.read({ database in
                 try HistorySchema.objection(database)
                     ?? (HistorySchema.migrator.hasCompletedMigrations(database)
@@ -47,6 +47,18 @@ public struct HistoryReader: Sendable {
         } catch {
             throw HistoryError("\(file.printable): no usable history of jobs: \(error)")
         }
+    }
+
+    /// How SQLite is told to open the file. When there is nothing in a log beside it, the file alone is the history, and SQLite is told that it
+    /// does not change: it would leave an empty log there, or fail where it may not.
+    private static func address(of file: FilePath) -> String {
+        var log = stat()
+        guard stat(file.string + "-wal", &log) == 0 ? log.st_size == 0 : errno == ENOENT else { return file.string }
+        let escaped = file.string.utf8.map { byte in
+            let isPlain = byte < 0x80 && !"%?#".utf8.contains(byte)
+            return isPlain ? String(UnicodeScalar(byte)) : "%" + String(0x100 + Int(byte), radix: 16).dropFirst()
+        }
+        return "file:\(escaped.joined())?immutable=1"
     }
 
     /// The jobs that a filter asks for, the newest first.

@@ -16,7 +16,7 @@ struct AccountsCommand: AsyncParsableCommand {
         @OptionGroup var files: SettingsOptions
         @Flag(help: "Only those with a wish, or being worked on.") var pending = false
         @Flag(help: "Only those whose last attempt failed.") var failed = false
-        @Flag(help: "One JSON object a line.") var json = false
+        @OptionGroup var output: OutputOptions
 
         func validate() throws {
             if pending && failed { throw ValidationError("--pending and --failed exclude each other; leave one out.") }
@@ -27,10 +27,10 @@ struct AccountsCommand: AsyncParsableCommand {
             let accounts = try await AccountsDirectory(settings)
             let scope = accounts.scope
             let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
-            if !json { print(AccountLine.heading) }
+            if !output.json { print(AccountLine.heading) }
             try await accounts.forEach(filter) { status, uid in
                 let line = AccountLine(uid: uid, status: status)
-                print(json ? try JSONText.line(line) : line.text)
+                try output.show(line, line.text)
             }
         }
     }
@@ -39,19 +39,18 @@ struct AccountsCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Say where an account stands, why, and what to type.")
 
-        @OptionGroup var files: SettingsOptions
-        @Argument(help: "The account's uid.") var uid: String
-        @Flag(help: "One JSON object.") var json = false
+        @OptionGroup var account: AccountArgument
+        @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let settings = try files.load()
+            let (settings, uid) = (try account.files.load(), account.uid)
             let accounts = try await AccountsDirectory(settings)
             let entry = try await accounts.entry(uid: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
                 daemon: try await DaemonControl(settings).status(),
                 lastJob: await JobsOfDaemon(settings).last(ofAccount: uid))
-            print(json ? try JSONText.line(explanation) : explanation.text)
+            try output.show(explanation, explanation.text)
         }
     }
 
@@ -63,20 +62,18 @@ struct AccountsCommand: AsyncParsableCommand {
                 (0 to 7).
                 """)
 
-        @OptionGroup var files: SettingsOptions
-        @Argument(help: "The account's uid.") var uid: String
-        @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")
-        var isDebugging = false
+        @OptionGroup var account: AccountArgument
+        @OptionGroup var log: LogOptions
 
         func run() async throws {
-            let settings = try files.load()
+            let (settings, uid) = (try account.files.load(), account.uid)
             let accounts = try await AccountsDirectory(settings)
             let status = try await accounts.status(uid: uid)
             let key = AccountKey(uuid: status.uuid, dn: status.dn)
             let code =
                 switch try await DaemonControl(settings).provision(key) {
                 case .daemon(let code): code
-                case .noDaemon: try await Daemon(files: files, isDebugging: isDebugging).provision(key)
+                case .noDaemon: try await Daemon(files: account.files, log: log).provision(key)
                 }
             guard let code else {
                 print("\(uid): nothing to do; see: prov-backup-rsnapshot accounts explain \(uid)")

@@ -21,7 +21,7 @@ struct JobsCommand: AsyncParsableCommand {
         var since: String?
         @Option(help: ArgumentHelp("Only those asked for until then.", valueName: "time")) var until: String?
         @Option(help: "The newest so many.") var limit = 50
-        @Flag(help: "One JSON object a line.") var json = false
+        @OptionGroup var output: OutputOptions
         @Flag(help: "Go on with every change, until interrupted.") var follow = false
 
         func validate() throws {
@@ -34,23 +34,27 @@ struct JobsCommand: AsyncParsableCommand {
         func run() async throws {
             let jobs = JobsOfDaemon(try files.load())
             let query = try query(now: SystemWallClock().now)
-            var (lines, isLive) = try await jobs.lines(query)
+            var (list, isLive) = try await jobs.list(query)
             var table = TextTable(JobText.headings)
-            if json {
-                for line in lines { print(try JSONText.line(line)) }
+            if output.json {
+                for line in list.lines { print(try JSONText.line(line)) }
             } else {
-                table.lines(lines.map(JobText.row)).forEach { print($0) }
+                table.lines(list.lines.map(JobText.row)).forEach { print($0) }
+            }
+            if let missing = list.missing {
+                guard follow else { throw jobs.incomplete(missing) }
+                printError(jobs.incomplete(missing).description)
             }
             guard follow else { return }
-            var known = Dictionary(lines.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
+            var known = Dictionary(list.lines.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
             while true {
                 guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
                 flushOutput()
                 try await Task.sleep(for: JobsOfDaemon.interval)
-                (lines, isLive) = try await jobs.lines(query)
-                for line in lines where known[line.id] != line.news {
+                (list, isLive) = try await jobs.list(query)
+                for line in list.lines where known[line.id] != line.news {
                     known[line.id] = line.news
-                    print(json ? try JSONText.line(line) : table.line(JobText.row(line)))
+                    try output.show(line, table.line(JobText.row(line)))
                 }
             }
         }
@@ -78,21 +82,20 @@ struct JobsCommand: AsyncParsableCommand {
             abstract: "Show everything of a job: its attempts, steps, scripts, output and report.",
             discussion: "Exit status: 0, or 1 when there is no such job.")
 
-        @OptionGroup var files: SettingsOptions
-        @Argument(help: "The job's number.") var id: UInt64
-        @Flag(help: "One JSON object.") var json = false
+        @OptionGroup var job: JobArgument
+        @OptionGroup var output: OutputOptions
         @Flag(help: "Go on with what is new, until the job ends.") var follow = false
 
         func validate() throws {
-            if json && follow { throw ValidationError("--json and --follow exclude each other; leave one out.") }
+            if output.json && follow { throw ValidationError("--json and --follow exclude each other; leave one out.") }
         }
 
         func run() async throws {
-            let jobs = JobsOfDaemon(try files.load())
-            guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
-            if json { return print(try JSONText.line(details)) }
-            JobText.lines(details).forEach { print($0) }
-            if follow { try await jobs.follow(id, after: details) }
+            let jobs = JobsOfDaemon(try job.files.load())
+            guard let details = try await jobs.details(job.id) else { throw jobs.unknown(job.id) }
+            try output.show(details, JobText.lines(details).joined(separator: "\n"))
+            if follow { try await jobs.follow(job.id, after: details) }
+            if let missing = details.missing { throw jobs.incomplete(missing) }
         }
     }
 
@@ -101,11 +104,10 @@ struct JobsCommand: AsyncParsableCommand {
             abstract: "Ask a job to end.",
             discussion: "A pre or post script that runs just now is let finish; then the job ends as canceled.")
 
-        @OptionGroup var files: SettingsOptions
-        @Argument(help: "The job's number.") var id: UInt64
+        @OptionGroup var job: JobArgument
 
         func run() async throws {
-            let configuration = try files.load()
+            let (configuration, id) = (try job.files.load(), job.id)
             if try await DaemonControl(configuration).cancel(id) {
                 return print("job \(id) is asked to end; to see it end: prov-backup-rsnapshot jobs show \(id) --follow")
             }

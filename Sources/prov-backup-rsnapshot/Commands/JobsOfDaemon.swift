@@ -18,9 +18,9 @@ struct JobsOfDaemon {
     }
 
     /// - Returns: the jobs, the oldest first, and whether a daemon said so.
-    func lines(_ query: JobQuery) async throws -> (lines: [JobLine], isLive: Bool) {
-        if let lines = try await control.jobs(query) { return (lines, true) }
-        return (try await recorded().lines(query), false)
+    func list(_ query: JobQuery) async throws -> (list: JobList, isLive: Bool) {
+        if let list = try await control.jobs(query) { return (list, true) }
+        return (try await recorded().list(query), false)
     }
 
     /// - Returns: nil when there is no such job.
@@ -32,7 +32,8 @@ struct JobsOfDaemon {
     /// The account's newest job that carried a wish out; nil when nothing is recorded, or what is recorded cannot be read.
     func last(ofAccount uid: String) async -> JobLine? {
         do {
-            return try await lines(JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)).lines.last
+            let query = JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)
+            return try await list(query).list.lines.last
         } catch {
             return nil
         }
@@ -75,18 +76,20 @@ struct JobsOfDaemon {
     }
 
     func noDaemon(_ remark: String) -> CommandFailure {
+        control.noDaemon(", so there is nothing to follow; \(remark)")
+    }
+
+    /// The daemon has shown what is open, and cannot look up the rest.
+    func incomplete(_ missing: String) -> CommandFailure {
         CommandFailure(
-            "no daemon runs here (\(configuration.runtimeDirectory)), so there is nothing to follow; \(remark)",
-            cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+            "what is not of this moment is missing: \(missing)", cure: "the daemon's log says what becomes of it")
     }
 
     private func recorded() throws -> JobCatalog {
         do throws(HistoryError) {
             return JobCatalog(history: try HistoryReader(file: FilePath(configuration.jobs.history.file)))
         } catch {
-            throw CommandFailure(
-                "no daemon runs here (\(configuration.runtimeDirectory)), and \(error)",
-                cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+            throw control.noDaemon(", and \(error)")
         }
     }
 }

@@ -1,5 +1,7 @@
 import ArgumentParser
 import DaemonKit
+import Glibc
+import UnixSignals
 
 struct RunCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -8,8 +10,7 @@ struct RunCommand: AsyncParsableCommand {
 
     @OptionGroup var files: SettingsOptions
 
-    @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")
-    var isDebugging = false
+    @OptionGroup var log: LogOptions
 
     @Flag(
         name: [.customShort("r"), .customLong("dry-run")], help: "Show the plan for each account, and change nothing.")
@@ -19,11 +20,10 @@ struct RunCommand: AsyncParsableCommand {
     var once = false
 
     func run() async throws {
-        let daemon = try Daemon(files: files, isDebugging: isDebugging, isDryRun: isDryRun)
-        if once {
-            try await daemon.runOnce()
-        } else {
-            try await daemon.run()
-        }
+        if once { return try await Daemon(files: files, log: log, isDryRun: isDryRun).runOnce() }
+        // Heard before the settings are read: a signal that comes earlier is obeyed by reading them, a later one by reading them again.
+        signal(SIGHUP, SIG_IGN)
+        let reloads = await UnixSignalsSequence(trapping: .sighup)
+        try await Daemon(files: files, log: log, isDryRun: isDryRun).run(reloads: reloads)
     }
 }

@@ -13,16 +13,11 @@ struct ScriptsCommand: AsyncParsableCommand {
         )
 
         @OptionGroup var files: SettingsOptions
-        @Flag(help: "One JSON object a line.") var json = false
+        @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let configuration = try files.load()
-            guard let scripts = try await DaemonControl(configuration).scripts() else {
-                throw CommandFailure(
-                    "no daemon runs here (\(configuration.runtimeDirectory))",
-                    cure: "start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
-            }
-            for line in json ? try scripts.map(JSONText.line) : ScriptText.lines(scripts) { print(line) }
+            let scripts = try await DaemonControl(try files.load()).scripts()
+            for line in output.json ? try scripts.map(JSONText.line) : ScriptText.lines(scripts) { print(line) }
         }
     }
 

@@ -8,15 +8,15 @@ struct StatusCommand: AsyncParsableCommand {
         commandName: "status", abstract: "What runs, what waits, what failed, how far behind.")
 
     @OptionGroup var files: SettingsOptions
-    @Flag(help: "One JSON object.") var json = false
+    @OptionGroup var output: OutputOptions
     @Flag(help: "Again every two seconds, until interrupted.") var watch = false
 
     func run() async throws {
         let configuration = try files.load()
         repeat {
             let overview = try await Overview(configuration)
-            if watch, !json { print("\u{1B}[H\u{1B}[2J", terminator: "") }
-            print(json ? try JSONText.line(overview) : overview.text)
+            if watch, !output.json { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            try output.show(overview, overview.text)
             if watch { try await Task.sleep(for: .seconds(2)) }
         } while watch
     }

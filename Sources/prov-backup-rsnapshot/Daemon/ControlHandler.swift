@@ -41,8 +41,9 @@ struct ControlHandler: Sendable {
                 throw CommandFailure("\(uuid) is no entryUUID", cure: "see the daemon's log")
             }
             return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
-        case .jobs(let query): return .jobs(try await catalog.lines(query))
-        case .theseJobs(let ids): return .jobs(try await catalog.lines(of: ids.map { JobID($0) }))
+        case .jobs(let query): return .jobs(try await catalog.list(query))
+        case .theseJobs(let ids):
+            return .jobs(JobList(lines: try await catalog.lines(of: ids.map { JobID($0) })))
         case .job(let id): return .job(try await catalog.details(JobID(id)))
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
         case .run(let name): return .asked([try await theDesk.run(name).number])

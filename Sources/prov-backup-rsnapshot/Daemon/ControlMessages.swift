@@ -20,7 +20,7 @@ enum DaemonReply: Codable {
     case status(DaemonStatus)
     /// The exit code of the job; nil when there was nothing to do.
     case provisioned(Int32?)
-    case jobs([JobLine])
+    case jobs(JobList)
     /// nil when there is no such job.
     case job(JobDetails?)
     /// Whether the job was open.

@@ -21,7 +21,7 @@ struct Daemon {
     private let logger: Logger
     private let started = SystemWallClock().now
 
-    init(files: SettingsOptions, isDebugging: Bool = false, isDryRun: Bool = false) throws {
+    init(files: SettingsOptions, log: LogOptions, isDryRun: Bool = false) throws {
         self.files = files
         self.isDryRun = isDryRun
         configuration = try files.load()
@@ -31,14 +31,14 @@ struct Daemon {
         Self.raiseDescriptorLimit()
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment
-            return isDebugging
+            return log.isDebugging
                 ? TerminalLogHandler(environment: environment)
                 : SyslogLogHandler(
                     identity: configuration.syslogIdentity, switches: configuration.logSwitches,
                     environment: environment)
         }
         var logger = Logger(label: "prov-backup-rsnapshot")
-        if isDebugging { logger.logLevel = .trace }
+        if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
     }
 
@@ -51,9 +51,8 @@ struct Daemon {
     }
 
     /// Runs until a signal ends it.
-    func run() async throws {
-        // Heard from now on: it must neither end what is only just starting nor be lost.
-        let reloads = await UnixSignalsSequence(trapping: .sighup)
+    /// - Parameter reloads: each has the settings read anew.
+    func run(reloads: UnixSignalsSequence) async throws {
         if isDryRun {
             let engine = dryEngine()
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)

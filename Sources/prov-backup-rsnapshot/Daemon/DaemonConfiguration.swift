@@ -8,6 +8,8 @@ import SystemPackage
 
 /// What the settings mean for each part: the one place where parts and settings meet.
 struct DaemonConfiguration: Sendable {
+    /// Where the settings come from.
+    let configFile: String
     let engine: Engine.Configuration
     let backup: BackupConfiguration
     /// With `TYPE = Script`: what is done in place of the backup accounts' provisioning.
@@ -22,8 +24,8 @@ struct DaemonConfiguration: Sendable {
     let stateDirectory: FilePath
     let runtimeDirectory: FilePath
 
-    /// - Parameter configFile: where the settings come from, for handlers.
     init(_ settings: DaemonSettings, configFile: String) {
+        self.configFile = configFile
         logSwitches = settings.log
         syslogIdentity = settings.service.syslog
         timeZone = settings.service.timeZone

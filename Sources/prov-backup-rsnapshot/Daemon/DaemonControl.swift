@@ -27,9 +27,9 @@ struct DaemonControl {
         return answer ?? .noDaemon
     }
 
-    /// - Returns: the jobs that the query includes, the oldest first; nil when no daemon runs here.
-    func jobs(_ query: JobQuery) async throws -> [JobLine]? {
-        try await ask(.jobs(query)) { if case .jobs(let lines) = $0 { lines } else { nil } }
+    /// - Returns: the jobs that the query includes; nil when no daemon runs here.
+    func jobs(_ query: JobQuery) async throws -> JobList? {
+        try await ask(.jobs(query)) { if case .jobs(let list) = $0 { list } else { nil } }
     }
 
     /// - Returns: those of the jobs that the daemon knows.
@@ -39,7 +39,7 @@ struct DaemonControl {
         // A request has room for so many, and for more.
         while !rest.isEmpty {
             lines += try await need(.theseJobs(Array(rest.prefix(1_000)))) {
-                if case .jobs(let lines) = $0 { lines } else { nil }
+                if case .jobs(let list) = $0 { list.lines } else { nil }
             }
             rest = rest.dropFirst(1_000)
         }
@@ -66,9 +66,8 @@ struct DaemonControl {
         try await need(.backup(level: level, accounts: accounts)) { if case .asked(let ids) = $0 { ids } else { nil } }
     }
 
-    /// - Returns: nil when no daemon runs here.
-    func scripts() async throws -> [ScriptLine]? {
-        try await ask(.scripts) { if case .scripts(let lines) = $0 { lines } else { nil } }
+    func scripts() async throws -> [ScriptLine] {
+        try await need(.scripts) { if case .scripts(let lines) = $0 { lines } else { nil } }
     }
 
     func restartScripts() async throws -> String {
@@ -79,13 +78,18 @@ struct DaemonControl {
     private func need<Value>(_ request: DaemonRequest, _ read: (DaemonReply) -> Value?) async throws -> Value {
         // Handlers that are loaded anew, or accounts that are looked up, may take a while.
         guard let value = try await ask(request, timeout: .seconds(120), read) else {
-            throw CommandFailure(
-                "no daemon runs here (\(configuration.runtimeDirectory))",
-                cure:
-                    "start it: systemctl start prov-backup-rsnapshot, or in the foreground: prov-backup-rsnapshot run -d",
-                status: .unavailable)
+            throw noDaemon()
         }
         return value
+    }
+
+    /// That there is none, and what to type.
+    /// - Parameter consequence: how the sentence goes on.
+    func noDaemon(_ consequence: String = "") -> CommandFailure {
+        CommandFailure(
+            "no daemon runs here (\(configuration.runtimeDirectory))\(consequence)",
+            cure: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
+                + "prov-backup-rsnapshot run -d -c \(configuration.configFile)", status: .unavailable)
     }
 
     /// - Returns: nil when no daemon runs here.
@@ -98,8 +102,7 @@ struct DaemonControl {
             reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
         } catch {
             if case .notListening = error { return nil }
-            let status: ProcessExitStatus = if case .notAllowed = error { .notAllowed } else { .failure }
-            throw CommandFailure("\(error)", cure: "ask as root or as the daemon's own user", status: status)
+            throw CommandFailure("\(error)", cure: "the daemon's log says what it does", status: error.exitStatus)
         }
         if case .refused(let refusal) = reply {
             throw CommandFailure(

@@ -18,6 +18,8 @@ actor DaemonJobs: JobDesk {
     private var rescuing: Task<Void, Never>?
     /// What the schedules ask for just now.
     private var asking: Set<JobCommand> = []
+    /// The last request for a level of all accounts; the next one waits for it.
+    private var lastLevel: Task<Void, Never>?
     /// Who asks before the handlers are there; nil when they are.
     private var early: [CheckedContinuation<Void, Never>]? = []
     nonisolated let history: JobHistory?
@@ -98,8 +100,8 @@ actor DaemonJobs: JobDesk {
             return
         }
         Task {
-            var standing = StandingJobs(live())
-            await ask(command) { standing.admits($0) }
+            let standing = StandingJobs(live())
+            await ask(command, where: standing.admits)
             if let notice = standing.notice { logger.notice("\(command): \(notice)") }
             asking.remove(command)
         }
@@ -146,7 +148,7 @@ actor DaemonJobs: JobDesk {
     ///   - isWanted: looks at each job before it is asked for.
     ///   - opened: is told the number of each job before its handlers hear of it.
     func ask(
-        _ command: JobCommand, where isWanted: (JobRequest) -> Bool = { _ in true },
+        _ command: JobCommand, where isWanted: @escaping @Sendable (JobRequest) -> Bool = { _ in true },
         opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async {
         do {
@@ -183,7 +185,7 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backup(
-        _ level: String, accounts: [String], where isWanted: (JobRequest) -> Bool,
+        _ level: String, accounts: [String], where isWanted: @escaping @Sendable (JobRequest) -> Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         guard configuration.script == nil else {
@@ -196,30 +198,53 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        var ids: [JobID] = []
-        if accounts.isEmpty {
-            var isAny = false
-            try await selection.all(of: level) { selected in
-                isAny = true
-                let request =
-                    switch selected {
-                    case .job(let request): request
-                    case .refused(let refusal): refusal.request(level)
-                    }
-                if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened)) }
-            }
-            if !isAny { logger.info("no account gets a backup of level \(level)") }
-        } else {
-            let requests: [JobRequest]
-            do {
-                requests = try await selection.requests(of: level, accounts: accounts)
-            } catch let refusals as BackupRefusals {
-                throw CommandFailure("\(refusals)", cure: "no backup was asked for")
-            }
-            for request in requests where isWanted(request) {
-                ids.append(try await submit(request, to: backups, opened: opened))
-            }
+        guard accounts.isEmpty else { return try await backup(level, of: accounts, where: isWanted, opened: opened) }
+        // One level after the other: so each account has its jobs in the order in which the levels were asked for.
+        let earlier = lastLevel
+        let request = Task {
+            await earlier?.value
+            return try await backupAll(level, where: isWanted, opened: opened)
         }
+        lastLevel = Task { _ = await request.result }
+        return try await withTaskCancellationHandler {
+            try await request.value
+        } onCancel: {
+            request.cancel()
+        }
+    }
+
+    private func backup(
+        _ level: SnapshotLevel, of accounts: [String], where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        let requests: [JobRequest]
+        do {
+            requests = try await selection.requests(of: level, accounts: accounts)
+        } catch let refusals as BackupRefusals {
+            throw CommandFailure("\(refusals)", cure: "no backup was asked for")
+        }
+        var ids: [JobID] = []
+        for request in requests where isWanted(request) {
+            ids.append(try await submit(request, to: backups, opened: opened))
+        }
+        return ids
+    }
+
+    private func backupAll(
+        _ level: SnapshotLevel, where isWanted: (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> [JobID] {
+        var ids: [JobID] = []
+        var isAny = false
+        try await selection.all(of: level) { selected in
+            isAny = true
+            let request =
+                switch selected {
+                case .job(let request): request
+                case .refused(let refusal): refusal.request(level)
+                }
+            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened)) }
+        }
+        if !isAny { logger.info("no account gets a backup of level \(level)") }
         return ids
     }
 

@@ -17,7 +17,7 @@ extension ServiceGroup {
 
 extension Service {
     /// Returns when the daemon is asked to stop, in order or at once.
-    fileprivate func shutdown() async {
+    func shutdown() async {
         do { try await gracefulShutdown() } catch { return }
     }
 }

@@ -7,13 +7,20 @@ struct JobCatalog: Sendable {
     var history: (any RecordedJobs)?
     var clock: any WallClock = SystemWallClock()
 
-    /// - Returns: the newest that the query includes, the oldest first.
-    func lines(_ query: JobQuery) async throws -> [JobLine] {
+    /// - Returns: the newest that the query includes.
+    /// - Throws: when there is neither a daemon nor a history that can be read.
+    func list(_ query: JobQuery) async throws -> JobList {
         let open = openLines()
-        let past = try await history?.jobs(matching: JobFilter(query)).map { asRecorded(JobLine($0)) } ?? []
+        var (past, missing): ([JobLine], String?) = ([], nil)
+        do throws(HistoryError) {
+            past = try await history?.jobs(matching: JobFilter(query)).map { asRecorded(JobLine($0)) } ?? []
+        } catch {
+            guard desk != nil else { throw error }
+            missing = "\(error)"
+        }
         let numbers = Set(open.map(\.id))
         let all = past.filter { !numbers.contains($0.id) } + open.filter(query.includes)
-        return Array(all.sorted { $0.id < $1.id }.suffix(max(1, query.limit)))
+        return JobList(lines: Array(all.sorted { $0.id < $1.id }.suffix(max(1, query.limit))), missing: missing)
     }
 
     /// - Returns: those of these jobs that are known.
@@ -31,10 +38,17 @@ struct JobCatalog: Sendable {
     }
 
     /// - Returns: nil when nobody knows the job.
+    /// - Throws: when it is not open, and the history cannot be read.
     func details(_ id: JobID) async throws -> JobDetails? {
         let output = desk?.output(of: id)
         let before = open(id)
-        let recorded = try await history?.job(id).map { JobDetails($0) }
+        var (recorded, missing): (JobDetails?, String?) = (nil, nil)
+        do throws(HistoryError) {
+            recorded = try await history?.job(id).map { JobDetails($0) }
+        } catch {
+            guard open(id) != nil else { throw error }
+            missing = "\(error)"
+        }
         guard let live = open(id) else {
             return recorded.map { recorded in
                 var recorded = recorded
@@ -43,6 +57,7 @@ struct JobCatalog: Sendable {
             }
         }
         var details = recorded ?? JobDetails(live)
+        details.missing = missing
         details.job = JobLine(live, started: recorded?.job.started, now: clock.now)
         details.priority = live.job.priority
         details.isCanceled = live.isCanceled

@@ -50,8 +50,11 @@ struct JobConfiguration: Sendable {
             settings.jobs.compactMap { job in
                 job.schedule.map { .init(name: JobCommand.run(job.name).description, schedule: $0) }
             }
-                + settings.backupJobs.schedules.sorted { $0.key.rawValue < $1.key.rawValue }.map {
-                    .init(name: JobCommand.backup($0.key.rawValue, accounts: []).description, schedule: $0.value)
+                // Due together, the larger level goes first: it takes over the snapshot that the smaller one would remove.
+                + SnapshotLevel.allCases.reversed().compactMap { level in
+                    settings.backupJobs.schedules[level].map {
+                        .init(name: JobCommand.backup(level.rawValue, accounts: []).description, schedule: $0)
+                    }
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,

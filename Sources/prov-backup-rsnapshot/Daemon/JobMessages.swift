@@ -95,6 +95,13 @@ struct JobLine: Codable, Hashable, Sendable {
     var isGood: Bool { result.flatMap(JobResult.init)?.isSuccess ?? false }
 }
 
+/// Jobs, the oldest first.
+struct JobList: Codable, Hashable, Sendable {
+    var lines: [JobLine]
+    /// Why those that have ended are not among them, with the cure; nil when they are.
+    var missing: String?
+}
+
 /// Everything that is known of a job.
 struct JobDetails: Codable, Hashable, Sendable {
     struct Status: Codable, Hashable, Sendable {
@@ -171,4 +178,6 @@ struct JobDetails: Codable, Hashable, Sendable {
     var droppedLines = 0
     /// What the program that runs just now has written so far.
     var output: JobOutput?
+    /// Why what is past of it is missing here, with the cure; nil when it is not.
+    var missing: String?
 }

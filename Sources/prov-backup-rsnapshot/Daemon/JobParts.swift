@@ -103,7 +103,7 @@ final class HandlerHost: EventHandlerHost {
         // The new job's handlers are those that wait for this answer: it must not wait for them.
         let (numbers, first) = AsyncStream<JobID>.makeStream(bufferingPolicy: .bufferingOldest(1))
         Task {
-            await jobs.ask(command) { first.yield($0) }
+            await jobs.ask(command, opened: { first.yield($0) })
             first.finish()
         }
         return await numbers.first { _ in true }

@@ -82,7 +82,7 @@ struct ReportService: Service {
     let server: ReportServer
 
     func run() async throws {
-        do { try await gracefulShutdown() } catch {}
+        await shutdown()
         await server.stop()
     }
 }

@@ -1,8 +1,9 @@
 import JobCore
+import Synchronization
 
 /// The jobs that wait or run, as a schedule looks at them: what it asked for before and what has not ended is not asked for again, so that a job
 /// that hangs does not pile up others behind it.
-struct StandingJobs {
+final class StandingJobs: Sendable {
     /// What makes two jobs the same to a schedule. A handler may give a job another level, and never another name.
     private struct Likeness: Hashable {
         var type: JobType
@@ -11,7 +12,7 @@ struct StandingJobs {
     }
 
     private let standing: [Likeness: JobID]
-    private var leftOut: [(client: String, job: JobID)] = []
+    private let leftOut = Mutex<[(client: String, job: JobID)]>([])
 
     /// - Parameter live: the jobs that are open.
     init(_ live: [LiveJob]) {
@@ -21,15 +22,16 @@ struct StandingJobs {
     }
 
     /// Whether a job is to be asked for; one that is not is remembered.
-    mutating func admits(_ request: JobRequest) -> Bool {
+    func admits(_ request: JobRequest) -> Bool {
         let likeness = Likeness(type: request.type, name: request.name, subject: request.subject)
         guard let job = standing[likeness] else { return true }
-        leftOut.append((request.client, job))
+        leftOut.withLock { $0.append((request.client, job)) }
         return false
     }
 
     /// One line about all that were left out; nil when none was.
     var notice: String? {
+        let leftOut = leftOut.withLock(\.self)
         guard !leftOut.isEmpty else { return nil }
         let named = leftOut.prefix(Self.mostNamed).map { "job \($0.job) of \($0.client)" }.joined(separator: ", ")
         let others = leftOut.count - Self.mostNamed
