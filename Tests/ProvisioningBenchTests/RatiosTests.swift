@@ -3,6 +3,9 @@ import Testing
 
 @testable import provisioning_bench
 
+// Foundation has one, too.
+private typealias Measurement = provisioning_bench.Measurement
+
 @Suite struct RatiosTests {
     private static let modify = DaemonSetup.Task.modify.rawValue
     private static let empty = DaemonSetup.Task.empty.rawValue

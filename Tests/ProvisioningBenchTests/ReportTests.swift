@@ -4,6 +4,9 @@ import Testing
 
 @testable import provisioning_bench
 
+// Foundation has one, too.
+private typealias Measurement = provisioning_bench.Measurement
+
 @Suite struct ReportTests {
     private static let measurements = [
         Measurement("limit.combined", ["connections": 4], [Figure.rate: 700]),
