@@ -71,7 +71,7 @@ struct BenchPlan: Hashable, Sendable {
             Overlap(connections: 4, window: 4, spawners: 4), Overlap(connections: 8, window: 1, spawners: 0),
         ],
         spawners: [2, 4], setups: DaemonSetup.few, latencyWishes: 300, singles: 300, sizes: [1_000, 10_000], starts: 3,
-        idleSize: 10_000, idleTime: .seconds(20), pending: 100_000, pendingTime: .seconds(15), limit: .seconds(270))
+        idleSize: 10_000, idleTime: .seconds(20), pending: 100_000, pendingTime: .seconds(15), limit: .seconds(240))
 }
 
 /// One way to run the daemon.
@@ -84,6 +84,8 @@ struct DaemonSetup: Hashable, Sendable {
         case add = "ours.add"
         /// `modify` of existing homes with `HOME_SCRIPT` empty: no process at all.
         case empty = "ours.empty"
+        /// `delete` of accounts without a home, with `HOME_SCRIPT` empty.
+        case delete = "pending"
     }
 
     /// The setting DETECTION.

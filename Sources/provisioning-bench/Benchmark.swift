@@ -175,7 +175,7 @@ struct Benchmark: Sendable {
                 "detection": .text(setup.detection.rawValue),
             ], stage, uids,
             [
-                Figure.peak: ProcessFacts.megabytes(facts.peak), Figure.cpu: Double(facts.processorTime) / 1e9,
+                Figure.peak: ProcessFacts.megabytes(facts.peak), Figure.cpu: facts.processorTime,
                 Figure.switches: Double(facts.switches),
             ])
     }
@@ -255,33 +255,30 @@ struct Benchmark: Sendable {
         let run = DaemonRun(stage: stage, setup: Self.sizeSetup)
         let (before, after, time) = try await run.with { daemon in
             try await stage.settle(within: .seconds(30))
-            // What a start leaves behind is over after that.
-            try await Task.sleep(for: .seconds(3))
+            // After that the threads of the start have ended, for want of work.
+            try await Task.sleep(for: .seconds(8))
             let begin = ContinuousClock.now
             let before = try daemon.facts()
             try await Task.sleep(for: plan.idleTime)
             return (before, try daemon.facts(), (ContinuousClock.now - begin) / .seconds(1))
         }
-        let cpu = Double(after.processorTime - before.processorTime) / 1e9
+        let cpu = after.processorTime - before.processorTime
         recorder.add(
             Measurement(
                 "idle", ["accounts": .number(stage.accounts), "threads": .number(after.threads)],
                 [
                     Figure.seconds: time, Figure.cpu: cpu, Figure.fraction: cpu / time,
-                    Figure.switches: Double(after.switches - before.switches),
+                    Figure.switches: Double(after.switches(since: before)),
                     Figure.resident: ProcessFacts.megabytes(after.resident),
                 ]))
     }
 
+    /// Wishes `delete`, which with the default settings leaves the home: so nothing needs to be there on the disk, nothing but
+    /// claim and finish is to be done, and what is seen is the daemon's own.
     private func pending(on empty: Stage) async throws {
-        var stage = try await empty.growing(by: 1)
-        let pattern = try await pattern(of: stage)
         recorder.note("making \(plan.pending) wishes")
-        stage = try await stage.growing(by: plan.pending, wishing: plan.pending)
-        let uids = stage.last(plan.pending)
-        try stage.makeHomes(uids, pattern: pattern)
-        sync()
-        let setup = DaemonSetup(task: .empty, slots: 8)
+        let stage = try await empty.growing(by: plan.pending, wishing: plan.pending, .delete)
+        let setup = DaemonSetup(task: .delete, slots: 8)
         let facts = try await DaemonRun(stage: stage, setup: setup).with { daemon in
             if let time = plan.pendingTime {
                 try await Task.sleep(for: time)
@@ -290,10 +287,10 @@ struct Benchmark: Sendable {
             }
             return try daemon.facts()
         }
-        let times = try await stage.finishTimes(uids)
+        let times = try await stage.finishTimes(stage.last(plan.pending))
         recorder.add(
             Measurement(
-                "pending",
+                setup.task.rawValue,
                 [
                     "wishes": .number(plan.pending), "slots": .number(setup.slots),
                     "done": .number(times.times.count),

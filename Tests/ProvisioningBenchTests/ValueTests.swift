@@ -38,9 +38,9 @@ import Testing
     @Test("an account's LDIF is the one of ldif create with its own number, done or wishing")
     func template() throws {
         let template = try AccountTemplate(homes: "/homes")
-        for (isWished, mode, state) in [(true, "modify", "0"), (false, "modified", "20260101T000000Z")] {
+        for mode in AccountTemplate.Mode.allCases {
             var parser = LDIFParser(source: "template")
-            parser.append(template.text(1_234_567, isWished: isWished).utf8)
+            parser.append(template.text(1_234_567, mode).utf8)
             parser.finish()
             let record = try #require(try parser.next())
             #expect(try parser.next() == nil)
@@ -52,9 +52,9 @@ import Testing
             let entry = Entry(dn: record.dn, attributes: attributes)
             #expect(entry.text("uidNumber") == "1234567")
             #expect(entry.text("homeDirectory") == "/homes/1234567")
-            #expect(entry.text("sstProvisioningMode") == mode)
-            #expect(entry.text("sstProvisioningState") == state)
-            #expect(entry.text("sstProvisioningReturnValue") == (isWished ? nil : "0"))
+            #expect(entry.text("sstProvisioningMode") == mode.rawValue)
+            #expect(entry.text("sstProvisioningState") == (mode == .modified ? "20260101T000000Z" : "0"))
+            #expect(entry.text("sstProvisioningReturnValue") == (mode == .modified ? "0" : nil))
         }
     }
 
@@ -70,7 +70,6 @@ import Testing
         #expect(ProcessFacts.number("VmHWM", in: status) == 2_048)
         #expect(ProcessFacts.number("VmRSS", in: status) == 0)
         #expect(ProcessFacts.switches(in: status) == 7)
-        #expect(ProcessFacts.processorTime(in: "123 456 7\n") == 123)
         let own = try ProcessFacts(of: getpid())
         #expect(own.resident > 0)
         #expect(own.peak >= own.resident)

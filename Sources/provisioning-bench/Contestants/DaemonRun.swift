@@ -89,7 +89,7 @@ struct DaemonRun: Sendable {
         switch setup.task {
         case .modify: script = "/bin/true"
         case .add: script = shipped.appending("create-chroot.sh").string
-        case .empty: script = ""
+        case .empty, .delete: script = ""
         }
         return """
             [Database]
@@ -102,6 +102,7 @@ struct DaemonRun: Sendable {
 
             [Service]
             SLOTS = \(setup.slots)
+            REQUIRE_INACTIVE_FOR_DELETE = no
             STATE_DIRECTORY = \(folder.appending("state"))
             RUNTIME_DIRECTORY = \(folder.appending("run"))
 

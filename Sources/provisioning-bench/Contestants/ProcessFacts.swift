@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 import SystemPackage
 
 /// What a process has taken of the machine so far, all threads together (proc(5)).
@@ -7,11 +8,13 @@ struct ProcessFacts: Hashable, Sendable {
     var resident = 0
     /// The most that it was.
     var peak = 0
-    /// Time on a processor, in nanoseconds.
-    var processorTime = 0
-    /// How often a thread was taken off its processor, by itself or not.
-    var switches = 0
-    var threads = 0
+    /// Time on a processor, in seconds, of all threads that it ever had.
+    var processorTime = 0.0
+    /// How often a thread was taken off its processor, by itself or not, by the number of the thread; those that have ended are gone.
+    var switchesByThread: [String: Int] = [:]
+
+    var threads: Int { switchesByThread.count }
+    var switches: Int { switchesByThread.values.reduce(0, +) }
 
     /// Of a process that runs.
     init(of process: Int32) throws {
@@ -23,13 +26,15 @@ struct ProcessFacts: Hashable, Sendable {
         for thread in try FileManager.default.contentsOfDirectory(atPath: tasks.string) {
             let task = tasks.appending(thread)
             // A thread may end between the list and the look.
-            guard let status = try? Files.read(task.appending("status")),
-                let schedule = try? Files.read(task.appending("schedstat"))
-            else { continue }
-            threads += 1
-            switches += Self.switches(in: status)
-            processorTime += Self.processorTime(in: schedule)
+            guard let status = try? Files.read(task.appending("status")) else { continue }
+            switchesByThread[thread] = Self.switches(in: status)
         }
+        processorTime = try Self.processorTime(of: process)
+    }
+
+    /// How many switches came after an earlier look, by the threads that are there now.
+    func switches(since before: ProcessFacts) -> Int {
+        switchesByThread.reduce(0) { $0 + $1.value - (before.switchesByThread[$1.key] ?? 0) }
     }
 
     /// `NAME: NUMBER…` of a status file; 0 where there is none.
@@ -45,9 +50,13 @@ struct ProcessFacts: Hashable, Sendable {
         number("voluntary_ctxt_switches", in: status) + number("nonvoluntary_ctxt_switches", in: status)
     }
 
-    /// The first number of a schedstat file, in nanoseconds.
-    static func processorTime(in schedule: String) -> Int {
-        schedule.split(separator: " ").first.flatMap { Int($0) } ?? 0
+    private static func processorTime(of process: Int32) throws -> Double {
+        var clock = clockid_t()
+        var time = timespec()
+        guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else {
+            throw BenchFailure("the processor time of process \(process) cannot be read")
+        }
+        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
     }
 
     /// Bytes as the report counts them.

@@ -12,8 +12,11 @@ struct AccountTemplate: Sendable {
     /// Stands in the text where the number goes; no account has it.
     private static let pattern = "9876543"
 
-    private let wished: [String]
-    private let done: [String]
+    /// By the mode of the entry.
+    private let pieces: [Mode: [String]]
+
+    /// What an account wishes, or that it is done.
+    enum Mode: String, CaseIterable, Sendable { case modify, delete, modified }
 
     /// - Parameter homes: the folder of homes; each is just below it, without a chroot.
     init(homes: FilePath) throws {
@@ -23,26 +26,20 @@ struct AccountTemplate: Sendable {
         else { throw BenchFailure("the test LDIFs do not begin with an account") }
         var entry = Entry(dn: record.dn, attributes: attributes)
         entry["homeDirectory"] = [AttributeValue(homes.appending(Self.pattern).string)]
-        func pieces(_ mode: AttributeValue, _ state: AttributeValue) -> [String] {
-            entry["sstProvisioningMode"] = [mode]
-            entry["sstProvisioningState"] = [state]
-            entry["sstProvisioningReturnValue"] = state == "0" ? [] : ["0"]
+        var made: [Mode: [String]] = [:]
+        for mode in Mode.allCases {
+            entry["sstProvisioningMode"] = [AttributeValue(mode.rawValue)]
+            entry["sstProvisioningState"] = [mode == .modified ? "20260101T000000Z" : "0"]
+            entry["sstProvisioningReturnValue"] = mode == .modified ? ["0"] : []
             let attributes = entry.attributes.filter { !$0.values.isEmpty }
             let text = LDIFWriter.text(for: LDIFRecord(dn: entry.dn, change: .content(attributes)))
-            return Self.split(text, at: Self.pattern)
+            made[mode] = Self.split(text, at: Self.pattern)
         }
-        done = pieces("modified", "20260101T000000Z")
-        wished = pieces("modify", "0")
+        pieces = made
     }
 
     /// The record of an account, and the empty line that ends it.
-    /// - Parameter isWished: whether it wishes `modify`, or is done.
-    func text(_ uid: Int, isWished: Bool) -> String { (isWished ? wished : done).joined(separator: String(uid)) }
-
-    /// The same as bytes, for many.
-    func append(_ uids: Range<Int>, isWished: (Int) -> Bool, to bytes: inout [UInt8]) {
-        for uid in uids { bytes.append(contentsOf: text(uid, isWished: isWished(uid)).utf8) }
-    }
+    func text(_ uid: Int, _ mode: Mode) -> String { (pieces[mode] ?? []).joined(separator: String(uid)) }
 
     private static func split(_ text: String, at pattern: String) -> [String] {
         let (text, pattern) = (Array(text.utf8), Array(pattern.utf8))

@@ -58,8 +58,10 @@ struct Stage: Sendable {
             options: ConnectionOptions(credentials: credentials, operationTimeout: .seconds(120)))
     }
 
-    /// The server with so many accounts more, of which the last ones wish `modify`; slapadd makes them while it is stopped.
-    func growing(by count: Int, wishing: Int = 0) async throws -> Stage {
+    /// The server with so many accounts more, of which the last ones wish something; slapadd makes them while it is stopped.
+    func growing(
+        by count: Int, wishing: Int = 0, _ wish: AccountTemplate.Mode = .modify
+    ) async throws -> Stage {
         let first = AccountTemplate.firstUID + accounts
         let end = first + count
         guard end <= AccountTemplate.uids.upperBound else {
@@ -75,7 +77,9 @@ struct Stage: Sendable {
             let chunk = next..<min(end, next + 500)
             next = chunk.upperBound
             var bytes: [UInt8] = []
-            template.append(chunk, isWished: { $0 >= end - wishing }, to: &bytes)
+            for uid in chunk {
+                bytes.append(contentsOf: template.text(uid, uid >= end - wishing ? wish : .modified).utf8)
+            }
             return bytes
         }
         let sandbox = try await DirectorySandbox.start(in: Self.server(folder), options: Self.options)
