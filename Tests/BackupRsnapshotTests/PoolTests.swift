@@ -41,8 +41,10 @@ import Testing
         try await service(nil).carryOut(.add, entry)
         #expect(offered.withLock(\.self) == [VolumeChoice(pool: pools[0], volumes: [large, small])])
         #expect(exists(large.pushing("7/707/723/3723707/incoming")))
-        let facts = try #require(await configuration.volume(of: entry))
-        #expect(facts == VolumeFacts(volume: large, pool: pools[0], mediaType: "tmpfs"))
+        let places = configuration.places
+        #expect(places.volume(ofAccount: uid) == large && places.volume(ofAccount: "3729999") == small)
+        #expect(places.facts(of: other) == VolumeFacts(volume: other, pool: pools[1], mediaType: "tmpfs"))
+        #expect(places.facts(of: folder.homes) == nil)
 
         try await service(small).carryOut(.add, accountEntry(home: "/ignored", uid: "3723708"))
         #expect(exists(small.pushing("8/708/723/3723708/incoming")))

@@ -51,6 +51,7 @@ import Testing
             ] { #expect(fresh.output.contains(part), "\(part) is missing in:\n\(fresh.output)") }
             #expect(!fresh.output.contains("Admin pre script"), "what is off is not looked at")
 
+            #expect(try await bench.command("accounts", "retry", "--all").output == "no account has failed\n")
             #expect(try await bench.command("run", "--once").status == 0)
             let before = try bench.tree(bench.folder)
             let later = try await bench.command("check")

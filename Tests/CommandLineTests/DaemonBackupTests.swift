@@ -74,10 +74,28 @@ struct DaemonBackupTests {
     @Test("levels of [Backup Jobs] run at their time, and for each account the larger one first")
     func schedules() async throws {
         try await DaemonBench.run { bench in
+            // Asking for the monthly backup of the first takes its time: the daily ones are not to overtake those of the others.
+            let handlers = try bench.handlers(
+                """
+                import bacula, time
+                class Events:
+                    def JobStart(self, job):
+                        if job.Client == "3724309" and job.Type == "Backup": time.sleep(1)
+                bacula.set_events(Events())
+
+                """)
             // A schedule has no finer time than the next minute.
             try bench.settings(
-                backup: "HOME_SCRIPT =\n[Backup Jobs]\nSLOTS = 2\nDAILY = * * * * *\nMONTHLY = * * * * *")
-            let uids = ["3724300", "3724301", "3724302"]
+                backup: """
+                    HOME_SCRIPT =
+                    \(handlers)
+                    [Backup Jobs]
+                    SLOTS = 2
+                    DAILY = * * * * *
+                    MONTHLY = * * * * *
+                    """)
+            try await bench.add("3724309", ["sstBackupIntervalDaily": "0"])
+            let uids = ["3724300", "3724301"]
             for uid in uids { try await bench.add(uid) }
             let daemon = try await bench.running()
             for uid in uids { try await bench.reached("added", uid) }

@@ -29,6 +29,8 @@ import Testing
             let id = try await bench.run("nightly")
             try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
             let old = try #require(bench.numbers("nightly.sh").first)
+            // Whoever asks sees what is written: what comes just before a crash is gathered still, and lost with it.
+            #expect(try await bench.details(id).attempts.count == 1)
             first.kill(SIGKILL)
             #expect(await first.end() == -SIGKILL)
             #expect(isRunning(old))
@@ -44,6 +46,42 @@ import Testing
             #expect(output == [""], "\(output)")
             await bench.stop(second)
             #expect(bench.numbers("nightly.sh").count == 2)
+        }
+    }
+
+    @Test(
+        "D9 killed with -9 while a cancelled job comes to its end: the next start ends it as cancelled, and does not run it"
+    )
+    func cancelledJob() async throws {
+        try await DaemonBench.run { bench in
+            let nightly = try bench.waiting("nightly.sh", for: "never")
+            _ = try bench.script("hooks/pre_script.sh", "")
+            _ = try bench.waiting("hooks/post_script.sh", for: "never")
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Admin]
+                    ENABLED = yes
+                    DIRECTORY = \(bench.path("hooks"))
+                    [Job nightly]
+                    SCRIPT = \(nightly)
+                    """)
+            let first = try await bench.running()
+            let id = try await bench.run("nightly")
+            try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
+            #expect(try await bench.command("jobs", "cancel", "\(id)").status == 0)
+            try await eventually("the post script runs") { bench.numbers("hooks/post_script.sh").count == 1 }
+            #expect(try await bench.details(id).job.status == "A")
+            try await eventually("it is recorded") { try await bench.details(id).statuses.last?.letter == "A" }
+            first.kill(SIGKILL)
+            #expect(await first.end() == -SIGKILL)
+
+            let second = try await bench.running()
+            let ended = try await bench.ended(id)
+            #expect(ended.job.result == "aborted" && ended.attempts.map(\.fate) == ["lost"], "\(ended)")
+            #expect(Set(ended.statuses.map(\.letter)) == ["R", "A"] && ended.job.status == "A", "\(ended)")
+            await bench.stop(second)
+            #expect(bench.numbers("nightly.sh").count == 1)
         }
     }
 

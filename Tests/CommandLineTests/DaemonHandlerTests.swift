@@ -54,7 +54,7 @@ import Testing
     }
 
     @Test(
-        "B2 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses"
+        "B2 B7 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses"
     )
     func newVolume() async throws {
         try await DaemonBench.run { bench in
@@ -67,7 +67,12 @@ import Testing
             // Which of the pools is asked about depends on the free space of this moment.
             let handlers = try bench.handlers(
                 Self.python(
-                    "    def JobStart(self, job): job.set_events(Job())",
+                    """
+                        def JobStart(self, job): job.set_events(Job())
+                        def JobEnd(self, job):
+                            type = os.popen("df --output=fstype \(bench.homes.path)/" + job.Pool).read().split()[1]
+                            print("at the end %s %d %s" % (job.Pool, job.NumVols, job.MediaType == type))
+                    """,
                     job: """
                             def NewVolume(self, job):
                                 names = {"fast": ["one", "two"], "slow": ["three", "four"]}[job.Pool]
@@ -99,8 +104,10 @@ import Testing
                 let report = try await bench.ended(id).reportText
                 #expect(made.count == 1)
                 let volume = String(try #require(made.first).dropLast("/0/300/724/\(uid)".count))
-                let isChoice = report.contains("chosen of 2, exists 1: \(volume)\n") || report.hasSuffix(volume)
+                let isChoice = report.contains("chosen of 2, exists 1: \(volume)\n")
                 #expect(isChoice == (uid != "3724302"), "\(volume): \(report)")
+                let pool = volume.split(separator: "/").dropLast().last ?? ""
+                #expect(report.contains("at the end \(pool) 2 True"), "B7: \(report)")
                 #expect(report.contains("\"/nowhere\" is no volume of the pool") == (uid == "3724302"), "\(report)")
             }
             await bench.stop(daemon)

@@ -27,9 +27,12 @@ import Testing
             let sendmail = try bench.script(
                 "sendmail.sh",
                 "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))")
+            try bench.settings(backup: Self.hooks(bench))
+            let daemon = try await bench.running()
             try bench.settings(
                 backup: "\(Self.hooks(bench))\n[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)")
-            let daemon = try await bench.running()
+            daemon.kill(SIGHUP)
+            try await daemon.says("the settings have been read anew")
             try await bench.add("3724300")
             try await eventually("the entry says that it failed") {
                 try await bench.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"

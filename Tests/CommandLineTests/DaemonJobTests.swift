@@ -77,4 +77,30 @@ import Testing
             #expect(await daemon.end() == 0)
         }
     }
+
+    @Test("a schedule whose job hangs piles up nothing: the times are left out, and the log names the job")
+    func hangingSchedule() async throws {
+        try await DaemonBench.run { bench in
+            let script = bench.folder.appending(path: "hang.sh")
+            let hold = bench.folder.appending(path: "hold")
+            try Data().write(to: hold)
+            // It ends with the test.
+            try "#!/bin/sh\nwhile [ -e \(hold.path) ]; do sleep 0.2; done\n"
+                .write(to: script, atomically: true, encoding: .utf8)
+            chmod(script.path, 0o755)
+            try bench.settings(backup: "HOME_SCRIPT =\n[Job hang]\nSCRIPT = \(script.path)\nSCHEDULE = * * * * *")
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            let asked = try await bench.command("jobs", "run", "hang")
+            #expect(asked.status == 0, "\(asked.output)")
+            try await eventually("a time is left out", within: .seconds(150)) {
+                daemon.output.contains("left out this time")
+            }
+            let listed = try await bench.command("jobs", "list", "--json")
+            #expect(listed.output.components(separatedBy: "\"hang\"").count - 1 <= 2, "\(listed.output)")
+            try FileManager.default.removeItem(at: hold)
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
 }

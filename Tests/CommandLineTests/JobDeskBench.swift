@@ -136,7 +136,7 @@ final class JobDeskBench: JobDesk {
             throw CommandFailure(
                 "there is no job \(name)", cure: "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
         }
-        return try #require(await runner.submit(script.request))
+        return try #require(await runner.submit(script.request)).id
     }
 
     func backup(_ level: String, accounts uids: [String]) async throws -> [JobID] {
@@ -148,7 +148,7 @@ final class JobDeskBench: JobDesk {
             let request = JobRequest(
                 type: .backup, name: level, level: level, subject: JobSubject(uid), client: uid,
                 retry: script.request.retry, work: script.request.work)
-            ids.append(try #require(await runner.submit(request)))
+            ids.append(try #require(await runner.submit(request)).id)
         }
         return ids
     }

@@ -30,10 +30,10 @@ import Testing
                 step: "index", profile: .posix)
             return JobOutcome(reading)
         }
-        let id = try #require(try await runner.submit(request))
-        #expect(await runner.outcome(of: id)?.result == .success)
+        let job = try #require(try await runner.submit(request))
+        #expect(await job.outcome()?.result == .success)
 
-        let course = try #require(try await history.job(id))
+        let course = try #require(try await history.job(job.id))
         #expect(course.job.client == "library 7" && course.job.status == .successful)
         #expect(course.attempts.map(\.number) == [1, 2])
         #expect(course.attempts.flatMap(\.steps).map(\.name) == ["index", "index"])

@@ -1,9 +1,7 @@
-public import DirectoryModel
-import JobCore
-import Provisioning
+import Glibc
 public import SystemPackage
 
-/// What handlers are told of the volume that holds an account's home, or will hold it (row B7).
+/// What handlers are told of a volume (row B7).
 public struct VolumeFacts: Hashable, Sendable {
     /// The volume's path, which is also its name.
     public let volume: FilePath
@@ -13,38 +11,29 @@ public struct VolumeFacts: Hashable, Sendable {
     public let mediaType: String
 }
 
-extension BackupConfiguration {
-    /// The volume of an account.
-    /// - Parameter entry: with the attributes of ``BackupRsnapshotService/requestedAttributes``.
-    /// - Returns: nil where it has none, because the entry or the disk is not as it should be: that is for the job itself to say.
-    public func volume(of entry: Entry) async throws -> VolumeFacts? {
-        let configuration = self
-        return try await BlockingWork.run { _ in
-            do {
-                let account = try BackupAccount(reading: entry, for: .delete, places: configuration.places)
-                let volume: FilePath
-                switch try HomeChoice(configuration: configuration).place(of: account) {
-                case .given(let home): volume = home.base
-                case .new(let choice): volume = choice.volumes[0]
-                }
-                return try configuration.places.facts(of: volume)
-            } catch is ProvisioningFailure {
-                return nil
-            }
-        }
-    }
-}
-
 extension HomePlaces {
-    /// - Returns: nil for a folder that is no volume.
-    func facts(of volume: FilePath) throws -> VolumeFacts? {
-        guard let pool = pool(of: volume) else { return nil }
-        var type = ""
-        do {
-            type = try MountTable.current().mount(holding: HeldFolder(configured: volume))?.type ?? ""
-        } catch is HeldFolder.Failure {
-            type = ""
+    /// The volume that holds an account's home, as far as its uid tells: where homes lie where their entries say, and while there is no home
+    /// yet, it is the first one.
+    /// - Parameter uid: nil, and whatever is no uid: the first volume. It looks at the disk.
+    public func volume(ofAccount uid: String?) -> FilePath? {
+        guard layout == .hashed, volumes.count > 1, let uid, uid.count >= 7, uid.utf8.allSatisfy({ 0x30...0x39 ~= $0 })
+        else { return volumes.first }
+        let home = volumes.first { volume in
+            access(hashedHome(uid: uid, volume: volume).accountDirectory.string, F_OK) == 0
         }
-        return VolumeFacts(volume: volume, pool: pool, mediaType: type)
+        return home ?? volumes.first
+    }
+
+    /// By the kernel's list of mounts; the volume itself is not touched.
+    /// - Returns: nil for a folder that is no volume.
+    public func facts(of volume: FilePath) -> VolumeFacts? {
+        guard let pool = pool(of: volume) else { return nil }
+        let type: String?
+        do {
+            type = try MountTable.current().mount(holding: volume, device: "")?.type
+        } catch {
+            type = nil
+        }
+        return VolumeFacts(volume: volume, pool: pool, mediaType: type ?? "")
     }
 }

@@ -41,15 +41,15 @@ public final class Mailer: Sendable {
     }
 
     private struct State {
+        var configuration: Configuration
         var isFailing = false
         var isFull = false
         var identifiers = SystemRandomNumberGenerator()
     }
 
-    private let configuration: Configuration
     private let logger: Logger
     private let clock: any WallClock
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let mails: AsyncStream<MailMessage>
     private let queue: AsyncStream<MailMessage>.Continuation
 
@@ -59,14 +59,20 @@ public final class Mailer: Sendable {
     public init(
         _ configuration: Configuration, capacity: Int = 100, clock: any WallClock = SystemWallClock(), logger: Logger
     ) {
-        self.configuration = configuration
+        state = Mutex(State(configuration: configuration))
         self.logger = logger
         self.clock = clock
         (mails, queue) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(capacity))
     }
 
+    /// What is sent from now on, and what is tried again, goes by this; who gets a mail that waits already is settled.
+    public func reconfigure(_ configuration: Configuration) { state.withLock { $0.configuration = configuration } }
+
+    private var configuration: Configuration { state.withLock { $0.configuration } }
+
     /// Has a mail sent to the recipients; returns at once, whatever becomes of it.
     public func send(subject: String, body: String) {
+        let configuration = configuration
         guard !configuration.recipients.isEmpty else { return }
         let identifier = state.withLock { state in
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
@@ -118,9 +124,10 @@ public final class Mailer: Sendable {
 
     /// - Returns: whether the mail is done with: sent, or dropped after its last try.
     private func deliver(_ mail: MailMessage) async -> Bool {
-        let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)
         var pauses = configuration.pauses[...]
         while true {
+            let configuration = configuration
+            let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)
             do {
                 try await program.send(mail.text)
                 if setFailing(false) { logger.notice("mail can be sent again") }

@@ -41,7 +41,7 @@ extension EventHandlers {
             forgetLosses()
             return await take(interpreter)
         case .failure(.noScript):
-            await adopt(nil)
+            adopt(nil)
             return tell(.noScript, "scripting is off")
         case .failure(let failure):
             return tell(failure, current == nil ? "scripting is off" : "the handlers stay as they were")
@@ -75,13 +75,13 @@ extension EventHandlers {
         let script = configuration.script.printable
         let events = await interpreter.daemonEvents
         guard !events.isEmpty else {
-            await adopt(nil)
+            adopt(nil)
             await interpreter.end()
             let text = "\(script) was loaded and has no handlers, so scripting is off: let it call bacula.set_events(…)"
             notice(CoreNotice(.warning, "handlers: \(text)"))
             return text
         }
-        await adopt(interpreter)
+        adopt(interpreter)
         let names = events.map(\.rawValue).sorted().joined(separator: ", ")
         let keeping = jobsWithOldHandlers
         let text =

@@ -28,9 +28,9 @@ public actor EventHandlers {
     private nonisolated let activity = Atomic(false)
     private let clock = ContinuousClock()
     /// Whose handlers new jobs get; nil when scripting is off.
-    private(set) var current: Interpreter?
+    private(set) var current: Interpreter? { didSet { noteActivity() } }
     var isStopping = false
-    private var bindings: [JobID: Binding] = [:]
+    private var bindings: [JobID: Binding] = [:] { didSet { noteActivity() } }
     private var pauses = InterpreterPauses()
     /// The one whose loss is counted already.
     private var lastLost: Interpreter?
@@ -50,8 +50,10 @@ public actor EventHandlers {
         self.notice = notice
     }
 
-    /// Whether there are handlers. When there are none, events need not be sent: they would do nothing.
+    /// Whether there are handlers, be it those that an open job has kept. When there are none, events need not be sent: they would do nothing.
     public nonisolated var isActive: Bool { activity.load(ordering: .relaxed) }
+
+    private func noteActivity() { activity.store(current != nil || !bindings.isEmpty, ordering: .relaxed) }
 
     // MARK: - Events
 
@@ -70,7 +72,9 @@ public actor EventHandlers {
             }
         }
         // The log tells why; it is not told again for each job.
-        if isActive { host.write("error: the job has no handlers: the interpreters before were lost", to: job.id) }
+        if current != nil, !isStopping {
+            host.write("error: the job has no handlers: the interpreters before were lost", to: job.id)
+        }
         return .none
     }
 
@@ -187,9 +191,9 @@ public actor EventHandlers {
             }
         }
         switch await loadHandlers() {
-        case .success(let new): await adopt(new)
+        case .success(let new): adopt(new)
         case .failure(let failure):
-            await adopt(nil)
+            adopt(nil)
             tell(failure, "scripting is off until the handlers are restarted (scripts restart)")
         }
     }
@@ -206,11 +210,9 @@ public actor EventHandlers {
     }
 
     /// New jobs get this one's handlers; the one before stays for as long as it has jobs.
-    func adopt(_ interpreter: Interpreter?) async {
-        let hasHandlers = await interpreter?.daemonEvents.isEmpty == false
+    func adopt(_ interpreter: Interpreter?) {
         let before = current
         current = interpreter
-        activity.store(hasHandlers, ordering: .relaxed)
         if let before { retire(before) }
     }
 
@@ -240,7 +242,7 @@ public actor EventHandlers {
     func endAll() async {
         let old = bindings.values.map(\.interpreter)
         bindings = [:]
-        await adopt(nil)
+        adopt(nil)
         old.forEach(retire)
         while let task = leaving.values.first { await task.value }
     }

@@ -76,12 +76,13 @@ public final class JobBoard: Sendable {
         if isAltered ?? false { record(.altered(job), of: job.id) }
     }
 
-    /// The job stands elsewhere now.
+    /// The job stands elsewhere now. One that is cancelled stays so until its end.
     public func status(_ id: JobID, _ status: JobStatus) {
         let isChanged = change(id) { place in
-            defer { place.live.status = status }
             place.obstacle = nil
-            return place.live.status != status
+            guard !place.live.isCanceled, place.live.status != status else { return false }
+            place.live.status = status
+            return true
         }
         if isChanged ?? false { record(.status(status), of: id) }
     }
@@ -90,18 +91,20 @@ public final class JobBoard: Sendable {
     public func waits(_ id: JobID, in lane: JobAdmission.Lane, with ticket: JobAdmission.Ticket) {
         guard let obstacle = lane.status(of: ticket) else { return }
         status(id, obstacle)
-        change(id) { $0.obstacle = { lane.status(of: ticket) } }
+        change(id) { place in
+            if !place.live.isCanceled { place.obstacle = { lane.status(of: ticket) } }
+        }
     }
 
     /// The job has come to its end and leaves the board.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
-        let isOpen = state.withLock { state in
-            guard let place = state.places.removeValue(forKey: id) else { return false }
+        let last: JobStatus? = state.withLock { state in
+            guard let place = state.places.removeValue(forKey: id) else { return nil }
             if let token = place.token { state.tokens[token.text] = nil }
-            return true
+            return place.live.status
         }
-        guard isOpen else { return }
-        record(.status(outcome.result.status), of: id)
+        guard let last else { return }
+        if last != outcome.result.status { record(.status(outcome.result.status), of: id) }
         record(.closed(outcome), of: id)
     }
 
@@ -221,10 +224,12 @@ public final class JobBoard: Sendable {
 
     // MARK: - Cancelling
 
-    /// Asks a job to end. What that means depends on where it stands (row D9).
+    /// Asks a job to end. What that means depends on where it stands (row D9). It has the letter of a cancelled job from now on, so that
+    /// whoever finds it in the history after a crash knows that nobody wants it any more.
     /// - Returns: false when no such job is open.
     @discardableResult
     public func cancel(_ id: JobID) -> Bool {
+        status(id, .canceled)
         let cancel: (@Sendable () -> Void)?? = change(id) { place in
             place.live.isCanceled = true
             return place.cancel

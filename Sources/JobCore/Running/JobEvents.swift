@@ -1,10 +1,14 @@
 /// The moments of a job's life as its handlers hear of them (row B2), and what they may change.
 public struct JobEvents: Sendable {
     private let handlers: EventHandlers
-    private let describe: @Sendable (Job, JobStatus) -> EventJob
+    /// What handlers see of a job at a moment.
+    /// - Parameter volume: what the event is about: the first of those that can be chosen, or the one that was purged from; nil: the job's own.
+    public typealias Description = @Sendable (_ job: Job, _ status: JobStatus, _ volume: String?) async -> EventJob
 
-    /// - Parameter describe: what handlers see of a job at a moment; asked only when there are handlers.
-    public init(_ handlers: EventHandlers, describe: @escaping @Sendable (Job, JobStatus) -> EventJob) {
+    private let describe: Description
+
+    /// - Parameter describe: asked only when there are handlers.
+    public init(_ handlers: EventHandlers, describe: @escaping Description) {
         self.handlers = handlers
         self.describe = describe
     }
@@ -13,20 +17,20 @@ public struct JobEvents: Sendable {
     /// - Returns: the job with the priority and level that the handlers want.
     func opened(_ job: Job) async -> Job {
         guard handlers.isActive else { return job }
-        let started = job.applying(await handlers.jobStart(describe(job, .created)))
-        return started.applying(await handlers.jobInit(describe(started, .created)))
+        let started = job.applying(await handlers.jobStart(await describe(job, .created, nil)))
+        return started.applying(await handlers.jobInit(await describe(started, .created, nil)))
     }
 
     /// It is about to run: the last moment to change it. Its place among the others is settled.
     func aboutToRun(_ job: Job) async -> Job {
         guard handlers.isActive else { return job }
-        return job.applying(await handlers.jobRun(describe(job, .created)))
+        return job.applying(await handlers.jobRun(await describe(job, .created, nil)))
     }
 
     /// It has come to its end.
     func ended(_ job: Job, _ status: JobStatus) async {
         guard handlers.isActive else { return }
-        await handlers.jobEnd(describe(job, status))
+        await handlers.jobEnd(await describe(job, status, nil))
     }
 
     /// A new home needs a volume.
@@ -36,7 +40,7 @@ public struct JobEvents: Sendable {
     /// - Returns: one of the volumes; nil: the choice is the daemon's.
     public func newVolume(for job: Job, of pool: String, among volumes: [String]) async -> String? {
         guard handlers.isActive else { return nil }
-        var needing = describe(job, .waitingForNewMedia)
+        var needing = await describe(job, .waitingForNewMedia, volumes.first)
         needing.pool = pool
         needing.volumes = volumes.count
         return await handlers.newVolume(needing, volumes: volumes).volumeName
@@ -45,7 +49,7 @@ public struct JobEvents: Sendable {
     /// An archived home has been purged from a volume.
     public func volumePurged(_ volume: String, of job: Job) async {
         guard handlers.isActive else { return }
-        var purged = describe(job, .running)
+        var purged = await describe(job, .running, volume)
         purged.volumeName = volume
         await handlers.volumePurged(purged)
     }

@@ -67,7 +67,10 @@ public struct JobExecutor: Sendable {
 
     /// A job has come to its end.
     public func close(_ job: Job, _ outcome: JobOutcome) async {
-        let failures = board.live(job.id)?.scriptFailures ?? []
+        let live = board.live(job.id)
+        // With the level and priority that its handlers gave it last.
+        let job = live?.job ?? job
+        let failures = live?.scriptFailures ?? []
         if policies[job.type]?.alerts ?? true, !failures.isEmpty {
             alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
         }

@@ -13,7 +13,7 @@ public actor JobRunner {
         var task: Task<Void, Never>?
         /// It is due, and waits for its turn.
         var ticket: JobAdmission.Ticket?
-        var waiters: [UInt64: CheckedContinuation<JobOutcome?, Never>] = [:]
+        let submitted: SubmittedJob
     }
 
     private var executor: JobExecutor
@@ -25,7 +25,6 @@ public actor JobRunner {
     private var places: [JobID: Place] = [:]
     private var alarm = Alarm()
     private var isStopping = false
-    private var lastWaiter: UInt64 = 0
 
     /// - Parameters:
     ///   - admission: shared with all others that run jobs.
@@ -48,49 +47,30 @@ public actor JobRunner {
     ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
     ///   - attempts: how many of its attempts were begun then.
     ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
-    /// - Returns: its number; nil when the daemon stops.
+    /// - Returns: nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
         _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0,
         opened: @Sendable (JobID) -> Void = { _ in }
-    ) async throws -> JobID? {
+    ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
         let job = await executor.open(try left ?? newJob(request), opened: opened)
         guard !isStopping else {
             executor.board.forget(job.id)
             return nil
         }
-        places[job.id] = Place(job: job, request: request, attempts: attempts)
+        let submitted = SubmittedJob(job.id)
+        places[job.id] = Place(job: job, request: request, attempts: attempts, submitted: submitted)
         listenForCancel(job.id)
         wait(job.id, until: request.due)
-        return job.id
+        return submitted
     }
 
     private func newJob(_ request: JobRequest) throws -> Job {
         Job(
             id: try ids.next(), type: request.type, name: request.name, level: request.level, subject: request.subject,
             client: request.client, priority: request.priority, created: clock.now)
-    }
-
-    /// Waits for a job's end.
-    /// - Returns: nil when there is no such job here, or the daemon stops or the calling task is cancelled first.
-    public func outcome(of id: JobID) async -> JobOutcome? {
-        guard places[id] != nil else { return nil }
-        lastWaiter += 1
-        let waiter = lastWaiter
-        return await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                guard !Task.isCancelled else { return continuation.resume(returning: nil) }
-                places[id]?.waiters[waiter] = continuation
-            }
-        } onCancel: {
-            Task { await self.waitNoLonger(waiter, for: id) }
-        }
-    }
-
-    private func waitNoLonger(_ waiter: UInt64, for id: JobID) {
-        places[id]?.waiters.removeValue(forKey: waiter)?.resume(returning: nil)
     }
 
     /// Starts nothing more. Running jobs have the grace and are cut off then; those that have ended come to their end in any case.
@@ -111,7 +91,7 @@ public actor JobRunner {
         }
         for (id, place) in places {
             executor.board.forget(id)
-            place.waiters.values.forEach { $0.resume(returning: nil) }
+            place.submitted.end(nil)
         }
         places = [:]
     }
@@ -208,7 +188,7 @@ public actor JobRunner {
     private func close(_ id: JobID, _ outcome: JobOutcome) async {
         guard let job = places[id]?.job else { return }
         await executor.close(job, outcome)
-        places.removeValue(forKey: id)?.waiters.values.forEach { $0.resume(returning: outcome) }
+        places.removeValue(forKey: id)?.submitted.end(outcome)
     }
 
     // MARK: - Waiting

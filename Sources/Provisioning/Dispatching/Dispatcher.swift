@@ -230,6 +230,10 @@ actor Dispatcher {
         case .retry(let record):
             memory = AccountMemory(past: .waits(record))
             again = record.notBefore
+            // Now, even if something else has the account looked at first: the clock may be set back meanwhile.
+            if alarm.time.map({ record.notBefore < $0 }) ?? true {
+                alarm.set(to: record.notBefore, by: clock) { await self.wake($0) }
+            }
             if let dn = names[uuid] { lookWhenCanceled(record.job, AccountKey(uuid: uuid, dn: dn)) }
         case .rest(let time):
             memory = AccountMemory(past: .rests(until: time))

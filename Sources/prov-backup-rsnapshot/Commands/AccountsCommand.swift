@@ -100,6 +100,7 @@ struct AccountsCommand: AsyncParsableCommand {
         func run() async throws {
             let accounts = try await AccountsDirectory(try files.load())
             let wanted = all ? try await accounts.failedUIDs() : uids
+            if wanted.isEmpty { print("no account has failed") }
             var refused = 0
             for uid in wanted {
                 do {

@@ -10,7 +10,8 @@ struct JobsCommand: AsyncParsableCommand {
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "List jobs of the past and of this moment, the newest last.")
+            abstract: "List jobs of the past and of this moment, the newest last.",
+            discussion: "Exit status: 0, or 1 when the history cannot be read and only what is open could be listed.")
 
         @OptionGroup var files: SettingsOptions
         @Option(help: "Only those of this account's uid, or of this script's name.") var account: String?
@@ -80,7 +81,7 @@ struct JobsCommand: AsyncParsableCommand {
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show everything of a job: its attempts, steps, scripts, output and report.",
-            discussion: "Exit status: 0, or 1 when there is no such job.")
+            discussion: "Exit status: 0, or 1 when there is no such job or the history cannot be read.")
 
         @OptionGroup var job: JobArgument
         @OptionGroup var output: OutputOptions
@@ -114,7 +115,7 @@ struct JobsCommand: AsyncParsableCommand {
             let jobs = JobsOfDaemon(configuration)
             guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
-                "job \(id) has ended already: \(details.job.result ?? details.job.meaning)",
+                "job \(id) has ended already: \(details.job.result ?? "how is not recorded")",
                 cure: "there is nothing to cancel")
         }
     }

@@ -6,7 +6,7 @@ import UnixSignals
 struct RunCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "run", abstract: "Run the daemon (the default).",
-        discussion: "Stops on SIGTERM and SIGINT, reads its settings anew on SIGHUP.")
+        discussion: "Stops on SIGTERM and SIGINT, reads its settings anew on SIGHUP (systemctl reload).")
 
     @OptionGroup var files: SettingsOptions
 

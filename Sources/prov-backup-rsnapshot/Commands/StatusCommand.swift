@@ -74,7 +74,7 @@ struct Overview: Encodable {
         if let daemon {
             lines.append("daemon     runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)")
             lines.append(
-                "jobs       \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
+                "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
             // The engine knows more of where an account is in its attempts, the board more of the job.

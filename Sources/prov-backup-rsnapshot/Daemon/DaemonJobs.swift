@@ -64,6 +64,7 @@ actor DaemonJobs: JobDesk {
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
+        parts.mailer.reconfigure(configuration.jobs.mail)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
@@ -113,6 +114,8 @@ actor DaemonJobs: JobDesk {
         let job = Job(left)
         do {
             switch left.type {
+            case _ where left.status == .canceled:
+                close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
                 try await scripts.submit(request, resuming: job, attempts: left.attempts)
@@ -122,19 +125,22 @@ actor DaemonJobs: JobDesk {
                 else { fallthrough }
                 try await backups.submit(request, resuming: job, attempts: left.attempts)
             default:
-                await lose(job, "nothing is left that could take it up")
+                lose(job, "nothing is left that could take it up")
             }
         } catch is CancellationError {
             // The daemon stops: the next start takes it up.
         } catch {
-            await lose(job, "\(error)")
+            lose(job, "\(error)")
         }
     }
 
-    private func lose(_ job: Job, _ reason: String) async {
+    private func lose(_ job: Job, _ reason: String) {
+        close(job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+    }
+
+    private func close(_ job: Job, _ outcome: JobOutcome) {
         parts.board.open(job)
-        parts.board.close(
-            job.id, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
+        parts.board.close(job.id, outcome)
     }
 
     private var selection: BackupJobs {
@@ -166,7 +172,7 @@ actor DaemonJobs: JobDesk {
         }
     }
 
-    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts) }
+    func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
     private func script(_ name: String) throws -> UserScript {
         guard let script = configuration.jobs.scripts[name] else {
@@ -174,7 +180,7 @@ actor DaemonJobs: JobDesk {
             throw CommandFailure(
                 "there is no job \(name)",
                 cure: names.isEmpty
-                    ? "declare it in a section [Job \(name)], and reload the daemon (SIGHUP)"
+                    ? "declare it in a section [Job \(name)], then: systemctl reload prov-backup-rsnapshot"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
         return script
@@ -225,7 +231,7 @@ actor DaemonJobs: JobDesk {
         }
         var ids: [JobID] = []
         for request in requests where isWanted(request) {
-            ids.append(try await submit(request, to: backups, opened: opened))
+            ids.append(try await submit(request, to: backups, opened: opened).id)
         }
         return ids
     }
@@ -242,7 +248,7 @@ actor DaemonJobs: JobDesk {
                 case .job(let request): request
                 case .refused(let refusal): refusal.request(level)
                 }
-            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened)) }
+            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
         }
         if !isAny { logger.info("no account gets a backup of level \(level)") }
         return ids
@@ -254,7 +260,7 @@ actor DaemonJobs: JobDesk {
         guard configuration.script == nil else { return nil }
         let events = parts.events(configuration.jobs)
         let purge = ArchivePurge(configuration.backup)
-        let id = try await submit(
+        let job = try await submit(
             JobRequest(
                 type: .purge, name: "purge", subject: JobSubject("purge"), client: "archive",
                 retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero)
@@ -269,17 +275,17 @@ actor DaemonJobs: JobDesk {
                 return JobOutcome(
                     .warnings, message: "archived homes stay: \(report.problems.joined(separator: "; "))")
             }, to: scripts)
-        return await scripts.outcome(of: id)
+        return await job.outcome()
     }
 
     private func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
-    ) async throws -> JobID {
+    ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
-        guard let id = try await runner.submit(request, opened: opened) else {
+        guard let job = try await runner.submit(request, opened: opened) else {
             throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
         }
-        return id
+        return job
     }
 
     // MARK: - Looking

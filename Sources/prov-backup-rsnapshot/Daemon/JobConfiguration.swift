@@ -118,12 +118,12 @@ enum JobCommand: Hashable, Sendable, CustomStringConvertible {
 /// What handlers are told of this server and of the directory (row B7).
 struct EventSurroundings: Sendable {
     private let storage: String
-    private let pools: [Pool]
+    private let places: HomePlaces
     private let resource: CatalogResource
 
     init(_ settings: DaemonSettings, _ backup: BackupConfiguration) {
         storage = ThisHost.name
-        pools = backup.places.pools
+        places = backup.places
         let bindDN =
             switch settings.directory.bind {
             case .simple(let dn, _): dn.description
@@ -141,10 +141,17 @@ struct EventSurroundings: Sendable {
             vendor: "LDAP")
     }
 
-    func describe(_ job: Job, _ status: JobStatus) -> EventJob {
-        EventJob(
+    /// - Parameter volume: nil: the one that holds the account's home; for jobs without an account the first one.
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
+        let places = places
+        let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
+        let facts = await BlockingWork.run { () -> VolumeFacts? in
+            let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
+            return volume.flatMap { places.facts(of: $0) }
+        }
+        return EventJob(
             job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
-            pool: pools.first?.name ?? "", volumes: pools.first?.volumes.count ?? 0, storage: storage,
-            catalog: resource.base, catalogResource: resource)
+            pool: facts?.pool.name ?? "", volumes: facts?.pool.volumes.count ?? 0, storage: storage,
+            catalog: resource.base, mediaType: facts?.mediaType ?? "", catalogResource: resource)
     }
 }

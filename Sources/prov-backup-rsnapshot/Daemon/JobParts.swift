@@ -68,7 +68,9 @@ struct JobParts: Sendable {
     }
 
     func events(_ configuration: JobConfiguration) -> JobEvents {
-        JobEvents(handlers) { [surroundings = configuration.surroundings] in surroundings.describe($0, $1) }
+        JobEvents(handlers) { [surroundings = configuration.surroundings] job, status, volume in
+            await surroundings.describe(job, status, volume: volume)
+        }
     }
 
     /// The engine's settings with everything that this process alone can give it.

@@ -74,12 +74,13 @@ extension ScriptLine {
             _ = try ScriptPermissions.check(path, mustBeExecutable: isExecutable)
             state = .ok
         } catch {
-            problem = "\(error)"
             if case .unreachable(.noSuchFileOrDirectory) = error.problem {
                 state = .missing
             } else {
                 state = .notTrusted
             }
+            // Without handlers there is just no scripting.
+            if state != .missing || kind != .handlers { problem = "\(error)" }
         }
     }
 }

@@ -34,7 +34,9 @@ enum BackupJobsSection {
         meaning: "Whether sstBackupLastSuccessfulBackup is written.")
 
     static let section = SettingsSection(
-        name, meaning: "When and how the daemon runs rsnapshot for the accounts.",
+        name,
+        meaning:
+            "When and how the daemon runs rsnapshot for the accounts. Of levels that are due together the larger one goes first.",
         keys: [slots.declaration, timeout.declaration, window.declaration] + schedules.map(\.declaration) + [
             writeSizes.declaration, writeBackupSize.declaration, writeIncrementSize.declaration,
             writeLastSuccess.declaration,

@@ -64,7 +64,7 @@ enum ServiceSection {
     static let stopGrace = SettingKey(
         name, "STOP_GRACE", .duration(), default: .seconds(30),
         meaning:
-            "How long running jobs may go on when the daemon stops; what is cut off is done again at the next start. Not later than SCRIPT_GRACE and ten seconds after, the daemon has stopped."
+            "How long running jobs may go on when the daemon stops; what is cut off is done again at the next start. What has not ended SCRIPT_GRACE and ten seconds after that is left."
     )
     static let stateDirectory = SettingKey(
         name, "STATE_DIRECTORY", .path, default: "/var/lib/prov-backup-rsnapshot",

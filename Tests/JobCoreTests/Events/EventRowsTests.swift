@@ -209,6 +209,43 @@ extension Processes {
             }
         }
 
+        @Test(
+            "B6 what a handler sets last is what JobEnd sees, and a job keeps its handlers when scripting is turned off"
+        )
+        func parametersAtTheEnd() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job): job.set_events(Job())
+                    def JobEnd(self, job): print(job.Priority, job.Level, job.JobStatus)
+                """,
+                job: """
+                        def JobRun(self, job):
+                            job.Priority = 7
+                            job.Level = "weekly"
+                    """)
+            let jobs = try JobBench()
+            try await bench.run { handlers in
+                var executor = jobs.executor()
+                executor.events = JobEvents(handlers) { job, status, _ in
+                    EventJob(
+                        job, status: status, levels: ["weekly"], storage: "", catalog: "",
+                        catalogResource: EventBench.job().catalogResource)
+                }
+                let runner = JobRunner(executor: executor, ids: jobs.ids, admission: JobAdmission(), slots: 1)
+                let script = bench.script.string
+                let request = jobs.request { _ in
+                    try FileManager.default.removeItem(atPath: script)
+                    _ = await handlers.restart()
+                    return .success
+                }
+                let job = try #require(try await runner.submit(request))
+                #expect(await job.outcome()?.result == .success)
+                #expect(host.report(job.id.number) == ["7 weekly T"])
+                #expect(!handlers.isActive)
+                await runner.stop(grace: .zero)
+            }
+        }
+
         @Test("B6 a wrong priority or level is refused and has no effect")
         func wrongParameters() async throws {
             try bench.install(
@@ -365,7 +402,7 @@ extension Processes {
 
         @Test("B10 a script that cannot be loaded changes nothing, one that is removed turns scripting off")
         func brokenRestart() async throws {
-            try bench.install("    def JobStart(self, job): print('old')")
+            try bench.install("    def JobStart(self, job): print('old')\n    def JobEnd(self, job): print('old ends')")
             try await bench.run { handlers in
                 try bench.write("this is no Python")
                 let text = await handlers.restart()
@@ -377,8 +414,12 @@ extension Processes {
                 #expect(try bench.processes().count == 1)
                 try FileManager.default.removeItem(atPath: bench.script.string)
                 #expect(await handlers.restart() == "\(bench.script) is not there: scripting is off")
-                #expect(!handlers.isActive)
+                #expect(handlers.isActive, "a job that runs keeps its handlers")
+                _ = await handlers.jobStart(EventBench.job(2))
+                #expect(host.report(2) == [])
                 await handlers.jobEnd(EventBench.job(1))
+                #expect(host.report() == ["old", "old ends"])
+                #expect(!handlers.isActive)
                 try await eventually("the old interpreter is gone") { try bench.processes().isEmpty }
             }
         }

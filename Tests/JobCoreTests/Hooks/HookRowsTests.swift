@@ -15,14 +15,14 @@ import Testing
     ) async throws -> JobID {
         let runner = bench.runner(
             JobPolicy(hooks: HookSettings(directory: bench.folder, skipsJob: skips, timeLimit: timeLimit)))
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request(attempts: attempts) { attempt in
                     try await work(attempt)
                     return result
                 }))
-        _ = await runner.outcome(of: id)
-        return id
+        _ = await job.outcome()
+        return job.id
     }
 
     @Test("D1 scripts are off by default, and then both statuses are N/A")
@@ -30,9 +30,9 @@ import Testing
         let bench = try JobBench()
         try bench.script("pre_script.sh", "touch ran")
         let runner = bench.runner()
-        let id = try #require(try await runner.submit(bench.request { _ in .success }))
-        _ = await runner.outcome(of: id)
-        let ended = try bench.attempt(of: id)
+        let job = try #require(try await runner.submit(bench.request { _ in .success }))
+        _ = await job.outcome()
+        let ended = try bench.attempt(of: job.id)
         #expect(ended.pre == .notAvailable && ended.post == .notAvailable)
         #expect(!bench.exists("ran"))
     }
@@ -133,13 +133,13 @@ import Testing
         let bench = try JobBench()
         try bench.script("pre_script.sh", "[ -e second ]")
         let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request(attempts: 2) { attempt in
                     try bench.touch("second")
                     return attempt.number == 1 ? JobOutcome(.failed, failureClass: .retryable, message: "x") : .success
                 }))
-        #expect(await runner.outcome(of: id) == .success)
+        #expect(await job.outcome() == .success)
         #expect(bench.alerts.withLock { $0.isEmpty })
     }
 
@@ -153,18 +153,18 @@ import Testing
             try bench.script("\(name)_script.sh", "\(wait); echo \(name) >> order")
         }
         let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request { _ in
                     try bench.append("job", to: "order")
                     return .success
                 }))
         try await eventually("the script runs") { bench.exists("waits") }
-        #expect(bench.board.cancel(id))
+        #expect(bench.board.cancel(job.id))
         try bench.touch("go")
-        #expect(await runner.outcome(of: id)?.result == .aborted)
+        #expect(await job.outcome()?.result == .aborted)
         #expect(try bench.lines("order") == (script == "pre" ? ["pre", "post"] : ["pre", "job", "post"]))
-        #expect(bench.letters(of: id) == "RA")
+        #expect(bench.letters(of: job.id) == "RA")
     }
 
     @Test("D10 a window that ends during the pre script ends it as Failed: the job does not run, the post script does")
@@ -175,7 +175,7 @@ import Testing
         try bench.script("post_script.sh", "echo $2 $3 > post")
         let runner = bench.runner(
             JobPolicy(hooks: HookSettings(directory: bench.folder), window: try TimeWindow(parsing: "00:00-23:59")))
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request { _ in
                     try bench.touch("job")
@@ -183,7 +183,7 @@ import Testing
                 }))
         try await eventually("the script runs") { bench.exists("waits") && !clock.deadlines.isEmpty }
         clock.advance(to: try #require(clock.deadlines.first))
-        #expect(await runner.outcome(of: id)?.result == .missed)
+        #expect(await job.outcome()?.result == .missed)
         #expect(!bench.exists("job"))
         #expect(try bench.lines("post") == ["1 4"])
     }
@@ -198,11 +198,11 @@ import Testing
         let (first, last) = ((local.hour + 2) % 24, (local.hour + 3) % 24)
         let window = try TimeWindow(parsing: "\(first < 10 ? "0" : "")\(first):00-\(last < 10 ? "0" : "")\(last):00")
         let runner = bench.runner(JobPolicy(window: window))
-        let id = try #require(try await runner.submit(bench.request { _ in .success }))
-        #expect(bench.board.live(id)?.status == .waitingForStartTime)
+        let job = try #require(try await runner.submit(bench.request { _ in .success }))
+        #expect(bench.board.live(job.id)?.status == .waitingForStartTime)
         clock.advance(to: window.opening(after: now))
-        #expect(await runner.outcome(of: id) == .success)
-        #expect(bench.letters(of: id) == "tRT")
+        #expect(await job.outcome() == .success)
+        #expect(bench.letters(of: job.id) == "tRT")
     }
 
     @Test("D11 a job that is asked for by hand runs both as usual")
@@ -216,8 +216,8 @@ import Testing
         let user = UserScript(
             name: "by_hand", path: script, environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
-        let id = try #require(try await runner.submit(user.request))
-        #expect(await runner.outcome(of: id)?.result == .success)
+        let job = try #require(try await runner.submit(user.request))
+        #expect(await job.outcome()?.result == .success)
         #expect(try bench.lines("order") == ["pre", "job", "post"])
     }
 
@@ -253,9 +253,9 @@ import Testing
     func noReport() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let id = try #require(try await runner.submit(bench.request { _ in .success }))
-        _ = await runner.outcome(of: id)
-        #expect(try bench.attempt(of: id).pre == .notAvailable)
+        let job = try #require(try await runner.submit(bench.request { _ in .success }))
+        _ = await job.outcome()
+        #expect(try bench.attempt(of: job.id).pre == .notAvailable)
         #expect(ScriptStatus.allCases.map(\.integer) == [0, 1, 4, 255])
     }
 

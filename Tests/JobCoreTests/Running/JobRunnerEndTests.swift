@@ -21,16 +21,16 @@ import Testing
             """)
         try await events.run { handlers in
             var executor = bench.executor()
-            executor.events = JobEvents(handlers) { job, status in
+            executor.events = JobEvents(handlers) { job, status, _ in
                 EventJob(
                     job, status: status, storage: "", catalog: "",
                     catalogResource: CatalogResource(
                         base: "", address: "", bindDN: "", socket: "", port: 0, vendor: ""))
             }
             let runner = JobRunner(executor: executor, ids: bench.ids, admission: JobAdmission(), slots: 1)
-            let id = try #require(try await runner.submit(bench.request { _ in .success }))
+            let job = try #require(try await runner.submit(bench.request { _ in .success }))
             try await eventually("its handlers hear of its end") { bench.exists("ending") }
-            let outcome = Task { await runner.outcome(of: id) }
+            let outcome = Task { await job.outcome() }
             let stopped = Task {
                 await runner.stop(grace: .seconds(60))
                 #expect(bench.recorder.changes.last?.event == .closed(.success))
@@ -47,20 +47,21 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let gate = Gate()
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request { _ in
                     await gate.pass()
                     return .success
                 }))
-        let waiter = Task { await runner.outcome(of: id) }
+        let waiter = Task { await job.outcome() }
         waiter.cancel()
         #expect(await waiter.value == nil)
-        let other = Task { await runner.outcome(of: id) }
+        let other = Task { await job.outcome() }
         gate.open()
-        #expect(await [JobOutcome.success, nil].contains(other.value))
-        try await eventually("it has ended") { bench.board.live(id) == nil }
-        #expect(bench.letters(of: id) == "RT")
+        #expect(await other.value == .success)
+        try await eventually("it has ended") { bench.board.live(job.id) == nil }
+        #expect(await job.outcome() == .success, "it is known also to those who ask after the end")
+        #expect(bench.letters(of: job.id) == "RT")
     }
 
     @Test("a job that waits for its subject is cancelled twice, and another takes its turn")
@@ -76,30 +77,30 @@ import Testing
                     await gate.pass()
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(holder)?.status == .running }
+        try await eventually("it runs") { bench.board.live(holder.id)?.status == .running }
         let parked = try #require(
             try await own.submit(
                 bench.request("parked", subject: "account") { _ in
                     Issue.record("it was cancelled")
                     return .success
                 }))
-        #expect(bench.board.live(parked)?.status == .waitingForClientResource)
-        #expect(bench.board.cancel(parked))
-        bench.board.cancel(parked)
-        try await eventually("it is closed") { bench.board.live(parked) == nil }
+        #expect(bench.board.live(parked.id)?.status == .waitingForClientResource)
+        #expect(bench.board.cancel(parked.id))
+        bench.board.cancel(parked.id)
+        try await eventually("it is closed") { bench.board.live(parked.id) == nil }
         let next = try #require(try await own.submit(bench.request("next", subject: "account") { _ in .success }))
-        #expect(bench.board.live(next)?.status == .waitingForClientResource)
+        #expect(bench.board.live(next.id)?.status == .waitingForClientResource)
         gate.open()
-        try await eventually("the next has run") { bench.board.live(next) == nil }
-        #expect(bench.letters(of: parked) == "cA")
-        #expect(bench.letters(of: next) == "cRT")
+        try await eventually("the next has run") { bench.board.live(next.id) == nil }
+        #expect(bench.letters(of: parked.id) == "cA")
+        #expect(bench.letters(of: next.id) == "cRT")
     }
 
     @Test("a retryable failure of a job that is cancelled before it waits for its next attempt ends as cancelled")
     func canceledAfterAttempt() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request(attempts: 3) { attempt in
                     // What an attempt has come to stands before the cancelling is heard.
@@ -107,8 +108,8 @@ import Testing
                     bench.board.cancel(attempt.job.id)
                     return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
                 }))
-        try await eventually("it is closed") { bench.board.live(id) == nil }
-        #expect(bench.letters(of: id) == "RA")
+        try await eventually("it is closed") { bench.board.live(job.id) == nil }
+        #expect(bench.letters(of: job.id) == "RA")
     }
 
     @Test(
@@ -125,16 +126,16 @@ import Testing
                     await Task { for await _ in waiting {} }.value
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(deaf)?.status == .running }
+        try await eventually("it runs") { bench.board.live(deaf.id)?.status == .running }
         let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
         await runner.stop(grace: .milliseconds(1), patience: .milliseconds(1))
         let notices = bench.notices.withLock { $0 }
-        #expect(notices.map(\.job) == [deaf])
-        #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf)") })
+        #expect(notices.map(\.job) == [deaf.id])
+        #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf.id)") })
         #expect(bench.recorder.closed.isEmpty)
         #expect(bench.board.live().isEmpty)
         release.finish()
-        #expect(bench.letters(of: queued) == "d")
+        #expect(bench.letters(of: queued.id) == "d")
     }
 
     @Test("a job that is cut off by a stop is told, and has ended when the stop returns")
@@ -142,7 +143,7 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let hasCleanedUp = Mutex(false)
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request { _ in
                     do { try await Task.sleep(for: .seconds(3_600)) } catch {
@@ -151,7 +152,7 @@ import Testing
                     }
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(id)?.status == .running }
+        try await eventually("it runs") { bench.board.live(job.id)?.status == .running }
         await runner.stop(grace: .milliseconds(1))
         #expect(hasCleanedUp.withLock { $0 })
         #expect(bench.notices.withLock { $0.isEmpty })

@@ -30,15 +30,14 @@ import Testing
         let runner = bench.runner()
         let (gate, order) = (Gate(), Order())
         _ = try await runner.submit(bench.request("holder", subject: "account", work: Self.holding(gate)))
-        var ids: [JobID] = []
+        var jobs: [SubmittedJob] = []
         for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
             let request = bench.request(name, subject: "account", priority: priority, work: order.work(name))
-            ids.append(try #require(try await runner.submit(request)))
+            jobs.append(try #require(try await runner.submit(request)))
         }
-        #expect(ids.allSatisfy { bench.board.live($0)?.status == .waitingForClientResource })
+        #expect(jobs.allSatisfy { bench.board.live($0.id)?.status == .waitingForClientResource })
         gate.open()
-        for id in ids { _ = await runner.outcome(of: id) }
-        try await eventually("all have run") { order.all.count == 4 }
+        for job in jobs { #expect(await job.outcome() == .success) }
         #expect(order.all == ["a1", "a2", "b", "c"])
     }
 
@@ -75,7 +74,7 @@ import Testing
         func submit(_ name: String, subject: String, priority: Int = 10, due: WallTime) async throws -> JobID {
             let request = bench.request(
                 name, subject: subject, priority: priority, due: due, work: order.work(name))
-            return try #require(try await runner.submit(request))
+            return try #require(try await runner.submit(request)).id
         }
         let slot = try await submit("slot", subject: "other", due: due)
         let subject = try await submit("subject", subject: "account", due: due)
@@ -113,13 +112,13 @@ import Testing
         _ = try await runner.submit(bench.request("holder", work: Self.holding(gate)))
         let late = try #require(
             try await runner.submit(bench.request("late", subject: "account", work: order.work("late"))))
-        #expect(bench.board.live(late)?.status == .waitingForMaximumJobs)
+        #expect(bench.board.live(late.id)?.status == .waitingForMaximumJobs)
         clock.advance(to: start + .seconds(2 * 3_600))
         gate.open()
-        try await eventually("it waits for its window") { bench.board.live(late)?.status == .waitingForStartTime }
+        try await eventually("it waits for its window") { bench.board.live(late.id)?.status == .waitingForStartTime }
         #expect(order.all == [])
         clock.advance(to: start + .seconds(24 * 3_600 + 60))
         try await eventually("it has run") { bench.board.live().isEmpty }
-        #expect(bench.letters(of: late) == "dtRT")
+        #expect(bench.letters(of: late.id) == "dtRT")
     }
 }

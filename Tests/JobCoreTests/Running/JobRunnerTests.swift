@@ -21,10 +21,10 @@ import Testing
         let watch = Mutex(Watch())
         let gate = Gate()
         var generator = SeededGenerator(seed: 7)
-        var ids: [JobID] = []
+        var jobs: [SubmittedJob] = []
         // Eight hold the slots while the others are taken in, so that all of those wait.
         for place in 0..<8 {
-            ids.append(
+            jobs.append(
                 try #require(
                     try await runner.submit(
                         bench.request("holder \(place)") { _ in
@@ -35,7 +35,7 @@ import Testing
         for place in 0..<992 {
             let subject = "subject \(Int.random(in: 0..<60, using: &generator))"
             let priority = Int.random(in: 1...20, using: &generator)
-            let id = try await runner.submit(
+            let job = try await runner.submit(
                 bench.request("job \(place)", subject: subject, priority: priority) { _ in
                     watch.withLock { watch in
                         if !watch.running.insert(subject).inserted { watch.overlaps += 1 }
@@ -46,11 +46,11 @@ import Testing
                     watch.withLock { _ = $0.running.remove(subject) }
                     return .success
                 })
-            ids.append(try #require(id))
+            jobs.append(try #require(job))
         }
         #expect(bench.board.live().count == 1_000)
         gate.open()
-        for id in ids { _ = await runner.outcome(of: id) }
+        for job in jobs { _ = await job.outcome() }
         let seen = watch.withLock { $0 }
         #expect(seen.order.count == 992)
         #expect(seen.overlaps == 0)
@@ -67,19 +67,21 @@ import Testing
         let runner = bench.runner(slots: 1)
         let gate = Gate()
         let order = Mutex<[String]>([])
-        var last: JobID?
-        _ = try await runner.submit(
-            bench.request("holder") { _ in
-                await gate.pass()
-                return .success
-            })
+        var last: SubmittedJob?
+        let holder = try #require(
+            try await runner.submit(
+                bench.request("holder") { _ in
+                    await gate.pass()
+                    return .success
+                }))
+        try await eventually("the first one runs") { bench.board.live(holder.id)?.status == .running }
         for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
-            let id = try await runner.submit(
+            let job = try await runner.submit(
                 bench.request(name, priority: priority) { _ in
                     order.withLock { $0.append(name) }
                     return .success
                 })
-            if name == "c" { last = id }
+            if name == "c" { last = job }
         }
         let waiting = Dictionary(uniqueKeysWithValues: bench.board.live().map { ($0.job.name, $0.status) })
         #expect(
@@ -88,7 +90,7 @@ import Testing
                 "a2": .waitingForMaximumJobs,
             ])
         gate.open()
-        _ = await runner.outcome(of: try #require(last))
+        _ = await (try #require(last)).outcome()
         #expect(order.withLock { $0 } == ["a1", "a2", "b", "c"])
     }
 
@@ -105,15 +107,15 @@ import Testing
             })
         let second = try #require(try await other.submit(bench.request("two", subject: "account") { _ in .success }))
         let third = try #require(try await one.submit(bench.request("three") { _ in .success }))
-        #expect(bench.board.live(second)?.status == .waitingForClientResource)
-        #expect(bench.board.live(third)?.status == .waitingForMaximumJobs)
+        #expect(bench.board.live(second.id)?.status == .waitingForClientResource)
+        #expect(bench.board.live(third.id)?.status == .waitingForMaximumJobs)
         admission.setLimit(2)
-        #expect(await one.outcome(of: third) == .success)
-        #expect(bench.board.live(second)?.status == .waitingForClientResource)
+        #expect(await third.outcome() == .success)
+        #expect(bench.board.live(second.id)?.status == .waitingForClientResource)
         gate.open()
-        #expect(await other.outcome(of: second) == .success)
-        _ = await one.outcome(of: try #require(first))
-        #expect(bench.letters(of: second) == "cRT")
+        #expect(await second.outcome() == .success)
+        _ = await (try #require(first)).outcome()
+        #expect(bench.letters(of: second.id) == "cRT")
     }
 
     @Test("a retryable failure is tried again with the same number, up to the limit; a permanent one is not")
@@ -128,23 +130,23 @@ import Testing
                     return attempt.number < 3
                         ? JobOutcome(.failed, failureClass: .retryable, message: "not yet") : .success
                 }))
-        #expect(await runner.outcome(of: passing) == .success)
+        #expect(await passing.outcome() == .success)
         #expect(numbers.withLock { $0 } == [1, 2, 3])
-        #expect(bench.letters(of: passing) == "RtRtRT")
+        #expect(bench.letters(of: passing.id) == "RtRtRT")
         let lasting = try #require(
             try await runner.submit(
                 bench.request("lasting", attempts: 3) { _ in
                     JobOutcome(.failed, failureClass: .retryable, message: "still not")
                 }))
-        #expect(await runner.outcome(of: lasting)?.message == "still not")
-        #expect(bench.letters(of: lasting) == "RtRtRE")
+        #expect(await lasting.outcome()?.message == "still not")
+        #expect(bench.letters(of: lasting.id) == "RtRtRE")
         let permanent = try #require(
             try await runner.submit(
                 bench.request("permanent", attempts: 3) { _ in
                     JobOutcome(.failed, message: "never")
                 }))
-        #expect(await runner.outcome(of: permanent)?.failureClass == .permanent)
-        #expect(bench.letters(of: permanent) == "RE")
+        #expect(await permanent.outcome()?.failureClass == .permanent)
+        #expect(bench.letters(of: permanent.id) == "RE")
     }
 
     @Test("a job that waits, for its time, a slot or the next attempt, is cancelled at once; it never runs")
@@ -158,14 +160,14 @@ import Testing
         }
         let later = try #require(
             try await runner.submit(bench.request("later", due: bench.clock.now + .seconds(60), work: work)))
-        #expect(bench.board.live(later)?.status == .waitingForStartTime)
+        #expect(bench.board.live(later.id)?.status == .waitingForStartTime)
         let failing = try #require(
             try await runner.submit(
                 bench.request("failing", attempts: 9) { _ in
                     JobOutcome(.failed, failureClass: .retryable, message: "not yet")
                 }))
         try await eventually("it waits for the next attempt") {
-            bench.board.live(failing)?.status == .waitingForStartTime
+            bench.board.live(failing.id)?.status == .waitingForStartTime
         }
         let gate = Gate()
         let holder = try #require(
@@ -175,32 +177,32 @@ import Testing
                     return .success
                 }))
         let queued = try #require(try await runner.submit(bench.request("queued", work: work)))
-        for id in [later, failing, queued] {
+        for id in [later.id, failing.id, queued.id] {
             #expect(bench.board.cancel(id))
             try await eventually("it is closed") { bench.board.live(id) == nil }
             #expect(bench.letters(of: id).hasSuffix("A"))
         }
         gate.open()
-        _ = await runner.outcome(of: holder)
+        _ = await holder.outcome()
         #expect(!hasRun.withLock { $0 })
-        #expect(!bench.board.cancel(later))
+        #expect(!bench.board.cancel(later.id))
     }
 
     @Test("a stop gives running jobs the grace, cuts them off then, and leaves them open for the next start")
     func stop() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 bench.request { _ in
                     try await Task.sleep(for: .seconds(3_600))
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(id)?.status == .running }
+        try await eventually("it runs") { bench.board.live(job.id)?.status == .running }
         await runner.stop(grace: .milliseconds(1))
-        let events = bench.recorder.changes.filter { $0.job == id }.map(\.event)
+        let events = bench.recorder.changes.filter { $0.job == job.id }.map(\.event)
         #expect(events.last == .attemptCutOff(number: 1))
-        #expect(bench.board.live(id) == nil)
+        #expect(bench.board.live(job.id) == nil)
         #expect(try await runner.submit(bench.request { _ in .success }) == nil)
     }
 }

@@ -20,8 +20,8 @@ import Testing
 
     private func run(_ bench: JobBench, _ script: UserScript) async throws -> JobOutcome {
         let runner = bench.runner()
-        let id = try #require(try await runner.submit(script.request))
-        return try #require(await runner.outcome(of: id))
+        let job = try #require(try await runner.submit(script.request))
+        return try #require(await job.outcome())
     }
 
     @Test("L1 a job is running exactly as long as its script and the script's session")
@@ -32,14 +32,14 @@ import Testing
             bench,
             "touch begun; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; setsid sleep 3600 & echo $! > left; sync left"
         )
-        let id = try #require(try await runner.submit(user.request))
+        let job = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("begun") }
-        #expect(bench.board.live(id)?.status == .running)
+        #expect(bench.board.live(job.id)?.status == .running)
         try bench.touch("go")
-        #expect(await runner.outcome(of: id)?.result == .success)
+        #expect(await job.outcome()?.result == .success)
         let left = try #require(pid_t(try bench.lines("left").first ?? ""))
         #expect(!isAlive(left))
-        #expect(bench.letters(of: id) == "RT")
+        #expect(bench.letters(of: job.id) == "RT")
     }
 
     @Test("L2 a script that others can write ends the job as wrong configuration, with the cure in its report")
@@ -83,14 +83,14 @@ import Testing
             bench,
             "echo $PROV_JOB_TOKEN > token.new; mv token.new token; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; exit \(exit)"
         )
-        let id = try #require(try await runner.submit(user.request))
+        let job = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("token") }
         let token = try #require(try bench.lines("token").first)
         try bench.board.report(.progress(40), token: token, user: geteuid())
-        #expect(bench.board.live(id)?.progress == 40)
+        #expect(bench.board.live(job.id)?.progress == 40)
         try bench.board.report(.finished(reported), token: token, user: geteuid())
         try bench.touch("go")
-        let outcome = await runner.outcome(of: id)
+        let outcome = await job.outcome()
         #expect(outcome?.result == result)
         #expect(outcome?.termination == .exited(code: Int32(exit)))
         let lines = bench.recorder.changes.compactMap {
@@ -119,15 +119,15 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let user = try script(bench, "echo first; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; echo last")
-        let id = try #require(try await runner.submit(user.request))
-        try await eventually("its words are there while it runs") { bench.board.output(of: id)?.text == "first\n" }
+        let job = try #require(try await runner.submit(user.request))
+        try await eventually("its words are there while it runs") { bench.board.output(of: job.id)?.text == "first\n" }
         try bench.touch("go")
-        _ = await runner.outcome(of: id)
+        _ = await job.outcome()
         let step = bench.recorder.changes.compactMap { if case .stepEnded(let step) = $0.event { step } else { nil } }
             .last
         #expect(step?.script?.ended?.output.text == "first\nlast\n")
         #expect(step?.script?.identity?.sha256?.count == 64)
-        #expect(bench.board.output(of: id) == nil)
+        #expect(bench.board.output(of: job.id) == nil)
     }
 
     @Test("B9 every letter has its weight, and the letters of a job are seen while they change")
@@ -141,14 +141,14 @@ import Testing
         for (status, weight) in weights { #expect(status.weight == weight) }
         let bench = try JobBench()
         let runner = bench.runner()
-        let id = try #require(
+        let job = try #require(
             try await runner.submit(
                 try script(bench, "touch begun; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; exit 3")
                     .request))
         try await eventually("it runs") { bench.exists("begun") }
-        #expect(bench.board.live(id)?.status.letter == "R")
+        #expect(bench.board.live(job.id)?.status.letter == "R")
         try bench.touch("go")
-        _ = await runner.outcome(of: id)
-        #expect(bench.letters(of: id) == "Re")
+        _ = await job.outcome()
+        #expect(bench.letters(of: job.id) == "Re")
     }
 }

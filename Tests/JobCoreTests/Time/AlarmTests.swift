@@ -6,7 +6,9 @@ import Testing
 @Suite struct AlarmTests {
     private let start = WallTime(secondsSince1970: 1_000)
 
-    @Test("set to another time it forgets the one before; set to none, or stopped, it does not ring")
+    @Test(
+        "set to another time it forgets the one before; set to none it goes on sleeping as it did; stopped it does not ring"
+    )
     func settingAnew() async throws {
         let clock = ManualClock(start)
         let rung = Mutex<[WallTime]>([])
@@ -22,10 +24,13 @@ import Testing
         #expect(alarm.time == start + .seconds(10))
         alarm.rang(start + .seconds(10))
         #expect(alarm.time == nil)
-        alarm.set(to: start + .seconds(40), by: clock, ring: ring)
-        alarm.set(to: nil, by: clock, ring: ring)
-        try await eventually("nobody sleeps") { clock.deadlines.isEmpty }
         alarm.set(to: start + .seconds(50), by: clock, ring: ring)
+        try await eventually("it sleeps") { clock.deadlines == [start + .seconds(50)] }
+        // Not set anew: it would sleep by a clock that may have been set back since.
+        let other = ManualClock(start)
+        alarm.set(to: nil, by: other, ring: ring)
+        alarm.set(to: start + .seconds(50), by: other, ring: ring)
+        #expect(clock.deadlines == [start + .seconds(50)] && other.deadlines == [])
         alarm.stop()
         try await eventually("nobody sleeps") { clock.deadlines.isEmpty }
         #expect(rung.withLock { $0.count } == 1)
