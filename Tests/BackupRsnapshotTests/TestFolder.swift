@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import SystemPackage
+import TestSupport
 
 @testable import BackupRsnapshot
 
@@ -40,7 +41,7 @@ final class TestFolder: Sendable {
     func write(_ text: String, to relative: FilePath, mode: mode_t = 0o644) throws -> FilePath {
         let file = path.pushing(relative)
         try Data(text.utf8).write(to: URL(fileURLWithPath: file.string))
-        guard chmod(file.string, mode) == 0 else { throw Errno(rawValue: errno) }
+        try makeExecutable(file.string, mode: mode)
         return file
     }
 

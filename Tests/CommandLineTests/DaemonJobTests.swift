@@ -13,7 +13,7 @@ import Testing
             func write(_ name: String, _ text: String) throws -> String {
                 let script = bench.folder.appending(path: name)
                 try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
-                chmod(script.path, 0o755)
+                try makeExecutable(script.path)
                 return script.path
             }
             let nightly = try write(
@@ -87,7 +87,7 @@ import Testing
             // It ends with the test.
             try "#!/bin/sh\nwhile [ -e \(hold.path) ]; do sleep 0.2; done\n"
                 .write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT =\n[Job hang]\nSCRIPT = \(script.path)\nSCHEDULE = * * * * *")
             let daemon = try bench.start()
             try await daemon.says("wishes are noticed")

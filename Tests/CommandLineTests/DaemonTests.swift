@@ -1,6 +1,7 @@
 import DirectorySandbox
 import Foundation
 import Glibc
+import TestSupport
 import Testing
 
 /// The real program on a real directory, from outside.
@@ -166,7 +167,7 @@ import Testing
             let script = bench.folder.appending(path: "home.sh")
             func write(_ text: String) throws {
                 try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
-                chmod(script.path, 0o755)
+                try makeExecutable(script.path)
             }
             try write("echo disk is on fire >&2; exit 3")
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
@@ -203,7 +204,7 @@ import Testing
             try await bench.reached("added", "3724300")
             let script = bench.folder.appending(path: "no.sh")
             try "#!/bin/sh\nexit 9\n".write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
             daemon.kill(SIGHUP)
             try await daemon.says("read anew")
@@ -272,7 +273,7 @@ import Testing
             let script = bench.folder.appending(path: "hang.sh")
             try "#!/bin/sh\ntrap '' TERM\necho hanging\nwhile :; do sleep 1; done\n"
                 .write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(service: "STOP_GRACE = 1s", backup: "HOME_SCRIPT = \(script.path)\nSCRIPT_GRACE = 1s")
             let daemon = try bench.start()
             try await bench.add("3724300")
@@ -295,7 +296,7 @@ import Testing
         try await DaemonBench.run { bench in
             let script = bench.folder.appending(path: "busy.sh")
             try "#!/bin/sh\nexit 75\n".write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
             try await bench.add("3724300")
             let retrying = try await bench.command("run", "--once")
@@ -375,7 +376,7 @@ import Testing
         try await DaemonBench.run { bench in
             let script = bench.folder.appending(path: "hang.sh")
             try "#!/bin/sh\nexec sleep 3600\n".write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = \(script.path)")
             let daemon = try bench.start()
             try await bench.add("3724300")

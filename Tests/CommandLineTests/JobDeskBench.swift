@@ -91,7 +91,7 @@ final class JobDeskBench: JobDesk {
         let file = folder.appending(path: "\(name).sh")
         let text = "#!/bin/sh\ncd \(folder.path)\nPROGRAM=\(DaemonBench.program.path)\n\(body)\n"
         try text.write(to: file, atomically: true, encoding: .utf8)
-        chmod(file.path, 0o755)
+        try makeExecutable(file.path)
         let script = UserScript(
             name: name, path: FilePath(file.path), environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .seconds(1), maximumDelay: .seconds(1)))

@@ -83,7 +83,7 @@ import Testing
             #expect(written != example)
             let script = bench.folder.appending(path: "home.sh")
             try written.write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
 
             try Data().write(to: repairs)
@@ -142,7 +142,7 @@ import Testing
             #expect(blocks.count == 3)
             let script = bench.folder.appending(path: "server_backup.sh")
             try "#!/bin/sh\nexit 24\n".write(to: script, atomically: true, encoding: .utf8)
-            chmod(script.path, 0o755)
+            try makeExecutable(script.path)
             let settings = blocks.joined().replacingOccurrences(
                 of: "/etc/Provisioning/Backup/server_backup.sh", with: script.path
             ).replacingOccurrences(of: "RUN_AS = backup\n", with: "")

@@ -4,6 +4,7 @@ import Glibc
 import JobCore
 import Provisioning
 import SystemPackage
+import TestSupport
 
 @testable import ScriptService
 
@@ -33,7 +34,7 @@ final class TestFolder: Sendable {
     func write(_ text: String, to name: String, mode: mode_t = 0o644) throws -> FilePath {
         let file = path.appending(name)
         try Data(text.utf8).write(to: URL(fileURLWithPath: file.string))
-        guard chmod(file.string, mode) == 0 else { throw Errno(rawValue: errno) }
+        try makeExecutable(file.string, mode: mode)
         return file
     }
 

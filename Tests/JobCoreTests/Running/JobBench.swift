@@ -66,7 +66,7 @@ final class JobBench: Sendable {
     func script(_ name: String, _ body: String, mode: mode_t = 0o755) throws {
         let file = folder.appending(name)
         try Data("#!/bin/sh\ncd \(folder)\n\(body)\n".utf8).write(to: URL(filePath: file.string))
-        #expect(chmod(file.string, mode) == 0)
+        try makeExecutable(file.string, mode: mode)
     }
 
     func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: folder.appending(name).string) }

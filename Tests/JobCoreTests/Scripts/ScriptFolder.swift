@@ -26,7 +26,7 @@ final class ScriptFolder: Sendable {
         let file = path.appending(name)
         let text = body.hasPrefix("#!") ? body : "#!/bin/sh\n" + body
         try Data(text.utf8).write(to: URL(filePath: file.string))
-        #expect(chmod(file.string, mode) == 0)
+        try makeExecutable(file.string, mode: mode)
         return file
     }
 }
