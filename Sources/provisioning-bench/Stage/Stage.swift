@@ -89,7 +89,11 @@ struct Stage: Sendable {
     /// Ends the server that runs in a folder, where one does.
     static func end(in folder: FilePath) async throws {
         guard case .running = try SandboxStatus.of(server(folder)) else { return }
-        try await DirectorySandbox.running(in: server(folder)).stop()
+        do {
+            try await DirectorySandbox.running(in: server(folder)).stop()
+        } catch where error.code == .notRunning {
+            // It ends by itself when its stage is given up, and has done so just now.
+        }
     }
 
     /// The numbers of the last accounts.
