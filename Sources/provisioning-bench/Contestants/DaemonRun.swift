@@ -52,11 +52,16 @@ struct DaemonRun: Sendable {
         let program = try Self.program()
         var platform = PlatformOptions()
         platform.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(20))]
+        // Where there is no syslog it logs to its standard error stream; a file stands for what would take that.
+        let log = folder.appending("log")
+        let output = try FileDescriptor.open(
+            log, .writeOnly, options: [.create, .append, .closeOnExec], permissions: .ownerReadWrite)
         let started = Self.now
         let ended = try await Subprocess.run(
             .path(program), arguments: ["run", "-c", file.string],
             environment: .custom(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"]),
-            platformOptions: platform, input: .none, output: .string(limit: 1 << 20), error: .string(limit: 1 << 20)
+            platformOptions: platform, input: .none,
+            output: .fileDescriptor(output, closeAfterSpawningProcess: true), error: .combinedWithOutput
         ) { execution in
             let outcome: Swift.Result<Result, any Error>
             do {
@@ -71,8 +76,7 @@ struct DaemonRun: Sendable {
         do {
             return try ended.closureResult.get()
         } catch let error as BenchFailure {
-            let said = (ended.standardError + ended.standardOutput).suffix(600)
-            throw BenchFailure(said.isEmpty ? "\(error)" : "\(error); the daemon said: \(said)")
+            throw BenchFailure("\(error); the daemon's last words: \(try Files.read(log).suffix(600))")
         }
     }
 

@@ -91,7 +91,7 @@ struct Stage: Sendable {
         guard case .running = try SandboxStatus.of(server(folder)) else { return }
         do {
             try await DirectorySandbox.running(in: server(folder)).stop()
-        } catch where error.code == .notRunning {
+        } catch  where error.code == .notRunning {
             // It ends by itself when its stage is given up, and has done so just now.
         }
     }
