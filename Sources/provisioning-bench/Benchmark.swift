@@ -223,11 +223,12 @@ struct Benchmark: Sendable {
     private func start(_ stage: Stage, _ uids: Range<Int>) async throws {
         var seconds: [Double] = []
         var facts: ProcessFacts?
-        for _ in 0..<plan.starts {
+        for turn in 1...plan.starts {
             try await stage.wish("modify", uids)
             let run = DaemonRun(stage: stage, setup: Self.sizeSetup)
             let (started, found) = try await run.with { daemon in
                 try await stage.settle(within: .seconds(120))
+                if turn == plan.starts { try await Self.rest() }
                 return (daemon.started, try daemon.facts())
             }
             let times = try await stage.finishTimes(uids)
@@ -251,12 +252,14 @@ struct Benchmark: Sendable {
                 ]))
     }
 
+    /// After that the threads of a start have ended, for want of work: the daemon is idle.
+    private static func rest() async throws { try await Task.sleep(for: .seconds(8)) }
+
     private func idle(_ stage: Stage) async throws {
         let run = DaemonRun(stage: stage, setup: Self.sizeSetup)
         let (before, after, time) = try await run.with { daemon in
             try await stage.settle(within: .seconds(30))
-            // After that the threads of the start have ended, for want of work.
-            try await Task.sleep(for: .seconds(8))
+            try await Self.rest()
             let begin = ContinuousClock.now
             let before = try daemon.facts()
             try await Task.sleep(for: plan.idleTime)

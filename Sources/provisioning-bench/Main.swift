@@ -14,7 +14,7 @@ struct ProvisioningBench: AsyncParsableCommand {
             was measured, whatever the figures are.
             """)
 
-    @Flag(help: "Smaller sizes: at most five minutes.")
+    @Flag(help: "Less of each: at most five minutes.")
     var quick = false
 
     @Option(help: "Write the figures into this file as well.", completion: .file())
