@@ -72,7 +72,7 @@ struct BenchPlan: Hashable, Sendable {
         ],
         spawners: [2, 4], setups: DaemonSetup.few, latencyWishes: 300, singles: 300,
         sizes: [10_000, 100_000, 1_000_000], starts: 3,
-        idleSize: 100_000, idleTime: .seconds(20), pending: 100_000, pendingTime: .seconds(15), limit: .seconds(240))
+        idleSize: 100_000, idleTime: .seconds(20), pending: 100_000, pendingTime: .seconds(15), limit: .seconds(270))
 }
 
 /// One way to run the daemon.
