@@ -40,7 +40,7 @@ struct HookScript: Sendable {
             let message = "\(name): \(error)"
             attempt.write(message)
             switch error.problem {
-            case .unreachable(.noSuchFileOrDirectory) where error.path == path, .notExecutable:
+            case .unreachable(.noSuchFileOrDirectory), .notExecutable:
                 return Ended(status: .skipped, failureClass: .configuration, message: message)
             default:
                 return Ended(status: .failed, failureClass: .configuration, message: message)

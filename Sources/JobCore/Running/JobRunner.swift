@@ -176,7 +176,8 @@ public actor JobRunner {
                 place.task = nil
                 places[id] = place
                 executor.board.write(
-                    "attempt \(place.attempts) failed and is tried again in \(delay): \(outcome.message)", to: id,
+                    "attempt \(place.attempts) failed and is tried again in \(delay.inTenths): \(outcome.message)",
+                    to: id,
                     source: .daemon)
                 listenForCancel(id)
                 return wait(id, until: clock.now + delay)
@@ -212,5 +213,12 @@ public actor JobRunner {
         if let ticket = place.ticket { _ = lane.withdraw(ticket) }
         places[id]?.ticket = nil
         places[id]?.task = Task { await self.close(id, .canceled) }
+    }
+}
+
+extension Duration {
+    /// As it is told to people: whole tenths of a second.
+    fileprivate var inTenths: Duration {
+        .milliseconds(components.seconds * 1_000 + components.attoseconds / 100_000_000_000_000_000 * 100)
     }
 }

@@ -25,7 +25,8 @@ enum AccountTurn {
         case pastIsOver
         case started(JobSummary)
         case step(String)
-        case wrote(csn: AttributeValue)
+        /// - `csn`: nil where the server did not tell.
+        case wrote(EntryWrite, csn: AttributeValue?)
         case ended(ProvisioningExitCode)
     }
 

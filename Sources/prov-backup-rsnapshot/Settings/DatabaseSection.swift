@@ -79,6 +79,13 @@ enum DatabaseSection {
         name, "OPERATION_TIMEOUT", .duration(wait), default: .seconds(30),
         meaning: "How long the directory may take to answer one request.")
 
+    static let groupCommit = SettingKey(
+        name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .auto,
+        meaning: """
+            Whether writes that wait for one another go out together, in one transaction (RFC 5805): auto where the server \
+            offers it, off for one by one.
+            """)
+
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
 
     static let section = SettingsSection(
@@ -88,11 +95,10 @@ enum DatabaseSection {
             adminUser.declaration, adminPassword.declaration, startTLS.declaration, tlsCAFile.declaration,
             tlsCertFile.declaration, tlsKeyFile.declaration, tlsRequire.declaration, serviceSubtree.declaration,
             searchFilter.declaration, detection.declaration, pollInterval.declaration, relistInterval.declaration,
-            connectTimeout.declaration, operationTimeout.declaration,
+            connectTimeout.declaration, operationTimeout.declaration, groupCommit.declaration,
         ],
         retired: [
             RetiredSetting("COOKIE_FILE", replacement: noCookie),
             RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
-        ],
-        later: ["GROUP_COMMIT"])
+        ])
 }

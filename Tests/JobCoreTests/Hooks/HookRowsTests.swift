@@ -10,11 +10,13 @@ import Testing
 @Suite struct HookRowsTests {
     /// A job with both scripts in the bench's folder.
     private func run(
-        _ bench: JobBench, skips: Bool = false, timeLimit: Duration = .seconds(300), attempts: Int = 1,
+        _ bench: JobBench, in directory: FilePath? = nil, skips: Bool = false, timeLimit: Duration = .seconds(300),
+        attempts: Int = 1,
         result: JobOutcome = .success, work: @escaping @Sendable (RunningAttempt) async throws -> Void = { _ in }
     ) async throws -> JobID {
         let runner = bench.runner(
-            JobPolicy(hooks: HookSettings(directory: bench.folder, skipsJob: skips, timeLimit: timeLimit)))
+            JobPolicy(
+                hooks: HookSettings(directory: directory ?? bench.folder, skipsJob: skips, timeLimit: timeLimit)))
         let job = try #require(
             try await runner.submit(
                 bench.request(attempts: attempts) { attempt in
@@ -102,11 +104,13 @@ import Testing
 
     @Test(
         "D7 without a pre script the job runs or not as configured, and the post script does not",
-        arguments: [true, false])
-    func missing(skips: Bool) async throws {
+        arguments: [true, false], [".", "no-such-folder"])
+    func missing(skips: Bool, directory: String) async throws {
         let bench = try JobBench()
         try bench.script("post_script.sh", "touch post")
-        let id = try await run(bench, skips: skips) { _ in try bench.touch("job") }
+        let id = try await run(bench, in: bench.folder.pushing(FilePath(directory)), skips: skips) { _ in
+            try bench.touch("job")
+        }
         #expect(bench.exists("job") == !skips)
         #expect(!bench.exists("post"))
         let ended = try bench.attempt(of: id)

@@ -1,0 +1,89 @@
+import DirectoryModel
+
+extension DirectoryConnection {
+    /// Changes many entries at once, for one disk flush: all of them or none (RFC 5805).
+    ///
+    /// A server has one open transaction for each connection, so the connection is to be used for nothing else meanwhile. Where the
+    /// outcome becomes unknown, or a transaction would stay open, the connection is closed.
+    /// - Throws: when it did not come to an answer; with `isOutcomeUnknown` or `isConnectionLost` it may have been carried out.
+    public func modify(inTransaction members: [TransactionMember]) async throws(DirectoryError) -> TransactionOutcome {
+        let start = Request.extended(
+            name: "start a transaction", identifier: RootDSE.Feature.transactions.rawValue, value: nil)
+        do throws(DirectoryError) {
+            let started = try await perform(start).outcome
+            guard started.code == .success else { return .refused(member: nil, error(started, start)) }
+            let identifier = started.value ?? []
+            let answers = try await send(members, of: identifier)
+            if let refused = answers.firstIndex(where: { $0.outcome.code != .success }) {
+                _ = try await end(identifier, isCommit: false)
+                return .refused(member: refused, error(answers[refused].outcome, Self.request(members[refused])))
+            }
+            let end = try await end(identifier, isCommit: true)
+            guard end.outcome.code != .success else { return .committed }
+            let refused = end.outcome.refusedMember.flatMap { id in answers.firstIndex { $0.messageID == id } }
+            let request = refused.map { Self.request(members[$0]) } ?? Self.end(identifier, isCommit: true)
+            return .refused(member: refused, error(end.outcome, request))
+        } catch {
+            // The server takes an open transaction back when its connection ends.
+            close()
+            throw error
+        }
+    }
+
+    /// Sends all members, and waits for all answers: a server may carry out an end before a member that was sent earlier.
+    private func send(_ members: [TransactionMember], of identifier: [UInt8]) async throws(DirectoryError) -> [Response]
+    {
+        let results = await withTaskGroup(of: (Int, Result<Response, DirectoryError>).self) { group in
+            for (place, member) in members.enumerated() {
+                group.addTask {
+                    do throws(DirectoryError) {
+                        let controls = member.assertion.map { [Control.assertion($0)] } ?? []
+                        return (
+                            place,
+                            .success(
+                                try await self.perform(
+                                    Self.request(member), controls: controls + [.transaction(identifier)]))
+                        )
+                    } catch {
+                        return (place, .failure(error))
+                    }
+                }
+            }
+            var results = [Result<Response, DirectoryError>?](repeating: nil, count: members.count)
+            for await (place, result) in group { results[place] = result }
+            return results
+        }
+        var answers: [Response] = []
+        for case let result? in results { answers.append(try result.get()) }
+        return answers
+    }
+
+    private func end(_ identifier: [UInt8], isCommit: Bool) async throws(DirectoryError) -> Response {
+        try await perform(Self.end(identifier, isCommit: isCommit))
+    }
+
+    private static func request(_ member: TransactionMember) -> Request { .modify(member.dn, member.modifications) }
+
+    private static func end(_ identifier: [UInt8], isCommit: Bool) -> Request {
+        let commit = isCommit ? [] : BER.flag(BER.boolean, false)
+        return .extended(
+            name: isCommit ? "commit a transaction" : "abort a transaction", identifier: "1.3.6.1.1.21.3",
+            value: BER.element(BER.sequence, commit + BER.element(BER.octets, identifier)))
+    }
+}
+
+extension Outcome {
+    /// The message id of the member that a transaction failed for; nil when the server names none (RFC 5805, section 2.4).
+    fileprivate var refusedMember: Int32? {
+        guard let value else { return nil }
+        var reader = BERReader(value)
+        do throws(BERReader.Malformed) {
+            var members = try reader.members(BER.sequence)
+            guard members.nextTag == BER.integer else { return nil }
+            return Int32(clamping: try members.number(BER.integer))
+        } catch {
+            // What cannot be read names none; what counts is the result code.
+            return nil
+        }
+    }
+}
