@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "JobCore", targets: ["JobCore"]),
         .library(name: "Provisioning", targets: ["Provisioning"]),
         .executable(name: "prov-backup-rsnapshot", targets: ["prov-backup-rsnapshot"]),
+        .executable(name: "provisioning-bench", targets: ["provisioning-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -72,6 +73,14 @@ let package = Package(
                 "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
+        .target(name: "CLimit", dependencies: ["CLDAP"]),
+        .executableTarget(
+            name: "provisioning-bench",
+            dependencies: [
+                "CLimit", "DirectoryModel", "DirectoryClient", "JobCore", "BackupRsnapshot", "DirectorySandbox",
+                argumentParser, subprocess, system, unixSignals,
+            ],
+            swiftSettings: settings),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
@@ -116,6 +125,12 @@ let package = Package(
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
                 "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
             ], swiftSettings: settings),
+        .testTarget(
+            name: "ProvisioningBenchTests",
+            dependencies: [
+                "TestSupport", "provisioning-bench", "DirectoryModel", "DirectoryClient", "DirectorySandbox", system,
+            ],
+            swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

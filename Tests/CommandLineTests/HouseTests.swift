@@ -17,6 +17,11 @@ import Testing
             "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot",
             "ScriptService", "DaemonKit", "DirectorySandbox",
         ],
+        "CLimit": ["CLDAP"],
+        "provisioning-bench": [
+            "CLimit", "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot",
+            "ScriptService", "DaemonKit", "DirectorySandbox",
+        ],
     ]
 
     @Test("a target imports only what its row names, and full Foundation is in none")
