@@ -97,30 +97,28 @@ struct DaemonSetup: Hashable, Sendable {
     /// The setting SLOTS.
     var slots: Int
     /// The setting GROUP_COMMIT: `auto` or `off`.
-    var groupCommit = true
+    var groupCommit = false
     /// How wishes are noticed.
     var detection = Detection.persist
 
-    /// Every number of slots, group commit on and off, by both ways of noticing wishes.
-    static let grid =
+    /// Every number of slots, by both ways of noticing wishes, group commit off and on. On comes last: slapd may not survive it.
+    static let grid = [false, true].flatMap { groupCommit in
         [Task.modify, .empty].flatMap { task in
             [Detection.persist, .poll].flatMap { detection in
-                [true, false].flatMap { groupCommit in
-                    [1, 2, 4, 8, 16].map {
-                        Self(task: task, slots: $0, groupCommit: groupCommit, detection: detection)
-                    }
+                [1, 2, 4, 8, 16].map {
+                    Self(task: task, slots: $0, groupCommit: groupCommit, detection: detection)
                 }
             }
-        }
-        + [1, 2, 4, 8, 16].flatMap { slots in [true, false].map { Self(task: .add, slots: slots, groupCommit: $0) } }
+        } + [1, 2, 4, 8, 16].map { Self(task: .add, slots: $0, groupCommit: groupCommit) }
+    }
 
     /// Those that the ratios need, and one of each other kind.
     static let few =
         [4, 8, 16].map { Self(task: .modify, slots: $0) }
         + [
-            Self(task: .modify, slots: 8, groupCommit: false), Self(task: .modify, slots: 8, detection: .poll),
-            Self(task: .empty, slots: 8), Self(task: .empty, slots: 16),
-            Self(task: .empty, slots: 8, groupCommit: false), Self(task: .empty, slots: 16, groupCommit: false),
-            Self(task: .add, slots: 4),
+            Self(task: .modify, slots: 8, detection: .poll), Self(task: .empty, slots: 8),
+            Self(task: .empty, slots: 16), Self(task: .add, slots: 4),
+            Self(task: .empty, slots: 8, groupCommit: true), Self(task: .empty, slots: 16, groupCommit: true),
+            Self(task: .modify, slots: 16, groupCommit: true),
         ]
 }

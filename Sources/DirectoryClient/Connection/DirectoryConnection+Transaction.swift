@@ -8,8 +8,9 @@ extension DirectoryConnection {
     ///
     /// A server has one open transaction for each connection, so the connection is to be used for nothing else meanwhile.
     ///
-    /// slapd up to 2.6 can end with a segmentation fault when a connection is closed, or an operation abandoned, within a transaction. So a cancelled
-    /// task waits for the answer all the same, a close waits for the end, and a connection whose transaction has no known end stays open for a while.
+    /// slapd (2.5.13; later sources look the same) can crash when a connection is closed, or an operation abandoned, within a transaction. So a
+    /// cancelled task waits for the answer all the same, a close waits for the end, and a connection whose transaction has no known end stays open for
+    /// a while. What cannot be helped from here: its thread that has answered a member may still be at work on it when the end comes.
     /// - Throws: when it did not come to an answer; with `isOutcomeUnknown` or `isConnectionLost` it may have been carried out. The connection
     ///   cannot be used any more.
     public func modify(inTransaction members: [TransactionMember]) async throws(DirectoryError) -> TransactionOutcome {

@@ -83,7 +83,7 @@ enum DatabaseSection {
         name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .off,
         meaning: """
             Whether writes that wait for one another go out together, in one transaction (RFC 5805): auto where the server \
-            offers it, off for one by one. A slapd (2.6 and before) can crash when the daemon is killed (kill -9) within a transaction.
+            offers it, off for one by one. Try it out first: transactions can crash slapd (seen with 2.5.13, under load).
             """)
 
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"

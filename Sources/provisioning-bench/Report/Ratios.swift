@@ -29,7 +29,7 @@ struct Ratios: Hashable, Sendable {
             return part / whole
         }
         let modify = all(DaemonSetup.Task.modify.rawValue)
-        let ours = best(modify.filter { $0.text("group_commit") == "auto" })
+        let ours = best(modify)
         throughputVsLimit = ratio(ours, best(all("limit.combined")))
         throughputVsPerl = ratio(ours, best(all("baseline.perl")))
         throughputVsShell = ratio(ours, best(all("baseline.shell")))
