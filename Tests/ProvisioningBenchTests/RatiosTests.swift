@@ -38,7 +38,7 @@ private typealias Measurement = provisioning_bench.Measurement
             rate("limit.combined", 500), rate("limit.combined", 700), rate("baseline.perl", 140),
             rate("baseline.shell", 35),
             rate(Self.modify, 600, ["group_commit": "auto"]), rate(Self.modify, 840, ["group_commit": "auto"]),
-            rate(Self.modify, 900, ["group_commit": "off"]),
+            rate(Self.modify, 800, ["group_commit": "off"]),
         ])
         #expect(ratios.throughputVsLimit == 1.2)
         #expect(ratios.throughputVsPerl == 6)
