@@ -101,16 +101,13 @@ struct DaemonSetup: Hashable, Sendable {
     /// How wishes are noticed.
     var detection = Detection.persist
 
-    /// Every number of slots, by both ways of noticing wishes, group commit off and on. On comes last: slapd may not survive it.
-    static let grid = [false, true].flatMap { groupCommit in
+    /// Every number of slots, by both ways of noticing wishes. The daemon writes one by one: slapd 2.5.13 crashes under transactions.
+    static let grid =
         [Task.modify, .empty].flatMap { task in
             [Detection.persist, .poll].flatMap { detection in
-                [1, 2, 4, 8, 16].map {
-                    Self(task: task, slots: $0, groupCommit: groupCommit, detection: detection)
-                }
+                [1, 2, 4, 8, 16].map { Self(task: task, slots: $0, detection: detection) }
             }
-        } + [1, 2, 4, 8, 16].map { Self(task: .add, slots: $0, groupCommit: groupCommit) }
-    }
+        } + [1, 2, 4, 8, 16].map { Self(task: .add, slots: $0) }
 
     /// Those that the ratios need, and one of each other kind.
     static let few =
@@ -118,7 +115,5 @@ struct DaemonSetup: Hashable, Sendable {
         + [
             Self(task: .modify, slots: 8, detection: .poll), Self(task: .empty, slots: 8),
             Self(task: .empty, slots: 16), Self(task: .add, slots: 4),
-            Self(task: .empty, slots: 8, groupCommit: true), Self(task: .empty, slots: 16, groupCommit: true),
-            Self(task: .modify, slots: 16, groupCommit: true),
         ]
 }

@@ -1,8 +1,8 @@
-import DirectoryClient
-import DirectoryModel
+public import DirectoryClient
+public import DirectoryModel
 
 /// What became of a compare-and-set.
-enum CommitOutcome: Hashable, Sendable {
+public enum CommitOutcome: Hashable, Sendable {
     /// It stands in the entry; with the entryCSN that it got, where the server told.
     case written(csn: AttributeValue?)
     /// Somebody was faster: the entry no longer stands as it was read.
@@ -14,50 +14,19 @@ enum CommitOutcome: Hashable, Sendable {
 }
 
 /// Writes claims and outcomes, and knows afterwards whether they stand there.
-struct Committer: Sendable {
+public struct Committer: Sendable {
     private let reader: AccountReader
-    private let groups: GroupCommit?
 
-    /// - Parameters:
-    ///   - reader: gives the link to write on, and the entry where a write is in doubt.
-    ///   - groups: nil: every write goes alone.
-    init(reader: AccountReader, groups: GroupCommit? = nil) {
-        self.reader = reader
-        self.groups = groups
-    }
+    /// - Parameter reader: gives the link to write on, and the entry where a write is in doubt.
+    public init(reader: AccountReader) { self.reader = reader }
 
     /// Writes until the outcome is certain, also over lost connections: a compare-and-set may be repeated, and when it
     /// does not hold after a lost answer, the entry itself tells whether the first try had arrived.
     /// - Throws: `CancellationError` when the daemon stops first; then the outcome may be unknown, and the next start
     ///   decides from the entry.
-    func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
-        guard let groups else { return try await commitAlone(write, key, isDoubtful: false) {} }
-        let member = TransactionMember(key.dn, write.modifications, asserting: write.assertion)
-        switch try await groups.enter(member) {
-        case .written: return .written(csn: nil)
-        case .alone(let turn, let isDoubtful):
-            var isOver = false
-            func leave() async {
-                if !isOver { await groups.leave(turn) }
-                isOver = true
-            }
-            do {
-                let outcome = try await commitAlone(write, key, isDoubtful: isDoubtful, answered: leave)
-                await leave()
-                return outcome
-            } catch {
-                await leave()
-                throw error
-            }
-        }
-    }
-
-    /// - Parameter answered: called after each try.
-    private func commitAlone(
-        _ write: EntryWrite, _ key: AccountKey, isDoubtful: Bool, answered: () async -> Void
-    ) async throws -> CommitOutcome {
+    public func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
         var dn = key.dn
-        var isDoubtful = isDoubtful
+        var isDoubtful = false
         while true {
             let connection = try await reader.link.connection()
             do throws(DirectoryError) {
@@ -66,7 +35,6 @@ struct Committer: Sendable {
                 reader.link.noteSuccess()
                 return .written(csn: after?[AttributeNames.entryCSN].first)
             } catch {
-                await answered()
                 try Task.checkCancellation()
                 switch error.code {
                 case .noSuchAttribute, .assertionFailed:

@@ -25,8 +25,7 @@ enum AccountTurn {
         case pastIsOver
         case started(JobSummary)
         case step(String)
-        /// - `csn`: nil where the server did not tell.
-        case wrote(EntryWrite, csn: AttributeValue?)
+        case wrote(csn: AttributeValue)
         case ended(ProvisioningExitCode)
     }
 

@@ -106,7 +106,7 @@ struct AccountWorker: Sendable {
         let write = EntryWrite.claim(status, holder: holder, names: names)
         switch try await committer.commit(write, to: status.key) {
         case .written(let csn):
-            await report(.wrote(write, csn: csn))
+            if let csn { await report(.wrote(csn: csn)) }
             let request = ProvisioningRequest(operation: operation, entry: entry, job: job, attempt: 1)
             return try await run(
                 request, self.job(request, status), status.claimed(by: holder), failures: 0, report)

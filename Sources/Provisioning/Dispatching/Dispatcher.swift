@@ -31,8 +31,8 @@ actor Dispatcher {
     private struct Running {
         var task: Task<Void, Never>
         var summary: JobSummary?
-        /// The changes seen meanwhile.
-        var echoes = Echoes()
+        /// The entryCSNs of changes seen meanwhile; nil stands for a change without one.
+        var seen: [AttributeValue?] = []
         var outcome: ProvisioningExitCode?
     }
 
@@ -59,16 +59,16 @@ actor Dispatcher {
                 continue
             }
             memories[uuid] = AccountMemory(past: .left(left))
-            handle(.look(AccountKey(uuid: uuid, dn: name(left)), .none))
+            handle(.look(AccountKey(uuid: uuid, dn: name(left)), csn: nil))
         }
     }
 
     func handle(_ hint: WatchHint) {
         switch hint {
-        case .look(let key, let sighting):
-            if ownWrites.contains(sighting.csn) { return }
+        case .look(let key, let csn):
+            if ownWrites.contains(csn) { return }
             names[key.uuid] = key.dn
-            running[key.uuid]?.echoes.saw(sighting)
+            running[key.uuid]?.seen.append(csn)
             queue.offer(key.uuid, due: .distantPast, priority: priority(of: key.uuid))
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
@@ -86,7 +86,7 @@ actor Dispatcher {
         return await withCheckedContinuation { continuation in
             urgent[key.uuid, default: []].append(continuation)
             names[key.uuid] = key.dn
-            running[key.uuid]?.echoes.saw(.none)
+            running[key.uuid]?.seen.append(nil)
             queue.offer(key.uuid, due: .distantPast, priority: Self.urgentPriority)
             startDue()
             // One that waits for its turn goes before the others now; if it may begin already, it is called.
@@ -208,8 +208,7 @@ actor Dispatcher {
         case .pastIsOver: memories[uuid]?.past = .nothing
         case .started(let summary): running[uuid]?.summary = summary
         case .step(let name): running[uuid]?.summary?.step = name
-        case .wrote(let write, let csn):
-            if let csn { ownWrites.insert(csn) } else { running[uuid]?.echoes.wrote(write.stand) }
+        case .wrote(let csn): ownWrites.insert(csn)
         case .ended(let code):
             running[uuid]?.outcome = code
             if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
@@ -256,7 +255,7 @@ actor Dispatcher {
             outcome = outcome ?? .undefinedError
         }
         if again != nil { memories[uuid] = memory }
-        let onlyEchoes = run.echoes.areAll(knowing: ownWrites)
+        let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
         if due == nil { names[uuid] = nil }
         let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
@@ -268,7 +267,7 @@ actor Dispatcher {
 
     private func lookWhenCanceled(_ job: JobID, _ key: AccountKey) {
         worker.executor.board.whenCanceled(job) { [weak self] in
-            Task { await self?.handle(.look(key, .none)) }
+            Task { await self?.handle(.look(key, csn: nil)) }
         }
     }
 

@@ -53,7 +53,7 @@ struct JobEnding: Sendable {
     ) async throws -> AccountTurn.Disposition {
         switch try await commit(ended.write, to: status.key) {
         case .written(let csn):
-            await report(.wrote(ended.write, csn: csn))
+            if let csn { await report(.wrote(csn: csn)) }
             written()
             await report(.ended(ended.code))
             await close(ended.job, of: status.uuid, ended.result)

@@ -50,20 +50,20 @@ public struct Watcher: Sendable {
     /// - Throws: `CancellationError`, or a `DirectoryError`, also when an entry is seen whose entryUUID is not given.
     func list(_ sink: @Sendable (WatchHint) async -> Void) async throws {
         var nameless: DN?
-        let names = reader.scope.names
-        let attributes = [AttributeNames.entryUUID] + Sighting.attributes(names)
-        try await reader.forEach(reader.scope.pending, attributes: attributes) { entry in
+        try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
             guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else {
                 nameless = nameless ?? entry.dn
                 return
             }
-            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), Sighting(entry, names: names)))
+            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
         }
         guard let nameless else { return }
         throw DirectoryError(
             .insufficientAccessRights, operation: "read \(nameless)", server: "the directory",
             diagnostic: AccountReader.hidden([AttributeNames.entryUUID]))
     }
+
+    private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
     private func follow(_ sink: @Sendable (WatchHint) async -> Void) async throws {
         var generator = SystemRandomNumberGenerator()
@@ -104,13 +104,12 @@ public struct Watcher: Sendable {
         let connection = try await persistLink.connection()
         let scope = reader.scope
         let request = ContentSyncRequest(
-            base: scope.base, scope: .subtree, filter: scope.pending, attributes: Sighting.attributes(scope.names))
+            base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
         do throws(DirectoryError) {
             for try await event in connection.contentSync(request) {
                 switch event {
                 case .entry(let entry, let uuid, _):
-                    await sink(
-                        .look(AccountKey(uuid: uuid, dn: entry.dn), Sighting(entry, names: scope.names)))
+                    await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
                 case .deleted(let uuid):
                     await sink(.left(uuid))
                 case .identifiers(let uuids, deleted: true):

@@ -79,13 +79,6 @@ enum DatabaseSection {
         name, "OPERATION_TIMEOUT", .duration(wait), default: .seconds(30),
         meaning: "How long the directory may take to answer one request.")
 
-    static let groupCommit = SettingKey(
-        name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .off,
-        meaning: """
-            Whether writes that wait for one another go out together, in one transaction (RFC 5805): auto where the server \
-            offers it, off for one by one. Try it out first: transactions can crash slapd (seen with 2.5.13, under load).
-            """)
-
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
 
     static let section = SettingsSection(
@@ -95,10 +88,11 @@ enum DatabaseSection {
             adminUser.declaration, adminPassword.declaration, startTLS.declaration, tlsCAFile.declaration,
             tlsCertFile.declaration, tlsKeyFile.declaration, tlsRequire.declaration, serviceSubtree.declaration,
             searchFilter.declaration, detection.declaration, pollInterval.declaration, relistInterval.declaration,
-            connectTimeout.declaration, operationTimeout.declaration, groupCommit.declaration,
+            connectTimeout.declaration, operationTimeout.declaration,
         ],
         retired: [
             RetiredSetting("COOKIE_FILE", replacement: noCookie),
             RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
-        ])
+        ],
+        later: ["GROUP_COMMIT"])
 }
