@@ -96,8 +96,6 @@ struct DaemonSetup: Hashable, Sendable {
     var task: Task
     /// The setting SLOTS.
     var slots: Int
-    /// The setting GROUP_COMMIT: `auto` or `off`.
-    var groupCommit = false
     /// How wishes are noticed.
     var detection = Detection.persist
 

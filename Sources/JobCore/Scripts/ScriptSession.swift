@@ -119,7 +119,11 @@ struct ScriptSession: Hashable, Sendable {
     /// Whether a process is a member.
     private func presence(in process: pid_t) -> ScriptMarker.Presence {
         // In the order of the costs.
-        if let leader, getsid(process) == leader {
+        let session = getsid(process)
+        if session < 0 { return errno == ESRCH ? .gone : .absent }
+        // Only the kernel's own threads have none, and whoever came into this container from outside: many, and no script's.
+        if session == 0 { return .absent }
+        if session == leader {
             return ProcessStat(of: process)?.isAlive == true ? .present : .gone
         }
         var status = stat()
