@@ -3,7 +3,6 @@
 public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     /// The name as it was written.
     public let spelling: String
-    let folded: String
 
     /// - Parameter spelling: a descriptor such as `cn`, or a dotted OID, with or without options (`;binary`).
     /// - Throws: `Invalid` when it is neither.
@@ -13,11 +12,14 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// For names that come from the server or from the schema and are well formed by that.
-    public init(unchecked spelling: String) {
-        self.spelling = spelling
+    public init(unchecked spelling: String) { self.spelling = spelling }
+
+    /// The same for all spellings of a name: lower case, and the options in order.
+    var folded: String {
         let lower = spelling.lowercased()
-        let parts = lower.utf8.contains(UInt8(ascii: ";")) ? lower.split(separator: ";") : []
-        folded = parts.count > 2 ? ([parts[0]] + parts[1...].sorted()).joined(separator: ";") : lower
+        guard hasOptions else { return lower }
+        let parts = lower.split(separator: ";")
+        return parts.count > 2 ? ([parts[0]] + parts[1...].sorted()).joined(separator: ";") : lower
     }
 
     /// The name as it was written.
@@ -27,7 +29,14 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     public var hasOptions: Bool { spelling.utf8.contains(UInt8(ascii: ";")) }
 
     /// Whether both name the same attribute; see the type's comment.
-    public static func == (left: Self, right: Self) -> Bool { left.folded == right.folded }
+    public static func == (left: Self, right: Self) -> Bool {
+        // Names are compared far more often than they are made, and mostly differ in length.
+        let (these, those) = (left.spelling.utf8, right.spelling.utf8)
+        guard these.count == those.count else { return false }
+        if left.spelling == right.spelling { return true }
+        if left.hasOptions { return left.folded == right.folded }
+        return zip(these, those).allSatisfy { $0.foldedASCII == $1.foldedASCII }
+    }
 
     /// Hashes what equality compares.
     public func hash(into hasher: inout Hasher) { hasher.combine(folded) }
@@ -64,6 +73,8 @@ extension AttributeName: ExpressibleByStringLiteral {
 
 extension UInt8 {
     var isASCIIDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
+    /// The lower-case letter for an upper-case one.
+    var foldedASCII: UInt8 { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(self) ? self | 0x20 : self }
     var isASCIILetter: Bool { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(self | 0x20) }
     /// A `keychar` of RFC 4512, section 1.4.
     var isKeyCharacter: Bool { isASCIILetter || isASCIIDigit || self == UInt8(ascii: "-") }

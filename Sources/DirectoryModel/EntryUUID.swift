@@ -14,39 +14,52 @@ public struct EntryUUID: Hashable, Sendable {
     }
 
     /// - Parameter text: the hyphenated form (`8-4-4-4-12` hexadecimal digits) of RFC 4122, as the attribute `entryUUID` has it.
-    public init?(text: some StringProtocol) {
-        let groups = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
-        guard groups.map(\.count) == [8, 4, 4, 4, 12] else { return nil }
-        let digits = groups.joined().map { byte -> UInt8? in
-            Character(UnicodeScalar(byte)).hexDigitValue.map(UInt8.init)
+    public init?(text: String) {
+        guard text.utf8.count == Self.textLength else { return nil }
+        var bytes = InlineArray<16, UInt8>(repeating: 0)
+        var digits = 0
+        for (place, byte) in text.utf8.enumerated() {
+            if Self.isHyphen(place) {
+                guard byte == UInt8(ascii: "-") else { return nil }
+            } else {
+                guard let digit = byte.hexDigitValue else { return nil }
+                bytes[digits / 2] = bytes[digits / 2] << 4 | digit
+                digits += 1
+            }
         }
-        let pairs = stride(from: 0, to: 32, by: 2).compactMap { place -> UInt8? in
-            guard let high = digits[place], let low = digits[place + 1] else { return nil }
-            return high << 4 | low
-        }
-        self.init(bytes: pairs)
+        self.bytes = bytes
+    }
+
+    private static let textLength = 36
+    private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }
+
+    /// The same bytes as two numbers, which are quicker to compare and to hash.
+    private var halves: (UInt64, UInt64) {
+        func half(_ start: Int) -> UInt64 { (start..<start + 8).reduce(0) { $0 << 8 | UInt64(bytes[$1]) } }
+        return (half(0), half(8))
     }
 
     /// Whether both are the same UUID.
-    public static func == (left: Self, right: Self) -> Bool {
-        (0..<16).allSatisfy { left.bytes[$0] == right.bytes[$0] }
-    }
+    public static func == (left: Self, right: Self) -> Bool { left.halves == right.halves }
 
     /// Hashes the bytes.
     public func hash(into hasher: inout Hasher) {
-        for place in 0..<16 { hasher.combine(bytes[place]) }
+        let (first, second) = halves
+        hasher.combine(first)
+        hasher.combine(second)
     }
 }
 
 extension EntryUUID: CustomStringConvertible {
     /// The hyphenated lower-case form.
     public var description: String {
-        var text = ""
+        var text: [UInt8] = []
+        text.reserveCapacity(Self.textLength)
         for place in 0..<16 {
-            if [4, 6, 8, 10].contains(place) { text += "-" }
-            let byte = bytes[place]
-            text += (byte < 16 ? "0" : "") + String(byte, radix: 16)
+            if Self.isHyphen(text.count) { text.append(UInt8(ascii: "-")) }
+            text.append((bytes[place] >> 4).hexDigit)
+            text.append(bytes[place].hexDigit)
         }
-        return text
+        return String(decoding: text, as: UTF8.self)
     }
 }

@@ -10,7 +10,7 @@ extension UInt8 {
     }
 
     /// The ASCII digit of the low four bits, in lower case.
-    fileprivate var hexDigit: UInt8 {
+    var hexDigit: UInt8 {
         let value = self & 0x0F
         return value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
     }

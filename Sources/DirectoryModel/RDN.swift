@@ -24,7 +24,6 @@ public struct RDN: Hashable, Sendable {
 
     /// The assertions in the order in which they were written; at least one. Their order does not matter for equality.
     public let assertions: [Assertion]
-    let key: String
 
     /// A name of one assertion.
     public init(_ name: AttributeName, _ value: AttributeValue) { self.init(Assertion(name, value)) }
@@ -34,7 +33,6 @@ public struct RDN: Hashable, Sendable {
 
     init(_ first: Assertion, _ others: [Assertion]) {
         assertions = [first] + others
-        key = others.isEmpty ? first.key : assertions.map(\.key).sorted().joined(separator: "+")
     }
 
     /// Reads the string form of RFC 4514.
@@ -47,6 +45,9 @@ public struct RDN: Hashable, Sendable {
 
     /// The first value that the name gives to an attribute; nil when it gives none.
     public subscript(name: AttributeName) -> AttributeValue? { assertions.first { $0.name == name }?.value }
+
+    /// What equality and hash look at.
+    var key: String { assertions.map(\.key).sorted().joined(separator: "+") }
 
     /// Whether both are the same name below the same parent, whatever the order of the assertions.
     public static func == (left: Self, right: Self) -> Bool { left.key == right.key }

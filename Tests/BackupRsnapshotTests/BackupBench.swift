@@ -70,7 +70,7 @@ final class BackupBench: Sendable {
                 scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
                 policy: DecisionPolicy(hosts: hosts), jobRetry: retry, directoryRetry: retry,
                 service: BackupRsnapshotService(configuration: configuration)),
-            jobs: JobLedger(source: ids, journal: AttemptJournal(folder: folder.path.appending("attempts"))),
+            jobs: JobLedger(source: ids, journal: try AttemptJournal(folder: folder.path.appending("attempts"))),
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 

@@ -61,7 +61,7 @@ import Testing
                     service: ScriptService(configuration: configuration)),
                 jobs: JobLedger(
                     source: try JobIDSource(file: folder.path.appending("job-number")),
-                    journal: AttemptJournal(folder: folder.path.appending("attempts"))),
+                    journal: try AttemptJournal(folder: folder.path.appending("attempts"))),
                 logger: Logger(label: "test") { _ in log })
             await engine.start()
             do {

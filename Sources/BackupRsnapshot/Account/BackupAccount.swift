@@ -79,13 +79,15 @@ public struct BackupAccount: Hashable, Sendable {
             guard let uid else { return [] }
             return places.volumes.map { places.hashedHome(uid: String(uid), volume: $0) }
         case .attribute:
-            let cure = "write an absolute path below \(places.rootList) that ends in the account's uid into \(name)"
-            guard let text = reader.text(name, code: .cannotCheckHomeDirPresence, cure: cure) else { return [] }
+            func cure() -> String {
+                "write an absolute path below \(places.rootList) that ends in the account's uid into \(name)"
+            }
+            guard let text = reader.text(name, code: .cannotCheckHomeDirPresence, cure: cure()) else { return [] }
             do {
                 return [try HomePath(parsing: text, uid: uid.map(String.init), places: places)]
             } catch {
                 reader.refuse(
-                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", cure: cure)
+                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", cure: cure())
                 return []
             }
         }

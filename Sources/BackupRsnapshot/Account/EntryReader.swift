@@ -19,10 +19,13 @@ struct EntryReader {
     }
 
     /// The one value of an attribute as it must be for a path, a file or an argument: text without control characters.
-    mutating func text(_ name: AttributeName, code: ProvisioningExitCode, cure: String) -> String? {
+    /// - Parameter cure: formed only where it is needed, as in ``number(_:in:code:cure:)``.
+    mutating func text(
+        _ name: AttributeName, code: ProvisioningExitCode, cure: @autoclosure () -> String
+    ) -> String? {
         let values = entry[name]
         guard let value = values.first else {
-            refuse(code, "\(name) is missing", cure: cure)
+            refuse(code, "\(name) is missing", cure: cure())
             return nil
         }
         guard values.count == 1 else {
@@ -32,7 +35,7 @@ struct EntryReader {
         guard let text = value.text, !text.isEmpty, text.utf8.count <= 4000,
             !text.unicodeScalars.contains(where: \.isControl)
         else {
-            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", cure: cure)
+            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", cure: cure())
             return nil
         }
         return text
@@ -40,25 +43,32 @@ struct EntryReader {
 
     /// The one value of an attribute as a decimal number without sign and without leading zeros.
     mutating func number(
-        _ name: AttributeName, in range: ClosedRange<UInt64>, code: ProvisioningExitCode, cure: String
+        _ name: AttributeName, in range: ClosedRange<UInt64>, code: ProvisioningExitCode,
+        cure: @autoclosure () -> String
     ) -> UInt64? {
-        guard let text = text(name, code: code, cure: cure) else { return nil }
-        guard let number = Self.decimal(text), range.contains(number) else {
-            refuse(
-                code,
-                "\(name) is \(Self.quote(text)), which is not a number from \(range.lowerBound) to \(range.upperBound)",
-                cure: cure)
-            return nil
-        }
-        return number
+        let values = entry[name]
+        if values.count == 1, let number = Self.decimal(values[0].bytes), range.contains(number) { return number }
+        guard let text = text(name, code: code, cure: cure()) else { return nil }
+        refuse(
+            code,
+            "\(name) is \(Self.quote(text)), which is not a number from \(range.lowerBound) to \(range.upperBound)",
+            cure: cure())
+        return nil
     }
 
-    static func decimal(_ text: String) -> UInt64? {
-        let digits = text.utf8
-        guard !digits.isEmpty, digits.allSatisfy({ (0x30...0x39).contains($0) }),
-            digits.count == 1 || digits.first != 0x30
-        else { return nil }
-        return UInt64(text)
+    static func decimal(_ text: String) -> UInt64? { decimal(Array(text.utf8)) }
+
+    private static func decimal(_ digits: [UInt8]) -> UInt64? {
+        guard let first = digits.first, first != UInt8(ascii: "0") || digits.count == 1 else { return nil }
+        var number: UInt64 = 0
+        for digit in digits {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) else { return nil }
+            let (tens, isLost) = number.multipliedReportingOverflow(by: 10)
+            let (sum, isTooMuch) = tens.addingReportingOverflow(UInt64(digit - UInt8(ascii: "0")))
+            guard !isLost, !isTooMuch else { return nil }
+            number = sum
+        }
+        return number
     }
 
     /// A value for a message: control characters escaped, and no longer than a line.

@@ -1,17 +1,28 @@
 /// One of the rsnapshot levels that an account can have, the most frequent first: the order in which rsnapshot wants them.
 public enum SnapshotLevel: String, CaseIterable, Hashable, Sendable {
     case hourly, daily, weekly, monthly, yearly
+
+    fileprivate var place: Int {
+        switch self {
+        case .hourly: 0
+        case .daily: 1
+        case .weekly: 2
+        case .monthly: 3
+        case .yearly: 4
+        }
+    }
 }
 
 /// How many snapshots of each level are kept.
 public struct Retention: Hashable, Sendable {
-    private var counts: [SnapshotLevel: Int]
+    /// In the order of the levels.
+    private let counts: [Int]
 
     /// - Parameter counts: snapshots for each level, 0 to 99; a level that is missing counts as 0.
-    public init(_ counts: [SnapshotLevel: Int]) { self.counts = counts }
+    public init(_ counts: [SnapshotLevel: Int]) { self.counts = SnapshotLevel.allCases.map { counts[$0] ?? 0 } }
 
     /// How many snapshots of the level are kept; 0 means that the level is not used.
-    public subscript(level: SnapshotLevel) -> Int { counts[level] ?? 0 }
+    public subscript(level: SnapshotLevel) -> Int { counts[level.place] }
 
     /// The levels that are used, the most frequent first.
     public var levels: [SnapshotLevel] { SnapshotLevel.allCases.filter { self[$0] > 0 } }

@@ -11,17 +11,20 @@ struct HomeWalk {
     let home: HomePath
     /// The root first, then each folder that exists.
     private(set) var held: [HeldFolder]
+    /// The names from the root down to the home.
+    private let folders: [FilePath.Component]
 
     init(to home: HomePath) throws(ProvisioningFailure) {
         self.home = home
+        folders = home.folders
         held = []
         do {
             var folder = try HeldFolder(configured: home.root)
             held = [folder]
-            for (depth, name) in home.folders.enumerated() {
+            for (depth, name) in folders.enumerated() {
                 guard let next = try folder.folder(name) else { break }
                 held.append(next)
-                if depth < home.folders.count - 1, let objection = Self.objection(to: try next.status()) {
+                if depth < folders.count - 1, let objection = Self.objection(to: try next.status()) {
                     throw Self.untrusted(next.path, objection)
                 }
                 folder = next
@@ -36,7 +39,9 @@ struct HomeWalk {
     }
 
     /// The home itself, where it exists.
-    var folder: HeldFolder? { held.count == home.folders.count + 1 ? held.last : nil }
+    var folder: HeldFolder? { held.count == folders.count + 1 ? held.last : nil }
+    /// The names of the folders that are missing on the way to the home, and of the home where it is missing itself.
+    var missing: ArraySlice<FilePath.Component> { folders.dropFirst(held.count - 1) }
     /// The account's own folder, where it exists.
     var account: HeldFolder? { at(home.accountFolders.count) }
     /// The folder that holds the account's own, where it exists.

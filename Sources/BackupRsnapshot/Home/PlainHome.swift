@@ -30,7 +30,7 @@ struct PlainHome {
         }
         do throws(HeldFolder.Failure) {
             guard var folder = walk.deepest else { return }
-            for name in home.folders.dropFirst(walk.held.count - 1) {
+            for name in walk.missing {
                 folder = try make(name, in: folder, owner: nil, mode: 0o755)
             }
             _ = try make(HomeFolder.incoming, in: folder, owner: accountOwner, mode: 0o750)
@@ -41,24 +41,40 @@ struct PlainHome {
         }
     }
 
-    /// The folders that `complete` would make, for a dry run.
-    func preview() throws(ProvisioningFailure) -> String {
-        let walk = try HomeWalk(to: home)
-        var lines: [String] = []
-        var path = walk.deepest?.path ?? home.root
-        for name in home.folders.dropFirst(walk.held.count - 1) {
-            path = path.appending(name)
-            lines.append("mkdir \(path) (0755)")
-        }
+    /// What `complete` would make, as a value: its words are needed by a dry run alone.
+    struct Missing {
+        /// The deepest folder that there is on the way to the home.
+        fileprivate let deepest: FilePath
+        fileprivate let way: ArraySlice<FilePath.Component>
+        fileprivate let inside: [FilePath.Component]
+    }
+
+    /// - Parameter walk: to the home, as it is now.
+    func missing(in walk: HomeWalk) throws(ProvisioningFailure) -> Missing {
+        var inside: [FilePath.Component] = []
         do throws(HeldFolder.Failure) {
-            let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
-            for (name, detail) in [
-                (HomeFolder.incoming, "0750\(owner)"), (HomeFolder.ssh, "0700\(owner)"), (HomeFolder.snapshots, "0755"),
-            ] where try walk.folder?.status(of: name) == nil {
-                lines.append("mkdir \(home.path.appending(name)) (\(detail))")
+            for name in [HomeFolder.incoming, HomeFolder.ssh, HomeFolder.snapshots]
+            where try walk.folder?.status(of: name) == nil {
+                inside.append(name)
             }
         } catch {
             throw HomeWalk.explain(error, root: home.root)
+        }
+        return Missing(deepest: walk.deepest?.path ?? home.root, way: walk.missing, inside: inside)
+    }
+
+    /// A line for each folder that is missing.
+    func preview(of missing: Missing) -> String {
+        var lines: [String] = []
+        var path = missing.deepest
+        for name in missing.way {
+            path = path.appending(name)
+            lines.append("mkdir \(path) (0755)")
+        }
+        let owner = ownership == .account ? ", \(account.uidNumber):\(account.gidNumber)" : ""
+        for name in missing.inside {
+            let detail = [HomeFolder.incoming: "0750\(owner)", HomeFolder.ssh: "0700\(owner)"][name] ?? "0755"
+            lines.append("mkdir \(home.path.appending(name)) (\(detail))")
         }
         return lines.joined(separator: "\n")
     }

@@ -196,6 +196,7 @@ public struct BackupRequirements: Sendable {
             entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
             for level in SnapshotLevel.allCases { entry[BackupAttribute.interval(level)] = ["7"] }
             _ = try RsnapshotRendering(
+                TemplateFile(configuration.template).template(),
                 account: BackupAccount(reading: entry, for: .add, places: configuration.places), home: home,
                 rsync: "/usr/bin/rsync", configuration: configuration)
             return .met(subject, "\(configuration.template)")

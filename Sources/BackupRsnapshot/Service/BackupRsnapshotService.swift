@@ -14,7 +14,10 @@ public struct BackupRsnapshotService: ProvisioningService {
     public let configuration: BackupConfiguration
     private let clock: any WallClock
     private let newVolume: @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
+    private let template: TemplateFile
     private let tester = ConfigurationTester()
+    /// Why nothing can be done with these settings.
+    private let misplaced: ProvisioningFailure?
 
     /// - Parameters:
     ///   - configuration: the settings.
@@ -28,6 +31,11 @@ public struct BackupRsnapshotService: ProvisioningService {
         self.configuration = configuration
         self.clock = clock
         self.newVolume = newVolume
+        template = TemplateFile(configuration.template)
+        misplaced = configuration.places.problems.first.map { problem in
+            ProvisioningFailure(
+                .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, cure: problem.cure)
+        }
     }
 
     /// What a plan reads of an entry.
@@ -36,40 +44,47 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// - Throws: `ProvisioningFailure`: 1 and 4 to 7 for the entry's problems, 2 for an account that the system does not know, 3 for
     ///   programs that are missing, 4 for a home whose place cannot be examined or trusted.
     public func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
-        if let problem = configuration.places.problems.first {
-            throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, cure: problem.cure)
-        }
+        if let misplaced { throw misplaced }
         let account = try BackupAccount(
             reading: request.entry, for: request.operation, places: configuration.places)
-        let service = self
-        do {
-            let place = try await BlockingWork.run { _ in
-                try HomeChoice(configuration: service.configuration).place(of: account)
-            }
-            let home = await home(at: place, of: account, request)
-            return try await BlockingWork.run { _ in
-                request.operation == .delete
-                    ? try service.deletion(of: account, home: home, request)
-                    : try service.provision(account, home: home, request)
-            }
-        } catch let failure as ProvisioningFailure {
-            throw failure
-        } catch {
-            throw ProvisioningFailure(.undefinedError, reason: "\(error)", cure: "report this as a fault")
+        // All that is looked at, in one stay on a thread that may block; in a second one only where a handler is asked between.
+        switch try await examine({ () throws(ProvisioningFailure) in try draft(of: account, request) }) {
+        case .whole(let steps): return steps
+        case .asks(let choice):
+            let wish = await newVolume(request.job, choice)
+            let home = home(of: account, wish: wish, among: choice)
+            return try await examine { () throws(ProvisioningFailure) in try provision(account, home: home, request) }
         }
     }
 
-    private func home(
-        at place: HomeChoice.Place, of account: BackupAccount, _ request: ProvisioningRequest
-    ) async -> HomePath {
-        switch place {
-        case .given(let home): return home
-        case .new(let choice):
-            let wish = request.operation == .delete ? nil : await newVolume(request.job, choice)
-            let volume = wish.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
-            return configuration.places.hashedHome(uid: account.uid, volume: volume)
+    private enum Draft {
+        case whole([any ProvisioningStep])
+        /// A handler says first where the new home lies.
+        case asks(VolumeChoice)
+    }
+
+    private func draft(
+        of account: BackupAccount, _ request: ProvisioningRequest
+    ) throws(ProvisioningFailure) -> Draft {
+        switch (try HomeChoice(configuration: configuration).place(of: account), request.operation) {
+        case (.given(let home), .delete): .whole(try deletion(of: account, home: home, request))
+        case (.given(let home), _): .whole(try provision(account, home: home, request))
+        case (.new(let choice), .delete):
+            .whole(try deletion(of: account, home: home(of: account, wish: nil, among: choice), request))
+        case (.new(let choice), _): .asks(choice)
         }
+    }
+
+    private func home(of account: BackupAccount, wish: FilePath?, among choice: VolumeChoice) -> HomePath {
+        let volume = wish.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
+        return configuration.places.hashedHome(uid: account.uid, volume: volume)
+    }
+
+    /// Looks at the disk, away from the threads that all tasks share.
+    private func examine<Value: Sendable>(
+        _ body: @escaping @Sendable () throws(ProvisioningFailure) -> Value
+    ) async throws(ProvisioningFailure) -> Value {
+        try await BlockingWork.run { Result { () throws(ProvisioningFailure) in try body() } }.get()
     }
 
     private func provision(
@@ -81,7 +96,8 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
         if configuration.requireSystemUser { try SystemUser.demand(account) }
 
-        let condition = try HomeWalk(to: home).condition(ownership: configuration.ownership)
+        let walk = try HomeWalk(to: home)
+        let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
         if let script = configuration.homeScript {
@@ -91,11 +107,11 @@ public struct BackupRsnapshotService: ProvisioningService {
                     HomeScriptStep(
                         script: script, account: account, home: home, request: request, configuration: configuration,
                         occasion: occasion))
-                steps.append(try PlainHomeStep(home: plain, makesHome: false))
+                steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: false))
             }
         } else if condition != .whole {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
-            steps.append(try PlainHomeStep(home: plain, makesHome: true))
+            steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: true))
         }
         if let program = configuration.quota.program {
             steps.append(
@@ -107,8 +123,8 @@ public struct BackupRsnapshotService: ProvisioningService {
             try ConfigurationStep(
                 file: file(of: account),
                 rendering: try RsnapshotRendering(
-                    account: account, home: home, rsync: rsync, configuration: configuration),
-                configuration: configuration, tester: tester))
+                    template.template(), account: account, home: home, rsync: rsync, configuration: configuration),
+                configuration: configuration, tester: tester, isFirst: steps.isEmpty))
         return steps
     }
 

@@ -7,19 +7,20 @@ struct PlainHomeStep: ProvisioningStep {
     /// Whether the home itself is made here, because no script does.
     let makesHome: Bool
     let name = "home"
-    let preview: String
+    private let missing: PlainHome.Missing
 
-    init(home: PlainHome, makesHome: Bool) throws(ProvisioningFailure) {
+    /// - Parameter walk: to the home, as it is when the plan is made.
+    init(home: PlainHome, walk: HomeWalk, makesHome: Bool) throws(ProvisioningFailure) {
         self.home = home
         self.makesHome = makesHome
-        let folders = try home.preview()
-        if makesHome {
-            preview = folders
-        } else {
-            preview =
-                "check that the script left \(home.home.path), and make what it did not:"
-                + (folders.isEmpty ? " nothing" : "\n" + folders)
-        }
+        missing = try home.missing(in: walk)
+    }
+
+    var preview: String {
+        let folders = home.preview(of: missing)
+        if makesHome { return folders }
+        return "check that the script left \(home.home.path), and make what it did not:"
+            + (folders.isEmpty ? " nothing" : "\n" + folders)
     }
 
     func perform(in attempt: RunningAttempt) async throws {

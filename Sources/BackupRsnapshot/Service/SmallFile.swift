@@ -24,13 +24,13 @@ enum SmallFile {
 
     private static func bytes(of file: FileDescriptor) throws -> [UInt8] {
         var bytes: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 16384)
         while true {
-            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
-            if count == 0 { break }
-            bytes += buffer.prefix(count)
+            let part = try [UInt8](unsafeUninitializedCapacity: 8192) { buffer, count in
+                count = try file.read(into: UnsafeMutableRawBufferPointer(buffer))
+            }
+            if part.isEmpty { return bytes }
+            bytes = bytes.isEmpty ? part : bytes + part
             if bytes.count > limit { throw Errno.fileTooLarge }
         }
-        return bytes
     }
 }

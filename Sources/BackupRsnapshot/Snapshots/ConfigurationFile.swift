@@ -9,16 +9,23 @@ import SystemPackage
 /// Diagnostics: code 7 with the path and the system's word.
 struct ConfigurationFile: Hashable, Sendable {
     let directory: FilePath
-    let uid: String
     /// Whether the folder must be one that only root can write.
     let ownership: Ownership
-
-    var path: FilePath { directory.appending(name) }
+    let path: FilePath
     /// Where a new text waits to be checked and renamed.
-    var temporaryPath: FilePath { directory.appending(temporaryName) }
+    let temporaryPath: FilePath
 
-    private var name: FilePath.Component { .named("\(uid).conf") }
-    private var temporaryName: FilePath.Component { .named(".\(uid).conf.new") }
+    private let name: FilePath.Component
+    private let temporaryName: FilePath.Component
+
+    init(directory: FilePath, uid: String, ownership: Ownership) {
+        self.directory = directory
+        self.ownership = ownership
+        name = .named("\(uid).conf")
+        temporaryName = .named(".\(uid).conf.new")
+        path = directory.appending(name)
+        temporaryPath = directory.appending(temporaryName)
+    }
 
     /// The text as it stands there; nil where there is none, or something that is not a plain text file.
     func current() throws(ProvisioningFailure) -> String? {
@@ -57,6 +64,11 @@ struct ConfigurationFile: Hashable, Sendable {
     /// Whether anything stands at the path, links not followed.
     func exists() throws(ProvisioningFailure) -> Bool {
         try explained("examine") { try HeldFolder(configured: directory).status(of: name) != nil }
+    }
+
+    /// Whether a crash, or a check that is under way, has left a new text.
+    func hasTemporary() throws(ProvisioningFailure) -> Bool {
+        try explained("examine") { try HeldFolder(configured: directory).status(of: temporaryName) != nil }
     }
 
     func writeTemporary(_ text: String) throws(ProvisioningFailure) {

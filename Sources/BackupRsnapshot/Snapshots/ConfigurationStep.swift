@@ -8,24 +8,36 @@ struct ConfigurationStep: ProvisioningStep {
     let configuration: BackupConfiguration
     let tester: ConfigurationTester
     let name = "rsnapshot configuration"
-    let preview: String
+    /// The text that stood there when the plan was made; nil where there was none.
+    private let planned: String?
+    /// There was nothing to do when the plan was made, and no step before this one can have changed that.
+    private let isDone: Bool
 
+    /// - Parameter isFirst: whether the step is the plan's first. What the plan has seen is then what there is.
     init(
         file: ConfigurationFile, rendering: RsnapshotRendering, configuration: BackupConfiguration,
-        tester: ConfigurationTester
+        tester: ConfigurationTester, isFirst: Bool
     ) throws(ProvisioningFailure) {
         self.file = file
         self.rendering = rendering
         self.configuration = configuration
         self.tester = tester
-        let current = try file.current()
-        preview =
-            current == rendering.text
+        planned = try file.current()
+        guard isFirst, planned == rendering.text else {
+            isDone = false
+            return
+        }
+        isDone = try !file.hasTemporary()
+    }
+
+    var preview: String {
+        planned == rendering.text
             ? "unchanged: \(file.path)"
-            : "write \(file.path) (0640)\n" + LineDifference.text(from: current, to: rendering.text)
+            : "write \(file.path) (0640)\n" + LineDifference.text(from: planned, to: rendering.text)
     }
 
     func perform(in attempt: RunningAttempt) async throws {
+        if isDone { return }
         let (file, text) = (file, rendering.text)
         let isWritten = try await BlockingWork.run { _ in
             if try file.current() == text {

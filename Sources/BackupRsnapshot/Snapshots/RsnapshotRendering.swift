@@ -7,14 +7,15 @@ struct RsnapshotRendering: Hashable, Sendable {
     /// The text of the template that it was made from.
     let template: String
 
+    /// - Parameter template: that of the configuration, as it is now.
     /// - Throws: code 7, class configuration, when the template is at fault.
-    init(account: BackupAccount, home: HomePath, rsync: FilePath, configuration: BackupConfiguration)
-        throws(ProvisioningFailure)
-    {
-        template = try Self.read(configuration.template)
-        do {
-            let parsed = try RsnapshotTemplate(parsing: template, source: configuration.template.string)
-            text = parsed.render(retention: account.retention) { placeholder in
+    init(
+        _ template: RsnapshotTemplate, account: BackupAccount, home: HomePath, rsync: FilePath,
+        configuration: BackupConfiguration
+    ) throws(ProvisioningFailure) {
+        self.template = template.text
+        do throws(RsnapshotConfiguration.Invalid) {
+            text = template.render(retention: account.retention) { placeholder in
                 switch placeholder {
                 case .uid: account.uid
                 case .uidNumber: String(account.uidNumber)
@@ -27,28 +28,13 @@ struct RsnapshotRendering: Hashable, Sendable {
                 }
             }
             _ = try RsnapshotConfiguration(
-                parsing: text, allowed: parsed.directives, account: home.accountDirectory)
-        } catch let error as RsnapshotTemplate.Invalid {
-            throw Self.failure("\(error.source):\(error.line): \(error.reason)", error.cure)
-        } catch let error as RsnapshotConfiguration.Invalid {
-            throw Self.failure(
-                "the file made from \(configuration.template) is wrong in line \(error.line): \(error.reason)",
-                error.cure)
+                parsing: text, allowed: template.directives, account: home.accountDirectory)
         } catch {
-            throw Self.failure("\(error)", "report this as a fault")
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, .configuration,
+                reason:
+                    "the file made from \(configuration.template) is wrong in line \(error.line): \(error.reason)",
+                cure: error.cure)
         }
-    }
-
-    private static func read(_ path: FilePath) throws(ProvisioningFailure) -> String {
-        do {
-            return try SmallFile.text(at: path)
-        } catch {
-            throw failure(
-                "the template \(path) cannot be read: \(error)", "put it there, or correct RSNAPSHOT_TEMPLATE")
-        }
-    }
-
-    private static func failure(_ reason: String, _ cure: String) -> ProvisioningFailure {
-        ProvisioningFailure(.cannotCreateRsnapshotConfiguration, .configuration, reason: reason, cure: cure)
     }
 }

@@ -25,10 +25,12 @@ struct RsnapshotTemplate: Hashable, Sendable {
     }
 
     private enum Piece: Hashable { case text(String), placeholder(Placeholder) }
-    private enum Line: Hashable { case comment(String), retain, directive([Piece]) }
 
+    /// The text that it was made from.
+    let text: String
     private let source: String
-    private let lines: [Line]
+    /// The whole file: what stays, and what is put between.
+    private let pieces: [Piece]
     /// The words with which the template's own lines begin: what a rendered file may hold, and nothing besides.
     let directives: Set<String>
 
@@ -36,31 +38,39 @@ struct RsnapshotTemplate: Hashable, Sendable {
     ///   - text: the template file's text.
     ///   - source: its name, for messages.
     init(parsing text: String, source: String) throws(Invalid) {
+        self.text = text
         self.source = source
-        var lines: [Line] = []
+        var pieces: [Piece] = []
+        var kept = ""
         var directives: Set<String> = []
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init).enumerated()
         {
             if line.hasPrefix("#") || line.isEmpty {
-                lines.append(.comment(line))
+                kept += line + "\n"
                 continue
             }
-            let pieces = try Self.pieces(of: line, source: source, number: index + 1)
-            if pieces.contains(.placeholder(.retain)) {
-                guard pieces.count == 1 else {
-                    throw Invalid(
-                        source: source, line: index + 1, reason: "%RETAIN% shares its line with something else",
-                        cure: "let it stand alone: it becomes the retain lines")
-                }
-                lines.append(.retain)
-                directives.insert("retain")
-            } else {
-                lines.append(.directive(pieces))
-                directives.insert(String(line.prefix { $0 != "\t" }))
+            let parts = try Self.pieces(of: line, source: source, number: index + 1)
+            let isRetain = parts.contains(.placeholder(.retain))
+            if isRetain, parts.count > 1 {
+                throw Invalid(
+                    source: source, line: index + 1, reason: "%RETAIN% shares its line with something else",
+                    cure: "let it stand alone: it becomes the retain lines")
             }
+            directives.insert(isRetain ? "retain" : String(line.prefix { $0 != "\t" }))
+            for part in parts {
+                if case .text(let text) = part {
+                    kept += text
+                } else {
+                    pieces += [.text(kept), part]
+                    kept = ""
+                }
+            }
+            // Each of the lines that %RETAIN% becomes has its own end, and there may be none.
+            if !isRetain { kept += "\n" }
         }
-        if lines.last == .comment("") { lines.removeLast() }
-        self.lines = lines
+        // Behind the last line's end nothing begins.
+        if text.hasSuffix("\n") { kept.removeLast() }
+        self.pieces = pieces + [.text(kept)]
         self.directives = directives
     }
 
@@ -86,21 +96,16 @@ struct RsnapshotTemplate: Hashable, Sendable {
 
     /// The configuration of one account. Values go in as they are: they were checked, and `RsnapshotConfiguration` checks the whole.
     func render(retention: Retention, values: (Placeholder) -> String) -> String {
-        let rendered = lines.flatMap { line -> [String] in
-            switch line {
-            case .comment(let text): [text]
-            case .retain: retention.levels.map { "retain\t\($0.rawValue)\t\(retention[$0])" }
-            case .directive(let pieces):
-                [
-                    pieces.map { piece in
-                        switch piece {
-                        case .text(let text): text
-                        case .placeholder(let placeholder): values(placeholder)
-                        }
-                    }.joined()
-                ]
+        var rendered = ""
+        rendered.reserveCapacity(2 * text.utf8.count)
+        for piece in pieces {
+            switch piece {
+            case .text(let text): rendered += text
+            case .placeholder(.retain):
+                for level in retention.levels { rendered += "retain\t\(level.rawValue)\t\(retention[level])\n" }
+            case .placeholder(let placeholder): rendered += values(placeholder)
             }
         }
-        return rendered.joined(separator: "\n") + "\n"
+        return rendered
     }
 }

@@ -1,11 +1,19 @@
+import Glibc
+import Synchronization
 public import SystemPackage
 
-/// Which attempt is running on which subject, in a small file for each: after a crash it tells that an attempt was cut off, and which.
+/// Which attempt is running on which subject, in one small file: after a crash it tells that an attempt was cut off, and which.
 ///
-/// The files outlast the daemon's own end, however sudden, because what was written belongs to the kernel. They are not flushed to the disk: where the
+/// The file is a table of lines of one length, a line for each attempt that is under way; a blank one is free for the next. So to begin and
+/// to end costs one write of a line each, and the file grows no longer than the most that were ever under way at once.
+///
+/// It outlasts the daemon's own end, however sudden, because what was written belongs to the kernel. It is not flushed to the disk: where the
 /// machine itself goes down, the truth stands elsewhere (a subject that is claimed and not finished is taken up again in any case), and all
-/// that is lost is the attempt's number. Files are replaced as a whole. There is one attempt at a time on a subject, so nothing is locked.
-public struct AttemptJournal: Sendable {
+/// that is lost is the attempt's number. There is one attempt at a time on a subject, and one daemon for a folder.
+///
+/// A line that is cut off by the file's end was never written whole, and counts for nothing. Where a line cannot be understood, the file is
+/// set aside, and what the others tell goes on. Earlier versions kept a file for each subject; those are taken over.
+public final class AttemptJournal: Sendable {
     /// The name of a subject, fit to be a file's name: an entryUUID, for example.
     public struct Key: Hashable, Sendable, CustomStringConvertible {
         /// The name itself.
@@ -23,48 +31,88 @@ public struct AttemptJournal: Sendable {
         }
     }
 
-    /// What was left of an attempt that did not come to its end.
-    public enum Unfinished: Hashable, Sendable {
-        /// Which attempt of which job it was.
-        case attempt(job: JobID, number: Int)
-        /// There was one, and its file cannot be understood: the message says which file and what it holds.
-        case damaged(String)
+    /// An attempt that did not come to its end.
+    public struct Unfinished: Hashable, Sendable {
+        /// Whose attempt it was.
+        public let job: JobID
+        /// Which one of the job's; the first is 1.
+        public let number: Int
     }
 
-    private let folder: FilePath
+    /// What is to be told to the operator: nil unless something damaged was set aside.
+    public let notice: String?
 
+    /// Begins with a character that no key begins with, for in the same folder lay the files that bore keys as their names.
+    static let fileName: FilePath.Component = "_attempts"
+
+    private let file: FilePath
+    private let table: Mutex<AttemptTable>
+
+    /// Reads what an earlier run has left, and writes it anew where there is more than that in the file.
     /// - Parameter folder: of the journal alone. It must exist when the first attempt begins.
-    public init(folder: FilePath) { self.folder = folder }
+    public convenience init(folder: FilePath) throws(StateFileError) {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        try self.init(folder: folder, now: now.tv_sec)
+    }
+
+    private init(folder: FilePath, now: Int) throws(StateFileError) {
+        file = folder.appending(Self.fileName)
+        let contents = try StateFile.read(file, atMost: AttemptTable.largestSize) ?? []
+        var (table, damaged) = AttemptTable.reading(contents)
+        var notices: [String] = []
+        if let line = damaged.first {
+            let aside = try StateFile.setAside(file, at: now)
+            notices.append(
+                "\(file.printable): has lines that tell of no attempt (the first is \"\(line)\"); it was set aside as \(aside.printable), and the attempts they told of count as lost"
+            )
+        }
+        let former = try FormerNotes(in: folder)
+        for (key, attempt) in former.attempts where table[key] == nil { table.note(attempt, of: key) }
+        let packed = table.packed()
+        // Before the former files go: should the daemon end between, they are taken over once more.
+        if !packed.utf8.elementsEqual(contents) { try StateFile.replace(file, with: packed, isDurable: false) }
+        notices += try former.clear(at: now)
+        notice = notices.isEmpty ? nil : notices.joined(separator: "; ")
+        self.table = Mutex(table)
+    }
 
     /// Notes that an attempt begins, in the place of whatever was noted before.
     /// - Parameter attempt: its number; the first is 1.
     public func begin(_ key: Key, job: JobID, attempt: Int) throws(StateFileError) {
-        try StateFile.replace(file(of: key), with: "job \(job) attempt \(attempt)\n", isDurable: false)
+        let attempt = Unfinished(job: job, number: attempt)
+        let (place, isNew) = table.withLock { $0.reserve(key) }
+        do {
+            try write(AttemptTable.line(attempt, of: key), at: place)
+        } catch {
+            if isNew { table.withLock { $0.free(key) } }
+            throw error
+        }
+        table.withLock { $0.note(attempt, of: key) }
     }
 
     /// What is noted of a subject.
     /// - Returns: nil when nothing is: its last attempt came to an end.
-    public func unfinished(_ key: Key) throws(StateFileError) -> Unfinished? {
-        let file = file(of: key)
-        guard let contents = try StateFile.read(file) else { return nil }
-        let text = String(decoding: contents, as: UTF8.self)
-        let words = text.split(separator: " ")
-        // Written anew and compared, so that nothing is accepted that was not written by `begin`.
-        if words.count == 4, let job = UInt64(words[1]), let attempt = Int(words[3].dropLast()),
-            text == "job \(job) attempt \(attempt)\n"
-        {
-            return .attempt(job: JobID(job), number: attempt)
-        }
-        let beginning = String(text.prefix(80)).escapingControlCharacters
-        return .damaged(
-            "\(file.printable): tells of an attempt that was cut off, and not of which (it holds \"\(beginning)\"); it counts as lost"
-        )
-    }
+    public func unfinished(_ key: Key) -> Unfinished? { table.withLock { $0[key] } }
 
     /// Notes that the attempt has ended, however it did. Without a note it does nothing.
     public func end(_ key: Key) throws(StateFileError) {
-        try StateFile.remove(file(of: key))
+        guard let place = table.withLock({ $0.place(of: key) }) else { return }
+        try write(AttemptTable.blank, at: place)
+        table.withLock { $0.free(key) }
     }
 
-    private func file(of key: Key) -> FilePath { folder.appending(key.description) }
+    private func write(_ line: [UInt8], at place: Int) throws(StateFileError) {
+        do {
+            // By its name each time: in a file that somebody has taken away nothing would be found.
+            let descriptor = try FileDescriptor.open(
+                file, .writeOnly, options: [.create, .closeOnExec, .noFollow],
+                permissions: [.ownerReadWrite, .groupRead, .otherRead])
+            _ = try descriptor.closeAfter {
+                try descriptor.writeAll(toAbsoluteOffset: Int64(place * AttemptTable.lineLength), line)
+            }
+        } catch {
+            throw StateFileError("write", file, error)
+        }
+    }
 }

@@ -8,7 +8,7 @@ enum StateFile {
     private static let largestSize = 4096
 
     /// - Returns: nil when there is no such file.
-    static func read(_ file: FilePath) throws(StateFileError) -> [UInt8]? {
+    static func read(_ file: FilePath, atMost largestSize: Int = largestSize) throws(StateFileError) -> [UInt8]? {
         do {
             let descriptor = try FileDescriptor.open(file, .readOnly, options: [.closeOnExec, .noFollow])
             return try descriptor.closeAfter {
@@ -47,6 +47,26 @@ enum StateFile {
         } catch {
             throw StateFileError("write", file, error)
         }
+    }
+
+    /// What lies in a folder, without the folders `.` and `..`; nothing where it does not exist.
+    static func names(in folder: FilePath) throws(StateFileError) -> [String] {
+        guard let stream = opendir(folder.string) else {
+            if errno == ENOENT { return [] }
+            throw StateFileError("read", folder, Errno(rawValue: errno))
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        errno = 0
+        while let item = readdir(stream) {
+            let name = withUnsafePointer(to: &item.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+            errno = 0
+        }
+        guard errno == 0 else { throw StateFileError("read", folder, Errno(rawValue: errno)) }
+        return names
     }
 
     /// Moves a damaged file out of the way, for a person to look at: nothing is deleted.

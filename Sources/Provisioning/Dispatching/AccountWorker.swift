@@ -131,9 +131,9 @@ struct AccountWorker: Sendable {
             failures = record.failures
         case .left(let job):
             left = job
-            last = try jobs.unfinished(status.uuid, logger: logger) ?? (job.job.id, job.attempts)
+            last = jobs.unfinished(status.uuid) ?? (job.job.id, job.attempts)
         case .nothing, .rests, .unwritten:
-            last = try jobs.unfinished(status.uuid, logger: logger)
+            last = jobs.unfinished(status.uuid)
         }
         if case .waits = past {
         } else {

@@ -25,15 +25,8 @@ public struct JobLedger: Sendable {
         try journal?.begin(key, job: job, attempt: attempt)
     }
 
-    func unfinished(_ account: EntryUUID, logger: Logger) throws -> (JobID, Int)? {
-        guard let key = key(account) else { return nil }
-        switch try journal?.unfinished(key) {
-        case .attempt(let job, let number): return (job, number)
-        case .damaged(let message):
-            logger.warning("\(message)")
-            return nil
-        case nil: return nil
-        }
+    func unfinished(_ account: EntryUUID) -> (JobID, Int)? {
+        key(account).flatMap { journal?.unfinished($0) }.map { ($0.job, $0.number) }
     }
 
     /// A note that stays behind only makes a later attempt count higher, so this failure is told and not raised.

@@ -152,8 +152,9 @@ struct Daemon {
             }
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
-            if let notice = source.notice { logger.warning("\(notice)") }
-            let ledger = JobLedger(source: source, journal: AttemptJournal(folder: attempts))
+            let journal = try AttemptJournal(folder: attempts)
+            for notice in [source.notice, journal.notice].compactMap(\.self) { logger.warning("\(notice)") }
+            let ledger = JobLedger(source: source, journal: journal)
             let parts = JobParts(configuration.jobs, ids: source, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)

@@ -91,7 +91,7 @@ final class EngineHarness: Sendable {
     func ledger() throws -> JobLedger {
         JobLedger(
             source: try JobIDSource(file: stateDirectory.appending("job-number")),
-            journal: AttemptJournal(folder: stateDirectory.appending("attempts")))
+            journal: try AttemptJournal(folder: stateDirectory.appending("attempts")))
     }
 
     /// Runs an engine around a body and stops it, whatever the body does.

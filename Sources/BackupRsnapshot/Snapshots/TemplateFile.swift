@@ -1,0 +1,72 @@
+import Glibc
+import Provisioning
+import Synchronization
+import SystemPackage
+
+/// The file of the template, which is read and taken apart anew only where it has changed.
+///
+/// Diagnostics: code 7, class configuration, with the file, and the line where one is at fault.
+final class TemplateFile: Sendable {
+    /// What tells a file from its other versions.
+    private struct Version: Hashable {
+        var device: UInt64
+        var inode: UInt64
+        var size: Int64
+        var modified: Duration
+        var changed: Duration
+
+        init(_ status: stat) {
+            device = UInt64(status.st_dev)
+            inode = UInt64(status.st_ino)
+            size = Int64(status.st_size)
+            modified = Duration(status.st_mtim)
+            changed = Duration(status.st_ctim)
+        }
+    }
+
+    /// The kernel's times come in steps: of a file that changed a moment ago, the next change could look the same.
+    private static let restlessTime = Duration.seconds(2)
+
+    let path: FilePath
+    private let kept = Mutex<(version: Version, template: RsnapshotTemplate)?>(nil)
+
+    init(_ path: FilePath) { self.path = path }
+
+    /// The template as it is now. Waits for the file system.
+    func template() throws(ProvisioningFailure) -> RsnapshotTemplate {
+        do {
+            var status = stat()
+            if stat(path.string, &status) == 0, let kept = kept.withLock({ $0 }), kept.version == Version(status) {
+                return kept.template
+            }
+            let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
+            return try file.closeAfter {
+                guard fstat(file.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
+                let version = Version(status)
+                let template = try RsnapshotTemplate(parsing: SmallFile.text(of: file), source: path.string)
+                let isSettled = Self.now - version.changed > Self.restlessTime
+                kept.withLock { $0 = isSettled ? (version, template) : nil }
+                return template
+            }
+        } catch let error as RsnapshotTemplate.Invalid {
+            throw Self.failure("\(error.source):\(error.line): \(error.reason)", error.cure)
+        } catch {
+            throw Self.failure(
+                "the template \(path) cannot be read: \(error)", "put it there, or correct RSNAPSHOT_TEMPLATE")
+        }
+    }
+
+    private static var now: Duration {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Duration(time)
+    }
+
+    private static func failure(_ reason: String, _ cure: String) -> ProvisioningFailure {
+        ProvisioningFailure(.cannotCreateRsnapshotConfiguration, .configuration, reason: reason, cure: cure)
+    }
+}
+
+extension Duration {
+    fileprivate init(_ time: timespec) { self = .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec) }
+}
