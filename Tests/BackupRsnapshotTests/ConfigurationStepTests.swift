@@ -38,6 +38,33 @@ import Testing
         #expect(try folder.listing() == before)
     }
 
+    @Test("what a plan saw holds only where nothing was done since: the home script may have changed the file")
+    func changedByScript() async throws {
+        let folder = try TestFolder()
+        try await BackupRsnapshotService(configuration: folder.configuration()).carryOut(.add, folder.entry())
+        let whole = try text(file(folder))
+        let script = try folder.script("echo cmd_preexec >> \(file(folder))")
+        let service = try BackupRsnapshotService(configuration: folder.configuration { $0.homeScript = script })
+        try await service.carryOut(.modify, folder.entry())
+        #expect(try text(file(folder)) == whole)
+    }
+
+    @Test("a template is kept until it changes, and then read anew")
+    func changedTemplate() throws {
+        let folder = try TestFolder()
+        func write(_ value: String) throws -> FilePath { try folder.write("verbose\t\(value)\n", to: "some.template") }
+        let template = TemplateFile(try write("1"), restlessTime: .zero)
+        for value in ["1", "22", "333"] {
+            _ = try write(value)
+            for _ in 1...2 { #expect(try template.template().text == "verbose\t\(value)\n") }
+        }
+        _ = try write("%HOUSE%")
+        for _ in 1...2 {
+            let failure = #expect(throws: ProvisioningFailure.self) { try template.template() }
+            #expect(failure?.reason.contains("some.template:1: ") == true)
+        }
+    }
+
     @Test("modify brings the file to what the entry says now")
     func changed() async throws {
         let folder = try TestFolder()

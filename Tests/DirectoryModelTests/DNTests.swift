@@ -93,6 +93,34 @@ import Testing
         #expect(try RDN(parsing: bytes.description)["CN"]?.bytes == [0x61, 0xFF, 0xC3])
     }
 
+    @Test(
+        "A name is the same however it is written: plain, with spaces, or with escapes that it would not need",
+        arguments: [
+            ("uid=3723707,ou=accounts,dc=example", "UID=3723707 , ou = Accounts,dc=\\65xample"),
+            ("cn=Anna  Maria,dc=x", "CN=anna maria , DC=X"), ("cn=,dc=x", "cn= ,dc=x"),
+            ("cn=M\u{fc}ller,dc=x", "cn=m\\c3\\bcller,dc=x"), ("cn=a+sn=b,dc=x", "sn=b + cn=a,dc=x"),
+        ])
+    func spellings(one: String, other: String) throws {
+        let (one, other) = (try DN(parsing: one), try DN(parsing: other))
+        #expect(one == other)
+        #expect(one.hashValue == other.hashValue)
+        for name in [one, other] {
+            let again = try DN(parsing: name.description)
+            #expect(again == name)
+            #expect(again.description == name.description)
+            #expect(again.rdns == name.rdns)
+            #expect(DN(rdns: name.rdns).description == name.description)
+        }
+    }
+
+    @Test("Names that differ in one sign that stands for itself differ")
+    func different() throws {
+        let names = try ["a=b,c=d", "a=b\\,c\\=d", "a=b\\,c=d", "a=b", "c=d,a=b", "a=\\#b,c=d", "a=#b0,c=d"].map {
+            try DN(parsing: $0)
+        }
+        #expect(Set(names).count == names.count)
+    }
+
     @Test("The tree: parent, descendant, root")
     func tree() throws {
         let base = try DN(parsing: "dc=example,dc=net")

@@ -53,7 +53,9 @@ public struct HomePath: Hashable, Sendable {
         guard text.utf8.count <= 1024 else { throw Invalid(reason: "which is longer than 1024 bytes") }
         var names: [String] = []
         var mark: Int?
-        for name in text.split(separator: "/", omittingEmptySubsequences: false).dropFirst().map(String.init) {
+        for name in text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).dropFirst()
+            .map({ String(Substring($0)) })
+        {
             if name == ".", mark == nil {
                 mark = names.count
             } else {
@@ -61,7 +63,7 @@ public struct HomePath: Hashable, Sendable {
                 names.append(name)
             }
         }
-        let path = names.reduce(FilePath("/")) { $0.appending($1) }
+        let path = Self.path(names[...])
 
         guard let root = places.root(containing: path), root != path else {
             throw Invalid(reason: "which lies under none of the allowed roots (\(places.rootList))")
@@ -71,7 +73,7 @@ public struct HomePath: Hashable, Sendable {
             throw Invalid(reason: "which does not end in the account's own uid \(own)")
         }
         let depth = names.indices.first { $0 >= root.components.count && names[$0] == own } ?? names.count - 1
-        let accountDirectory = names.prefix(depth + 1).reduce(FilePath("/")) { $0.appending($1) }
+        let accountDirectory = depth == names.count - 1 ? path : Self.path(names.prefix(depth + 1))
         if let held = (places.roots + places.volumes).first(where: { $0.starts(with: accountDirectory) }) {
             throw Invalid(reason: "whose folder \(accountDirectory) holds \(held), a place for all homes")
         }
@@ -83,8 +85,10 @@ public struct HomePath: Hashable, Sendable {
         self.init(
             root: root, path: path, text: text, accountDirectory: accountDirectory,
             base: places.base(of: accountDirectory) ?? root,
-            chroot: mark.map { names.prefix($0).reduce(FilePath("/")) { $0.appending($1) } })
+            chroot: mark.map { Self.path(names.prefix($0)) })
     }
+
+    private static func path(_ names: ArraySlice<String>) -> FilePath { FilePath("/" + names.joined(separator: "/")) }
 
     /// Names are kept to characters that mean nothing to rsnapshot, rsync and a shell; hidden folders are the daemon's own.
     private static func objection(to name: String) -> String? {

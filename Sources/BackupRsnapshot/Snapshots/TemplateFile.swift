@@ -24,13 +24,16 @@ final class TemplateFile: Sendable {
         }
     }
 
-    /// The kernel's times come in steps: of a file that changed a moment ago, the next change could look the same.
-    private static let restlessTime = Duration.seconds(2)
-
     let path: FilePath
+    private let restlessTime: Duration
     private let kept = Mutex<(version: Version, template: RsnapshotTemplate)?>(nil)
 
-    init(_ path: FilePath) { self.path = path }
+    /// - Parameter restlessTime: how long after a change nothing is kept. The kernel's times come in steps: of a file that changed a moment
+    ///   ago, the next change could look the same.
+    init(_ path: FilePath, restlessTime: Duration = .seconds(2)) {
+        self.path = path
+        self.restlessTime = restlessTime
+    }
 
     /// The template as it is now. Waits for the file system.
     func template() throws(ProvisioningFailure) -> RsnapshotTemplate {
@@ -44,7 +47,7 @@ final class TemplateFile: Sendable {
                 guard fstat(file.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
                 let version = Version(status)
                 let template = try RsnapshotTemplate(parsing: SmallFile.text(of: file), source: path.string)
-                let isSettled = Self.now - version.changed > Self.restlessTime
+                let isSettled = Self.now - version.changed > restlessTime
                 kept.withLock { $0 = isSettled ? (version, template) : nil }
                 return template
             }

@@ -13,14 +13,20 @@ enum LogText {
         if let provided = provider?.get() { all.merge(provided) { $1 } }
         if let own = event.metadata { all.merge(own) { $1 } }
         if let error = event.error { all["error"] = .string("\(error)") }
-        return all.sorted { $0.key < $1.key }.map { "\(OneLine.escaping($0.key))=\(quoted($0.value))" }
-            .joined(separator: " ")
+        var text = ""
+        for (key, value) in all.sorted(by: { $0.key < $1.key }) {
+            if !text.isEmpty { text += " " }
+            text += OneLine.escaping(key)
+            text += "="
+            text += quoted(value)
+        }
+        return text
     }
 
     /// Quoted when a reader could not see where it ends.
     private static func quoted(_ value: Logger.MetadataValue) -> String {
         let text = OneLine.escaping(plain(value))
-        guard text.isEmpty || text.contains(where: { $0 == " " || $0 == "\"" || $0 == "=" }) else { return text }
+        guard text.isEmpty || text.utf8.contains(where: { " \"=".utf8.contains($0) }) else { return text }
         return "\"\(text.replacing("\"", with: "\\\""))\""
     }
 

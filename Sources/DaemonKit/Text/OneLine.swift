@@ -6,6 +6,8 @@ public enum OneLine {
     /// - Returns: the text with line feed, carriage return and tab as `\n`, `\r`, `\t`, and every other control, format
     ///   or line-separating character as `\u{…}`. Other text, and a backslash, stays as it is.
     public static func escaping(_ text: String) -> String {
+        // Nearly all text is this, and to look at bytes is quick.
+        if text.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) { return text }
         guard text.unicodeScalars.contains(where: mustBeEscaped) else { return text }
         var result = ""
         for scalar in text.unicodeScalars {

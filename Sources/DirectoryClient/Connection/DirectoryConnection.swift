@@ -79,7 +79,7 @@ public final class DirectoryConnection: Sendable {
     }
 
     /// The connection has ended, or ends with the transaction that is under way: closed on our side, or lost.
-    public var isClosed: Bool { mailbox.end != nil || transaction.withLock(\.isLast) }
+    public var isClosed: Bool { mailbox.hasEnded || transaction.withLock(\.isLast) }
 
     func transactionBegins() { transaction.withLock { $0.isOpen = true } }
 

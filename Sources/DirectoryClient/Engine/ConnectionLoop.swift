@@ -106,27 +106,25 @@ struct ConnectionLoop: ~Copyable {
         return unsafe poll(&request, 1, 0) != 0
     }
 
-    /// Reads what has come, the oldest operation first.
+    /// Reads what has come.
     /// - Returns: whether there was anything.
     private mutating func receive() throws(DirectoryError) -> Bool {
         var count = 0
-        for messageID in table.messageIDs {
-            while count < Self.burst, !isPaused, let message = try handle.receive(messageID) {
-                count += 1
+        while count < Self.burst, !isPaused, let (messageID, message) = try handle.receive() {
+            count += 1
+            if messageID == 0 {
+                try heed(message)
+            } else {
                 deliver(table.received(message, for: messageID))
-                if case .result = message { break }
             }
         }
-        return try receiveNotice() || count > 0
+        return count > 0
     }
 
-    /// Without an operation to ask for, the server's own notices are asked for: so a connection that the server closes is noticed at once.
-    private func receiveNotice() throws(DirectoryError) -> Bool {
-        guard table.messageIDs.isEmpty, let message = try handle.receive(0) else { return false }
-        if case .result(let notice) = message, notice.identifier == Self.disconnection {
-            throw handle.lost(notice.code, notice.diagnostic)
-        }
-        return true
+    /// The server's own notices, of which one says that it closes the connection.
+    private func heed(_ message: Message) throws(DirectoryError) {
+        guard case .result(let notice) = message, notice.identifier == Self.disconnection else { return }
+        throw handle.lost(notice.code, notice.diagnostic)
     }
 
     /// Notice of Disconnection (RFC 4511, section 4.4.1).

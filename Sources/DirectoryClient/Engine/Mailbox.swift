@@ -35,6 +35,7 @@ final class Mailbox: Sendable {
 
     /// Why the connection is no more; nil while it is.
     var end: DirectoryError? { state.withLock(\.end) }
+    var hasEnded: Bool { state.withLock { $0.end != nil } }
 
     func nextID() -> OperationTable.ID {
         state.withLock { state in

@@ -39,7 +39,13 @@ struct OperationTable {
     var messageIDs: [Int32] { outstanding.map(\.messageID) }
 
     /// When the next one expires; nil when none does.
-    var nextDeadline: Instant? { (waiting.compactMap(\.deadline) + outstanding.compactMap(\.deadline)).min() }
+    var nextDeadline: Instant? {
+        var next: Instant?
+        func take(_ deadline: Instant?) { if let deadline { next = min(next ?? deadline, deadline) } }
+        for operation in waiting { take(operation.deadline) }
+        for operation in outstanding { take(operation.deadline) }
+        return next
+    }
 
     mutating func enqueue(_ id: ID, deadline: Instant?, isStream: Bool) { waiting.append((id, deadline, isStream)) }
 

@@ -5,32 +5,52 @@ import Glibc
 /// Memory in C's shapes for the time of one call. Freed when it goes out of scope.
 @safe struct CArena: ~Copyable {
     private var blocks: [UnsafeMutableRawPointer] = unsafe []
+    /// Of the last block, what nobody has got yet.
+    private var rest = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
-    deinit { unsafe blocks.forEach { unsafe free($0) } }
+    /// Room for all of a usual request.
+    private static let blockSize = 4096
+    /// Fits every type.
+    private static let alignment = 16
+
+    deinit { unsafe blocks.forEach { unsafe $0.deallocate() } }
 
     /// A text that C would cut off at its NUL.
     struct ContainsNUL: Error {}
 
     private mutating func allocate<T>(_ count: Int, of type: T.Type) -> UnsafeMutablePointer<T> {
-        let block = UnsafeMutableRawPointer.allocate(
-            byteCount: max(1, count * MemoryLayout<T>.stride), alignment: MemoryLayout<T>.alignment)
-        unsafe blocks.append(block)
-        return unsafe block.bindMemory(to: type, capacity: count)
+        let pieces = max(1, (count * MemoryLayout<T>.stride + Self.alignment - 1) / Self.alignment)
+        let size = pieces * Self.alignment
+        guard let place = unsafe rest.baseAddress, unsafe size <= rest.count else {
+            let whole = max(size, Self.blockSize)
+            let block = UnsafeMutableRawPointer.allocate(byteCount: whole, alignment: Self.alignment)
+            unsafe blocks.append(block)
+            unsafe rest = UnsafeMutableRawBufferPointer(start: block + size, count: whole - size)
+            return unsafe block.bindMemory(to: type, capacity: count)
+        }
+        unsafe rest = UnsafeMutableRawBufferPointer(start: place + size, count: rest.count - size)
+        return unsafe place.bindMemory(to: type, capacity: count)
     }
 
     /// A text with its terminating NUL.
     mutating func string(_ text: String) throws(ContainsNUL) -> UnsafeMutablePointer<CChar> {
         guard !text.utf8.contains(0) else { throw ContainsNUL() }
-        let bytes = text.utf8.map { CChar(bitPattern: $0) } + [0]
-        let place = unsafe allocate(bytes.count, of: CChar.self)
-        unsafe place.initialize(from: bytes, count: bytes.count)
+        var text = text
+        let count = text.utf8.count
+        let place = unsafe allocate(count + 1, of: CChar.self)
+        text.withUTF8 { bytes in
+            if let start = bytes.baseAddress { unsafe memcpy(place, start, count) }
+        }
+        unsafe (place + count).initialize(to: 0)
         return unsafe place
     }
 
     /// Bytes with their number.
     mutating func value(_ bytes: [UInt8]) -> UnsafeMutablePointer<berval> {
         let content = unsafe allocate(bytes.count, of: CChar.self)
-        for (place, byte) in bytes.enumerated() { unsafe (content + place).initialize(to: CChar(bitPattern: byte)) }
+        unsafe bytes.withUnsafeBytes { bytes in
+            if let start = bytes.baseAddress { unsafe memcpy(content, start, bytes.count) }
+        }
         let value = unsafe allocate(1, of: berval.self)
         unsafe value.initialize(to: berval(bv_len: ber_len_t(bytes.count), bv_val: content))
         return unsafe value

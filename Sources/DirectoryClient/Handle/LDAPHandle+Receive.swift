@@ -3,21 +3,30 @@ import DirectoryModel
 import Glibc
 
 extension LDAPHandle {
-    /// The next message with an id that is there already; nil when there is none. Does not wait for the first byte of a message.
-    /// - Parameter messageID: never "any": the library then mixes in what nobody has asked for. 0 is the server's own notices.
+    /// The next message that is there already, and its id, 0 for the server's own notices; nil when there is none. Does not wait for the first
+    /// byte of a message.
+    ///
+    /// To ask for one id after the other would be slow, and would lose time where it matters: what the library reads while it is asked for
+    /// another id it keeps, and no descriptor tells.
     /// - Throws: always an error with `isConnectionLost`.
-    func receive(_ messageID: Int32) throws(DirectoryError) -> Message? {
+    func receive() throws(DirectoryError) -> (id: Int32, message: Message)? { try receive(ofID: LDAP_RES_ANY) }
+
+    /// The next message with an id.
+    func receive(_ messageID: Int32) throws(DirectoryError) -> Message? { try receive(ofID: messageID)?.message }
+
+    private func receive(ofID wanted: Int32) throws(DirectoryError) -> (id: Int32, message: Message)? {
         var message: OpaquePointer?
         var patience = timeval()
-        let kind = unsafe ldap_result(pointer, messageID, LDAP_MSG_ONE, &patience, &message)
+        let kind = unsafe ldap_result(pointer, wanted, LDAP_MSG_ONE, &patience, &message)
         guard kind != 0 else { return nil }
         guard kind > 0, let message = unsafe message else { throw lost(lastCode, lastDiagnostic) }
         defer { unsafe ldap_msgfree(message) }
+        let id = unsafe ldap_msgid(message)
         switch ber_tag_t(kind) {
-        case LDAP_RES_SEARCH_ENTRY: return unsafe try entry(message)
-        case LDAP_RES_SEARCH_REFERENCE: return unsafe try reference(message)
-        case LDAP_RES_INTERMEDIATE: return unsafe try intermediate(message)
-        default: return .result(unsafe try outcome(message, isExtended: ber_tag_t(kind) == LDAP_RES_EXTENDED))
+        case LDAP_RES_SEARCH_ENTRY: return (id, unsafe try entry(message))
+        case LDAP_RES_SEARCH_REFERENCE: return (id, unsafe try reference(message))
+        case LDAP_RES_INTERMEDIATE: return (id, unsafe try intermediate(message))
+        default: return (id, .result(unsafe try outcome(message, isExtended: ber_tag_t(kind) == LDAP_RES_EXTENDED)))
         }
     }
 
