@@ -1,4 +1,5 @@
 import Dispatch
+import Glibc
 import Synchronization
 import Testing
 
@@ -18,10 +19,31 @@ import Testing
                 }
                 while mailbox.post(.resume) == nil { posted.add(1, ordering: .relaxed) }
             }
-            guard case .close = mailbox.take().last else {
+            guard case .close = mailbox.take(isReadable: true).last else {
                 Issue.record("a command stands behind the closing, where nobody looks at it")
                 return
             }
         }
+    }
+
+    @Test func `every command wakes the thread, or is taken before it sleeps`() throws {
+        let mailbox = try #require(Mailbox())
+        let perPoster = 20_000
+        let silent = Atomic(false)
+        DispatchQueue.concurrentPerform(iterations: 3) { place in
+            guard place == 0 else {
+                for _ in 0..<perPoster { mailbox.post(.resume) }
+                return
+            }
+            var taken = 0
+            while taken < 2 * perPoster {
+                var request = pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0)
+                guard poll(&request, 1, 20_000) == 1 else { return silent.store(true, ordering: .relaxed) }
+                taken += mailbox.take(isReadable: true).count
+                // As after messages, which come without a look at the mailbox.
+                taken += mailbox.take(isReadable: false).count
+            }
+        }
+        #expect(!silent.load(ordering: .relaxed), "commands wait, and nothing wakes the thread")
     }
 }

@@ -34,7 +34,7 @@ public struct HomePlaces: Hashable, Sendable {
     /// Their volumes lie in or below a root; one pool of the roots themselves where none is configured.
     public let pools: [Pool]
     /// Those of all pools.
-    public var volumes: [FilePath] { pools.flatMap(\.volumes) }
+    public let volumes: [FilePath]
 
     /// - Parameters:
     ///   - layout: how the place of a home is found.
@@ -45,6 +45,7 @@ public struct HomePlaces: Hashable, Sendable {
         self.roots = roots
         let used = pools.filter { !$0.volumes.isEmpty }
         self.pools = used.isEmpty ? [Pool(name: Pool.defaultName, volumes: roots)] : used
+        volumes = self.pools.flatMap(\.volumes)
     }
 
     /// The pool that a volume belongs to; nil for a folder that is none.

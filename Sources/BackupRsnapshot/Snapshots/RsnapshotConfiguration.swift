@@ -39,11 +39,12 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     private static func directive(_ line: Substring, number: Int, allowed: Set<String>) throws(Invalid) -> Directive {
         func refuse(_ reason: String, _ cure: String) -> Invalid { Invalid(line: number, reason: reason, cure: cure) }
 
-        if line.first?.isWhitespace == true {
+        let isPlain = line.utf8.allSatisfy { (0x20..<0x7F).contains($0) || $0 == UInt8(ascii: "\t") }
+        if isPlain ? line.utf8.first.map({ $0 <= 0x20 }) == true : line.first?.isWhitespace == true {
             throw refuse(
                 "the line begins with white space and would continue the one before", "begin it with a directive")
         }
-        if line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
+        if !isPlain, line.unicodeScalars.contains(where: { $0.isControl && $0 != "\t" }) {
             throw refuse("the line has control characters", "take them out")
         }
         let fields = line.utf8.split(separator: UInt8(ascii: "\t")).map { String(Substring($0)) }
@@ -72,8 +73,7 @@ struct RsnapshotConfiguration: Hashable, Sendable {
                 line: root.line, reason: "snapshot_root \(path) does not lie inside \(account)",
                 cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
         }
-        let backups = directives.filter { $0.name == "backup" }
-        guard let first = backups.first else {
+        guard let first = directives.first(where: { $0.name == "backup" }) else {
             throw Invalid(
                 line: lastLine, reason: "there is no backup line", cure: "write backup<TAB>%HOME%/incoming/<TAB>./")
         }
@@ -104,14 +104,13 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     private var lastLine: Int { directives.last?.line ?? 1 }
 
     private func only(_ name: String, cure: String) throws(Invalid) -> Directive {
-        let found = directives.filter { $0.name == name }
-        guard let first = found.first else {
+        guard let place = directives.firstIndex(where: { $0.name == name }) else {
             throw Invalid(line: lastLine, reason: "\(name) is missing", cure: cure)
         }
-        if found.count > 1 {
-            throw Invalid(line: found[1].line, reason: "\(name) stands there twice", cure: "leave one")
+        if let second = directives[(place + 1)...].first(where: { $0.name == name }) {
+            throw Invalid(line: second.line, reason: "\(name) stands there twice", cure: "leave one")
         }
-        return first
+        return directives[place]
     }
 
     private func demand(_ name: String, _ value: String) throws(Invalid) {

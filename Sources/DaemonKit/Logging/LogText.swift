@@ -27,7 +27,8 @@ enum LogText {
     private static func quoted(_ value: Logger.MetadataValue) -> String {
         let text = OneLine.escaping(plain(value))
         guard text.isEmpty || text.utf8.contains(where: { " \"=".utf8.contains($0) }) else { return text }
-        return "\"\(text.replacing("\"", with: "\\\""))\""
+        let quoted = text.utf8.contains(UInt8(ascii: "\"")) ? text.replacing("\"", with: "\\\"") : text
+        return "\"" + quoted + "\""
     }
 
     private static func plain(_ value: Logger.MetadataValue) -> String {

@@ -15,10 +15,18 @@ final class Mailbox: Sendable {
 
     private struct State {
         var commands: [Command] = []
+        /// The descriptor is readable, or whoever said so is about to make it so.
         var isSignalled = false
         var lastID: OperationTable.ID = 0
         /// Why nothing can be posted any more.
         var end: DirectoryError?
+
+        /// - Returns: whether the thread is to be woken.
+        mutating func append(_ command: Command) -> Bool {
+            commands.append(command)
+            defer { isSignalled = true }
+            return !isSignalled
+        }
     }
 
     private let state = Mutex(State())
@@ -47,37 +55,37 @@ final class Mailbox: Sendable {
     /// - Returns: why the command was not taken, or nil.
     @discardableResult
     func post(_ command: Command) -> DirectoryError? {
-        state.withLock { state in
-            if let end = state.end { return end }
-            append(command, to: &state)
-            return nil
+        let (end, mustSignal) = state.withLock { state -> (DirectoryError?, Bool) in
+            if let end = state.end { return (end, false) }
+            return (nil, state.append(command))
         }
+        if mustSignal { signal() }
+        return end
     }
 
     /// Takes no more, and makes the thread end. Both at once: a command behind the last one would never be looked at.
     func close(_ end: DirectoryError) {
-        state.withLock { state in
-            guard state.end == nil else { return }
-            append(.close, to: &state)
+        let mustSignal = state.withLock { state in
+            guard state.end == nil else { return false }
             state.end = end
+            return state.append(.close)
         }
+        if mustSignal { signal() }
     }
 
-    private func append(_ command: Command, to state: inout State) {
-        state.commands.append(command)
-        guard !state.isSignalled else { return }
-        state.isSignalled = true
-        eventfd_write(descriptor, 1)
-    }
+    /// Outside the lock, which the thread wants as soon as it is awake.
+    private func signal() { eventfd_write(descriptor, 1) }
 
     /// All commands that came since the last time. For the thread.
-    func take() -> [Command] {
-        state.withLock { state in
-            if state.isSignalled {
-                var count: eventfd_t = 0
-                unsafe eventfd_read(descriptor, &count)
-                state.isSignalled = false
-            }
+    /// - Parameter isReadable: whether the descriptor has been seen to be. Only then it is emptied, and before the commands are taken: so no
+    ///   signal is lost, and one too many is only that.
+    func take(isReadable: Bool) -> [Command] {
+        if isReadable {
+            var count: eventfd_t = 0
+            unsafe eventfd_read(descriptor, &count)
+        }
+        return state.withLock { state in
+            if isReadable { state.isSignalled = false }
             defer { state.commands = [] }
             return state.commands
         }
