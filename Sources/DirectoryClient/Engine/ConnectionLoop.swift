@@ -11,8 +11,6 @@ struct ConnectionLoop: ~Copyable {
     private var abandoned: [Int32] = []
     /// A stream's consumer lags, so nothing is read.
     private var isPaused = false
-    /// The mailbox has been seen to be readable.
-    private var hasMail = false
 
     /// Messages that are read before the mailbox is looked at again.
     private static let burst = 256
@@ -45,9 +43,7 @@ struct ConnectionLoop: ~Copyable {
 
     /// - Returns: false when asked to close.
     private mutating func serve() throws(DirectoryError) -> Bool {
-        let commands = mailbox.take(isReadable: hasMail)
-        hasMail = false
-        for command in commands {
+        for command in mailbox.take() {
             switch command {
             case .start(let operation): begin(operation)
             case .abandon(let id): cancel(id)
@@ -148,7 +144,7 @@ struct ConnectionLoop: ~Copyable {
         }
     }
 
-    private mutating func sleep(untilWritable: Bool) throws(DirectoryError) {
+    private func sleep(untilWritable: Bool) throws(DirectoryError) {
         let interest = (isPaused ? 0 : POLLIN) | (untilWritable ? POLLOUT : 0)
         // A negative descriptor is ignored; without interest a broken connection would wake us for ever.
         var requests = [
@@ -156,9 +152,8 @@ struct ConnectionLoop: ~Copyable {
             pollfd(fd: interest == 0 ? -1 : handle.descriptor, events: Int16(interest), revents: 0),
         ]
         let patience = table.nextDeadline.map { ContinuousClock.now.duration(to: $0).milliseconds } ?? -1
-        let count = unsafe poll(&requests, 2, patience)
-        guard count >= 0 || errno == EINTR else { throw handle.lost(.localError, "\(SystemError(errno))") }
-        hasMail = count > 0 && requests[0].revents != 0
+        guard unsafe poll(&requests, 2, patience) < 0, errno != EINTR else { return }
+        throw handle.lost(.localError, "\(SystemError(errno))")
     }
 }
 

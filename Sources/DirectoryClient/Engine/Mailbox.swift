@@ -15,7 +15,7 @@ final class Mailbox: Sendable {
 
     private struct State {
         var commands: [Command] = []
-        /// The descriptor is readable, or whoever said so is about to make it so.
+        /// The descriptor is readable, or somebody is about to make it so.
         var isSignalled = false
         var lastID: OperationTable.ID = 0
         /// Why nothing can be posted any more.
@@ -77,15 +77,11 @@ final class Mailbox: Sendable {
     private func signal() { eventfd_write(descriptor, 1) }
 
     /// All commands that came since the last time. For the thread.
-    /// - Parameter isReadable: whether the descriptor has been seen to be. Only then it is emptied, and before the commands are taken: so no
-    ///   signal is lost, and one too many is only that.
-    func take(isReadable: Bool) -> [Command] {
-        if isReadable {
+    func take() -> [Command] {
+        state.withLock { state in
             var count: eventfd_t = 0
-            unsafe eventfd_read(descriptor, &count)
-        }
-        return state.withLock { state in
-            if isReadable { state.isSignalled = false }
+            // Where a signal is on its way still, it stays noted until it has come.
+            if state.isSignalled, unsafe eventfd_read(descriptor, &count) == 0 { state.isSignalled = false }
             defer { state.commands = [] }
             return state.commands
         }

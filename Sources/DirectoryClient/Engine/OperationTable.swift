@@ -42,8 +42,9 @@ struct OperationTable {
     var nextDeadline: Instant? {
         var next: Instant?
         func take(_ deadline: Instant?) { if let deadline { next = min(next ?? deadline, deadline) } }
-        for operation in waiting { take(operation.deadline) }
-        for operation in outstanding { take(operation.deadline) }
+        // By their places: the operations themselves, with all that they gather, are not to be copied for it.
+        for place in waiting.indices { take(waiting[place].deadline) }
+        for place in outstanding.indices { take(outstanding[place].deadline) }
         return next
     }
 
