@@ -20,7 +20,8 @@ import Testing
     @Test(
         "where an account was last seen comes back as it was, wherever it is and however it is written",
         arguments: [
-            "uid=1,ou=accounts,dc=example", "uid=1,OU=Accounts, dc=example", "cn=a\\,b\\\\,ou=deep\\ ,ou=accounts,dc=example",
+            "uid=1,ou=accounts,dc=example", "uid=1,OU=Accounts, dc=example",
+            "cn=a\\,b\\\\,ou=deep\\ ,ou=accounts,dc=example",
             "cn=a+uid=1,ou=accounts,dc=example", "ou=accounts,dc=example", "uid=1,ou=elsewhere,dc=example",
             "cn=\\,,dc=else", "cn=#04024869,ou=accounts,dc=example", "uid=\\01\\FF,ou=accounts,dc=example", "",
         ])
