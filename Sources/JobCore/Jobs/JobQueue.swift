@@ -6,7 +6,7 @@ import HeapModule
 /// for ``JobAdmission``. Offering a subject again is always safe. While it waits, the earlier due time holds; while it has its turn, the offer is
 /// remembered, and the subject waits again as soon as its turn ends.
 ///
-/// It is made for a great many that wait: each takes some sixty bytes besides its name, and what was needed is given back when nobody is left.
+/// It is made for a great many that wait: each takes little more than a hundred bytes, which are given back when nobody is left.
 public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     private enum State: Sendable {
         /// A subject that was once found to be due is so for good, from the distant past on.

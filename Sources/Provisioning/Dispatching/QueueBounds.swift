@@ -1,6 +1,6 @@
 /// How many accounts that are due the engine holds in memory.
 public struct QueueBounds: Sendable {
-    /// From so many on no further hint is taken, and the watcher reads no more. Each takes some 150 bytes.
+    /// From so many on no further hint is taken, and the watcher reads no more. Each takes some 200 bytes.
     public var due: Int
     /// So many of them wait among the jobs of all kinds, which takes more. There can be no more jobs of other kinds at once, each of which
     /// may keep one of them from its account: so one is always left that waits for nothing but a slot.

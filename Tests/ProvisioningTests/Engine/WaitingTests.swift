@@ -137,6 +137,33 @@ import Testing
         }
     }
 
+    @Test("lists that are held up do not get into each other's way")
+    func listsHeldUp() async throws {
+        try await EngineHarness.run { harness in
+            // More than a page, and more than a page again behind the bound.
+            let uids = Self.uids(1_100)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (place, uid) in uids.enumerated() {
+                    if place >= 50 { try await group.next() }
+                    group.addTask { try await harness.add(uid) }
+                }
+                try await group.waitForAll()
+            }
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.running(bounds: QueueBounds(due: 10, asked: 10)) {
+                $0.slots = 8
+                $0.timing = Watcher.Timing(
+                    detection: .poll, pollInterval: .milliseconds(1), relistInterval: .milliseconds(1))
+            } _: { engine in
+                try await eventually("it is full") { await engine.snapshot().waiting >= 20 }
+                gate.open()
+                try await eventually("all are done") { Set(harness.service.asked.map(\.uid)).count == uids.count }
+            }
+            #expect(harness.messages.filter { $0.hasPrefix("error") } == [])
+        }
+    }
+
     @Test("runOnce does all that is due, also when that is more than the bound")
     func onceOverTheBound() async throws {
         try await EngineHarness.run { harness in
