@@ -4,7 +4,7 @@ import JobCore
 /// The accounts that are to be looked at, at their time; a great many may wait, so of each there is only what its turn needs: who it is and where it was.
 ///
 /// When more are due than the bound says, it is full: whoever brings another is to wait. Those whose day has not come do not count, for nothing that is
-/// done would make room for others; neither is one that is there already turned away.
+/// done would make room for others.
 struct AccountQueue: Sendable {
     private var queue = JobQueue<EntryUUID>()
     /// Where each was last seen: the names below the base, or the whole behind a comma. A DN is a tree of values, ten times as large.
@@ -25,8 +25,9 @@ struct AccountQueue: Sendable {
     var waitingCount: Int { queue.waitingCount }
     /// No further account is to be brought.
     var isFull: Bool { queue.dueCount >= limit }
-    /// It is no longer full, and not by one account only: whoever is called at each end of a job gets little done.
-    var hasRoomAgain: Bool { queue.dueCount <= limit - limit / 8 - 1 }
+    /// It is no longer full, and not by one account only: whoever is called at each end of a job gets little done. Nor by too many, for the
+    /// server keeps what it reads from as long as its search is held up.
+    var hasRoomAgain: Bool { queue.dueCount <= limit - min(limit / 8, 1_000) - 1 }
 
     /// An account is to be looked at now, and was seen here.
     mutating func offer(_ key: AccountKey, priority: Int) {
