@@ -81,7 +81,9 @@ final class ScriptProcess: Sendable {
     private static func spawn(
         _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32
     ) throws(ScriptError) -> pid_t {
-        let folder = invocation.workingDirectory.withPlatformString { open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC) }
+        let folder = invocation.workingDirectory.withPlatformString {
+            open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
+        }
         guard folder >= 0 else { throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno)) }
         defer { close(folder) }
         var environment = invocation.environment

@@ -82,19 +82,22 @@ struct ScriptSession: Hashable, Sendable {
     /// Sessions are made or inherited, never entered. So nothing that this script has started is in our own session, or in one that another child
     /// of ours has made: what it leaves behind becomes a child of another process than us.
     var leavesNothing: Bool {
-        guard let later, !Self.becomesParent else { return false }
-        let own = getsid(0)
+        guard let later else { return false }
         var isCertain = true
         let isComplete = later.visit { process in
             let session = getsid(process)
-            if session < 0 {
-                isCertain = errno == ESRCH
-            } else {
-                isCertain = session == 0 || session == own || session != leader && Self.isChild(session)
-            }
+            isCertain = session < 0 ? errno == ESRCH : isOfOthers(session)
             return isCertain
         }
         return isComplete && isCertain
+    }
+
+    /// Whether nothing that the script has started can be in a session.
+    private func isOfOthers(_ session: pid_t) -> Bool {
+        // Only the kernel's own threads have none, and whoever came into this container from outside: many, and no script's.
+        if session == 0 { return true }
+        guard leader != nil, session != leader, !Self.becomesParent else { return false }
+        return session == getsid(0) || Self.isChild(session)
     }
 
     /// Whether processes that lose their parent may become children of this one: then it cannot tell them from those that it has started.
@@ -176,8 +179,7 @@ struct ScriptSession: Hashable, Sendable {
         // In the order of the costs.
         let session = getsid(process)
         if session < 0 { return errno == ESRCH ? .gone : .absent }
-        // Only the kernel's own threads have none, and whoever came into this container from outside: many, and no script's.
-        if session == 0 { return .absent }
+        if isOfOthers(session) { return .absent }
         if session == leader {
             return ProcessStat(of: process)?.isAlive == true ? .present : .gone
         }

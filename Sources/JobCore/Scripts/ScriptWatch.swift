@@ -156,7 +156,9 @@ final class ScriptWatch: Sendable {
         if count < 0, [.resourceTemporarilyUnavailable, .interrupted].contains(error) { return 0 }
         remove(place.process.output)
         // How the script ends is worth more than what it says: its output tells what is missing.
-        if count < 0 { place.output.append("\n[the rest of the output could not be read: \(error)]\n".utf8.map(\.self)) }
+        if count < 0 {
+            place.output.append("\n[the rest of the output could not be read: \(error)]\n".utf8.map(\.self))
+        }
         return 0
     }
 
