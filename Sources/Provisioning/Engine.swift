@@ -18,6 +18,8 @@ public actor Engine {
         public var timing: Watcher.Timing
         /// By which rules is decided what becomes of them.
         public var policy: DecisionPolicy
+        /// Whether writes that wait for one another may go out together.
+        public var groupCommit: GroupCommitMode
         /// Jobs at once; at least 1.
         public var slots: Int
         /// Between failed attempts of a job.
@@ -34,7 +36,8 @@ public actor Engine {
         /// Everything at once; what has a default has it in the settings as well.
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
-            timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy, slots: Int = 4, jobRetry: RetryPolicy,
+            timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
+            groupCommit: GroupCommitMode = .off, slots: Int = 4, jobRetry: RetryPolicy,
             directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
         ) {
@@ -43,6 +46,7 @@ public actor Engine {
             self.scope = scope
             self.timing = timing
             self.policy = policy
+            self.groupCommit = groupCommit
             self.slots = slots
             self.jobRetry = jobRetry
             self.directoryRetry = directoryRetry
@@ -59,6 +63,8 @@ public actor Engine {
     private let availability: DirectoryAvailability
     private let watchLink: DirectoryLink
     private let workLink: DirectoryLink
+    private let commitLink: DirectoryLink
+    private let groups: GroupCommit
     private var watcher: Watcher
     private let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
@@ -88,10 +94,12 @@ public actor Engine {
         self.availability = availability
         watchLink = link("watch")
         workLink = link("work")
+        commitLink = link("commit")
         let reader = AccountReader(link: workLink, scope: configuration.scope)
+        groups = GroupCommit(link: commitLink, reader: reader, logger: logger)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, clock: clock, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, admission: admission, clock: clock, logger: logger)
     }
@@ -135,13 +143,14 @@ public actor Engine {
         let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, clock: clock, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, clock: clock, planPrinter: planPrinter)
         availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
         let servers = ServerList(configuration.servers)
-        for link in [watchLink, workLink] {
+        for link in [watchLink, workLink, commitLink] {
             await link.reconfigure(
                 servers: servers, options: configuration.connection, retry: configuration.directoryRetry)
         }
+        await groups.reconfigure(reader: reader)
         await dispatcher.reconfigure(worker: worker, slots: configuration.slots)
         if watching != nil { start() }
     }
@@ -151,8 +160,12 @@ public actor Engine {
     public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         watching?.cancel()
         await watchLink.stop()
-        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink] in await workLink.stop() }
+        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink, commitLink] in
+            await workLink.stop()
+            await commitLink.stop()
+        }
         await workLink.stop()
+        await commitLink.stop()
     }
 
     /// What runs, waits and failed at this moment.
@@ -179,10 +192,10 @@ extension Watcher {
 
 extension AccountWorker {
     fileprivate init(
-        _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger, clock: any WallClock,
-        planPrinter: PlanPrinter?
+        _ configuration: Engine.Configuration, reader: AccountReader, groups: GroupCommit, jobs: JobLedger,
+        clock: any WallClock, planPrinter: PlanPrinter?
     ) {
-        let committer = Committer(reader: reader)
+        let committer = Committer(reader: reader, groups: configuration.groupCommit == .auto ? groups : nil)
         self.init(
             reader: reader, committer: committer,
             ending: JobEnding(

@@ -172,7 +172,7 @@ struct Benchmark: Sendable {
         try await add(
             setup.task.rawValue,
             [
-                "slots": .number(setup.slots), "group_commit": .text("off"),
+                "slots": .number(setup.slots), "group_commit": .text(setup.groupCommit ? "auto" : "off"),
                 "detection": .text(setup.detection.rawValue),
             ], stage, uids,
             [

@@ -128,12 +128,6 @@ struct SettingsLoadTests {
         #expect(!shown.contains("hunter2"))
     }
 
-    @Test func `a key of a later version gives one line`() throws {
-        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "GROUP_COMMIT = auto\n")
-        #expect(warnings.map(\.section) == ["Database"])
-        #expect(warnings.map(\.reason) == ["not used by this version"])
-    }
-
     @Test func `the environment wins, also with an empty value, and blanks are underscores`() throws {
         let (settings, _) = try fixture.load(
             SettingsFixture.minimum

@@ -17,12 +17,10 @@ private enum Sample {
     static let schema = SettingsSchema([
         SettingsSection(
             database, meaning: "The directory.", keys: [server.declaration, port.declaration, password.declaration],
-            retired: [RetiredSetting("COOKIE_FILE", replacement: "the directory itself says what is due")],
-            later: ["GROUP_COMMIT"]),
+            retired: [RetiredSetting("COOKIE_FILE", replacement: "the directory itself says what is due")]),
         SettingsSection(mode, meaning: "In operation.", keys: [sleep.declaration]),
         SettingsSection(pool, meaning: "Volumes.", keys: [volumes.declaration]),
         SettingsSection(SectionName("Gateway"), use: .retired(replacement: "the daemon runs on the backup server")),
-        SettingsSection(SectionName("Hooks", label: "TYPE"), use: .later),
     ])
 }
 
@@ -119,17 +117,17 @@ struct SettingsLoaderTests {
         #expect(settings.warnings.map(\.cure) == ["move the line to [Database]"])
     }
 
-    @Test func `what no longer means anything says what replaces it, what comes later says so`() throws {
+    @Test func `what no longer means anything says what replaces it`() throws {
         let settings = try load(
-            "[Database]\nCOOKIE_FILE = /x\nGROUP_COMMIT = auto\n[Gateway]\nHOST = a\nUSER = b\n[Hooks Backup]\nENABLED = yes\n"
+            "[Database]\nCOOKIE_FILE = /x\n[Gateway]\nHOST = a\nUSER = b\n"
         )
         #expect(settings.errors.isEmpty)
         #expect(
             settings.warnings.map(\.reason) == [
-                "no longer used: the directory itself says what is due", "not used by this version",
-                "no longer used: the daemon runs on the backup server", "not used by this version",
+                "no longer used: the directory itself says what is due",
+                "no longer used: the daemon runs on the backup server",
             ])
-        #expect(settings.warnings.map(\.place) == [place(2), place(3), place(4), place(7)])
+        #expect(settings.warnings.map(\.place) == [place(2), place(3)])
     }
 
     @Test func `a missing file is an error, and the other files are still read`() throws {

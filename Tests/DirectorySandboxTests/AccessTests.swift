@@ -183,6 +183,21 @@ import Testing
         }
     }
 
+    @Test func `the daemon sees what the server counts of its connections, and nothing else of cn=Monitor`()
+        async throws
+    {
+        try await DirectorySandbox.temporary { sandbox in
+            let names = ["-LLL", "-o", "ldif-wrap=no", "-b", "cn=Monitor", "1.1"]
+            let found = try await ldap("ldapsearch", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword, names)
+            let dns = found.output.split(separator: "\n")
+            #expect(dns.contains { $0.hasPrefix("dn: cn=Connection ") })
+            #expect(dns.allSatisfy { $0.hasSuffix("cn=Connections,cn=Monitor") })
+            let others = try await ldap(
+                "ldapsearch", sandbox, as: sandbox.selfcareDN, sandbox.selfcarePassword, names)
+            #expect(others.output == "")
+        }
+    }
+
     @Test func `the self-care page makes, changes and removes accounts and nothing else`() async throws {
         try await DirectorySandbox.temporary { sandbox in
             let (dn, password, account) = (sandbox.selfcareDN, sandbox.selfcarePassword, accountDN(Self.uid))

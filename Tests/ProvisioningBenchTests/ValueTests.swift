@@ -85,7 +85,10 @@ import Testing
             #expect(plan.sizes.contains(plan.idleSize))
             #expect(plan.scoutJobs <= plan.jobs && plan.shellJobs <= plan.jobs && plan.scriptJobs <= plan.jobs)
             #expect(plan.pending == 100_000)
-            #expect(plan.setups.contains { $0.task == .empty } && plan.setups.contains { $0.task == .modify })
+            for groupCommit in [true, false] {
+                #expect(plan.setups.contains { $0.task == .empty && $0.groupCommit == groupCommit })
+                #expect(plan.setups.contains { $0.task == .modify && $0.groupCommit == groupCommit })
+            }
             #expect(plan.setups.contains { $0.detection == .poll })
             #expect(plan.setups.contains { $0.task == .add })
         }

@@ -113,7 +113,7 @@ extension SectionName {
 // MARK: - Files
 
 extension RawSettings {
-    /// Lays a file upon what was read before. Unknown, retired and later names become warnings.
+    /// Lays a file upon what was read before. Unknown and retired names become warnings.
     ///
     /// - Returns: whether the file holds a secret.
     mutating func lay(_ document: INIDocument) -> Bool {
@@ -128,8 +128,6 @@ extension RawSettings {
             let place = SettingPlace.file(document.source, line: written.line)
             if let label { note(label: label, of: section.name, at: place) }
             switch section.use {
-            case .later:
-                warn(place, written.title, "not used by this version")
             case .retired(let replacement):
                 warn(place, written.title, "no longer used: \(replacement)")
             case .read:
@@ -152,12 +150,8 @@ extension RawSettings {
             warn(place, title, key: item.key, "no longer used: \(retired.replacement)", cure: "take the line out")
             return retired.isSecret && !item.value.isEmpty
         }
-        if section.later.contains(where: { $0.isSameName(as: item.key) }) {
-            warn(place, title, key: item.key, "not used by this version")
-            return false
-        }
         guard let declaration = section.key(item.key) else {
-            let known = section.keys.map(\.name) + section.retired.map(\.name) + section.later
+            let known = section.keys.map(\.name) + section.retired.map(\.name)
             let owners = schema.sections.filter { $0.key(item.key) != nil }.map { "[\($0.name)]" }
             let cure =
                 owners.isEmpty
@@ -265,13 +259,6 @@ extension RawSettings {
     private mutating func refuseUnknown(variable name: String) {
         let sections = schema.sections.filter { name.hasPrefix("PROV_\(EnvironmentName.word($0.name.title))_") }
         guard !sections.isEmpty, sections.allSatisfy({ $0.use == .read }) else { return }
-        if sections.contains(where: { section in
-            section.later.contains {
-                name == "PROV_\(EnvironmentName.word(section.name.title))_\(EnvironmentName.word($0))"
-            }
-        }) {
-            return report(SettingsProblem(.warning, place: .environment(name), reason: "not used by this version"))
-        }
         let known = sections.flatMap(\.keys).map { $0.environmentName(label: $0.section.placeholder) }
         report(
             SettingsProblem(

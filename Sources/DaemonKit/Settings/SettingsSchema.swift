@@ -45,8 +45,6 @@ public struct SettingsSection: Sendable {
         case read
         /// It means nothing any more; says what does its work today.
         case retired(replacement: String)
-        /// It belongs to a later version.
-        case later
     }
 
     /// What stands between the brackets.
@@ -61,13 +59,11 @@ public struct SettingsSection: Sendable {
     public let pattern: SettingPattern?
     /// Keys that no longer mean anything.
     public let retired: [RetiredSetting]
-    /// Keys that belong to a later version.
-    public let later: [String]
 
     /// A section whose keys are read.
     public init(
         _ name: SectionName, meaning: String, keys: [SettingDeclaration], pattern: SettingPattern? = nil,
-        retired: [RetiredSetting] = [], later: [String] = []
+        retired: [RetiredSetting] = []
     ) {
         self.name = name
         self.meaning = meaning
@@ -75,7 +71,6 @@ public struct SettingsSection: Sendable {
         self.keys = keys.flatMap { [$0] + [$0.companion].compactMap(\.self) }
         self.pattern = pattern
         self.retired = retired
-        self.later = later
     }
 
     /// A section that is accepted and not read.
@@ -86,7 +81,6 @@ public struct SettingsSection: Sendable {
         keys = []
         pattern = nil
         retired = []
-        later = []
     }
 
     func key(_ name: String) -> SettingDeclaration? {

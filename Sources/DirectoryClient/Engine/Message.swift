@@ -22,6 +22,8 @@ struct Outcome: Hashable, Sendable {
 
 /// All messages of an operation that has ended.
 struct Response: Hashable, Sendable {
+    /// The one that its request was sent under.
+    var messageID: Int32 = 0
     var entries: [Entry] = []
     var references: [String] = []
     var outcome = Outcome(code: .success)

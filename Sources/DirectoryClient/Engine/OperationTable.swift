@@ -26,7 +26,7 @@ struct OperationTable {
         var messageID: Int32
         var deadline: Instant?
         var isStream: Bool
-        var response = Response()
+        var response: Response
     }
 
     private var waiting: [(id: ID, deadline: Instant?, isStream: Bool)] = []
@@ -47,7 +47,10 @@ struct OperationTable {
     mutating func sent(as messageID: Int32) {
         guard !waiting.isEmpty else { return }
         let (id, deadline, isStream) = waiting.removeFirst()
-        outstanding.append(Outstanding(id: id, messageID: messageID, deadline: deadline, isStream: isStream))
+        outstanding.append(
+            Outstanding(
+                id: id, messageID: messageID, deadline: deadline, isStream: isStream,
+                response: Response(messageID: messageID)))
     }
 
     /// A message has come; nil when nobody waits for it any more.

@@ -30,6 +30,11 @@ struct Control: Hashable, Sendable {
         )
     }
 
+    /// Part of a transaction, carried out at its end (RFC 5805, section 2.2).
+    static func transaction(_ identifier: [UInt8]) -> Control {
+        Control(identifier: "1.3.6.1.1.21.2", isCritical: true, value: identifier)
+    }
+
     /// Content Synchronization (RFC 4533, section 2.2). Critical: without it the server would answer a plain search.
     static func syncRequest(_ mode: ContentSyncRequest.Mode, cookie: [UInt8]?) -> Control {
         var value = BER.number(BER.enumerated, mode.rawValue)

@@ -45,6 +45,16 @@ public struct AccountReader: Sendable {
         }
     }
 
+    /// How these entries stand now; one that is gone is left out.
+    func statuses(_ accounts: [EntryUUID]) async throws -> [EntryUUID: AccountStatus] {
+        let isOne = Filter.or(accounts.map { .equal(AttributeNames.entryUUID, AttributeValue($0.description)) })
+        var statuses: [EntryUUID: AccountStatus] = [:]
+        try await forEach(isOne, attributes: scope.names.requested) { entry in
+            if let status = AccountStatus(entry, names: scope.names) { statuses[status.uuid] = status }
+        }
+        return statuses
+    }
+
     /// Why an entry that we see cannot be worked on.
     static func hidden(_ attributes: [AttributeName]) -> String {
         "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); let the access rules give"

@@ -1,8 +1,8 @@
-public import DirectoryClient
-public import DirectoryModel
+import DirectoryClient
+import DirectoryModel
 
 /// What became of a compare-and-set.
-public enum CommitOutcome: Hashable, Sendable {
+enum CommitOutcome: Hashable, Sendable {
     /// It stands in the entry; with the entryCSN that it got, where the server told.
     case written(csn: AttributeValue?)
     /// Somebody was faster: the entry no longer stands as it was read.
@@ -14,19 +14,49 @@ public enum CommitOutcome: Hashable, Sendable {
 }
 
 /// Writes claims and outcomes, and knows afterwards whether they stand there.
-public struct Committer: Sendable {
+struct Committer: Sendable {
     private let reader: AccountReader
+    private let groups: GroupCommit?
 
-    /// - Parameter reader: gives the link to write on, and the entry where a write is in doubt.
-    public init(reader: AccountReader) { self.reader = reader }
+    /// - Parameters:
+    ///   - reader: gives the link to write on, and the entry where a write is in doubt.
+    ///   - groups: nil: every write goes alone.
+    init(reader: AccountReader, groups: GroupCommit? = nil) {
+        self.reader = reader
+        self.groups = groups
+    }
 
     /// Writes until the outcome is certain, also over lost connections: a compare-and-set may be repeated, and when it
     /// does not hold after a lost answer, the entry itself tells whether the first try had arrived.
     /// - Throws: `CancellationError` when the daemon stops first; then the outcome may be unknown, and the next start
     ///   decides from the entry.
-    public func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+    func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+        guard let groups else { return try await commitAlone(write, key, isDoubtful: false) {} }
+        switch try await groups.enter(write, key) {
+        case .written(let csn): return .written(csn: csn)
+        case .alone(let turn, let isDoubtful):
+            var isOver = false
+            func leave() async {
+                if !isOver { await groups.leave(turn) }
+                isOver = true
+            }
+            do {
+                let outcome = try await commitAlone(write, key, isDoubtful: isDoubtful, answered: leave)
+                await leave()
+                return outcome
+            } catch {
+                await leave()
+                throw error
+            }
+        }
+    }
+
+    /// - Parameter answered: called after each try.
+    private func commitAlone(
+        _ write: EntryWrite, _ key: AccountKey, isDoubtful: Bool, answered: () async -> Void
+    ) async throws -> CommitOutcome {
         var dn = key.dn
-        var isDoubtful = false
+        var isDoubtful = isDoubtful
         while true {
             let connection = try await reader.link.connection()
             do throws(DirectoryError) {
@@ -35,6 +65,7 @@ public struct Committer: Sendable {
                 reader.link.noteSuccess()
                 return .written(csn: after?[AttributeNames.entryCSN].first)
             } catch {
+                await answered()
                 try Task.checkCancellation()
                 switch error.code {
                 case .noSuchAttribute, .assertionFailed:

@@ -86,7 +86,7 @@ extension Engine.Configuration {
                 hosts: hosts, runsOverdue: settings.service.overdue == .run,
                 deleteNeedsInactive: settings.service.requireInactiveForDelete, claimHolder: ThisHost.name,
                 names: settings.attributes),
-            slots: settings.service.slots,
+            groupCommit: directory.groupCommit, slots: settings.service.slots,
             jobRetry: RetryPolicy(
                 maximumAttempts: settings.service.maxAttempts, delay: settings.service.retryDelay,
                 maximumDelay: settings.service.retryMaxDelay),

@@ -19,7 +19,7 @@ extension DaemonSettings.Directory {
             servers: servers, bind: bind, tls: tls, subtree: subtree, condition: raw[DatabaseSection.searchFilter],
             detection: raw[DatabaseSection.detection], pollInterval: raw[DatabaseSection.pollInterval],
             relistInterval: raw[DatabaseSection.relistInterval], connectTimeout: raw[DatabaseSection.connectTimeout],
-            operationTimeout: raw[DatabaseSection.operationTimeout])
+            operationTimeout: raw[DatabaseSection.operationTimeout], groupCommit: raw[DatabaseSection.groupCommit])
     }
 
     private static func servers(checking raw: inout Settings) -> [ServerAddress] {

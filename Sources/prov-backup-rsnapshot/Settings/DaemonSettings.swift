@@ -69,6 +69,7 @@ struct DaemonSettings: Sendable {
         var relistInterval: Duration
         var connectTimeout: Duration
         var operationTimeout: Duration
+        var groupCommit: GroupCommitMode
     }
 
     /// As whom the daemon binds.
