@@ -3,7 +3,7 @@ import Testing
 @testable import JobCore
 
 @Suite struct MailboxTests {
-    @Test("messages come in their order, be the reader there before or after them, and also to a task that is cancelled")
+    @Test("messages come in their order, be the reader there before or after them, also to a task that is cancelled")
     func order() async {
         let mailbox = Mailbox<Int>()
         mailbox.post(0)
