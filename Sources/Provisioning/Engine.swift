@@ -74,10 +74,12 @@ public actor Engine {
     /// - Parameters:
     ///   - admission: shared with all others that run jobs.
     ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
+    ///   - bounds: of the accounts that wait.
     public init(
         _ configuration: Configuration, jobs: JobLedger,
         admission: JobAdmission = JobAdmission(),
-        planPrinter: PlanPrinter? = nil, clock: any WallClock = SystemWallClock(), logger: Logger
+        planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
+        clock: any WallClock = SystemWallClock(), logger: Logger
     ) {
         self.jobs = jobs
         self.planPrinter = planPrinter
@@ -101,7 +103,8 @@ public actor Engine {
         let worker = AccountWorker(
             configuration, reader: reader, groups: groups, jobs: jobs, clock: clock, planPrinter: planPrinter)
         dispatcher = Dispatcher(
-            worker: worker, slots: configuration.slots, admission: admission, clock: clock, logger: logger)
+            worker: worker, slots: configuration.slots, admission: admission, bounds: bounds, clock: clock,
+            logger: logger)
     }
 
     /// Watches and works until `stop`.

@@ -18,6 +18,8 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         defaultSubcommand: RunCommand.self)
 
     static func main() async {
+        // Cyrus SASL would load every mechanism that is installed, which is megabytes; the only one that is used, EXTERNAL, is built in.
+        setenv("SASL_PATH", "/nonexistent", 1)
         var status = EXIT_SUCCESS
         do {
             var command = try parseAsRoot()

@@ -88,6 +88,51 @@ import Testing
         #expect(queue.start(now: after(60)) == "a")
     }
 
+    @Test("when only the urgent may start, the others keep their places")
+    func onlyUrgent() {
+        var queue = JobQueue<String>()
+        for name in ["a", "b", "c"] { queue.offer(name, due: .distantPast) }
+        queue.offer("d", due: now)
+        #expect(queue.start(now: now, priority: 1) == nil)
+        #expect(queue.dueCount == 4)
+        queue.offer("c", due: .distantPast, priority: 1)
+        queue.offer("e", due: .distantPast)
+        #expect(queue.start(now: now, priority: 1) == "c")
+        #expect(queue.start(now: now, priority: 1) == nil)
+        #expect((0..<5).map { _ in queue.start(now: now) } == ["a", "b", "d", "e", nil])
+        #expect(queue.dueCount == 0)
+    }
+
+    @Test("one that was found to be due stays so when the clock is set back, and is nothing to be woken for")
+    func foundDue() {
+        var queue = JobQueue<String>()
+        queue.offer("a", due: now)
+        queue.offer("b", due: after(60))
+        #expect(queue.nextDue() == now)
+        #expect(queue.start(now: now, priority: 1) == nil)
+        #expect(queue.nextDue() == after(60))
+        queue.offer("a", due: now, priority: 5)
+        #expect(queue.start(now: after(-100)) == "a")
+        #expect(queue.waitingCount == 1)
+    }
+
+    @Test("one that is offered again and again while it waits for a far day still has its turn once, in time")
+    func looksWhileWaiting() {
+        var queue = JobQueue<Int>()
+        for _ in 0..<1_000 {
+            for subject in 0..<3 { queue.offer(subject, due: .distantPast) }
+            while let subject = queue.start(now: now) {
+                queue.finish(subject, again: after(Int64(100 * (subject + 1))))
+            }
+        }
+        #expect(queue.waitingCount == 3)
+        #expect(queue.dueCount == 0)
+        for subject in 0..<3 {
+            #expect(queue.nextDue() == after(Int64(100 * (subject + 1))))
+            #expect(queue.start(now: after(Int64(100 * (subject + 1)))) == subject)
+        }
+    }
+
     @Test("whatever happens in whatever order, no subject runs twice")
     func randomWalk() {
         var generator = SeededGenerator(seed: 7)
@@ -102,7 +147,7 @@ import Testing
                     due: time + .seconds(Int.random(in: 0..<20, using: &generator)),
                     priority: .random(in: 1...10, using: &generator))
             case 1:
-                if let subject = queue.start(now: time) {
+                if let subject = queue.start(now: time, priority: .random(in: 1...12, using: &generator)) {
                     #expect(running.insert(subject).inserted)
                 }
             case 2:
@@ -114,6 +159,7 @@ import Testing
                 time = time + .seconds(1)
             }
             #expect(queue.runningCount == running.count)
+            #expect(0...queue.waitingCount ~= queue.dueCount)
         }
     }
 }

@@ -5,6 +5,7 @@ extension LDAPHandle {
     /// Begins TLS, after the StartTLS operation where the address does not say TLS already. Blocks; shutdown(2) from outside ends it.
     func beginTLS(_ options: TLSOptions) throws(DirectoryError) {
         guard case .tcp(_, _, let isImmediate) = server.endpoint, isImmediate || options.startTLS else { return }
+        Self.prepareTLS
         try configure(options)
         let operation = isImmediate ? "TLS handshake" : "StartTLS"
         let code = isImmediate ? unsafe ldap_install_tls(pointer) : unsafe ldap_start_tls_s(pointer, nil, nil)
@@ -13,6 +14,14 @@ extension LDAPHandle {
             ResultCode(rawValue: code), operation: operation, server: "\(server)", diagnostic: lastDiagnostic,
             isConnectionLost: true)
     }
+
+    /// The first use of the library's TLS must be alone, too. It is left to those who use TLS, and what it makes for handles that have nothing of
+    /// their own is given back: some hundred authorities are megabytes.
+    private static let prepareTLS: Void = {
+        // Fails when ldap.conf names what is not there; that is told where a certificate is checked.
+        _ = cldap_set_int(nil, LDAP_OPT_X_TLS_NEWCTX, 0)
+        ldap_set_option(nil, LDAP_OPT_X_TLS_CTX, nil)
+    }()
 
     /// Everything that bears on trust is set on the handle, so that ldap.conf, ldaprc and the environment cannot weaken it. They may name
     /// the authorities when the options do not.

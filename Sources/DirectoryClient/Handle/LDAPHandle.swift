@@ -48,13 +48,10 @@ import Glibc
     /// Sends an unbind as far as the socket takes it, and closes.
     deinit { unsafe ldap_unbind_ext(pointer, nil, nil) }
 
-    /// The first call into the library must be alone, as must the first use of its TLS: both fill global variables.
+    /// The first call into the library must be alone: it fills global variables.
     private static let isLibraryReady: Bool = {
         var version: Int32 = 0
-        let isThere = unsafe ldap_get_option(nil, LDAP_OPT_PROTOCOL_VERSION, &version) == LDAP_OPT_SUCCESS
-        // Fails when ldap.conf names what is not there; that is told where a certificate is checked.
-        _ = cldap_set_int(nil, LDAP_OPT_X_TLS_NEWCTX, 0)
-        return isThere
+        return unsafe ldap_get_option(nil, LDAP_OPT_PROTOCOL_VERSION, &version) == LDAP_OPT_SUCCESS
     }()
 
     /// Whether bytes wait within the library, where poll(2) does not see them.

@@ -5,41 +5,34 @@ import HeapModule
 /// A pure state machine: the caller tells it what happened and asks whose turn it is; it keeps no clock and runs nothing. How many run at once is
 /// for ``JobAdmission``. Offering a subject again is always safe. While it waits, the earlier due time holds; while it has its turn, the offer is
 /// remembered, and the subject waits again as soon as its turn ends.
+///
+/// It is made for a great many that wait: each takes little more than a hundred bytes, which are given back when nobody is left.
 public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     private enum State: Sendable {
-        case waiting(ticket: UInt64, due: WallTime, priority: Int)
+        /// A subject that was once found to be due is so for good, from the distant past on.
+        case waiting(ticket: UInt64, due: WallTime, priority: Int32)
         case running(offeredAgain: Bool)
     }
 
-    private struct Waiting: Comparable, Sendable {
-        var due: WallTime
-        var priority: Int
+    /// A place in one of the two orders; the smaller rank goes first, then the smaller ticket.
+    private struct Place: Comparable, Sendable {
+        /// Nanoseconds of the due time, or the priority of one that is due.
+        var rank: Int64
         var ticket: UInt64
         var subject: Subject
 
         static func == (left: Self, right: Self) -> Bool { left.ticket == right.ticket }
-        static func < (left: Self, right: Self) -> Bool { (left.due, left.ticket) < (right.due, right.ticket) }
-    }
-
-    /// A due subject; the smaller number is the more urgent, as in Bacula.
-    private struct Ready: Comparable, Sendable {
-        var waiting: Waiting
-        /// In which order they were found to be due, so that nobody who comes later goes first.
-        var order: UInt64
-
-        static func == (left: Self, right: Self) -> Bool { left.waiting == right.waiting }
-        static func < (left: Self, right: Self) -> Bool {
-            (left.waiting.priority, left.order) < (right.waiting.priority, right.order)
-        }
+        static func < (left: Self, right: Self) -> Bool { (left.rank, left.ticket) < (right.rank, right.ticket) }
     }
 
     private var states: [Subject: State] = [:]
-    private var later = Heap<Waiting>()
-    private var ready = Heap<Ready>()
-    private var nextTicket: UInt64 = 0
-    private var found: UInt64 = 0
+    private var later = Heap<Place>()
+    private var ready = Heap<Place>()
+    private var lastTicket: UInt64 = 0
     /// Subjects that have their turn now.
     public private(set) var runningCount = 0
+    /// Subjects that wait and are due, as far as ``start(now:priority:)`` has looked.
+    public private(set) var dueCount = 0
 
     /// An empty one.
     public init() {}
@@ -51,12 +44,13 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     ///   - due: the earliest time at which it may start.
     ///   - priority: 1 is more urgent than 10.
     public mutating func offer(_ subject: Subject, due: WallTime, priority: Int = 10) {
+        let priority = Int32(clamping: priority)
         switch states[subject] {
         case .running:
             states[subject] = .running(offeredAgain: true)
-        case .waiting(_, let earlier, let urgent) where earlier <= due && urgent <= priority:
-            break
         case .waiting(_, let earlier, let urgent):
+            guard due < earlier || priority < urgent else { return }
+            if earlier == .distantPast { dueCount -= 1 }
             enqueue(subject, due: min(due, earlier), priority: min(urgent, priority))
         case nil:
             enqueue(subject, due: due, priority: priority)
@@ -64,20 +58,22 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
     }
 
     /// The next subject that is due at `now`, which then has its turn; nil when none is.
-    public mutating func start(now: WallTime) -> Subject? {
-        while let first = later.min, first.due <= now || !isCurrent(first) {
+    /// - Parameter priority: only one that is as urgent as that; the others go on waiting.
+    public mutating func start(now: WallTime, priority: Int = .max) -> Subject? {
+        while let first = later.min, first.rank <= now.nanosecondsSince1970 || !isCurrent(first) {
             later.removeMin()
-            guard isCurrent(first) else { continue }
-            found += 1
-            ready.insert(Ready(waiting: first, order: found))
+            // It takes its place behind those that were found before, so that nobody who comes later goes first.
+            if case .waiting(first.ticket, _, let priority) = states[first.subject] {
+                enqueue(first.subject, due: .distantPast, priority: priority)
+            }
         }
-        while let next = ready.popMin() {
-            guard isCurrent(next.waiting) else { continue }
-            states[next.waiting.subject] = .running(offeredAgain: false)
-            runningCount += 1
-            return next.waiting.subject
-        }
-        return nil
+        while let first = ready.min, !isCurrent(first) { ready.removeMin() }
+        guard let next = ready.min, next.rank <= priority else { return nil }
+        ready.removeMin()
+        states[next.subject] = .running(offeredAgain: false)
+        dueCount -= 1
+        runningCount += 1
+        return next.subject
     }
 
     /// A subject's turn really begins only now: what was offered until now is no reason for another.
@@ -97,18 +93,14 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         guard case .running(let offeredAgain) = states.removeValue(forKey: subject) else { return nil }
         runningCount -= 1
         let due = offeredAgain && !ignoringOffers ? .distantPast : again
-        if let due { enqueue(subject, due: due, priority: 10) }
+        if let due { enqueue(subject, due: due, priority: 10) } else if states.isEmpty { giveBack() }
         return due
     }
 
-    /// When the next waiting subject becomes due; nil when none waits.
+    /// When the next of those that are not due yet becomes so; nil when there is none.
     public mutating func nextDue() -> WallTime? {
-        while let first = ready.min, !isCurrent(first.waiting) { ready.removeMin() }
         while let first = later.min, !isCurrent(first) { later.removeMin() }
-        return switch (ready.min?.waiting.due, later.min?.due) {
-        case (let one?, let other?): min(one, other)
-        case (let one, let other): one ?? other
-        }
+        return later.min.map { WallTime(nanosecondsSince1970: $0.rank) }
     }
 
     /// Whether the subject waits, due or not.
@@ -116,14 +108,27 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         if case .waiting = states[subject] { true } else { false }
     }
 
-    private mutating func enqueue(_ subject: Subject, due: WallTime, priority: Int) {
-        nextTicket += 1
-        states[subject] = .waiting(ticket: nextTicket, due: due, priority: priority)
-        later.insert(Waiting(due: due, priority: priority, ticket: nextTicket, subject: subject))
+    private mutating func enqueue(_ subject: Subject, due: WallTime, priority: Int32) {
+        lastTicket += 1
+        states[subject] = .waiting(ticket: lastTicket, due: due, priority: priority)
+        if due == .distantPast {
+            dueCount += 1
+            ready.insert(Place(rank: Int64(priority), ticket: lastTicket, subject: subject))
+        } else {
+            later.insert(Place(rank: due.nanosecondsSince1970, ticket: lastTicket, subject: subject))
+            // What waits for a far day and is looked at now and then would leave place after place behind.
+            if later.count > 2 * states.count + 64 { later = Heap(later.unordered.filter(isCurrent)) }
+        }
     }
 
     /// Heaps cannot forget: what was offered anew leaves its old place behind, told by the ticket.
-    private func isCurrent(_ waiting: Waiting) -> Bool {
-        if case .waiting(waiting.ticket, _, _) = states[waiting.subject] { true } else { false }
+    private func isCurrent(_ place: Place) -> Bool {
+        if case .waiting(place.ticket, _, _) = states[place.subject] { true } else { false }
+    }
+
+    private mutating func giveBack() {
+        states = [:]
+        later = Heap()
+        ready = Heap()
     }
 }

@@ -6,26 +6,27 @@ import Logging
 /// Runs at most one job for each account and a limited number at once, and wakes by itself when the next is due.
 actor Dispatcher {
     /// Accounts that are to be looked at, at their time.
-    private var queue = JobQueue<EntryUUID>()
+    private var queue: AccountQueue
     private var worker: AccountWorker
     private let lane: JobAdmission.Lane
     private let clock: any WallClock
     private let logger: Logger
 
-    /// Where each account in the queue was last seen.
-    private var names: [EntryUUID: DN] = [:]
     private var running: [EntryUUID: Running] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
-    /// Accounts whose time has come and that wait for their turn, and which time that was.
+    /// Those next in line, which wait among the jobs of all kinds for their turn, and which time had come when they began to.
     private var asked: [EntryUUID: (ticket: JobAdmission.Ticket, now: WallTime)] = [:]
     private var ownWrites = OwnWrites()
     private var totals = (succeeded: 0, failed: 0)
     private var alarm = Alarm()
     private var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
+    /// Those who bring hints and wait until there is room.
+    private var held: [AsyncStream<Never>.Continuation] = []
 
+    private let bounds: QueueBounds
     private static let urgentPriority = 1
 
     private struct Running {
@@ -36,8 +37,13 @@ actor Dispatcher {
         var outcome: ProvisioningExitCode?
     }
 
-    init(worker: AccountWorker, slots: Int, admission: JobAdmission, clock: any WallClock, logger: Logger) {
+    init(
+        worker: AccountWorker, slots: Int, admission: JobAdmission, bounds: QueueBounds, clock: any WallClock,
+        logger: Logger
+    ) {
         self.worker = worker
+        self.bounds = bounds
+        queue = AccountQueue(base: worker.reader.scope.base, limit: bounds.due)
         lane = admission.lane(slots: slots)
         self.clock = clock
         self.logger = logger
@@ -59,23 +65,37 @@ actor Dispatcher {
                 continue
             }
             memories[uuid] = AccountMemory(past: .left(left))
-            handle(.look(AccountKey(uuid: uuid, dn: name(left)), csn: nil))
+            look(at: AccountKey(uuid: uuid, dn: name(left)), csn: nil)
         }
     }
 
-    func handle(_ hint: WatchHint) {
+    /// Takes a hint; returns only when there is room for the next, or the calling task is cancelled.
+    func handle(_ hint: WatchHint) async {
         switch hint {
-        case .look(let key, let csn):
-            if ownWrites.contains(csn) { return }
-            names[key.uuid] = key.dn
-            running[key.uuid]?.seen.append(csn)
-            queue.offer(key.uuid, due: .distantPast, priority: priority(of: key.uuid))
+        case .look(_, let csn) where ownWrites.contains(csn): return
+        case .look(let key, let csn): look(at: key, csn: csn)
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
-            guard queue.isWaiting(uuid) else { return }
-            queue.offer(uuid, due: .distantPast)
+            queue.hasten(uuid)
+            startDue()
         }
+        while queue.isFull, !isStopping, !Task.isCancelled {
+            // A stream ends with the task that reads it.
+            let (room, holder) = AsyncStream<Never>.makeStream()
+            held.append(holder)
+            for await _ in room {}
+        }
+    }
+
+    private func look(at key: AccountKey, csn: AttributeValue?) {
+        running[key.uuid]?.seen.append(csn)
+        queue.offer(key, priority: priority(of: key.uuid))
         startDue()
+    }
+
+    private func letGoOn() {
+        held.forEach { $0.finish() }
+        held = []
     }
 
     /// Carries an account's wish out before all others, whatever its day.
@@ -85,10 +105,7 @@ actor Dispatcher {
         guard !isStopping else { return nil }
         return await withCheckedContinuation { continuation in
             urgent[key.uuid, default: []].append(continuation)
-            names[key.uuid] = key.dn
-            running[key.uuid]?.seen.append(nil)
-            queue.offer(key.uuid, due: .distantPast, priority: Self.urgentPriority)
-            startDue()
+            look(at: key, csn: nil)
             // One that waits for its turn goes before the others now; if it may begin already, it is called.
             if let place = asked[key.uuid], lane.withdraw(place.ticket) { ask(key.uuid, place.now) }
         }
@@ -106,6 +123,7 @@ actor Dispatcher {
     func stop(_ stop: OrderlyStop, giveUp: @escaping @Sendable () async -> Void) async {
         isStopping = true
         alarm.stop()
+        letGoOn()
         // Those that may begin already find the dispatcher stopping when they are called.
         for place in asked.values { _ = lane.withdraw(place.ticket) }
         asked = [:]
@@ -130,8 +148,8 @@ actor Dispatcher {
             running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
             waiting: queue.waitingCount + asked.count, nextDue: queue.nextDue(),
             retrying: memories.compactMap { uuid, memory in
-                guard let dn = names[uuid], let record = memory.record else { return nil }
-                return RetrySummary(key: AccountKey(uuid: uuid, dn: dn), record: record)
+                guard let record = memory.record, let key = queue.key(of: uuid) else { return nil }
+                return RetrySummary(key: key, record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
             troubled: memories.values.filter { $0.troubles > 0 }.count, succeeded: totals.succeeded,
             failed: totals.failed)
@@ -144,7 +162,10 @@ actor Dispatcher {
         guard !isStopping else { return }
         // One reading for all: what falls due between two would be neither started nor waited for.
         let now = max(clock.now, reached)
-        while let uuid = queue.start(now: now) { ask(uuid, now) }
+        while let uuid = queue.start(now: now, priority: asked.count < bounds.asked ? .max : Self.urgentPriority) {
+            ask(uuid, now)
+        }
+        if !held.isEmpty, queue.hasRoomAgain { letGoOn() }
         alarm.set(to: queue.nextDue(), by: clock) { await self.wake($0) }
         if isIdle {
             idleWaiters.forEach { $0.resume() }
@@ -177,11 +198,7 @@ actor Dispatcher {
     }
 
     private func start(_ uuid: EntryUUID, _ now: WallTime) {
-        guard let dn = names[uuid] else {
-            queue.finish(uuid)
-            return lane.leave(JobSubject(uuid))
-        }
-        let key = AccountKey(uuid: uuid, dn: dn)
+        guard let key = queue.key(of: uuid) else { return lane.leave(JobSubject(uuid)) }
         let memory = memories[uuid] ?? AccountMemory()
         let ignoringDate = urgent[uuid] != nil
         running[uuid] = Running(
@@ -196,7 +213,7 @@ actor Dispatcher {
                 } catch is CancellationError {
                     disposition = nil
                 } catch {
-                    logger.log(level: memory.level, "\(dn) cannot be worked on: \(error)")
+                    logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
                     disposition = .trouble
                 }
                 self.ended(uuid, disposition)
@@ -234,15 +251,15 @@ actor Dispatcher {
             if alarm.time.map({ record.notBefore < $0 }) ?? true {
                 alarm.set(to: record.notBefore, by: clock) { await self.wake($0) }
             }
-            if let dn = names[uuid] { lookWhenCanceled(record.job, AccountKey(uuid: uuid, dn: dn)) }
+            lookWhenCanceled(record.job, uuid)
         case .rest(let time):
             memory = AccountMemory(past: .rests(until: time))
             again = time
         case .lost:
             memory = AccountMemory(troubles: memory.troubles + 1)
             again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
-            if memory.troubles == 2, let dn = names[uuid] {
-                logger.warning("\(dn) never stands as it was read when it is written to; it is tried again")
+            if memory.troubles == 2, let key = queue.key(of: uuid) {
+                logger.warning("\(key.dn) never stands as it was read when it is written to; it is tried again")
             }
         case .trouble:
             // What the worker has not called over is as true as before.
@@ -257,7 +274,6 @@ actor Dispatcher {
         if again != nil { memories[uuid] = memory }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
-        if due == nil { names[uuid] = nil }
         let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if outcome != nil || !goesOn {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
@@ -265,10 +281,12 @@ actor Dispatcher {
         startDue()
     }
 
-    private func lookWhenCanceled(_ job: JobID, _ key: AccountKey) {
-        worker.executor.board.whenCanceled(job) { [weak self] in
-            Task { await self?.handle(.look(key, csn: nil)) }
-        }
+    private func lookWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {
+        worker.executor.board.whenCanceled(job) { [weak self] in Task { await self?.lookAgain(at: uuid) } }
+    }
+
+    private func lookAgain(at uuid: EntryUUID) {
+        if let key = queue.key(of: uuid) { look(at: key, csn: nil) }
     }
 
     private func patience(_ memory: AccountMemory) -> Duration {

@@ -38,9 +38,10 @@ public struct Watcher: Sendable {
     /// Gives hints until the task is cancelled.
     /// - Parameter sink: may suspend to hold the watcher back.
     func run(_ sink: @escaping @Sendable (WatchHint) async -> Void) async throws {
+        let turn = ListTurn()
         try await withThrowingTaskGroup { group in
-            group.addTask { try await follow(sink) }
-            group.addTask { try await relist(sink) }
+            group.addTask { try await follow(sink, turn) }
+            group.addTask { try await relist(sink, turn) }
             try await group.next()
             group.cancelAll()
         }
@@ -65,7 +66,7 @@ public struct Watcher: Sendable {
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
-    private func follow(_ sink: @Sendable (WatchHint) async -> Void) async throws {
+    private func follow(_ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn) async throws {
         var generator = SystemRandomNumberGenerator()
         var machine = WatcherStateMachine(
             detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
@@ -87,7 +88,7 @@ public struct Watcher: Sendable {
             case .persist:
                 event = .persistEnded(try await persist(sink) { _ = machine.handle(.refreshed, using: &generator) })
             case .poll:
-                event = try await poll(sink, after: &listing)
+                event = try await poll(sink, turn, after: &listing)
             case .sleep(let duration):
                 try await clock.sleep(until: clock.now + duration)
                 event = .slept
@@ -139,10 +140,10 @@ public struct Watcher: Sendable {
 
     /// - Parameter last: what the poll before met with; only what is new is told loudly.
     private func poll(
-        _ sink: @Sendable (WatchHint) async -> Void, after last: inout DirectoryError?
+        _ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn, after last: inout DirectoryError?
     ) async throws -> WatcherStateMachine.Event {
         do {
-            try await list(sink)
+            try await turn.take { try await list(sink) }
             if last != nil { logger.notice("the pending accounts can be listed again") }
             last = nil
             return .polled
@@ -153,11 +154,11 @@ public struct Watcher: Sendable {
         }
     }
 
-    private func relist(_ sink: @Sendable (WatchHint) async -> Void) async throws {
+    private func relist(_ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn) async throws {
         while true {
             try await clock.sleep(until: clock.now + timing.relistInterval)
             do {
-                try await list(sink)
+                try await turn.take { try await list(sink) }
             } catch let error as DirectoryError {
                 logger.error("the pending accounts cannot be listed: \(error)")
             }

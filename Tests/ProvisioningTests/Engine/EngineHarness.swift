@@ -78,14 +78,15 @@ final class EngineHarness: Sendable {
     }
 
     func engine(
-        planPrinter: PlanPrinter? = nil, _ change: (inout Engine.Configuration) throws -> Void = { _ in }
+        planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
+        _ change: (inout Engine.Configuration) throws -> Void = { _ in }
     ) throws -> Engine {
         var configuration = try configuration()
         try change(&configuration)
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
         return Engine(
-            configuration, jobs: try ledger(), planPrinter: planPrinter, clock: clock, logger: logger)
+            configuration, jobs: try ledger(), planPrinter: planPrinter, bounds: bounds, clock: clock, logger: logger)
     }
 
     func ledger() throws -> JobLedger {
@@ -96,9 +97,10 @@ final class EngineHarness: Sendable {
 
     /// Runs an engine around a body and stops it, whatever the body does.
     func running(
-        _ change: (inout Engine.Configuration) throws -> Void = { _ in }, _ body: (Engine) async throws -> Void
+        bounds: QueueBounds = QueueBounds(), _ change: (inout Engine.Configuration) throws -> Void = { _ in },
+        _ body: (Engine) async throws -> Void
     ) async throws {
-        let engine = try engine(change)
+        let engine = try engine(bounds: bounds, change)
         await engine.start()
         do {
             try await body(engine)
