@@ -55,7 +55,17 @@ int clinux_pidfd_send_signal(int process, int signal) {
     return (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
 }
 
+int clinux_is_subreaper(void) {
+    int is_one = 0;
+    return prctl(PR_GET_CHILD_SUBREAPER, &is_one, 0, 0, 0) != 0 || is_one;
+}
+
 int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
+
+int clinux_output_pipe(int *ends) {
+    if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+    return fcntl(ends[0], F_SETFL, O_NONBLOCK);
+}
 
 int clinux_holds(int file, const void *wanted, size_t size) {
     char buffer[64 * 1024];

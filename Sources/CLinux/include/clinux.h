@@ -4,6 +4,9 @@
 // Every function is as thin as it can be: it returns what the kernel said and leaves errno as the kernel set it.
 
 #include <stddef.h>
+// Left out of the C library's module for Swift.
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -54,8 +57,25 @@ int clinux_pidfd_open(int pid);
 /// pidfd_send_signal(2). Returns 0, or -1 with errno (ESRCH: it has ended).
 int clinux_pidfd_send_signal(int process, int signal);
 
+/// Whether descendants that lose their parent become children of this process (PR_SET_CHILD_SUBREAPER of prctl(2)).
+int clinux_is_subreaper(void);
+
 /// pipe2(2), both ends close-on-exec and non-blocking: ends[0] to read from, ends[1] to write to. Returns 0, or -1 with errno.
 int clinux_pipe(int *_Nonnull ends);
+
+/// posix_spawn(3) of a program that leads a session of its own, with every signal at its default and none blocked, and with no descriptor but
+/// the three standard ones.
+/// - process: gets its number.
+/// - path: absolute. arguments, environment: ended by NULL.
+/// - folder: a descriptor of the folder that it begins in.
+/// - input: a descriptor for its standard input; -1: /dev/null. output: one for its standard output and error.
+/// Returns 0, or why it did not begin, as a number of errno; then nothing is left of it.
+int clinux_spawn(int *_Nonnull process, const char *_Nonnull path, char *_Nullable const *_Nonnull arguments,
+                 char *_Nullable const *_Nonnull environment, int folder, int input, int output);
+
+/// pipe2(2), both ends close-on-exec: only reading from it does not block, since the other end goes to a program that expects to wait for room.
+/// Returns 0, or -1 with errno.
+int clinux_output_pipe(int *_Nonnull ends);
 
 /// O_PATH of open(2): the descriptor names a file and opens nothing.
 enum : int { CLINUX_O_PATH = 010000000 };

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import JobCore
 public import SystemPackage
 
 /// Asks a running daemon over its control socket.

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobCore
 import Synchronization
 public import SystemPackage
 

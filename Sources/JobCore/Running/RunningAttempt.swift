@@ -98,12 +98,13 @@ public final class RunningAttempt: Sendable {
         board.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
         let began = clock.now
         let start = ContinuousClock.now
+        let identity = Mutex<ScriptIdentity?>(nil)
         var run = ScriptRun(
-            identity: await ScriptFingerprint.identity(of: invocation.executable),
-            arguments: [invocation.executable.string] + invocation.arguments)
+            identity: nil, arguments: [invocation.executable.string] + invocation.arguments)
         var result = JobResult.failed
         defer {
             board.programEnded(job.id)
+            run.identity = identity.withLock(\.self)
             if isWithinStep {
                 underWay.withLock { $0 = .some(run) }
             } else {
@@ -116,7 +117,10 @@ public final class RunningAttempt: Sendable {
             }
         }
         do throws(ScriptError) {
-            let ended = try await runner.run(invocation, live: live)
+            let ended = try await runner.run(invocation, live: live) { [path = invocation.executable] in
+                let found = ScriptFingerprint.identity(of: path)
+                identity.withLock { $0 = found }
+            }
             run.ended = ended
             let reading = profile.reading(of: ended)
             result = reading.result

@@ -5,6 +5,11 @@ import Synchronization
 ///
 /// They run on a thread of the system's pool, which exists only while there is such work.
 package enum BlockingWork {
+    /// Begins work that nobody waits for.
+    package static func begin(_ body: @escaping @Sendable () -> Void) {
+        DispatchQueue.global(qos: .utility).async(execute: body)
+    }
+
     /// Work that is soon done.
     package static func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
         await withCheckedContinuation { continuation in

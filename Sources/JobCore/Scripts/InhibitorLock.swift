@@ -26,10 +26,11 @@ final class InhibitorLock: Sendable {
         }
     }
 
-    /// Gives it back. Returns when the child has gone.
+    /// Gives it back. Returns when the child has gone, or when it does not go although it was killed: that is no reason to hold a job.
     func release() async {
         letGo.finish()
-        _ = await run.value
+        let leaving = OrderlyStop(grace: Self.leavingTime * 2, patience: Self.leavingTime * 2)
+        await leaving.run(by: SystemWallClock(), ended: { [run] in _ = await run.value }, cutOff: {})
     }
 
     /// Why the child has ended without having been asked to. Returns when it has.

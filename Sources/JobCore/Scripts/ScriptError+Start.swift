@@ -33,11 +33,17 @@ extension ScriptError {
         }
     }
 
-    /// - Parameter errno: as the working folder's change failed with.
-    static func workingDirectory(_ path: FilePath, errno number: Errno?) -> ScriptError {
-        ScriptError(
-            .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",
-            cure: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
+    /// - Parameter errno: what opening or entering the working folder failed with.
+    static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
+        let path = invocation.workingDirectory
+        switch number {
+        case Errno.noMemory, Errno.tooManyOpenFiles, Errno.tooManyOpenFilesInSystem:
+            return start(of: invocation, errno: number)
+        default:
+            return ScriptError(
+                .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",
+                cure: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
+        }
     }
 
     private static func atPath(_ path: FilePath, errno number: Errno?) -> ScriptError {

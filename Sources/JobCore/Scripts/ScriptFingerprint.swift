@@ -18,15 +18,11 @@ public enum ScriptFingerprint {
     private static let largestCache = 512
     private static let cache = Mutex((digests: [Key: String](), order: [Key]()))
 
-    /// Looks at the file that a path leads to, links followed. Its contents are read only when it has changed since it was looked at last; none of
-    /// it holds up a thread that tasks share.
+    /// Looks at the file that a path leads to, links followed. Its contents are read only when it has changed since it was looked at last. It may
+    /// block.
     /// - Parameter path: absolute.
     /// - Returns: nil when the file cannot be looked at, or is no regular file; without ``ScriptIdentity/sha256`` when it may not be read.
-    public static func identity(of path: FilePath) async -> ScriptIdentity? {
-        await BlockingWork.run { lookUp(path) }
-    }
-
-    private static func lookUp(_ path: FilePath) -> ScriptIdentity? {
+    public static func identity(of path: FilePath) -> ScriptIdentity? {
         // A file that may be executed and not read can still be looked at. O_PATH also starts nothing on a device and waits for no FIFO.
         let found = path.withPlatformString { open($0, CLINUX_O_PATH | O_CLOEXEC) }
         guard found >= 0 else { return nil }

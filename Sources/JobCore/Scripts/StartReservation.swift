@@ -40,8 +40,12 @@ final class StartReservation: Sendable {
 
     private static func freeDescriptors() throws(Errno) -> Int {
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, let folder = opendir("/proc/self/fd")
+        var status = stat()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, stat("/proc/self/fd", &status) == 0
         else { throw Errno(rawValue: errno) }
+        // Kernels from 6.2 on have counted them; for others the size is 0.
+        if status.st_size > 0 { return Int(clamping: limit.rlim_cur) - Int(status.st_size) }
+        guard let folder = opendir("/proc/self/fd") else { throw Errno(rawValue: errno) }
         defer { closedir(folder) }
         var open = 0
         while let entry = readdir(folder) {

@@ -139,6 +139,21 @@ extension Processes {
             #expect(notices.all.count == 1)
         }
 
+        @Test(
+            "L3: giving back does not wait for who has got hold of the inhibitor's output, in its session or out of it",
+            arguments: ["", "setsid "])
+        func outputHeld(prefix: String) async throws {
+            let program = try folder.script(
+                "\(prefix)sleep 1000 & echo $! > \(record).x; mv \(record).x \(record); shift 4; exec \"$@\"")
+            let inhibitor = inhibitor(program)
+            await inhibitor.hold(for: "a job")
+            let holder = try await processNumber(in: record)
+            await inhibitor.release()
+            #expect(isAlive(holder))
+            kill(holder, SIGKILL)
+            #expect(notices.all == [])
+        }
+
         /// What the test with a real systemd-inhibit needs, by name, as far as it is not there.
         private static var missingPrograms: [String] {
             let programs = ["/usr/bin/systemd-inhibit", "/usr/bin/dbus-daemon", "/usr/bin/python3"]

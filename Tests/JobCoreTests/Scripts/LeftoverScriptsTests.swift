@@ -24,6 +24,11 @@ extension Processes {
             return process
         }
 
+        /// Waits for their end without holding a thread that other tests need.
+        private func gone(_ processes: [Process]) async throws {
+            for process in processes { try await eventually("\(process) is there") { !process.isRunning } }
+        }
+
         @Test(
             "D13: what an earlier daemon left running is ended and named, also what ignores SIGTERM or made a session of its own"
         )
@@ -39,7 +44,7 @@ extension Processes {
                 ["plain", "stubborn"].allSatisfy { access(folder.path.appending($0).string, F_OK) == 0 }
             }
             let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
-            for process in [plain, stubborn, other] { process.waitUntilExit() }
+            try await gone([plain, stubborn, other])
             #expect(ended.contains { $0.hasSuffix("(\(plain.processIdentifier))") }, "\(ended)")
             #expect(ended.contains("sh (\(stubborn.processIdentifier))"), "\(ended)")
             #expect(ended.contains("sleep (\(away))"), "\(ended)")
@@ -61,8 +66,8 @@ extension Processes {
                 #expect(process.isRunning)
                 // The thread that starts them has SIGTERM blocked, and they inherit that.
                 kill(process.processIdentifier, SIGKILL)
-                process.waitUntilExit()
             }
+            try await gone(others)
         }
     }
 }

@@ -50,10 +50,7 @@ extension Processes {
             child.arguments = ["600"]
             child.environment = [:]
             try child.run()
-            defer {
-                kill(child.processIdentifier, SIGKILL)
-                child.waitUntilExit()
-            }
+            defer { kill(child.processIdentifier, SIGKILL) }
             try await eventually { ProcessStat(of: child.processIdentifier)?.hasEmptyEnvironment == true }
             #expect(ScriptMarker().presence(in: child.processIdentifier) == .absent)
         }
@@ -66,10 +63,7 @@ extension Processes {
             child.arguments = ["-e", "exec $^X, '-e', $ENV{AGAIN}"]
             child.environment = [ScriptMarker.variable: marker.text, "AGAIN": "exec $^X, '-e', $ENV{AGAIN}"]
             try child.run()
-            defer {
-                kill(child.processIdentifier, SIGKILL)
-                child.waitUntilExit()
-            }
+            defer { kill(child.processIdentifier, SIGKILL) }
             try await eventually { marker.presence(in: child.processIdentifier) == .present }
             var escapes = 0
             for _ in 0..<5_000 where marker.presence(in: child.processIdentifier) != .present { escapes += 1 }

@@ -35,6 +35,26 @@ extension Processes {
             #expect(result.survivors == [])
         }
 
+        @Test("of many time limits each holds, in whatever order they come")
+        func timeLimits() async throws {
+            let long = try invocation("note long $$; exec sleep 1000")
+            let waiting = Task { try await ScriptRunner().run(long) }
+            _ = try await processNumber(in: folder.path.appending("long"))
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                for limit in [900, 300, 600, 100] {
+                    tasks.addTask {
+                        let invocation = ScriptInvocation.test("/bin/sleep", ["1000"], timeLimit: .milliseconds(limit))
+                        let result = try await ScriptRunner().run(invocation)
+                        #expect(result.cause == .timeLimit)
+                        #expect(result.termination == .signaled(number: SIGTERM))
+                    }
+                }
+                try await tasks.waitForAll()
+            }
+            waiting.cancel()
+            #expect(try await waiting.value.cause == .cancellation)
+        }
+
         @Test("a script that ignores SIGTERM gets SIGKILL after the grace")
         func ignoresTerm() async throws {
             let result = try await ScriptRunner().run(

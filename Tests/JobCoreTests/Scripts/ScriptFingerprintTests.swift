@@ -15,7 +15,7 @@ extension Processes {
             let file = folder.path.appending("file")
             try Data((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }).write(to: URL(filePath: file.string))
             let result = try await ScriptRunner().run(.test("/usr/bin/sha256sum", [file.string]))
-            let identity = try #require(await ScriptFingerprint.identity(of: file))
+            let identity = try #require(ScriptFingerprint.identity(of: file))
             #expect(identity.sha256 == result.output.text.prefix(64).description)
             #expect(identity.size == Int64(size))
         }
@@ -26,7 +26,7 @@ extension Processes {
             let link = folder.path.appending("link")
             #expect(symlink(script.string, link.string) == 0)
             var expected = try ScriptPermissions.check(link)
-            let identity = try #require(await ScriptFingerprint.identity(of: link))
+            let identity = try #require(ScriptFingerprint.identity(of: link))
             #expect(identity.resolvedPath == script)
             expected.sha256 = identity.sha256
             #expect(identity == expected)
@@ -35,12 +35,12 @@ extension Processes {
         @Test("a script that is changed in place, at once and to the same size, has another checksum")
         func changed() async throws {
             let script = try folder.script("exit 0")
-            let before = try #require(await ScriptFingerprint.identity(of: script))
+            let before = try #require(ScriptFingerprint.identity(of: script))
             for code in 1...20 {
                 let handle = try FileHandle(forWritingTo: URL(filePath: script.string))
                 try handle.write(contentsOf: Data("#!/bin/sh\nexit \(code % 10)".utf8))
                 try handle.close()
-                let now = try #require(await ScriptFingerprint.identity(of: script))
+                let now = try #require(ScriptFingerprint.identity(of: script))
                 #expect(now.inode == before.inode)
                 #expect((now.sha256 == before.sha256) == (code % 10 == 0), "exit \(code % 10)")
             }
@@ -50,10 +50,10 @@ extension Processes {
         func cached() async throws {
             // A program of the system: nobody has changed it in this second.
             let program: FilePath = "/bin/sh"
-            let first = try #require(await ScriptFingerprint.identity(of: program))
+            let first = try #require(ScriptFingerprint.identity(of: program))
             #expect(first.sha256 != nil)
             let before = try bytesRead()
-            for _ in 0..<100 { #expect(await ScriptFingerprint.identity(of: program) == first) }
+            for _ in 0..<100 { #expect(ScriptFingerprint.identity(of: program) == first) }
             #expect(try bytesRead() - before < 100 * Int(first.size))
         }
 
@@ -62,7 +62,7 @@ extension Processes {
             let fifo = folder.path.appending("fifo")
             #expect(mkfifo(fifo.string, 0o755) == 0)
             for path in [folder.path.appending("gone"), folder.path, "/dev/null", fifo] {
-                #expect(await ScriptFingerprint.identity(of: path) == nil, "\(path)")
+                #expect(ScriptFingerprint.identity(of: path) == nil, "\(path)")
             }
         }
 

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import JobCore
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -114,6 +115,23 @@ extension Processes {
             #expect(error?.code == .busy)
             #expect(error?.failureClass == .retryable)
             #expect(try await ScriptRunner().run(.test(script)).termination == .exited(code: 0))
+        }
+
+        @Test("a task that is cancelled between two tries starts nothing any more")
+        func cancelledBetweenTries() async throws {
+            let script = try folder.script(": > \"$0.ran\"")
+            let writing = open(script.string, O_WRONLY | O_CLOEXEC)
+            #expect(writing >= 0)
+            let tries = Mutex(0)
+            let task = Task {
+                try await ScriptRunner().run(.test(script)) { tries.withLock { $0 += 1 } }
+            }
+            try await eventually { tries.withLock { $0 } >= 2 }
+            task.cancel()
+            let error = await #expect(throws: ScriptError.self) { try await task.value }
+            close(writing)
+            #expect(error?.code == .cancelled || error?.code == .busy)
+            #expect(!FileManager.default.fileExists(atPath: script.string + ".ran"))
         }
 
         @Test(

@@ -64,6 +64,20 @@ extension Processes {
             #expect(try processes(carrying: sign) == [])
         }
 
+        @Test("D13: a survivor with many threads is one process", arguments: ["", "setsid "])
+        func threads(prefix: String) async throws {
+            let result = try await run(
+                #"""
+                THREADS='import os, threading, time
+                for _ in range(9): threading.Thread(target=time.sleep, args=(1000,)).start()
+                open(os.environ["DIR"] + "/ready", "w").close()'
+                \#(prefix)python3 -c "$THREADS" & note child $!; noted ready
+                """#)
+            let child = try await number("child")
+            #expect(result.survivors == ["python3 (\(child))"])
+            #expect(try processes(carrying: sign) == [])
+        }
+
         @Test("D13: a process of a session of its own that ignores SIGTERM gets SIGKILL")
         func stubborn() async throws {
             let result = try await run(

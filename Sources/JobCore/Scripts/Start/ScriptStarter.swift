@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import Subprocess
 import SystemPackage
 
 /// Gives a script its umask, its resource limits and its user, where it has any: by this very program, started once more under another name
@@ -9,10 +8,10 @@ import SystemPackage
 /// What the starter has to say comes through a pipe that the script does not get, and is read when the script has ended: it is too little to
 /// have to wait for room. A script without user, umask and limits has no starter and costs none.
 final class ScriptStarter: Sendable {
-    private static let itself: FilePath = "/proc/self/exe"
-
+    /// This very program.
+    let executable: FilePath = "/proc/self/exe"
     private let invocation: ScriptInvocation
-    private let pipe: (reading: FileDescriptor, writing: FileDescriptor)
+    private let pipe: (reading: Int32, writing: Int32)
 
     /// - Returns: nil when the script needs none.
     init?(for invocation: ScriptInvocation) throws(Errno) {
@@ -20,31 +19,29 @@ final class ScriptStarter: Sendable {
         self.invocation = invocation
         var ends: [Int32] = [-1, -1]
         guard clinux_pipe(&ends) == 0 else { throw Errno(rawValue: errno) }
-        pipe = (FileDescriptor(rawValue: ends[0]), FileDescriptor(rawValue: ends[1]))
+        pipe = (ends[0], ends[1])
     }
 
     deinit {
-        close(pipe.reading.rawValue)
-        close(pipe.writing.rawValue)
+        close(pipe.reading)
+        close(pipe.writing)
     }
 
-    var executable: Executable { .path(Self.itself) }
-
-    var arguments: Arguments {
-        Arguments(
-            executablePathOverride: String(cString: clinux_start_name()),
-            remainingValues: [invocation.starterInstructions, invocation.executable.string] + invocation.arguments)
+    /// Its argument vector, argument 0 first.
+    var arguments: [String] {
+        [String(cString: clinux_start_name()), invocation.starterInstructions, invocation.executable.string]
+            + invocation.arguments
     }
 
     /// The starter's standard input: the end of the pipe that it writes to. It is valid for as long as this value lives.
-    var input: FileDescriptor { pipe.writing }
+    var input: Int32 { pipe.writing }
 
     /// What the starter said. To be asked for when the process has ended.
     /// - Returns: nil when the script did begin.
     func failure() -> ScriptError? {
         // READY, and one more where exec failed.
         var reports = [clinux_start_report](repeating: clinux_start_report(), count: 2)
-        let count = reports.withUnsafeMutableBytes { read(pipe.reading.rawValue, $0.baseAddress, $0.count) }
+        let count = reports.withUnsafeMutableBytes { read(pipe.reading, $0.baseAddress, $0.count) }
         let said = reports.prefix(max(0, count) / MemoryLayout<clinux_start_report>.size)
         guard let last = said.last else {
             return ScriptError(

@@ -1,9 +1,9 @@
 import CLinux
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// A thread of one's own for calls that block: the cooperative pool has as many threads as there are cores.
-enum DedicatedThread {
+package enum DedicatedThread {
     private final class Body: Sendable {
         let run: @Sendable () -> Void
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
@@ -12,7 +12,7 @@ enum DedicatedThread {
     /// Starts the body on a new, detached thread.
     ///
     /// - Parameter name: at most 15 bytes are shown by the system.
-    static func start(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
         let box = Unmanaged.passRetained(
             Body {
                 clinux_name_thread(name)

@@ -1,0 +1,113 @@
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// One try to run a script, from its start to the end of all that it has started: what happens to it comes from three sides (the thread that starts it,
+/// the watch, whoever cancels), and the one task that runs it deals with each in turn.
+final class ScriptCourse: Sendable {
+    private enum Happening: Sendable {
+        case refused(ScriptError)
+        case came(ScriptSupervision.Event)
+    }
+
+    private struct State {
+        var running: (process: ScriptProcess, watch: ScriptWatch)?
+        var isCancelled = false
+    }
+
+    private let invocation: ScriptInvocation
+    private let output: LiveOutput
+    private let happenings = Mailbox<Happening>()
+    private let state = Mutex(State())
+
+    init(_ invocation: ScriptInvocation, output: LiveOutput) {
+        self.invocation = invocation
+        self.output = output
+    }
+
+    /// Starts the script. It blocks.
+    func begin() {
+        do throws(ScriptError) { try start() } catch { happenings.post(.refused(error)) }
+    }
+
+    /// May be called at any time.
+    func cancel() {
+        let isRunning = state.withLock { state in
+            state.isCancelled = true
+            return state.running != nil
+        }
+        if isRunning { happenings.post(.came(.cancelled)) }
+    }
+
+    private func start() throws(ScriptError) {
+        guard !state.withLock({ $0.isCancelled }) else {
+            throw ScriptError(
+                .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
+                cure: "nothing to mend")
+        }
+        let watch: ScriptWatch
+        do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }
+        let process = try ScriptProcess(starting: invocation)
+        // Before anything can be told of it.
+        let isCancelled = state.withLock { state in
+            state.running = (process, watch)
+            return state.isCancelled
+        }
+        do throws(Errno) {
+            try watch.add(process, output: output, timeLimit: invocation.timeLimit) { [happenings] in
+                happenings.post(.came($0))
+            }
+        } catch {
+            state.withLock { $0.running = nil }
+            throw ScriptProcess.lost(process.number, of: invocation, errno: error)
+        }
+        if isCancelled { happenings.post(.came(.cancelled)) }
+    }
+
+    /// Waits for the script's process to end, and makes it end when there is a reason.
+    /// - Returns: how it ended, or why it was not started.
+    func supervise() async -> Result<ScriptResult, ScriptError> {
+        var supervision = ScriptSupervision()
+        while true {
+            let event: ScriptSupervision.Event
+            switch await happenings.next() {
+            case .refused(let error): return .failure(error)
+            case .came(let what): event = what
+            }
+            guard let (process, watch) = state.withLock({ $0.running }) else { continue }
+            switch supervision.handle(event) {
+            case .nothing: break
+            case .terminate:
+                await process.session.signal(SIGTERM, SIGCONT)
+                watch.announce(.graceOver, of: process, after: invocation.grace)
+            case .kill: await process.session.signal(SIGKILL)
+            case .sweep: return await end(process, watch, supervision)
+            }
+        }
+    }
+
+    private func end(
+        _ process: ScriptProcess, _ watch: ScriptWatch, _ supervision: ScriptSupervision
+    ) async -> Result<ScriptResult, ScriptError> {
+        // The leader is a zombie until it is reaped, so the session's number cannot be given away.
+        var survivors: [String] = []
+        if !process.hasLeftNothing {
+            // A task of its own, which nobody cancels: it waits.
+            survivors = await Task { [invocation] in
+                await process.session.sweep(after: supervision.pressure, grace: invocation.grace.boundedForSleep)
+            }.value
+        }
+        watch.forget(process)
+        let termination: ScriptResult.Termination
+        do throws(Errno) { termination = try process.reap() } catch {
+            return .failure(
+                ScriptError(
+                    .lost, path: invocation.executable, errno: error, reason: "has ended, and nobody knows how",
+                    cure: "see that nothing else in this program waits for all children (waitpid(-1))"))
+        }
+        if let failure = process.starter?.failure() { return .failure(failure) }
+        return .success(
+            ScriptResult(
+                termination: termination, cause: supervision.cause, output: output.captured, survivors: survivors))
+    }
+}

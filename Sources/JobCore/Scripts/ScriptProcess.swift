@@ -1,0 +1,135 @@
+import CLinux
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// The process of a script, from its start until it is reaped, and what we hold of it.
+final class ScriptProcess: Sendable {
+    /// Its number, which can be nobody else's until it is reaped.
+    let number: pid_t
+    /// A pidfd(2), which can be read when the process has ended.
+    let handle: Int32
+    /// Where its output comes from. Reading never blocks.
+    let output: Int32
+    /// Everything that it starts.
+    let session: ScriptSession
+    /// Why it did not become the script, when it is asked for after the end; nil: it did.
+    let starter: ScriptStarter?
+
+    private let leftNothing = Atomic(false)
+
+    private init(number: pid_t, handle: Int32, output: Int32, session: ScriptSession, starter: ScriptStarter?) {
+        self.number = number
+        self.handle = handle
+        self.output = output
+        self.session = session
+        self.starter = starter
+    }
+
+    deinit {
+        close(handle)
+        close(output)
+    }
+
+    /// Starts a script. It blocks until the kernel has loaded the program, from whatever file system.
+    convenience init(starting invocation: ScriptInvocation) throws(ScriptError) {
+        let start = ContinuousClock.now
+        let reservation: StartReservation
+        let starter: ScriptStarter?
+        do throws(Errno) {
+            reservation = try StartReservation()
+            starter = try ScriptStarter(for: invocation)
+        } catch {
+            throw .start(of: invocation, errno: error)
+        }
+        defer { reservation.release() }
+        var pipe: [Int32] = [-1, -1]
+        guard clinux_output_pipe(&pipe) == 0 else { throw .start(of: invocation, errno: Errno(rawValue: errno)) }
+        let marker = ScriptMarker()
+        let number: pid_t
+        do {
+            defer { close(pipe[1]) }
+            number = try Self.spawn(invocation, by: starter, marker: marker, output: pipe[1])
+        } catch {
+            close(pipe[0])
+            throw error
+        }
+        let handle = clinux_pidfd_open(number)
+        guard handle >= 0 else {
+            let reason = Errno(rawValue: errno)
+            close(pipe[0])
+            throw Self.lost(number, of: invocation, errno: reason)
+        }
+        self.init(
+            number: number, handle: handle, output: pipe[0],
+            session: ScriptSession(
+                leader: number, marker: marker, user: invocation.user?.uid,
+                later: LaterProcesses(than: number, startedAfter: start)),
+            starter: starter)
+    }
+
+    /// Ends what the kernel refuses to tell of. It blocks until it has gone.
+    static func lost(_ number: pid_t, of invocation: ScriptInvocation, errno reason: Errno) -> ScriptError {
+        kill(-number, SIGKILL)
+        waitpid(number, nil, 0)
+        return ScriptError(
+            .lost, path: invocation.executable, errno: reason,
+            reason: "was started and then lost sight of, and ended",
+            cure: "look for what is left of it before it is run again")
+    }
+
+    private static func spawn(
+        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32
+    ) throws(ScriptError) -> pid_t {
+        let folder = invocation.workingDirectory.withPlatformString {
+            open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
+        }
+        guard folder >= 0 else { throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno)) }
+        defer { close(folder) }
+        var environment = invocation.environment
+        environment[ScriptMarker.variable] = marker.text
+        var number: pid_t = 0
+        let arguments = starter?.arguments ?? [invocation.executable.string] + invocation.arguments
+        let fault = (starter?.executable ?? invocation.executable).withPlatformString { path in
+            withCStrings(arguments) { arguments in
+                withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
+                    clinux_spawn(&number, path, arguments, environment, folder, starter?.input ?? -1, output)
+                }
+            }
+        }
+        guard fault != 0 else { return number }
+        guard faccessat(folder, ".", X_OK, AT_EACCESS) == 0 else {
+            throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno))
+        }
+        throw .start(of: invocation, errno: Errno(rawValue: fault))
+    }
+
+    /// As argument vectors are: pointers to the strings, and a null pointer at the end.
+    private static func withCStrings<Value>(
+        _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Value
+    ) -> Value {
+        var pointers = strings.map { strdup($0) }
+        pointers.append(nil)
+        defer { for pointer in pointers { free(pointer) } }
+        return pointers.withUnsafeBufferPointer { buffer in
+            // An array that is not empty has an address.
+            buffer.baseAddress.map(body) ?? withUnsafePointer(to: nil, body)
+        }
+    }
+
+    /// Whether it is certain that nothing is left of what it started. To be asked for when it has ended.
+    var hasLeftNothing: Bool { leftNothing.load(ordering: .acquiring) }
+
+    func hasEnded(leavingNothing: Bool) { leftNothing.store(leavingNothing, ordering: .releasing) }
+
+    /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended.
+    func reap() throws(Errno) -> ScriptResult.Termination {
+        var status: Int32 = 0
+        while waitpid(number, &status, 0) < 0 {
+            guard errno == EINTR else { throw Errno(rawValue: errno) }
+        }
+        // As wait(2) says: the signal in the lowest seven bits, else the exit status in the next eight.
+        let signal = status & 0x7f
+        return signal == 0 ? .exited(code: status >> 8 & 0xff) : .signaled(number: signal)
+    }
+}
