@@ -16,7 +16,7 @@ public enum GroupCommitMode: String, CaseIterable, Hashable, Sendable {
 actor GroupCommit {
     /// What a write is to do.
     enum Answer: Sendable {
-        /// Nothing: it has been carried out, in a group. With the entryCSN, where the entry still stands as it was written.
+        /// Nothing: it has been carried out, in a group. With the entryCSN where it is needed and the entry still stands as it was written.
         case written(csn: AttributeValue?)
         /// Go alone, and tell when the server has answered (``GroupCommit/leave(_:)``).
         /// - `isDoubtful`: it was tried in a group, and nobody knows whether the server has carried that out.
@@ -170,7 +170,7 @@ actor GroupCommit {
                 switch try await connection.modify(inTransaction: members, watching: monitor) {
                 case .committed:
                     link.noteSuccess()
-                    return await tell(group)
+                    return tell(group)
                 case .refused(let member?, _):
                     refusals += 1
                     alone([group.remove(at: member)])
@@ -186,20 +186,28 @@ actor GroupCommit {
         alone(group)
     }
 
-    /// Tells the members of a group that has been committed, with the entryCSNs by which their echoes are known.
+    /// Tells the members of a group that has been committed; those whose echo will come with its entryCSN, by which it is known.
     ///
     /// An entry that was changed meanwhile and still stands as it was written asks for nothing else: its change is taken for the echo.
-    private func tell(_ group: [Waiting]) async {
-        var statuses: [EntryUUID: AccountStatus] = [:]
-        do {
-            statuses = try await reader.statuses(group.map(\.key.uuid))
-        } catch {
-            // Without it the echoes are looked at, as anybody's changes are.
-            logger.debug("the entries of a group cannot be read: \(error)")
+    private func tell(_ group: [Waiting]) {
+        for one in group where !one.write.isPending {
+            one.continuation.resume(returning: .written(csn: nil))
         }
-        for one in group {
-            let csn = statuses[one.key.uuid].flatMap { one.write.isFulfilled(by: $0) ? $0.csn : nil }
-            one.continuation.resume(returning: .written(csn: csn))
+        let claims = group.filter(\.write.isPending)
+        guard !claims.isEmpty else { return }
+        // The next group need not wait for it.
+        Task {
+            var statuses: [EntryUUID: AccountStatus] = [:]
+            do {
+                statuses = try await reader.statuses(claims.map(\.key.uuid))
+            } catch {
+                // Without it the echoes are looked at, as anybody's changes are.
+                logger.debug("the entries of a group cannot be read: \(error)")
+            }
+            for one in claims {
+                let csn = statuses[one.key.uuid].flatMap { one.write.isFulfilled(by: $0) ? $0.csn : nil }
+                one.continuation.resume(returning: .written(csn: csn))
+            }
         }
     }
 
