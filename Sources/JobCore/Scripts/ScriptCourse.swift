@@ -17,7 +17,7 @@ final class ScriptCourse: Sendable {
 
     private let invocation: ScriptInvocation
     private let output: LiveOutput
-    private let happenings = Mailbox<Happening>()
+    private let happenings = Inbox<Happening>()
     private let state = Mutex(State())
 
     init(_ invocation: ScriptInvocation, output: LiveOutput) {

@@ -3,10 +3,10 @@ import Synchronization
 /// Hands what happens to the one task that waits for it, in the order in which it happened.
 ///
 /// Unlike a stream it goes on when the task is cancelled: for whoever must see something to its end.
-final class Mailbox<Message: Sendable>: Sendable {
+final class Inbox<Message: Sendable>: Sendable {
     private struct State {
         var messages: [Message] = []
-        var reader: UnsafeContinuation<Message, Never>?
+        var reader: CheckedContinuation<Message, Never>?
     }
 
     private let state = Mutex(State())
@@ -16,7 +16,7 @@ final class Mailbox<Message: Sendable>: Sendable {
         let reader = state.withLock { state in
             guard let reader = state.reader else {
                 state.messages.append(message)
-                return nil as UnsafeContinuation<Message, Never>?
+                return nil as CheckedContinuation<Message, Never>?
             }
             state.reader = nil
             return reader
@@ -26,7 +26,7 @@ final class Mailbox<Message: Sendable>: Sendable {
 
     /// Takes the first message out, as soon as there is one. One task at a time may wait.
     func next() async -> Message {
-        await withUnsafeContinuation { reader in
+        await withCheckedContinuation { reader in
             let message = state.withLock { state -> Message? in
                 guard state.messages.isEmpty else { return state.messages.removeFirst() }
                 state.reader = reader
