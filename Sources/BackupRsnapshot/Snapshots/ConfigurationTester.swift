@@ -9,8 +9,7 @@ import SystemPackage
 final class ConfigurationTester: Sendable {
     private struct Pair: Hashable {
         var template: String
-        var size: Int64
-        var modified: Int64
+        var rsnapshot: FileVersion
     }
 
     private let accepted = Mutex<Set<Pair>>([])
@@ -43,6 +42,6 @@ final class ConfigurationTester: Sendable {
     private static func pair(_ template: String, _ rsnapshot: FilePath) -> Pair? {
         var status = stat()
         guard stat(rsnapshot.string, &status) == 0 else { return nil }
-        return Pair(template: template, size: Int64(status.st_size), modified: Int64(status.st_mtim.tv_sec))
+        return Pair(template: template, rsnapshot: FileVersion(status))
     }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
@@ -7,29 +8,11 @@ import SystemPackage
 ///
 /// Diagnostics: code 7, class configuration, with the file, and the line where one is at fault.
 final class TemplateFile: Sendable {
-    /// What tells a file from its other versions.
-    private struct Version: Hashable {
-        var device: UInt64
-        var inode: UInt64
-        var size: Int64
-        var modified: Duration
-        var changed: Duration
-
-        init(_ status: stat) {
-            device = UInt64(status.st_dev)
-            inode = UInt64(status.st_ino)
-            size = Int64(status.st_size)
-            modified = Duration(status.st_mtim)
-            changed = Duration(status.st_ctim)
-        }
-    }
-
     let path: FilePath
     private let restlessTime: Duration
-    private let kept = Mutex<(version: Version, template: RsnapshotTemplate)?>(nil)
+    private let kept = Mutex<(version: FileVersion, template: RsnapshotTemplate)?>(nil)
 
-    /// - Parameter restlessTime: how long after a change nothing is kept. The kernel's times come in steps: of a file that changed a moment
-    ///   ago, the next change could look the same.
+    /// - Parameter restlessTime: how long after a change nothing is kept, see `FileVersion`.
     init(_ path: FilePath, restlessTime: Duration = .seconds(2)) {
         self.path = path
         self.restlessTime = restlessTime
@@ -39,15 +22,15 @@ final class TemplateFile: Sendable {
     func template() throws(ProvisioningFailure) -> RsnapshotTemplate {
         do {
             var status = stat()
-            if stat(path.string, &status) == 0, let kept = kept.withLock({ $0 }), kept.version == Version(status) {
+            if stat(path.string, &status) == 0, let kept = kept.withLock({ $0 }), kept.version == FileVersion(status) {
                 return kept.template
             }
             let file = try FileDescriptor.open(path, .readOnly, options: .closeOnExec)
             return try file.closeAfter {
                 guard fstat(file.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
-                let version = Version(status)
+                let version = FileVersion(status)
                 let template = try RsnapshotTemplate(parsing: SmallFile.text(of: file), source: path.string)
-                let isSettled = Self.now - version.changed > restlessTime
+                let isSettled = version.isSettled(for: restlessTime)
                 kept.withLock { $0 = isSettled ? (version, template) : nil }
                 return template
             }
@@ -59,17 +42,7 @@ final class TemplateFile: Sendable {
         }
     }
 
-    private static var now: Duration {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return Duration(time)
-    }
-
     private static func failure(_ reason: String, _ cure: String) -> ProvisioningFailure {
         ProvisioningFailure(.cannotCreateRsnapshotConfiguration, .configuration, reason: reason, cure: cure)
     }
-}
-
-extension Duration {
-    fileprivate init(_ time: timespec) { self = .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec) }
 }

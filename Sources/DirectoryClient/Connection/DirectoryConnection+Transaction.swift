@@ -28,8 +28,9 @@ extension DirectoryConnection {
             close()
             guard mailbox.end == nil else { throw error }
             Task.detached {
-                // Cancelling is impossible: nobody holds the task.
-                try? await Task.sleep(for: Self.lingering)
+                do { try await Task.sleep(for: Self.lingering) } catch {
+                    // Nobody holds the task, so nobody cancels it.
+                }
                 self.transactionEnds()
             }
             throw error
@@ -118,8 +119,9 @@ extension DirectoryConnection {
             let response = try await performWhole(request)
             guard let count = response.entries.first?.text(executing) else { throw error(response.outcome, request) }
             if count == "1" { return }
-            // A cancelled task asks without a pause.
-            try? await Task.sleep(for: pause)
+            do { try await Task.sleep(for: pause) } catch {
+                // A cancelled task asks without a pause: the transaction is to come to its end all the same.
+            }
             pause = min(pause + .microseconds(100), .milliseconds(10))
         }
         throw DirectoryError(.timeout, operation: "\(request)", server: "\(server)")

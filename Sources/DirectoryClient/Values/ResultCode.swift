@@ -9,7 +9,8 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
 
     private init(_ rawValue: Int32) { self.rawValue = rawValue }
 
-    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    /// The protocol's own, by their names and numbers there (RFC 4511, appendix A.1; 118 to 121 RFC 3909; 122 RFC 4528; 123 RFC 4370;
+    /// 4096 RFC 4533).
     public static let success = Self(0), operationsError = Self(1), protocolError = Self(2),
         timeLimitExceeded = Self(3),
         sizeLimitExceeded = Self(4), compareFalse = Self(5), compareTrue = Self(6), authMethodNotSupported = Self(7),
@@ -27,7 +28,7 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
         tooLate = Self(120), cannotCancel = Self(121), assertionFailed = Self(122), authorizationDenied = Self(123),
         syncRefreshRequired = Self(4096)
 
-    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    /// The client library's own, by their names and numbers in ldap.h: what never reached the server or never came back.
     public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
         timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
         paramError = Self(-9),

@@ -44,7 +44,7 @@ actor GroupCommit {
     private var isTransacting = false
     private var patience: Task<Void, Never>?
     /// The connection that was asked whether it can have transactions, and where its server tells of it.
-    private var asked: (connection: ObjectIdentifier, monitor: DN)?
+    private var asked: (connection: DirectoryConnection, monitor: DN)?
     /// The server has transactions that can be ended without harm, as far as is known.
     private var isOffered = true
 
@@ -120,7 +120,7 @@ actor GroupCommit {
             isTransacting = true
             let turn = Turn(number: turn)
             Task {
-                await self.transact(group, turn)
+                await self.transact(group)
                 self.isTransacting = false
                 self.leave(turn)
             }
@@ -151,7 +151,7 @@ actor GroupCommit {
 
     // MARK: - A group
 
-    private func transact(_ group: [Waiting], _ turn: Turn) async {
+    private func transact(_ group: [Waiting]) async {
         var group = group
         var refusals = 0
         while group.count > 1, refusals < Self.mostRefusals {
@@ -215,13 +215,13 @@ actor GroupCommit {
     private func connection() async throws -> (DirectoryConnection, DN)? {
         guard isOffered else { return nil }
         let connection = try await link.connection()
-        if let asked, asked.connection == ObjectIdentifier(connection) { return (connection, asked.monitor) }
+        if let asked, asked.connection === connection { return (connection, asked.monitor) }
         let obstacle: String
         do throws(DirectoryError) {
             if try await !connection.rootDSE().offers(.transactions) {
                 obstacle = "\(connection.server) offers no transactions"
             } else if let monitor = try await connection.monitorEntry() {
-                asked = (ObjectIdentifier(connection), monitor)
+                asked = (connection, monitor)
                 return (connection, monitor)
             } else {
                 obstacle = """

@@ -61,7 +61,7 @@ struct ScriptPathWalk {
         return ScriptIdentity(
             path: script, resolvedPath: last.path, device: UInt64(lastStatus.st_dev), inode: UInt64(lastStatus.st_ino),
             owner: last.owner, mode: last.mode, size: Int64(lastStatus.st_size),
-            modified: .seconds(lastStatus.st_mtim.tv_sec) + .nanoseconds(lastStatus.st_mtim.tv_nsec))
+            modified: Duration(lastStatus.st_mtim))
     }
 
     @discardableResult
