@@ -11,7 +11,6 @@ struct SnapshotDirectory {
 
     /// The state file.
     static let stateName: FilePath.Component = ".state"
-    private static let newStateName: FilePath.Component = ".state.new"
     private static let damagedStateName: FilePath.Component = ".state.damaged"
 
     /// - Returns: nil where the home or its snapshots do not exist.
@@ -40,7 +39,7 @@ struct SnapshotDirectory {
 
     /// Replaces what is recorded. When this returns it outlasts a loss of power.
     func record(_ state: SnapshotState) throws {
-        try directory.write(try state.encoded(), to: Self.stateName, by: Self.newStateName)
+        try directory.write(try state.encoded(), to: Self.stateName)
     }
 
     /// Moves a damaged state file out of the way; an older damaged one is replaced.

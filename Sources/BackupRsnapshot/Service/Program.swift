@@ -5,6 +5,7 @@ import SystemPackage
 /// A program that the service needs, found in the folders of the settings.
 enum Program: String {
     case rsync, setquota, btrfs
+    case bubblewrap = "bwrap"
 
     /// The Debian package that brings it.
     var package: String {
@@ -12,6 +13,7 @@ enum Program: String {
         case .rsync: "rsync"
         case .setquota: "quota"
         case .btrfs: "btrfs-progs"
+        case .bubblewrap: "bubblewrap"
         }
     }
 

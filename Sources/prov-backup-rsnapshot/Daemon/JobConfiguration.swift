@@ -58,6 +58,7 @@ struct JobConfiguration: Sendable {
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
+            memory: settings.backupJobs.memory,
             window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)

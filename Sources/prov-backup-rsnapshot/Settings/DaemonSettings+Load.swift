@@ -133,6 +133,7 @@ extension DaemonSettings.Backup {
             homeScript: raw[BackupSection.homeScript], scriptTimeout: raw[BackupSection.scriptTimeout],
             scriptGrace: raw[BackupSection.scriptGrace], homeRoots: roots, homeLayout: raw[BackupSection.homeLayout],
             ownership: raw[BackupSection.ownership], quota: raw[BackupSection.quota],
+            confinement: raw[BackupSection.backupSandbox],
             rsnapshot: raw[BackupSection.rsnapshot],
             rsnapshotConfigDirectory: raw[BackupSection.rsnapshotConfigDirectory],
             rsnapshotTemplate: raw[BackupSection.rsnapshotTemplate],
