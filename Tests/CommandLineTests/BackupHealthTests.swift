@@ -14,8 +14,8 @@ import Testing
             created: now)
     }
 
-    private func end(_ account: String, _ level: String = "daily", _ result: JobResult, after: Duration = .zero) {
-        health.ended(job(account, level), JobOutcome(result, message: "because"), at: now + after)
+    private func end(_ account: String, _ result: JobResult, level: String = "daily") {
+        health.ended(job(account, level), JobOutcome(result, message: "because"), at: now)
     }
 
     @Test("only accounts with a problem are held, and a success ends it")
@@ -23,7 +23,7 @@ import Testing
         end("1", .success)
         #expect(health.summary == BackupHealth.Summary())
         end("2", .failed)
-        end("2", "weekly", .wrongConfiguration)
+        end("2", .wrongConfiguration, level: "weekly")
         end("1", .missed)
         #expect(health.summary.failed == 2)
         #expect(health.summary.problems.map(\.account) == ["1", "2", "2"])
@@ -48,14 +48,14 @@ import Testing
         }
         note(due: now + .seconds(1))
         #expect(health.summary.overdue == 0)
-        note(due: now - .seconds(1))
+        note(due: now + .seconds(-1))
         #expect(health.summary.overdue == 1)
-        #expect(health.summary.problems.first?.overdue == Moment(now - .seconds(1)))
+        #expect(health.summary.problems.first?.overdue == Moment(now + .seconds(-1)))
         end("1", .warnings)
         #expect(health.summary.overdue == 1)
         note(due: nil)
         #expect(health.summary.overdue == 0)
-        note(due: now - .seconds(1))
+        note(due: now + .seconds(-1))
         end("1", .success)
         #expect(health.summary.overdue == 0)
     }
@@ -63,7 +63,7 @@ import Testing
     @Test("a success that is recorded beside the snapshots ends an older failure and no newer one")
     func recorded() {
         end("1", .failed)
-        health.noted(account: "1", level: .daily, lastSuccess: now - .seconds(1), due: nil, now: now)
+        health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(-1), due: nil, now: now)
         #expect(health.summary.failed == 1)
         health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(1), due: nil, now: now)
         #expect(health.summary.failed == 0)
@@ -72,7 +72,7 @@ import Testing
     @Test("what a whole review does not come to is forgotten, unless it is of another level or its job ended meanwhile")
     func review() {
         end("gone", .failed)
-        end("gone", "weekly", .failed)
+        end("gone", .failed, level: "weekly")
         end("stays", .failed)
         let review = health.beginReview(of: [.daily])
         health.noted(account: "stays", level: .daily, lastSuccess: nil, due: nil, now: now)

@@ -29,6 +29,8 @@ struct JobConfiguration: Sendable {
     let history: DaemonSettings.History
     /// Who is told by mail.
     let mail: Mailer.Configuration
+    /// What this installation is called in mails.
+    let installation: String
 
     init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
         let retry = RetryPolicy(
@@ -75,6 +77,7 @@ struct JobConfiguration: Sendable {
         mail = Mailer.Configuration(
             recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
             sendmail: FilePath(settings.mail.sendmail))
+        installation = settings.environment
     }
 
     private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {
