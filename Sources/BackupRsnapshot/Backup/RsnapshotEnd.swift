@@ -80,6 +80,19 @@ struct RsnapshotEnd {
 }
 
 extension RsnapshotEnd {
+    /// The living process that a lock file names; nil: nobody holds it.
+    static func livingHolder(of lock: FilePath) -> String? {
+        do {
+            let line = try SmallFile.text(at: lock).prefix { !$0.isNewline }
+            guard let number = EntryReader.decimal(String(line)) else { return nil }
+            let name = try SmallFile.text(at: FilePath("/proc/\(number)/comm")).prefix { !$0.isNewline }
+            return "process \(number) (\(name))"
+        } catch {
+            // No such file, or no such process.
+            return nil
+        }
+    }
+
     /// Who holds a lock file, as far as it can be told: rsnapshot writes its process's number there.
     static func holder(of lock: FilePath) -> String {
         do {

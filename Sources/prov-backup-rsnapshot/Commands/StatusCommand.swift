@@ -50,13 +50,13 @@ struct Overview: Encodable {
         var failed: [String] = []
         do {
             let accounts = try await AccountsDirectory(configuration)
-            try await accounts.forEach(accounts.scope.pending) { status, _ in
+            try await accounts.forEach(accounts.scope.pending) { status, _, _ in
                 if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
                 let csn = status.csn.text ?? ""
                 counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
             }
             if let filter = accounts.scope.failed {
-                try await accounts.forEach(filter) { _, uid in failed.append(uid) }
+                try await accounts.forEach(filter) { _, uid, _ in failed.append(uid) }
             }
             counts.failed = failed.count
             directory = counts

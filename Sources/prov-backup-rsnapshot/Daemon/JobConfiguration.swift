@@ -18,6 +18,8 @@ struct JobConfiguration: Sendable {
     let timetable: JobTimetable
     /// `[Backup Jobs]`.
     let backups: BackupJobsConfiguration
+    /// When snapshots of a level are made; levels without a schedule are left out.
+    let backupSchedules: [SnapshotLevel: CronSchedule]
     /// EVENTS_DIRECTORY, EVENT_TIMEOUT.
     let events: EventConfiguration
     /// What handlers are told of this server and of the directory.
@@ -63,6 +65,7 @@ struct JobConfiguration: Sendable {
             window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
+        backupSchedules = settings.backupJobs.schedules
         let state = FilePath(settings.service.stateDirectory)
         reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         events = EventConfiguration(
