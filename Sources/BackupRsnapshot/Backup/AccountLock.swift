@@ -37,8 +37,9 @@ final class AccountLock: Sendable {
 
     deinit { unlink(file.string) }
 
-    /// - Returns: nil when nobody holds it.
-    private static func holder(of file: FilePath) -> String? {
+    /// Who holds a lock file.
+    /// - Returns: nil when nobody does, or this process itself.
+    static func holder(of file: FilePath) -> String? {
         guard let line = try? SmallFile.text(at: file).prefix(while: { !$0.isNewline }),
             let number = EntryReader.decimal(String(line)), number != UInt64(getpid()),
             let command = try? SmallFile.bytes(at: FilePath("/proc/\(number)/cmdline"))

@@ -136,7 +136,7 @@ private final class BackupInspector {
             guard let text = try file.trustedText() else { return }
             let configured = ConfiguredSnapshots(parsing: text)
             for level in levels { attempt { try configured.demand(level, in: home, of: file) } }
-            if let lock = configured.lockFile, let holder = RsnapshotEnd.livingHolder(of: lock) {
+            if let lock = configured.lockFile, let holder = AccountLock.holder(of: lock) {
                 found.obstacles.append("the account's lock \(lock) is held by \(holder); wait for its end")
             }
         }

@@ -1,3 +1,4 @@
+public import DirectoryModel
 public import JobCore
 
 /// The settings of `[Backup Jobs]`, as values.
@@ -42,5 +43,15 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
         self.writesSize = writesSize
         self.writesIncrement = writesIncrement
         self.writesLastSuccess = writesLastSuccess
+    }
+    /// What is read of an account's entry for its backup.
+    public var readAttributes: [AttributeName] { BackupAttribute.all }
+
+    /// What is written into an account's entry after its backup.
+    public var writtenAttributes: [AttributeName] {
+        [
+            (BackupAttribute.size, writesSize), (BackupAttribute.increment, writesIncrement),
+            (BackupAttribute.lastSuccess, writesLastSuccess),
+        ].filter(\.1).map(\.0)
     }
 }

@@ -350,7 +350,7 @@ extension CopySandbox.Programs {
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
         self.init(
             bubblewrap: CopySandbox.isConfined(configuration.confinement)
-                ? try Program.bubblewrap.find(configuration) : nil, confine: configuration.confine,
+                ? try Program.bwrap.find(configuration) : nil, confine: configuration.confine,
             rsnapshot: configuration.rsnapshot, rsync: found)
     }
 }
