@@ -1,0 +1,97 @@
+import FoundationEssentials
+public import JobCore
+
+/// What the daemon records of an account's snapshots: one small file beside them, written and flushed before anything relies on it.
+///
+/// Losing the file loses no snapshot: an unrecorded copy is continued instead of rotated, and the times of the last successes are
+/// unknown until the next one. Times are seconds since 1970, UTC.
+public struct SnapshotState: Codable, Hashable, Sendable {
+    /// The format that this program writes; a larger one is not understood.
+    static let currentVersion = 1
+
+    /// The file's format.
+    var version = Self.currentVersion
+    /// A snapshot that is about to become the newest of its level, from before the first rename until after the last; nil: none is.
+    var rotation: Rotation?
+    /// When a job of a level last ended with a whole snapshot, by the level's name.
+    private var successes: [String: Int64] = [:]
+    /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
+    public var lastAttempt: Attempt?
+    /// The last copy that had its usual size (the shrink alarm); nil: no copy was made.
+    var fullCopy: CopiedTree?
+
+    /// A snapshot that becomes the newest of a level. Its inode tells it apart whatever name it has by now.
+    struct Rotation: Codable, Hashable, Sendable {
+        /// The level that it becomes the newest of.
+        var level: String
+        /// Its inode number, on the file system that holds the snapshots.
+        var inode: UInt64
+        /// The name that it had when this was written.
+        var source: String
+        /// The number of the job.
+        var job: UInt64
+        /// What the copy said, to be repeated when the attempt was cut off after it; nil for a snapshot that was taken over.
+        var copy: CopiedTree?
+        /// What the copy came to: nothing to say, or warnings.
+        var warning: String?
+    }
+
+    /// How much a finished copy holds.
+    struct CopiedTree: Codable, Hashable, Sendable {
+        /// The inode of its top directory.
+        var inode: UInt64
+        /// Everything that is not a directory.
+        var files: UInt64
+        /// On the disk, shared or not.
+        var bytes: UInt64
+    }
+
+    /// One try of a job of a level.
+    public struct Attempt: Codable, Hashable, Sendable {
+        /// The job's number.
+        public var job: UInt64
+        /// The level's name.
+        public var level: String
+        var began: Int64
+        var ended: Int64?
+        /// How it ended, as in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was cut off.
+        public var result: String?
+        /// Why, in one line; empty for a plain success.
+        public var message: String
+
+        /// When it began.
+        public var beganAt: WallTime { WallTime(secondsSince1970: began) }
+        /// When it ended; nil: it runs, or was cut off.
+        public var endedAt: WallTime? { ended.map { WallTime(secondsSince1970: $0) } }
+    }
+
+    /// Nothing is known.
+    public init() {}
+
+    /// When a job of the level last ended with a whole snapshot; nil: never, as far as is known.
+    public func lastSuccess(of level: SnapshotLevel) -> WallTime? {
+        successes[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    }
+
+    mutating func succeeded(_ level: SnapshotLevel, at time: WallTime) {
+        successes[level.rawValue] = time.secondsSince1970
+    }
+
+    // MARK: - As a file
+
+    /// - Throws: `DecodingError` for a text that is no state, or one of a later version of this program.
+    init(decoding bytes: [UInt8]) throws {
+        self = try JSONDecoder().decode(Self.self, from: Data(bytes))
+        guard version <= Self.currentVersion else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: [], debugDescription: "format \(version) is of a later version of this program"))
+        }
+    }
+
+    /// One JSON object and a line feed.
+    func encoded() throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
+    }
+}
