@@ -76,45 +76,15 @@ import Testing
 
     // MARK: - Depth
 
-    /// Nests directories named `d`, each with three files besides.
-    /// - Returns: the inodes of the directories.
-    @discardableResult
-    private func nest(_ depth: Int, in place: FilePath) throws -> Set<ino_t> {
-        var directory = open(place.string, O_RDONLY | O_DIRECTORY)
-        var inodes: Set<ino_t> = []
-        for _ in 0..<depth {
-            inodes.insert(directoryInode(directory) ?? 0)
-            for name in ["a", "m", "z"] {
-                let file = openat(directory, name, O_CREAT | O_WRONLY, 0o600)
-                #expect(Glibc.write(file, "x", 1) == 1)
-                close(file)
-            }
-            try #require(mkdirat(directory, "d", 0o700) == 0)
-            let next = openat(directory, "d", O_RDONLY | O_DIRECTORY)
-            close(directory)
-            directory = next
-        }
-        close(directory)
-        return inodes
-    }
-
-    private func directoryInode(_ descriptor: Int32) -> ino_t? {
-        var status = stat()
-        return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR ? status.st_ino : nil
-    }
-
     @Test("directories nested 6,000 deep, far longer than a path can be, are counted with few descriptors")
     func deep() async throws {
         let folder = try TestFolder()
-        let inodes = try nest(6_000, in: folder.makeFolder("homes/daily.0"))
+        let inodes = try folder.nest(6_000, in: "homes/daily.0")
         var (asked, most) = (0, 0)
         let tree = try walk(folder) {
             asked += 1
             guard asked % 100 == 0 else { return false }
-            // Other tests hold descriptors in this process as well: only those of this tree count.
-            let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
-            let count = held.count { Int32($0).flatMap(directoryInode).map(inodes.contains) == true }
-            most = max(most, count)
+            most = max(most, openDirectories(of: inodes))
             return false
         }
         #expect(try await du([folder.homes.appending("daily.0")]) == [tree.bytes])
@@ -129,7 +99,7 @@ import Testing
     @Test("a directory that is moved out of the tree does not lead the walk outside", arguments: Substitute.allCases)
     func movedOut(substitute: Substitute) throws {
         let folder = try TestFolder()
-        try nest(60, in: folder.makeFolder("homes/daily.0"))
+        try folder.nest(60, in: "homes/daily.0")
         try folder.makeFolder("others")
         try folder.write(String(repeating: "x", count: 10_000_000), to: "others/big")
         let moved = folder.homes.pushing(FilePath("daily.0/" + Array(repeating: "d", count: 20).joined(separator: "/")))

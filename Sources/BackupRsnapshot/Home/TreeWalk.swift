@@ -17,11 +17,13 @@ import SystemPackage
 /// Errors: `HeldFolder.Failure` with the place, `CancellationError`, ``LimitExceeded``.
 final class TreeWalk {
     /// The walk came to more names than it may. The owner can move directories in front of a walk, so it would not end by itself.
-    struct LimitExceeded: Error, Hashable {
+    struct LimitExceeded: Error, Hashable, CustomStringConvertible {
         /// The tree.
         var path: FilePath
         /// Names that the walk may come to.
         var limit: Int
+
+        var description: String { "\(path) has more than \(limit) names, or its owner moves them while they are read" }
     }
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
@@ -106,6 +108,12 @@ final class TreeWalk {
         return nil
     }
 
+    /// Goes through the tree once more, after its end.
+    func beginAgain() throws {
+        try step()
+        _ = try enter(".", from: top.descriptor)
+    }
+
     /// Counts towards the limit.
     func step() throws {
         steps += 1
@@ -137,11 +145,13 @@ final class TreeWalk {
     /// Leaves a directory that was just entered, without reading it.
     func skip() throws { _ = try leave() }
 
-    /// Removes a name; one that is gone already is no failure.
+    /// Removes a name.
     /// - Parameter flags: AT_REMOVEDIR for an empty directory, else 0.
-    func remove(_ name: UnsafePointer<CChar>, flags: Int32) throws(HeldFolder.Failure) {
-        guard unlinkat(descriptor, name, flags) != 0, errno != ENOENT else { return }
-        throw failure("remove", name)
+    /// - Returns: false where it is gone already.
+    func remove(_ name: UnsafePointer<CChar>, flags: Int32) throws(HeldFolder.Failure) -> Bool {
+        if unlinkat(descriptor, name, flags) == 0 { return true }
+        guard errno == ENOENT else { throw failure("remove", name) }
+        return false
     }
 
     /// The device of the current directory.
