@@ -28,7 +28,9 @@ struct BackupCommand: AsyncParsableCommand {
     func run() async throws {
         let configuration = try files.load()
         let control = DaemonControl(configuration)
-        let ids = try await control.backup(level, accounts: accounts)
+        let accepted = try await control.backup(level, accounts: accounts)
+        accepted.warn()
+        let ids = accepted.jobs
         if leavesAtOnce { return ids.forEach { print($0) } }
         guard !ids.isEmpty else { return print("no account of this host has the level \(level)") }
         let outcome = try await BackupWatch(level: level, ids: ids).untilAllEnd { ids in

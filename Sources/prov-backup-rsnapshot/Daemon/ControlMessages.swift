@@ -25,8 +25,8 @@ enum DaemonReply: Codable {
     case job(JobDetails?)
     /// Whether the job was open.
     case cancelled(Bool)
-    /// The jobs that were asked for have these numbers.
-    case asked([UInt64])
+    /// The jobs that were asked for.
+    case asked(AcceptedJobs)
     case scripts([ScriptLine])
     /// What came of it.
     case restarted(String)
@@ -39,6 +39,14 @@ enum DaemonReply: Codable {
         /// What the command ends with.
         let status: Int32
     }
+}
+
+/// Jobs that the daemon has accepted. They are in the history's file, so they outlast a crash, unless `unrecorded` says otherwise.
+struct AcceptedJobs: Codable {
+    /// Their numbers.
+    var jobs: [UInt64]
+    /// Why they are not in the history's file; nil: they are.
+    var unrecorded: String?
 }
 
 /// What the daemon does at this moment.
