@@ -86,7 +86,9 @@ struct JobConfiguration: Sendable {
                 hooks: hooks.map {
                     HookSettings(
                         directory: FilePath($0.directory), skipsJob: $0.skipOnPreFailure, timeLimit: $0.timeout)
-                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning)
+                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning,
+                // The larger level takes over the snapshot that the smaller one would remove.
+                levels: type == .backup ? SnapshotLevel.allCases.reversed().map(\.rawValue) : [])
         }
         return policies
     }
