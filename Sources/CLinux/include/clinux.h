@@ -69,9 +69,13 @@ int clinux_pipe(int *_Nonnull ends);
 /// - path: absolute. arguments, environment: ended by NULL.
 /// - folder: a descriptor of the folder that it begins in.
 /// - input: a descriptor for its standard input; -1: /dev/null. output: one for its standard output and error.
+/// - reports: a descriptor that it gets as CLINUX_REPORTS and the one after it; -1: it gets neither.
 /// Returns 0, or why it did not begin, as a number of errno; then nothing is left of it.
 int clinux_spawn(int *_Nonnull process, const char *_Nonnull path, char *_Nullable const *_Nonnull arguments,
-                 char *_Nullable const *_Nonnull environment, int folder, int input, int output);
+                 char *_Nullable const *_Nonnull environment, int folder, int input, int output, int reports);
+
+// Where a program finds the two descriptors of its reports: the first, and the number after the last.
+enum : int { CLINUX_REPORTS = 3, CLINUX_REPORTS_END = 5 };
 
 /// pipe2(2), both ends close-on-exec: only reading from it does not block, since the other end goes to a program that expects to wait for room.
 /// Returns 0, or -1 with errno.
