@@ -127,6 +127,17 @@ final class BackupBench: Sendable {
         try #require(await entry(uid))[name].compactMap(\.text)
     }
 
+    /// Writes what the daemon records of an account's snapshots.
+    func record(_ state: SnapshotState, of uid: String) async throws {
+        let account = try BackupAccount(
+            reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
+        guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
+            Issue.record("\(uid) has no home")
+            return
+        }
+        try #require(try SnapshotDirectory.open(in: home)).record(state)
+    }
+
     // MARK: Backups
 
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
@@ -139,7 +150,7 @@ final class BackupBench: Sendable {
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid]).first)
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).first)
         return try await attempt(request)
     }
 

@@ -47,16 +47,17 @@ struct ControlHandler: Sendable {
         case .job(let id): return .job(try await catalog.details(JobID(id)))
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
         case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
-        case .backup(let level, let accounts):
-            return .asked(await recorded(try await theDesk.backup(level, accounts: accounts)))
+        case .backup(let level, let accounts, let isForced):
+            let (jobs, recent) = try await theDesk.backup(level, accounts: accounts, isForced: isForced)
+            return .asked(await recorded(jobs, recent: recent))
         case .scripts: return .scripts(try await theDesk.scripts())
         case .restartScripts: return .restarted(try await theDesk.restartHandlers())
         }
     }
 
     /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.
-    private func recorded(_ jobs: [JobID]) async -> AcceptedJobs {
-        var accepted = AcceptedJobs(jobs: jobs.map(\.number))
+    private func recorded(_ jobs: [JobID], recent: Int = 0) async -> AcceptedJobs {
+        var accepted = AcceptedJobs(jobs: jobs.map(\.number), recent: recent)
         do throws(HistoryError) {
             try await desk?.history?.confirm(jobs)
         } catch {

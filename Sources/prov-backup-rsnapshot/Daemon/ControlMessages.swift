@@ -9,8 +9,8 @@ enum DaemonRequest: Codable {
     case cancel(UInt64)
     /// A job of `[Job NAME]`.
     case run(String)
-    /// Snapshots; no accounts: all that have the level.
-    case backup(level: String, accounts: [String])
+    /// Snapshots; no accounts: all that have the level. Forced: also where the last one is recent.
+    case backup(level: String, accounts: [String], isForced: Bool)
     case scripts
     case restartScripts
 }
@@ -47,6 +47,8 @@ struct AcceptedJobs: Codable {
     var jobs: [UInt64]
     /// Why they are not in the history's file; nil: they are.
     var unrecorded: String?
+    /// How many accounts were left out because their last snapshot is recent.
+    var recent = 0
 }
 
 /// What the daemon does at this moment.

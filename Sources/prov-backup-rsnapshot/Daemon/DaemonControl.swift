@@ -64,8 +64,8 @@ struct DaemonControl {
         }
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> AcceptedJobs {
-        try await need(.backup(level: level, accounts: accounts)) {
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced)) {
             if case .asked(let accepted) = $0 { accepted } else { nil }
         }
     }

@@ -58,7 +58,8 @@ struct JobConfiguration: Sendable {
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
-            window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
+            window: settings.backupJobs.window, schedules: settings.backupJobs.schedules, retry: retry,
+            host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
         let state = FilePath(settings.service.stateDirectory)
