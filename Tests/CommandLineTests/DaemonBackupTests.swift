@@ -30,15 +30,12 @@ struct DaemonBackupTests {
             for uid in uids {
                 try await bench.add(uid)
                 try await bench.reached("added", uid)
-                let incoming = bench.home(uid).appending(path: "incoming")
-                try String(repeating: "same", count: 20_000)
-                    .write(to: incoming.appending(path: "same"), atomically: true, encoding: .utf8)
-                try "old".write(to: incoming.appending(path: "changing"), atomically: true, encoding: .utf8)
+                try bench.upload(String(repeating: "same", count: 20_000), as: "same", of: uid)
+                try bench.upload("old", as: "changing", of: uid)
             }
             let first = try await bench.command("backup", "daily")
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
-            try "newer".write(
-                to: bench.home(uids[0]).appending(path: "incoming/changing"), atomically: true, encoding: .utf8)
+            try bench.upload("newer", as: "changing", of: uids[0])
             let second = try await bench.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
 
