@@ -48,6 +48,8 @@ struct ControlHandler: Sendable {
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
         case .run(let name): return .asked([try await theDesk.run(name).number])
         case .backup(let level, let accounts):
+            // Jobs wait for a directory that is away; nobody at a terminal is to.
+            try await CommandFailure.translating { try await engine.reachDirectory() }
             return .asked(try await theDesk.backup(level, accounts: accounts).map(\.number))
         case .scripts: return .scripts(try await theDesk.scripts())
         case .restartScripts: return .restarted(try await theDesk.restartHandlers())
