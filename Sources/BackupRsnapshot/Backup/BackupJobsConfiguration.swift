@@ -9,6 +9,8 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
     public var timeLimit: Duration
     /// How long rsnapshot may take to leave before it is killed.
     public var grace: Duration
+    /// MEMORY: the most address space of each process of a copy, in bytes; 0: no limit.
+    public var memory: UInt64
     /// WINDOW: when a backup may begin; nil: at any time.
     public var window: TimeWindow?
     /// How often a backup is tried again whose failure may pass, such as one that found rsnapshot's lock taken.
@@ -26,7 +28,7 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
     /// - Parameter host: without a colon.
     public init(
         slots: Int = 1, timeLimit: Duration = .seconds(12 * 3600), grace: Duration = .seconds(30),
-        window: TimeWindow? = nil,
+        memory: UInt64 = 2 << 30, window: TimeWindow? = nil,
         retry: RetryPolicy = RetryPolicy(
             maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600)), host: String,
         writesSize: Bool = true, writesIncrement: Bool = true, writesLastSuccess: Bool = true
@@ -34,6 +36,7 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
         self.slots = slots
         self.timeLimit = timeLimit
         self.grace = grace
+        self.memory = memory
         self.window = window
         self.retry = retry
         self.host = host

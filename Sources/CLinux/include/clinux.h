@@ -136,6 +136,9 @@ struct clinux_start_report {
 /// Returns the descriptor, or -1 with errno.
 int clinux_accept(int socket);
 
+/// syncfs(2): writes to the disk what was written to the file system that holds the file. Returns 0, or -1 with errno.
+int clinux_syncfs(int file);
+
 /// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
 int clinux_eventfd(void);
 

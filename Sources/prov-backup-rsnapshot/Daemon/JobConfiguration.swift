@@ -18,6 +18,8 @@ struct JobConfiguration: Sendable {
     let timetable: JobTimetable
     /// `[Backup Jobs]`.
     let backups: BackupJobsConfiguration
+    /// When snapshots of a level are made; levels without a schedule are left out.
+    let backupSchedules: [SnapshotLevel: CronSchedule]
     /// EVENTS_DIRECTORY, EVENT_TIMEOUT.
     let events: EventConfiguration
     /// What handlers are told of this server and of the directory.
@@ -29,6 +31,8 @@ struct JobConfiguration: Sendable {
     let history: DaemonSettings.History
     /// Who is told by mail.
     let mail: Mailer.Configuration
+    /// What this installation is called in mails.
+    let installation: String
 
     init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
         let retry = RetryPolicy(
@@ -58,9 +62,11 @@ struct JobConfiguration: Sendable {
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
+            memory: settings.backupJobs.memory,
             window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
+        backupSchedules = settings.backupJobs.schedules
         let state = FilePath(settings.service.stateDirectory)
         reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         events = EventConfiguration(
@@ -75,6 +81,7 @@ struct JobConfiguration: Sendable {
         mail = Mailer.Configuration(
             recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
             sendmail: FilePath(settings.mail.sendmail))
+        installation = settings.environment
     }
 
     private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {
