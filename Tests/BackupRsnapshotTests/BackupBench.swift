@@ -137,6 +137,17 @@ final class BackupBench: Sendable {
                 .map { ($0, UInt64(status(directory.appending($0))?.st_ino ?? 0)) })
     }
 
+    /// Writes what the daemon records of an account's snapshots.
+    func record(_ state: SnapshotState, of uid: String) async throws {
+        let account = try BackupAccount(
+            reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
+        guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
+            Issue.record("\(uid) has no home")
+            return
+        }
+        try #require(try SnapshotDirectory.open(in: home)).record(state)
+    }
+
     // MARK: Backups
 
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
@@ -149,7 +160,7 @@ final class BackupBench: Sendable {
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid]).first)
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).first)
         return try await attempt(request)
     }
 
@@ -200,5 +211,12 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
     #expect(result.complaint == nil, "\(result.outputTail)")
     return result.outputTail.split(separator: "\n").compactMap {
         $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
+}
+
+extension SnapshotState {
+    /// As after a whole snapshot of a level.
+    mutating func record(success level: SnapshotLevel, at time: WallTime) {
+        complete(JobMark(number: 1, created: 0), level: level.rawValue, End(isWhole: true), at: time)
     }
 }

@@ -46,11 +46,6 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var number: UInt64
         /// Nanoseconds since 1970.
         var created: Int64
-
-        init(_ job: Job) {
-            number = job.id.number
-            created = job.created.nanosecondsSince1970
-        }
     }
 
     /// How a job ends.
@@ -138,4 +133,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
     }
+}
+
+extension SnapshotState.JobMark {
+    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970) }
 }

@@ -65,7 +65,7 @@ struct BackupExplanation: Encodable {
         increment = inspection.increment
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
         levels = inspection.levels.map { found in
-            let schedule = found.retain > 0 ? settings.backupSchedules[found.level] : nil
+            let schedule = found.retain > 0 ? settings.backups.schedules[found.level] : nil
             let run = schedule?.next(after: now)
             let deadline = found.lastSuccess.flatMap { success in
                 schedule.flatMap {
