@@ -146,7 +146,7 @@ import Testing
         arguments: [
             ("rsync_long_args\t--delete --inplace", false), ("rsync_long_args\t--delete\nexclude\tx --rsh=/x", false),
             ("rsync_long_args\t--delete\nrsync_short_args\t-aL", false),
-            ("rsync_long_args\t--delete\nexclude_file\t/b/homes/%HOME%/x", false),
+            ("rsync_long_args\t--delete\nexclude_file\t/var/backup/3723707/incoming/x", false),
             ("rsync_long_args\t--delete\nexclude\t/tmp/\none_fs\t1", true),
             // Only for rsnapshot by hand.
             ("rsync_long_args\t--delete\nlockfile\t/run/other.pid\ncmd_preexec\t/bin/true", true),
