@@ -172,8 +172,7 @@ public struct BackupRequirements: Sendable {
 
     private func programs() async -> [Requirement] {
         var findings: [Requirement] = []
-        // Without root there is no sandbox for a copy.
-        let sandbox: [Program] = configuration.ownership == .account ? [.bwrap] : []
+        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
         for program in [Program.rsync] + sandbox + (configuration.quota.program.map { [$0] } ?? []) {
             do throws(ProvisioningFailure) {
                 let path = try program.find(configuration)
