@@ -44,7 +44,7 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     /// A job, told from every other even where numbers begin again.
     struct JobMark: Codable, Hashable, Sendable {
         var number: UInt64
-        /// Nanoseconds since 1970.
+        /// Milliseconds since 1970: the job history, from which an interrupted job is resumed, is no finer than microseconds.
         var created: Int64
     }
 
@@ -136,5 +136,5 @@ public struct SnapshotState: Codable, Hashable, Sendable {
 }
 
 extension SnapshotState.JobMark {
-    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970) }
+    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970 / 1_000_000) }
 }
