@@ -39,7 +39,7 @@ struct DaemonBackupTests {
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
             try "newer".write(
                 to: bench.home(uids[0]).appending(path: "incoming/changing"), atomically: true, encoding: .utf8)
-            let second = try await bench.command("backup", "daily")
+            let second = try await bench.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
 
             for uid in uids {
@@ -111,6 +111,50 @@ struct DaemonBackupTests {
                 let snapshot = bench.home(uid).appending(path: ".snapshots/daily.0")
                 #expect(FileManager.default.fileExists(atPath: snapshot.path))
             }
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("of levels of one account that wait the larger begins first, whoever asked for which first")
+    func levelOrder() async throws {
+        try await DaemonBench.run { bench in
+            _ = try bench.script(
+                "hooks/pre_script.sh",
+                """
+                echo $1 >> \(bench.path("order"))
+                while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+                """)
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(bench.path("hooks"))
+                    [Backup Jobs]
+                    SLOTS = 1
+                    """)
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301"] {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+            }
+            func ask(_ level: String, _ uid: String) async throws -> UInt64 {
+                let asked = try await bench.command("backup", level, "--account", uid, "--no-wait")
+                return try #require(
+                    asked.output.split(separator: "\n").compactMap { UInt64($0) }.first, "\(asked.output)")
+            }
+            func order() -> [UInt64] {
+                let text = (try? String(contentsOfFile: bench.path("order"), encoding: .utf8)) ?? ""
+                return text.split(separator: "\n").compactMap { UInt64($0) }
+            }
+            let holder = try await ask("daily", "3724301")
+            try await eventually("the one slot is taken") { order() == [holder] }
+            let daily = try await ask("daily", "3724300")
+            let monthly = try await ask("monthly", "3724300")
+            let weekly = try await ask("weekly", "3724300")
+            try bench.touch("go")
+            for id in [daily, monthly, weekly] { try await bench.ended(id) }
+            #expect(order() == [holder, monthly, weekly, daily])
             await bench.stop(daemon)
         }
     }

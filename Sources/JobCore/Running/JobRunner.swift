@@ -123,7 +123,9 @@ public actor JobRunner {
         // The queue cannot forget one that was cancelled while it waited.
         guard let place = places[id], place.task == nil, !isPutOff(id, now) else { return }
         let subject = place.job.subject
-        let ticket = lane.ask(subject, priority: place.job.priority) { Task { await self.itsTurn(id, subject) } }
+        let ticket = lane.ask(subject, priority: place.job.priority, rank: executor.rank(of: place.job)) {
+            Task { await self.itsTurn(id, subject) }
+        }
         guard let ticket else { return begin(id) }
         places[id]?.ticket = ticket
         executor.board.waits(id, in: lane, with: ticket)

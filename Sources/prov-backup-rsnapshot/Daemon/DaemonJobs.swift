@@ -52,10 +52,13 @@ actor DaemonJobs: JobDesk {
         early?.forEach { $0.resume() }
         early = nil
         let left = await parts.leftJobs()
+        await parts.recallFailedBackups()
         await engine.takeUp(left.compactMap(LeftJob.init))
         // The directory may be away for long, and the daemon is to be there meanwhile.
         rescuing = Task {
-            for left in left where left.type != .provisioning { await rescue(left) }
+            let run = parts.reports.mail.open("jobs of an earlier run of the daemon")
+            for left in left where left.type != .provisioning { await rescue(left, run) }
+            parts.reports.mail.close(run)
         }
         follow(configuration.jobs.timetable)
     }
@@ -64,7 +67,7 @@ actor DaemonJobs: JobDesk {
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
-        parts.mailer.reconfigure(configuration.jobs.mail)
+        parts.reports.reconfigure(configuration.jobs)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
@@ -102,7 +105,10 @@ actor DaemonJobs: JobDesk {
         }
         Task {
             let standing = StandingJobs(live())
-            await ask(command, where: standing.admits)
+            let mail = parts.reports.mail
+            let run = mail.open("\(command)")
+            await ask(command, where: standing.admits) { mail.add($0, to: run) }
+            mail.close(run)
             if let notice = standing.notice { logger.notice("\(command): \(notice)") }
             asking.remove(command)
         }
@@ -110,8 +116,9 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Crash rescue
 
-    private func rescue(_ left: RecordedJob) async {
+    private func rescue(_ left: RecordedJob, _ run: MailDigest.Run) async {
         let job = Job(left)
+        parts.reports.mail.add(job.id, to: run)
         do {
             switch left.type {
             case _ where left.status == .canceled:
@@ -121,7 +128,8 @@ actor DaemonJobs: JobDesk {
                 try await scripts.submit(request, resuming: job, attempts: left.attempts)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
-                    let request = try await selection.requests(of: level, accounts: [left.client]).first
+                    let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
+                        .first
                 else { fallthrough }
                 try await backups.submit(request, resuming: job, attempts: left.attempts)
             default:
@@ -186,14 +194,14 @@ actor DaemonJobs: JobDesk {
         return script
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
-        try await backup(level, accounts: accounts, where: { _ in true }, opened: { _ in })
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
+        try await backup(level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(
-        _ level: String, accounts: [String], where isWanted: @escaping @Sendable (JobRequest) -> Bool,
-        opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: String, accounts: [String], isForced: Bool = false,
+        where isWanted: @escaping @Sendable (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
                 "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
@@ -204,12 +212,14 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        guard accounts.isEmpty else { return try await backup(level, of: accounts, where: isWanted, opened: opened) }
+        guard accounts.isEmpty else {
+            return (try await backup(level, of: accounts, isForced, where: isWanted, opened: opened), 0)
+        }
         // One level after the other: so each account has its jobs in the order in which the levels were asked for.
         let earlier = lastLevel
         let request = Task {
             await earlier?.value
-            return try await backupAll(level, where: isWanted, opened: opened)
+            return try await backupAll(level, isForced, where: isWanted, opened: opened)
         }
         lastLevel = Task { _ = await request.result }
         return try await withTaskCancellationHandler {
@@ -220,12 +230,12 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backup(
-        _ level: SnapshotLevel, of accounts: [String], where isWanted: (JobRequest) -> Bool,
+        _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         let requests: [JobRequest]
         do {
-            requests = try await selection.requests(of: level, accounts: accounts)
+            requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         } catch let refusals as BackupRefusals {
             throw CommandFailure("\(refusals)", cure: "no backup was asked for")
         }
@@ -237,21 +247,24 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backupAll(
-        _ level: SnapshotLevel, where isWanted: (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: SnapshotLevel, _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         var ids: [JobID] = []
-        var isAny = false
-        try await selection.all(of: level) { selected in
-            isAny = true
-            let request =
-                switch selected {
-                case .job(let request): request
-                case .refused(let refusal): refusal.request(level)
-                }
+        var recent = 0
+        try await selection.all(of: level, isForced: isForced) { selected in
+            let request: JobRequest
+            switch selected {
+            case .job(let job): request = job
+            case .refused(let refusal): request = refusal.request(level)
+            case .recent:
+                recent += 1
+                return
+            }
             if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
         }
-        if !isAny { logger.info("no account gets a backup of level \(level)") }
-        return ids
+        if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }
+        return (ids, recent)
     }
 
     /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
@@ -291,6 +304,8 @@ actor DaemonJobs: JobDesk {
     // MARK: - Looking
 
     nonisolated func live() -> [LiveJob] { parts.board.live() }
+
+    nonisolated var health: BackupHealth { parts.reports.health }
 
     nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
 
