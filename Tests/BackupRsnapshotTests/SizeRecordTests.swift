@@ -206,6 +206,7 @@ struct SizeRecordTests {
         let snapshots = nights.snapshots
         let own = try nights.create(in: "")
         try await nights.copy()
+        let ownName = try #require(own.lastComponent)
         let inside = shared.string.dropFirst(nights.incoming.string.utf8.count + 1)
         switch tampering {
         case .deepDirectories: try nights.folder.nest(5_000, in: "homes/daily.0")
@@ -221,10 +222,8 @@ struct SizeRecordTests {
             }
         case .linkedOut:
             // It goes with the only snapshot that has it, and what it takes is then no snapshot's any more.
-            let last = try #require(own.lastComponent)
-            #expect(
-                link(snapshots.appending("daily.0").appending(last).string, nights.folder.path.appending("kept").string)
-                    == 0)
+            let file = snapshots.appending("daily.0").appending(ownName)
+            #expect(link(file.string, nights.folder.path.appending("kept").string) == 0)
             #expect(unlink(own.string) == 0)
         case .linkedOutOfOldest:
             for (number, file) in try FileManager.default.subpathsOfDirectory(
@@ -235,7 +234,8 @@ struct SizeRecordTests {
                     nights.folder.path.appending("kept\(number)").string)
             }
         case .movedOut:
-            #expect(rename(snapshots.pushing("daily.1/0").string, nights.folder.path.appending("kept").string) == 0)
+            let file = snapshots.appending("daily.0").appending(ownName)
+            #expect(rename(file.string, nights.folder.path.appending("kept").string) == 0)
         case .linkedIn:
             #expect(
                 link(

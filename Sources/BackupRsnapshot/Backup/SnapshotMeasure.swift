@@ -57,7 +57,7 @@ struct SnapshotMeasure {
         return (SnapshotSizes(total: others + record.total, increment: record.increment), doubt)
     }
 
-    /// Sizes without a record.
+    /// Sizes without a record, all measured.
     mutating func run(newest: FilePath.Component?, progress: (Int, Int) -> Void) throws -> SnapshotSizes {
         var record = SizeRecord()
         return try check(&record, progress: progress).sizes
