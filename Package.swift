@@ -78,7 +78,9 @@ let package = Package(
         .executableTarget(
             name: "prov-backup-confine",
             linkerSettings: [
-                .unsafeFlags(["-nostartfiles", "-static-stdlib", "-Xlinker", "--as-needed", "-Xlinker", "--gc-sections"])
+                .unsafeFlags([
+                    "-nostartfiles", "-static-stdlib", "-Xlinker", "--as-needed", "-Xlinker", "--gc-sections",
+                ])
             ]),
         .target(name: "CLimit", dependencies: ["CLDAP"]),
         .executableTarget(

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timex.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -38,6 +39,12 @@ int clinux_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const c
 }
 
 void clinux_syslog(int priority, const char *message) { syslog(priority, "%s", message); }
+
+int clinux_clock_is_synchronized(void) {
+    struct timex timex = {.modes = 0};
+    if (adjtimex(&timex) < 0) return -1;
+    return (timex.status & STA_UNSYNC) == 0;
+}
 
 int clinux_peer_credentials(int socket, unsigned *uid, unsigned *gid, int *pid) {
     struct ucred credentials;
@@ -101,6 +108,8 @@ int clinux_sha256(int file, unsigned char *digest) {
 }
 
 int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+
+int clinux_syncfs(int file) { return syncfs(file); }
 
 int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 

@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import Glibc
 import JobCore
 import Logging
@@ -127,6 +128,15 @@ final class BackupBench: Sendable {
         try #require(await entry(uid))[name].compactMap(\.text)
     }
 
+    /// The snapshots by name, each with its inode: two that are equal mean that nothing was rotated.
+    func snapshots(of uid: String) throws -> [String: UInt64] {
+        let directory = home(uid).appending(".snapshots")
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
+        return Dictionary(
+            uniqueKeysWithValues: names.filter { !$0.hasPrefix(".") }
+                .map { ($0, UInt64(status(directory.appending($0))?.st_ino ?? 0)) })
+    }
+
     /// Writes what the daemon records of an account's snapshots.
     func record(_ state: SnapshotState, of uid: String) async throws {
         let account = try BackupAccount(
@@ -155,6 +165,7 @@ final class BackupBench: Sendable {
     }
 
     func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
+        if isRoot, configuration.ownership == .account { try giveUploadsToAccounts() }
         let executor = JobExecutor(board: board)
         let job = await executor.open(
             Job(
@@ -164,6 +175,17 @@ final class BackupBench: Sendable {
         let outcome = try await executor.attempt(job, number: 1, request.work)
         await executor.close(job, outcome)
         return outcome
+    }
+
+    /// What the test has written as root, the customers would have uploaded as themselves.
+    private func giveUploadsToAccounts() throws {
+        for uid in try FileManager.default.contentsOfDirectory(atPath: folder.homes.string) {
+            guard let number = UInt32(uid) else { continue }
+            let uploads = home(uid).appending("incoming")
+            for name in FileManager.default.enumerator(atPath: uploads.string)?.compactMap({ $0 as? String }) ?? [] {
+                lchown(uploads.pushing(FilePath(name)).string, number, number)
+            }
+        }
     }
 
     /// The percentages that were told, in order.
@@ -189,5 +211,12 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
     #expect(result.complaint == nil, "\(result.outputTail)")
     return result.outputTail.split(separator: "\n").compactMap {
         $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
+}
+
+extension SnapshotState {
+    /// As after a whole snapshot of a level.
+    mutating func record(success level: SnapshotLevel, at time: WallTime) {
+        complete(JobMark(number: 1, created: 0), level: level.rawValue, End(isWhole: true), at: time)
     }
 }

@@ -95,7 +95,7 @@ import Testing
             for uid in [uid, "3723708"] { try await bench.addProvisioned(uid) }
             let success = SystemWallClock().now + .seconds(-11 * 3_600)
             var state = SnapshotState()
-            state.succeeded(.daily, at: success)
+            state.record(success: .daily, at: success)
             try await bench.record(state, of: uid)
             let jobs = bench.jobs()
             let error = await #expect(throws: BackupRefusals.self) {
@@ -119,7 +119,7 @@ import Testing
                 #expect(selected.sorted() == expected && recent == 2 - expected.count)
             }
             // What was recorded while the clock was wrong holds nobody up.
-            state.succeeded(.daily, at: SystemWallClock().now + .seconds(86_400))
+            state.record(success: .daily, at: SystemWallClock().now + .seconds(86_400))
             try await bench.record(state, of: uid)
             #expect(try await jobs.requests(of: .daily, accounts: [uid]).count == 1)
         }

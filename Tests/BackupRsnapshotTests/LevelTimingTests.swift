@@ -17,7 +17,7 @@ import Testing
 
     private static func succeeded(_ level: SnapshotLevel, hoursAgo hours: Int) -> SnapshotState {
         var state = SnapshotState()
-        state.succeeded(level, at: start + .seconds(-hours * 3_600))
+        state.record(success: level, at: start + .seconds(-hours * 3_600))
         return state
     }
 

@@ -17,6 +17,7 @@ final class JobDeskBench: JobDesk {
     let folder: URL
     let settings: URL
     let history: JobHistory?
+    let health = BackupHealth()
     private let recorded: JobHistory
     private let board: JobBoard
     private let runner: JobRunner

@@ -38,6 +38,10 @@ struct HomeDisposalStep: ProvisioningStep {
                 }
             } catch let failure as HeldFolder.Failure {
                 throw step.explain(failure)
+            } catch let excess as TreeWalk.LimitExceeded {
+                throw ProvisioningFailure(
+                    .undefinedError, .retryable, reason: "\(excess)",
+                    cure: "end what makes files there (lsof +D \(excess.path)); the removal goes on where it was")
             }
         }
     }

@@ -1,6 +1,17 @@
 import Glibc
+public import JobCore
 public import Provisioning
 import SystemPackage
+
+/// One snapshot on the disk, `LEVEL.INDEX`.
+public struct Snapshot: Hashable, Sendable {
+    /// Its level.
+    public var level: SnapshotLevel
+    /// 0 is the newest of the level.
+    public var index: Int
+    /// When its top directory was last changed, which is when the copy ended.
+    public var time: WallTime
+}
 
 /// The directory that holds an account's snapshots and their state file, open.
 ///
@@ -11,7 +22,6 @@ struct SnapshotDirectory {
 
     /// The state file.
     static let stateName: FilePath.Component = ".state"
-    private static let newStateName: FilePath.Component = ".state.new"
     private static let damagedStateName: FilePath.Component = ".state.damaged"
 
     /// - Returns: nil where the home or its snapshots do not exist.
@@ -22,6 +32,22 @@ struct SnapshotDirectory {
     var path: FilePath { directory.path }
 
     // MARK: - Snapshots
+
+    /// All snapshots, in no order; other names are left out.
+    func snapshots() throws(HeldFolder.Failure) -> [Snapshot] {
+        var found: [Snapshot] = []
+        for name in try directory.names() {
+            let parts = name.string.split(separator: ".", omittingEmptySubsequences: false)
+            guard parts.count == 2, let level = SnapshotLevel(rawValue: String(parts[0])),
+                let index = EntryReader.decimal(String(parts[1])), index <= 999,
+                let status = try directory.status(of: name), status.st_mode & S_IFMT == S_IFDIR
+            else { continue }
+            found.append(
+                Snapshot(
+                    level: level, index: Int(index), time: WallTime(secondsSince1970: Int64(status.st_mtim.tv_sec))))
+        }
+        return found
+    }
 
     /// The inode of a directory of that name; nil where there is none, or something else.
     func inode(of name: FilePath.Component) throws(HeldFolder.Failure) -> UInt64? {
@@ -40,7 +66,7 @@ struct SnapshotDirectory {
 
     /// Replaces what is recorded. When this returns it outlasts a loss of power.
     func record(_ state: SnapshotState) throws {
-        try directory.write(try state.encoded(), to: Self.stateName, by: Self.newStateName)
+        try directory.write(try state.encoded(), to: Self.stateName)
     }
 
     /// Moves a damaged state file out of the way; an older damaged one is replaced.

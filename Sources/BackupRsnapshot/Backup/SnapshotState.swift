@@ -13,11 +13,17 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     var version = Self.currentVersion
     /// A snapshot that is about to become the newest of its level, from before the first rename until after the last; nil: none is.
     var rotation: Rotation?
+    /// The newest job that came to its end on the disk; its attempt may have been cut off before the rest was done.
+    var completed: Completed?
     /// When a job of a level last ended with a whole snapshot, by the level's name.
     private var successes: [String: Int64] = [:]
+    /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
+    private var completions: [String: Int64] = [:]
     /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
     public var lastAttempt: Attempt?
-    /// The last copy that had its usual size (the shrink alarm); nil: no copy was made.
+    /// The newest copy; nil: none was made.
+    var lastCopy: CopiedTree?
+    /// The last copy that had its usual size (``ShrinkAlarm``); nil: none was made.
     var fullCopy: CopiedTree?
 
     /// A snapshot that becomes the newest of a level. Its inode tells it apart whatever name it has by now.
@@ -28,12 +34,36 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var inode: UInt64
         /// The name that it had when this was written.
         var source: String
-        /// The number of the job.
-        var job: UInt64
-        /// What the copy said, to be repeated when the attempt was cut off after it; nil for a snapshot that was taken over.
+        var job: JobMark
+        /// What the copy holds; nil for a snapshot that was taken over.
         var copy: CopiedTree?
-        /// What the copy came to: nothing to say, or warnings.
-        var warning: String?
+        /// How the job ends when the renames are done.
+        var end: End
+    }
+
+    /// A job, told from every other even where numbers begin again.
+    struct JobMark: Codable, Hashable, Sendable {
+        var number: UInt64
+        /// Nanoseconds since 1970.
+        var created: Int64
+    }
+
+    /// How a job ends.
+    struct End: Codable, Hashable, Sendable {
+        /// Whether everything that was there was copied.
+        var isWhole: Bool
+        /// What is worth reading; empty: nothing.
+        var note = ""
+        /// What somebody should look at; empty: nothing.
+        var warning = ""
+    }
+
+    /// A job whose work on the disk is done.
+    struct Completed: Codable, Hashable, Sendable {
+        var job: JobMark
+        var level: String
+        var end: End
+        var time: Int64
     }
 
     /// How much a finished copy holds.
@@ -73,8 +103,17 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         successes[level.rawValue].map { WallTime(secondsSince1970: $0) }
     }
 
-    mutating func succeeded(_ level: SnapshotLevel, at time: WallTime) {
-        successes[level.rawValue] = time.secondsSince1970
+    /// When a job of the level last came to an orderly end: a whole or a partial snapshot, or nothing to do; nil: never, as far as is
+    /// known.
+    public func lastCompletion(of level: SnapshotLevel) -> WallTime? {
+        completions[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    }
+
+    mutating func complete(_ job: JobMark, level: String, _ end: End, at time: WallTime) {
+        let seconds = time.secondsSince1970
+        completed = Completed(job: job, level: level, end: end, time: seconds)
+        completions[level] = seconds
+        if end.isWhole { successes[level] = seconds }
     }
 
     // MARK: - As a file
@@ -94,4 +133,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
     }
+}
+
+extension SnapshotState.JobMark {
+    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970) }
 }

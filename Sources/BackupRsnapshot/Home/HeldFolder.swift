@@ -134,9 +134,9 @@ final class HeldFolder: Sendable {
         }
     }
 
-    /// Replaces a file inside, for good: a crash leaves the old bytes or the new ones. Only its owner may read it.
-    /// - Parameter draft: the name under which the new bytes are written first; one that is left over is replaced.
-    func write(_ bytes: [UInt8], to name: FilePath.Component, by draft: FilePath.Component) throws(Failure) {
+    /// Replaces a file inside, for good: a crash leaves the old bytes or the new ones. They are written to NAME.new first.
+    func write(_ bytes: [UInt8], to name: FilePath.Component, mode: UInt32 = 0o600) throws(Failure) {
+        let draft = FilePath.Component.named("\(name).new")
         try removeFile(draft)
         let (opened, cause) = call(draft) {
             openat(descriptor, $0, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
@@ -146,7 +146,7 @@ final class HeldFolder: Sendable {
             let file = FileDescriptor(rawValue: opened)
             try file.closeAfter {
                 try file.writeAll(bytes)
-                guard fsync(opened) == 0 else { throw Errno(rawValue: errno) }
+                guard fchmod(opened, mode) == 0, fsync(opened) == 0 else { throw Errno(rawValue: errno) }
             }
         }
         let (result, reason) = call(draft) { old in
@@ -154,6 +154,19 @@ final class HeldFolder: Sendable {
         }
         guard result == 0 else { throw Failure(operation: "replace", path: path.appending(name), cause: reason) }
         try synchronize()
+    }
+
+    /// Makes a symbolic link inside.
+    func link(_ name: FilePath.Component, to target: FilePath) throws(Failure) {
+        let (result, cause) = call(name) { symlinkat(target.string, descriptor, $0) }
+        guard result == 0 else { throw Failure(operation: "link", path: path.appending(name), cause: cause) }
+    }
+
+    /// Sees to it that everything written so far to the file system outlasts a loss of power.
+    func synchronizeFileSystem() throws(Failure) {
+        let readable = try reopened()
+        defer { close(readable) }
+        try check("syncfs", clinux_syncfs(readable))
     }
 
     private func explained<Value>(

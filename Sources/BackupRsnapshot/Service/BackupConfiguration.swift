@@ -47,6 +47,10 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var ownership: Ownership
     /// QUOTA.
     public var quota: QuotaBackend
+    /// BACKUP_SANDBOX.
+    public var confinement: CopyConfinement
+    /// The helper that confines a copy: `prov-backup-confine`.
+    public var confine: FilePath
     /// RSNAPSHOT.
     public var rsnapshot: FilePath
     /// One file `UID.conf` for each account.
@@ -69,10 +73,12 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var programDirectories: [FilePath]
 
     /// The defaults are those of the settings.
+    /// - Parameter confine: nil: where it is installed, or next to this program.
     public init(
         homeScript: FilePath? = "/etc/Provisioning/Backup/create-chroot.sh", scriptTimeout: Duration = .seconds(300),
         scriptGrace: Duration = .seconds(10), places: HomePlaces = HomePlaces(roots: ["/var/backup"]),
-        ownership: Ownership = .account, quota: QuotaBackend = .none, rsnapshot: FilePath = "/usr/bin/rsnapshot",
+        ownership: Ownership = .account, quota: QuotaBackend = .none, confinement: CopyConfinement = .on,
+        confine: FilePath? = nil, rsnapshot: FilePath = "/usr/bin/rsnapshot",
         configurationDirectory: FilePath = "/etc/rsnapshot.d",
         template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template",
         configurationTest: ConfigurationTest = .template, onDelete: HomeDisposal = .keep, purgeAfterDays: Int = 30,
@@ -88,6 +94,8 @@ public struct BackupConfiguration: Hashable, Sendable {
         self.places = places
         self.ownership = ownership
         self.quota = quota
+        self.confinement = confinement
+        self.confine = confine ?? CopySandbox.installedHelper
         self.rsnapshot = rsnapshot
         self.configurationDirectory = configurationDirectory
         self.template = template

@@ -46,6 +46,9 @@ int clinux_renameat2(int old_dirfd, const char *_Nonnull old_path, int new_dirfd
 /// syslog(3) with the message as data, never as format.
 void clinux_syslog(int priority, const char *_Nonnull message);
 
+/// Whether the kernel's clock is kept right by something (adjtimex(2), STA_UNSYNC). Returns 1 or 0, or -1 with errno.
+int clinux_clock_is_synchronized(void);
+
 /// SO_PEERCRED of a connected Unix socket: who was at the other end when it connected.
 /// Returns 0, or -1 with errno.
 int clinux_peer_credentials(int socket, unsigned *_Nonnull uid, unsigned *_Nonnull gid, int *_Nonnull pid);
@@ -132,6 +135,9 @@ struct clinux_start_report {
 /// accept4(2) with SOCK_CLOEXEC | SOCK_NONBLOCK: no child that is started meanwhile inherits the connection.
 /// Returns the descriptor, or -1 with errno.
 int clinux_accept(int socket);
+
+/// syncfs(2): writes to the disk what was written to the file system that holds the file. Returns 0, or -1 with errno.
+int clinux_syncfs(int file);
 
 /// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
 int clinux_eventfd(void);

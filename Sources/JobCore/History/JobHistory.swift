@@ -94,6 +94,11 @@ public final class JobHistory: JobRecorder {
         try await ask { reader throws(HistoryError) in try await reader.unfinished() }
     }
 
+    /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
+    public func unresolvedFailures(of type: JobType) async throws(HistoryError) -> [RecordedJob] {
+        try await ask { reader throws(HistoryError) in try await reader.unresolvedFailures(of: type) }
+    }
+
     private func ask<Answer: Sendable>(
         _ question: (HistoryReader) async throws(HistoryError) -> Answer
     ) async throws(HistoryError) -> Answer {

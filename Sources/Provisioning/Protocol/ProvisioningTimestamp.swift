@@ -6,6 +6,29 @@ public struct ProvisioningTimestamp: Hashable, Sendable, CustomStringConvertible
     /// The fifteen characters and the `Z`.
     public let description: String
 
+    /// Reads `YYYYMMDDThhmmssZ`; nil for anything else.
+    public init?(parsing text: String) {
+        let signs = Array(text.utf8)
+        guard signs.count == 16, signs[8] == UInt8(ascii: "T"), signs[15] == UInt8(ascii: "Z"),
+            signs.indices.allSatisfy({ $0 == 8 || $0 == 15 || 0x30...0x39 ~= signs[$0] })
+        else { return nil }
+        description = text
+    }
+
+    /// The moment; of a day or an hour that does not exist, the one that the calendar goes on to.
+    public var time: WallTime {
+        let digits = description.utf8.compactMap { 0x30...0x39 ~= $0 ? Int32($0) - 0x30 : nil }
+        func number(_ range: Range<Int>) -> Int32 { digits[range].reduce(0) { $0 * 10 + $1 } }
+        var broken = tm()
+        broken.tm_year = number(0..<4) - 1900
+        broken.tm_mon = number(4..<6) - 1
+        broken.tm_mday = number(6..<8)
+        broken.tm_hour = number(8..<10)
+        broken.tm_min = number(10..<12)
+        broken.tm_sec = number(12..<14)
+        return WallTime(secondsSince1970: Int64(timegm(&broken)))
+    }
+
     /// - Parameter time: fractions of a second are cut off.
     public init(_ time: WallTime) {
         var seconds = time_t(time.secondsSince1970)
@@ -18,21 +41,5 @@ public struct ProvisioningTimestamp: Hashable, Sendable, CustomStringConvertible
         description =
             digits(broken.tm_year + 1900, 4) + digits(broken.tm_mon + 1, 2) + digits(broken.tm_mday, 2) + "T"
             + digits(broken.tm_hour, 2) + digits(broken.tm_min, 2) + digits(broken.tm_sec, 2) + "Z"
-    }
-
-    /// The time that such a text stands for; nil for any other text.
-    public static func time(of text: String) -> WallTime? {
-        guard let match = text.wholeMatch(of: #/([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z/#) else {
-            return nil
-        }
-        let (_, year, month, day, hour, minute, second) = match.output
-        var broken = tm()
-        broken.tm_year = (Int32(year) ?? 0) - 1900
-        broken.tm_mon = (Int32(month) ?? 0) - 1
-        broken.tm_mday = Int32(day) ?? 0
-        broken.tm_hour = Int32(hour) ?? 0
-        broken.tm_min = Int32(minute) ?? 0
-        broken.tm_sec = Int32(second) ?? 0
-        return WallTime(secondsSince1970: Int64(timegm(&broken)))
     }
 }

@@ -10,9 +10,7 @@ extension Checklist {
     /// The service itself.
     mutating func service(_ configuration: DaemonConfiguration) async {
         guard let service = configuration.script else {
-            for requirement in await BackupRequirements(configuration.backup).findings() {
-                add(requirement.subject, requirement.finding, cure: requirement.cure)
-            }
+            for requirement in await BackupRequirements(configuration.backup).findings() { add(requirement) }
             return
         }
         if let problem = service.problem { add("[Script]", problem.reason, cure: problem.cure) }
@@ -30,6 +28,31 @@ extension Checklist {
             }
         }
         if let user = service.user { await runAs(user, "[Script] RUN_AS") }
+    }
+
+    /// Room on the disks, and the kernel.
+    mutating func machine(_ configuration: DaemonConfiguration) {
+        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.stateDirectory)]
+        if configuration.script == nil {
+            let backup = configuration.backup
+            places.append(.init("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
+            places += (backup.places.roots + backup.places.volumes).map { .init("homes", $0) }
+        }
+        for requirement in MachineRequirements(places: places).findings() { add(requirement) }
+    }
+
+    mutating func daemon(_ configuration: DaemonConfiguration) async {
+        do {
+            if let daemon = try await DaemonControl(configuration).status() {
+                ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
+            } else {
+                remark("daemon", "does not run here")
+            }
+        } catch let failure as CommandFailure {
+            add("daemon", failure.reason, cure: failure.cure, status: failure.status)
+        } catch {
+            add("daemon", "\(error)", cure: "the daemon's log says what it does")
+        }
     }
 
     /// What the jobs of all types need.

@@ -17,14 +17,17 @@ struct Explanation: Encodable {
     let cure: String
     /// The account's last job; nil when nothing is recorded.
     let lastJob: JobLine?
+    /// nil with `TYPE = Script`, and for an entry that takes no part.
+    let backup: BackupExplanation?
 
     /// - Parameter daemon: what the running daemon says; nil when none runs here.
     init(
         uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?,
-        lastJob: JobLine? = nil
+        lastJob: JobLine? = nil, backup: BackupExplanation? = nil
     ) {
         self.uid = uid
         self.lastJob = lastJob
+        self.backup = backup
         dn = entry.dn.description
         let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
@@ -88,7 +91,7 @@ struct Explanation: Encodable {
             let name = Int32(value).flatMap(ProvisioningExitCode.init)?.name
             return "\(value)" + (name.map { " (\($0))" } ?? "")
         }
-        let rows = [
+        let rows: [(String, String?)] = [
             ("account", "\(uid)  \(dn)"),
             ("stands at", mode.map { "\($0) / \(state ?? "")" }),
             ("returned", returned),
@@ -97,8 +100,8 @@ struct Explanation: Encodable {
             ("last job", lastJob.map(JobsOfDaemon.end(of:))),
             ("to do", cure),
         ]
-        return rows.compactMap { title, value in
-            value.map { title + String(repeating: " ", count: 13 - title.count) + OneLine.escaping($0) }
+        return (rows + (backup?.rows ?? [])).compactMap { title, value in
+            value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }
         }.joined(separator: "\n")
     }
 }

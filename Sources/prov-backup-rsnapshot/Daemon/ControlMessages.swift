@@ -1,6 +1,7 @@
 /// What a command asks the running daemon over its control socket.
 enum DaemonRequest: Codable {
     case status
+    case health
     case provision(uuid: String, dn: String)
     case jobs(JobQuery)
     /// Those of these jobs that are known.
@@ -18,6 +19,7 @@ enum DaemonRequest: Codable {
 /// What the daemon answers.
 enum DaemonReply: Codable {
     case status(DaemonStatus)
+    case health(DaemonHealth)
     /// The exit code of the job; nil when there was nothing to do.
     case provisioned(Int32?)
     case jobs(JobList)
@@ -86,4 +88,21 @@ struct DaemonStatus: Codable {
     /// Since the daemon started.
     let succeeded: Int
     let failed: Int
+    /// Accounts whose backups are not in order.
+    let backups: BackupHealth.Summary
+}
+
+/// What is not in order, for monitoring.
+struct DaemonHealth: Codable {
+    /// Whether the LDAP server answers.
+    var isDirectoryAvailable: Bool
+    /// Accounts whose last provisioning request failed; nil: the directory has no place to say so, or `directoryError` says why.
+    var failedAccounts: Int?
+    /// The first of them.
+    var failedUIDs: [String] = []
+    /// Why the directory could not be asked.
+    var directoryError: String?
+    var backups: BackupHealth.Summary
+    /// Open jobs of all types.
+    var openJobs: Int
 }

@@ -80,7 +80,7 @@ struct Daemon {
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(
             services: [
-                MailService(mailer: work.parts.mailer),
+                MailService(reports: work.parts.reports),
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
@@ -108,7 +108,7 @@ struct Daemon {
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work?.parts.stop()
-        await work?.parts.mailer.run {}
+        await work?.parts.reports.sendMail {}
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -124,7 +124,7 @@ struct Daemon {
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
-        await work.parts.mailer.run {}
+        await work.parts.reports.sendMail {}
         withExtendedLifetime(lock) {}
         return code
     }

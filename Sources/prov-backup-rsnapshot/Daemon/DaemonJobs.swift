@@ -52,10 +52,13 @@ actor DaemonJobs: JobDesk {
         early?.forEach { $0.resume() }
         early = nil
         let left = await parts.leftJobs()
+        await parts.recallFailedBackups()
         await engine.takeUp(left.compactMap(LeftJob.init))
         // The directory may be away for long, and the daemon is to be there meanwhile.
         rescuing = Task {
-            for left in left where left.type != .provisioning { await rescue(left) }
+            let run = parts.reports.mail.open("jobs of an earlier run of the daemon")
+            for left in left where left.type != .provisioning { await rescue(left, run) }
+            parts.reports.mail.close(run)
         }
         follow(configuration.jobs.timetable)
     }
@@ -64,7 +67,7 @@ actor DaemonJobs: JobDesk {
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
-        parts.mailer.reconfigure(configuration.jobs.mail)
+        parts.reports.reconfigure(configuration.jobs)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
@@ -102,7 +105,10 @@ actor DaemonJobs: JobDesk {
         }
         Task {
             let standing = StandingJobs(live())
-            await ask(command, where: standing.admits)
+            let mail = parts.reports.mail
+            let run = mail.open("\(command)")
+            await ask(command, where: standing.admits) { mail.add($0, to: run) }
+            mail.close(run)
             if let notice = standing.notice { logger.notice("\(command): \(notice)") }
             asking.remove(command)
         }
@@ -110,8 +116,9 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Crash rescue
 
-    private func rescue(_ left: RecordedJob) async {
+    private func rescue(_ left: RecordedJob, _ run: MailDigest.Run) async {
         let job = Job(left)
+        parts.reports.mail.add(job.id, to: run)
         do {
             switch left.type {
             case _ where left.status == .canceled:
@@ -299,6 +306,8 @@ actor DaemonJobs: JobDesk {
     // MARK: - Looking
 
     nonisolated func live() -> [LiveJob] { parts.board.live() }
+
+    nonisolated var health: BackupHealth { parts.reports.health }
 
     nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
 

@@ -136,8 +136,7 @@ struct PurgeService: Service {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
                 do {
-                    let outcome = try await jobs.purge()
-                    if let outcome, !outcome.message.isEmpty { logger.error("\(outcome.message)") }
+                    _ = try await jobs.purge()
                 } catch {
                     logger.error("archived homes cannot be looked through: \(error)")
                 }
@@ -149,9 +148,9 @@ struct PurgeService: Service {
 
 /// Sends the mails that wait, also those of the last jobs; what cannot be sent before the end is counted in the log.
 struct MailService: Service {
-    let mailer: Mailer
+    let reports: JobReports
 
-    func run() async throws { await mailer.run { await shutdown() } }
+    func run() async throws { await reports.sendMail { await shutdown() } }
 }
 
 /// Tells systemd that the daemon is alive, where it asks.

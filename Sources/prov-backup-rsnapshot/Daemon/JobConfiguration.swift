@@ -29,6 +29,8 @@ struct JobConfiguration: Sendable {
     let history: DaemonSettings.History
     /// Who is told by mail.
     let mail: Mailer.Configuration
+    /// What this installation is called in mails.
+    let installation: String
 
     init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
         let retry = RetryPolicy(
@@ -59,6 +61,7 @@ struct JobConfiguration: Sendable {
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
+            memory: settings.backupJobs.memory,
             window: settings.backupJobs.window, schedules: settings.backupJobs.schedules, retry: retry,
             host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
@@ -77,6 +80,7 @@ struct JobConfiguration: Sendable {
         mail = Mailer.Configuration(
             recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
             sendmail: FilePath(settings.mail.sendmail))
+        installation = settings.environment
     }
 
     private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {

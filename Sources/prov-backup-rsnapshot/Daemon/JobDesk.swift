@@ -8,6 +8,8 @@ protocol JobDesk: Sendable {
     func output(of id: JobID) -> CapturedOutput?
     /// Jobs of the past; nil when they could not be opened.
     var history: JobHistory? { get }
+    /// Accounts whose backups are not in order.
+    var health: BackupHealth { get }
     /// Asks for a job of `[Job NAME]`.
     /// - Throws: `CommandFailure`, with the names that there are.
     func run(_ name: String) async throws -> JobID

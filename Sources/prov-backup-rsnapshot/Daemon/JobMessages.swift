@@ -11,11 +11,11 @@ struct Moment: Codable, Hashable, Sendable {
 
     init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
-        guard let time = ProvisioningTimestamp.time(of: text) else {
+        guard let stamp = ProvisioningTimestamp(parsing: text) else {
             throw DecodingError.dataCorrupted(
                 DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "\(text) is no time"))
         }
-        self.time = time
+        time = stamp.time
     }
 
     func encode(to encoder: any Encoder) throws {

@@ -40,6 +40,8 @@ extension DaemonSettings {
     struct BackupJobs: Hashable, Sendable {
         var slots: Int
         var timeout: Duration
+        /// Of each process; 0: no limit.
+        var memory: UInt64
         /// `nil`: at any time.
         var window: TimeWindow?
         /// Only levels that are scheduled.
@@ -198,7 +200,8 @@ extension DaemonSettings.BackupJobs {
         let writes = raw[BackupJobsSection.writeSizes]
         self.init(
             slots: raw[BackupJobsSection.slots], timeout: raw[BackupJobsSection.timeout],
-            window: raw[BackupJobsSection.window], schedules: Dictionary(scheduled, uniquingKeysWith: { $1 }),
+            memory: UInt64(raw[BackupJobsSection.memory].bytes), window: raw[BackupJobsSection.window],
+            schedules: Dictionary(scheduled, uniquingKeysWith: { $1 }),
             writesBackupSize: writes && raw[BackupJobsSection.writeBackupSize],
             writesIncrementSize: writes && raw[BackupJobsSection.writeIncrementSize],
             writesLastSuccess: writes && raw[BackupJobsSection.writeLastSuccess])

@@ -24,6 +24,19 @@ extension DaemonSettings {
         return (settings, raw.warnings)
     }
 
+    /// RUNTIME_DIRECTORY alone, whatever is wrong with other settings.
+    /// - Throws: `SettingsError` when a file cannot be read, or this setting is wrong.
+    static func runtimeDirectory(
+        service: FilePath, global: FilePath?, environment: [String: String]
+    ) throws(SettingsError) -> FilePath {
+        let files = [global, service].compactMap(\.self)
+        let raw = SettingsLoader(DaemonSchema.schema).load(files: files, environment: environment)
+        guard !raw.lacksFile, !raw.isFaulty(ServiceSection.runtimeDirectory) else {
+            throw SettingsError(errors: raw.errors, warnings: raw.warnings)
+        }
+        return FilePath(raw[ServiceSection.runtimeDirectory])
+    }
+
     /// Checks what no single key can say, and adds to the errors what is found. With errors the result is not to be used.
     init(checking raw: inout Settings) {
         log = LogSwitches(
@@ -133,6 +146,7 @@ extension DaemonSettings.Backup {
             homeScript: raw[BackupSection.homeScript], scriptTimeout: raw[BackupSection.scriptTimeout],
             scriptGrace: raw[BackupSection.scriptGrace], homeRoots: roots, homeLayout: raw[BackupSection.homeLayout],
             ownership: raw[BackupSection.ownership], quota: raw[BackupSection.quota],
+            confinement: raw[BackupSection.backupSandbox],
             rsnapshot: raw[BackupSection.rsnapshot],
             rsnapshotConfigDirectory: raw[BackupSection.rsnapshotConfigDirectory],
             rsnapshotTemplate: raw[BackupSection.rsnapshotTemplate],

@@ -83,6 +83,27 @@ import Testing
         #expect(lines.all.isEmpty)
     }
 
+    @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
+    func plain() async throws {
+        let sink = try MailSink()
+        let mailer = try mailer(sink.sendmail)
+        let subjects = [
+            "backup1.example.org (production): 12 jobs failed: " + String(repeating: "daily 3724300 ", count: 20)
+                + "end",
+            " a subject  with   blanks " + String(repeating: "x", count: 100) + "  at the end",
+        ]
+        let body = "a line of " + String(repeating: "many words ", count: 80) + "end\n"
+        for subject in subjects { mailer.send(subject: subject, body: body) }
+        mailer.finish()
+        await mailer.run()
+        let mails = try await sink.mails(2)
+        #expect(Set(mails.compactMap { $0.headers["Subject"] }) == Set(subjects.map { String($0.trimmingPrefix(" ")) }))
+        for mail in mails {
+            #expect(mail.headers["Content-Transfer-Encoding"] == "7bit")
+            #expect(mail.body.replacing("\r\n", with: "\n").hasPrefix(body))
+        }
+    }
+
     @Test("no header can be smuggled in, by subject, name or body")
     func injection() async throws {
         let sink = try MailSink()

@@ -98,6 +98,36 @@ import Testing
         await history.close()
     }
 
+    @Test("a failure counts until a later job of the same client and level has ended; a cancelled one changes nothing")
+    func unresolvedFailures() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        func record(
+            _ number: Int, _ client: String, _ result: JobResult?, type: JobType = .backup, level: String = "add"
+        ) {
+            var story = Story(number, type: type, client: client)
+            story.job.level = level
+            history.record(result.map { story.whole(JobOutcome($0, message: "\(number)")) } ?? [story.opened])
+        }
+        record(1, "mended", .failed)
+        record(2, "mended", .success)
+        record(3, "other level", .wrongConfiguration)
+        record(4, "other level", .success, level: "weekly")
+        record(5, "again", .failed)
+        record(6, "again", .missed)
+        record(7, "cancelled", .failed)
+        record(8, "cancelled", .aborted)
+        record(9, "running", .failed)
+        record(10, "running", nil)
+        record(11, "provisioned", .failed, type: .provisioning)
+        record(12, "warned", .failed)
+        record(13, "warned", .warnings)
+        let failures = try await history.unresolvedFailures(of: .backup)
+        #expect(failures.map(\.id.number) == [3, 6, 7, 9])
+        #expect(failures.map(\.ending?.message) == ["3", "6", "7", "9"])
+        await history.close()
+    }
+
     @Test("20,000 jobs are recorded completely and in order, and every filter finds its own")
     func filters() async throws {
         let bench = try HistoryBench()
