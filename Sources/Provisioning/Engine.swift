@@ -177,6 +177,10 @@ public actor Engine {
         await commitLink.stop()
     }
 
+    /// Whether the directory can be reached at this moment, for those who would rather know than wait.
+    /// - Throws: what each server answered to one try.
+    public func reachDirectory() async throws(DirectoryError) { try await workLink.tryOnce() }
+
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
         var snapshot = await dispatcher.snapshot()
