@@ -119,7 +119,8 @@ public struct BackupJobs: Sendable {
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
-            retry: jobs.retry, work: { try await backup.run($0) })
+            retry: jobs.retry, interruption: .repeats(within: .seconds(86_400)),
+            work: { try await backup.run($0) })
     }
 
     /// When the level last succeeded, where that is less than half its period ago.

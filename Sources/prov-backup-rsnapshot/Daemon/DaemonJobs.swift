@@ -125,13 +125,15 @@ actor DaemonJobs: JobDesk {
                 close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
-                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+                try await scripts.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
                     let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
                         .first
                 else { fallthrough }
-                try await backups.submit(request, resuming: job, attempts: left.attempts)
+                try await backups.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             default:
                 lose(job, "nothing is left that could take it up")
             }
