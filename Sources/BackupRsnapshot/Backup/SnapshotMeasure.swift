@@ -57,12 +57,6 @@ struct SnapshotMeasure {
         return (SnapshotSizes(total: others + record.total, increment: record.increment), doubt)
     }
 
-    /// Sizes without a record, all measured.
-    mutating func run(newest: FilePath.Component?, progress: (Int, Int) -> Void) throws -> SnapshotSizes {
-        var record = SizeRecord()
-        return try check(&record, progress: progress).sizes
-    }
-
     private struct Tree {
         var name: FilePath.Component
         var inode: UInt64

@@ -19,6 +19,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     private var successes: [String: Int64] = [:]
     /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
     private var completions: [String: Int64] = [:]
+    /// What the snapshots take on the disk.
+    var sizes = SizeRecord()
     /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
     public var lastAttempt: Attempt?
     /// The newest copy; nil: none was made.
@@ -74,6 +76,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var files: UInt64
         /// On the disk, shared or not.
         var bytes: UInt64
+        /// Of these, what the snapshot before it lacks.
+        var ownBytes: UInt64 = 0
     }
 
     /// One try of a job of a level.
