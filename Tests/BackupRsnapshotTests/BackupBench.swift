@@ -25,6 +25,10 @@ final class BackupBench: Sendable {
     let manager: DirectoryConnection
     let configuration: BackupConfiguration
     let board: JobBoard
+    /// The settings of backups that begin from now on.
+    let changed: Mutex<BackupConfiguration>
+    /// Whether the accounts own what is in their uploads when a backup begins.
+    let ownsUploads = Mutex(true)
     private let recorder = Recorder()
     private let ids: JobIDSource
 
@@ -53,6 +57,7 @@ final class BackupBench: Sendable {
         self.sandbox = sandbox
         folder = try TestFolder()
         configuration = try folder.configuration(change)
+        changed = Mutex(configuration)
         board = JobBoard(recorder: recorder)
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         try folder.makeFolder("attempts", mode: 0o700)
@@ -137,24 +142,35 @@ final class BackupBench: Sendable {
                 .map { ($0, UInt64(status(directory.appending($0))?.st_ino ?? 0)) })
     }
 
+    /// Writes what the daemon records of an account's snapshots.
+    func record(_ state: SnapshotState, of uid: String) async throws {
+        let account = try BackupAccount(
+            reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
+        guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
+            Issue.record("\(uid) has no home")
+            return
+        }
+        try #require(try SnapshotDirectory.open(in: home)).record(state)
+    }
+
     // MARK: Backups
 
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
         var jobs = BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host)
         change(&jobs)
-        return BackupJobs(engine: engine, configuration: configuration, jobs: jobs)
+        return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
     }
 
     /// One attempt of one backup, as the queue makes it.
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid]).first)
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).first)
         return try await attempt(request)
     }
 
     func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
-        if isRoot, configuration.ownership == .account { try giveUploadsToAccounts() }
+        if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
         let executor = JobExecutor(board: board)
         let job = await executor.open(
             Job(
@@ -200,5 +216,12 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
     #expect(result.complaint == nil, "\(result.outputTail)")
     return result.outputTail.split(separator: "\n").compactMap {
         $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
+}
+
+extension SnapshotState {
+    /// As after a whole snapshot of a level.
+    mutating func record(success level: SnapshotLevel, at time: WallTime) {
+        complete(JobMark(number: 1, created: 0), level: level.rawValue, End(isWhole: true), at: time)
     }
 }

@@ -89,7 +89,8 @@ import Testing
             health.recall(
                 RecordedJob(
                     id: JobID(UInt64(number)), type: .backup, name: "daily", level: "daily", subject: account,
-                    client: account, priority: 10, created: now, status: result.status, attempts: 1, ended: now,
+                    client: account, priority: 10, created: now, status: result.status, attempts: 1,
+                    interruptions: 0, ended: now,
                     ending: RecordedEnding(result: result, message: "")))
         }
         #expect(health.summary.problems.map(\.failure?.job) == [3])

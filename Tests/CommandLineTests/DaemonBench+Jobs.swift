@@ -86,9 +86,8 @@ extension DaemonBench {
     /// Asks for a `[Job NAME]`.
     func run(_ name: String, sourceLocation: SourceLocation = #_sourceLocation) async throws -> UInt64 {
         let asked = try await command("jobs", "run", name)
-        return try #require(
-            UInt64(asked.output.trimmingCharacters(in: .whitespacesAndNewlines)), "\(asked.output)",
-            sourceLocation: sourceLocation)
+        let numbers = asked.output.split(separator: "\n").compactMap { UInt64($0) }
+        return try #require(numbers.first, "\(asked.output)", sourceLocation: sourceLocation)
     }
 
     /// The newest job of a type, of an account or of all.

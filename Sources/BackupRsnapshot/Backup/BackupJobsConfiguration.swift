@@ -13,6 +13,8 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
     public var memory: UInt64
     /// WINDOW: when a backup may begin; nil: at any time.
     public var window: TimeWindow?
+    /// When snapshots of a level are made; a level that is missing has no schedule.
+    public var schedules: [SnapshotLevel: CronSchedule]
     /// How often a backup is tried again whose failure may pass, such as one that found rsnapshot's lock taken.
     public var retry: RetryPolicy
     /// What this server calls itself in `sstBackupLastSuccessfulBackup`.
@@ -28,7 +30,7 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
     /// - Parameter host: without a colon.
     public init(
         slots: Int = 1, timeLimit: Duration = .seconds(12 * 3600), grace: Duration = .seconds(30),
-        memory: UInt64 = 2 << 30, window: TimeWindow? = nil,
+        memory: UInt64 = 2 << 30, window: TimeWindow? = nil, schedules: [SnapshotLevel: CronSchedule] = [:],
         retry: RetryPolicy = RetryPolicy(
             maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600)), host: String,
         writesSize: Bool = true, writesIncrement: Bool = true, writesLastSuccess: Bool = true
@@ -38,6 +40,7 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
         self.grace = grace
         self.memory = memory
         self.window = window
+        self.schedules = schedules
         self.retry = retry
         self.host = host
         self.writesSize = writesSize

@@ -107,7 +107,7 @@ actor Dispatcher {
             urgent[key.uuid, default: []].append(continuation)
             look(at: key, csn: nil)
             // One that waits for its turn goes before the others now; if it may begin already, it is called.
-            if let place = asked[key.uuid], lane.withdraw(place.ticket) { ask(key.uuid, place.now) }
+            if let place = asked[key.uuid] { lane.hasten(place.ticket, to: Self.urgentPriority) }
         }
     }
 

@@ -68,7 +68,7 @@ struct BackupExplanation: Encodable {
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
         let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
-            let schedule = found.retain > 0 ? settings.backupSchedules[found.level] : nil
+            let schedule = found.retain > 0 ? settings.backups.schedules[found.level] : nil
             let run = schedule?.next(after: now)
             // What cannot be read is no missing success.
             let due =

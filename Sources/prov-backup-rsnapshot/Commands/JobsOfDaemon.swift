@@ -94,5 +94,15 @@ struct JobsOfDaemon {
     }
 }
 
+extension AcceptedJobs {
+    /// Says on standard error what is not as it should be.
+    func warn() {
+        guard let unrecorded else { return }
+        printError(
+            "warning: the \(jobs.count == 1 ? "job runs" : "jobs run") but cannot be recorded, and would be lost if the daemon were killed: \(unrecorded)"
+        )
+    }
+}
+
 /// What was printed is seen at once, also by a pipe.
 func flushOutput() { fflush(nil) }

@@ -49,9 +49,10 @@ struct ControlHandler: Sendable {
             return .jobs(JobList(lines: try await catalog.lines(of: ids.map { JobID($0) })))
         case .job(let id): return .job(try await catalog.details(JobID(id)))
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
-        case .run(let name): return .asked([try await theDesk.run(name).number])
-        case .backup(let level, let accounts):
-            return .asked(try await theDesk.backup(level, accounts: accounts).map(\.number))
+        case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
+        case .backup(let level, let accounts, let isForced):
+            let (jobs, recent) = try await theDesk.backup(level, accounts: accounts, isForced: isForced)
+            return .asked(await recorded(jobs, recent: recent))
         case .scripts: return .scripts(try await theDesk.scripts())
         case .restartScripts: return .restarted(try await theDesk.restartHandlers())
         }
@@ -98,6 +99,17 @@ struct ControlHandler: Sendable {
 
     private struct SearchTimedOut: Error, CustomStringConvertible {
         var description: String { "the LDAP server did not list the failed accounts within \(searchTime)" }
+    }
+
+    /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.
+    private func recorded(_ jobs: [JobID], recent: Int = 0) async -> AcceptedJobs {
+        var accepted = AcceptedJobs(jobs: jobs.map(\.number), recent: recent)
+        do throws(HistoryError) {
+            try await desk?.history?.confirm(jobs)
+        } catch {
+            accepted.unrecorded = "\(error)"
+        }
+        return accepted
     }
 
     private var catalog: JobCatalog { JobCatalog(desk: desk, history: desk?.history) }

@@ -10,8 +10,8 @@ enum DaemonRequest: Codable {
     case cancel(UInt64)
     /// A job of `[Job NAME]`.
     case run(String)
-    /// Snapshots; no accounts: all that have the level.
-    case backup(level: String, accounts: [String])
+    /// Snapshots; no accounts: all that have the level. Forced: also where the last one is recent.
+    case backup(level: String, accounts: [String], isForced: Bool)
     case scripts
     case restartScripts
 }
@@ -27,8 +27,8 @@ enum DaemonReply: Codable {
     case job(JobDetails?)
     /// Whether the job was open.
     case cancelled(Bool)
-    /// The jobs that were asked for have these numbers.
-    case asked([UInt64])
+    /// The jobs that were asked for.
+    case asked(AcceptedJobs)
     case scripts([ScriptLine])
     /// What came of it.
     case restarted(String)
@@ -41,6 +41,16 @@ enum DaemonReply: Codable {
         /// What the command ends with.
         let status: Int32
     }
+}
+
+/// Jobs that the daemon has accepted. They are in the history's file, so they outlast a crash, unless `unrecorded` says otherwise.
+struct AcceptedJobs: Codable {
+    /// Their numbers.
+    var jobs: [UInt64]
+    /// Why they are not in the history's file; nil: they are.
+    var unrecorded: String?
+    /// How many accounts were left out because their last snapshot is recent.
+    var recent = 0
 }
 
 /// What the daemon does at this moment.

@@ -74,12 +74,16 @@ struct DaemonControl {
         try await need(.cancel(id)) { if case .cancelled(let wasOpen) = $0 { wasOpen } else { nil } }
     }
 
-    func run(_ name: String) async throws -> UInt64 {
-        try await need(.run(name)) { if case .asked(let ids) = $0 { ids.first } else { nil } }
+    func run(_ name: String) async throws -> AcceptedJobs {
+        try await need(.run(name)) {
+            if case .asked(let accepted) = $0, !accepted.jobs.isEmpty { accepted } else { nil }
+        }
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> [UInt64] {
-        try await need(.backup(level: level, accounts: accounts)) { if case .asked(let ids) = $0 { ids } else { nil } }
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced)) {
+            if case .asked(let accepted) = $0 { accepted } else { nil }
+        }
     }
 
     func scripts() async throws -> [ScriptLine] {

@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import DirectoryClient
 import JobCore
 import Logging
 import Provisioning
@@ -125,12 +126,15 @@ actor DaemonJobs: JobDesk {
                 close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
-                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+                try await scripts.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
-                    let request = try await selection.requests(of: level, accounts: [left.client]).first
+                    let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
+                        .first
                 else { fallthrough }
-                try await backups.submit(request, resuming: job, attempts: left.attempts)
+                try await backups.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             default:
                 lose(job, "nothing is left that could take it up")
             }
@@ -193,14 +197,17 @@ actor DaemonJobs: JobDesk {
         return script
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
-        try await backup(level, accounts: accounts, where: { _ in true }, opened: { _ in })
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
+        // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
+        do throws(DirectoryError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        return try await backup(
+            level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(
-        _ level: String, accounts: [String], where isWanted: @escaping @Sendable (JobRequest) -> Bool,
-        opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: String, accounts: [String], isForced: Bool = false,
+        where isWanted: @escaping @Sendable (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
                 "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
@@ -211,12 +218,14 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        guard accounts.isEmpty else { return try await backup(level, of: accounts, where: isWanted, opened: opened) }
+        guard accounts.isEmpty else {
+            return (try await backup(level, of: accounts, isForced, where: isWanted, opened: opened), 0)
+        }
         // One level after the other: so each account has its jobs in the order in which the levels were asked for.
         let earlier = lastLevel
         let request = Task {
             await earlier?.value
-            return try await backupAll(level, where: isWanted, opened: opened)
+            return try await backupAll(level, isForced, where: isWanted, opened: opened)
         }
         lastLevel = Task { _ = await request.result }
         return try await withTaskCancellationHandler {
@@ -227,12 +236,12 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backup(
-        _ level: SnapshotLevel, of accounts: [String], where isWanted: (JobRequest) -> Bool,
+        _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         let requests: [JobRequest]
         do {
-            requests = try await selection.requests(of: level, accounts: accounts)
+            requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         } catch let refusals as BackupRefusals {
             throw CommandFailure("\(refusals)", cure: "no backup was asked for")
         }
@@ -244,21 +253,24 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backupAll(
-        _ level: SnapshotLevel, where isWanted: (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: SnapshotLevel, _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         var ids: [JobID] = []
-        var isAny = false
-        try await selection.all(of: level) { selected in
-            isAny = true
-            let request =
-                switch selected {
-                case .job(let request): request
-                case .refused(let refusal): refusal.request(level)
-                }
+        var recent = 0
+        try await selection.all(of: level, isForced: isForced) { selected in
+            let request: JobRequest
+            switch selected {
+            case .job(let job): request = job
+            case .refused(let refusal): request = refusal.request(level)
+            case .recent:
+                recent += 1
+                return
+            }
             if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
         }
-        if !isAny { logger.info("no account gets a backup of level \(level)") }
-        return ids
+        if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }
+        return (ids, recent)
     }
 
     /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.

@@ -18,8 +18,6 @@ struct JobConfiguration: Sendable {
     let timetable: JobTimetable
     /// `[Backup Jobs]`.
     let backups: BackupJobsConfiguration
-    /// When snapshots of a level are made; levels without a schedule are left out.
-    let backupSchedules: [SnapshotLevel: CronSchedule]
     /// EVENTS_DIRECTORY, EVENT_TIMEOUT.
     let events: EventConfiguration
     /// What handlers are told of this server and of the directory.
@@ -47,7 +45,8 @@ struct JobConfiguration: Sendable {
                     job.name,
                     UserScript(
                         name: job.name, path: FilePath(job.script), timeLimit: job.timeout, profile: job.exitProfile,
-                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry)
+                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry,
+                        interruption: job.onInterrupt == .fail ? .fails : .repeats(within: nil))
                 )
             }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(
@@ -63,10 +62,10 @@ struct JobConfiguration: Sendable {
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
             memory: settings.backupJobs.memory,
-            window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
+            window: settings.backupJobs.window, schedules: settings.backupJobs.schedules, retry: retry,
+            host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
-        backupSchedules = settings.backupJobs.schedules
         let state = FilePath(settings.service.stateDirectory)
         reportSocket = ReportServer.socketPath(in: FilePath(settings.service.runtimeDirectory))
         events = EventConfiguration(
@@ -93,7 +92,9 @@ struct JobConfiguration: Sendable {
                 hooks: hooks.map {
                     HookSettings(
                         directory: FilePath($0.directory), skipsJob: $0.skipOnPreFailure, timeLimit: $0.timeout)
-                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning)
+                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning,
+                // The larger level takes over the snapshot that the smaller one would remove.
+                levels: type == .backup ? SnapshotLevel.allCases.reversed().map(\.rawValue) : [])
         }
         return policies
     }

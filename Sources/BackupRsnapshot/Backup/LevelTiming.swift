@@ -1,0 +1,47 @@
+import JobCore
+
+/// When an account's snapshots of a level are due, and when another one is too soon. A value: it looks at no clock and no disk.
+struct LevelTiming: Sendable {
+    let level: SnapshotLevel
+    /// nil: only by hand.
+    let schedule: CronSchedule?
+    private let calendar: DayCalendar
+
+    init(_ level: SnapshotLevel, _ jobs: BackupJobsConfiguration, calendar: DayCalendar = .system) {
+        self.level = level
+        schedule = jobs.schedules[level]
+        self.calendar = calendar
+    }
+
+    /// The last success, where another snapshot is too soon: it is less than half a period ago.
+    ///
+    /// One that lies in the future was recorded while the clock was wrong, and is none.
+    func recentSuccess(_ state: SnapshotState, now: WallTime) -> WallTime? {
+        guard let success = state.lastSuccess(of: level), success <= now, now - success < period(after: success) / 2
+        else { return nil }
+        return success
+    }
+
+    /// From one snapshot to the next: as the schedule has it after a time, or else as the level is called.
+    private func period(after time: WallTime) -> Duration {
+        guard let schedule, let first = schedule.next(after: time, in: calendar),
+            let second = schedule.next(after: first, in: calendar)
+        else { return level.period }
+        return second - first
+    }
+}
+
+extension SnapshotLevel {
+    /// From one snapshot to the next where no schedule says it.
+    fileprivate var period: Duration {
+        let hours =
+            switch self {
+            case .hourly: 1
+            case .daily: 24
+            case .weekly: 7 * 24
+            case .monthly: 30 * 24
+            case .yearly: 365 * 24
+            }
+        return .seconds(hours * 3_600)
+    }
+}
