@@ -126,12 +126,16 @@ struct BackupJobTests {
         try await BackupBench.run { bench in
             try await bench.addProvisioned(first)
             let rsync = try Self.slowRsync(bench, of: first)
-            let late = try await bench.backup(.daily, first) { $0.timeLimit = .milliseconds(700) }
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            let clock = ManualSteadyClock()
+            async let ended = bench.attempt(request, scripts: ScriptRunner(clock: clock))
+            _ = try await Self.pid(in: rsync)
+            clock.advance(by: .seconds(120))
+            let late = try await ended
             #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
             try Self.expectGone(rsync)
 
             _ = unlink(rsync.string)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: rsync)
             let job = try #require(bench.board.live().first)
@@ -200,11 +204,13 @@ struct BackupJobTests {
     func goneMeanwhile() async throws {
         try await BackupBench.run { bench in
             try await bench.addProvisioned(first)
-            let rsync = try Self.slowRsync(bench, of: first, rest: "sleep 0.2")
+            let gone = bench.folder.path.appending("entry.gone")
+            let rsync = try Self.slowRsync(bench, of: first, rest: "while [ ! -e \(gone) ]; do sleep 0.02; done")
             let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
             async let ended = bench.attempt(request)
             _ = try await Self.pid(in: rsync)
             try await bench.manager.delete(BackupBench.dn(first))
+            try bench.folder.write("", to: "entry.gone")
             let outcome = try await ended
             #expect(outcome.result == .warnings && outcome.message.contains("gone from the directory"), "\(outcome)")
             let next = try await bench.attempt(request)
