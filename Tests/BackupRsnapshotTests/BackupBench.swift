@@ -65,7 +65,7 @@ final class BackupBench: Sendable {
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
             ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)),
-                connectTimeout: .seconds(5), operationTimeout: .seconds(20))
+                connectTimeout: .seconds(60), operationTimeout: .seconds(60))
         }
         manager = try await DirectoryConnection.open(
             address, options: try options(sandbox.adminDN, sandbox.adminPassword))
@@ -169,9 +169,12 @@ final class BackupBench: Sendable {
         return try await attempt(request)
     }
 
-    func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
+    func attempt(
+        _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
+    ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
-        let executor = JobExecutor(board: board)
+        var executor = JobExecutor(board: board)
+        executor.runner = scripts
         let job = await executor.open(
             Job(
                 id: try ids.next(), type: request.type, name: request.name, level: request.level,

@@ -141,7 +141,7 @@ struct DaemonBackupTests {
             let daemon = try await bench.running()
             for uid in uids { try await bench.reached("added", uid) }
             var ended: [JobLine] = []
-            try await eventually("each account has its two jobs of a minute", within: .seconds(90)) {
+            try await eventually("each account has its two jobs of a minute") {
                 ended = try await bench.jobs("--type", "Backup").filter { !$0.isOpen }
                 return uids.allSatisfy { uid in ended.count { $0.client == uid } >= 2 }
             }
