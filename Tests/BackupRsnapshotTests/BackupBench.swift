@@ -169,6 +169,30 @@ final class BackupBench: Sendable {
         return try await attempt(request)
     }
 
+    /// The same under other settings than those of the bench.
+    func backup(
+        _ level: SnapshotLevel, _ uid: String, snapshots: SnapshotAccess, confinement: CopyConfinement = .on
+    ) async throws -> JobOutcome {
+        let jobs = BackupJobs(
+            engine: engine, configuration: changed(snapshots, confinement),
+            jobs: BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host))
+        return try await attempt(
+            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).first))
+    }
+
+    /// What `accounts explain` finds out.
+    func inspection(of uid: String, snapshots: SnapshotAccess) async throws -> BackupInspection {
+        let entry = try #require(await entry(uid))
+        let account = try #require(Account(entry, names: AttributeNames()))
+        return BackupJobs.inspection(of: account, configuration: changed(snapshots), host: Self.host)
+    }
+
+    private func changed(_ snapshots: SnapshotAccess, _ confinement: CopyConfinement = .on) -> BackupConfiguration {
+        var changed = configuration
+        (changed.snapshots, changed.confinement) = (snapshots, confinement)
+        return changed
+    }
+
     func attempt(
         _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
     ) async throws -> JobOutcome {

@@ -56,6 +56,7 @@ public struct BackupRequirements: Sendable {
             findings.append(folder(place, subject: "VOLUMES"))
         }
         for volume in configuration.places.volumes { findings += await mount(of: volume) }
+        if configuration.snapshots != .own { findings.append(snapshotStore()) }
         findings.append(homeScript())
         findings += await programs()
         findings.append(await rsnapshot())
