@@ -15,7 +15,7 @@ extension DaemonBench {
             at: file.deletingLastPathComponent(), withIntermediateDirectories: true,
             attributes: [.posixPermissions: 0o755])
         try "#!/bin/sh\n\(text)\n".write(to: file, atomically: true, encoding: .utf8)
-        chmod(file.path, 0o755)
+        try makeExecutable(file.path)
         return file.path
     }
 

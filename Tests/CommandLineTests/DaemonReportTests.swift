@@ -164,6 +164,30 @@ struct DaemonReportTests {
             #expect(good.inTheWay.count == 1 && good.inTheWay.first?.contains("MONTHLY") == true, "\(good.inTheWay)")
             #expect(good.unknown.isEmpty, "\(good.unknown)")
 
+            if geteuid() == 0 {
+                // Another user sees what is not root's alone, and is told what is missing.
+                let (other, password) = (bench.path("other.conf"), bench.path("other-password"))
+                try FileManager.default.copyItem(atPath: bench.sandbox.daemonPasswordFile.string, toPath: password)
+                #expect(chown(password, 65_534, 65_534) == 0 && chmod(password, 0o600) == 0)
+                try String(contentsOf: bench.settingsFile, encoding: .utf8)
+                    .replacing(bench.sandbox.daemonPasswordFile.string, with: password)
+                    .write(toFile: other, atomically: true, encoding: .utf8)
+                chmod(other, 0o644)
+                let socket = URL(
+                    filePath: try #require(bench.sandbox.uri.dropFirst(8).removingPercentEncoding?.description))
+                #expect(chmod(socket.deletingLastPathComponent().path, 0o711) == 0 && chmod(socket.path, 0o666) == 0)
+                let program = try RunningProgram(
+                    URL(filePath: "/usr/bin/setpriv"),
+                    [
+                        "--reuid=65534", "--regid=65534", "--clear-groups", DaemonBench.program.path, "accounts",
+                        "explain", "3724300", "--json", "-c", other,
+                    ])
+                #expect(await program.end() == 0, "\(program.output)")
+                let seen = try JSONDecoder().decode(Explained.self, from: Data(program.output.utf8)).backup
+                #expect(seen.lastGood == good.lastGood && seen.levels.map(\.snapshots) == [1, 0, 0])
+                #expect(seen.unknown.contains { $0.contains(".state") && $0.contains("root") }, "\(seen.unknown)")
+            }
+
             // Nothing of the other account is in order.
             let other = bench.configuration("3724301")
             try FileManager.default.removeItem(at: other)
