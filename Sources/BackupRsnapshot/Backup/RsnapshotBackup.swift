@@ -21,6 +21,8 @@ struct RsnapshotBackup: Sendable {
         var account: BackupAccount
         var home: HomePath
         var work: SnapshotWork
+        /// What somebody should look at.
+        var warnings: [String]
     }
 
     /// How much of the progress is the copy, of which nothing is known while it runs.
@@ -129,13 +131,23 @@ struct RsnapshotBackup: Sendable {
         let configured = ConfiguredSnapshots(parsing: text)
         try configured.demand(level, in: home, of: file)
         guard let snapshots = try SnapshotDirectory.open(in: home) else { throw Self.missing("\(home.snapshots)") }
+        let sandbox = try CopySandbox(
+            configuration, account: account, home: home, snapshots: snapshots.path, configured: configured,
+            memory: jobs.memory)
         return Ready(
             account: account, home: home,
-            work: SnapshotWork(
-                snapshots: snapshots, configured: configured,
-                sandbox: try CopySandbox(
-                    configuration, account: account, home: home, configured: configured, memory: jobs.memory),
-                clock: clock))
+            work: SnapshotWork(snapshots: snapshots, configured: configured, sandbox: sandbox, clock: clock),
+            warnings: show(home))
+    }
+
+    /// What the customer sees is no reason to make no snapshot.
+    private func show(_ home: HomePath) -> [String] {
+        do throws(ProvisioningFailure) {
+            try SnapshotStore(home).show(configuration.snapshots)
+            return []
+        } catch {
+            return ["the home does not show its snapshots as SNAPSHOTS says: \(error.reason); \(error.cure)"]
+        }
     }
 
     private static func missing(_ place: String) -> ProvisioningFailure {
@@ -149,6 +161,7 @@ struct RsnapshotBackup: Sendable {
     private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
         let work = ready.work
         var (state, warnings) = try await BlockingWork.run { _ in try work.begin(attempt.job) }
+        warnings += ready.warnings
         warnings.forEach(attempt.write)
         var outcome: JobOutcome
         do {
@@ -334,16 +347,22 @@ struct RsnapshotBackup: Sendable {
 }
 
 extension CopySandbox {
-    /// - Throws: code 3 when a program is missing.
+    /// - Throws: code 3 when a program is missing, or when the copy could not reach the snapshots.
     init(
-        _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, configured: ConfiguredSnapshots,
-        memory: UInt64
+        _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,
+        configured: ConfiguredSnapshots, memory: UInt64
     ) throws(ProvisioningFailure) {
+        guard CopySandbox.isConfined(configuration.confinement) || snapshots.starts(with: home.path) else {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration,
+                reason: "the snapshots lie in \(snapshots), where without a sandbox the account cannot copy to",
+                cure: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
+        }
         self.init(
             confinement: configuration.confinement,
             account: configuration.ownership == .account
                 ? Account(uid: account.uidNumber, gid: account.gidNumber) : nil,
-            home: home.path,
+            home: home.path, snapshots: snapshots,
             programs: try Programs(configuration, rsync: configured.rsync), memory: memory,
             files: configured.patternFiles)
     }

@@ -82,7 +82,7 @@ struct SnapshotWork: Sendable {
             try copy.set(owner: sandbox.account.map { ($0.uid, $0.gid) }, mode: 0o700)
         }
         let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
-        let text = configured.runConfiguration(rsync: sandbox.rsync, partial: partial)
+        let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsync, partial: partial)
         try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
         return snapshots.path.appending(Self.runConfigurationName)
     }

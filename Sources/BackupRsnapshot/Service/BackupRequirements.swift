@@ -56,6 +56,7 @@ public struct BackupRequirements: Sendable {
             findings.append(folder(place, subject: "VOLUMES"))
         }
         for volume in configuration.places.volumes { findings += await mount(of: volume) }
+        if configuration.snapshots != .own { findings.append(snapshotStore()) }
         findings.append(homeScript())
         findings += await programs()
         findings.append(await rsnapshot())
@@ -204,6 +205,7 @@ public struct BackupRequirements: Sendable {
             let sandbox = CopySandbox(
                 confinement: configuration.confinement,
                 account: configuration.ownership == .account ? .init(uid: number, gid: number) : nil, home: home,
+                snapshots: home,
                 programs: try CopySandbox.Programs(configuration), memory: 0)
             let result = try await ScriptRunner().run(sandbox.trial)
             let reports = CopyReports(result.reports)

@@ -111,6 +111,16 @@ actor Dispatcher {
         }
     }
 
+    /// The machine's clock was set. What waits for a while waits no longer by it; a dated request is looked at early and waits again.
+    /// - Parameter step: negative: back.
+    func clockWasSet(by step: Duration) {
+        if step < .zero {
+            queue.clockWasSet(back: .zero - step)
+            for (uuid, memory) in memories { memories[uuid]?.past = memory.past.moved(by: step) }
+        }
+        startDue()
+    }
+
     /// Returns when nothing runs and nothing is due.
     func waitUntilIdle() async {
         startDue()

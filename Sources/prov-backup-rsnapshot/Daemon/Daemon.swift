@@ -72,9 +72,10 @@ struct Daemon {
         for finding in findings {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
+        let views = SnapshotViewService(configuration, logger: logger)
         let reloader = SettingsReloader(
-            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
-            logger: logger)
+            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
+            notifier: notifier, logger: logger)
         let reports = try ReportServer(under: lock, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
@@ -88,7 +89,8 @@ struct Daemon {
                     patience: configuration.stopPatience,
                     notifier: notifier, logger: logger),
                 reloader,
-                PurgeService(jobs: jobs, logger: logger),
+                views,
+                PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -153,9 +155,10 @@ struct Daemon {
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
             let journal = try AttemptJournal(folder: attempts)
-            for notice in [source.notice, journal.notice].compactMap(\.self) { logger.warning("\(notice)") }
+            let presence = Presence(file: state.appending("alive"))
+            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) { logger.warning("\(notice)") }
             let ledger = JobLedger(source: source, journal: journal)
-            let parts = JobParts(configuration.jobs, ids: source, logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
