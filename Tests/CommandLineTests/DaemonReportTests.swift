@@ -100,7 +100,6 @@ struct DaemonReportTests {
             #expect(try Self.line(daemon, "job good done").contains("NOTICE"))
             #expect(try Self.line(daemon, "job bad failed: ").contains("ERROR"))
             #expect(try Self.line(daemon, "job waiting aborted: ").contains("ERROR"))
-            #expect(try Self.line(daemon, "purge done").contains("NOTICE"))
             // The first failure was sent at once, the second at the stop; whoever cancels a job needs no mail.
             let mails = try Self.mails(bench)
             #expect(mails.count == 2, "\(mails)")

@@ -85,7 +85,7 @@ import Testing
     @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
     func plain() async throws {
         let sink = try MailSink()
-        let mailer = try mailer(sink.sendmail)
+        let mailer = try mailer(sink.sendmail, pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
         let subjects = [
             "backup1.example.org (production): 12 jobs failed: " + String(repeating: "daily 3724300 ", count: 20)
                 + "end",
@@ -106,7 +106,8 @@ import Testing
     @Test("no header can be smuggled in, by subject, name or body")
     func injection() async throws {
         let sink = try MailSink()
-        let mailer = try mailer(sink.sendmail, name: "x\r\nBcc: evil@example.org")
+        let mailer = try mailer(
+            sink.sendmail, name: "x\r\nBcc: evil@example.org", pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
         mailer.send(subject: "a\nBcc: evil@example.org\n\nbody\u{2028}\u{0}", body: "plain\n")
         mailer.send(subject: "=?UTF-8?B?Zm9v?=", body: "Bcc: evil@example.org\n")
         mailer.finish()
