@@ -65,7 +65,7 @@ final class BackupBench: Sendable {
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
             ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)),
-                connectTimeout: .seconds(5), operationTimeout: .seconds(20))
+                connectTimeout: .seconds(60), operationTimeout: .seconds(60))
         }
         manager = try await DirectoryConnection.open(
             address, options: try options(sandbox.adminDN, sandbox.adminPassword))
@@ -169,9 +169,36 @@ final class BackupBench: Sendable {
         return try await attempt(request)
     }
 
-    func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
+    /// The same under other settings than those of the bench.
+    func backup(
+        _ level: SnapshotLevel, _ uid: String, snapshots: SnapshotAccess, confinement: CopyConfinement = .on
+    ) async throws -> JobOutcome {
+        let jobs = BackupJobs(
+            engine: engine, configuration: changed(snapshots, confinement),
+            jobs: BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host))
+        return try await attempt(
+            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).first))
+    }
+
+    /// What `accounts explain` finds out.
+    func inspection(of uid: String, snapshots: SnapshotAccess) async throws -> BackupInspection {
+        let entry = try #require(await entry(uid))
+        let account = try #require(Account(entry, names: AttributeNames()))
+        return BackupJobs.inspection(of: account, configuration: changed(snapshots), host: Self.host)
+    }
+
+    private func changed(_ snapshots: SnapshotAccess, _ confinement: CopyConfinement = .on) -> BackupConfiguration {
+        var changed = configuration
+        (changed.snapshots, changed.confinement) = (snapshots, confinement)
+        return changed
+    }
+
+    func attempt(
+        _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
+    ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
-        let executor = JobExecutor(board: board)
+        var executor = JobExecutor(board: board)
+        executor.runner = scripts
         let job = await executor.open(
             Job(
                 id: try ids.next(), type: request.type, name: request.name, level: request.level,

@@ -127,11 +127,15 @@ struct BackupJobTests {
         try await BackupBench.run { bench in
             try await bench.addProvisioned(first)
             let slow = try Self.slowRsync(bench, of: first)
-            let late = try await bench.backup(.daily, first) { $0.timeLimit = .milliseconds(700) }
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            let clock = ManualSteadyClock()
+            async let ended = bench.attempt(request, scripts: ScriptRunner(clock: clock))
+            _ = try await Self.pid(in: slow)
+            clock.advance(by: .seconds(120))
+            let late = try await ended
             #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
             #expect(Self.processes(running: slow).isEmpty)
 
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: slow)
             let job = try #require(bench.board.live().first)

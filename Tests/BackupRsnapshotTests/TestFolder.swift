@@ -18,11 +18,18 @@ final class TestFolder: Sendable {
     }
 
     deinit {
+        unmountAll()
         guard let parent = try? HeldFolder(configured: path.removingLastComponent()), let name = path.lastComponent
         else {
             return
         }
         try? TreeRemoval { false }.remove(name, in: parent)
+    }
+
+    /// Takes away what was mounted inside.
+    func unmountAll() {
+        let mounts = (try? MountTable.current().mounts(inside: path)) ?? []
+        for mount in mounts.reversed() { umount2(mount.point.string, Int32(MNT_DETACH)) }
     }
 
     var homes: FilePath { path.appending("homes") }

@@ -112,6 +112,52 @@ struct DaemonBackupTests {
         }
     }
 
+    @Test(
+        "what a boot unmounted is mounted when the daemon starts, SNAPSHOTS = hidden takes effect with a reload, and a deletion leaves nothing mounted",
+        .enabled(if: geteuid() == 0, "needs root to mount"))
+    func snapshotViews() async throws {
+        try await DaemonBench.run { bench in
+            let uid = "3724300"
+            let point = bench.home(uid).appending(path: ".snapshots")
+            func isMounted() throws -> Bool {
+                try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+                    .contains(" \(point.path) ro,nosuid,nodev")
+            }
+            defer { umount2(point.path, Int32(MNT_DETACH)) }
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            let first = try await bench.running()
+            try await bench.add(uid)
+            try await bench.reached("added", uid)
+            #expect(try isMounted())
+            #expect(try await bench.command("backup", "daily").status == 0)
+            await bench.stop(first)
+            #expect(try isMounted(), "a daemon that stops leaves customers what they see")
+
+            #expect(umount2(point.path, Int32(MNT_DETACH)) == 0)
+            let checked = try await bench.command("check").output
+            #expect(checked.contains("NOT   SNAPSHOTS: 1 of 1 homes"), "\(checked)")
+            let second = try await bench.running()
+            try await eventually("the snapshots are shown again") { try isMounted() }
+            #expect(FileManager.default.fileExists(atPath: point.appending(path: "daily.0").path))
+
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = hidden")
+            second.kill(SIGHUP)
+            try await eventually("the snapshots are hidden") { try !isMounted() }
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            second.kill(SIGHUP)
+            try await eventually("the snapshots are shown once more") { try isMounted() }
+
+            try await bench.wish(uid, "delete", ["sstIsActive": "FALSE"])
+            try await bench.reached("deleted", uid)
+            #expect(try !isMounted())
+            let archive = bench.homes.appending(path: ".deleted")
+            let name = try #require(try FileManager.default.contentsOfDirectory(atPath: archive.path).first)
+            let snapshot = archive.appending(path: "\(name)/.snapshots/daily.0")
+            #expect(FileManager.default.fileExists(atPath: snapshot.path))
+            await bench.stop(second)
+        }
+    }
+
     @Test("levels of [Backup Jobs] run at their time, and for each account the larger one first")
     func schedules() async throws {
         try await DaemonBench.run { bench in
@@ -141,7 +187,7 @@ struct DaemonBackupTests {
             let daemon = try await bench.running()
             for uid in uids { try await bench.reached("added", uid) }
             var ended: [JobLine] = []
-            try await eventually("each account has its two jobs of a minute", within: .seconds(90)) {
+            try await eventually("each account has its two jobs of a minute") {
                 ended = try await bench.jobs("--type", "Backup").filter { !$0.isOpen }
                 return uids.allSatisfy { uid in ended.count { $0.client == uid } >= 2 }
             }

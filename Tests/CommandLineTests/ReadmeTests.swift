@@ -187,7 +187,11 @@ import Testing
     func siteLDIF() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(
             path: "prov-readme-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
+        defer {
+            // The shipped settings show snapshots by a mount.
+            umount2(folder.appending(path: "homes/\(Self.homeOfSiteAccount)/.snapshots").path, Int32(MNT_DETACH))
+            try? FileManager.default.removeItem(at: folder)
+        }
         for name in ["slapd.d", "db", "homes", "rsnapshot.d"] {
             try FileManager.default.createDirectory(
                 at: folder.appending(path: name), withIntermediateDirectories: true,
@@ -259,6 +263,11 @@ import Testing
         let jobs = try await run(program, "jobs", "list", "--type", "Backup", "--json", "-c", settings)
         let job = try JSONDecoder().decode(JobLine.self, from: Data(jobs.utf8))
         #expect(job.result == "success", "\(job)")
+        if geteuid() == 0 {
+            #expect(checked.contains("ok    SNAPSHOTS: readonly"))
+            let again = try await run(program, "check", "-c", settings)
+            #expect(again.contains("ok    SNAPSHOTS: 1 homes show"), "\(again)")
+        }
         running.kill(SIGTERM)
         #expect(await running.end() == 0)
 
@@ -284,7 +293,10 @@ import Testing
         let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup")
         let database = try block("database settings")
         let shipped = try String(contentsOf: backup.appending(path: "Rsnapshot.conf.template"), encoding: .utf8)
-        let given = Set(database.split(separator: "\n").map { String($0.prefix { $0 != " " }) } + ["SASL_MECHANISM"])
+        let given = Set(
+            database.split(separator: "\n").map { String($0.prefix { $0 != " " }) } + ["SASL_MECHANISM"]
+                // Only root can mount.
+                + (geteuid() == 0 ? [] : ["SNAPSHOTS"]))
         let kept = shipped.split(separator: "\n").filter { line in !given.contains(String(line.prefix { $0 != " " })) }
         let written = database.replacing("ldaps://ldap.example.org", with: server)
             .replacing("/etc/Provisioning/Backup/admin-password", with: passwordFile)
@@ -303,6 +315,8 @@ import Testing
         ]
         return kept.map { line in "\(line)\n\(own[String(line)] ?? "")" }.joined()
     }
+
+    private static let homeOfSiteAccount = "0/300/724/3724300/chroot/home/3724300"
 
     private func accountWithPassword(homes: String) throws -> String {
         let parameters = TestLDIFs.Parameters(

@@ -91,3 +91,35 @@ public final class ManualClock: WallClock {
         }
     }
 }
+
+/// The same for time limits.
+package final class ManualSteadyClock: SteadyClock {
+    private let start = ContinuousClock.now
+    private let origin = WallTime(secondsSince1970: 0)
+    private let hand = ManualClock(WallTime(secondsSince1970: 0))
+
+    package init() {}
+
+    package var now: ContinuousClock.Instant { start + (hand.now - origin) }
+    package var minimumResolution: Duration { .zero }
+    /// How many sleep.
+    package var sleepers: Int { hand.deadlines.count }
+
+    package func advance(by time: Duration) { hand.advance(to: hand.now + time) }
+
+    package func sleep(until deadline: ContinuousClock.Instant, tolerance: Duration?) async throws {
+        try await hand.sleep(until: origin + (deadline - start))
+    }
+
+    /// Lets limits and graces be over as often as somebody waits for one, until some work ends.
+    package func passes<Value: Sendable>(until work: Task<Value, any Error>) async throws -> Value {
+        let hand = Task {
+            while !Task.isCancelled {
+                advance(by: .seconds(3_600))
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
+        defer { hand.cancel() }
+        return try await work.value
+    }
+}

@@ -34,6 +34,8 @@ public struct BackupInspection: Sendable {
     public internal(set) var lastAttempt: SnapshotState.Attempt?
     /// What keeps a backup from being made, with the hint; one line each.
     public internal(set) var obstacles: [String] = []
+    /// What is not as the settings say and keeps no backup from being made, with the hint; one line each.
+    public internal(set) var notices: [String] = []
     /// What could not be found out, and why; one line each.
     public internal(set) var unknown: [String] = []
 }
@@ -95,6 +97,7 @@ private final class BackupInspector {
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
             guard let home = try home(of: described) else { return }
             try lookAtConfiguration(of: described, home, levels: retained.filter { $0.value > 0 }.map(\.key))
+            attempt { found.notices += try SnapshotStore(home).notices(configuration.snapshots) }
             guard let directory = try SnapshotDirectory.open(in: home) else { return }
             attempt { snapshots = try directory.snapshots() }
             attempt {

@@ -54,20 +54,28 @@ struct ConfiguredSnapshots: Hashable, Sendable {
         return SnapshotRotation.name(levels[place - 1].name, levels[place - 1].retain - 1)
     }
 
+    /// The home whose uploads are copied; nil where there is not just one.
+    var home: FilePath? {
+        guard let lines = values["backup"], lines.count == 1, let source = lines[0].first.map({ FilePath($0) }),
+            source.lastComponent == HomeFolder.incoming
+        else { return nil }
+        return source.removingLastComponent()
+    }
+
+    /// Where the snapshots lie is for the disk to say, see ``SnapshotStore``: the file may name either of the account's own two places.
     /// - Throws: code 7 when the file is about something else than what the entry asks for.
     func demand(_ level: SnapshotLevel, in home: HomePath, of file: ConfigurationFile) throws(ProvisioningFailure) {
         func failure(_ reason: String) -> ProvisioningFailure {
             ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, reason: "\(file.path) \(reason)", cure: Self.provisionAgain)
         }
-        guard root == home.snapshots else {
+        guard let root, [home.snapshots, home.store].contains(root) else {
             throw failure(
                 "has the snapshot_root \(root.map { EntryReader.quote($0.string) } ?? "(none)"), and the entry's home is \(home.path)"
             )
         }
         guard retain(level.rawValue) != nil else { throw failure("has no line retain \(level)") }
-        guard values["backup"]?.map({ $0.first.map { FilePath($0) } }) == [home.path.appending(HomeFolder.incoming)]
-        else {
+        guard self.home == home.path else {
             throw failure("must have exactly one backup line, for \(home.path)/\(HomeFolder.incoming)/")
         }
         for name in Self.takenOver + ["rsync_long_args"] {
@@ -104,11 +112,12 @@ struct ConfiguredSnapshots: Hashable, Sendable {
 
     /// The configuration with which `rsnapshot sync` makes one copy: it copies and leaves every level alone.
     /// - Parameters:
+    ///   - root: the directory that holds the snapshots.
     ///   - rsync: what is run in place of rsync.
     ///   - partial: an earlier unfinished copy, whose files are linked where they have not changed; nil: there is none.
-    func runConfiguration(rsync: FilePath, partial: FilePath?) -> String {
+    func runConfiguration(root: FilePath, rsync: FilePath, partial: FilePath?) -> String {
         var lines = [
-            ["config_version", "1.2"], ["snapshot_root", (root?.string ?? "") + "/"], ["no_create_root", "1"],
+            ["config_version", "1.2"], ["snapshot_root", "\(root)/"], ["no_create_root", "1"],
             ["cmd_rsync", rsync.string], ["cmd_rm", "/bin/rm"],
         ]
         lines += levels.map { ["retain", $0.name, "\($0.retain)"] }

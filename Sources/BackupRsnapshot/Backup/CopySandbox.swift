@@ -16,15 +16,17 @@ public enum CopyConfinement: String, CaseIterable, Hashable, Sendable {
 /// One copy of an account's uploads: the command that makes it with rsnapshot, confined.
 ///
 /// Root must not write where a customer can rename, so rsnapshot, rsync and rm run as the account. bubblewrap, started as root, builds a
-/// view of the file system that holds /usr and the home; inside, `prov-backup-confine` makes a user namespace in which 0 is the account
+/// view of the file system that holds /usr, the home and the snapshots; inside, `prov-backup-confine` makes a user namespace in which 0 is the account
 /// and nothing else exists. There the account's own files can all be read and written, whatever their modes, and nothing else can.
 /// Source: spec/snapshots.md, section 1.
 struct CopySandbox: Hashable, Sendable {
     var confinement: CopyConfinement
     /// As whom the copy runs; nil: as the daemon's own user (OWNERSHIP = none).
     var account: Account?
-    /// The account's home; its snapshots and uploads lie in it.
+    /// The account's home; its uploads lie in it.
     var home: FilePath
+    /// The directory that holds its snapshots, in the home or outside.
+    var snapshots: FilePath
     /// The programs.
     var programs: Programs
     /// The most address space of each process, in bytes; 0: no limit.
@@ -69,7 +71,7 @@ struct CopySandbox: Hashable, Sendable {
 
     /// The run of `rsnapshot sync`.
     /// - Parameters:
-    ///   - configuration: the run configuration, which lies in the home.
+    ///   - configuration: the run configuration, which lies beside the snapshots.
     ///   - timeLimit: after which it is ended.
     func invocation(copyingBy configuration: FilePath, timeLimit: Duration, grace: Duration) -> ScriptInvocation {
         invocation(
@@ -94,7 +96,9 @@ struct CopySandbox: Hashable, Sendable {
             // bubblewrap's --die-with-parent means the thread that started it.
             invocation.isTiedToProcess = true
         } else if let account, geteuid() == 0 {
-            invocation.user = ScriptUser(uid: account.uid, gid: account.gid)
+            // rsnapshot itself insists on a snapshot_root that it may write.
+            invocation.environment["PROV_UID"] = "\(account.uid)"
+            invocation.environment["PROV_GID"] = "\(account.gid)"
         }
         return invocation
     }
@@ -120,7 +124,9 @@ struct CopySandbox: Hashable, Sendable {
         arguments += ["--ro-bind", "/usr", "/usr"]
         for name in ["bin", "lib", "lib64", "sbin"] { arguments += ["--symlink", "usr/\(name)", "/\(name)"] }
         arguments += ["--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/run"]
-        arguments += ["--dir", home.string, "--bind", home.string, home.string]
+        for path in [home] + (snapshots.starts(with: home) ? [] : [snapshots]) {
+            arguments += ["--dir", path.string, "--bind", path.string, path.string]
+        }
         arguments += show(programs.confine, as: Self.confineInside)
         for path in [programs.rsnapshot, programs.rsync] + files where !path.starts(with: "/usr") {
             arguments += show(path)

@@ -26,7 +26,7 @@ struct SnapshotDirectory {
 
     /// - Returns: nil where the home or its snapshots do not exist.
     static func open(in home: HomePath) throws -> SnapshotDirectory? {
-        try HomeWalk(to: home).folder?.folder(HomeFolder.snapshots).map(SnapshotDirectory.init)
+        try HomeWalk(to: home).snapshots().map(SnapshotDirectory.init)
     }
 
     var path: FilePath { directory.path }

@@ -56,10 +56,11 @@ public struct BackupRequirements: Sendable {
             findings.append(folder(place, subject: "VOLUMES"))
         }
         for volume in configuration.places.volumes { findings += await mount(of: volume) }
+        if configuration.snapshots != .own { findings.append(snapshotStore()) }
         findings.append(homeScript())
         findings += await programs()
         findings.append(await rsnapshot())
-        findings.append(await sandbox())
+        findings += [await sandbox()].compactMap(\.self)
         findings.append(template())
         findings.append(folder(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
         return findings
@@ -191,8 +192,13 @@ public struct BackupRequirements: Sendable {
     }
 
     /// Runs `true` in the sandbox in which copies are made.
-    private func sandbox() async -> Requirement {
+    /// - Returns: nil where a program is missing that has a finding of its own.
+    private func sandbox() async -> Requirement? {
         let subject = "BACKUP_SANDBOX"
+        guard Program.isExecutable(configuration.confine) else {
+            return .unmet(
+                subject, "\(configuration.confine) is not there", cure: "install it with the daemon (README, Install)")
+        }
         do {
             let home = configuration.places.volumes.first ?? "/var/backup"
             let number = UInt32(BackupAccount.uidRange.lowerBound)
@@ -212,8 +218,8 @@ public struct BackupRequirements: Sendable {
                 cure:
                     "allow user and mount namespaces (sysctl user.max_user_namespaces, the unit's RestrictNamespaces and "
                     + "CapabilityBoundingSet), or write BACKUP_SANDBOX = off")
-        } catch let failure as ProvisioningFailure {
-            return .unmet(subject, failure)
+        } catch is ProvisioningFailure {
+            return nil
         } catch {
             return .unmet(subject, "\(error)", cure: "apt install bubblewrap")
         }

@@ -29,9 +29,10 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     ///   - text: the rendered file.
     ///   - allowed: the directives that the template itself has; nil: all that `RsnapshotDirective` allows.
     ///   - account: the directory that `snapshot_root` must lie in.
+    ///   - store: what it may be instead.
     ///   - values: what the template's placeholders stand for in this file.
     init(
-        parsing text: String, allowed: Set<String>? = nil, account: FilePath,
+        parsing text: String, allowed: Set<String>? = nil, account: FilePath, store: FilePath? = nil,
         values: (RsnapshotTemplate.Placeholder) -> String
     ) throws(Invalid) {
         var directives: [Directive] = []
@@ -49,10 +50,10 @@ struct RsnapshotConfiguration: Hashable, Sendable {
             directives.append(directive)
         }
         self.directives = directives
-        try checkWhole(account: account)
+        try checkWhole(account: account, store: store)
     }
 
-    private func checkWhole(account: FilePath) throws(Invalid) {
+    private func checkWhole(account: FilePath, store: FilePath?) throws(Invalid) {
         for (name, directive) in RsnapshotDirective.table.sorted(by: { $0.key < $1.key }) {
             let lines = directives.filter { $0.name == name }
             if directive.isRequired, lines.isEmpty {
@@ -67,7 +68,9 @@ struct RsnapshotConfiguration: Hashable, Sendable {
             let backup = directives.first(where: { $0.name == "backup" })
         else { return }
         let path = FilePath(root.fields[0])
-        guard path.isAbsolute, path.isLexicallyNormal, path != account, path.starts(with: account) else {
+        guard path.isAbsolute, path.isLexicallyNormal,
+            path == store || path != account && path.starts(with: account)
+        else {
             throw Invalid(
                 line: root.line, reason: "snapshot_root \(path) does not lie inside \(account)",
                 cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")

@@ -9,7 +9,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
         case gidNumber = "GID_NUMBER"
         /// The home without the chroot mark and without a slash at its end.
         case home = "HOME"
-        /// The account's `.snapshots`, without a slash at its end.
+        /// The directory that holds the account's snapshots, without a slash at its end.
         case snapshotRoot = "SNAPSHOT_ROOT"
         case rsync = "RSYNC"
         case lockFile = "LOCKFILE"

@@ -139,6 +139,24 @@ int clinux_accept(int socket);
 /// syncfs(2): writes to the disk what was written to the file system that holds the file. Returns 0, or -1 with errno.
 int clinux_syncfs(int file);
 
+/// Mounts a directory at another one: read-only, nosuid and nodev from its first instant, and private. Linux 5.12 or later.
+/// - directory, point: descriptors, for which O_PATH is enough; no path is resolved.
+/// Returns 0, or -1 with errno as open_tree(2), mount_setattr(2) or move_mount(2) set it.
+int clinux_mount_read_only(int directory, int point);
+
+/// Makes an existing mount read-only, nosuid and nodev (mount_setattr(2)).
+/// - root: a descriptor of the mount's root.
+/// Returns 0, or -1 with errno.
+int clinux_restrict_mount(int root);
+
+/// Whether the mount that a descriptor lies on is read-only, nosuid and nodev (fstatvfs(3)). Returns 1 or 0, or -1 with errno.
+int clinux_is_restricted_mount(int file);
+
+/// Takes a mount away at once; what still uses it keeps it until it ends (umount2(2), MNT_DETACH).
+/// - root: a descriptor of the mount's root. /proc must be mounted.
+/// Returns 0, or -1 with errno.
+int clinux_detach_mount(int root);
+
 /// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
 int clinux_eventfd(void);
 

@@ -1,4 +1,5 @@
 import Glibc
+package import JobCore
 import Subprocess
 public import SystemPackage
 
@@ -18,13 +19,20 @@ public struct SendmailProgram: Sendable {
 
     private let path: FilePath
     private let timeLimit: Duration
+    private let clock: any SteadyClock
 
     /// - Parameters:
     ///   - path: absolute.
     ///   - timeLimit: how long it may take for a mail before it is killed.
     public init(path: FilePath, timeLimit: Duration = .seconds(60)) {
+        self.init(path: path, timeLimit: timeLimit, clock: ContinuousClock())
+    }
+
+    /// - Parameter clock: by which the time limit goes.
+    package init(path: FilePath, timeLimit: Duration, clock: any SteadyClock) {
         self.path = path
         self.timeLimit = timeLimit
+        self.clock = clock
     }
 
     /// Hands over a mail and waits for the program's end.
@@ -56,8 +64,9 @@ public struct SendmailProgram: Sendable {
                         cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
                 }
             }
+            let end = clock.now + timeLimit
             tasks.addTask {
-                try await Task.sleep(for: timeLimit)
+                try await clock.sleep(until: end, tolerance: nil)
                 return nil
             }
             // Cancelling the rest kills the program's session; the group waits for its end.

@@ -17,12 +17,14 @@ final class ScriptCourse: Sendable {
 
     let invocation: ScriptInvocation
     private let output: LiveOutput
+    private let clock: any SteadyClock
     private let happenings = Inbox<Happening>()
     private let state = Mutex(State())
 
-    init(_ invocation: ScriptInvocation, output: LiveOutput) {
+    init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock) {
         self.invocation = invocation
         self.output = output
+        self.clock = clock
     }
 
     /// Starts the script. It blocks.
@@ -54,7 +56,7 @@ final class ScriptCourse: Sendable {
             return state.isCancelled
         }
         do throws(Errno) {
-            try watch.add(process, output: output, timeLimit: invocation.timeLimit) { [happenings] in
+            try watch.add(process, output: output, timeLimit: invocation.timeLimit, by: clock) { [happenings] in
                 happenings.post(.came($0))
             }
         } catch {
@@ -79,7 +81,7 @@ final class ScriptCourse: Sendable {
             case .nothing: break
             case .terminate:
                 await process.session.signal(SIGTERM, SIGCONT)
-                watch.announce(.graceOver, of: process, after: invocation.grace)
+                watch.announce(.graceOver, of: process, after: invocation.grace, by: clock)
             case .kill: await process.session.signal(SIGKILL)
             case .sweep: return await end(process, watch, supervision)
             }
@@ -93,8 +95,9 @@ final class ScriptCourse: Sendable {
         var survivors: [String] = []
         if !process.hasLeftNothing {
             // A task of its own, which nobody cancels: it waits.
-            survivors = await Task { [invocation] in
-                await process.session.sweep(after: supervision.pressure, grace: invocation.grace.boundedForSleep)
+            survivors = await Task { [invocation, clock] in
+                await process.session.sweep(
+                    after: supervision.pressure, grace: invocation.grace.boundedForSleep, by: clock)
             }.value
         }
         watch.forget(process)

@@ -40,6 +40,8 @@ struct BackupExplanation: Encodable {
     let levels: [Level]
     /// What keeps backups from being made, with the hint.
     let inTheWay: [String]
+    /// What is not as the settings say and keeps no backup from being made, with the hint.
+    let notices: [String]
     /// What could not be found out, and why.
     let unknown: [String]
 
@@ -99,6 +101,7 @@ struct BackupExplanation: Encodable {
         }
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
         inTheWay = obstacles
+        notices = inspection.notices
         unknown = inspection.unknown
     }
 
@@ -126,6 +129,7 @@ struct BackupExplanation: Encodable {
         ]
         rows += levels.map { ($0.level, Self.text($0)) }
         rows += inTheWay.map { ("in the way", $0) }
+        rows += notices.map { ("notice", $0) }
         rows += unknown.map { ("not known", $0) }
         return rows
     }

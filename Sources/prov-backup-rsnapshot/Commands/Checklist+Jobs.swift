@@ -12,7 +12,13 @@ extension Checklist {
     /// The service itself.
     mutating func service(_ configuration: DaemonConfiguration) async {
         guard let service = configuration.script else {
-            for requirement in await BackupRequirements(configuration.backup).findings() { add(requirement) }
+            let requirements = BackupRequirements(configuration.backup)
+            for requirement in await requirements.findings() { add(requirement) }
+            do {
+                for requirement in try await requirements.snapshotViews() { add(requirement) }
+            } catch {
+                remark("SNAPSHOTS", "was not looked at to the end: \(error)")
+            }
             return
         }
         if let problem = service.problem { add("[Script]", problem.reason, cure: problem.cure) }

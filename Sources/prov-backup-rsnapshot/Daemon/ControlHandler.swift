@@ -51,8 +51,6 @@ struct ControlHandler: Sendable {
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
         case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
         case .backup(let level, let accounts, let isForced):
-            // Jobs wait for a directory that is away; nobody at a terminal is to.
-            try await CommandFailure.translating { try await engine.reachDirectory() }
             let (jobs, recent) = try await theDesk.backup(level, accounts: accounts, isForced: isForced)
             return .asked(await recorded(jobs, recent: recent))
         case .scripts: return .scripts(try await theDesk.scripts())

@@ -72,9 +72,10 @@ struct Daemon {
         for finding in findings {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
+        let views = SnapshotViewService(configuration, logger: logger)
         let reloader = SettingsReloader(
-            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
-            logger: logger)
+            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
+            notifier: notifier, logger: logger)
         let reports = try ReportServer(under: lock, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
@@ -88,6 +89,7 @@ struct Daemon {
                     patience: configuration.stopPatience,
                     notifier: notifier, logger: logger),
                 reloader,
+                views,
                 PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger

@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import DirectoryClient
 import JobCore
 import Logging
 import Provisioning
@@ -175,7 +176,10 @@ actor DaemonJobs: JobDesk {
     }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
-        try await backup(level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
+        // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
+        do throws(DirectoryError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        return try await backup(
+            level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(

@@ -77,19 +77,21 @@ actor SettingsReloader: Service {
     private let reloads: UnixSignalsSequence
     private let work: DaemonWork
     private let jobs: DaemonJobs
+    private let views: SnapshotViewService
     private let notifier: ServiceNotifier
     private let logger: Logger
     private(set) var current: DaemonConfiguration
 
     init(
         files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, work: DaemonWork,
-        jobs: DaemonJobs, notifier: ServiceNotifier, logger: Logger
+        jobs: DaemonJobs, views: SnapshotViewService, notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
         self.reloads = reloads
         current = first
         self.work = work
         self.jobs = jobs
+        self.views = views
         self.notifier = notifier
         self.logger = logger
     }
@@ -117,7 +119,53 @@ actor SettingsReloader: Service {
         current = changed
         await work.engine.reload(work.parts.engine(changed))
         await jobs.reload(changed)
+        views.follow(changed)
         logger.notice("the settings have been read anew")
+    }
+}
+
+/// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.
+struct SnapshotViewService: Service {
+    private let settings: AsyncStream<BackupConfiguration>
+    private let next: AsyncStream<BackupConfiguration>.Continuation
+    private let logger: Logger
+    /// Problems that are named in the log at a time.
+    private static let namedProblems = 10
+
+    init(_ configuration: DaemonConfiguration, logger: Logger) {
+        (settings, next) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        self.logger = logger
+        follow(configuration)
+    }
+
+    /// Sees to it with these settings, as soon as it has done so with those before.
+    func follow(_ configuration: DaemonConfiguration) {
+        // With TYPE = Script nothing of [Backup] is used.
+        if configuration.script == nil { next.yield(configuration.backup) }
+    }
+
+    func run() async throws {
+        for await configuration in settings.cancelOnGracefulShutdown() {
+            let work = Task { try await SnapshotViews(configuration).restore() }
+            let result = await withTaskCancellationOrGracefulShutdownHandler {
+                await work.result
+            } onCancelOrGracefulShutdown: {
+                work.cancel()
+            }
+            if case .success(let report) = result { log(report) }
+        }
+    }
+
+    private func log(_ report: SnapshotViews.Report) {
+        if !report.changed.isEmpty {
+            logger.notice("snapshots: the mounts of \(report.changed.count) of \(report.accounts) homes were renewed")
+        }
+        for problem in report.problems.prefix(Self.namedProblems) {
+            logger.warning("snapshots are not shown: \(problem)")
+        }
+        if report.problems.count > Self.namedProblems {
+            logger.warning("snapshots are not shown: \(report.problems.count) problems in all; see check")
+        }
     }
 }
 

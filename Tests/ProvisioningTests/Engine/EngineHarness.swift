@@ -67,7 +67,7 @@ final class EngineHarness: Sendable {
         return Engine.Configuration(
             servers: [try ServerAddress(parsing: sandbox.uri)],
             connection: ConnectionOptions(
-                credentials: credentials, connectTimeout: .seconds(5), operationTimeout: .seconds(10)),
+                credentials: credentials, connectTimeout: .seconds(60), operationTimeout: .seconds(60)),
             scope: WatchScope(base: try Self.base, names: AttributeNames()),
             policy: DecisionPolicy(calendar: .utc),
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
