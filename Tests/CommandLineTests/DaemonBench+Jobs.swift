@@ -99,6 +99,15 @@ extension DaemonBench {
         return lines.last
     }
 
+    /// Leaves what a daemon leaves that has run until just now, and whose clock can be trusted.
+    func wasAlive() throws {
+        let state = folder.appending(path: "state")
+        try FileManager.default.createDirectory(
+            at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try "\(Int(Date().timeIntervalSince1970))\n0\n"
+            .write(to: state.appending(path: "alive"), atomically: true, encoding: .utf8)
+    }
+
     /// Starts the daemon and waits until it serves.
     func running() async throws -> RunningProgram {
         let daemon = try start()

@@ -78,6 +78,7 @@ struct DaemonReportTests {
                     SCRIPT = \(waiting)
                     \(Self.mail(bench))
                     """)
+            try bench.wasAlive()
             let daemon = try await bench.running()
             try await bench.add("3724300")
             try await bench.reached("added", "3724300")

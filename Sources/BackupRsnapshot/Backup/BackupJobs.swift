@@ -83,7 +83,8 @@ public struct BackupJobs: Sendable {
     /// Hands over every account that gets backups of any of these levels; however many there are, few are in memory.
     /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
     public func accounts(
-        of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation, _ body: (Account) async throws -> Void
+        of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation,
+        _ body: (Account) async throws -> Void
     ) async throws {
         let filter = Filter.or(levels.map { BackupQualification(level: $0).filter })
         for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all)

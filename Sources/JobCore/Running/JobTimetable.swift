@@ -94,6 +94,8 @@ public struct JobTimetable: Hashable, Sendable {
             }
         }
 
-        private func next(of index: Int) -> WallTime? { lines[index].schedule.next(after: reached[index], in: calendar) }
+        private func next(of index: Int) -> WallTime? {
+            lines[index].schedule.next(after: reached[index], in: calendar)
+        }
     }
 }

@@ -89,7 +89,9 @@ extension Checklist {
                 options: configuration.engine.connection)
             defer { connection.close() }
             for level in SnapshotLevel.allCases where schedules[level] == nil {
-                guard let account = try await first(with: level, configuration.engine.scope, connection) else { continue }
+                guard let account = try await first(with: level, configuration.engine.scope, connection) else {
+                    continue
+                }
                 let unscheduled = UnscheduledLevel(level: level, account: account)
                 add(subject, unscheduled.finding, cure: unscheduled.hint)
             }

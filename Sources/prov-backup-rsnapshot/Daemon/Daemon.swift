@@ -156,7 +156,9 @@ struct Daemon {
             let source = try JobIDSource(file: state.appending("job-number"))
             let journal = try AttemptJournal(folder: attempts)
             let presence = Presence(file: state.appending("alive"))
-            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) { logger.warning("\(notice)") }
+            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) {
+                logger.warning("\(notice)")
+            }
             let ledger = JobLedger(source: source, journal: journal)
             let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
             let engine = Engine(

@@ -93,15 +93,17 @@ extension DaemonJobs {
         let mail = parts.reports.mail
         let run = mail.open("backup \(level)")
         let standing = StandingJobs(live, since: clock.now)
+        var count = 0
         do {
             try await selection.accounts(of: [level]) { account in
                 note(account, level, await selection.state(of: account))
-                for level in levels(withLargerThan: level, of: account) {
-                    try await askIfDue(level, account, since: since, standing) { mail.add($0, to: run) }
-                }
+                let levels = levels(from: level, of: account)
+                count += try await askForDue(levels, account, since: since, standing) { mail.add($0, to: run) }
             }
+            logger.info("backup \(level): the run over all accounts has ended; jobs asked for: \(count)")
         } catch is CancellationError {
-            logger.info("backup \(level): the daemon stops before all its jobs are asked for; the next start makes up for them")
+            logger.info(
+                "backup \(level): the daemon stops before all jobs are asked for; the next start makes up for them")
         } catch {
             await failed(level, "the accounts cannot be listed: \(error)") { mail.add($0, to: run) }
         }
@@ -110,23 +112,44 @@ extension DaemonJobs {
     }
 
     /// A level of an account, after the larger ones whose runs are under way and have not come to it.
-    private func levels(withLargerThan level: SnapshotLevel, of account: Account) -> [SnapshotLevel] {
+    private func levels(from level: SnapshotLevel, of account: Account) -> [SnapshotLevel] {
         let own = BackupJobs.levels(of: account)
         return Array(own.drop { $0 != level }.filter { $0 == level || runs[$0] != nil }.reversed())
     }
 
-    private func askIfDue(
-        _ level: SnapshotLevel, _ account: Account, since: WallTime?, _ standing: StandingJobs,
+    /// - Returns: how many jobs were asked for.
+    private func askForDue(
+        _ levels: [SnapshotLevel], _ account: Account, since: WallTime?, _ standing: StandingJobs,
         opened: @escaping @Sendable (JobID) -> Void
-    ) async throws {
-        guard try await selection.due(level, account, since: since) != nil else { return }
-        let bound = Self.waitingPerSlot * configuration.jobs.backups.slots
-        try await backups.waitForRoom(for: .backup, below: bound)
-        // Waiting may have taken hours.
-        guard let due = try await selection.due(level, account, since: since), let request = due.request(level),
-            standing.admits(request)
-        else { return }
-        _ = try await submit(request, to: backups, opened: opened)
+    ) async throws -> Int {
+        var isAnyDue = false
+        for level in levels where !isAnyDue {
+            isAnyDue = try await selection.due(level, account, since: since) != nil
+        }
+        guard isAnyDue else { return 0 }
+        // Of several runs one at a time, so that an account's larger level is taken in before its smaller one, however slow its handlers are.
+        let earlier = lastAsking
+        let asking = Task {
+            await earlier?.value
+            var count = 0
+            for level in levels {
+                let bound = Self.waitingPerSlot * configuration.jobs.backups.slots
+                try await backups.waitForRoom(for: .backup, below: bound)
+                // Waiting may have taken hours.
+                guard let request = try await selection.due(level, account, since: since)?.request(level),
+                    standing.admits(request)
+                else { continue }
+                _ = try await submit(request, to: backups, opened: opened)
+                count += 1
+            }
+            return count
+        }
+        lastAsking = Task { _ = await asking.result }
+        return try await withTaskCancellationHandler {
+            try await asking.value
+        } onCancel: {
+            asking.cancel()
+        }
     }
 
     /// A run that could not be made is a job that failed, so that it is told of as any other.

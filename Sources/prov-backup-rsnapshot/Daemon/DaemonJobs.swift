@@ -22,6 +22,8 @@ actor DaemonJobs: JobDesk {
     var schedule: Task<Void, Never>?
     /// Looks through all accounts once a day.
     var review: Task<Void, Never>?
+    /// The last request of a run of backups; the next one waits for it.
+    var lastAsking: Task<Void, Never>?
     /// Runs of backups that are under way.
     var runs: [SnapshotLevel: BackupRun] = [:]
     /// The last request for a level of all accounts; the next one waits for it.

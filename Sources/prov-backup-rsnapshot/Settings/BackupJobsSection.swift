@@ -22,7 +22,7 @@ enum BackupJobsSection {
         SettingKey(
             name, level.rawValue.uppercased(), .schedule, default: nil,
             meaning:
-                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself. An account whose last one still waits or runs is left out."
+                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: only by hand. An account whose last one still waits or runs is left out."
         )
     }
     static let writeSizes = SettingKey(
