@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "JobCore", targets: ["JobCore"]),
         .library(name: "Provisioning", targets: ["Provisioning"]),
         .executable(name: "prov-backup-rsnapshot", targets: ["prov-backup-rsnapshot"]),
+        .library(name: "CrashPoints", type: .dynamic, targets: ["CrashPoints"]),
         .executable(name: "prov-backup-confine", targets: ["prov-backup-confine"]),
         .executable(name: "provisioning-bench", targets: ["provisioning-bench"]),
     ],
@@ -90,6 +91,7 @@ let package = Package(
                 argumentParser, subprocess, system, unixSignals,
             ],
             swiftSettings: settings),
+        .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),

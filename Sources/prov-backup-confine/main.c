@@ -7,7 +7,8 @@
 //
 //   prov-backup-confine -OPTION...
 //       stands for rsync (cmd_rsync of rsnapshot): runs the rsync named by the environment variable PROV_RSYNC with all arguments,
-//       reports how it ended, and ends with 0, so that rsnapshot does not throw an unfinished copy away.
+//       as the user PROV_UID and the group PROV_GID where these are set, reports how it ended, and ends with 0, so that rsnapshot does
+//       not throw an unfinished copy away.
 //
 // Reports go to descriptor 4, one line each: "entered", "rsync exited CODE", "rsync killed SIGNAL", "fault ...". Exit status: that of
 // the program; 126 when the program was not started.
@@ -108,8 +109,16 @@ static int enter(char **argv) {
     fail(argv[5]);
 }
 
+static void become_user(const char *user, const char *group) {
+    gid_t gid = (gid_t)number(group, 4294967294u);
+    uid_t uid = (uid_t)number(user, 4294967294u);
+    if (setgroups(0, NULL) != 0) fail("setgroups");
+    if (setresgid(gid, gid, gid) != 0) fail("setresgid");
+    if (setresuid(uid, uid, uid) != 0) fail("setresuid");
+}
+
 static int stand_for_rsync(char **argv) {
-    const char *rsync = getenv("PROV_RSYNC");
+    const char *rsync = getenv("PROV_RSYNC"), *user = getenv("PROV_UID"), *group = getenv("PROV_GID");
     if (rsync == NULL) {
         errno = EINVAL;
         fail("PROV_RSYNC");
@@ -118,6 +127,7 @@ static int stand_for_rsync(char **argv) {
     if (child < 0) fail("fork");
     if (child == 0) {
         fcntl(REPORTS, F_SETFD, FD_CLOEXEC);
+        if (user != NULL && group != NULL) become_user(user, group);
         argv[0] = (char *)rsync;
         execv(rsync, argv);
         fail(rsync);

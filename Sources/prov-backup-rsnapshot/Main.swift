@@ -14,7 +14,8 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         subcommands: [
             RunCommand.self, CheckCommand.self, StatusCommand.self, HealthCommand.self, AccountsCommand.self,
             JobsCommand.self,
-            BackupCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self, SandboxCommand.self,
+            BackupCommand.self, SnapshotsCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self,
+            SandboxCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

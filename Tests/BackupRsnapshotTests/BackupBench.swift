@@ -25,6 +25,10 @@ final class BackupBench: Sendable {
     let manager: DirectoryConnection
     let configuration: BackupConfiguration
     let board: JobBoard
+    /// The settings of backups that begin from now on.
+    let changed: Mutex<BackupConfiguration>
+    /// Whether the accounts own what is in their uploads when a backup begins.
+    let ownsUploads = Mutex(true)
     private let recorder = Recorder()
     private let ids: JobIDSource
 
@@ -53,6 +57,7 @@ final class BackupBench: Sendable {
         self.sandbox = sandbox
         folder = try TestFolder()
         configuration = try folder.configuration(change)
+        changed = Mutex(configuration)
         board = JobBoard(recorder: recorder)
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         try folder.makeFolder("attempts", mode: 0o700)
@@ -153,7 +158,7 @@ final class BackupBench: Sendable {
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
         var jobs = BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host)
         change(&jobs)
-        return BackupJobs(engine: engine, configuration: configuration, jobs: jobs)
+        return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
     }
 
     /// One attempt of one backup, as the queue makes it.
@@ -189,7 +194,7 @@ final class BackupBench: Sendable {
     }
 
     func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
-        if isRoot, configuration.ownership == .account { try giveUploadsToAccounts() }
+        if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
         let executor = JobExecutor(board: board)
         let job = await executor.open(
             Job(

@@ -104,7 +104,8 @@ struct BackupJobTests {
             let before = try bench.snapshots(of: first)
             let last = try await bench.values("sstBackupLastSuccessfulBackup", of: first)
             let slow = try Self.slowRsync(bench, of: first)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            let request = try #require(
+                await bench.jobs().requests(of: .daily, accounts: [first], isForced: true).first)
             async let ended = bench.attempt(request)
             let child = try await Self.pid(in: slow)
             #expect(kill(child, SIGKILL) == 0)

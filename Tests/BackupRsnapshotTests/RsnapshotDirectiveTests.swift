@@ -1,4 +1,5 @@
 import Foundation
+import Provisioning
 import SystemPackage
 import TestSupport
 import Testing
@@ -137,6 +138,36 @@ import Testing
             #expect(throws: RsnapshotConfiguration.Invalid.self) {
                 try RsnapshotConfiguration(parsing: rendered + line + "\n", account: "/b/1", values: value)
             }
+        }
+    }
+
+    @Test(
+        "a copy is not made by lines of an account's file that break what a snapshot is",
+        arguments: [
+            ("rsync_long_args\t--delete --inplace", false), ("rsync_long_args\t--delete\nexclude\tx --rsh=/x", false),
+            ("rsync_long_args\t--delete\nrsync_short_args\t-aL", false),
+            ("rsync_long_args\t--delete\nexclude_file\t/var/backup/3723707/incoming/x", false),
+            ("rsync_long_args\t--delete\nexclude\t/tmp/\none_fs\t1", true),
+            // Only for rsnapshot by hand.
+            ("rsync_long_args\t--delete\nlockfile\t/run/other.pid\ncmd_preexec\t/bin/true", true),
+        ])
+    func copy(lines: String, isGood: Bool) throws {
+        let places = HomePlaces(roots: ["/var/backup"])
+        let home = try HomePath(parsing: "/var/backup/3723707", uid: "3723707", places: places)
+        let file = ConfigurationFile(directory: "/etc/rsnapshot.d", uid: "3723707", ownership: .account)
+        let configured = ConfiguredSnapshots(
+            parsing: """
+                snapshot_root\t/var/backup/3723707/.snapshots/
+                retain\tdaily\t7
+                \(lines)
+                backup\t/var/backup/3723707/incoming/\t./
+                """)
+        do throws(ProvisioningFailure) {
+            try configured.demand(.daily, in: home, of: file)
+            #expect(isGood)
+        } catch {
+            #expect(!isGood, "\(error)")
+            #expect(error.code == .cannotCreateRsnapshotConfiguration && !error.cure.isEmpty)
         }
     }
 }

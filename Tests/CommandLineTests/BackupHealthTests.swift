@@ -89,7 +89,8 @@ import Testing
             health.recall(
                 RecordedJob(
                     id: JobID(UInt64(number)), type: .backup, name: "daily", level: "daily", subject: account,
-                    client: account, priority: 10, created: now, status: result.status, attempts: 1, ended: now,
+                    client: account, priority: 10, created: now, status: result.status, attempts: 1,
+                    interruptions: 0, ended: now,
                     ending: RecordedEnding(result: result, message: "")))
         }
         #expect(health.summary.problems.map(\.failure?.job) == [3])
@@ -111,5 +112,28 @@ import Testing
         #expect(
             BackupHealth.deadline(after: thursday, schedule: workdays, timeLimit: .zero)
                 == friday + .seconds(36 * 3_600))
+    }
+
+    @Test("what counts as the last success: a whole copy; for a larger level also that there was nothing to take over")
+    func due() throws {
+        let daily = try CronSchedule(parsing: "0 0 * * *")
+        let (earlier, later) = (now, now + .seconds(10 * 86_400))
+        func due(_ copies: Bool, success: WallTime?, completion: WallTime?, provisioned: WallTime? = nil) -> WallTime? {
+            BackupHealth.due(
+                .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
+                schedule: daily, timeLimit: .zero)
+        }
+        func after(_ time: WallTime) -> WallTime? {
+            BackupHealth.deadline(after: time, schedule: daily, timeLimit: .zero)
+        }
+        #expect(due(true, success: earlier, completion: later) == after(earlier))
+        #expect(due(false, success: earlier, completion: later) == after(later))
+        #expect(due(false, success: nil, completion: later) == after(later))
+        #expect(due(true, success: nil, completion: nil, provisioned: earlier) == after(earlier))
+        #expect(due(true, success: later, completion: later, provisioned: earlier) == after(later))
+        #expect(due(true, success: nil, completion: nil) == nil)
+        #expect(
+            BackupHealth.due(
+                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, timeLimit: .zero) == nil)
     }
 }

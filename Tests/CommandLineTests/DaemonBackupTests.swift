@@ -1,7 +1,9 @@
 import BackupRsnapshot
 import DirectoryModel
+import DirectorySandbox
 import Foundation
 import Glibc
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -30,15 +32,12 @@ struct DaemonBackupTests {
             for uid in uids {
                 try await bench.add(uid)
                 try await bench.reached("added", uid)
-                let incoming = bench.home(uid).appending(path: "incoming")
-                try String(repeating: "same", count: 20_000)
-                    .write(to: incoming.appending(path: "same"), atomically: true, encoding: .utf8)
-                try "old".write(to: incoming.appending(path: "changing"), atomically: true, encoding: .utf8)
+                try bench.upload(String(repeating: "same", count: 20_000), as: "same", of: uid)
+                try bench.upload("old", as: "changing", of: uid)
             }
             let first = try await bench.command("backup", "daily")
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
-            try "newer".write(
-                to: bench.home(uids[0]).appending(path: "incoming/changing"), atomically: true, encoding: .utf8)
+            try bench.upload("newer", as: "changing", of: uids[0])
             let second = try await bench.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
 
@@ -114,6 +113,66 @@ struct DaemonBackupTests {
             let snapshot = archive.appending(path: "\(name)/.snapshots/daily.0")
             #expect(FileManager.default.fileExists(atPath: snapshot.path))
             await bench.stop(second)
+        }
+    }
+
+    private static let seesFirstProcess =
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/1/ns/mnt")) != nil
+
+    @Test(
+        "a daemon whose mounts nobody else would see, as with PrivateMounts, is told so",
+        .enabled(if: geteuid() == 0 && seesFirstProcess, "needs root, and to see the mounts of process 1"))
+    func ownMounts() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(backup: "HOME_SCRIPT =\nSNAPSHOTS = readonly")
+            let apart = try RunningProgram(
+                URL(filePath: "/usr/bin/unshare"),
+                ["--mount", DaemonBench.program.path, "check", "-c", bench.settingsFile.path])
+            #expect(await apart.end() == 1)
+            #expect(
+                apart.output.contains("NOT   SNAPSHOTS: readonly mounts what nobody else would see"), "\(apart.output)")
+        }
+    }
+
+    @Test("a backup run that cannot list the accounts is a failed job that says why")
+    func unlisted() async throws {
+        var options = SandboxOptions.testing
+        options.databaseLines = ["limits dn.exact=\"\(SandboxTree.daemonDN)\" size=2"]
+        let pieces = FileManager.default.temporaryDirectory.appending(
+            path: "prov-pieces-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: pieces) }
+        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: pieces)
+        try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
+        options.pieces = FilePath(pieces.path)
+        try await DaemonBench.run(options: options) { bench in
+            try bench.settings()
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301", "3724302"] {
+                try await bench.add(uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
+            }
+            let asked = try await bench.command("backup", "daily")
+            #expect(asked.status == 1, "\(asked.output)")
+            let jobs = try await bench.jobs("--type", "Backup")
+            #expect(jobs.map(\.result) == ["failed"])
+            #expect(jobs.first?.level == "daily")
+            #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
+    func away(detection: String) async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "DETECTION = \(detection)")
+            let daemon = try await bench.running()
+            try await bench.sandbox.kill()
+            for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
+                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                // Less than the two minutes for which a command waits for the daemon's answer.
+                #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
+            }
+            #expect(try await bench.jobs("--type", "Backup") == [])
+            await bench.stop(daemon)
         }
     }
 

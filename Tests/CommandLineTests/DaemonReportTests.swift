@@ -83,7 +83,7 @@ struct DaemonReportTests {
             try await bench.reached("added", "3724300")
             #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
             try FileManager.default.removeItem(at: bench.home("3724300").appending(path: "incoming"))
-            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 1)
+            #expect(try await bench.command("backup", "daily", "--account", "3724300", "--force").status == 1)
             for name in ["good", "bad"] { try await bench.ended(bench.run(name)) }
             let cancelled = try await bench.run("waiting")
             try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }

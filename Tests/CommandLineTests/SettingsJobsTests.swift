@@ -33,7 +33,7 @@ struct SettingsJobsTests {
             settings.jobs == [
                 .init(
                     name: "a", script: "/a.sh", schedule: nil, timeout: .seconds(365 * 86_400),
-                    exitProfile: .lightsOutServer, priority: 10, runAs: nil)
+                    exitProfile: .lightsOutServer, priority: 10, runAs: nil, onInterrupt: .repeat)
             ])
         #expect(settings.exitProfiles == ExitProfile.builtIn + [.provisioning])
         #expect(

@@ -16,6 +16,8 @@ public struct BackupInspection: Sendable {
         public var snapshots: [Snapshot]
         /// When a job of the level last ended with a whole snapshot; nil: never, or not known.
         public var lastSuccess: WallTime?
+        /// When a job of the level last came to an orderly end: also with a partial copy, and where there was nothing to do.
+        public var lastCompletion: WallTime?
     }
 
     /// The most frequent first.
@@ -26,6 +28,8 @@ public struct BackupInspection: Sendable {
     public internal(set) var size: UInt64?
     /// Bytes that the newest snapshot takes besides what it shares with older ones, by the entry.
     public internal(set) var increment: UInt64?
+    /// Whether what is recorded beside the snapshots could be read; without it no success is known.
+    public internal(set) var isStateKnown = false
     /// The newest attempt of a job, by what is recorded beside the snapshots.
     public internal(set) var lastAttempt: SnapshotState.Attempt?
     /// What keeps a backup from being made, with the hint; one line each.
@@ -96,7 +100,10 @@ private final class BackupInspector {
             attempt { found.notices += try SnapshotStore(home).notices(configuration.snapshots) }
             guard let directory = try SnapshotDirectory.open(in: home) else { return }
             attempt { snapshots = try directory.snapshots() }
-            attempt { state = try directory.state() }
+            attempt {
+                state = try directory.state()
+                found.isStateKnown = true
+            }
         }
         found.lastAttempt = state?.lastAttempt
         found.levels = SnapshotLevel.allCases.compactMap { level in
@@ -104,7 +111,8 @@ private final class BackupInspector {
             let retain = retained[level] ?? 0
             guard retain > 0 || !own.isEmpty else { return nil }
             return BackupInspection.Level(
-                level: level, retain: retain, snapshots: own, lastSuccess: state?.lastSuccess(of: level))
+                level: level, retain: retain, snapshots: own, lastSuccess: state?.lastSuccess(of: level),
+                lastCompletion: state?.lastCompletion(of: level))
         }
     }
 

@@ -34,11 +34,41 @@ public struct BackupJobs: Sendable {
 
     /// Hands over every account that gets a backup of the level; however many there are, few are in memory.
     ///
-    /// Accounts whose entries say that they get none are passed over.
+    /// Accounts whose entries say that they get none are passed over. Where the directory does not let them be listed, the last that is handed
+    /// over is a job that fails for that reason, so that it is seen like any other backup that failed.
     /// - Parameter isForced: whether those get one as well that have a recent one.
-    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    /// - Throws: what the body throws, or `CancellationError`.
     public func all(
         of level: SnapshotLevel, isForced: Bool = false, isolation: isolated (any Actor)? = #isolation,
+        _ body: (Selected) async throws -> Void
+    ) async throws {
+        var isOfBody = false
+        do {
+            try await listed(of: level, isForced: isForced, isolation: isolation) { selected in
+                do {
+                    try await body(selected)
+                } catch {
+                    isOfBody = true
+                    throw error
+                }
+            }
+        } catch let error where !isOfBody && !(error is CancellationError) {
+            try await body(.job(unlisted(level, error)))
+        }
+    }
+
+    private func unlisted(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
+        let outcome = JobOutcome(
+            .failed, failureClass: .configuration,
+            message: "the accounts cannot be listed, and none of those that are missing gets a backup: \(error)")
+        return JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue,
+            subject: JobSubject("backup \(level) of all accounts"), client: "all accounts",
+            retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
+    }
+
+    private func listed(
+        of level: SnapshotLevel, isForced: Bool, isolation: isolated (any Actor)?,
         _ body: (Selected) async throws -> Void
     ) async throws {
         let qualification = BackupQualification(level: level)
@@ -89,7 +119,8 @@ public struct BackupJobs: Sendable {
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
-            retry: jobs.retry, work: { try await backup.run($0) })
+            retry: jobs.retry, interruption: .repeats(within: .seconds(86_400)),
+            work: { try await backup.run($0) })
     }
 
     /// When the level last succeeded, where that is less than half its period ago.

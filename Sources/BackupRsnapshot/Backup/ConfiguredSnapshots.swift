@@ -78,6 +78,20 @@ struct ConfiguredSnapshots: Hashable, Sendable {
         guard self.home == home.path else {
             throw failure("must have exactly one backup line, for \(home.path)/\(HomeFolder.incoming)/")
         }
+        for name in Self.takenOver + ["rsync_long_args"] {
+            for fields in values[name, default: []] {
+                do throws(RsnapshotDirective.Objection) {
+                    try RsnapshotDirective.check(name, fields, isTemplate: false) { placeholder in
+                        placeholder == .home ? home.path.string : "%\(placeholder.rawValue)%"
+                    }
+                } catch {
+                    throw ProvisioningFailure(
+                        .cannotCreateRsnapshotConfiguration, .configuration,
+                        reason: "\(file.path) cannot be used for a copy: \(error.reason)",
+                        cure: "\(error.cure); correct RSNAPSHOT_TEMPLATE, and \(Self.provisionAgain)")
+                }
+            }
+        }
     }
 
     // MARK: - The run

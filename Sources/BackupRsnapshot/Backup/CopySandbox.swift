@@ -96,7 +96,9 @@ struct CopySandbox: Hashable, Sendable {
             // bubblewrap's --die-with-parent means the thread that started it.
             invocation.isTiedToProcess = true
         } else if let account, geteuid() == 0 {
-            invocation.user = ScriptUser(uid: account.uid, gid: account.gid)
+            // rsnapshot itself insists on a snapshot_root that it may write.
+            invocation.environment["PROV_UID"] = "\(account.uid)"
+            invocation.environment["PROV_GID"] = "\(account.gid)"
         }
         return invocation
     }

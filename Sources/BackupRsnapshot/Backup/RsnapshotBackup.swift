@@ -50,16 +50,27 @@ struct RsnapshotBackup: Sendable {
             return JobOutcome(
                 failure.failureClass == .configuration ? .wrongConfiguration : .failed,
                 failureClass: failure.failureClass, message: "\(failure.reason); \(failure.cure)")
-        } catch let failure as HeldFolder.Failure {
-            return Self.outcome(of: failure)
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            return reason.outcome
         }
     }
 
-    private static func outcome(of failure: HeldFolder.Failure) -> JobOutcome {
-        JobOutcome(
-            .failed, failureClass: failure.cause.isShortage ? .retryable : .permanent,
-            message:
-                "could not \(failure.operation) \(failure.path): \(failure.cause); see the disk and the kernel's log")
+    /// What went wrong on the disk, in words; nil for an error of another kind.
+    private static func reason(of error: any Error) -> (text: String, outcome: JobOutcome)? {
+        let text: String
+        var failureClass = FailureClass.permanent
+        switch error {
+        case let failure as HeldFolder.Failure:
+            text =
+                "could not \(failure.operation) \(failure.path): \(failure.cause); see that directory, the disk and the kernel's log"
+            if failure.cause.isShortage { failureClass = .retryable }
+        case let limit as TreeWalk.LimitExceeded:
+            text =
+                "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; see who works there"
+        default: return nil
+        }
+        return (text, JobOutcome(.failed, failureClass: failureClass, message: text))
     }
 
     /// - Throws: a retryable outcome while somebody else works on the snapshots.
@@ -159,23 +170,20 @@ struct RsnapshotBackup: Sendable {
             if !end.warning.isEmpty { warnings.append(end.warning) }
             if end.isWhole || work.configured.copies(level) {
                 attempt.progress(Self.percentCopied)
-                warnings += try await finish(level, ready, state, end, attempt)
+                warnings += try await finish(level, ready, &state, end, attempt)
             }
         } catch let failed as JobOutcome {
             outcome = failed
-        } catch let failure as HeldFolder.Failure {
-            outcome = Self.outcome(of: failure)
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            outcome = reason.outcome
         }
         if outcome.result.isSuccess, !warnings.isEmpty {
             outcome = JobOutcome(
                 .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
         }
         let (result, message) = (outcome.result, outcome.message)
-        state = try await BlockingWork.run { [state] _ in
-            var state = state
-            try work.end(&state, result, message)
-            return state
-        }
+        try await change(&state) { state, _ in try work.end(&state, result, message) }
         attempt.progress(100)
         return outcome
     }
@@ -190,18 +198,12 @@ struct RsnapshotBackup: Sendable {
             return completed.end
         }
         if let source = work.configured.source(of: level) {
-            let (taken, isThere) = try await BlockingWork.run { [state] _ in
-                var state = state
-                let isThere = try work.takeOver(&state, job: job, from: source)
-                return (state, isThere)
-            }
-            state = taken
-            guard isThere else {
+            guard try await change(&state, { state, _ in try work.takeOver(&state, job: job, from: source) }) else {
                 return .init(
                     isWhole: false, note: "nothing to do: there is no \(source) yet that \(level) could take over")
             }
         } else {
-            let end = try await copy(ready, state, attempt)
+            let end = try await copy(ready, &state, attempt)
             state = try await inspectCopy(ready, state, end, attempt)
         }
         state = try await attempt.step("rotate") { [state] in
@@ -218,13 +220,14 @@ struct RsnapshotBackup: Sendable {
     }
 
     private func copy(
-        _ ready: Ready, _ state: SnapshotState, _ attempt: RunningAttempt
+        _ ready: Ready, _ state: inout SnapshotState, _ attempt: RunningAttempt
     ) async throws -> (end: SnapshotState.End, hadUploads: Bool) {
         let (work, limits) = (ready.work, jobs)
+        let file = try await attempt.step("make room") {
+            try await change(&state) { try work.prepareCopy(&$0, isCancelled: $1) }
+        }
         return try await attempt.step("copy") {
-            let (file, hadUploads) = try await BlockingWork.run { isCancelled in
-                (try work.prepareCopy(state, isCancelled: isCancelled), try Self.hasUploads(ready.home))
-            }
+            let hadUploads = try await BlockingWork.run { _ in try Self.hasUploads(ready.home) }
             let invocation = work.sandbox.invocation(
                 copyingBy: file, timeLimit: limits.timeLimit, grace: limits.grace)
             let output = Mutex(RsyncOutput())
@@ -289,7 +292,7 @@ struct RsnapshotBackup: Sendable {
     /// Removes what was dropped, measures, and writes into the entry.
     /// - Returns: what did not succeed, as warnings.
     private func finish(
-        _ level: SnapshotLevel, _ ready: Ready, _ state: SnapshotState, _ end: SnapshotState.End,
+        _ level: SnapshotLevel, _ ready: Ready, _ state: inout SnapshotState, _ end: SnapshotState.End,
         _ attempt: RunningAttempt
     ) async throws -> [String] {
         let work = ready.work
@@ -301,17 +304,20 @@ struct RsnapshotBackup: Sendable {
         var warnings: [String] = []
         do {
             try await attempt.step("clean up") {
-                try await BlockingWork.run { try work.cleanUp(state, isCancelled: $0) }
+                try await change(&state) { try work.cleanUp(&$0, isCancelled: $1) }
             }
             if jobs.writesSize || isCopy && jobs.writesIncrement {
-                let sizes = try await attempt.step("sizes") { try await measure(ready, attempt) }
+                let (sizes, doubt) = try await attempt.step("sizes") {
+                    try await change(&state) { try work.measure(&$0, isCancelled: $1) }
+                }
+                if let doubt { attempt.write("all snapshots were measured: \(doubt)") }
                 if jobs.writesSize { record.size = sizes.total }
                 if isCopy, jobs.writesIncrement { record.increment = sizes.increment }
                 attempt.write("the snapshots take \(sizes.total) bytes, of which the newest alone \(sizes.increment)")
             }
-        } catch let failure as HeldFolder.Failure {
-            warnings.append(
-                "could not \(failure.operation) \(failure.path): \(failure.cause); see that directory and the disk")
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            warnings.append(reason.text)
         }
         do {
             let record = record
@@ -324,14 +330,19 @@ struct RsnapshotBackup: Sendable {
         return warnings
     }
 
-    private func measure(_ ready: Ready, _ attempt: RunningAttempt) async throws -> SnapshotSizes {
-        let newest = ready.work.configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
-        return try await BlockingWork.run { isCancelled in
-            var measure = SnapshotMeasure(ready.work.snapshots.directory, isCancelled: isCancelled)
-            return try measure.run(newest: newest) { done, all in
-                attempt.progress(Self.percentCopied + (99 - Self.percentCopied) * done / max(1, all))
-            }
+    /// Does something that blocks to the recorded state.
+    /// - Parameter body: gets a question that it asks now and then: whether the job is to stop.
+    private func change<Value: Sendable>(
+        _ state: inout SnapshotState,
+        _ body: @escaping @Sendable (inout SnapshotState, @escaping @Sendable () -> Bool) throws -> Value
+    ) async throws -> Value {
+        let (changed, value) = try await BlockingWork.run { [state] isCancelled in
+            var state = state
+            let value = try body(&state, isCancelled)
+            return (state, value)
         }
+        state = changed
+        return value
     }
 }
 

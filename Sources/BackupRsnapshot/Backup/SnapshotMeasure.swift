@@ -5,20 +5,22 @@ import SystemPackage
 struct SnapshotSizes: Hashable, Sendable {
     /// All of them together, files that they share counted once.
     var total: UInt64
-    /// What the newest one takes besides what it shares with the others.
+    /// What the newest one takes besides what it shares with the one before.
     var increment: UInt64
 }
 
-/// Measures all snapshots of an account from scratch: allocated blocks, as du counts them, each file once however many names it has.
+/// Tells what an account's snapshots take on the disk, as du counts it.
 ///
-/// Errors: `HeldFolder.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`.
+/// The numbers come from the record. Each time one snapshot in turn is verified; when its number is wrong, or the record does not fit the
+/// directories that are there, all are measured from scratch.
+/// Errors: `HeldFolder.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then as it was.
 struct SnapshotMeasure {
     private let root: HeldFolder
     private let limit: Int?
     private let isCancelled: () -> Bool
 
     /// - Parameters:
-    ///   - root: the account's `.snapshots`.
+    ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot.
     ///   - limit: names that the walk of one snapshot may come to.
     init(_ root: HeldFolder, limit: Int? = nil, isCancelled: @escaping () -> Bool) {
         self.root = root
@@ -26,30 +28,92 @@ struct SnapshotMeasure {
         self.isCancelled = isCancelled
     }
 
-    /// - Parameters:
-    ///   - newest: the snapshot that the last copy made.
-    ///   - progress: how many snapshots of how many are measured.
-    mutating func run(newest: FilePath.Component?, progress: (Int, Int) -> Void) throws -> SnapshotSizes {
-        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
-        var sizes = SnapshotSizes(total: try root.status().allocatedBytes, increment: 0)
-        let names = try root.names().sorted { $0.string < $1.string }
-        let ordered = names.filter { $0 != newest } + names.filter { $0 == newest }
-        for (index, name) in ordered.enumerated() {
-            let bytes = try bytes(of: name, &count)
-            if name == newest { sizes.increment = bytes }
-            sizes.total += bytes
-            progress(index + 1, ordered.count)
+    /// Verifies a record, and corrects it where it is wrong.
+    /// - Parameter progress: how many snapshots of how many are measured.
+    /// - Returns: the sizes, and why all snapshots had to be measured; nil when they had not.
+    func check(
+        _ record: inout SizeRecord, progress: (Int, Int) -> Void = { _, _ in }
+    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
+        let (trees, others) = try contents()
+        let names = Dictionary(uniqueKeysWithValues: trees.map { ($0.inode, $0.name) })
+        var doubt = record.doubt(Set(names.keys))
+        if doubt == nil, let due = record.due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode]
+        {
+            let found = try bytes(of: name, lackedBy: newer)
+            if found == due.snapshot.bytes {
+                record.confirm(due.snapshot.inode)
+            } else {
+                doubt = .changed(name: name.string, recorded: due.snapshot.bytes, found: found)
+            }
         }
-        return sizes
+        if let reason = doubt {
+            let before = record.total
+            // By their names only if the record does not know them all.
+            let known = record.snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
+            try measure(known.count == trees.count ? known : trees.sorted(by: Tree.isNewer), &record, progress)
+            // A file that the account has linked from one snapshot to another makes the number wrong and not the sum.
+            if case .changed = reason, record.total == before { doubt = nil }
+        }
+        return (SnapshotSizes(total: others + record.total, increment: record.increment), doubt)
     }
 
-    private func bytes(of name: FilePath.Component, _ count: inout SnapshotCount) throws -> UInt64 {
-        guard let status = try root.status(of: name) else { return 0 }
-        guard status.st_mode & S_IFMT == S_IFDIR else { return status.allocatedBytes }
-        do {
-            return try count.unknownBytes(of: name)
-        } catch let failure as HeldFolder.Failure where HeldFolder.isElsewhere(failure.cause) {
-            return 0
+    private struct Tree {
+        var name: FilePath.Component
+        var inode: UInt64
+
+        /// Whether one was made after another, as their names say: `daily.0`, `daily.1`, …, `weekly.0`, …, and then all others.
+        static func isNewer(_ left: Tree, _ right: Tree) -> Bool {
+            let (left, right) = (left.age, right.age)
+            return (left.level, left.index, left.name) < (right.level, right.index, right.name)
         }
+
+        private var age: (level: Int, index: Int, name: String) {
+            let parts = name.string.split(separator: ".", omittingEmptySubsequences: false)
+            guard parts.count == 2, let index = Int(parts[1]),
+                let level = SnapshotLevel.allCases.firstIndex(where: { $0.rawValue == parts[0] })
+            else { return (.max, 0, name.string) }
+            return (level, index, "")
+        }
+    }
+
+    /// - Returns: the directories, and the bytes of everything else: of other names, and of `.snapshots` itself.
+    private func contents() throws -> (trees: [Tree], others: UInt64) {
+        var contents = (trees: [Tree](), others: try root.status().allocatedBytes)
+        for name in try root.names() {
+            guard let found = try root.status(of: name) else { continue }
+            if found.st_mode & S_IFMT != S_IFDIR {
+                contents.others += found.allocatedBytes
+            } else if try !isMount(name) {
+                contents.trees.append(Tree(name: name, inode: UInt64(found.st_ino)))
+            }
+        }
+        return contents
+    }
+
+    private func isMount(_ name: FilePath.Component) throws(HeldFolder.Failure) -> Bool {
+        do {
+            return try root.folder(name, reach: .sameFileSystem) == nil
+        } catch {
+            guard error.cause == .improperLink else { throw error }
+            return true
+        }
+    }
+
+    private func bytes(of name: FilePath.Component, lackedBy newer: FilePath.Component) throws -> UInt64 {
+        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+        try count.know(newer)
+        return try count.unknownBytes(of: name)
+    }
+
+    /// - Parameter trees: the newest first.
+    private func measure(_ trees: [Tree], _ record: inout SizeRecord, _ progress: (Int, Int) -> Void) throws {
+        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+        let snapshots = try trees.enumerated().map { index, tree in
+            defer { progress(index + 1, trees.count) }
+            return SizeRecord.Snapshot(inode: tree.inode, bytes: try count.unknownBytes(of: tree.name))
+        }
+        var increment = snapshots.first?.bytes ?? 0
+        if trees.count > 1 { increment = try bytes(of: trees[0].name, lackedBy: trees[1].name) }
+        record.replace(snapshots, increment: increment)
     }
 }

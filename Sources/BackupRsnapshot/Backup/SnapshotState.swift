@@ -19,6 +19,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     private var successes: [String: Int64] = [:]
     /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
     private var completions: [String: Int64] = [:]
+    /// What the snapshots take on the disk.
+    var sizes = SizeRecord()
     /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
     public var lastAttempt: Attempt?
     /// The newest copy; nil: none was made.
@@ -44,7 +46,7 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     /// A job, told from every other even where numbers begin again.
     struct JobMark: Codable, Hashable, Sendable {
         var number: UInt64
-        /// Nanoseconds since 1970.
+        /// Milliseconds since 1970: the job history, from which an interrupted job is resumed, is no finer than microseconds.
         var created: Int64
     }
 
@@ -74,6 +76,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var files: UInt64
         /// On the disk, shared or not.
         var bytes: UInt64
+        /// Of these, what the snapshot before it lacks.
+        var ownBytes: UInt64 = 0
     }
 
     /// One try of a job of a level.
@@ -136,5 +140,5 @@ public struct SnapshotState: Codable, Hashable, Sendable {
 }
 
 extension SnapshotState.JobMark {
-    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970) }
+    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970 / 1_000_000) }
 }

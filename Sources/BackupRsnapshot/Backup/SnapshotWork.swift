@@ -64,10 +64,9 @@ struct SnapshotWork: Sendable {
 
     /// Makes room for a copy and the directory in which it is made.
     /// - Returns: the path of the run's configuration.
-    func prepareCopy(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
-        try emptyTrash(isCancelled: isCancelled)
+    func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
         for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
-        try emptyTrash(isCancelled: isCancelled)
+        try emptyTrash(&state, isCancelled: isCancelled)
         try keepPartial(isCancelled: isCancelled)
         let isClosed = sandbox.confinement == .root
         if isClosed {
@@ -106,8 +105,10 @@ struct SnapshotWork: Sendable {
         if let status = try directory.status(of: name), status.st_mode & S_IFMT == S_IFLNK {
             try directory.removeFile(name)
         }
-        guard try closed.status(of: Self.closedCopyName) != nil else { return }
-        _ = try closed.rename(Self.closedCopyName, into: directory, as: name)
+        if try closed.status(of: Self.closedCopyName) != nil {
+            _ = try closed.rename(Self.closedCopyName, into: directory, as: name)
+        }
+        try directory.removeEmptyFolder(Self.closedName)
     }
 
     private func existing(_ name: FilePath.Component, in parent: HeldFolder) throws -> HeldFolder {
@@ -138,11 +139,15 @@ struct SnapshotWork: Sendable {
         guard let inode = try snapshots.inode(of: name) else {
             throw Unfit(reason: "\(snapshots.path)/\(name) is not there, or no directory")
         }
-        let tree = try SnapshotTree.walk(name, in: directory, previous: nil, limit: nil, isCancelled: isCancelled)
+        let newest = configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
+        let previous = try newest.flatMap { try snapshots.inode(of: $0) == nil ? nil : $0 }
+        let tree = try SnapshotTree.walk(
+            name, in: directory, previous: previous, limit: Self.mostNames, isCancelled: isCancelled)
         guard !tree.isEmpty || !hadUploads else {
             throw Unfit(reason: "the copy is empty and the uploads are not")
         }
-        let copy = SnapshotState.CopiedTree(inode: inode, files: UInt64(tree.files), bytes: tree.bytes)
+        let copy = SnapshotState.CopiedTree(
+            inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes)
         var end = end
         if let warning = ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
@@ -183,6 +188,7 @@ struct SnapshotWork: Sendable {
         if let copy = next.copy {
             if ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: "") == nil { state.fullCopy = copy }
             state.lastCopy = copy
+            state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes)
         }
         state.rotation = nil
         state.complete(next.job, level: next.level, next.end, at: clock.now)
@@ -197,17 +203,41 @@ struct SnapshotWork: Sendable {
     // MARK: - Clean up
 
     /// Removes what the levels have dropped, the copy that was continued, and a full snapshot that is not needed any more.
-    func cleanUp(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+    func cleanUp(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         if let kept = try snapshots.inode(of: SnapshotRotation.keptName), kept != state.fullCopy?.inode {
             try rotation(state).drop(SnapshotRotation.keptName)
         }
-        try emptyTrash(isCancelled: isCancelled)
+        // First, so that nothing but snapshots shares what is removed after it.
         try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory)
+        try emptyTrash(&state, isCancelled: isCancelled)
     }
 
-    private func emptyTrash(isCancelled: @escaping @Sendable () -> Bool) throws {
+    private func emptyTrash(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         for name in try directory.names() where SnapshotRotation.isTrash(name) {
-            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory)
+            let inode = try snapshots.inode(of: name)
+            if let inode {
+                state.sizes.beginRemoval(of: inode)
+                try snapshots.record(state)
+            }
+            var freed: UInt64 = 0
+            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory, freed: &freed)
+            if let inode {
+                state.sizes.endRemoval(of: inode, freed: freed)
+                try snapshots.record(state)
+            }
         }
     }
+
+    // MARK: - Measure
+
+    /// What all snapshots take, by the record; one in turn is measured to verify it.
+    /// - Returns: the sizes, and why all had to be measured; nil when they had not.
+    func measure(
+        _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
+        try SnapshotMeasure(directory, limit: Self.mostNames, isCancelled: isCancelled).check(&state.sizes)
+    }
+
+    /// More names than any account has: the owner of a snapshot can move directories in front of a walk for ever.
+    private static let mostNames = 100_000_000
 }

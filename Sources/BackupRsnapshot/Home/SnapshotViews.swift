@@ -1,4 +1,4 @@
-public import JobCore
+import JobCore
 import Provisioning
 public import SystemPackage
 

@@ -7,11 +7,11 @@ import SystemPackage
 /// The tree's owner may change it at any time, so nothing in it is trusted: no symbolic link is followed and no mount is entered. The tree may
 /// be of any depth, also deeper than a path can be: the deepest ``window`` directories are open, and a directory above them is opened again as
 /// `..` and compared with what it was. If it is another one, somebody has moved something, and the way is searched again from the top.
-/// Memory: some 50 bytes for each level, and one buffer for each open directory.
+/// Memory: some 50 bytes and the name for each level, and 32 KiB for each open directory.
 ///
 /// ```swift
 /// while let event = try walk.next() {
-///     if case .name(let name) = event, try walk.isDirectory(name) { _ = try walk.enter(name.text) }
+///     if case .name(let name) = event, try walk.isDirectory(name) { try walk.enter(name.text) }
 /// }
 /// ```
 /// Errors: `HeldFolder.Failure` with the place, `CancellationError`, ``LimitExceeded``.

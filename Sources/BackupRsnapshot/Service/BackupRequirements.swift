@@ -60,6 +60,7 @@ public struct BackupRequirements: Sendable {
         findings.append(homeScript())
         findings += await programs()
         findings.append(await rsnapshot())
+        findings += [await sandbox()].compactMap(\.self)
         findings.append(template())
         findings.append(folder(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
         return findings
@@ -172,8 +173,7 @@ public struct BackupRequirements: Sendable {
 
     private func programs() async -> [Requirement] {
         var findings: [Requirement] = []
-        // Without root there is no sandbox for a copy.
-        let sandbox: [Program] = configuration.ownership == .account ? [.bwrap] : []
+        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
         for program in [Program.rsync] + sandbox + (configuration.quota.program.map { [$0] } ?? []) {
             do throws(ProvisioningFailure) {
                 let path = try program.find(configuration)
@@ -189,6 +189,40 @@ public struct BackupRequirements: Sendable {
             }
         }
         return findings
+    }
+
+    /// Runs `true` in the sandbox in which copies are made.
+    /// - Returns: nil where a program is missing that has a finding of its own.
+    private func sandbox() async -> Requirement? {
+        let subject = "BACKUP_SANDBOX"
+        guard Program.isExecutable(configuration.confine) else {
+            return .unmet(
+                subject, "\(configuration.confine) is not there", cure: "install it with the daemon (README, Install)")
+        }
+        do {
+            let home = configuration.places.volumes.first ?? "/var/backup"
+            let number = UInt32(BackupAccount.uidRange.lowerBound)
+            let sandbox = CopySandbox(
+                confinement: configuration.confinement,
+                account: configuration.ownership == .account ? .init(uid: number, gid: number) : nil, home: home,
+                snapshots: home, programs: try CopySandbox.Programs(configuration), memory: 0)
+            let result = try await ScriptRunner().run(sandbox.trial)
+            let reports = CopyReports(result.reports)
+            if reports.hasEntered, reports.faults.isEmpty, result.complaint == nil {
+                return .met(subject, "\(configuration.confinement): it can be built")
+            }
+            let reason =
+                reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "it said nothing"
+            return .unmet(
+                subject, "the sandbox in which copies are made cannot be built: \(reason)",
+                cure:
+                    "allow user and mount namespaces (sysctl user.max_user_namespaces, the unit's RestrictNamespaces and "
+                    + "CapabilityBoundingSet), or write BACKUP_SANDBOX = off")
+        } catch is ProvisioningFailure {
+            return nil
+        } catch {
+            return .unmet(subject, "\(error)", cure: "apt install bubblewrap")
+        }
     }
 
     private func rsnapshot() async -> Requirement {

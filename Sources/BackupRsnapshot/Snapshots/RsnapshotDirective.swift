@@ -165,11 +165,13 @@ struct RsnapshotDirective: Hashable, Sendable {
                     "rsnapshot reads one field behind \(name) and ignores the others",
                     "put all into one field, with blanks between the words")
             }
-            try check(name, fields[0], rule)
+            try check(name, fields[0], rule, inside: [values(.home), values(.snapshotRoot)])
         }
     }
 
-    private static func check(_ name: String, _ value: String, _ rule: Rule) throws(Objection) {
+    private static func check(
+        _ name: String, _ value: String, _ rule: Rule, inside account: [String]
+    ) throws(Objection) {
         switch rule {
         case .rsyncShortOptions: try RsyncOptions.check(short: value)
         case .rsyncLongOptions: try RsyncOptions.check(long: try RsyncOptions.words(value, of: name))
@@ -179,7 +181,7 @@ struct RsnapshotDirective: Hashable, Sendable {
                     "\(name) \(value) is more than one word for rsync", "put quotes around a pattern with blanks")
             }
         case .file:
-            guard value.hasPrefix("/"), !value.contains("%HOME%"), !value.contains("%SNAPSHOT_ROOT%") else {
+            guard value.hasPrefix("/"), !account.contains(where: value.contains) else {
                 throw Objection(
                     "\(name) \(value) is no absolute path outside the account",
                     "put the file where only root can write, such as /etc/Provisioning/Backup")

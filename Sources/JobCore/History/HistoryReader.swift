@@ -139,6 +139,7 @@ public struct HistoryReader: Sendable {
 
     private static let columns = """
         job.*, (SELECT count(*) FROM attempt WHERE attempt.job = job.id) AS attempts,
+        (SELECT count(*) FROM attempt WHERE attempt.job = job.id AND fate IN ('cut off', 'lost')) AS interruptions,
         (SELECT min(began) FROM attempt WHERE attempt.job = job.id) AS began
         """
 

@@ -51,6 +51,10 @@ public actor DirectoryLink {
         throw CancellationError()
     }
 
+    /// Tries once to reach a server, over a connection that ends at once.
+    /// - Throws: what each server answered.
+    func tryOnce() async throws(DirectoryError) { try await servers.connect(options: options).close() }
+
     /// A connection of the caller's own, made as soon as a server can be reached. It ends with its last reference.
     ///
     /// That the directory is away is for the link itself to say.

@@ -7,7 +7,8 @@ struct BackupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "backup", abstract: "Make snapshots of a level, of every account that has it or of some.",
         discussion: """
-            The daemon makes them, as jobs. Exit status: 0 when all did well, 1 when any failed, 69 when no daemon runs.
+            The daemon makes them, as jobs. Exit status: 0 when all did well, 1 when any failed, 69 when no daemon runs or the \
+            directory is away.
             """)
 
     @OptionGroup var files: SettingsOptions

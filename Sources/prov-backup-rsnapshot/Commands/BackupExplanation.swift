@@ -55,30 +55,37 @@ struct BackupExplanation: Encodable {
         self.init(
             BackupJobs.inspection(
                 of: account, configuration: settings.backup, host: settings.jobs.backups.host),
-            settings.jobs, now: now, hasDaemon: hasDaemon, lastJob: lastJob)
+            settings.jobs, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, now: now,
+            hasDaemon: hasDaemon, lastJob: lastJob)
     }
 
-    init(
-        _ inspection: BackupInspection, _ settings: JobConfiguration, now: WallTime, hasDaemon: Bool, lastJob: JobLine?
+    private init(
+        _ inspection: BackupInspection, _ settings: JobConfiguration, provisioned: WallTime?, now: WallTime,
+        hasDaemon: Bool, lastJob: JobLine?
     ) {
         let window = settings.policies[.backup]?.window
         lastGood = inspection.lastCopy.map(Moment.init)
         size = inspection.size
         increment = inspection.increment
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
+        let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
             let schedule = found.retain > 0 ? settings.backups.schedules[found.level] : nil
             let run = schedule?.next(after: now)
-            let deadline = found.lastSuccess.flatMap { success in
-                schedule.flatMap {
-                    BackupHealth.deadline(after: success, schedule: $0, timeLimit: settings.backups.timeLimit)
-                }
-            }
+            // What cannot be read is no missing success.
+            let due =
+                !inspection.isStateKnown
+                ? nil
+                : BackupHealth.due(
+                    .init(
+                        copies: found.level == first, lastSuccess: found.lastSuccess,
+                        lastCompletion: found.lastCompletion),
+                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backups.timeLimit)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
                 newest: found.snapshots.first.map { Moment($0.time) }, lastGood: found.lastSuccess.map(Moment.init),
                 schedule: schedule?.description, next: run.map { Moment(window?.opening(after: $0) ?? $0) },
-                overdue: deadline.flatMap { $0 < now ? Moment($0) : nil })
+                overdue: due.flatMap { $0 < now ? Moment($0) : nil })
         }
         var obstacles = inspection.obstacles
         if let lastJob, lastJob.isOpen {

@@ -121,7 +121,7 @@ final class BackupHealth: Sendable {
     /// - Parameters:
     ///   - lastSuccess: when a job of the level last ended with a whole snapshot; nil: never.
     ///   - due: the time by which a success must have come; nil: none is expected, such as of a level without a schedule. See
-    ///     ``deadline(after:schedule:timeLimit:)``.
+    ///     ``due(_:provisioned:schedule:timeLimit:)``.
     func noted(account: String, level: SnapshotLevel, lastSuccess: WallTime?, due: WallTime?, now: WallTime) {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
@@ -157,17 +157,41 @@ final class BackupHealth: Sendable {
             })
     }
 
-    /// By when the next success of a level must have come: one and a half periods of the schedule after the last one, and the time that
-    /// a backup may take.
+    /// By when the next success of a level must have come; nil: none is expected, or it is not known since when.
+    /// - Parameters:
+    ///   - level: as the entry and what is recorded beside the snapshots tell.
+    ///   - provisioned: when the account was added or modified, from which on a first success is expected; nil: not known.
+    ///   - schedule: nil: the level has none.
+    ///   - timeLimit: `TIMEOUT`.
+    static func due(
+        _ level: RecordedLevel, provisioned: WallTime?, schedule: CronSchedule?, timeLimit: Duration
+    ) -> WallTime? {
+        guard let schedule, let last = level.lastOrderly ?? provisioned else { return nil }
+        return deadline(after: last, schedule: schedule, timeLimit: timeLimit)
+    }
+
+    /// One and a half periods of the schedule after a success, and the time that a backup may take.
     ///
     /// The period is that of the schedule at this time, so a schedule that leaves out weekends allows for them.
-    /// - Parameters:
-    ///   - success: the last one; where there was none, since when one is expected, such as the account's provisioning.
-    ///   - timeLimit: `TIMEOUT`.
     /// - Returns: nil when the schedule has no time after that.
     static func deadline(after success: WallTime, schedule: CronSchedule, timeLimit: Duration) -> WallTime? {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
         return run + (next - run) / 2 + timeLimit
+    }
+
+    /// What is recorded of a level, as far as it tells whether a success is missing.
+    struct RecordedLevel: Hashable, Sendable {
+        /// Whether the level copies; the larger ones take over snapshots, and may have nothing to take over.
+        var copies: Bool
+        /// When a job last ended with a whole snapshot.
+        var lastSuccess: WallTime?
+        /// When a job last came to an orderly end.
+        var lastCompletion: WallTime?
+
+        /// A partial copy is no success; that there was nothing to take over is as good as one.
+        fileprivate var lastOrderly: WallTime? {
+            copies ? lastSuccess : [lastSuccess, lastCompletion].compactMap(\.self).max()
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import DirectoryClient
 import JobCore
 import Logging
 import Provisioning
@@ -125,13 +126,15 @@ actor DaemonJobs: JobDesk {
                 close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
-                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+                try await scripts.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
                     let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
                         .first
                 else { fallthrough }
-                try await backups.submit(request, resuming: job, attempts: left.attempts)
+                try await backups.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             default:
                 lose(job, "nothing is left that could take it up")
             }
@@ -195,7 +198,10 @@ actor DaemonJobs: JobDesk {
     }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
-        try await backup(level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
+        // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
+        do throws(DirectoryError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        return try await backup(
+            level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(

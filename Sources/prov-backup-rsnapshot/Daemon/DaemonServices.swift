@@ -52,9 +52,9 @@ struct EngineService: Service {
         logger.notifying { try notifier.notify(.ready) }
         await shutdown()
         logger.notifying { try notifier.notify(.stopping) }
-        async let others: Void? = jobs?.stop(grace: grace, patience: patience)
-        await engine.stop(grace: grace, patience: patience)
-        await others
+        await engine.stop(grace: grace, patience: patience) { [jobs, grace, patience] in
+            await jobs?.stop(grace: grace, patience: patience)
+        }
         await parts?.stop()
     }
 }

@@ -45,7 +45,8 @@ struct JobConfiguration: Sendable {
                     job.name,
                     UserScript(
                         name: job.name, path: FilePath(job.script), timeLimit: job.timeout, profile: job.exitProfile,
-                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry)
+                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry,
+                        interruption: job.onInterrupt == .fail ? .fails : .repeats(within: nil))
                 )
             }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(

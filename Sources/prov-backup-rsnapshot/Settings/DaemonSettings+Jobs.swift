@@ -33,6 +33,7 @@ extension DaemonSettings {
         var priority: Int
         /// `nil`: the daemon's own user.
         var runAs: String?
+        var onInterrupt: OnInterrupt
     }
 
     /// `[Backup Jobs]`.
@@ -186,7 +187,7 @@ extension DaemonSettings.ScriptJob {
             return Self(
                 name: name, script: script, schedule: raw[JobSection.schedule, name],
                 timeout: raw[JobSection.timeout, name], exitProfile: profile, priority: raw[JobSection.priority, name],
-                runAs: raw[JobSection.runAs, name])
+                runAs: raw[JobSection.runAs, name], onInterrupt: raw[JobSection.onInterrupt, name])
         }
     }
 }

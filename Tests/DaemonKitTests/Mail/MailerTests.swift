@@ -127,7 +127,7 @@ import Testing
     func end() async throws {
         let seen = directory.path.appending("seen")
         let mailer = try mailer(script("cat >>\(seen)"))
-        await mailer.run {
+        await mailer.run(grace: .seconds(600)) {
             mailer.send(subject: "first", body: "")
             mailer.send(subject: "last", body: "")
         }

@@ -45,6 +45,7 @@ import Testing
                     id: JobID(7), type: .provisioning, name: "add", level: "modify", subject: "subject-u1",
                     client: "u1",
                     priority: 3, created: story.job.created, status: .terminatedWithErrors, progress: 40, attempts: 1,
+                    interruptions: 0,
                     began: course.attempts.first?.began,
                     ended: story.job.created + .seconds(5), ending: ending))
         #expect(course.statuses.map(\.status) == [.waitingForMaximumJobs, .running, .terminatedWithErrors])

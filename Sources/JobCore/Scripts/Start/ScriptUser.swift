@@ -51,10 +51,6 @@ public struct ScriptUser: Hashable, Sendable {
         throw ScriptUserError(name, .noAnswer(errno: ERANGE))
     }
 
-    /// A user by its numbers alone, whom the system's databases need not know; it is in no supplementary group.
-    /// - Parameter uid: not 0.
-    public init(uid: UInt32, gid: UInt32) { self.init(name: "\(uid)", uid: uid, gid: gid, groups: []) }
-
     /// A user as the system's databases tell it.
     init(name: String, uid: UInt32, gid: UInt32, groups: [UInt32]) {
         self.name = name
