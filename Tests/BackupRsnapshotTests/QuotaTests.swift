@@ -37,6 +37,29 @@ import Testing
         #expect(table.mounts(inside: "/var/backup").map(\.device) == ["8:2", "8:3"])
     }
 
+    @Test(
+        "of a long list only what lies near a path is read, and the answers are the same",
+        arguments: ["/var/backup/3723707", "/var/backup/disk 1/x", "/var/backups", "/srv/pool/a", "/var/backup", "/"])
+    func near(path: FilePath) {
+        let text = """
+            22 27 0:21 / /proc rw,relatime - proc proc rw
+            27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+            31 27 8:1 / /var/backup rw - xfs /dev/sda1 rw
+            32 31 8:2 / /var/backup/disk\\0401 rw master:2 propagate_from:1 - ext4 /dev/sda2 rw,quota
+            33 31 8:1 / /var/backup/3723707/.snapshots ro - xfs /dev/sda1 rw
+            34 31 8:1 / /var/backup/4000000/.snapshots ro - xfs /dev/sda1 rw
+            35 27 0:40 /sub /srv/pool rw - btrfs /dev/sdb rw
+            nonsense
+
+            """
+        let (all, near) = (MountTable(parsing: text), MountTable(parsing: text, near: path))
+        for device in ["8:1", "8:2", "254:0", "0:99"] {
+            #expect(near.mount(holding: path, device: device) == all.mount(holding: path, device: device))
+        }
+        #expect(near.mounts(inside: path) == all.mounts(inside: path))
+        #expect(path == "/" || path == "/var/backup" || near.mounts.count < all.mounts.count)
+    }
+
     @Test("a mount whose name is no text hides no other")
     func strangeName() throws {
         let folder = try TestFolder()

@@ -5,6 +5,7 @@ import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
@@ -415,6 +416,47 @@ struct SnapshotStoreBackupTests {
                 try SnapshotStore(home).settle(access)
                 #expect(try SnapshotDirectory.open(in: home)?.snapshots().count == made)
             }
+        }
+    }
+
+    @Test("while a copy runs, which can write to the store, its customer cannot reach the store through it")
+    func whileCopying() async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            try bench.folder.write("precious", to: FilePath("homes/\(uid)/incoming/file"))
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let script = FilePath("homes/\(uid)/rsync")
+            let slow = bench.folder.path.pushing(script)
+            try bench.folder.write(
+                "#!/bin/sh\nwhile [ ! -e \(slow).go ]; do sleep 0.05; done\nexec /usr/bin/rsync \"$@\"\n", to: script,
+                mode: 0o755)
+            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+            let changed = try text(file).replacing("cmd_rsync\t/usr/bin/rsync", with: "cmd_rsync\t\(slow)")
+            try bench.folder.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
+            async let outcome = bench.backup(.daily, uid)
+
+            func copies() throws -> [String] {
+                try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { process in
+                    let command = (try? text(FilePath("/proc/\(process)/cmdline"))) ?? ""
+                    return Int(process) != nil && command.contains("\(slow)\0")
+                }
+            }
+            try await eventually("the copy runs") { try !copies().isEmpty }
+            let target = "\(store(bench))/daily.0/file"
+            for process in try copies() {
+                let place = "/proc/\(process)/root\(target)"
+                let attempt = try await ScriptRunner().run(
+                    ScriptInvocation(
+                        executable: "/usr/bin/setpriv",
+                        arguments: ["--reuid=\(uid)", "--regid=\(uid)", "--clear-groups"]
+                            + ["/bin/sh", "-c", "echo x > \(place) || exec 3< \(place)"],
+                        environment: ["PATH": "/usr/bin:/bin"], timeLimit: .seconds(30), grace: .seconds(1)))
+                #expect(attempt.complaint != nil, "\(place)")
+                #expect(exists(FilePath(place)), "root reaches it there: the attempt was one")
+            }
+            try bench.folder.write("", to: FilePath("\(script).go"))
+            #expect(try await outcome == .success)
+            #expect(try text(store(bench).pushing("daily.1/file")) == "precious")
         }
     }
 

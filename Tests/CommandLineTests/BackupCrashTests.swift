@@ -13,8 +13,6 @@ import Testing
 struct BackupCrashTests {
     private static let uid = "3724300"
 
-    private static let library = DaemonBench.program.deletingLastPathComponent().appending(path: "libCrashPoints.so")
-
     /// Seven days, told apart by a note in each, and an upload for the eighth.
     private static func prepare(_ bench: DaemonBench) throws {
         let snapshots = bench.home(uid).appending(path: ".snapshots")
@@ -71,21 +69,13 @@ struct BackupCrashTests {
     /// - Returns: false when the backup ended before the point.
     private static func crash(_ bench: DaemonBench, at point: Int) async throws -> Bool {
         try prepare(bench)
-        let armed = bench.path("armed")
-        try? FileManager.default.removeItem(atPath: armed)
-        let daemon = try bench.start(
-            environment: [
-                "LD_PRELOAD": library.path, "PROV_CRASH_AT": "\(point)", "PROV_CRASH_ARMED": armed,
-                "PROV_CRASH_COUNT": bench.path("count"),
-            ])
-        try await daemon.says("wishes are noticed")
-        try bench.touch("armed")
+        let daemon = try await bench.running(crashingAt: point)
         // The answer may be lost with the daemon; the job is then recorded, or was never accepted.
         let asked = try await bench.command("backup", "daily", "--account", uid, "--force", "--no-wait")
         try await eventually("the daemon is killed, or the backup ends") {
             !daemon.isRunning || daemon.output.contains("backup done") || daemon.output.contains("backup failed")
         }
-        try FileManager.default.removeItem(atPath: armed)
+        try bench.disarm()
         if daemon.isRunning {
             await bench.stop(daemon)
             #expect(try notes(bench) == wanted, "undisturbed: \(daemon.output.suffix(1000))")

@@ -70,48 +70,6 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("a backup run that cannot list the accounts is a failed job that says why")
-    func unlisted() async throws {
-        var options = SandboxOptions.testing
-        options.databaseLines = ["limits dn.exact=\"\(SandboxTree.daemonDN)\" size=2"]
-        let pieces = FileManager.default.temporaryDirectory.appending(
-            path: "prov-pieces-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: pieces) }
-        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: pieces)
-        try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
-        options.pieces = FilePath(pieces.path)
-        try await DaemonBench.run(options: options) { bench in
-            try bench.settings()
-            let daemon = try await bench.running()
-            for uid in ["3724300", "3724301", "3724302"] {
-                try await bench.add(uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
-            }
-            let asked = try await bench.command("backup", "daily")
-            #expect(asked.status == 1, "\(asked.output)")
-            let jobs = try await bench.jobs("--type", "Backup")
-            #expect(jobs.map(\.result) == ["failed"])
-            #expect(jobs.first?.level == "daily")
-            #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
-            await bench.stop(daemon)
-        }
-    }
-
-    @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
-    func away(detection: String) async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(database: "DETECTION = \(detection)")
-            let daemon = try await bench.running()
-            try await bench.sandbox.kill()
-            for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
-                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
-                // Less than the two minutes for which a command waits for the daemon's answer.
-                #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
-            }
-            #expect(try await bench.jobs("--type", "Backup") == [])
-            await bench.stop(daemon)
-        }
-    }
-
     @Test(
         "what a boot unmounted is mounted when the daemon starts, SNAPSHOTS = hidden takes effect with a reload, and a deletion leaves nothing mounted",
         .enabled(if: geteuid() == 0, "needs root to mount"))
@@ -155,6 +113,66 @@ struct DaemonBackupTests {
             let snapshot = archive.appending(path: "\(name)/.snapshots/daily.0")
             #expect(FileManager.default.fileExists(atPath: snapshot.path))
             await bench.stop(second)
+        }
+    }
+
+    private static let seesFirstProcess =
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/1/ns/mnt")) != nil
+
+    @Test(
+        "a daemon whose mounts nobody else would see, as with PrivateMounts, is told so",
+        .enabled(if: geteuid() == 0 && seesFirstProcess, "needs root, and to see the mounts of process 1"))
+    func ownMounts() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(backup: "HOME_SCRIPT =\nSNAPSHOTS = readonly")
+            let apart = try RunningProgram(
+                URL(filePath: "/usr/bin/unshare"),
+                ["--mount", DaemonBench.program.path, "check", "-c", bench.settingsFile.path])
+            #expect(await apart.end() == 1)
+            #expect(
+                apart.output.contains("NOT   SNAPSHOTS: readonly mounts what nobody else would see"), "\(apart.output)")
+        }
+    }
+
+    @Test("a backup run that cannot list the accounts is a failed job that says why")
+    func unlisted() async throws {
+        var options = SandboxOptions.testing
+        options.databaseLines = ["limits dn.exact=\"\(SandboxTree.daemonDN)\" size=2"]
+        let pieces = FileManager.default.temporaryDirectory.appending(
+            path: "prov-pieces-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: pieces) }
+        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: pieces)
+        try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
+        options.pieces = FilePath(pieces.path)
+        try await DaemonBench.run(options: options) { bench in
+            try bench.settings()
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301", "3724302"] {
+                try await bench.add(uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
+            }
+            let asked = try await bench.command("backup", "daily")
+            #expect(asked.status == 1, "\(asked.output)")
+            let jobs = try await bench.jobs("--type", "Backup")
+            #expect(jobs.map(\.result) == ["failed"])
+            #expect(jobs.first?.level == "daily")
+            #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
+    func away(detection: String) async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "DETECTION = \(detection)")
+            let daemon = try await bench.running()
+            try await bench.sandbox.kill()
+            for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
+                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                // Less than the two minutes for which a command waits for the daemon's answer.
+                #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
+            }
+            #expect(try await bench.jobs("--type", "Backup") == [])
+            await bench.stop(daemon)
         }
     }
 

@@ -115,6 +115,22 @@ extension DaemonBench {
         return daemon
     }
 
+    /// A daemon that is killed before one of the changes that it makes to directories from now on, see Tests/CrashPoints.
+    /// - Parameter point: 1 for the first.
+    func running(crashingAt point: Int) async throws -> RunningProgram {
+        let library = Self.program.deletingLastPathComponent().appending(path: "libCrashPoints.so")
+        let daemon = try start(
+            environment: [
+                "LD_PRELOAD": library.path, "PROV_CRASH_AT": "\(point)", "PROV_CRASH_ARMED": path("armed"),
+                "PROV_CRASH_COUNT": path("count"),
+            ])
+        try await daemon.says("wishes are noticed")
+        try touch("armed")
+        return daemon
+    }
+
+    func disarm() throws { try FileManager.default.removeItem(atPath: path("armed")) }
+
     func stop(_ daemon: RunningProgram, sourceLocation: SourceLocation = #_sourceLocation) async {
         daemon.kill(SIGTERM)
         #expect(await daemon.end() == 0, "\(daemon.output.suffix(2000))", sourceLocation: sourceLocation)

@@ -1,6 +1,6 @@
 // Loaded into the daemon by LD_PRELOAD: ends it with SIGKILL before one of the calls by which it changes directories, as a crash would.
 //
-// Counted are the calls that take an open directory, which is how the daemon works in accounts' homes; others, such as those of the
+// Counted are the calls that take an open directory, which is how the daemon works in accounts' homes, and mounts; others, such as those of the
 // history's database, are not. PROV_CRASH_AT: the number of the call, 1 for the first since the file PROV_CRASH_ARMED exists.
 // The number of calls so far is in the file PROV_CRASH_COUNT.
 
@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,6 +43,14 @@ int mkdirat(int directory, const char *path, mode_t mode) {
 int unlinkat(int directory, const char *path, int flags) {
     point(directory);
     return NEXT(unlinkat)(directory, path, flags);
+}
+int move_mount(int from, const char *from_path, int to, const char *to_path, unsigned flags) {
+    point(from);
+    return NEXT(move_mount)(from, from_path, to, to_path, flags);
+}
+int umount2(const char *path, int flags) {
+    point(0);
+    return NEXT(umount2)(path, flags);
 }
 int symlinkat(const char *target, int directory, const char *path) {
     point(directory);

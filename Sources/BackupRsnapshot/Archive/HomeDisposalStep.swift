@@ -102,7 +102,8 @@ struct HomeDisposalStep: ProvisioningStep {
 
     /// Removal stops at a mount; better to stop before anything is gone.
     private func demandNoMounts(inside folder: HeldFolder) throws {
-        let mounts = try MountTable.current().mounts(inside: folder.realPath()).map(\.point.string)
+        let path = try folder.realPath()
+        let mounts = try MountTable.current(near: path).mounts(inside: path).map(\.point.string)
         guard mounts.isEmpty else {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(mounts.joined(separator: ", ")) is mounted inside \(folder.path)",

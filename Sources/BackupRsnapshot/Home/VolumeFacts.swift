@@ -30,7 +30,7 @@ extension HomePlaces {
         guard let pool = pool(of: volume) else { return nil }
         let type: String?
         do {
-            type = try MountTable.current().mount(holding: volume, device: "")?.type
+            type = try MountTable.current(near: volume).mount(holding: volume, device: "")?.type
         } catch {
             type = nil
         }

@@ -14,9 +14,13 @@ struct MountTable: Hashable, Sendable {
 
     let mounts: [Mount]
 
-    /// - Parameter text: the list; a line that is not as proc(5) says is left out.
-    init(parsing text: String) {
+    /// - Parameters:
+    ///   - text: the list; a line that is not as proc(5) says is left out.
+    ///   - path: only mounts above, at and below it are needed. There may be one for each account, and taking all lines apart takes long.
+    init(parsing text: String, near path: FilePath? = nil) {
+        let near = path.map { Array($0.string.utf8) }
         mounts = text.split(separator: "\n").compactMap { line in
+            if let near, !Self.isNear(near, line.utf8) { return nil }
             let fields = line.split(separator: " ")
             guard fields.count > 6, let dash = fields.firstIndex(of: "-"), dash + 1 < fields.endIndex else {
                 return nil
@@ -49,6 +53,23 @@ struct MountTable: Hashable, Sendable {
     /// The mounts below a path.
     func mounts(inside path: FilePath) -> [Mount] { mounts.filter { $0.point != path && $0.point.starts(with: path) } }
 
+    /// Whether the line's mount may lie above, at or below the path; a name with characters that the list writes otherwise may always.
+    private static func isNear(_ path: [UInt8], _ line: Substring.UTF8View) -> Bool {
+        let blank = UInt8(ascii: " ")
+        var rest = line[...]
+        for _ in 0..<4 {
+            guard let end = rest.firstIndex(of: blank) else { return false }
+            rest = rest[rest.index(after: end)...]
+        }
+        for byte in path {
+            guard let next = rest.popFirst(), next != blank else { return true }
+            if next != byte { return next == UInt8(ascii: "\\") || isEscaped(byte) }
+        }
+        return true
+    }
+
+    private static func isEscaped(_ byte: UInt8) -> Bool { byte <= UInt8(ascii: " ") || byte == UInt8(ascii: "\\") }
+
     /// Blanks, TABs, newlines and backslashes stand there as `\040` and the like.
     private static func decoded(_ field: Substring) -> String {
         var bytes: [UInt8] = []
@@ -68,9 +89,10 @@ struct MountTable: Hashable, Sendable {
     }
 
     /// One mount whose name is no text must not hide the others: an account may mount something of its own (FUSE).
+    /// - Parameter path: only mounts above, at and below it are needed; nil: all.
     /// - Throws: `Errno` when the list cannot be read.
-    static func current(list: FilePath = "/proc/self/mountinfo") throws -> MountTable {
-        MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self))
+    static func current(near path: FilePath? = nil, list: FilePath = "/proc/self/mountinfo") throws -> MountTable {
+        MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self), near: path)
     }
 }
 

@@ -69,7 +69,7 @@ struct QuotaStep: ProvisioningStep {
         let walk = try HomeWalk(to: home)
         do {
             if let folder = walk.deepest,
-                let mount = try MountTable.current().mount(holding: folder)
+                let mount = try MountTable.current(near: folder.realPath()).mount(holding: folder)
             {
                 return mount.point
             }
@@ -86,7 +86,7 @@ struct QuotaStep: ProvisioningStep {
     /// A limit can be set on a subvolume only: its top has the inode number 256.
     private static func demandSubvolume(_ home: HomePath) throws {
         guard let account = try HomeWalk(to: home).account else { return }
-        let mount = try MountTable.current().mount(holding: account)
+        let mount = try MountTable.current(near: account.realPath()).mount(holding: account)
         guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
             throw ProvisioningFailure(
                 .cannotSetQuota, reason: "\(home.accountDirectory) is not a btrfs subvolume",

@@ -17,6 +17,11 @@ extension BackupRequirements {
         if configuration.confinement == .off {
             return unmet("keeps snapshots where no copy without a sandbox reaches them", "write BACKUP_SANDBOX = on")
         }
+        if configuration.snapshots == .readonly, Self.hasOwnMounts {
+            return unmet(
+                "mounts what nobody else would see: this process has a list of mounts of its own (PrivateMounts, "
+                    + "ProtectSystem, PrivateTmp and the like)", "take that out of the unit")
+        }
         let onBtrfs = configuration.places.volumes.filter(Self.isBtrfs).map(\.string)
         guard onBtrfs.isEmpty else {
             return unmet(
@@ -25,6 +30,16 @@ extension BackupRequirements {
                 "let the homes lie on ext4 or xfs")
         }
         return .met(Self.subject, value)
+    }
+
+    /// Whether mounts of this process stay unknown to the system's first one, and so to those by which customers come in.
+    private static var hasOwnMounts: Bool {
+        let names = ["self", "1"].map { process in
+            var buffer = [UInt8](repeating: 0, count: 64)
+            let count = readlink("/proc/\(process)/ns/mnt", &buffer, buffer.count)
+            return count > 0 ? Array(buffer.prefix(count)) : nil
+        }
+        return names[0] != nil && names[1] != nil && names[0] != names[1]
     }
 
     private static func isBtrfs(_ volume: FilePath) -> Bool {

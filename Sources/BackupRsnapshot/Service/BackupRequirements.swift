@@ -205,8 +205,7 @@ public struct BackupRequirements: Sendable {
             let sandbox = CopySandbox(
                 confinement: configuration.confinement,
                 account: configuration.ownership == .account ? .init(uid: number, gid: number) : nil, home: home,
-                snapshots: home,
-                programs: try CopySandbox.Programs(configuration), memory: 0)
+                snapshots: home, programs: try CopySandbox.Programs(configuration), memory: 0)
             let result = try await ScriptRunner().run(sandbox.trial)
             let reports = CopyReports(result.reports)
             if reports.hasEntered, reports.faults.isEmpty, result.complaint == nil {

@@ -30,7 +30,7 @@ enum SmallFile {
                 count = try file.read(into: UnsafeMutableRawBufferPointer(buffer))
             }
             if part.isEmpty { return bytes }
-            bytes = bytes.isEmpty ? part : bytes + part
+            bytes += part
             if bytes.count > limit { throw Errno.fileTooLarge }
         }
     }

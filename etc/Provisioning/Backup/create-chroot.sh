@@ -162,6 +162,6 @@ fi
 
 make_folder "$path/incoming" 0750 "$uid_number:$gid_number"
 make_folder "$path/.ssh" 0700 "$uid_number:$gid_number"
-# Last, so that its presence says that the home is whole.
+# Last, so that its presence says that the home is whole. With SNAPSHOTS = readonly the daemon mounts the snapshots here.
 make_folder "$path/.snapshots" 0755
 take_over "$path/.snapshots"
