@@ -145,6 +145,30 @@ struct DaemonScheduleTests {
         }
     }
 
+    @Test("an account whose last success is too old is overdue for `health`, from the daemon's start until its backup is done")
+    func overdue() async throws {
+        try await DaemonBench.run { bench in
+            try Self.settings(bench, "")
+            try await Self.provision(["3724300", "3724301"], bench)
+            try Self.record(["daily": 10 * 24], hoursAgoOf: "3724300", in: bench)
+            try Self.record(["daily": 1], hoursAgoOf: "3724301", in: bench)
+            try Self.settings(
+                bench, "DAILY = \(Self.twoHoursAgo())",
+                hook: "while [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            let daemon = try await bench.running()
+            try await eventually("one is overdue") {
+                let health = try await bench.command("health")
+                return health.status != 0 && health.output.contains("overdue_backups=1")
+            }
+            try bench.touch("go")
+            try await eventually("none is overdue") {
+                let health = try await bench.command("health")
+                return health.status == 0 && health.output.contains("overdue_backups=0")
+            }
+            await bench.stop(daemon)
+        }
+    }
+
     @Test("a run that cannot list the accounts is a job that failed")
     func notListed() async throws {
         try await DaemonBench.run { bench in
