@@ -145,7 +145,9 @@ struct DaemonScheduleTests {
         }
     }
 
-    @Test("an account whose last success is too old is overdue for `health`, from the daemon's start until its backup is done")
+    @Test(
+        "an account whose last success is too old is overdue for `health`, from the daemon's start until its backup is done"
+    )
     func overdue() async throws {
         try await DaemonBench.run { bench in
             try Self.settings(bench, "")
