@@ -144,13 +144,19 @@ final class BackupBench: Sendable {
 
     /// Writes what the daemon records of an account's snapshots.
     func record(_ state: SnapshotState, of uid: String) async throws {
+        try await snapshots(of: uid).record(state)
+    }
+
+    /// What the daemon has recorded of an account's snapshots.
+    func state(of uid: String) async throws -> SnapshotState { try await snapshots(of: uid).state() }
+
+    private func snapshots(of uid: String) async throws -> SnapshotDirectory {
         let account = try BackupAccount(
             reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
         guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
-            Issue.record("\(uid) has no home")
-            return
+            throw BackupRefusal(account: uid, reason: "it has no home", cure: "")
         }
-        try #require(try SnapshotDirectory.open(in: home)).record(state)
+        return try #require(try SnapshotDirectory.open(in: home))
     }
 
     // MARK: Backups

@@ -135,6 +135,7 @@ struct BackupJobTests {
             let late = try await ended
             #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
             #expect(Self.processes(running: slow).isEmpty)
+            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
 
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: slow)

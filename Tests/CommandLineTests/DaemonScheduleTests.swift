@@ -1,9 +1,11 @@
 import DirectoryModel
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
+@testable import BackupRsnapshot
 @testable import prov_backup_rsnapshot
 
 /// Scheduled backups of the real daemon. No test waits for a time of the day: what is due lies in the past.
@@ -13,12 +15,18 @@ import Testing
         "rsnapshot is not installed: apt install rsnapshot"))
 struct DaemonScheduleTests {
     /// Writes what the daemon records of an account's snapshots.
-    private static func record(_ successes: [String: Int], hoursAgoOf uid: String, in bench: DaemonBench) throws {
-        let now = Int(Date().timeIntervalSince1970)
-        let times = successes.mapValues { now - $0 * 3_600 }
-        let state: [String: Any] = ["version": 1, "successes": times, "completions": times]
+    private static func record(
+        _ successes: [String: Int], hitTimeLimit: Bool = false, hoursAgoOf uid: String, in bench: DaemonBench
+    ) throws {
+        var state = SnapshotState()
+        for (level, hours) in successes {
+            state.complete(
+                .init(number: 0, created: 0), level: level, .init(isWhole: true),
+                at: SystemWallClock().now + .seconds(-hours * 3_600))
+        }
+        if hitTimeLimit { state.copyHitTimeLimit = true }
         let file = bench.home(uid).appending(path: ".snapshots/.state")
-        try JSONSerialization.data(withJSONObject: state).write(to: file)
+        try Data(state.encoded()).write(to: file)
         chmod(file.path, 0o600)
     }
 
@@ -110,6 +118,55 @@ struct DaemonScheduleTests {
             }
             let jobs = try await bench.jobs("--type", "Backup")
             #expect(Set(jobs.map(\.client)) == Set(uids) && jobs.allSatisfy { $0.isGood }, "\(jobs)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "an account whose copy hit its time limit continues it after all others, and is one of the others again afterwards"
+    )
+    func timeLimit() async throws {
+        try await DaemonBench.run { bench in
+            try Self.settings(bench, "")
+            let uids = ["3724300", "3724301", "3724302"]
+            try await Self.provision(uids, bench)
+            for uid in uids {
+                try Self.record(["daily": 30], hitTimeLimit: uid != uids[2], hoursAgoOf: uid, in: bench)
+            }
+            try Self.settings(bench, "DAILY = \(Self.twoHoursAgo())")
+            let daemon = try await bench.running()
+            try await daemon.says("backup daily: the run over all accounts has ended; jobs asked for: 3")
+            let jobs = try await bench.jobs("--type", "Backup")
+            #expect(jobs.first?.client == uids[2], "\(jobs)")
+            for job in jobs { #expect(try await bench.ended(job.id).job.isGood) }
+            let file = bench.home(uids[0]).appending(path: ".snapshots/.state")
+            #expect(try !String(contentsOf: file, encoding: .utf8).contains("copyHitTimeLimit"))
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "an account whose last success is too old is overdue for `health`, from the daemon's start until its backup is done"
+    )
+    func overdue() async throws {
+        try await DaemonBench.run { bench in
+            try Self.settings(bench, "")
+            try await Self.provision(["3724300", "3724301"], bench)
+            try Self.record(["daily": 10 * 24], hoursAgoOf: "3724300", in: bench)
+            try Self.record(["daily": 1], hoursAgoOf: "3724301", in: bench)
+            try Self.settings(
+                bench, "DAILY = \(Self.twoHoursAgo())",
+                hook: "while [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            let daemon = try await bench.running()
+            try await eventually("one is overdue") {
+                let health = try await bench.command("health")
+                return health.status != 0 && health.output.contains("overdue_backups=1")
+            }
+            try bench.touch("go")
+            try await eventually("none is overdue") {
+                let health = try await bench.command("health")
+                return health.status == 0 && health.output.contains("overdue_backups=0")
+            }
             await bench.stop(daemon)
         }
     }

@@ -93,6 +93,12 @@ public struct BackupJobs: Sendable {
         }
     }
 
+    /// An account as it stands now; nil when it is gone, or no longer this daemon's.
+    /// - Throws: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func account(_ key: AccountKey) async throws -> Account? {
+        try await engine.account(key, attributes: BackupAttribute.all)
+    }
+
     /// The levels that an account gets backups of, by its entry; the most frequent first, which is the one that copies.
     public static func levels(of account: Account) -> [SnapshotLevel] {
         SnapshotLevel.allCases.filter { BackupQualification(level: $0).objection(to: account) == nil }

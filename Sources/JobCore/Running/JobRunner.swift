@@ -42,6 +42,7 @@ public actor JobRunner {
         self.ids = ids
         lane = admission.lane(slots: slots)
         clock = executor.clock
+        lane.whenInterrupted { [weak self] subject in Task { await self?.interrupt(subject) } }
     }
 
     /// Jobs that begin from now on go by these.

@@ -94,11 +94,19 @@ extension DaemonJobs {
         let run = mail.open("backup \(level)")
         let standing = StandingJobs(live, since: clock.now)
         var count = 0
+        // Accounts whose copy hit its time limit continue it after all others, so that they take nobody's slot night after night.
+        var late: [AccountKey] = []
+        let opened: @Sendable (JobID) -> Void = { mail.add($0, to: run) }
         do {
             try await selection.accounts(of: [level]) { account in
-                note(account, level, await selection.state(of: account))
-                let levels = levels(from: level, of: account)
-                count += try await askForDue(levels, account, since: since, standing) { mail.add($0, to: run) }
+                let state = await selection.state(of: account)
+                note(account, level, state)
+                guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
+                count += try await askForDue(level, account, since: since, standing, opened: opened)
+            }
+            for key in late {
+                guard let account = try await selection.account(key) else { continue }
+                count += try await askForDue(level, account, since: since, standing, opened: opened)
             }
             logger.info("backup \(level): the run over all accounts has ended; jobs asked for: \(count)")
         } catch is CancellationError {
@@ -119,9 +127,10 @@ extension DaemonJobs {
 
     /// - Returns: how many jobs were asked for.
     private func askForDue(
-        _ levels: [SnapshotLevel], _ account: Account, since: WallTime?, _ standing: StandingJobs,
+        _ level: SnapshotLevel, _ account: Account, since: WallTime?, _ standing: StandingJobs,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> Int {
+        let levels = levels(from: level, of: account)
         var isAnyDue = false
         for level in levels where !isAnyDue {
             isAnyDue = try await selection.due(level, account, since: since) != nil
