@@ -49,6 +49,7 @@ final class ScriptCourse: Sendable {
         }
         let watch: ScriptWatch
         do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }
+        let end = clock.now + invocation.timeLimit.boundedForSleep
         let process = try ScriptProcess(starting: invocation)
         // Before anything can be told of it.
         let isCancelled = state.withLock { state in
@@ -56,7 +57,7 @@ final class ScriptCourse: Sendable {
             return state.isCancelled
         }
         do throws(Errno) {
-            try watch.add(process, output: output, timeLimit: invocation.timeLimit, by: clock) { [happenings] in
+            try watch.add(process, output: output, timeLimit: end, by: clock) { [happenings] in
                 happenings.post(.came($0))
             }
         } catch {
@@ -81,7 +82,8 @@ final class ScriptCourse: Sendable {
             case .nothing: break
             case .terminate:
                 await process.session.signal(SIGTERM, SIGCONT)
-                watch.announce(.graceOver, of: process, after: invocation.grace, by: clock)
+                watch.announce(
+                    .graceOver, of: process, at: clock.now + invocation.grace.boundedForSleep, by: clock)
             case .kill: await process.session.signal(SIGKILL)
             case .sweep: return await end(process, watch, supervision)
             }

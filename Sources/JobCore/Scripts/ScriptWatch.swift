@@ -68,15 +68,15 @@ final class ScriptWatch: Sendable {
 
     /// Begins to listen to a script.
     /// - Parameters:
-    ///   - timeLimit: after which the script's time is over.
+    ///   - timeLimit: when the script's time is over.
     ///   - clock: by which it goes.
     /// - Throws: when the kernel has no room for it.
     func add(
-        _ process: ScriptProcess, output: LiveOutput, timeLimit: Duration, by clock: any SteadyClock,
+        _ process: ScriptProcess, output: LiveOutput, timeLimit: ContinuousClock.Instant, by clock: any SteadyClock,
         tell: @escaping Teller
     ) throws(Errno) {
         state.withLock { $0.places[process.number] = Place(process: process, output: output, tell: tell) }
-        announce(.timeLimitReached, of: process, after: timeLimit, by: clock)
+        announce(.timeLimitReached, of: process, at: timeLimit, by: clock)
         do throws(Errno) {
             try add(process.output, .output(of: process.number))
             try add(process.handle, .end(of: process.number))
@@ -86,11 +86,11 @@ final class ScriptWatch: Sendable {
         }
     }
 
-    /// Has something told after a time, in place of what was to be told then.
+    /// Has something told at a time, in place of what was to be told then.
     func announce(
-        _ event: ScriptSupervision.Event, of process: ScriptProcess, after time: Duration, by clock: any SteadyClock
+        _ event: ScriptSupervision.Event, of process: ScriptProcess, at due: ContinuousClock.Instant,
+        by clock: any SteadyClock
     ) {
-        let due = clock.now + time.boundedForSleep
         // The timer goes by the machine's clock. A task that slept for each script would leave a timer of its own behind when the script ends early.
         guard clock is ContinuousClock else {
             let tell = place(process.number)?.tell
