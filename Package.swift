@@ -24,6 +24,8 @@ let package = Package(
         .library(name: "JobCore", targets: ["JobCore"]),
         .library(name: "Provisioning", targets: ["Provisioning"]),
         .executable(name: "prov-backup-rsnapshot", targets: ["prov-backup-rsnapshot"]),
+        .library(name: "CrashPoints", type: .dynamic, targets: ["CrashPoints"]),
+        .executable(name: "prov-backup-confine", targets: ["prov-backup-confine"]),
         .executable(name: "provisioning-bench", targets: ["provisioning-bench"]),
     ],
     dependencies: [
@@ -73,6 +75,14 @@ let package = Package(
                 "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
+        // Plain C, for what runs inside the copy sandbox, which holds no Swift: these flags leave Swift's runtime out of it.
+        .executableTarget(
+            name: "prov-backup-confine",
+            linkerSettings: [
+                .unsafeFlags([
+                    "-nostartfiles", "-static-stdlib", "-Xlinker", "--as-needed", "-Xlinker", "--gc-sections",
+                ])
+            ]),
         .target(name: "CLimit", dependencies: ["CLDAP"]),
         .executableTarget(
             name: "provisioning-bench",
@@ -81,6 +91,7 @@ let package = Package(
                 argumentParser, subprocess, system, unixSignals,
             ],
             swiftSettings: settings),
+        .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),
         .target(name: "TestSupport", dependencies: ["JobCore"], path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),

@@ -8,9 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/timex.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -38,6 +41,12 @@ int clinux_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const c
 }
 
 void clinux_syslog(int priority, const char *message) { syslog(priority, "%s", message); }
+
+int clinux_clock_is_synchronized(void) {
+    struct timex timex = {.modes = 0};
+    if (adjtimex(&timex) < 0) return -1;
+    return (timex.status & STA_UNSYNC) == 0;
+}
 
 int clinux_peer_credentials(int socket, unsigned *uid, unsigned *gid, int *pid) {
     struct ucred credentials;
@@ -101,6 +110,42 @@ int clinux_sha256(int file, unsigned char *digest) {
 }
 
 int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
+
+int clinux_syncfs(int file) { return syncfs(file); }
+
+static int restrict_mount(int mount, unsigned long long propagation) {
+    struct mount_attr restricted = {
+        .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        .propagation = propagation,
+    };
+    return mount_setattr(mount, "", AT_EMPTY_PATH, &restricted, sizeof restricted);
+}
+
+int clinux_mount_read_only(int directory, int point) {
+    int tree = open_tree(directory, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0) return -1;
+    int result = restrict_mount(tree, MS_PRIVATE);
+    if (result == 0) result = move_mount(tree, "", point, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    int cause = errno;
+    close(tree);
+    errno = cause;
+    return result;
+}
+
+int clinux_restrict_mount(int root) { return restrict_mount(root, 0); }
+
+int clinux_is_restricted_mount(int file) {
+    struct statvfs status;
+    if (fstatvfs(file, &status) != 0) return -1;
+    unsigned long wanted = ST_RDONLY | ST_NOSUID | ST_NODEV;
+    return (status.f_flag & wanted) == wanted;
+}
+
+int clinux_detach_mount(int root) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", root);
+    return umount2(path, MNT_DETACH);
+}
 
 int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 

@@ -17,6 +17,12 @@ extension Engine {
             reader: reader, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
     }
 
+    /// The accounts of this daemon whose last request failed, as their ReturnValue says; nil where the directory has no place for one.
+    /// - Parameter attributes: besides those of the protocol.
+    public func failedAccounts(attributes: [AttributeName]) -> AccountList? {
+        reader.scope.failed.map { AccountList(reader: reader, filter: $0, attributes: attributes) }
+    }
+
     /// One account as it stands now; nil when it is gone, or no longer this daemon's.
     ///
     /// Waits for a directory that is away, for as long as the calling task lives.

@@ -159,17 +159,31 @@ public actor Engine {
     }
 
     /// Starts nothing more; running jobs have the grace, and what is not finished then is resumable.
-    /// - Parameter patience: how long what is cut off then may take to end; after that it is left, which the log says.
-    public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
+    /// - Parameters:
+    ///   - patience: how long what is cut off then may take to end; after that it is left, which the log says.
+    ///   - others: ends the service's other jobs meanwhile; they need the directory until then.
+    public func stop(
+        grace: Duration, patience: Duration = .seconds(20), others: @escaping @Sendable () async -> Void = {}
+    ) async {
         watching?.cancel()
+        async let ended: Void = others()
         await watchLink.stop()
         await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink, commitLink] in
             await workLink.stop()
             await commitLink.stop()
         }
+        await ended
         await workLink.stop()
         await commitLink.stop()
     }
+
+    /// Whether the directory can be reached at this moment, for those who would rather know than wait.
+    /// - Throws: what each server answered to one try.
+    public func reachDirectory() async throws(DirectoryError) { try await workLink.tryOnce() }
+
+    /// The machine's clock was set: what has come due by it begins, and what waits for a while waits no longer by it.
+    /// - Parameter step: negative: back.
+    public func clockWasSet(by step: Duration) async { await dispatcher.clockWasSet(by: step) }
 
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {

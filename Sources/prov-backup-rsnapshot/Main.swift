@@ -12,8 +12,10 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             """,
         version: Version.description,
         subcommands: [
-            RunCommand.self, CheckCommand.self, StatusCommand.self, AccountsCommand.self, JobsCommand.self,
-            BackupCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self, SandboxCommand.self,
+            RunCommand.self, CheckCommand.self, StatusCommand.self, HealthCommand.self, AccountsCommand.self,
+            JobsCommand.self,
+            BackupCommand.self, SnapshotsCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self,
+            SandboxCommand.self,
         ],
         defaultSubcommand: RunCommand.self)
 

@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import Foundation
 import Glibc
 import JobCore
 import Logging
@@ -24,6 +25,10 @@ final class BackupBench: Sendable {
     let manager: DirectoryConnection
     let configuration: BackupConfiguration
     let board: JobBoard
+    /// The settings of backups that begin from now on.
+    let changed: Mutex<BackupConfiguration>
+    /// Whether the accounts own what is in their uploads when a backup begins.
+    let ownsUploads = Mutex(true)
     private let recorder = Recorder()
     private let ids: JobIDSource
 
@@ -52,6 +57,7 @@ final class BackupBench: Sendable {
         self.sandbox = sandbox
         folder = try TestFolder()
         configuration = try folder.configuration(change)
+        changed = Mutex(configuration)
         board = JobBoard(recorder: recorder)
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         try folder.makeFolder("attempts", mode: 0o700)
@@ -127,25 +133,70 @@ final class BackupBench: Sendable {
         try #require(await entry(uid))[name].compactMap(\.text)
     }
 
+    /// The snapshots by name, each with its inode: two that are equal mean that nothing was rotated.
+    func snapshots(of uid: String) throws -> [String: UInt64] {
+        let directory = home(uid).appending(".snapshots")
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory.string)
+        return Dictionary(
+            uniqueKeysWithValues: names.filter { !$0.hasPrefix(".") }
+                .map { ($0, UInt64(status(directory.appending($0))?.st_ino ?? 0)) })
+    }
+
+    /// Writes what the daemon records of an account's snapshots.
+    func record(_ state: SnapshotState, of uid: String) async throws {
+        let account = try BackupAccount(
+            reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
+        guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
+            Issue.record("\(uid) has no home")
+            return
+        }
+        try #require(try SnapshotDirectory.open(in: home)).record(state)
+    }
+
     // MARK: Backups
 
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
         var jobs = BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host)
         change(&jobs)
-        return BackupJobs(engine: engine, configuration: configuration, jobs: jobs)
+        return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
     }
 
     /// One attempt of one backup, as the queue makes it.
     func backup(
         _ level: SnapshotLevel, _ uid: String, _ change: (inout BackupJobsConfiguration) -> Void = { _ in }
     ) async throws -> JobOutcome {
-        let request = try #require(await jobs(change).requests(of: level, accounts: [uid]).first)
+        let request = try #require(await jobs(change).requests(of: level, accounts: [uid], isForced: true).first)
         return try await attempt(request)
+    }
+
+    /// The same under other settings than those of the bench.
+    func backup(
+        _ level: SnapshotLevel, _ uid: String, snapshots: SnapshotAccess, confinement: CopyConfinement = .on
+    ) async throws -> JobOutcome {
+        let jobs = BackupJobs(
+            engine: engine, configuration: changed(snapshots, confinement),
+            jobs: BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host))
+        return try await attempt(
+            try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).first))
+    }
+
+    /// What `accounts explain` finds out.
+    func inspection(of uid: String, snapshots: SnapshotAccess) async throws -> BackupInspection {
+        let entry = try #require(await entry(uid))
+        let account = try #require(Account(entry, names: AttributeNames()))
+        return BackupJobs.inspection(of: account, configuration: changed(snapshots), host: Self.host)
+    }
+
+    private func changed(_ snapshots: SnapshotAccess, _ confinement: CopyConfinement = .on) -> BackupConfiguration {
+        var changed = configuration
+        (changed.snapshots, changed.confinement) = (snapshots, confinement)
+        return changed
     }
 
     func attempt(
         _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
     ) async throws -> JobOutcome {
+        if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
         var executor = JobExecutor(board: board)
         executor.runner = scripts
         let job = await executor.open(
@@ -156,6 +207,17 @@ final class BackupBench: Sendable {
         let outcome = try await executor.attempt(job, number: 1, request.work)
         await executor.close(job, outcome)
         return outcome
+    }
+
+    /// What the test has written as root, the customers would have uploaded as themselves.
+    private func giveUploadsToAccounts() throws {
+        for uid in try FileManager.default.contentsOfDirectory(atPath: folder.homes.string) {
+            guard let number = UInt32(uid) else { continue }
+            let uploads = home(uid).appending("incoming")
+            for name in FileManager.default.enumerator(atPath: uploads.string)?.compactMap({ $0 as? String }) ?? [] {
+                lchown(uploads.pushing(FilePath(name)).string, number, number)
+            }
+        }
     }
 
     /// The percentages that were told, in order.
@@ -181,5 +243,12 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
     #expect(result.complaint == nil, "\(result.outputTail)")
     return result.outputTail.split(separator: "\n").compactMap {
         $0.split(separator: "\t").first.flatMap { UInt64($0) }
+    }
+}
+
+extension SnapshotState {
+    /// As after a whole snapshot of a level.
+    mutating func record(success level: SnapshotLevel, at time: WallTime) {
+        complete(JobMark(number: 1, created: 0), level: level.rawValue, End(isWhole: true), at: time)
     }
 }

@@ -1,3 +1,5 @@
+import Glibc
+import JobCore
 import SystemPackage
 import Testing
 
@@ -31,7 +33,7 @@ import Testing
         let unmet = await BackupRequirements(configuration).findings().filter { !$0.isMet }
         #expect(
             Set(unmet.map(\.subject)) == [
-                "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
+                "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "bwrap", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
                 "RSNAPSHOT_CONFIG_DIRECTORY",
             ])
         #expect(unmet.allSatisfy { $0.cure?.isEmpty == false })
@@ -67,6 +69,70 @@ import Testing
     func enforcement(mount: String, system: String, isMet: Bool) throws {
         let table = MountTable(parsing: "31 27 8:1 / /var/backup \(mount) - ext4 /dev/sda1 \(system)\n")
         #expect(BackupRequirements.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
+    }
+
+    @Test("QUOTA = btrfs on a volume with another file system is found")
+    func otherFileSystem() async throws {
+        let folder = try TestFolder()
+        let mount = isRoot ? try TestMount(at: folder.homes) : nil
+        let configuration = try folder.configuration { $0.quota = .btrfs }
+        let findings = await BackupRequirements(configuration).findings()
+        let unmet = findings.filter { $0.subject == "QUOTA" && !$0.isMet }
+        #expect(unmet.count == 1)
+        #expect(unmet.first?.finding.contains("not btrfs") == true)
+        #expect(unmet.first?.cure?.contains("QUOTA = none") == true)
+        withExtendedLifetime(mount) {}
+    }
+
+    @Test(
+        "QUOTA = btrfs on a btrfs that does not count is found, and content when it does",
+        .enabled(
+            if: isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.btrfs"),
+            "needs root, loop devices and btrfs-progs"))
+    func btrfs() async throws {
+        let folder = try TestFolder()
+        func run(_ program: FilePath, _ arguments: String...) async throws {
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: program, arguments: arguments, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
+                    timeLimit: .seconds(60), grace: .seconds(1)))
+            #expect(result.complaint == nil, "\(program): \(result.outputTail)")
+        }
+        let image = try folder.write("", to: "image")
+        #expect(truncate(image.string, 128 << 20) == 0)
+        try await run("/usr/sbin/mkfs.btrfs", "-q", image.string)
+        try await run("/usr/bin/mount", "-o", "loop", image.string, folder.homes.string)
+        defer { umount2(folder.homes.string, Int32(MNT_DETACH)) }
+        let configuration = try folder.configuration { $0.quota = .btrfs }
+        func finding() async -> Requirement? {
+            await BackupRequirements(configuration).findings().first { $0.subject == "QUOTA" }
+        }
+        #expect(await finding()?.cure?.contains("btrfs quota enable") == true)
+        try await run("/usr/bin/btrfs", "quota", "enable", folder.homes.string)
+        #expect(await finding()?.isMet == true)
+    }
+
+    @Test("a volume on which files may be run with others' rights, or be devices, is a note")
+    func restriction() throws {
+        func note(_ options: String) throws -> Requirement? {
+            let table = MountTable(parsing: "31 27 8:1 / /var/backup \(options) - ext4 /dev/sda1 rw\n")
+            return BackupRequirements.restriction(of: try #require(table.mounts.first))
+        }
+        #expect(try note("rw,nosuid,nodev") == nil)
+        #expect(try note("rw,nosuid")?.isNote == true)
+        #expect(try note("rw")?.isMet == true)
+    }
+
+    @Test(
+        "a template that changes the meaning of a run is found with its line",
+        .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
+    func template() async throws {
+        let folder = try TestFolder()
+        let template = try folder.write(text(shippedTemplate) + "sync_first\t1\n", to: "bad.template")
+        let configuration = try folder.configuration { $0.template = template }
+        let finding = await BackupRequirements(configuration).findings().first { $0.subject == "RSNAPSHOT_TEMPLATE" }
+        #expect(finding?.isMet == false)
+        #expect(finding?.finding.contains("bad.template:") == true && finding?.finding.contains("sync_first") == true)
     }
 
     @Test("a script that others can write is found")

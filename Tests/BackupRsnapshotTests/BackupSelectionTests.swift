@@ -40,6 +40,7 @@ import Testing
                     let entry = try #require(try await bench.entry(request.client))
                     #expect(request.subject == JobSubject(try #require(entry.text("entryUUID"))))
                 case .refused(let refusal): refused.append(refusal)
+                case .recent: Issue.record("none has a snapshot")
                 }
             }
             #expect(selected.sorted() == ["4000000", "4000001", "4000002", "4000003"])
@@ -83,6 +84,44 @@ import Testing
                 #expect("\(refusal)".contains(words), "\(refusal)")
                 #expect(refusal.account.contains(uid) || uid.isEmpty)
             }
+        }
+    }
+
+    @Test(
+        "a level that succeeded less than half a period ago is refused with the time and --force, and passed over among all; --force makes another"
+    )
+    func recent() async throws {
+        try await BackupBench.run { bench in
+            for uid in [uid, "3723708"] { try await bench.addProvisioned(uid) }
+            let success = SystemWallClock().now + .seconds(-11 * 3_600)
+            var state = SnapshotState()
+            state.record(success: .daily, at: success)
+            try await bench.record(state, of: uid)
+            let jobs = bench.jobs()
+            let error = await #expect(throws: BackupRefusals.self) {
+                try await jobs.requests(of: .daily, accounts: [uid])
+            }
+            let refusal = try #require(error?.refusals.first)
+            #expect(refusal.account == uid && refusal.reason.contains("\(ProvisioningTimestamp(success))"))
+            #expect(refusal.cure.contains("--force"))
+            #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).count == 1)
+            #expect(try await jobs.requests(of: .weekly, accounts: [uid]).count == 1)
+            for (isForced, expected) in [(false, ["3723708"]), (true, [uid, "3723708"])] {
+                var selected: [String] = []
+                var recent = 0
+                try await jobs.all(of: .daily, isForced: isForced) { account in
+                    switch account {
+                    case .job(let request): selected.append(request.client)
+                    case .recent: recent += 1
+                    case .refused(let refusal): Issue.record("\(refusal)")
+                    }
+                }
+                #expect(selected.sorted() == expected && recent == 2 - expected.count)
+            }
+            // What was recorded while the clock was wrong holds nobody up.
+            state.record(success: .daily, at: SystemWallClock().now + .seconds(86_400))
+            try await bench.record(state, of: uid)
+            #expect(try await jobs.requests(of: .daily, accounts: [uid]).count == 1)
         }
     }
 

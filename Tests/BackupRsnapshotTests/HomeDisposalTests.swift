@@ -80,40 +80,6 @@ struct StandingClock: WallClock {
         try await service(folder, .remove).carryOut(.delete, entry(folder))
     }
 
-    @Test("remove takes files whose names are no text, and trees that are deep, with few descriptors")
-    func strangeTrees() async throws {
-        let folder = try TestFolder()
-        let account = try await makeAccount(folder)
-        let incoming = account.pushing("chroot/home/3723707/incoming")
-        let strange = Array(incoming.string.utf8CString.dropLast()) + [0x2f, -1, -2, 10, 0]
-        let file = open(strange, O_CREAT | O_WRONLY, 0o600)
-        #expect(file >= 0)
-        close(file)
-        var deepest = open(incoming.string, O_RDONLY | O_DIRECTORY)
-        for _ in 0..<400 {
-            #expect(mkdirat(deepest, "d", 0o700) == 0)
-            let next = openat(deepest, "d", O_RDONLY | O_DIRECTORY)
-            close(deepest)
-            deepest = next
-        }
-        close(deepest)
-        let most = Mutex(0)
-        let removal = TreeRemoval {
-            // Other tests hold descriptors in this process as well: only those of this tree count.
-            let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
-            let count = held.count { number in
-                let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(number)")
-                return target?.hasPrefix(account.string) == true
-            }
-            most.withLock { $0 = max($0, count) }
-            return false
-        }
-        let parent = try HeldFolder(configured: account.removingLastComponent())
-        try removal.remove("3723707", in: parent)
-        #expect(!exists(account))
-        #expect((1..<100).contains(most.withLock { $0 }), "one for each level would be 400")
-    }
-
     @Test("needs root: what is mounted inside an account stops a removal before anything is gone", .enabled(if: isRoot))
     func mounted() async throws {
         let folder = try TestFolder()

@@ -44,6 +44,34 @@ struct RealRsnapshotTests {
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path.appending("run").string) == [])
     }
 
+    @Test(
+        "a snapshot takes on the disk what the files take, and a file that is written twice in one second is copied again"
+    )
+    func faithful() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration()
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, folder.entry())
+        let incoming = folder.homes.pushing("3723707/incoming")
+        let newest = folder.homes.pushing("3723707/.snapshots/daily.0")
+
+        let hole = try folder.write("", to: "homes/3723707/incoming/hole")
+        #expect(truncate(hole.string, 64 << 20) == 0)
+        let first = try folder.write("names", to: "homes/3723707/incoming/first")
+        #expect(link(first.string, incoming.appending("second").string) == 0)
+        // The same length and the same second, another time within it.
+        for (content, nanoseconds) in [("before", 100_000_000), ("after!", 900_000_000)] {
+            let file = try folder.write(content, to: "homes/3723707/incoming/changing")
+            let times = [timespec](repeating: timespec(tv_sec: 1_700_000_000, tv_nsec: nanoseconds), count: 2)
+            #expect(utimensat(AT_FDCWD, file.string, times, 0) == 0)
+            let run = try await rsnapshot(folder, "daily")
+            #expect(run.complaint == nil, "\(run.outputTail)")
+        }
+        #expect(try text(newest.appending("changing")) == "after!")
+        #expect(status(newest.appending("first"))?.st_ino == status(newest.appending("second"))?.st_ino)
+        #expect(status(newest.appending("hole"))?.st_size == 64 << 20)
+        #expect(try #require(status(newest.appending("hole"))).st_blocks * 512 < 1 << 20)
+    }
+
     @Test("a template that only rsnapshot itself can find fault with is code 7 with its words")
     func rejected() async throws {
         let folder = try TestFolder()

@@ -10,9 +10,10 @@ import Testing
 
 /// What is counted, held against du.
 @Suite struct SnapshotMeasureTests {
-    private func measure(_ folder: FilePath, newest: FilePath.Component? = "daily.0") throws -> SnapshotSizes {
-        var measure = SnapshotMeasure(try HeldFolder(configured: folder), isCancelled: { false })
-        return try measure.run(newest: newest) { _, _ in }
+    /// Sizes of what is not recorded.
+    private func measure(_ folder: FilePath) throws -> SnapshotSizes {
+        var record = SizeRecord()
+        return try SnapshotMeasure(HeldFolder(configured: folder), isCancelled: { false }).check(&record).sizes
     }
 
     @Test(
@@ -35,31 +36,6 @@ import Testing
         #expect(try await du([root]) == [sizes.total])
         let each = try await du([root.appending("daily.1"), root.appending("weekly.0"), root.appending("daily.0")])
         #expect(each.last == sizes.increment)
-        #expect(try measure(root, newest: "hourly.0").increment == 0)
-    }
-
-    @Test(
-        "folders nested far deeper than a thread's stack are measured; deeper than a path can be is an error with its place"
-    )
-    func nesting() async throws {
-        let folder = try TestFolder()
-        try folder.makeFolder("homes/daily.0")
-        func nest(_ count: Int) throws {
-            var place = open(folder.homes.appending("daily.0").string, O_RDONLY | O_DIRECTORY)
-            for _ in 0..<count {
-                #expect(mkdirat(place, "d", 0o755) == 0 || errno == EEXIST)
-                let next = openat(place, "d", O_RDONLY | O_DIRECTORY)
-                close(place)
-                place = next
-            }
-            close(place)
-        }
-        try nest(2_000)
-        let sizes = try measure(folder.homes)
-        #expect(try await du([folder.homes]) == [sizes.total])
-        try nest(2_100)
-        let failure = #expect(throws: HeldFolder.Failure.self) { try measure(folder.homes) }
-        #expect(failure?.cause == .fileNameTooLong)
     }
 
     @Test("what is mounted inside a snapshot is not the account's", .enabled(if: isRoot, "needs root to mount"))
@@ -76,19 +52,6 @@ import Testing
         // The folder under a mount cannot be seen.
         #expect(after.total <= before.total)
         withExtendedLifetime((other, bound)) {}
-    }
-
-    @Test("measuring ends when it is cancelled")
-    func cancelled() throws {
-        let folder = try TestFolder()
-        for number in 0..<20 { try folder.makeFolder(FilePath("homes/daily.0/\(number)")) }
-        var asked = 0
-        var measure = SnapshotMeasure(try HeldFolder(configured: folder.homes)) {
-            asked += 1
-            return asked > 5
-        }
-        #expect(throws: CancellationError.self) { try measure.run(newest: nil) { _, _ in } }
-        #expect(asked == 6)
     }
 
     @Test("a file is met once, whatever its device's and its inode's number")

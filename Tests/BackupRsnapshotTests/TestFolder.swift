@@ -18,11 +18,18 @@ final class TestFolder: Sendable {
     }
 
     deinit {
+        unmountAll()
         guard let parent = try? HeldFolder(configured: path.removingLastComponent()), let name = path.lastComponent
         else {
             return
         }
         try? TreeRemoval { false }.remove(name, in: parent)
+    }
+
+    /// Takes away what was mounted inside.
+    func unmountAll() {
+        let mounts = (try? MountTable.current().mounts(inside: path)) ?? []
+        for mount in mounts.reversed() { umount2(mount.point.string, Int32(MNT_DETACH)) }
     }
 
     var homes: FilePath { path.appending("homes") }
@@ -43,6 +50,28 @@ final class TestFolder: Sendable {
         try Data(text.utf8).write(to: URL(fileURLWithPath: file.string))
         try makeExecutable(file.string, mode: mode)
         return file
+    }
+
+    /// Nests directories named `d`, each with three files besides.
+    /// - Returns: the inodes of the directories.
+    @discardableResult
+    func nest(_ depth: Int, in relative: FilePath) throws -> Set<ino_t> {
+        var directory = open(try makeFolder(relative).string, O_RDONLY | O_DIRECTORY)
+        defer { close(directory) }
+        var inodes: Set<ino_t> = []
+        for _ in 0..<depth {
+            inodes.insert(directoryInode(directory) ?? 0)
+            for name in ["a", "m", "z"] {
+                let file = openat(directory, name, O_CREAT | O_WRONLY, 0o600)
+                guard file >= 0, Glibc.write(file, "x", 1) == 1 else { throw Errno(rawValue: errno) }
+                close(file)
+            }
+            guard mkdirat(directory, "d", 0o700) == 0 else { throw Errno(rawValue: errno) }
+            let next = openat(directory, "d", O_RDONLY | O_DIRECTORY)
+            close(directory)
+            directory = next
+        }
+        return inodes
     }
 
     func link(_ relative: FilePath, to target: FilePath) throws {
@@ -90,6 +119,17 @@ final class TestMount {
 func status(_ path: FilePath) -> stat? {
     var status = stat()
     return lstat(path.string, &status) == 0 ? status : nil
+}
+
+private func directoryInode(_ descriptor: Int32) -> ino_t? {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR ? status.st_ino : nil
+}
+
+/// How many of these directories this process has open; other tests hold descriptors as well.
+func openDirectories(of inodes: Set<ino_t>) -> Int {
+    let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+    return held.count { Int32($0).flatMap(directoryInode).map(inodes.contains) == true }
 }
 
 func exists(_ path: FilePath) -> Bool { status(path) != nil }

@@ -1,7 +1,9 @@
 import BackupRsnapshot
 import DirectoryModel
+import DirectorySandbox
 import Foundation
 import Glibc
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -30,16 +32,13 @@ struct DaemonBackupTests {
             for uid in uids {
                 try await bench.add(uid)
                 try await bench.reached("added", uid)
-                let incoming = bench.home(uid).appending(path: "incoming")
-                try String(repeating: "same", count: 20_000)
-                    .write(to: incoming.appending(path: "same"), atomically: true, encoding: .utf8)
-                try "old".write(to: incoming.appending(path: "changing"), atomically: true, encoding: .utf8)
+                try bench.upload(String(repeating: "same", count: 20_000), as: "same", of: uid)
+                try bench.upload("old", as: "changing", of: uid)
             }
             let first = try await bench.command("backup", "daily")
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
-            try "newer".write(
-                to: bench.home(uids[0]).appending(path: "incoming/changing"), atomically: true, encoding: .utf8)
-            let second = try await bench.command("backup", "daily")
+            try bench.upload("newer", as: "changing", of: uids[0])
+            let second = try await bench.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
 
             for uid in uids {
@@ -68,6 +67,94 @@ struct DaemonBackupTests {
             #expect(listed.map(\.result) == Array(repeating: "success", count: 4))
             #expect(Set(listed.map(\.client)) == Set(uids) && Set(listed.map(\.level)) == ["daily"])
             await bench.stop(daemon)
+        }
+    }
+
+    @Test("a backup run that cannot list the accounts is a failed job that says why")
+    func unlisted() async throws {
+        var options = SandboxOptions.testing
+        options.databaseLines = ["limits dn.exact=\"\(SandboxTree.daemonDN)\" size=2"]
+        let pieces = FileManager.default.temporaryDirectory.appending(
+            path: "prov-pieces-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: pieces) }
+        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: pieces)
+        try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
+        options.pieces = FilePath(pieces.path)
+        try await DaemonBench.run(options: options) { bench in
+            try bench.settings()
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301", "3724302"] {
+                try await bench.add(uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
+            }
+            let asked = try await bench.command("backup", "daily")
+            #expect(asked.status == 1, "\(asked.output)")
+            let jobs = try await bench.jobs("--type", "Backup")
+            #expect(jobs.map(\.result) == ["failed"])
+            #expect(jobs.first?.level == "daily")
+            #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
+    func away(detection: String) async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "DETECTION = \(detection)")
+            let daemon = try await bench.running()
+            try await bench.sandbox.kill()
+            for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
+                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                // Less than the two minutes for which a command waits for the daemon's answer.
+                #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
+            }
+            #expect(try await bench.jobs("--type", "Backup") == [])
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "what a boot unmounted is mounted when the daemon starts, SNAPSHOTS = hidden takes effect with a reload, and a deletion leaves nothing mounted",
+        .enabled(if: geteuid() == 0, "needs root to mount"))
+    func snapshotViews() async throws {
+        try await DaemonBench.run { bench in
+            let uid = "3724300"
+            let point = bench.home(uid).appending(path: ".snapshots")
+            func isMounted() throws -> Bool {
+                try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+                    .contains(" \(point.path) ro,nosuid,nodev")
+            }
+            defer { umount2(point.path, Int32(MNT_DETACH)) }
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            let first = try await bench.running()
+            try await bench.add(uid)
+            try await bench.reached("added", uid)
+            #expect(try isMounted())
+            #expect(try await bench.command("backup", "daily").status == 0)
+            await bench.stop(first)
+            #expect(try isMounted(), "a daemon that stops leaves customers what they see")
+
+            #expect(umount2(point.path, Int32(MNT_DETACH)) == 0)
+            let checked = try await bench.command("check").output
+            #expect(checked.contains("NOT   SNAPSHOTS: 1 of 1 homes"), "\(checked)")
+            let second = try await bench.running()
+            try await eventually("the snapshots are shown again") { try isMounted() }
+            #expect(FileManager.default.fileExists(atPath: point.appending(path: "daily.0").path))
+
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = hidden")
+            second.kill(SIGHUP)
+            try await eventually("the snapshots are hidden") { try !isMounted() }
+            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            second.kill(SIGHUP)
+            try await eventually("the snapshots are shown once more") { try isMounted() }
+
+            try await bench.wish(uid, "delete", ["sstIsActive": "FALSE"])
+            try await bench.reached("deleted", uid)
+            #expect(try !isMounted())
+            let archive = bench.homes.appending(path: ".deleted")
+            let name = try #require(try FileManager.default.contentsOfDirectory(atPath: archive.path).first)
+            let snapshot = archive.appending(path: "\(name)/.snapshots/daily.0")
+            #expect(FileManager.default.fileExists(atPath: snapshot.path))
+            await bench.stop(second)
         }
     }
 
@@ -111,6 +198,50 @@ struct DaemonBackupTests {
                 let snapshot = bench.home(uid).appending(path: ".snapshots/daily.0")
                 #expect(FileManager.default.fileExists(atPath: snapshot.path))
             }
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("of levels of one account that wait the larger begins first, whoever asked for which first")
+    func levelOrder() async throws {
+        try await DaemonBench.run { bench in
+            _ = try bench.script(
+                "hooks/pre_script.sh",
+                """
+                echo $1 >> \(bench.path("order"))
+                while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+                """)
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = \(bench.path("hooks"))
+                    [Backup Jobs]
+                    SLOTS = 1
+                    """)
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301"] {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+            }
+            func ask(_ level: String, _ uid: String) async throws -> UInt64 {
+                let asked = try await bench.command("backup", level, "--account", uid, "--no-wait")
+                return try #require(
+                    asked.output.split(separator: "\n").compactMap { UInt64($0) }.first, "\(asked.output)")
+            }
+            func order() -> [UInt64] {
+                let text = (try? String(contentsOfFile: bench.path("order"), encoding: .utf8)) ?? ""
+                return text.split(separator: "\n").compactMap { UInt64($0) }
+            }
+            let holder = try await ask("daily", "3724301")
+            try await eventually("the one slot is taken") { order() == [holder] }
+            let daily = try await ask("daily", "3724300")
+            let monthly = try await ask("monthly", "3724300")
+            let weekly = try await ask("weekly", "3724300")
+            try bench.touch("go")
+            for id in [daily, monthly, weekly] { try await bench.ended(id) }
+            #expect(order() == [holder, monthly, weekly, daily])
             await bench.stop(daemon)
         }
     }

@@ -84,8 +84,10 @@ final class DaemonBench: Sendable {
         chmod(settingsFile.path, 0o600)
     }
 
-    func start(_ arguments: String...) throws -> RunningProgram {
-        let daemon = try RunningProgram(Self.program, ["run", "-d", "-c", settingsFile.path] + arguments)
+    /// - Parameter environment: besides this process's own.
+    func start(_ arguments: String..., environment: [String: String] = [:]) throws -> RunningProgram {
+        let daemon = try RunningProgram(
+            Self.program, ["run", "-d", "-c", settingsFile.path] + arguments, environment: environment)
         daemons.withLock { $0.append(daemon) }
         return daemon
     }
@@ -131,6 +133,13 @@ final class DaemonBench: Sendable {
         try await manager.add(entry)
     }
 
+    /// Writes a file as the customer would.
+    func upload(_ text: String, as name: String, of uid: String) throws {
+        let file = home(uid).appending(path: "incoming").appending(path: name)
+        try text.write(to: file, atomically: true, encoding: .utf8)
+        if geteuid() == 0, let number = UInt32(uid) { chown(file.path, number, number) }
+    }
+
     func wish(_ uid: String, _ mode: String, _ others: [AttributeName: String] = [:]) async throws {
         var modifications: [Modification] = [
             .replace("sstProvisioningMode", AttributeValue(mode)), .replace("sstProvisioningState", "0"),
@@ -172,13 +181,15 @@ final class RunningProgram: Sendable {
     private let process: Process
     private let log: URL
 
-    init(_ program: URL, _ arguments: [String]) throws {
+    /// - Parameter environment: besides this process's own.
+    init(_ program: URL, _ arguments: [String], environment: [String: String] = [:]) throws {
         log = FileManager.default.temporaryDirectory.appending(path: "prov-test-\(UUID().uuidString).log")
         _ = FileManager.default.createFile(atPath: log.path, contents: nil)
         let handle = try FileHandle(forWritingTo: log)
         process = Process()
         process.executableURL = program
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = handle
         process.standardError = handle

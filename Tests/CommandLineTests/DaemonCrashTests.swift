@@ -49,6 +49,50 @@ import Testing
         }
     }
 
+    @Test("a job that was accepted outlasts kill -9 right after the answer: it runs after the next start")
+    func acceptedJobs() async throws {
+        try await DaemonBench.run { bench in
+            let nightly = try bench.script(
+                "nightly.sh", "[ -e \(bench.path("go")) ] || exec sleep 1000\necho $PROV_JOB_ID >> \(bench.path("ran"))"
+            )
+            try bench.settings(
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job nightly]\nSCRIPT = \(nightly)")
+            var ids: [UInt64] = []
+            for _ in 0..<4 {
+                let daemon = try await bench.running()
+                ids.append(try await bench.run("nightly"))
+                daemon.kill(SIGKILL)
+                #expect(await daemon.end() == -SIGKILL)
+            }
+            try bench.touch("go")
+            let daemon = try await bench.running()
+            for id in ids { #expect(try await bench.ended(id).job.result == "success") }
+            let ran = try String(contentsOfFile: bench.path("ran"), encoding: .utf8)
+            #expect(Set(ran.split(separator: "\n").compactMap { UInt64($0) }) == Set(ids))
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("a script with ON_INTERRUPT = fail that was killed with the daemon has failed, and is not run again")
+    func notRepeated() async throws {
+        try await DaemonBench.run { bench in
+            let nightly = try bench.waiting("nightly.sh", for: "never")
+            try bench.settings(
+                backup: "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job nightly]\nSCRIPT = \(nightly)\nON_INTERRUPT = fail")
+            let first = try await bench.running()
+            let id = try await bench.run("nightly")
+            try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
+            #expect(try await bench.details(id).attempts.count == 1)
+            first.kill(SIGKILL)
+            #expect(await first.end() == -SIGKILL)
+            let second = try await bench.running()
+            let ended = try await bench.ended(id)
+            #expect(ended.job.result == "failed" && ended.attempts.map(\.fate) == ["lost"], "\(ended)")
+            await bench.stop(second)
+            #expect(bench.numbers("nightly.sh").count == 1)
+        }
+    }
+
     @Test(
         "D9 killed with -9 while a cancelled job comes to its end: the next start ends it as cancelled, and does not run it"
     )

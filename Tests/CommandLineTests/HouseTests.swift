@@ -18,6 +18,7 @@ import Testing
             "ScriptService", "DaemonKit", "DirectorySandbox",
         ],
         "CLimit": ["CLDAP"],
+        "prov-backup-confine": [],
         "provisioning-bench": [
             "CLimit", "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot",
             "ScriptService", "DaemonKit", "DirectorySandbox",

@@ -17,6 +17,7 @@ final class JobDeskBench: JobDesk {
     let folder: URL
     let settings: URL
     let history: JobHistory?
+    let health = BackupHealth()
     private let recorded: JobHistory
     private let board: JobBoard
     private let runner: JobRunner
@@ -139,7 +140,7 @@ final class JobDeskBench: JobDesk {
         return try #require(await runner.submit(script.request)).id
     }
 
-    func backup(_ level: String, accounts uids: [String]) async throws -> [JobID] {
+    func backup(_ level: String, accounts uids: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
         let known = accounts.withLock { $0 }
         var ids: [JobID] = []
         for uid in uids.isEmpty ? known.keys.sorted() : uids {
@@ -150,7 +151,7 @@ final class JobDeskBench: JobDesk {
                 retry: script.request.retry, work: script.request.work)
             ids.append(try #require(await runner.submit(request)).id)
         }
-        return ids
+        return (ids, 0)
     }
 
     func cancel(_ id: JobID) -> Bool { board.cancel(id) }

@@ -183,11 +183,15 @@ import Testing
 
     // MARK: The directory
 
-    @Test("the LDIF for cn=config suits Debian's own configuration, and `check` is content with what it gives")
+    @Test("who follows README.md on a server with Debian's own configuration comes to a backup that ends with success")
     func siteLDIF() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(
             path: "prov-readme-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
+        defer {
+            // The shipped settings show snapshots by a mount.
+            umount2(folder.appending(path: "homes/\(Self.homeOfSiteAccount)/.snapshots").path, Int32(MNT_DETACH))
+            try? FileManager.default.removeItem(at: folder)
+        }
         for name in ["slapd.d", "db", "homes", "rsnapshot.d"] {
             try FileManager.default.createDirectory(
                 at: folder.appending(path: name), withIntermediateDirectories: true,
@@ -243,40 +247,76 @@ import Testing
                 "dn: \(daemonDN)\nchangetype: modify\nreplace: userPassword\nuserPassword: secret\n"),
             try write("account.ldif", try accountWithPassword(homes: folder.appending(path: "homes").path)))
 
-        let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup").path
         let settings = try write(
-            "Rsnapshot.conf",
-            """
-            [Database]
-            SERVER = \(uri)
-            ADMIN_USER = \(daemonDN)
-            ADMIN_PASSWORD_FILE = \(password)
-            SERVICE_SUBTREE = \(SandboxTree.accountsDN)
-            [Service]
-            STATE_DIRECTORY = \(folder.path)/state
-            RUNTIME_DIRECTORY = \(folder.path)/run
-            [Backup]
-            HOME_ROOTS = \(folder.path)/homes
-            HOME_SCRIPT =
-            OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
-            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.path)/rsnapshot.d
-            RSNAPSHOT_TEMPLATE = \(backup)/rsnapshot-account.conf.template
-            """)
+            "Rsnapshot.conf", try shippedSettings(in: folder, server: uri, passwordFile: password))
         let checked = try await run(program, "check", "-c", settings)
         #expect(checked.contains("content sync: offered"))
-        #expect(checked.contains("rights: sstProvisioningReturnValue can be written"))
-        _ = try await run(program, "run", "--once", "-c", settings)
-        #expect(try await run(program, "accounts", "list", "-c", settings).contains("added"))
+        #expect(checked.contains("rights: sstBackupLastSuccessfulBackup can be written"))
+        for subject in ["size limit", "indexes"] { #expect(checked.contains("ok    \(subject): "), "\(checked)") }
+
+        let running = try RunningProgram(URL(filePath: program), ["run", "-d", "-c", settings])
+        defer { running.kill(SIGKILL) }
+        try await eventually("the account is added") {
+            try await run(program, "accounts", "list", "-c", settings).contains("added")
+        }
+        _ = try await run(program, "backup", "daily", "-c", settings)
+        let jobs = try await run(program, "jobs", "list", "--type", "Backup", "--json", "-c", settings)
+        let job = try JSONDecoder().decode(JobLine.self, from: Data(jobs.utf8))
+        #expect(job.result == "success", "\(job)")
+        if geteuid() == 0 {
+            #expect(checked.contains("ok    SNAPSHOTS: readonly"))
+            let again = try await run(program, "check", "-c", settings)
+            #expect(again.contains("ok    SNAPSHOTS: 1 homes show"), "\(again)")
+        }
+        running.kill(SIGTERM)
+        #expect(await running.end() == 0)
 
         let daemon = try await DirectoryConnection.open(
             ServerAddress(parsing: uri),
             options: ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: daemonDN), password: Secret("secret"))))
         defer { daemon.close() }
-        let account = try await daemon.entry(at: DaemonBench.dn("3724300"), attributes: ["uid", "userPassword"])
+        let account = try await daemon.entry(
+            at: DaemonBench.dn("3724300"),
+            attributes: [
+                "uid", "userPassword", "sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup",
+            ])
         #expect(account?.text("uid") == "3724300")
+        for name: AttributeName in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
+            #expect(account?.text(name) != nil, "\(name)")
+        }
         #expect(account?["userPassword"].isEmpty == true, "the daemon must not read passwords")
     }
+
+    /// The shipped settings with what README.md says of `[Database]`, and with everything below a directory of the test's own.
+    private func shippedSettings(in folder: URL, server: String, passwordFile: String) throws -> String {
+        let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup")
+        let database = try block("database settings")
+        let shipped = try String(contentsOf: backup.appending(path: "Rsnapshot.conf.template"), encoding: .utf8)
+        let given = Set(
+            database.split(separator: "\n").map { String($0.prefix { $0 != " " }) } + ["SASL_MECHANISM"]
+                // Only root can mount.
+                + (geteuid() == 0 ? [] : ["SNAPSHOTS"]))
+        let kept = shipped.split(separator: "\n").filter { line in !given.contains(String(line.prefix { $0 != " " })) }
+        let written = database.replacing("ldaps://ldap.example.org", with: server)
+            .replacing("/etc/Provisioning/Backup/admin-password", with: passwordFile)
+        #expect(written.contains(server) && written.contains(passwordFile))
+        let own = [
+            "[Database]": written, "[Backup Jobs]": try block("schedule settings"),
+            "[Service]": "STATE_DIRECTORY = \(folder.path)/state\nRUNTIME_DIRECTORY = \(folder.path)/run\n",
+            "[Backup]": """
+            HOME_ROOTS = \(folder.path)/homes
+            HOME_SCRIPT =
+            OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
+            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.path)/rsnapshot.d
+            RSNAPSHOT_TEMPLATE = \(backup.path)/rsnapshot-account.conf.template
+
+            """,
+        ]
+        return kept.map { line in "\(line)\n\(own[String(line)] ?? "")" }.joined()
+    }
+
+    private static let homeOfSiteAccount = "0/300/724/3724300/chroot/home/3724300"
 
     private func accountWithPassword(homes: String) throws -> String {
         let parameters = TestLDIFs.Parameters(

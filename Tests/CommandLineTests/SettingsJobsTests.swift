@@ -33,14 +33,14 @@ struct SettingsJobsTests {
             settings.jobs == [
                 .init(
                     name: "a", script: "/a.sh", schedule: nil, timeout: .seconds(365 * 86_400),
-                    exitProfile: .lightsOutServer, priority: 10, runAs: nil)
+                    exitProfile: .lightsOutServer, priority: 10, runAs: nil, onInterrupt: .repeat)
             ])
         #expect(settings.exitProfiles == ExitProfile.builtIn + [.provisioning])
         #expect(
             settings.backupJobs
                 == .init(
-                    slots: 1, timeout: .seconds(12 * 3_600), window: nil, schedules: [:], writesBackupSize: true,
-                    writesIncrementSize: true, writesLastSuccess: true))
+                    slots: 1, timeout: .seconds(12 * 3_600), memory: 2 << 30, window: nil, schedules: [:],
+                    writesBackupSize: true, writesIncrementSize: true, writesLastSuccess: true))
         #expect(
             settings.history
                 == .init(

@@ -91,6 +91,12 @@ import Testing
                 #expect(both[0] == both[1])
                 #expect(!both[0].isEmpty)
             }
+            let rules = try [classic, modern].map {
+                try #require($0["dn: olcDatabase={0}config,cn=config"]).filter { $0.hasPrefix("olcAccess: ") }
+                    .flatMap(Self.canonical).sorted()
+            }
+            #expect(rules[0] == rules[1])
+            #expect(rules[0].count == 2)
         }
     }
 
@@ -106,7 +112,7 @@ import Testing
     @Test func `each shipped file opens with a comment that says how to use it`() throws {
         let folder = try SandboxPieces().directory.string
         let names = try FileManager.default.contentsOfDirectory(atPath: folder)
-        #expect(names.count == 12)
+        #expect(names.count == 13)
         for name in names {
             let comment = try text(name).split(separator: "\n", omittingEmptySubsequences: false).prefix {
                 $0.hasPrefix("#")

@@ -11,6 +11,7 @@ public final class ManualClock: WallClock {
     private struct State {
         var now: WallTime
         var sleepers: [Int: Sleeper] = [:]
+        var listeners: [Int: AsyncStream<Duration>.Continuation] = [:]
         var cancelled: Set<Int> = []
         var nextID = 0
     }
@@ -35,6 +36,32 @@ public final class ManualClock: WallClock {
             return due.values.map(\.continuation)
         }
         due.forEach { $0.resume() }
+    }
+
+    /// Sets it, forward or back, as an operator does: those who listen are told, and those whose time has come wake.
+    public func set(to time: WallTime) {
+        let (step, listeners) = state.withLock { state in
+            let step = time - state.now
+            state.now = time
+            return (step, Array(state.listeners.values))
+        }
+        listeners.forEach { $0.yield(step) }
+        advance(to: time)
+    }
+
+    /// Those who listen for its being set.
+    public var listenerCount: Int { state.withLock { $0.listeners.count } }
+
+    /// By how much it is set.
+    public func steps() -> AsyncStream<Duration> {
+        let (stream, continuation) = AsyncStream<Duration>.makeStream()
+        let id = state.withLock { state in
+            state.nextID += 1
+            state.listeners[state.nextID] = continuation
+            return state.nextID
+        }
+        continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.listeners[id] = nil } }
+        return stream
     }
 
     /// Waits until somebody has moved it.

@@ -77,6 +77,9 @@ public struct ArchivePurge: Sendable {
                 report.purged.append(Purged(uid: name.uid, path: folder.path.appending(name.component), volume: base))
             } catch let failure as HeldFolder.Failure {
                 report.problems.append(problem(failure))
+            } catch let excess as TreeWalk.LimitExceeded {
+                report.problems.append(
+                    "\(excess); end what makes files there (lsof +D \(excess.path)); the next run goes on")
             }
         }
     }

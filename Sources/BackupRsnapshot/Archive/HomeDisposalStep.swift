@@ -2,9 +2,11 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// Archives or removes the folder of a deleted account (setting ON_DELETE).
+/// Archives or removes the directory of a deleted account (setting ON_DELETE), with its snapshots wherever they lie; nothing of it stays
+/// mounted.
 ///
-/// Diagnostics: code 4 where the way to it cannot be trusted, else code 1; class retryable where somebody still works in it.
+/// Diagnostics: code 4 where the way to it cannot be trusted, code 5 where its snapshots are in the way, else code 1; class retryable where
+/// somebody still works in it.
 struct HomeDisposalStep: ProvisioningStep {
     let account: BackupAccount
     let home: HomePath
@@ -13,36 +15,65 @@ struct HomeDisposalStep: ProvisioningStep {
 
     let name = "home"
 
+    private var store: SnapshotStore { SnapshotStore(home) }
+
     var preview: String {
+        let hasStore = (try? HomeWalk(to: home).store()) != nil
         switch disposal {
-        case .keep: "keep \(home.accountDirectory)"
-        case .remove: "remove \(home.accountDirectory) with all that is in it"
+        case .keep: return "keep \(home.accountDirectory)" + (hasStore ? " and \(home.store), without a mount" : "")
+        case .remove:
+            let others = hasStore ? " and \(home.store)" : ""
+            return "remove \(home.accountDirectory)\(others) with all that is in it"
         case .archive:
-            "rename \(home.accountDirectory) to "
-                + "\(home.base.appending(ArchiveName.folder).appending(ArchiveName(uid: account.uid, archived: clock.now).component))"
+            let name = ArchiveName(uid: account.uid, archived: clock.now).component
+            return (hasStore ? "\(store.text(of: .moveToHome))\n" : "")
+                + "rename \(home.accountDirectory) to \(home.base.appending(ArchiveName.folder).appending(name))"
         }
     }
 
     func perform(in attempt: RunningAttempt) async throws {
         let step = self
         try await BlockingWork.run { isCancelled in
-            let walk = try HomeWalk(to: step.home)
-            guard let parent = walk.accountParent, let folder = walk.account, let base = walk.base else { return }
             do {
-                switch step.disposal {
-                case .keep: return
-                case .archive: try step.archive(from: parent, base: base)
-                case .remove:
-                    try step.demandNoMounts(inside: folder)
-                    try TreeRemoval(isCancelled: isCancelled).remove(step.accountName, in: parent)
-                }
+                try step.dispose(isCancelled)
             } catch let failure as HeldFolder.Failure {
                 throw step.explain(failure)
+            } catch let excess as TreeWalk.LimitExceeded {
+                throw ProvisioningFailure(
+                    .undefinedError, .retryable, reason: "\(excess)",
+                    cure: "end what makes files there (lsof +D \(excess.path)); the removal goes on where it was")
+            }
+        }
+    }
+
+    private func dispose(_ isCancelled: @escaping @Sendable () -> Bool) throws {
+        let hasStore = try HomeWalk(to: home).store() != nil
+        if hasStore, try HomeWalk(to: home).folder != nil { try store.unmount() }
+        switch disposal {
+        case .keep: return
+        case .archive: try archive(hasStore: hasStore)
+        case .remove:
+            let walk = try HomeWalk(to: home)
+            if let folder = walk.account { try demandNoMounts(inside: folder) }
+            if hasStore, let stores = try walk.stores() {
+                try TreeRemoval(isCancelled: isCancelled).remove(accountName, in: stores)
+            }
+            if walk.account != nil, let parent = walk.accountParent {
+                try TreeRemoval(isCancelled: isCancelled).remove(accountName, in: parent)
             }
         }
     }
 
     private var accountName: FilePath.Component { .named(account.uid) }
+
+    /// One archived directory holds home and snapshots, unless the home cannot take its snapshots back: then they get a name of their own.
+    private func archive(hasStore: Bool) throws {
+        let isWhole = try !hasStore || HomeWalk(to: home).folder != nil && store.putBack()
+        let walk = try HomeWalk(to: home)
+        guard let base = walk.base else { return }
+        if !isWhole, let stores = try walk.stores() { try archive(from: stores, base: base) }
+        if walk.account != nil, let parent = walk.accountParent { try archive(from: parent, base: base) }
+    }
 
     private func archive(from parent: HeldFolder, base: HeldFolder) throws {
         if try base.makeFolder(ArchiveName.folder) { try base.synchronize() }

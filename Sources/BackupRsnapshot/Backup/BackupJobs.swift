@@ -12,6 +12,8 @@ public struct BackupJobs: Sendable {
         case job(JobRequest)
         /// It should get one and cannot.
         case refused(BackupRefusal)
+        /// It has one that is too new for another.
+        case recent
     }
 
     let engine: Engine
@@ -32,32 +34,103 @@ public struct BackupJobs: Sendable {
 
     /// Hands over every account that gets a backup of the level; however many there are, few are in memory.
     ///
-    /// Accounts whose entries say that they get none are passed over.
-    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    /// Accounts whose entries say that they get none are passed over. Where the directory does not let them be listed, the last that is handed
+    /// over is a job that fails for that reason, so that it is seen like any other backup that failed.
+    /// - Parameter isForced: whether those get one as well that have a recent one.
+    /// - Throws: what the body throws, or `CancellationError`.
     public func all(
-        of level: SnapshotLevel, isolation: isolated (any Actor)? = #isolation, _ body: (Selected) async throws -> Void
+        of level: SnapshotLevel, isForced: Bool = false, isolation: isolated (any Actor)? = #isolation,
+        _ body: (Selected) async throws -> Void
     ) async throws {
-        let qualification = BackupQualification(level: level)
-        let accounts = await engine.accounts(where: qualification.filter, attributes: BackupAttribute.all)
-        for try await account in accounts where qualification.objection(to: account) == nil {
-            if let refusal = try await missingConfiguration(of: account) {
-                try await body(.refused(refusal))
+        var isOfBody = false
+        do {
+            try await listed(of: level, isForced: isForced, isolation: isolation) { selected in
+                do {
+                    try await body(selected)
+                } catch {
+                    isOfBody = true
+                    throw error
+                }
+            }
+        } catch let error where !isOfBody && !(error is CancellationError) {
+            try await body(.job(unlisted(level, error)))
+        }
+    }
+
+    private func unlisted(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
+        let outcome = JobOutcome(
+            .failed, failureClass: .configuration,
+            message: "the accounts cannot be listed, and none of those that are missing gets a backup: \(error)")
+        return JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue,
+            subject: JobSubject("backup \(level) of all accounts"), client: "all accounts",
+            retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
+    }
+
+    private func listed(
+        of level: SnapshotLevel, isForced: Bool, isolation: isolated (any Actor)?,
+        _ body: (Selected) async throws -> Void
+    ) async throws {
+        try await accounts(of: [level]) { account in
+            if !isForced, await recentSuccess(level, account) != nil {
+                try await body(.recent)
             } else {
-                try await body(.job(request(level, account)))
+                try await body(select(level, account))
             }
         }
     }
 
+    /// Hands over every account that gets backups of any of these levels; however many there are, few are in memory.
+    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func accounts(
+        of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation,
+        _ body: (Account) async throws -> Void
+    ) async throws {
+        let filter = Filter.or(levels.map { BackupQualification(level: $0).filter })
+        for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all)
+        where !Set(Self.levels(of: account)).isDisjoint(with: levels) {
+            try await body(account)
+        }
+    }
+
+    /// The levels that an account gets backups of, by its entry; the most frequent first, which is the one that copies.
+    public static func levels(of account: Account) -> [SnapshotLevel] {
+        SnapshotLevel.allCases.filter { BackupQualification(level: $0).objection(to: account) == nil }
+    }
+
+    /// What becomes of a level of an account by its schedule; nil: nothing, since it is not due.
+    /// - Parameter since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
+    public func due(_ level: SnapshotLevel, _ account: Account, since: WallTime?) async throws -> Selected? {
+        let state = await state(of: account) ?? SnapshotState()
+        let isDue = LevelTiming(level, jobs).isDue(
+            state, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, since: since,
+            now: clock.now)
+        return isDue ? try await select(level, account) : nil
+    }
+
+    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> Selected {
+        if let refusal = try await missingConfiguration(of: account) { return .refused(refusal) }
+        return .job(request(level, account))
+    }
+
     /// A backup of each of the accounts that are named.
-    /// - Parameter uids: as an operator wrote them; one that is named twice counts once.
+    /// - Parameters:
+    ///   - uids: as an operator wrote them; one that is named twice counts once.
+    ///   - isForced: whether those get one as well that have a recent one.
     /// - Throws: ``BackupRefusals`` when any of them gets none, `CancellationError`, or the directory's refusal as a `DirectoryError`.
-    public func requests(of level: SnapshotLevel, accounts uids: [String]) async throws -> [JobRequest] {
+    public func requests(
+        of level: SnapshotLevel, accounts uids: [String], isForced: Bool = false
+    ) async throws -> [JobRequest] {
         var requests: [JobRequest] = []
         var refusals: [BackupRefusal] = []
         var named: Set<String> = []
         for uid in uids where named.insert(uid).inserted {
             do {
-                requests.append(request(level, try await account(uid, for: level)))
+                let account = try await account(uid, for: level)
+                if !isForced, let success = await recentSuccess(level, account) {
+                    throw refusal(level, account, success)
+                }
+                requests.append(request(level, account))
             } catch let refusal as BackupRefusal {
                 refusals.append(refusal)
             }
@@ -72,7 +145,33 @@ public struct BackupJobs: Sendable {
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
-            retry: jobs.retry, work: { try await backup.run($0) })
+            retry: jobs.retry, interruption: .repeats(within: .seconds(86_400)),
+            work: { try await backup.run($0) })
+    }
+
+    /// When the level last succeeded, where that is less than half its period ago.
+    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> WallTime? {
+        guard let state = await state(of: account) else { return nil }
+        return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
+    }
+
+    /// What is recorded of an account's snapshots; nil where that cannot be read: the job itself says why.
+    public func state(of account: Account) async -> SnapshotState? {
+        let configuration = configuration
+        return await BlockingWork.run {
+            do { return try Self.state(of: account, configuration) ?? SnapshotState() } catch { return nil }
+        }
+    }
+
+    /// The account's uid, by its entry.
+    public static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
+
+    private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: WallTime) -> BackupRefusal {
+        let time = ProvisioningTimestamp(success)
+        return BackupRefusal(
+            account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
+            reason: "its last \(level) snapshot is of \(time), less than half of a period ago",
+            cure: "give --force to make another one all the same")
     }
 
     private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {

@@ -11,6 +11,16 @@ struct BackupRecord: Sendable {
     /// When this host's last copy was made; nil: left as it is.
     var lastSuccess: (host: String, time: ProvisioningTimestamp)?
 
+    /// What ``lastSuccess`` left in an entry for a host; nil: nothing.
+    static func lastSuccess(in entry: Entry, host: String) -> WallTime? {
+        // caseIgnoreMatch: a host's name in other letters is the same host.
+        let prefix = host.lowercased() + ":"
+        return entry[BackupAttribute.lastSuccess].compactMap { value in
+            guard let text = value.text, text.lowercased().hasPrefix(prefix) else { return nil }
+            return ProvisioningTimestamp(parsing: String(text.dropFirst(prefix.count)))?.time
+        }.max()
+    }
+
     static let attributes = [BackupAttribute.size, BackupAttribute.increment, BackupAttribute.lastSuccess]
 
     /// What is to be changed in the entry as it stands; nothing when it is all there.

@@ -1,13 +1,14 @@
 import DirectoryModel
 import JobCore
 import Provisioning
+import Synchronization
 import SystemPackage
 
-/// The work of one backup job: looks at the account anew, runs rsnapshot with the account's own configuration, measures the snapshots and
-/// writes what came of it into the entry.
+/// The work of one backup job: reads the account again, makes a copy with rsnapshot in a sandbox, inspects it on the disk, rotates the
+/// snapshots and writes the result into the entry. A larger level takes over the oldest snapshot of the level before it.
 ///
-/// It makes and mends nothing: a home or a configuration that is not as it should be is for provisioning. A copy that was made is a success,
-/// whatever becomes of the measuring and the writing; these only add warnings. What the attributes mean stands in the README.
+/// It repairs nothing: a home or a configuration that is not as it should be is for provisioning. Until the copy has been inspected and
+/// recorded no snapshot is touched; after that nothing cuts the rotation off. An attempt that is repeated skips what is done.
 struct RsnapshotBackup: Sendable {
     let engine: Engine
     let configuration: BackupConfiguration
@@ -17,12 +18,14 @@ struct RsnapshotBackup: Sendable {
 
     /// Everything that the run needs, found in order.
     private struct Ready: Sendable {
+        var account: BackupAccount
         var home: HomePath
-        var file: ConfigurationFile
-        var configured: ConfiguredSnapshots
+        var work: SnapshotWork
+        /// What somebody should look at.
+        var warnings: [String]
     }
 
-    /// How much of the progress is rsnapshot's own, of which nothing is known while it runs; the rest is told by snapshots measured.
+    /// How much of the progress is the copy, of which nothing is known while it runs.
     private static let percentCopied = 80
 
     /// - Throws: `CancellationError` when the task is cancelled.
@@ -36,14 +39,10 @@ struct RsnapshotBackup: Sendable {
         do {
             attempt.progress(0)
             let ready = try await attempt.step("account") { try await prepare(level) }
-            var outcome = try await copy(level, ready, attempt)
-            guard outcome.result.isSuccess else { return outcome }
-            attempt.progress(Self.percentCopied)
-            if let warning = try await record(level, ready, attempt) {
-                outcome.result = .warnings
-                outcome.message += (outcome.message.isEmpty ? "" : "; ") + warning
-            }
-            attempt.progress(100)
+            let lock = try await BlockingWork.run { _ in try Self.lock(ready) }
+            defer { withExtendedLifetime(lock) {} }
+            return try await run(level, ready, attempt)
+        } catch let outcome as JobOutcome {
             return outcome
         } catch let refusal as BackupRefusal {
             return JobOutcome(.aborted, message: "\(refusal)")
@@ -51,6 +50,42 @@ struct RsnapshotBackup: Sendable {
             return JobOutcome(
                 failure.failureClass == .configuration ? .wrongConfiguration : .failed,
                 failureClass: failure.failureClass, message: "\(failure.reason); \(failure.cure)")
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            return reason.outcome
+        }
+    }
+
+    /// What went wrong on the disk, in words; nil for an error of another kind.
+    private static func reason(of error: any Error) -> (text: String, outcome: JobOutcome)? {
+        let text: String
+        var failureClass = FailureClass.permanent
+        switch error {
+        case let failure as HeldFolder.Failure:
+            text =
+                "could not \(failure.operation) \(failure.path): \(failure.cause); see that directory, the disk and the kernel's log"
+            if failure.cause.isShortage { failureClass = .retryable }
+        case let limit as TreeWalk.LimitExceeded:
+            text =
+                "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; see who works there"
+        default: return nil
+        }
+        return (text, JobOutcome(.failed, failureClass: failureClass, message: text))
+    }
+
+    /// - Throws: a retryable outcome while somebody else works on the snapshots.
+    private static func lock(_ ready: Ready) throws -> AccountLock? {
+        guard let file = ready.work.configured.lockFile else { return nil }
+        do {
+            return try AccountLock(file)
+        } catch let held as AccountLock.Held {
+            throw JobOutcome(
+                .failed, failureClass: .retryable,
+                message:
+                    "rsnapshot already runs for the account: \(held.file) is held by \(held.holder); wait for its end")
+        } catch {
+            throw JobOutcome(
+                .failed, message: "the lock file \(file) could not be made: \(error); see the directory and the disk")
         }
     }
 
@@ -61,15 +96,15 @@ struct RsnapshotBackup: Sendable {
         guard let account = try await engine.account(key, attributes: BackupAttribute.all) else {
             throw BackupRefusal(
                 account: "\(key.dn)", dn: key.dn, reason: "it is gone from the directory, or no longer this daemon's",
-                cure: "nothing is to be mended unless it is missed")
+                cure: "no action is needed unless the account should exist")
         }
         if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
         let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
         let backup = self
-        return try await BlockingWork.run { _ in try backup.look(at: described, level) }
+        return try await BlockingWork.run { _ in try backup.inspect(described, level) }
     }
 
-    private func look(at account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {
+    private func inspect(_ account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {
         guard Program.isExecutable(configuration.rsnapshot) else {
             throw Program.missing("\(configuration.rsnapshot) is not there", package: "rsnapshot")
         }
@@ -95,7 +130,24 @@ struct RsnapshotBackup: Sendable {
         }
         let configured = ConfiguredSnapshots(parsing: text)
         try configured.demand(level, in: home, of: file)
-        return Ready(home: home, file: file, configured: configured)
+        guard let snapshots = try SnapshotDirectory.open(in: home) else { throw Self.missing("\(home.snapshots)") }
+        let sandbox = try CopySandbox(
+            configuration, account: account, home: home, snapshots: snapshots.path, configured: configured,
+            memory: jobs.memory)
+        return Ready(
+            account: account, home: home,
+            work: SnapshotWork(snapshots: snapshots, configured: configured, sandbox: sandbox, clock: clock),
+            warnings: show(home))
+    }
+
+    /// What the customer sees is no reason to make no snapshot.
+    private func show(_ home: HomePath) -> [String] {
+        do throws(ProvisioningFailure) {
+            try SnapshotStore(home).show(configuration.snapshots)
+            return []
+        } catch {
+            return ["the home does not show its snapshots as SNAPSHOTS says: \(error.reason); \(error.cure)"]
+        }
     }
 
     private static func missing(_ place: String) -> ProvisioningFailure {
@@ -104,52 +156,168 @@ struct RsnapshotBackup: Sendable {
             cure: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
     }
 
-    // MARK: - The copy
+    // MARK: - The snapshot
 
-    private func copy(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
-        // Without -v rsnapshot keeps to itself what rsync says.
-        let invocation = ScriptInvocation(
-            executable: configuration.rsnapshot, arguments: ["-v", "-c", ready.file.path.string, level.rawValue],
-            environment: configuration.baseEnvironment, timeLimit: jobs.timeLimit, grace: jobs.grace)
-        let ended: (result: ScriptResult, reading: ExitReading)
-        do throws(ScriptError) {
-            ended = try await attempt.run(invocation, step: "rsnapshot", profile: .rsnapshot)
+    private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
+        let work = ready.work
+        var (state, warnings) = try await BlockingWork.run { _ in try work.begin(attempt.job) }
+        warnings += ready.warnings
+        warnings.forEach(attempt.write)
+        var outcome: JobOutcome
+        do {
+            let end = try await snapshot(level, ready, &state, attempt)
+            outcome = JobOutcome(.success, message: end.note)
+            if !end.warning.isEmpty { warnings.append(end.warning) }
+            if end.isWhole || work.configured.copies(level) {
+                attempt.progress(Self.percentCopied)
+                warnings += try await finish(level, ready, &state, end, attempt)
+            }
+        } catch let failed as JobOutcome {
+            outcome = failed
         } catch {
-            if error.code == .cancelled { throw CancellationError() }
-            return JobOutcome(
-                error.failureClass == .configuration ? .wrongConfiguration : .failed,
-                failureClass: error.failureClass, message: "\(error)")
+            guard let reason = Self.reason(of: error) else { throw error }
+            outcome = reason.outcome
         }
-        if ended.result.cause == .cancellation { throw CancellationError() }
-        var end = RsnapshotEnd(
-            result: ended.result, reading: ended.reading,
-            command: ([configuration.rsnapshot.string] + invocation.arguments).joined(separator: " "))
-        if RsnapshotEnd.foundLock(ended.result), let lock = ready.configured.lockFile {
-            end.lock = (lock, try await BlockingWork.run { _ in RsnapshotEnd.holder(of: lock) })
+        if outcome.result.isSuccess, !warnings.isEmpty {
+            outcome = JobOutcome(
+                .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
         }
-        return end.outcome
+        let (result, message) = (outcome.result, outcome.message)
+        try await change(&state) { state, _ in try work.end(&state, result, message) }
+        attempt.progress(100)
+        return outcome
+    }
+
+    /// Makes or takes over a snapshot, unless an earlier attempt of the same job has done it.
+    private func snapshot(
+        _ level: SnapshotLevel, _ ready: Ready, _ state: inout SnapshotState, _ attempt: RunningAttempt
+    ) async throws -> SnapshotState.End {
+        let (work, job) = (ready.work, attempt.job)
+        if let completed = state.completed, completed.job == .init(job), completed.level == level.rawValue {
+            attempt.write("the snapshot was made by an earlier attempt of this job")
+            return completed.end
+        }
+        if let source = work.configured.source(of: level) {
+            guard try await change(&state, { state, _ in try work.takeOver(&state, job: job, from: source) }) else {
+                return .init(
+                    isWhole: false, note: "nothing to do: there is no \(source) yet that \(level) could take over")
+            }
+        } else {
+            let end = try await copy(ready, &state, attempt)
+            state = try await inspectCopy(ready, state, end, attempt)
+        }
+        state = try await attempt.step("rotate") { [state] in
+            // What has begun here is finished whatever happens meanwhile.
+            try await BlockingWork.run { () -> Result<SnapshotState, any Error> in
+                Result {
+                    var state = state
+                    try work.rotate(&state)
+                    return state
+                }
+            }.get()
+        }
+        return state.completed?.end ?? .init(isWhole: true)
+    }
+
+    private func copy(
+        _ ready: Ready, _ state: inout SnapshotState, _ attempt: RunningAttempt
+    ) async throws -> (end: SnapshotState.End, hadUploads: Bool) {
+        let (work, limits) = (ready.work, jobs)
+        let file = try await attempt.step("make room") {
+            try await change(&state) { try work.prepareCopy(&$0, isCancelled: $1) }
+        }
+        return try await attempt.step("copy") {
+            let hadUploads = try await BlockingWork.run { _ in try Self.hasUploads(ready.home) }
+            let invocation = work.sandbox.invocation(
+                copyingBy: file, timeLimit: limits.timeLimit, grace: limits.grace)
+            let output = Mutex(RsyncOutput())
+            let result: ScriptResult
+            do throws(ScriptError) {
+                result = try await attempt.run(
+                    invocation, profile: .rsnapshot,
+                    live: LiveOutput { bytes in output.withLock { $0.read(bytes) } }
+                ).result
+            } catch {
+                if error.code == .cancelled { throw CancellationError() }
+                throw JobOutcome(
+                    error.failureClass == .configuration ? .wrongConfiguration : .failed,
+                    failureClass: error.failureClass, message: "\(error)")
+            }
+            if result.cause == .cancellation { throw CancellationError() }
+            let said = output.withLock { output in
+                output.end()
+                return output
+            }
+            switch CopyVerdict(
+                result, CopyReports(result.reports), said, command: "\(invocation.executable)")
+            {
+            case .whole(let note): return (.init(isWhole: true, note: note), hadUploads)
+            case .partial(let warning): return (.init(isWhole: false, warning: warning), hadUploads)
+            case .failed(let outcome): throw outcome
+            }
+        }
+    }
+
+    private func inspectCopy(
+        _ ready: Ready, _ state: SnapshotState, _ copy: (end: SnapshotState.End, hadUploads: Bool),
+        _ attempt: RunningAttempt
+    ) async throws -> SnapshotState {
+        let (work, job, uid) = (ready.work, attempt.job, ready.account.uid)
+        return try await attempt.step("inspect") {
+            try await BlockingWork.run { isCancelled in
+                var state = state
+                do {
+                    // Whatever was deleted meanwhile was there to be copied, and whatever came was not.
+                    let hadUploads = try copy.hadUploads && Self.hasUploads(ready.home)
+                    let tree = try work.inspect(
+                        &state, job: job, uid: uid, hadUploads: hadUploads, copy.end, isCancelled: isCancelled)
+                    attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
+                    return state
+                } catch let unfit as SnapshotWork.Unfit {
+                    throw JobOutcome(
+                        .failed, failureClass: .permanent,
+                        message:
+                            "\(unfit.reason); no snapshot was changed; see the job's output, and run the backup again")
+                }
+            }
+        }
+    }
+
+    private static func hasUploads(_ home: HomePath) throws -> Bool {
+        try HomeWalk(to: home).folder?.folder(HomeFolder.incoming)?.names().isEmpty == false
     }
 
     // MARK: - After
 
-    /// - Returns: what did not succeed, as a warning; nil when all did.
-    private func record(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> String? {
+    /// Removes what was dropped, measures, and writes into the entry.
+    /// - Returns: what did not succeed, as warnings.
+    private func finish(
+        _ level: SnapshotLevel, _ ready: Ready, _ state: inout SnapshotState, _ end: SnapshotState.End,
+        _ attempt: RunningAttempt
+    ) async throws -> [String] {
+        let work = ready.work
         var record = BackupRecord()
-        let isCopy = ready.configured.copies(level)
-        if isCopy, jobs.writesLastSuccess { record.lastSuccess = (jobs.host, ProvisioningTimestamp(clock.now)) }
+        let isCopy = work.configured.copies(level)
+        if isCopy, end.isWhole, jobs.writesLastSuccess, let time = state.completed?.time {
+            record.lastSuccess = (jobs.host, ProvisioningTimestamp(WallTime(secondsSince1970: time)))
+        }
         var warnings: [String] = []
-        if jobs.writesSize || isCopy && jobs.writesIncrement {
-            do {
-                let sizes = try await attempt.step("sizes") { try await measure(ready, attempt) }
+        do {
+            try await attempt.step("clean up") {
+                try await change(&state) { try work.cleanUp(&$0, isCancelled: $1) }
+            }
+            if jobs.writesSize || isCopy && jobs.writesIncrement {
+                let (sizes, doubt) = try await attempt.step("sizes") {
+                    try await change(&state) { try work.measure(&$0, isCancelled: $1) }
+                }
+                if let doubt { attempt.write("all snapshots were measured: \(doubt)") }
                 if jobs.writesSize { record.size = sizes.total }
                 if isCopy, jobs.writesIncrement { record.increment = sizes.increment }
-                attempt.write(
-                    "the snapshots take \(sizes.total) bytes, of which the newest alone \(sizes.increment)")
-            } catch let failure as HeldFolder.Failure {
-                warnings.append(
-                    "the snapshots could not be measured (\(failure.operation) \(failure.path): \(failure.cause)); "
-                        + "look at what lies there and at the disk")
+                attempt.write("the snapshots take \(sizes.total) bytes, of which the newest alone \(sizes.increment)")
             }
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            warnings.append(reason.text)
         }
         do {
             let record = record
@@ -159,20 +327,60 @@ struct RsnapshotBackup: Sendable {
         } catch let error where !(error is CancellationError) {
             warnings.append("the entry could not be written: \(error)")
         }
-        return warnings.isEmpty ? nil : warnings.joined(separator: "; ")
+        return warnings
     }
 
-    private func measure(_ ready: Ready, _ attempt: RunningAttempt) async throws -> SnapshotSizes {
-        try await BlockingWork.run { isCancelled in
-            guard let home = try HomeWalk(to: ready.home).folder, let root = try home.folder(HomeFolder.snapshots)
-            else {
-                throw HeldFolder.Failure(
-                    operation: "open", path: ready.home.snapshots, cause: .noSuchFileOrDirectory)
-            }
-            var measure = SnapshotMeasure(root, isCancelled: isCancelled)
-            return try measure.run(newest: ready.configured.newest) { done, all in
-                attempt.progress(Self.percentCopied + (99 - Self.percentCopied) * done / max(1, all))
-            }
+    /// Does something that blocks to the recorded state.
+    /// - Parameter body: gets a question that it asks now and then: whether the job is to stop.
+    private func change<Value: Sendable>(
+        _ state: inout SnapshotState,
+        _ body: @escaping @Sendable (inout SnapshotState, @escaping @Sendable () -> Bool) throws -> Value
+    ) async throws -> Value {
+        let (changed, value) = try await BlockingWork.run { [state] isCancelled in
+            var state = state
+            let value = try body(&state, isCancelled)
+            return (state, value)
         }
+        state = changed
+        return value
+    }
+}
+
+extension CopySandbox {
+    /// - Throws: code 3 when a program is missing, or when the copy could not reach the snapshots.
+    init(
+        _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,
+        configured: ConfiguredSnapshots, memory: UInt64
+    ) throws(ProvisioningFailure) {
+        guard CopySandbox.isConfined(configuration.confinement) || snapshots.starts(with: home.path) else {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration,
+                reason: "the snapshots lie in \(snapshots), where without a sandbox the account cannot copy to",
+                cure: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
+        }
+        self.init(
+            confinement: configuration.confinement,
+            account: configuration.ownership == .account
+                ? Account(uid: account.uidNumber, gid: account.gidNumber) : nil,
+            home: home.path, snapshots: snapshots,
+            programs: try Programs(configuration, rsync: configured.rsync), memory: memory,
+            files: configured.patternFiles)
+    }
+}
+
+extension CopySandbox.Programs {
+    /// - Parameter rsync: nil: the first that is found.
+    /// - Throws: code 3 when one is missing.
+    init(_ configuration: BackupConfiguration, rsync: FilePath? = nil) throws(ProvisioningFailure) {
+        guard Program.isExecutable(configuration.confine) else {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
+                cure: "install it with the daemon (README, Install)")
+        }
+        let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
+        self.init(
+            bubblewrap: CopySandbox.isConfined(configuration.confinement)
+                ? try Program.bwrap.find(configuration) : nil, confine: configuration.confine,
+            rsnapshot: configuration.rsnapshot, rsync: found)
     }
 }

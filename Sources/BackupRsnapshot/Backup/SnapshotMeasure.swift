@@ -5,110 +5,115 @@ import SystemPackage
 struct SnapshotSizes: Hashable, Sendable {
     /// All of them together, files that they share counted once.
     var total: UInt64
-    /// What the newest one takes besides what it shares with the others.
+    /// What the newest one takes besides what it shares with the one before.
     var increment: UInt64
 }
 
-/// Measures what lies in an account's `.snapshots`: allocated blocks, as du counts them, each file once however many names it has.
+/// Tells what an account's snapshots take on the disk, as du counts it.
 ///
-/// The account owns the folders inside its snapshots, so nothing there is trusted: no link is followed, no mount is entered, no file is
-/// opened, and folders may be nested or swapped while they are read. Memory goes with the files that have several names (``InodeSet``) and
-/// with the folders that wait for their turn, never with the files of one folder.
-/// Diagnostics: `HeldFolder.Failure`, `CancellationError`.
+/// The numbers come from the record. Each time one snapshot in turn is verified; when its number is wrong, or the record does not fit the
+/// directories that are there, all are measured from scratch.
+/// Errors: `HeldFolder.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then as it was.
 struct SnapshotMeasure {
     private let root: HeldFolder
+    private let limit: Int?
     private let isCancelled: () -> Bool
-    private var met = InodeSet()
-    private var bytes: UInt64 = 0
-    private var entries = 0
 
-    /// - Parameter root: the account's `.snapshots`.
-    init(_ root: HeldFolder, isCancelled: @escaping () -> Bool) {
+    /// - Parameters:
+    ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot.
+    ///   - limit: names that the walk of one snapshot may come to.
+    init(_ root: HeldFolder, limit: Int? = nil, isCancelled: @escaping () -> Bool) {
         self.root = root
+        self.limit = limit
         self.isCancelled = isCancelled
     }
 
-    /// - Parameters:
-    ///   - newest: comes last, so that what is added then is its own.
-    ///   - progress: how many snapshots of how many are measured.
-    mutating func run(newest: FilePath.Component?, progress: (Int, Int) -> Void) throws -> SnapshotSizes {
-        let names = try root.names().sorted { $0.string < $1.string }
-        count(try root.status())
-        let ordered = names.filter { $0 != newest } + names.filter { $0 == newest }
-        var sizes = SnapshotSizes(total: 0, increment: 0)
-        for (index, name) in ordered.enumerated() {
-            let before = bytes
-            if let status = try root.status(of: name) {
-                if status.st_mode & S_IFMT == S_IFDIR { try measure(name) } else { count(status) }
-            }
-            if name == newest { sizes.increment = bytes - before }
-            progress(index + 1, ordered.count)
-        }
-        sizes.total = bytes
-        return sizes
-    }
-
-    /// Subfolders of one folder that are still to be read.
-    private struct Waiting {
-        /// The folder's own part of the path.
-        var length: Int
-        /// Their names, each closed by a NUL.
-        var names: [UInt8]
-        var next = 0
-
-        mutating func popFirst() -> ArraySlice<UInt8>? {
-            guard let end = names[next...].firstIndex(of: 0) else { return nil }
-            defer { next = end + 1 }
-            return names[next..<end]
-        }
-    }
-
-    /// One snapshot, without recursion: an account can nest folders deeper than a thread's stack. Each folder is found by its path from the
-    /// snapshot, so two descriptors do; rsync cannot copy what has a longer path than the kernel resolves at once.
-    private mutating func measure(_ name: FilePath.Component) throws {
-        guard let top = try snapshot(name) else { return }
-        var path: [UInt8] = []
-        var stack = [Waiting(length: 0, names: try read(top, path))]
-        while var folder = stack.popLast() {
-            path.removeSubrange(folder.length...)
-            guard let next = folder.popFirst() else { continue }
-            stack.append(folder)
-            if !path.isEmpty { path.append(UInt8(ascii: "/")) }
-            path += next
-            stack.append(Waiting(length: path.count, names: try read(top, path)))
-        }
-    }
-
-    private func snapshot(_ name: FilePath.Component) throws -> HeldFolder? {
-        do {
-            return try root.folder(name, reach: .sameFileSystem)
-        } catch let failure where HeldFolder.isElsewhere(failure.cause) {
-            return nil
-        }
-    }
-
-    /// Counts what lies directly in a folder, and the folder itself.
-    /// - Returns: the names of its subfolders; none for a folder that has gone or has become something else.
-    private mutating func read(_ top: HeldFolder, _ path: [UInt8]) throws -> [UInt8] {
-        if isCancelled() { throw CancellationError() }
-        guard let folder = try FolderReading(path, below: top) else { return [] }
-        count(folder.status)
-        var folders: [UInt8] = []
-        while let (name, status) = try folder.next() {
-            entries += 1
-            if entries % 1024 == 0, isCancelled() { throw CancellationError() }
-            if status.st_mode & S_IFMT == S_IFDIR {
-                folders += name.map(UInt8.init(bitPattern:))
+    /// Verifies a record, and corrects it where it is wrong.
+    /// - Parameter progress: how many snapshots of how many are measured.
+    /// - Returns: the sizes, and why all snapshots had to be measured; nil when they had not.
+    func check(
+        _ record: inout SizeRecord, progress: (Int, Int) -> Void = { _, _ in }
+    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
+        let (trees, others) = try contents()
+        let names = Dictionary(uniqueKeysWithValues: trees.map { ($0.inode, $0.name) })
+        var doubt = record.doubt(Set(names.keys))
+        if doubt == nil, let due = record.due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode]
+        {
+            let found = try bytes(of: name, lackedBy: newer)
+            if found == due.snapshot.bytes {
+                record.confirm(due.snapshot.inode)
             } else {
-                count(status)
+                doubt = .changed(name: name.string, recorded: due.snapshot.bytes, found: found)
             }
         }
-        return folders
+        if let reason = doubt {
+            let before = record.total
+            // By their names only if the record does not know them all.
+            let known = record.snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
+            try measure(known.count == trees.count ? known : trees.sorted(by: Tree.isNewer), &record, progress)
+            // A file that the account has linked from one snapshot to another makes the number wrong and not the sum.
+            if case .changed = reason, record.total == before { doubt = nil }
+        }
+        return (SnapshotSizes(total: others + record.total, increment: record.increment), doubt)
     }
 
-    private mutating func count(_ status: stat) {
-        let isShared = status.st_mode & S_IFMT != S_IFDIR && status.st_nlink > 1
-        if isShared, !met.insert(device: UInt64(status.st_dev), inode: UInt64(status.st_ino)) { return }
-        bytes += UInt64(max(0, status.st_blocks)) * 512
+    private struct Tree {
+        var name: FilePath.Component
+        var inode: UInt64
+
+        /// Whether one was made after another, as their names say: `daily.0`, `daily.1`, …, `weekly.0`, …, and then all others.
+        static func isNewer(_ left: Tree, _ right: Tree) -> Bool {
+            let (left, right) = (left.age, right.age)
+            return (left.level, left.index, left.name) < (right.level, right.index, right.name)
+        }
+
+        private var age: (level: Int, index: Int, name: String) {
+            let parts = name.string.split(separator: ".", omittingEmptySubsequences: false)
+            guard parts.count == 2, let index = Int(parts[1]),
+                let level = SnapshotLevel.allCases.firstIndex(where: { $0.rawValue == parts[0] })
+            else { return (.max, 0, name.string) }
+            return (level, index, "")
+        }
+    }
+
+    /// - Returns: the directories, and the bytes of everything else: of other names, and of `.snapshots` itself.
+    private func contents() throws -> (trees: [Tree], others: UInt64) {
+        var contents = (trees: [Tree](), others: try root.status().allocatedBytes)
+        for name in try root.names() {
+            guard let found = try root.status(of: name) else { continue }
+            if found.st_mode & S_IFMT != S_IFDIR {
+                contents.others += found.allocatedBytes
+            } else if try !isMount(name) {
+                contents.trees.append(Tree(name: name, inode: UInt64(found.st_ino)))
+            }
+        }
+        return contents
+    }
+
+    private func isMount(_ name: FilePath.Component) throws(HeldFolder.Failure) -> Bool {
+        do {
+            return try root.folder(name, reach: .sameFileSystem) == nil
+        } catch {
+            guard error.cause == .improperLink else { throw error }
+            return true
+        }
+    }
+
+    private func bytes(of name: FilePath.Component, lackedBy newer: FilePath.Component) throws -> UInt64 {
+        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+        try count.know(newer)
+        return try count.unknownBytes(of: name)
+    }
+
+    /// - Parameter trees: the newest first.
+    private func measure(_ trees: [Tree], _ record: inout SizeRecord, _ progress: (Int, Int) -> Void) throws {
+        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+        let snapshots = try trees.enumerated().map { index, tree in
+            defer { progress(index + 1, trees.count) }
+            return SizeRecord.Snapshot(inode: tree.inode, bytes: try count.unknownBytes(of: tree.name))
+        }
+        var increment = snapshots.first?.bytes ?? 0
+        if trees.count > 1 { increment = try bytes(of: trees[0].name, lackedBy: trees[1].name) }
+        record.replace(snapshots, increment: increment)
     }
 }

@@ -117,6 +117,68 @@ final class HeldFolder: Sendable {
         try check("fsync", fsync(readable))
     }
 
+    /// The bytes of a plain file inside; nil where there is none. Neither a link nor a pipe is opened in its place.
+    /// - Throws: EFBIG for a file that is longer than `SmallFile.limit`, EINVAL for something that is not a plain file.
+    func contents(of name: FilePath.Component) throws(Failure) -> [UInt8]? {
+        let (opened, cause) = call(name) { openat(descriptor, $0, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) }
+        if opened < 0, cause == .noSuchFileOrDirectory { return nil }
+        return try explained("read", name) {
+            guard opened >= 0 else { throw cause }
+            let file = FileDescriptor(rawValue: opened)
+            return try file.closeAfter {
+                var status = stat()
+                guard fstat(opened, &status) == 0 else { throw Errno(rawValue: errno) }
+                guard status.st_mode & S_IFMT == S_IFREG else { throw Errno.invalidArgument }
+                return try SmallFile.bytes(of: file)
+            }
+        }
+    }
+
+    /// Replaces a file inside, for good: a crash leaves the old bytes or the new ones. They are written to NAME.new first.
+    func write(_ bytes: [UInt8], to name: FilePath.Component, mode: UInt32 = 0o600) throws(Failure) {
+        let draft = FilePath.Component.named("\(name).new")
+        try removeFile(draft)
+        let (opened, cause) = call(draft) {
+            openat(descriptor, $0, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        }
+        try explained("write", draft) {
+            guard opened >= 0 else { throw cause }
+            let file = FileDescriptor(rawValue: opened)
+            try file.closeAfter {
+                try file.writeAll(bytes)
+                guard fchmod(opened, mode) == 0, fsync(opened) == 0 else { throw Errno(rawValue: errno) }
+            }
+        }
+        let (result, reason) = call(draft) { old in
+            name.withPlatformString { new in clinux_renameat2(descriptor, old, descriptor, new, 0) }
+        }
+        guard result == 0 else { throw Failure(operation: "replace", path: path.appending(name), cause: reason) }
+        try synchronize()
+    }
+
+    /// Makes a symbolic link inside.
+    func link(_ name: FilePath.Component, to target: FilePath) throws(Failure) {
+        let (result, cause) = call(name) { symlinkat(target.string, descriptor, $0) }
+        guard result == 0 else { throw Failure(operation: "link", path: path.appending(name), cause: cause) }
+    }
+
+    /// Sees to it that everything written so far to the file system outlasts a loss of power.
+    func synchronizeFileSystem() throws(Failure) {
+        let readable = try reopened()
+        defer { close(readable) }
+        try check("syncfs", clinux_syncfs(readable))
+    }
+
+    private func explained<Value>(
+        _ operation: String, _ name: FilePath.Component, _ body: () throws -> Value
+    ) throws(Failure) -> Value {
+        do {
+            return try body()
+        } catch {
+            throw Failure(operation: operation, path: path.appending(name), cause: error as? Errno ?? .ioError)
+        }
+    }
+
     /// The names inside, without `.` and `..`, in no order.
     func names() throws(Failure) -> [FilePath.Component] {
         let readable = try reopened()

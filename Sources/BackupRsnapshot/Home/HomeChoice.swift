@@ -42,6 +42,8 @@ struct HomeChoice {
                 cure: "move one of them away")
         }
         if let walk = existing.first { return .given(walk.home) }
+        // Where the home is gone, its snapshots may still be there.
+        for walk in walks where try walk.store() != nil { return .given(walk.home) }
         let volumes = walks.map { ($0.home.base, Self.free($0)) }.sorted { $0.1 > $1.1 }.map(\.0)
         guard let pool = volumes.first.flatMap({ configuration.places.pool(of: $0) }) else {
             throw ProvisioningFailure(

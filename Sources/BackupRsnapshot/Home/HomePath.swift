@@ -27,8 +27,12 @@ public struct HomePath: Hashable, Sendable {
         self.chroot = chroot
     }
 
-    /// Where rsnapshot keeps the account's snapshots.
+    /// Where the home shows the account's snapshots, and holds them with SNAPSHOTS = own.
     public var snapshots: FilePath { path.appending(HomeFolder.snapshots) }
+    /// Where they lie otherwise; see ``SnapshotStore``.
+    public var store: FilePath { base.appending(SnapshotStore.directoryName).appending(accountName) }
+    /// The uid.
+    var accountName: FilePath.Component { accountDirectory.lastComponent ?? ".nameless" }
 
     /// The folders from the root down to the home.
     var folders: [FilePath.Component] { Self.folders(of: path, below: root) }

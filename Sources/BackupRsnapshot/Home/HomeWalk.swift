@@ -116,8 +116,11 @@ extension HomeWalk {
     func condition(ownership: Ownership) throws(ProvisioningFailure) -> HomeCondition {
         guard let folder else { return .absent }
         if let danger = try danger(ownership: ownership) { return .unfinished(danger) }
+        let hasStore = try store() != nil
         do throws(HeldFolder.Failure) {
-            for name in [HomeFolder.incoming, HomeFolder.snapshots] where try folder.folder(name) == nil {
+            // With a store the name shows the snapshots and no more.
+            for name in [HomeFolder.incoming] + (hasStore ? [] : [HomeFolder.snapshots])
+            where try folder.folder(name) == nil {
                 return .unfinished("lacks \(name)")
             }
         } catch {
@@ -136,20 +139,25 @@ extension HomeWalk {
                 guard status.st_mode & S_IFMT == S_IFDIR else { return "has \(name), which is not a folder" }
                 guard ownership == .account, name == HomeFolder.snapshots else { continue }
                 if let objection = Self.objection(to: status) { return "has \(name), which \(objection)" }
-                if let link = try Self.foreignLink(in: folder.folder(name)) {
-                    return "has \(name)/\(link), a symbolic link through which root would delete"
-                }
             }
         } catch {
             throw Self.explain(error, root: home.root)
         }
-        return nil
+        guard ownership == .account, let snapshots = try snapshots() else { return nil }
+        do throws(HeldFolder.Failure) {
+            return try Self.foreignLink(in: snapshots).map {
+                "has \(HomeFolder.snapshots)/\($0), a symbolic link through which root would delete"
+            }
+        } catch {
+            throw Self.explain(error, root: home.root)
+        }
     }
+
     /// A link that the account left where rsnapshot keeps snapshots, from a time when the folder was its own: `rm -rf daily.6/`, with that
     /// slash, empties the folder that the link leads to.
-    private static func foreignLink(in snapshots: HeldFolder?) throws(HeldFolder.Failure) -> FilePath.Component? {
-        for name in try snapshots?.names() ?? [] {
-            guard let status = try snapshots?.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { continue }
+    private static func foreignLink(in snapshots: HeldFolder) throws(HeldFolder.Failure) -> FilePath.Component? {
+        for name in try snapshots.names() {
+            guard let status = try snapshots.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { continue }
             if status.st_uid != 0, status.st_uid != geteuid() { return name }
         }
         return nil

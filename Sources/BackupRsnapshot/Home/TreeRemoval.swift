@@ -1,43 +1,109 @@
 import Glibc
 import SystemPackage
 
-/// Removes a folder with all that is in it: never through a symbolic link, never across a mount, and with few descriptors however
-/// deep the tree goes.
+/// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``.
+///
+/// The owner of the tree may go on changing it. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
+/// A removal that did not come to its end goes on where it was when it is repeated.
+/// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
+/// `CancellationError`.
 struct TreeRemoval {
-    /// Deeper folders are first moved up to the top, for an account can nest them deeper than there are descriptors.
-    private static let greatestDepth = 64
-
+    /// Names that one call may come to; nil: as many as there are, also when somebody makes new ones for ever.
+    var limit: Int? = 100_000_000
     let isCancelled: @Sendable () -> Bool
 
     /// - Parameters:
     ///   - name: what is removed; a name that is gone already is no failure.
-    ///   - parent: the folder it lies in.
+    ///   - parent: the directory it lies in.
     func remove(_ name: FilePath.Component, in parent: HeldFolder) throws {
+        var freed: UInt64 = 0
+        try remove(name, in: parent, freed: &freed)
+    }
+
+    /// - Parameter freed: grows by the bytes on the disk that nothing takes any longer, also when the removal fails; what has other links
+    ///   elsewhere does not count.
+    func remove(_ name: FilePath.Component, in parent: HeldFolder, freed: inout UInt64) throws {
         guard let status = try parent.status(of: name) else { return }
-        guard status.st_mode & S_IFMT == S_IFDIR else { return try parent.removeFile(name) }
-        guard let top = try parent.folder(name, reach: .sameFileSystem) else { return }
-        var moved = 0
-        repeat {
-            let before = moved
-            try empty(top, top: top, depth: 1, moved: &moved)
-            if moved == before { break }
-        } while true
-        try parent.removeEmptyFolder(name)
+        guard status.st_mode & S_IFMT == S_IFDIR else {
+            try parent.removeFile(name)
+            freed += status.bytesOfLastLink
+            return
+        }
+        let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
+        repeat { try empty(walk, freed: &freed) } while try !removeTop(name, in: parent, walk)
+        freed += walk.status.allocatedBytes
         try parent.synchronize()
     }
 
-    private func empty(_ folder: HeldFolder, top: HeldFolder, depth: Int, moved: inout Int) throws {
-        for name in try folder.names() {
-            if isCancelled() { throw CancellationError() }
-            guard let status = try folder.status(of: name) else { continue }
-            if status.st_mode & S_IFMT != S_IFDIR {
-                try folder.removeFile(name)
-            } else if depth == Self.greatestDepth {
-                repeat { moved += 1 } while try !folder.rename(name, into: top, as: .named(".removing-\(moved)"))
-            } else if let inner = try folder.folder(name, reach: .sameFileSystem) {
-                try empty(inner, top: top, depth: depth + 1, moved: &moved)
-                try folder.removeEmptyFolder(name)
+    /// - Returns: false when something has been made in it again.
+    private func removeTop(_ name: FilePath.Component, in parent: HeldFolder, _ walk: TreeWalk) throws -> Bool {
+        do {
+            try parent.removeEmptyFolder(name)
+            return true
+        } catch {
+            guard error.cause == .directoryNotEmpty, try parent.status(of: name)?.st_ino == walk.status.st_ino else {
+                throw error
+            }
+            try walk.beginAgain()
+            return false
+        }
+    }
+
+    private func empty(_ walk: TreeWalk, freed: inout UInt64) throws {
+        while let event = try walk.next() {
+            switch event {
+            case .name(let item):
+                if try walk.isDirectory(item) {
+                    try enter(item.text, walk)
+                } else {
+                    try removeFile(item.text, walk, &freed)
+                }
+            case .left(let name, let bytes):
+                try name.withUnsafeBufferPointer { buffer in
+                    guard let name = buffer.baseAddress else { return }
+                    try removeDirectory(name, bytes, walk, &freed)
+                }
             }
         }
     }
+
+    private func removeFile(_ name: UnsafePointer<CChar>, _ walk: TreeWalk, _ freed: inout UInt64) throws {
+        guard let status = try walk.status(of: name) else { return }
+        do {
+            if try walk.remove(name, flags: 0) { freed += status.bytesOfLastLink }
+        } catch {
+            guard error.cause == .isDirectory else { throw error }
+            // Replaced since it was listed: the directory that holds it is not empty, and is read again.
+        }
+    }
+
+    private func removeDirectory(
+        _ name: UnsafePointer<CChar>, _ bytes: UInt64, _ walk: TreeWalk, _ freed: inout UInt64
+    ) throws {
+        do {
+            if try walk.remove(name, flags: AT_REMOVEDIR) { freed += bytes }
+        } catch {
+            switch error.cause {
+            case .directoryNotEmpty:
+                try walk.step()
+                try enter(name, walk)
+            case .notDirectory: break  // Replaced likewise.
+            default: throw error
+            }
+        }
+    }
+
+    private func enter(_ name: UnsafePointer<CChar>, _ walk: TreeWalk) throws {
+        do {
+            try walk.enter(name)
+        } catch {
+            guard HeldFolder.isElsewhere(error.cause), error.cause != .improperLink else { throw error }
+            // Gone, or replaced likewise.
+        }
+    }
+}
+
+extension stat {
+    /// What is freed when a name of this file is removed.
+    fileprivate var bytesOfLastLink: UInt64 { st_nlink == 1 ? allocatedBytes : 0 }
 }

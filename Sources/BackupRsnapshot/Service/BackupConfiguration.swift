@@ -17,6 +17,16 @@ public enum QuotaBackend: String, CaseIterable, Hashable, Sendable {
     case btrfs
 }
 
+/// What a customer can do with its snapshots (setting SNAPSHOTS).
+public enum SnapshotAccess: String, CaseIterable, Hashable, Sendable {
+    /// They lie in the home, and what is in them belongs to the account: it can change them.
+    case own
+    /// They lie where only root can enter, and the home shows them by a read-only mount.
+    case readonly
+    /// They lie there too, and the home does not show them.
+    case hidden
+}
+
 /// When rsnapshot itself is asked about a file before it is put in its place (setting RSNAPSHOT_CONFIGTEST).
 public enum ConfigurationTest: String, CaseIterable, Hashable, Sendable {
     /// For the first file of each template with each rsnapshot.
@@ -47,6 +57,12 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var ownership: Ownership
     /// QUOTA.
     public var quota: QuotaBackend
+    /// SNAPSHOTS.
+    public var snapshots: SnapshotAccess
+    /// BACKUP_SANDBOX.
+    public var confinement: CopyConfinement
+    /// The helper that confines a copy: `prov-backup-confine`.
+    public var confine: FilePath
     /// RSNAPSHOT.
     public var rsnapshot: FilePath
     /// One file `UID.conf` for each account.
@@ -69,10 +85,12 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var programDirectories: [FilePath]
 
     /// The defaults are those of the settings.
+    /// - Parameter confine: nil: where it is installed, or next to this program.
     public init(
         homeScript: FilePath? = "/etc/Provisioning/Backup/create-chroot.sh", scriptTimeout: Duration = .seconds(300),
         scriptGrace: Duration = .seconds(10), places: HomePlaces = HomePlaces(roots: ["/var/backup"]),
-        ownership: Ownership = .account, quota: QuotaBackend = .none, rsnapshot: FilePath = "/usr/bin/rsnapshot",
+        ownership: Ownership = .account, quota: QuotaBackend = .none, snapshots: SnapshotAccess = .own,
+        confinement: CopyConfinement = .on, confine: FilePath? = nil, rsnapshot: FilePath = "/usr/bin/rsnapshot",
         configurationDirectory: FilePath = "/etc/rsnapshot.d",
         template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template",
         configurationTest: ConfigurationTest = .template, onDelete: HomeDisposal = .keep, purgeAfterDays: Int = 30,
@@ -88,6 +106,9 @@ public struct BackupConfiguration: Hashable, Sendable {
         self.places = places
         self.ownership = ownership
         self.quota = quota
+        self.snapshots = snapshots
+        self.confinement = confinement
+        self.confine = confine ?? CopySandbox.installedHelper
         self.rsnapshot = rsnapshot
         self.configurationDirectory = configurationDirectory
         self.template = template

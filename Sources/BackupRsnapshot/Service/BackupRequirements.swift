@@ -12,12 +12,17 @@ public struct Requirement: Hashable, Sendable {
     public var finding: String
     /// The command or setting that mends it; nil when nothing is wrong.
     public var cure: String?
+    /// Neither right nor wrong: it could not be told, or it is worth knowing.
+    public var isNote = false
 
     /// Whether nothing is to be mended.
     public var isMet: Bool { cure == nil }
 
     static func met(_ subject: String, _ finding: String) -> Self {
         Self(subject: subject, finding: finding, cure: nil)
+    }
+    static func note(_ subject: String, _ finding: String) -> Self {
+        Self(subject: subject, finding: finding, cure: nil, isNote: true)
     }
     static func unmet(_ subject: String, _ finding: String, cure: String) -> Self {
         Self(subject: subject, finding: finding, cure: cure)
@@ -50,10 +55,12 @@ public struct BackupRequirements: Sendable {
         for place in configuration.places.volumes where !configuration.places.roots.contains(place) {
             findings.append(folder(place, subject: "VOLUMES"))
         }
-        if configuration.quota == .setquota { findings += configuration.places.volumes.compactMap(enforcement) }
+        for volume in configuration.places.volumes { findings += await mount(of: volume) }
+        if configuration.snapshots != .own { findings.append(snapshotStore()) }
         findings.append(homeScript())
         findings += await programs()
         findings.append(await rsnapshot())
+        findings += [await sandbox()].compactMap(\.self)
         findings.append(template())
         findings.append(folder(configuration.configurationDirectory, subject: "RSNAPSHOT_CONFIG_DIRECTORY"))
         return findings
@@ -79,21 +86,65 @@ public struct BackupRequirements: Sendable {
         return .met(subject, "\(path)")
     }
 
-    /// ext4 with the feature `quota` counts without any option, and limits only when it is mounted with one: setquota would succeed and
-    /// nobody would be limited.
-    private func enforcement(of quotasOn: FilePath) -> Requirement? {
+    /// What is to be said of the mount that holds a volume: whether QUOTA can work there, and which rights files have there.
+    private func mount(of volume: FilePath) async -> [Requirement] {
+        let mount: MountTable.Mount?
         do {
-            guard let mount = try MountTable.current().mount(holding: HeldFolder(configured: quotasOn)) else {
-                return nil
-            }
-            return Self.enforcement(on: mount)
+            mount = try MountTable.current().mount(holding: HeldFolder(configured: volume))
         } catch {
-            return .unmet(
-                "QUOTA", "the mount of \(quotasOn) could not be found: \(error)",
-                cure: "mend what is said of the folder")
+            guard configuration.quota != .none else { return [] }
+            return [
+                .unmet(
+                    "QUOTA", "the mount of \(volume) could not be found: \(error)",
+                    cure: "mend what is said of the folder")
+            ]
+        }
+        guard let mount else { return [] }
+        let rights = configuration.ownership == .account ? Self.restriction(of: mount).map { [$0] } ?? [] : []
+        switch configuration.quota {
+        case .none: return rights
+        case .setquota: return [Self.enforcement(on: mount)] + rights
+        case .btrfs: return [await btrfsQuota(of: volume, on: mount)] + rights
         }
     }
 
+    /// What customers store is never to be run or opened as a device here.
+    static func restriction(of mount: MountTable.Mount) -> Requirement? {
+        let missing = ["nosuid", "nodev"].filter { !mount.options.contains($0) }
+        guard !missing.isEmpty else { return nil }
+        return .note(
+            "mount options",
+            "\(mount.point) is mounted without \(missing.joined(separator: " and ")); customers' files need neither")
+    }
+
+    private func btrfsQuota(of volume: FilePath, on mount: MountTable.Mount) async -> Requirement {
+        guard mount.type == "btrfs" else {
+            return .unmet(
+                "QUOTA", "\(volume) lies on \(mount.point), which is \(mount.type) and not btrfs",
+                cure: mount.type == "ext4" || mount.type == "xfs"
+                    ? "write QUOTA = setquota, or QUOTA = none" : "write QUOTA = none, or let the homes lie on btrfs")
+        }
+        let cure = "switch quotas on: btrfs quota enable \(volume)"
+        do {
+            let program = try Program.btrfs.find(configuration)
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: program, arguments: ["qgroup", "show", volume.string],
+                    environment: configuration.baseEnvironment, timeLimit: .seconds(30), grace: .seconds(5)))
+            if let complaint = result.complaint {
+                return .unmet(
+                    "QUOTA", "\(program) qgroup show \(volume) \(complaint): \(result.outputTail)", cure: cure)
+            }
+            return .met("QUOTA", "\(mount.point) counts by btrfs qgroups")
+        } catch let failure as ProvisioningFailure {
+            return .unmet("QUOTA", failure)
+        } catch {
+            return .unmet("QUOTA", "\(error)", cure: cure)
+        }
+    }
+
+    /// ext4 with the feature `quota` counts without any option, and limits only when it is mounted with one: setquota would succeed and
+    /// nobody would be limited.
     static func enforcement(on mount: MountTable.Mount) -> Requirement {
         let limits = mount.options.contains {
             ["usrquota", "quota", "uquota"].contains($0) || $0.hasPrefix("usrjquota=")
@@ -122,7 +173,8 @@ public struct BackupRequirements: Sendable {
 
     private func programs() async -> [Requirement] {
         var findings: [Requirement] = []
-        for program in [Program.rsync] + (configuration.quota.program.map { [$0] } ?? []) {
+        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
+        for program in [Program.rsync] + sandbox + (configuration.quota.program.map { [$0] } ?? []) {
             do throws(ProvisioningFailure) {
                 let path = try program.find(configuration)
                 findings.append(
@@ -137,6 +189,41 @@ public struct BackupRequirements: Sendable {
             }
         }
         return findings
+    }
+
+    /// Runs `true` in the sandbox in which copies are made.
+    /// - Returns: nil where a program is missing that has a finding of its own.
+    private func sandbox() async -> Requirement? {
+        let subject = "BACKUP_SANDBOX"
+        guard Program.isExecutable(configuration.confine) else {
+            return .unmet(
+                subject, "\(configuration.confine) is not there", cure: "install it with the daemon (README, Install)")
+        }
+        do {
+            let home = configuration.places.volumes.first ?? "/var/backup"
+            let number = UInt32(BackupAccount.uidRange.lowerBound)
+            let sandbox = CopySandbox(
+                confinement: configuration.confinement,
+                account: configuration.ownership == .account ? .init(uid: number, gid: number) : nil, home: home,
+                snapshots: home,
+                programs: try CopySandbox.Programs(configuration), memory: 0)
+            let result = try await ScriptRunner().run(sandbox.trial)
+            let reports = CopyReports(result.reports)
+            if reports.hasEntered, reports.faults.isEmpty, result.complaint == nil {
+                return .met(subject, "\(configuration.confinement): it can be built")
+            }
+            let reason =
+                reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "it said nothing"
+            return .unmet(
+                subject, "the sandbox in which copies are made cannot be built: \(reason)",
+                cure:
+                    "allow user and mount namespaces (sysctl user.max_user_namespaces, the unit's RestrictNamespaces and "
+                    + "CapabilityBoundingSet), or write BACKUP_SANDBOX = off")
+        } catch is ProvisioningFailure {
+            return nil
+        } catch {
+            return .unmet(subject, "\(error)", cure: "apt install bubblewrap")
+        }
     }
 
     private func rsnapshot() async -> Requirement {

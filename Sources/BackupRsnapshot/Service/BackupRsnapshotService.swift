@@ -113,6 +113,7 @@ public struct BackupRsnapshotService: ProvisioningService {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
             steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: true))
         }
+        if let step = try snapshots(of: home, walk, afterHome: !steps.isEmpty) { steps.append(step) }
         if let program = configuration.quota.program {
             steps.append(
                 try QuotaStep(
@@ -126,6 +127,18 @@ public struct BackupRsnapshotService: ProvisioningService {
                     template.template(), account: account, home: home, rsync: rsync, configuration: configuration),
                 configuration: configuration, tester: tester, isFirst: steps.isEmpty))
         return steps
+    }
+
+    /// - Parameter afterHome: whether steps before it may change the home.
+    private func snapshots(
+        of home: HomePath, _ walk: HomeWalk, afterHome: Bool
+    ) throws(ProvisioningFailure) -> SnapshotStoreStep? {
+        let (store, access) = (SnapshotStore(home), configuration.snapshots)
+        if access == .own, try walk.store() == nil { return nil }
+        // What the steps before do not leave in order is for them to say.
+        let condition = afterHome ? try? store.condition() : try store.condition()
+        let step = SnapshotStoreStep(store: store, access: access, condition: condition)
+        return afterHome || !step.calls.isEmpty ? step : nil
     }
 
     private func deletion(
@@ -142,7 +155,8 @@ public struct BackupRsnapshotService: ProvisioningService {
                     script: script, account: account, home: home, request: request, configuration: configuration,
                     occasion: "the account is deleted"))
         }
-        if configuration.onDelete != .keep, walk.account != nil {
+        let hasStore = try walk.store() != nil
+        if hasStore || configuration.onDelete != .keep && walk.account != nil {
             steps.append(
                 HomeDisposalStep(account: account, home: home, disposal: configuration.onDelete, clock: clock))
         }

@@ -4,12 +4,13 @@ import SystemPackage
 
 /// A program that the service needs, found in the folders of the settings.
 enum Program: String {
-    case rsync, setquota, btrfs
+    case rsync, bwrap, setquota, btrfs
 
     /// The Debian package that brings it.
     var package: String {
         switch self {
         case .rsync: "rsync"
+        case .bwrap: "bubblewrap"
         case .setquota: "quota"
         case .btrfs: "btrfs-progs"
         }

@@ -22,7 +22,8 @@ enum SmallFile {
         return try file.closeAfter { try bytes(of: file) }
     }
 
-    private static func bytes(of file: FileDescriptor) throws -> [UInt8] {
+    /// - Throws: `Errno`; EFBIG for a file that is longer than `limit`.
+    static func bytes(of file: FileDescriptor) throws -> [UInt8] {
         var bytes: [UInt8] = []
         while true {
             let part = try [UInt8](unsafeUninitializedCapacity: 8192) { buffer, count in

@@ -8,6 +8,7 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     struct Directive: Hashable, Sendable {
         var line: Int
         var name: String
+        /// Those behind the name; one at least.
         var fields: [String]
     }
 
@@ -18,25 +19,74 @@ struct RsnapshotConfiguration: Hashable, Sendable {
         var description: String { "line \(line): \(reason); \(cure)" }
     }
 
+    /// All of its lines, in their order.
     let directives: [Directive]
+
+    /// Those that say what is copied and how: options and patterns of rsync.
+    var copyLines: [Directive] { directives.filter { RsnapshotDirective.table[$0.name]?.shapesCopy == true } }
 
     /// - Parameters:
     ///   - text: the rendered file.
-    ///   - allowed: the directives that the template itself has.
-    ///   - account: the folder that `snapshot_root` must lie in.
-    init(parsing text: String, allowed: Set<String>, account: FilePath) throws(Invalid) {
+    ///   - allowed: the directives that the template itself has; nil: all that `RsnapshotDirective` allows.
+    ///   - account: the directory that `snapshot_root` must lie in.
+    ///   - store: what it may be instead.
+    ///   - values: what the template's placeholders stand for in this file.
+    init(
+        parsing text: String, allowed: Set<String>? = nil, account: FilePath, store: FilePath? = nil,
+        values: (RsnapshotTemplate.Placeholder) -> String
+    ) throws(Invalid) {
         var directives: [Directive] = []
         // Bytes, as rsnapshot reads them; it is done for every account, and characters cost ten times as much.
         for (index, line) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
             .enumerated()
         where !line.isEmpty && line.first != UInt8(ascii: "#") {
-            directives.append(try Self.directive(Substring(line), number: index + 1, allowed: allowed))
+            let directive = try Directive(parsing: Substring(line), number: index + 1)
+            if let allowed, !allowed.contains(directive.name) {
+                throw Invalid(
+                    line: directive.line, reason: "the template has no directive \(directive.name)",
+                    cure: "take it out, or write it into the template itself")
+            }
+            try directive.check(isTemplate: false, values: values)
+            directives.append(directive)
         }
         self.directives = directives
-        try checkWhole(account: account)
+        try checkWhole(account: account, store: store)
     }
 
-    private static func directive(_ line: Substring, number: Int, allowed: Set<String>) throws(Invalid) -> Directive {
+    private func checkWhole(account: FilePath, store: FilePath?) throws(Invalid) {
+        for (name, directive) in RsnapshotDirective.table.sorted(by: { $0.key < $1.key }) {
+            let lines = directives.filter { $0.name == name }
+            if directive.isRequired, lines.isEmpty {
+                throw Invalid(
+                    line: directives.last?.line ?? 1, reason: "there is no line \(name)", cure: directive.example(name))
+            }
+            if !directive.isRepeatable, lines.count > 1 {
+                throw Invalid(line: lines[1].line, reason: "\(name) stands there twice", cure: "leave one")
+            }
+        }
+        guard let root = directives.first(where: { $0.name == "snapshot_root" }),
+            let backup = directives.first(where: { $0.name == "backup" })
+        else { return }
+        let path = FilePath(root.fields[0])
+        guard path.isAbsolute, path.isLexicallyNormal,
+            path == store || path != account && path.starts(with: account)
+        else {
+            throw Invalid(
+                line: root.line, reason: "snapshot_root \(path) does not lie inside \(account)",
+                cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
+        }
+        guard root.line < backup.line else {
+            throw Invalid(
+                line: backup.line, reason: "backup stands before snapshot_root", cure: "put snapshot_root above it")
+        }
+    }
+}
+
+extension RsnapshotConfiguration.Directive {
+    typealias Invalid = RsnapshotConfiguration.Invalid
+
+    /// - Parameter line: one that is neither empty nor a comment.
+    init(parsing line: Substring, number: Int) throws(Invalid) {
         func refuse(_ reason: String, _ cure: String) -> Invalid { Invalid(line: number, reason: reason, cure: cure) }
 
         let isPlain = line.utf8.allSatisfy { (0x20..<0x7F).contains($0) || $0 == UInt8(ascii: "\t") }
@@ -55,70 +105,15 @@ struct RsnapshotConfiguration: Hashable, Sendable {
         if let field = fields.first(where: { $0.utf8.first == blank || $0.utf8.last == blank }) {
             throw refuse("the field \"\(field)\" begins or ends with a blank", "separate fields by TABs alone")
         }
-        guard allowed.contains(fields[0]) else {
-            throw refuse(
-                "the template has no directive \(fields[0])", "take it out, or write it into the template itself")
-        }
-        return Directive(line: number, name: fields[0], fields: Array(fields.dropFirst()))
+        self.init(line: number, name: fields[0], fields: Array(fields.dropFirst()))
     }
 
-    private func checkWhole(account: FilePath) throws(Invalid) {
-        try demand("config_version", "1.2")
-        try demand("no_create_root", "1")
-        let root = try only("snapshot_root", cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
-        _ = try only("cmd_rsync", cure: "write cmd_rsync<TAB>%RSYNC%")
-        let path = FilePath(root.fields.joined(separator: "\t"))
-        guard path.isAbsolute, path.isLexicallyNormal, path != account, path.starts(with: account) else {
-            throw Invalid(
-                line: root.line, reason: "snapshot_root \(path) does not lie inside \(account)",
-                cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
-        }
-        guard let first = directives.first(where: { $0.name == "backup" }) else {
-            throw Invalid(
-                line: lastLine, reason: "there is no backup line", cure: "write backup<TAB>%HOME%/incoming/<TAB>./")
-        }
-        guard root.line < first.line else {
-            throw Invalid(
-                line: first.line, reason: "backup stands before snapshot_root", cure: "put snapshot_root above it")
-        }
-        guard directives.contains(where: { $0.name == "retain" }) else {
-            throw Invalid(
-                line: lastLine, reason: "there is no retain line", cure: "write %RETAIN% on a line of its own")
-        }
-        try checkArguments()
-    }
-
-    /// Without an own `rsync_long_args` rsnapshot repeats the whole path inside each snapshot, where clients expect the contents.
-    private func checkArguments() throws(Invalid) {
-        let cure = "write rsync_long_args<TAB>--delete --numeric-ids --delete-excluded"
-        let long = try only("rsync_long_args", cure: cure)
-        let words = long.fields.flatMap { $0.split(separator: " ") }
-        if words.contains("--relative") || words.contains(where: { $0.hasPrefix("-R") }) {
-            throw Invalid(line: long.line, reason: "rsync_long_args has --relative", cure: cure)
-        }
-        for short in directives where short.name == "rsync_short_args" && short.fields.joined().contains("R") {
-            throw Invalid(line: short.line, reason: "rsync_short_args has R, which is --relative", cure: "write -a")
-        }
-    }
-
-    private var lastLine: Int { directives.last?.line ?? 1 }
-
-    private func only(_ name: String, cure: String) throws(Invalid) -> Directive {
-        guard let place = directives.firstIndex(where: { $0.name == name }) else {
-            throw Invalid(line: lastLine, reason: "\(name) is missing", cure: cure)
-        }
-        if let second = directives[(place + 1)...].first(where: { $0.name == name }) {
-            throw Invalid(line: second.line, reason: "\(name) stands there twice", cure: "leave one")
-        }
-        return directives[place]
-    }
-
-    private func demand(_ name: String, _ value: String) throws(Invalid) {
-        let cure = "write \(name)<TAB>\(value)"
-        let directive = try only(name, cure: cure)
-        guard directive.fields == [value] else {
-            throw Invalid(
-                line: directive.line, reason: "\(name) is \(directive.fields.joined(separator: " "))", cure: cure)
+    /// Holds it against the table of directives.
+    func check(isTemplate: Bool, values: (RsnapshotTemplate.Placeholder) -> String) throws(Invalid) {
+        do throws(RsnapshotDirective.Objection) {
+            try RsnapshotDirective.check(name, fields, isTemplate: isTemplate, values: values)
+        } catch {
+            throw Invalid(line: line, reason: error.reason, cure: error.cure)
         }
     }
 }

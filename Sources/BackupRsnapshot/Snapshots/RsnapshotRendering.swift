@@ -14,21 +14,24 @@ struct RsnapshotRendering: Hashable, Sendable {
         configuration: BackupConfiguration
     ) throws(ProvisioningFailure) {
         self.template = template.text
-        do throws(RsnapshotConfiguration.Invalid) {
-            text = template.render(retention: account.retention) { placeholder in
-                switch placeholder {
-                case .uid: account.uid
-                case .uidNumber: String(account.uidNumber)
-                case .gidNumber: String(account.gidNumber)
-                case .home: home.path.string
-                case .snapshotRoot: home.snapshots.string
-                case .rsync: rsync.string
-                case .lockFile: configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
-                case .retain: ""
-                }
+        let root = configuration.snapshots == .own ? home.snapshots : home.store
+        func value(_ placeholder: RsnapshotTemplate.Placeholder) -> String {
+            switch placeholder {
+            case .uid: account.uid
+            case .uidNumber: String(account.uidNumber)
+            case .gidNumber: String(account.gidNumber)
+            case .home: home.path.string
+            case .snapshotRoot: root.string
+            case .rsync: rsync.string
+            case .lockFile: configuration.lockDirectory.appending("rsnapshot-\(account.uid).pid").string
+            case .retain: ""
             }
+        }
+        do throws(RsnapshotConfiguration.Invalid) {
+            text = template.render(retention: account.retention, values: value)
             _ = try RsnapshotConfiguration(
-                parsing: text, allowed: template.directives, account: home.accountDirectory)
+                parsing: text, allowed: template.directives, account: home.accountDirectory, store: home.store,
+                values: value)
         } catch {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, .configuration,

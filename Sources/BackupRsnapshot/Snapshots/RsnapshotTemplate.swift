@@ -9,7 +9,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
         case gidNumber = "GID_NUMBER"
         /// The home without the chroot mark and without a slash at its end.
         case home = "HOME"
-        /// The account's `.snapshots`, without a slash at its end.
+        /// The directory that holds the account's snapshots, without a slash at its end.
         case snapshotRoot = "SNAPSHOT_ROOT"
         case rsync = "RSYNC"
         case lockFile = "LOCKFILE"
@@ -56,7 +56,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
                     source: source, line: index + 1, reason: "%RETAIN% shares its line with something else",
                     cure: "let it stand alone: it becomes the retain lines")
             }
-            directives.insert(isRetain ? "retain" : String(line.prefix { $0 != "\t" }))
+            directives.insert(isRetain ? "retain" : try Self.checked(line, source: source, number: index + 1))
             for part in parts {
                 if case .text(let text) = part {
                     kept += text
@@ -72,6 +72,24 @@ struct RsnapshotTemplate: Hashable, Sendable {
         if text.hasSuffix("\n") { kept.removeLast() }
         self.pieces = pieces + [.text(kept)]
         self.directives = directives
+    }
+
+    /// - Returns: the line's directive, which may stand in a template as it is written here.
+    private static func checked(_ line: String, source: String, number: Int) throws(Invalid) -> String {
+        do throws(RsnapshotConfiguration.Invalid) {
+            let directive = try RsnapshotConfiguration.Directive(parsing: line[...], number: number)
+            try directive.check(isTemplate: true) { "%\($0.rawValue)%" }
+            return directive.name
+        } catch {
+            throw Invalid(source: source, line: error.line, reason: error.reason, cure: error.cure)
+        }
+    }
+
+    /// A piece of a line with its placeholders filled in.
+    static func fill(_ text: String, values: (Placeholder) -> String) -> String {
+        text.split(separator: "%", omittingEmptySubsequences: false).enumerated().map { index, part in
+            index.isMultiple(of: 2) ? String(part) : Placeholder(rawValue: String(part)).map(values) ?? "%\(part)%"
+        }.joined()
     }
 
     private static func pieces(of line: String, source: String, number: Int) throws(Invalid) -> [Piece] {

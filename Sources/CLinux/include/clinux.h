@@ -46,6 +46,9 @@ int clinux_renameat2(int old_dirfd, const char *_Nonnull old_path, int new_dirfd
 /// syslog(3) with the message as data, never as format.
 void clinux_syslog(int priority, const char *_Nonnull message);
 
+/// Whether the kernel's clock is kept right by something (adjtimex(2), STA_UNSYNC). Returns 1 or 0, or -1 with errno.
+int clinux_clock_is_synchronized(void);
+
 /// SO_PEERCRED of a connected Unix socket: who was at the other end when it connected.
 /// Returns 0, or -1 with errno.
 int clinux_peer_credentials(int socket, unsigned *_Nonnull uid, unsigned *_Nonnull gid, int *_Nonnull pid);
@@ -69,9 +72,13 @@ int clinux_pipe(int *_Nonnull ends);
 /// - path: absolute. arguments, environment: ended by NULL.
 /// - folder: a descriptor of the folder that it begins in.
 /// - input: a descriptor for its standard input; -1: /dev/null. output: one for its standard output and error.
+/// - reports: a descriptor that it gets as CLINUX_REPORTS and the one after it; -1: it gets neither.
 /// Returns 0, or why it did not begin, as a number of errno; then nothing is left of it.
 int clinux_spawn(int *_Nonnull process, const char *_Nonnull path, char *_Nullable const *_Nonnull arguments,
-                 char *_Nullable const *_Nonnull environment, int folder, int input, int output);
+                 char *_Nullable const *_Nonnull environment, int folder, int input, int output, int reports);
+
+// Where a program finds the two descriptors of its reports: the first, and the number after the last.
+enum : int { CLINUX_REPORTS = 3, CLINUX_REPORTS_END = 5 };
 
 /// pipe2(2), both ends close-on-exec: only reading from it does not block, since the other end goes to a program that expects to wait for room.
 /// Returns 0, or -1 with errno.
@@ -128,6 +135,27 @@ struct clinux_start_report {
 /// accept4(2) with SOCK_CLOEXEC | SOCK_NONBLOCK: no child that is started meanwhile inherits the connection.
 /// Returns the descriptor, or -1 with errno.
 int clinux_accept(int socket);
+
+/// syncfs(2): writes to the disk what was written to the file system that holds the file. Returns 0, or -1 with errno.
+int clinux_syncfs(int file);
+
+/// Mounts a directory at another one: read-only, nosuid and nodev from its first instant, and private. Linux 5.12 or later.
+/// - directory, point: descriptors, for which O_PATH is enough; no path is resolved.
+/// Returns 0, or -1 with errno as open_tree(2), mount_setattr(2) or move_mount(2) set it.
+int clinux_mount_read_only(int directory, int point);
+
+/// Makes an existing mount read-only, nosuid and nodev (mount_setattr(2)).
+/// - root: a descriptor of the mount's root.
+/// Returns 0, or -1 with errno.
+int clinux_restrict_mount(int root);
+
+/// Whether the mount that a descriptor lies on is read-only, nosuid and nodev (fstatvfs(3)). Returns 1 or 0, or -1 with errno.
+int clinux_is_restricted_mount(int file);
+
+/// Takes a mount away at once; what still uses it keeps it until it ends (umount2(2), MNT_DETACH).
+/// - root: a descriptor of the mount's root. /proc must be mounted.
+/// Returns 0, or -1 with errno.
+int clinux_detach_mount(int root);
 
 /// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
 int clinux_eventfd(void);

@@ -35,7 +35,7 @@ public struct MailMessage: Hashable, Sendable {
     /// The mail as the system's sendmail takes it: header, an empty line, body; each line ended by LF.
     public var text: String {
         let domain = sender.description.split(separator: "@").last.map(String.init) ?? "localhost"
-        let (encoding, content) = encodedBody
+        let (charset, encoding, content) = encodedBody
         return """
             From: \(MailHeader.phrase(senderName))
              <\(sender)>
@@ -45,7 +45,7 @@ public struct MailMessage: Hashable, Sendable {
             Message-ID: <\(identifier)@\(domain)>
             Auto-Submitted: auto-generated
             MIME-Version: 1.0
-            Content-Type: text/plain; charset=utf-8
+            Content-Type: text/plain; charset=\(charset)
             Content-Transfer-Encoding: \(encoding)
 
             \(content)
@@ -53,17 +53,18 @@ public struct MailMessage: Hashable, Sendable {
             """
     }
 
-    private var encodedBody: (encoding: String, content: String) {
+    /// As it is where it is ASCII and no line is too long for SMTP (RFC 2045, section 2.7).
+    private var encodedBody: (charset: String, encoding: String, content: String) {
         let lines = body.replacing("\r\n", with: "\n").split(separator: "\n", omittingEmptySubsequences: false)
         let isPlain = lines.allSatisfy { line in
-            line.utf8.count <= 78 && line.utf8.allSatisfy { 0x20...0x7E ~= $0 || $0 == 0x09 }
+            line.utf8.count <= 990 && line.utf8.allSatisfy { 0x20...0x7E ~= $0 || $0 == 0x09 }
         }
-        if isPlain { return ("7bit", lines.joined(separator: "\n")) }
+        if isPlain { return ("us-ascii", "7bit", lines.joined(separator: "\n")) }
         let encoded = Data(lines.joined(separator: "\r\n").utf8).base64EncodedString()
         let pieces = stride(from: 0, to: encoded.utf8.count, by: 76).map { offset in
             String(decoding: encoded.utf8.dropFirst(offset).prefix(76), as: UTF8.self)
         }
-        return ("base64", pieces.joined(separator: "\n"))
+        return ("utf-8", "base64", pieces.joined(separator: "\n"))
     }
 
     /// `Sat, 21 Nov 2026 06:20:21 +0000`

@@ -49,6 +49,7 @@ struct SlapdConfiguration {
             lines.append("include \(try Self.quoted(pieces.file("monitor.conf").string))")
             lines.append("rootdn \"\(SandboxTree.managerDN)\"")
         }
+        lines.append("include \(try Self.quoted(pieces.file("config.conf").string))")
         return lines.joined(separator: "\n") + "\n"
     }
 

@@ -74,8 +74,27 @@ actor HistoryDatabase {
 
     /// What can be read, with all that was offered before.
     func reader() throws(HistoryError) -> HistoryReader {
+        HistoryReader(path: file.path, database: try flushed(), run: ledger.run)
+    }
+
+    /// - Throws: when one of the jobs is not in the file once all that was offered before is written or left out.
+    func confirm(_ jobs: [JobID]) throws(HistoryError) {
+        let pool = try flushed()
+        do {
+            let isComplete = try pool.read { database in
+                let statement = try database.cachedStatement(sql: "SELECT 1 FROM job WHERE id = ?")
+                return try jobs.allSatisfy { try Int.fetchOne(statement, arguments: [$0.column]) != nil }
+            }
+            if isComplete { return }
+        } catch {
+            throw HistoryError("\(file.path.printable): cannot be read: \(error)", cause: error as? DatabaseError)
+        }
+        throw HistoryError("\(file.path.printable): \(trouble ?? "changes were left out, see the daemon's log")")
+    }
+
+    private func flushed() throws(HistoryError) -> DatabasePool {
         flush()
-        if let pool = pool() { return HistoryReader(path: file.path, database: pool, run: ledger.run) }
+        if let pool = pool() { return pool }
         if case .off(let error) = state { throw error }
         throw HistoryError("\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")")
     }

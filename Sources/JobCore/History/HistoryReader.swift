@@ -118,8 +118,28 @@ public struct HistoryReader: Sendable {
         }
     }
 
+    /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
+    public func unresolvedFailures(of type: JobType) async throws(HistoryError) -> [RecordedJob] {
+        let failed = Set(JobResult.allCases.filter { !$0.isSuccess && $0 != .aborted }.map(\.status.letter)).sorted()
+        let sql = """
+            SELECT \(Self.columns) FROM job WHERE type = ? AND ended IS NOT NULL
+            AND status IN (\(failed.map { _ in "?" }.joined(separator: ", ")))
+            AND NOT EXISTS (
+                SELECT 1 FROM job AS later WHERE later.client = job.client AND later.id > job.id
+                AND later.type = job.type AND later.level = job.level AND later.ended IS NOT NULL AND later.status <> ?)
+            ORDER BY id
+            """
+        return try await read { database in
+            try Row.fetchAll(
+                database, sql: sql,
+                arguments: StatementArguments([type.rawValue] + failed + [JobStatus.canceled.letter])
+            ).map(RecordedJob.init)
+        }
+    }
+
     private static let columns = """
         job.*, (SELECT count(*) FROM attempt WHERE attempt.job = job.id) AS attempts,
+        (SELECT count(*) FROM attempt WHERE attempt.job = job.id AND fate IN ('cut off', 'lost')) AS interruptions,
         (SELECT min(began) FROM attempt WHERE attempt.job = job.id) AS began
         """
 

@@ -63,6 +63,10 @@ public final class JobHistory: JobRecorder {
     /// Waits until all that was recorded before is written, or left out.
     public func flush() async { await database.flush() }
 
+    /// Waits until jobs that were opened before are in the file: then the end of the process does not lose them.
+    /// - Throws: when one of them cannot be recorded, with the reason; the job itself goes on.
+    public func confirm(_ jobs: [JobID]) async throws(HistoryError) { try await database.confirm(jobs) }
+
     /// Writes what waits and closes the file; for the daemon's orderly end. What is recorded after that is ignored.
     public func close() async { await database.close() }
 
@@ -88,6 +92,11 @@ public final class JobHistory: JobRecorder {
     /// recording their end.
     public func unfinished() async throws(HistoryError) -> [RecordedJob] {
         try await ask { reader throws(HistoryError) in try await reader.unfinished() }
+    }
+
+    /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
+    public func unresolvedFailures(of type: JobType) async throws(HistoryError) -> [RecordedJob] {
+        try await ask { reader throws(HistoryError) in try await reader.unresolvedFailures(of: type) }
     }
 
     private func ask<Answer: Sendable>(

@@ -22,6 +22,8 @@ public struct RecordedJob: Hashable, Sendable, Codable {
     public var progress: Int?
     /// How many attempts there were.
     public var attempts: Int
+    /// How many of them were interrupted: by a stop of the daemon, by its end, or by work that goes before.
+    public var interruptions: Int
     /// When the first of them began; nil before.
     public var began: WallTime?
     /// When it came to its end; nil while it is open.
@@ -64,7 +66,7 @@ public struct RecordedAttempt: Hashable, Sendable, Codable {
         case running
         /// It came to its end.
         case ended
-        /// The daemon's stop ended it before its time.
+        /// A stop of the daemon, or work that goes before, ended it before its time.
         case cutOff = "cut off"
         /// The daemon went away in the middle of it: by a crash, a kill, or a loss of power.
         case lost

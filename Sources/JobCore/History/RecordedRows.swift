@@ -9,6 +9,7 @@ extension RecordedJob {
             id: JobID(column: row["id"]), type: JobType(rawValue: row["type"]), name: row["name"], level: row["level"],
             subject: row["subject"], client: row["client"], priority: row["priority"], created: row.time("created"),
             status: try row.letter("status"), progress: row["progress"], attempts: row["attempts"],
+            interruptions: row["interruptions"],
             began: row.time("began"),
             ended: row.time("ended"), ending: try RecordedEnding(row))
     }

@@ -2,6 +2,10 @@ import HeapModule
 
 /// Who may begin: one job at a time for each subject, so many in each lane, so many in all; of those that wait the most urgent, then whoever asked first.
 ///
+/// Jobs that wait for the same subject have an order of their own, their rank: of those in one lane the smallest rank begins first and takes the
+/// earliest place of them, in exchange for its own, so that other subjects lose nothing by it. None begins while one of a smaller rank waits in
+/// another lane.
+///
 /// A pure state machine. At rest none of those that wait could begin, so whoever asks and finds room takes nobody's turn. A job costs no
 /// more than the logarithm of how many wait, however many wait for the same subject: of those in one lane only the first is looked at.
 struct AdmissionQueue<Payload: Sendable>: Sendable {
@@ -28,7 +32,17 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
     private struct Waiter {
         var lane: Int
         var subject: JobSubject
+        /// In the order of its lane; another's after an exchange.
+        var place: Ticket
         var payload: Payload
+    }
+
+    /// A place in the order within one subject.
+    private struct Rank: Comparable {
+        var rank: Int
+        var ticket: Ticket
+
+        static func < (left: Self, right: Self) -> Bool { (left.rank, left.ticket) < (right.rank, right.ticket) }
     }
 
     private struct Lane {
@@ -46,8 +60,12 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
     /// Which lane works on a subject.
     private var running: [JobSubject: Int] = [:]
     private var waiters: [Ticket: Waiter] = [:]
-    /// By lane, those that wait for a subject.
+    /// Places that are not held by the waiter who was given them.
+    private var holders: [Ticket: Ticket] = [:]
+    /// By lane, the places of those that wait for a subject.
     private var crowds: [JobSubject: [Int: Heap<Ticket>]] = [:]
+    /// By lane, all that wait for a subject, in its own order; also some that do not wait any more.
+    private var ranks: [JobSubject: [Int: Heap<Rank>]] = [:]
     private var lastNumber: UInt64 = 0
 
     init(limit: Int?) { self.limit = limit }
@@ -60,38 +78,71 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
         return lanes.count - 1
     }
 
+    /// - Parameter rank: of jobs that wait for the same subject the smallest begins first.
     /// - Returns: nil when the job has begun; else its place among those that wait.
-    mutating func ask(_ subject: JobSubject, in lane: Int, priority: Int, _ payload: Payload) -> Ticket? {
+    mutating func ask(
+        _ subject: JobSubject, in lane: Int, priority: Int, rank: Int = 0, _ payload: Payload
+    ) -> Ticket? {
         let isFree = running[subject] == nil
-        if isFree, hasRoom, lanes[lane].hasRoom {
+        if isFree, hasRoom, lanes[lane].hasRoom, !isPreceded(subject, in: lane, rank) {
             begin(subject, in: lane)
             return nil
         }
         lastNumber += 1
         let ticket = Ticket(priority: priority, number: lastNumber)
-        waiters[ticket] = Waiter(lane: lane, subject: subject, payload: payload)
-        if isFree {
-            lanes[lane].line.insert(ticket)
-        } else {
-            crowds[subject, default: [:]][lane, default: Heap()].insert(ticket)
-        }
+        waiters[ticket] = Waiter(lane: lane, subject: subject, place: ticket, payload: payload)
+        ranks[subject, default: [:]][lane, default: Heap()].insert(Rank(rank: rank, ticket: ticket))
+        insert(ticket, of: subject, in: lane)
         return ticket
     }
 
+    /// One that waits becomes as urgent as that, behind those that are as urgent already. It does not begin by it.
+    mutating func hasten(_ ticket: Ticket, to priority: Int) {
+        guard var waiter = waiters[ticket], priority < waiter.place.priority else { return }
+        lastNumber += 1
+        holders[waiter.place] = nil
+        waiter.place = Ticket(priority: priority, number: lastNumber)
+        holders[waiter.place] = ticket
+        waiters[ticket] = waiter
+        insert(waiter.place, of: waiter.subject, in: waiter.lane)
+    }
+
+    private mutating func insert(_ place: Ticket, of subject: JobSubject, in lane: Int) {
+        if running[subject] == nil {
+            lanes[lane].line.insert(place)
+        } else {
+            crowds[subject, default: [:]][lane, default: Heap()].insert(place)
+        }
+    }
+
+    /// Who waits in a place; nil when nobody does any more.
+    private func waiter(at place: Ticket) -> Waiter? {
+        guard let waiter = waiters[holders[place] ?? place], waiter.place == place else { return nil }
+        return waiter
+    }
+
     /// It does not wait any more.
-    /// - Returns: false when it did not: it has begun.
-    mutating func withdraw(_ ticket: Ticket) -> Bool {
-        guard let waiter = waiters.removeValue(forKey: ticket) else { return false }
+    /// - Returns: those that begin because it does not go before them any more; nil when it did not wait: it has begun.
+    mutating func withdraw(_ ticket: Ticket) -> [Payload]? {
+        guard let waiter = waiters.removeValue(forKey: ticket) else { return nil }
+        holders[waiter.place] = nil
+        _ = firstRank(of: waiter.subject, in: waiter.lane)
+        guard running[waiter.subject] == nil else { return [] }
         // It may have been the one of its subject that was looked at.
-        if running[waiter.subject] == nil { callFirst(of: waiter.subject, in: waiter.lane) }
-        return true
+        for lane in lanes.indices { callFirst(of: waiter.subject, in: lane) }
+        return beginAll()
     }
 
     /// What stands in the way just now; nil when it does not wait.
     mutating func obstacle(of ticket: Ticket) -> Obstacle? {
         guard let waiter = waiters[ticket] else { return nil }
         if running[waiter.subject] != nil { return .subject }
-        return first(in: waiter.lane).map { $0.priority < ticket.priority } ?? false ? .moreUrgent : .room
+        if let own = firstRank(of: waiter.subject, in: waiter.lane),
+            isPreceded(waiter.subject, in: waiter.lane, own.rank)
+        {
+            return .subject
+        }
+        return first(in: waiter.lane).map { $0.priority < waiter.place.priority } ?? false ? .moreUrgent : .room
     }
 
     // MARK: - Making room
@@ -101,7 +152,7 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
     mutating func leave(_ subject: JobSubject) -> [Payload] {
         guard let lane = running.removeValue(forKey: subject) else { return [] }
         lanes[lane].running -= 1
-        for lane in crowds[subject, default: [:]].keys { callFirst(of: subject, in: lane) }
+        for lane in lanes.indices { callFirst(of: subject, in: lane) }
         return beginAll()
     }
 
@@ -118,13 +169,46 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
     private mutating func beginAll() -> [Payload] {
         var begun: [Payload] = []
         while hasRoom {
-            let next = lanes.indices.filter { lanes[$0].hasRoom }.compactMap { first(in: $0) }.min()
-            guard let next, let waiter = waiters.removeValue(forKey: next) else { break }
-            lanes[waiter.lane].line.removeMin()
-            begin(waiter.subject, in: waiter.lane)
-            begun.append(waiter.payload)
+            let place = lanes.indices.filter { lanes[$0].hasRoom }.compactMap { first(in: $0) }.min()
+            guard let place, let payload = beginFirst(at: place) else { break }
+            begun.append(payload)
         }
         return begun
+    }
+
+    /// The first of the subject and lane of a place that has come up begins there; who held it has the other's place from now on.
+    private mutating func beginFirst(at place: Ticket) -> Payload? {
+        guard let holder = waiter(at: place), let first = firstRank(of: holder.subject, in: holder.lane)?.ticket,
+            let begun = waiters.removeValue(forKey: first)
+        else { return nil }
+        lanes[begun.lane].line.removeMin()
+        let old = holders.removeValue(forKey: place) ?? place
+        if old != first {
+            waiters[old]?.place = begun.place
+            holders[begun.place] = begun.place == old ? nil : old
+        }
+        _ = firstRank(of: begun.subject, in: begun.lane)
+        begin(begun.subject, in: begun.lane)
+        return begun.payload
+    }
+
+    /// The one of a lane that begins first of those that wait for a subject. Heaps cannot forget, so those that do not wait are removed here.
+    private mutating func firstRank(of subject: JobSubject, in lane: Int) -> Rank? {
+        while let first = ranks[subject]?[lane]?.min {
+            if waiters[first.ticket] != nil { return first }
+            ranks[subject]?[lane]?.removeMin()
+        }
+        ranks[subject]?[lane] = nil
+        if ranks[subject]?.isEmpty ?? false { ranks[subject] = nil }
+        return nil
+    }
+
+    /// Whether one of a smaller rank waits for the subject in another lane.
+    private mutating func isPreceded(_ subject: JobSubject, in lane: Int, _ rank: Int) -> Bool {
+        for other in lanes.indices where other != lane {
+            if let first = firstRank(of: subject, in: other), first.rank < rank { return true }
+        }
+        return false
     }
 
     private var hasRoom: Bool { limit.map { running.count < $0 } ?? true }
@@ -134,25 +218,29 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
         lanes[lane].running += 1
     }
 
-    /// The first of a lane that waits for nothing but room. Heaps cannot forget, so others are put where they belong when they come up.
+    /// The first place of a lane whose subject waits for nothing but room. Heaps cannot forget, so others are put where they belong when they come up.
     private mutating func first(in lane: Int) -> Ticket? {
-        while let ticket = lanes[lane].line.min {
-            guard let waiter = waiters[ticket] else {
+        while let place = lanes[lane].line.min {
+            guard let waiter = waiter(at: place) else {
                 lanes[lane].line.removeMin()
                 continue
             }
-            guard running[waiter.subject] != nil else { return ticket }
+            if running[waiter.subject] == nil, let own = firstRank(of: waiter.subject, in: lane),
+                !isPreceded(waiter.subject, in: lane, own.rank)
+            {
+                return place
+            }
             lanes[lane].line.removeMin()
-            crowds[waiter.subject, default: [:]][lane, default: Heap()].insert(ticket)
+            crowds[waiter.subject, default: [:]][lane, default: Heap()].insert(place)
         }
         return nil
     }
 
     /// The first of a lane that waited for a subject waits for room now.
     private mutating func callFirst(of subject: JobSubject, in lane: Int) {
-        while let ticket = crowds[subject]?[lane]?.popMin() {
-            guard waiters[ticket] != nil else { continue }
-            lanes[lane].line.insert(ticket)
+        while let place = crowds[subject]?[lane]?.popMin() {
+            guard waiter(at: place) != nil else { continue }
+            lanes[lane].line.insert(place)
             break
         }
         if crowds[subject]?[lane]?.isEmpty ?? false { crowds[subject]?[lane] = nil }

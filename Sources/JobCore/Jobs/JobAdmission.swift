@@ -3,7 +3,7 @@ import Synchronization
 /// Says which jobs may begin, over schedulers of every kind: one job at a time for each subject, so many of each scheduler, so many in all.
 ///
 /// Each scheduler has a ``Lane`` and asks there when a job is due. Of all that wait the one with the smallest priority number begins first, then
-/// whoever asked first; each end calls exactly those who begin by it.
+/// whoever asked first; each end calls exactly those who begin by it. Jobs that wait for the same subject begin by their rank.
 public final class JobAdmission: Sendable {
     fileprivate typealias Queue = AdmissionQueue<@Sendable () -> Void>
 
@@ -41,17 +41,28 @@ public final class JobAdmission: Sendable {
         /// A job is due. Once it may begin it counts as running, and must ``leave(_:)``, whether it does begin or not.
         /// - Parameters:
         ///   - priority: 1 is more urgent than 10.
+        ///   - rank: of jobs that wait for the same subject the smallest begins first, whatever their priorities.
         ///   - begin: called once, when it may begin after it has waited.
         /// - Returns: nil when it may begin now; then nothing is called.
         public func ask(
-            _ subject: JobSubject, priority: Int, orCall begin: @escaping @Sendable () -> Void
+            _ subject: JobSubject, priority: Int, rank: Int = 0, orCall begin: @escaping @Sendable () -> Void
         ) -> Ticket? {
-            admission.queue.withLock { $0.ask(subject, in: number, priority: priority, begin) }.map(Ticket.init)
+            admission.queue.withLock { $0.ask(subject, in: number, priority: priority, rank: rank, begin) }
+                .map(Ticket.init)
+        }
+
+        /// A job that waits becomes as urgent as that.
+        public func hasten(_ ticket: Ticket, to priority: Int) {
+            admission.queue.withLock { $0.hasten(ticket.place, to: priority) }
         }
 
         /// A job waits no longer.
         /// - Returns: false when it may begin already, and is called.
-        public func withdraw(_ ticket: Ticket) -> Bool { admission.queue.withLock { $0.withdraw(ticket.place) } }
+        public func withdraw(_ ticket: Ticket) -> Bool {
+            guard let begun = admission.queue.withLock({ $0.withdraw(ticket.place) }) else { return false }
+            for begin in begun { begin() }
+            return true
+        }
 
         /// The letter of a job that waits; nil when it may begin already.
         public func status(of ticket: Ticket) -> JobStatus? {

@@ -101,13 +101,15 @@ struct AttemptCourse: Sendable {
             let script = HookScript.post(hooks, of: job, pre: pre, result: result, environment: environment)
             return Task { [attempt] in source.yield(.postEnded(await script.run(in: attempt))) }
         default:
-            return Task { [attempt, work] in
+            return Task { [attempt, board, work] in
                 do {
                     source.yield(.bodyEnded(try await work(attempt)))
                 } catch let outcome as JobOutcome {
                     source.yield(.bodyEnded(outcome))
                 } catch is CancellationError {
-                    source.yield(.bodyEnded(.canceled))
+                    // Where no operator has asked for it, what it needs has been stopped under it: the daemon stops.
+                    let isCanceled = board.live(attempt.job.id)?.isCanceled ?? false
+                    source.yield(isCanceled ? .bodyEnded(.canceled) : .stop)
                 } catch {
                     source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
                 }

@@ -15,6 +15,8 @@ public final class JobBoard: Sendable {
         var profile: ExitProfile?
         var output: LiveOutput?
         var cancel: (@Sendable () -> Void)?
+        /// When its first attempt in this process began.
+        var began: WallTime?
         /// What a job that waits is waiting for just now.
         var obstacle: (@Sendable () -> JobStatus?)?
 
@@ -34,11 +36,17 @@ public final class JobBoard: Sendable {
     private let state = Mutex(State())
     private let recorder: any JobRecorder
     private let clock: any WallClock
+    private let ended: JobEndHandler
 
-    /// - Parameter recorder: what is told of every change.
-    public init(recorder: any JobRecorder, clock: any WallClock = SystemWallClock()) {
+    /// - Parameters:
+    ///   - recorder: what is told of every change.
+    ///   - ended: is told of every job that comes to its end: every way to an end leads through ``close(_:_:)``.
+    public init(
+        recorder: any JobRecorder, clock: any WallClock = SystemWallClock(), ended: @escaping JobEndHandler = { _ in }
+    ) {
         self.recorder = recorder
         self.clock = clock
+        self.ended = ended
     }
 
     // MARK: - Looking
@@ -98,14 +106,19 @@ public final class JobBoard: Sendable {
 
     /// The job has come to its end and leaves the board.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
-        let last: JobStatus? = state.withLock { state in
+        let last: Place? = state.withLock { state in
             guard let place = state.places.removeValue(forKey: id) else { return nil }
             if let token = place.token { state.tokens[token.text] = nil }
-            return place.live.status
+            return place
         }
         guard let last else { return }
-        if last != outcome.result.status { record(.status(outcome.result.status), of: id) }
+        if last.live.status != outcome.result.status { record(.status(outcome.result.status), of: id) }
         record(.closed(outcome), of: id)
+        let now = clock.now
+        ended(
+            JobEnd(
+                job: last.live.job, outcome: outcome, time: now, duration: now - (last.began ?? last.live.job.created),
+                isCanceled: last.live.isCanceled || outcome == .canceled))
     }
 
     /// The job leaves the board without an end: the daemon stops, and the job goes on when it starts again.
@@ -128,6 +141,7 @@ public final class JobBoard: Sendable {
             place.token = token
             place.live.attempt = number
             place.live.began = now
+            place.began = place.began ?? now
             place.live.reported = nil
             place.live.progress = nil
             place.live.scriptFailures = []

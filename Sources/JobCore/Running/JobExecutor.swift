@@ -47,6 +47,12 @@ public struct JobExecutor: Sendable {
         policies[type]?.window?.opening(after: time) ?? time
     }
 
+    /// A job's place among those that wait for the same subject: the smallest begins first. 0 is before all of them.
+    func rank(of job: Job) -> Int {
+        let levels = policies[job.type]?.levels ?? []
+        return 1 + (levels.firstIndex(of: job.level) ?? levels.count)
+    }
+
     /// Says what an operator should know.
     func tell(_ text: CoreNotice) { notice(text) }
 

@@ -9,13 +9,18 @@ public struct JobPolicy: Hashable, Sendable {
     /// Whether sleep and shutdown of the machine are held off while it runs (row L3).
     public var inhibitsSleep: Bool
 
+    /// Levels in the order in which they begin when several wait for the same subject; others begin after them.
+    public var levels: [String]
+
     /// No scripts, at any time.
     public init(
-        hooks: HookSettings? = nil, window: TimeWindow? = nil, alerts: Bool = true, inhibitsSleep: Bool = false
+        hooks: HookSettings? = nil, window: TimeWindow? = nil, alerts: Bool = true, inhibitsSleep: Bool = false,
+        levels: [String] = []
     ) {
         self.hooks = hooks
         self.window = window
         self.alerts = alerts
         self.inhibitsSleep = inhibitsSleep
+        self.levels = levels
     }
 }

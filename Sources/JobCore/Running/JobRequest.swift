@@ -21,13 +21,16 @@ public struct JobRequest: Sendable {
     public var due: WallTime
     /// How often and after which waits it is tried again when its failure is retryable.
     public var retry: RetryPolicy
+    /// What becomes of it when an attempt is interrupted.
+    public var interruption: InterruptionPolicy
     /// What it is about.
     public var work: Work
 
     /// A request.
     public init(
         type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
-        priority: Int = Job.usualPriority, due: WallTime = .distantPast, retry: RetryPolicy, work: @escaping Work
+        priority: Int = Job.usualPriority, due: WallTime = .distantPast, retry: RetryPolicy,
+        interruption: InterruptionPolicy = .repeats(within: nil), work: @escaping Work
     ) {
         self.type = type
         self.name = name
@@ -37,6 +40,16 @@ public struct JobRequest: Sendable {
         self.priority = priority
         self.due = due
         self.retry = retry
+        self.interruption = interruption
         self.work = work
     }
+}
+
+/// What becomes of a job when an attempt is interrupted: by a stop or a crash of the daemon, or by work that goes before it.
+public enum InterruptionPolicy: Hashable, Sendable {
+    /// Another attempt after a wait that grows with each interruption. It does not count among those that failed. The job fails when that would
+    /// begin later than so long after it was asked for; nil: never.
+    case repeats(within: Duration?)
+    /// It has failed.
+    case fails
 }

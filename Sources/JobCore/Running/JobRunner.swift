@@ -7,10 +7,14 @@ public actor JobRunner {
         var request: JobRequest
         /// Attempts that were begun.
         var attempts = 0
+        /// Attempts that were interrupted.
+        var interruptions = 0
         /// Attempts that failed.
         var failures = 0
         /// What is under way for it: an attempt, or its end.
         var task: Task<Void, Never>?
+        /// What is under way is an attempt.
+        var isInAttempt = false
         /// It is due, and waits for its turn.
         var ticket: JobAdmission.Ticket?
         let submitted: SubmittedJob
@@ -25,6 +29,10 @@ public actor JobRunner {
     private var places: [JobID: Place] = [:]
     private var alarm = Alarm()
     private var isStopping = false
+    /// Those who wait for room.
+    private var held: [AsyncStream<Never>.Continuation] = []
+    /// Jobs that wait for their next attempt do not count for ``waitForRoom(for:below:)``, up to so many.
+    private static let mostBetweenAttempts = 1_000
 
     /// - Parameters:
     ///   - admission: shared with all others that run jobs.
@@ -46,12 +54,13 @@ public actor JobRunner {
     /// - Parameters:
     ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
     ///   - attempts: how many of its attempts were begun then.
+    ///   - interruptions: how many of those were interrupted.
     ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
     /// - Returns: nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
-        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0,
+        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0, interruptions: Int = 0,
         opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
@@ -61,10 +70,21 @@ public actor JobRunner {
             return nil
         }
         let submitted = SubmittedJob(job.id)
-        places[job.id] = Place(job: job, request: request, attempts: attempts, submitted: submitted)
-        listenForCancel(job.id)
-        wait(job.id, until: request.due)
+        places[job.id] = Place(
+            job: job, request: request, attempts: attempts, interruptions: interruptions,
+            failures: max(0, attempts - interruptions), submitted: submitted)
+        if interruptions > 0 {
+            interrupted(job.id)
+        } else {
+            listenForCancel(job.id)
+            wait(job.id, until: request.due)
+        }
         return submitted
+    }
+
+    /// An attempt on a subject makes room for work that goes before it, and is repeated afterwards. Without one nothing happens.
+    public func interrupt(_ subject: JobSubject) {
+        for place in places.values where place.isInAttempt && place.job.subject == subject { place.task?.cancel() }
     }
 
     private func newJob(_ request: JobRequest) throws -> Job {
@@ -80,6 +100,7 @@ public actor JobRunner {
     public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         isStopping = true
         alarm.stop()
+        letGoOn()
         for ticket in places.values.compactMap(\.ticket) { _ = lane.withdraw(ticket) }
         await OrderlyStop(grace: grace, patience: patience).run(by: clock) {
             await self.allEnded()
@@ -123,7 +144,9 @@ public actor JobRunner {
         // The queue cannot forget one that was cancelled while it waited.
         guard let place = places[id], place.task == nil, !isPutOff(id, now) else { return }
         let subject = place.job.subject
-        let ticket = lane.ask(subject, priority: place.job.priority) { Task { await self.itsTurn(id, subject) } }
+        let ticket = lane.ask(subject, priority: place.job.priority, rank: executor.rank(of: place.job)) {
+            Task { await self.itsTurn(id, subject) }
+        }
         guard let ticket else { return begin(id) }
         places[id]?.ticket = ticket
         executor.board.waits(id, in: lane, with: ticket)
@@ -132,6 +155,7 @@ public actor JobRunner {
     /// It has waited, and may begin.
     private func itsTurn(_ id: JobID, _ subject: JobSubject) {
         places[id]?.ticket = nil
+        letGoOn()
         // It may have been cancelled just now, or its window closed while it waited.
         guard let place = places[id], place.task == nil, !isStopping, !isPutOff(id, clock.now) else {
             return lane.leave(subject)
@@ -150,6 +174,7 @@ public actor JobRunner {
 
     private func begin(_ id: JobID) {
         places[id]?.attempts += 1
+        places[id]?.isInAttempt = true
         places[id]?.task = Task { await self.attempt(id) }
     }
 
@@ -161,8 +186,49 @@ public actor JobRunner {
         } catch {
             ended = nil
         }
+        places[id]?.isInAttempt = false
         lane.leave(place.job.subject)
-        if let ended { await self.ended(id, ended) } else { places[id]?.task = nil }
+        if let ended { return await self.ended(id, ended) }
+        places[id]?.task = nil
+        // What a stop has cut off goes on at the next start.
+        guard !isStopping else { return }
+        places[id]?.interruptions += 1
+        interrupted(id)
+    }
+
+    /// Its last attempt was interrupted: there is another one, or it has failed.
+    private func interrupted(_ id: JobID) {
+        guard let place = places[id] else { return }
+        let job = place.job
+        if executor.board.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
+        guard case .repeats(let limit) = place.request.interruption else {
+            return startClosing(
+                id,
+                JobOutcome(
+                    .failed, message: "attempt \(place.attempts) was interrupted, and the job is not to be repeated"))
+        }
+        var generator = SystemRandomNumberGenerator()
+        var backoff = place.request.retry
+        backoff.maximumAttempts = .max
+        let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
+        let due = clock.now + delay
+        if let limit, due - job.created > limit {
+            return startClosing(
+                id,
+                JobOutcome(
+                    .failed,
+                    message:
+                        "interrupted \(place.interruptions) times, and not done within \(limit.inHours) hours after it was asked for"
+                ))
+        }
+        executor.board.write(
+            "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
+        listenForCancel(id)
+        wait(id, until: due)
+    }
+
+    private func startClosing(_ id: JobID, _ outcome: JobOutcome) {
+        places[id]?.task = Task { await self.close(id, outcome) }
     }
 
     private func ended(_ id: JobID, _ outcome: JobOutcome) async {
@@ -190,9 +256,47 @@ public actor JobRunner {
         guard let job = places[id]?.job else { return }
         await executor.close(job, outcome)
         places.removeValue(forKey: id)?.submitted.end(outcome)
+        letGoOn()
+    }
+
+    /// The machine's clock was set: jobs that wait for a while wait no longer by it.
+    /// - Parameter step: negative: back.
+    public func clockWasSet(by step: Duration) {
+        if step < .zero { queue.clockWasSet(back: .zero - step) }
+        startDue()
     }
 
     // MARK: - Waiting
+
+    /// Returns when a further job would be taken up soon: those of its type may begin now, and fewer than so many wait for their turn.
+    /// - Throws: `CancellationError` when the calling task is cancelled, or the runner stops.
+    public func waitForRoom(for type: JobType, below bound: Int) async throws {
+        while true {
+            try Task.checkCancellation()
+            guard !isStopping else { throw CancellationError() }
+            let now = clock.now
+            let opening = executor.opening(for: type, after: now)
+            if opening > now {
+                try await clock.sleep(until: opening)
+            } else if hasRoom(below: bound) {
+                return
+            } else {
+                // A stream ends with the task that reads it.
+                let (room, holder) = AsyncStream<Never>.makeStream()
+                held.append(holder)
+                for await _ in room {}
+            }
+        }
+    }
+
+    private func hasRoom(below bound: Int) -> Bool {
+        places.values.count { $0.ticket != nil } < bound && places.count < bound + Self.mostBetweenAttempts
+    }
+
+    private func letGoOn() {
+        held.forEach { $0.finish() }
+        held = []
+    }
 
     /// - Parameter due: `.distantPast`: it need not wait at all.
     private func wait(_ id: JobID, until due: WallTime) {
@@ -212,11 +316,13 @@ public actor JobRunner {
         // If it may begin already, it finds itself cancelled when it is called.
         if let ticket = place.ticket { _ = lane.withdraw(ticket) }
         places[id]?.ticket = nil
-        places[id]?.task = Task { await self.close(id, .canceled) }
+        startClosing(id, .canceled)
     }
 }
 
 extension Duration {
+    fileprivate var inHours: Int64 { components.seconds / 3_600 }
+
     /// As it is told to people: whole tenths of a second.
     fileprivate var inTenths: Duration {
         .milliseconds(components.seconds * 1_000 + components.attoseconds / 100_000_000_000_000_000 * 100)

@@ -90,13 +90,13 @@ public final class RunningAttempt: Sendable {
     /// - Parameters:
     ///   - name: of the step that it is; nil: it belongs to the step that is under way.
     ///   - profile: by which its end is read, and what it reports.
+    ///   - live: takes the output as it comes; one for each run.
     /// - Throws: ``ScriptError`` when it could not be started.
     public func run(
-        _ invocation: ScriptInvocation, step name: String? = nil, profile: ExitProfile
+        _ invocation: ScriptInvocation, step name: String? = nil, profile: ExitProfile, live: LiveOutput = LiveOutput()
     ) async throws(ScriptError) -> (result: ScriptResult, reading: ExitReading) {
         var invocation = invocation
         invocation.environment.merge(environment) { _, ours in ours }
-        let live = LiveOutput()
         let name = name ?? invocation.executable.lastComponent?.string ?? invocation.executable.string
         let isWithinStep = underWay.withLock { $0 == .some(nil) }
         if !isWithinStep { board.step(job.id, name) }

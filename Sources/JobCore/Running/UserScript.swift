@@ -22,12 +22,15 @@ public struct UserScript: Hashable, Sendable {
     public var environment: [String: String]
     /// How often and after which waits it is tried again when its exit code asks for it.
     public var retry: RetryPolicy
+    /// What becomes of the job when the daemon ends before the script does.
+    public var interruption: InterruptionPolicy
 
     /// A script as the settings declare it.
     public init(
         name: String, path: FilePath, timeLimit: Duration = HookSettings.longestTime, grace: Duration = .seconds(10),
         profile: ExitProfile = .lightsOutServer, priority: Int = Job.usualPriority, user: String? = nil,
-        environment: [String: String] = [:], retry: RetryPolicy
+        environment: [String: String] = [:], retry: RetryPolicy,
+        interruption: InterruptionPolicy = .repeats(within: nil)
     ) {
         self.name = name
         self.path = path
@@ -38,13 +41,14 @@ public struct UserScript: Hashable, Sendable {
         self.user = user
         self.environment = environment
         self.retry = retry
+        self.interruption = interruption
     }
 
     /// A job that runs it.
     public var request: JobRequest {
         JobRequest(
             type: .admin, name: name, subject: JobSubject("job \(name)"), client: name, priority: priority,
-            retry: retry,
+            retry: retry, interruption: interruption,
             work: { try await run(in: $0) })
     }
 

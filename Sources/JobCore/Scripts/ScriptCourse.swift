@@ -15,7 +15,7 @@ final class ScriptCourse: Sendable {
         var isCancelled = false
     }
 
-    private let invocation: ScriptInvocation
+    let invocation: ScriptInvocation
     private let output: LiveOutput
     private let clock: any SteadyClock
     private let happenings = Inbox<Happening>()
@@ -113,6 +113,7 @@ final class ScriptCourse: Sendable {
         if let failure = process.starter?.failure() { return .failure(failure) }
         return .success(
             ScriptResult(
-                termination: termination, cause: supervision.cause, output: output.captured, survivors: survivors))
+                termination: termination, cause: supervision.cause, output: output.captured,
+                reports: process.reports(), survivors: survivors))
     }
 }

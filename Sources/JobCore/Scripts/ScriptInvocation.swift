@@ -21,6 +21,13 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var umask: UInt32?
     /// What it may use; what is not named is as in this process.
     public var resourceLimits: [ResourceLimit]
+    /// Whether descriptors 3 and 4 are the writing end of a pipe, whose contents are ``ScriptResult/reports``.
+    ///
+    /// They are read when the program has ended: it must not write more than the pipe holds (64 KiB).
+    public var hasReports: Bool
+    /// Whether it is started by a thread that lives as long as this process. A program that asks the kernel for a signal at its
+    /// parent's death (PR_SET_PDEATHSIG) gets it when the thread that started it ends.
+    public var isTiedToProcess: Bool
 
     /// - Parameters:
     ///   - environment: nothing is added to it: without PATH a shell has its own idea of one.
@@ -29,7 +36,8 @@ public struct ScriptInvocation: Hashable, Sendable {
     public init(
         executable: FilePath, arguments: [String] = [], environment: [String: String] = [:],
         workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration,
-        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = []
+        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = [], hasReports: Bool = false,
+        isTiedToProcess: Bool = false
     ) {
         self.executable = executable
         self.arguments = arguments
@@ -40,5 +48,7 @@ public struct ScriptInvocation: Hashable, Sendable {
         self.user = user
         self.umask = umask
         self.resourceLimits = resourceLimits
+        self.hasReports = hasReports
+        self.isTiedToProcess = isTiedToProcess
     }
 }

@@ -11,6 +11,8 @@ final class ScriptProcess: Sendable {
     let handle: Int32
     /// Where its output comes from. Reading never blocks.
     let output: Int32
+    /// Where its reports come from; -1: it makes none. Reading never blocks.
+    private let reportPipe: Int32
     /// Everything that it starts.
     let session: ScriptSession
     /// Why it did not become the script, when it is asked for after the end; nil: it did.
@@ -18,10 +20,13 @@ final class ScriptProcess: Sendable {
 
     private let leftNothing = Atomic(false)
 
-    private init(number: pid_t, handle: Int32, output: Int32, session: ScriptSession, starter: ScriptStarter?) {
+    private init(
+        number: pid_t, handle: Int32, output: Int32, reports: Int32, session: ScriptSession, starter: ScriptStarter?
+    ) {
         self.number = number
         self.handle = handle
         self.output = output
+        reportPipe = reports
         self.session = session
         self.starter = starter
     }
@@ -29,6 +34,7 @@ final class ScriptProcess: Sendable {
     deinit {
         close(handle)
         close(output)
+        if reportPipe >= 0 { close(reportPipe) }
     }
 
     /// Starts a script. It blocks until the kernel has loaded the program, from whatever file system.
@@ -44,29 +50,49 @@ final class ScriptProcess: Sendable {
         }
         defer { reservation.release() }
         var pipe: [Int32] = [-1, -1]
+        var reports: [Int32] = [-1, -1]
         guard clinux_output_pipe(&pipe) == 0 else { throw .start(of: invocation, errno: Errno(rawValue: errno)) }
+        guard !invocation.hasReports || clinux_output_pipe(&reports) == 0 else {
+            let reason = Errno(rawValue: errno)
+            Self.closeAll(pipe)
+            throw .start(of: invocation, errno: reason)
+        }
         let marker = ScriptMarker()
         let number: pid_t
         do {
-            defer { close(pipe[1]) }
-            number = try Self.spawn(invocation, by: starter, marker: marker, output: pipe[1])
+            defer { Self.closeAll([pipe[1], reports[1]]) }
+            number = try Self.spawn(invocation, by: starter, marker: marker, output: pipe[1], reports: reports[1])
         } catch {
-            close(pipe[0])
+            Self.closeAll([pipe[0], reports[0]])
             throw error
         }
         let handle = clinux_pidfd_open(number)
         guard handle >= 0 else {
             let reason = Errno(rawValue: errno)
-            close(pipe[0])
+            Self.closeAll([pipe[0], reports[0]])
             throw Self.lost(number, of: invocation, errno: reason)
         }
         self.init(
-            number: number, handle: handle, output: pipe[0],
+            number: number, handle: handle, output: pipe[0], reports: reports[0],
             session: ScriptSession(
                 leader: number, marker: marker, user: invocation.user?.uid,
                 later: LaterProcesses(than: number, startedAfter: start)),
             starter: starter)
     }
+
+    private static func closeAll(_ descriptors: [Int32]) {
+        for descriptor in descriptors where descriptor >= 0 { close(descriptor) }
+    }
+
+    /// What it has reported so far, up to what one pipe holds. To be asked for when it has ended.
+    func reports() -> [UInt8] {
+        guard reportPipe >= 0 else { return [] }
+        return [UInt8](unsafeUninitializedCapacity: Self.longestReports) { buffer, count in
+            count = max(0, read(reportPipe, buffer.baseAddress, buffer.count))
+        }
+    }
+
+    private static let longestReports = 64 * 1024
 
     /// Ends what the kernel refuses to tell of. It blocks until it has gone.
     static func lost(_ number: pid_t, of invocation: ScriptInvocation, errno reason: Errno) -> ScriptError {
@@ -79,7 +105,7 @@ final class ScriptProcess: Sendable {
     }
 
     private static func spawn(
-        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32
+        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32, reports: Int32
     ) throws(ScriptError) -> pid_t {
         let folder = invocation.workingDirectory.withPlatformString {
             open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
@@ -93,7 +119,7 @@ final class ScriptProcess: Sendable {
         let fault = (starter?.executable ?? invocation.executable).withPlatformString { path in
             withCStrings(arguments) { arguments in
                 withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
-                    clinux_spawn(&number, path, arguments, environment, folder, starter?.input ?? -1, output)
+                    clinux_spawn(&number, path, arguments, environment, folder, starter?.input ?? -1, output, reports)
                 }
             }
         }

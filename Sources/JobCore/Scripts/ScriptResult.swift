@@ -24,6 +24,8 @@ public struct ScriptResult: Hashable, Sendable {
     public var cause: Cause
     /// Standard output and standard error, interleaved as they came.
     public var output: CapturedOutput
+    /// What it wrote to its descriptors 3 and 4; empty where ``ScriptInvocation/hasReports`` is false.
+    public var reports: [UInt8]
     /// From the request to the end of all that it started.
     public var duration: Duration
     /// Processes that the script had started, that outlived it and were ended, by name and number (row D13).
@@ -32,11 +34,12 @@ public struct ScriptResult: Hashable, Sendable {
     /// A result as it is told; the runner makes them.
     public init(
         termination: Termination, cause: Cause = .itself, output: CapturedOutput = CapturedOutput(),
-        duration: Duration = .zero, survivors: [String] = []
+        reports: [UInt8] = [], duration: Duration = .zero, survivors: [String] = []
     ) {
         self.termination = termination
         self.cause = cause
         self.output = output
+        self.reports = reports
         self.duration = duration
         self.survivors = survivors
     }

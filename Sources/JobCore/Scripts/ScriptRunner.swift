@@ -3,7 +3,8 @@
 /// The contract with a script:
 /// - It is run by its absolute path with just the arguments given; there is no shell, no search, no expansion.
 /// - Its environment is the one given and `PROV_SESSION`, a random number by which its processes are known, and nothing else.
-/// - Its standard input is `/dev/null`, its standard output and error are one pipe, no other descriptor is open.
+/// - Its standard input is `/dev/null`, its standard output and error are one pipe; where it is asked for, 3 and 4 are another,
+///   for reports (``ScriptInvocation/hasReports``). No other descriptor is open.
 /// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
 /// - Signals have their default dispositions and none is blocked. Its priority is that of this process, and so are its umask and
 ///   resource limits where none are given.
@@ -74,10 +75,11 @@ public struct ScriptRunner: Sendable {
         _ course: ScriptCourse, _ prepare: @escaping @Sendable () -> Void
     ) async throws(ScriptError) -> ScriptResult {
         let result = await withTaskCancellationHandler {
-            BlockingWork.begin {
+            let start: @Sendable () -> Void = {
                 prepare()
                 course.begin()
             }
+            if course.invocation.isTiedToProcess { LastingThread.begin(start) } else { BlockingWork.begin(start) }
             return await course.supervise()
         } onCancel: {
             course.cancel()

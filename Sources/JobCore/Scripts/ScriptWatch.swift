@@ -168,7 +168,7 @@ final class ScriptWatch: Sendable {
         remove(place.process.output)
         // How the script ends is worth more than what it says: its output tells what is missing.
         if count < 0 {
-            place.output.append(Array("\n[the rest of the output could not be read: \(error)]\n".utf8))
+            Array("\n[the rest of the output could not be read: \(error)]\n".utf8).withUnsafeBytes(place.output.append)
         }
         return 0
     }

@@ -10,8 +10,9 @@ public struct Account: Hashable, Sendable {
     /// Which entry it is, whatever becomes of its name.
     public var key: AccountKey { status.key }
 
+    /// An account as an entry describes it; to be read with ``AttributeNames/requested`` at least.
     /// - Returns: nil when the entry takes no part in provisioning.
-    init?(_ entry: Entry, names: AttributeNames) {
+    public init?(_ entry: Entry, names: AttributeNames) {
         guard let status = AccountStatus(entry, names: names) else { return nil }
         self.status = status
         self.entry = entry

@@ -51,6 +51,10 @@ public actor DirectoryLink {
         throw CancellationError()
     }
 
+    /// Tries once to reach a server, over a connection that ends at once.
+    /// - Throws: what each server answered.
+    func tryOnce() async throws(DirectoryError) { try await servers.connect(options: options).close() }
+
     /// A connection of the caller's own, made as soon as a server can be reached. It ends with its last reference.
     ///
     /// That the directory is away is for the link itself to say.
@@ -67,7 +71,7 @@ public actor DirectoryLink {
             }
             tries += 1
             let delay = retry.delay(afterAttempt: tries, using: &generator) ?? retry.maximumDelay
-            try await clock.sleep(until: clock.now + delay)
+            try await clock.sleep(for: delay)
         }
         throw CancellationError()
     }
@@ -135,7 +139,7 @@ public actor DirectoryLink {
             if failed > 1 {
                 var generator = SystemRandomNumberGenerator()
                 let delay = retry.delay(afterAttempt: failed - 1, using: &generator) ?? retry.maximumDelay
-                do { try await clock.sleep(until: clock.now + delay) } catch { return }
+                do { try await clock.sleep(for: delay) } catch { return }
             }
             do {
                 let connection = try await servers.connect(options: options)

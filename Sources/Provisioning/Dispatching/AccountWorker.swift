@@ -81,9 +81,7 @@ struct AccountWorker: Sendable {
         let isUrgent = ignoringDate || isCanceled
         switch memory.past {
         case .unwritten(let outcome):
-            return try await ending.settle(outcome, status, memory, report) {
-                logger.notice("\(status.dn): the outcome stands in the entry now")
-            }
+            return try await ending.settle(outcome, status, memory, report)
         case .waits(var record):
             if record.notBefore > now, !isUrgent { return .retry(record) }
             if let opening = opening(isUrgent) {
@@ -183,9 +181,7 @@ struct AccountWorker: Sendable {
             }
             let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
             let ended = AccountOutcome(write: write, code: .success, job: job, result: outcome)
-            return try await ending.settle(ended, status, AccountMemory(), report) {
-                logger.notice("\(request.operation) is done")
-            }
+            return try await ending.settle(ended, status, AccountMemory(), report)
         }
     }
 
@@ -225,11 +221,16 @@ extension JobOutcome {
     fileprivate init(_ failure: ProvisioningFailure) {
         self.init(
             failure.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failure.failureClass,
-            message: "\(failure)")
+            message: "\(failure)" + (failure.lastLine.map { "; its last output: \($0)" } ?? ""))
     }
 }
 
 extension ProvisioningFailure {
+    /// The last line that the failed program wrote, as far as it fits into a message.
+    fileprivate var lastLine: Substring? {
+        output.split(whereSeparator: \.isNewline).last { !$0.allSatisfy(\.isWhitespace) }?.prefix(200)
+    }
+
     /// What goes onto the entry for a job that did not succeed.
     /// - Parameter own: what the service said; nil when it had nothing to say, or was not asked.
     fileprivate init(_ outcome: JobOutcome, of own: ProvisioningFailure?) {

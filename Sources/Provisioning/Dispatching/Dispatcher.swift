@@ -107,8 +107,18 @@ actor Dispatcher {
             urgent[key.uuid, default: []].append(continuation)
             look(at: key, csn: nil)
             // One that waits for its turn goes before the others now; if it may begin already, it is called.
-            if let place = asked[key.uuid], lane.withdraw(place.ticket) { ask(key.uuid, place.now) }
+            if let place = asked[key.uuid] { lane.hasten(place.ticket, to: Self.urgentPriority) }
         }
+    }
+
+    /// The machine's clock was set. What waits for a while waits no longer by it; a dated request is looked at early and waits again.
+    /// - Parameter step: negative: back.
+    func clockWasSet(by step: Duration) {
+        if step < .zero {
+            queue.clockWasSet(back: .zero - step)
+            for (uuid, memory) in memories { memories[uuid]?.past = memory.past.moved(by: step) }
+        }
+        startDue()
     }
 
     /// Returns when nothing runs and nothing is due.

@@ -28,9 +28,7 @@ struct JobEnding: Sendable {
         }
         let outcome = AccountOutcome(
             write: .fail(status, failure.code, names: names), code: failure.code, job: job, result: result)
-        return try await settle(outcome, status, AccountMemory(), report) {
-            logger.error("\(job.name) failed: \(failure)", metadata: failure.metadata)
-        }
+        return try await settle(outcome, status, AccountMemory(), report)
     }
 
     /// Without a job, since the wish cannot be carried out as it stands.
@@ -42,14 +40,17 @@ struct JobEnding: Sendable {
             status.phase == .wished
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
         return try await settle(AccountOutcome(write: write, code: failure.code), status, memory, report) {
-            logger.error("\(failure)", metadata: ["account": "\(status.dn)"])
+            logger.error(
+                "provisioning failed: \(status.mode.operation): refused: \(failure)",
+                metadata: ["account": "\(status.dn)"])
         }
     }
 
     /// Writes an outcome. One that is refused is kept: the work is done and must not be done again for want of a write.
+    /// - Parameter written: is called when the outcome is in the entry. The end of a job is logged where jobs are closed.
     func settle(
         _ ended: AccountOutcome, _ status: AccountStatus, _ memory: AccountMemory,
-        _ report: @escaping AccountTurn.Listener, written: () -> Void
+        _ report: @escaping AccountTurn.Listener, written: () -> Void = {}
     ) async throws -> AccountTurn.Disposition {
         switch try await commit(ended.write, to: status.key) {
         case .written(let csn):
@@ -66,9 +67,10 @@ struct JobEnding: Sendable {
             return .lost
         case .gone:
             let code = ProvisioningExitCode.userNotPresentInBackend
-            logger.error("\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))")
+            let reason = "\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))"
             await report(.ended(code))
-            await close(ended.job, of: status.uuid, JobOutcome(.failed, message: "the entry has gone meanwhile"))
+            if ended.job == nil { logger.error("provisioning failed: \(status.mode.operation): \(reason)") }
+            await close(ended.job, of: status.uuid, JobOutcome(.failed, message: reason))
             return .settled
         case .refused(let error):
             logger.log(

@@ -1,5 +1,6 @@
 import DaemonKit
 import FoundationEssentials
+import JobCore
 import Provisioning
 
 /// An account as a line of a list.
@@ -11,9 +12,11 @@ struct AccountLine: Encodable {
     let state: String
     let date: String?
     let returnValue: String?
+    /// When this host last made a copy.
+    let lastBackup: Moment?
     let hosts: [String]
 
-    init(uid: String, status: AccountStatus) {
+    init(uid: String, status: AccountStatus, lastBackup: WallTime?) {
         self.uid = uid
         dn = status.dn.description
         phase = status.phase.rawValue
@@ -21,18 +24,20 @@ struct AccountLine: Encodable {
         state = status.state
         date = status.date
         returnValue = status.returnValue
+        self.lastBackup = lastBackup.map(Moment.init)
         hosts = status.hosts
     }
 
-    static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "HOST")
+    static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "LAST BACKUP", "HOST")
 
     var text: String {
         Self.columns(
-            uid, mode, state, date ?? "-", returnValue ?? "-", hosts.isEmpty ? "-" : hosts.joined(separator: ","))
+            uid, mode, state, date ?? "-", returnValue ?? "-", lastBackup?.local ?? "-",
+            hosts.isEmpty ? "-" : hosts.joined(separator: ","))
     }
 
     private static func columns(_ cells: String...) -> String {
-        zip(cells, [12, 10, 18, 9, 7, 0]).map { cell, width in
+        zip(cells, [12, 10, 18, 9, 7, 20, 0]).map { cell, width in
             let cell = OneLine.escaping(cell)
             return cell + String(repeating: " ", count: max(width - cell.count, width == 0 ? 0 : 1))
         }.joined()

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
 import DirectoryModel
@@ -28,8 +29,10 @@ struct AccountsCommand: AsyncParsableCommand {
             let scope = accounts.scope
             let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
             if !output.json { print(AccountLine.heading) }
-            try await accounts.forEach(filter) { status, uid in
-                let line = AccountLine(uid: uid, status: status)
+            let host = settings.jobs.backups.host
+            try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, uid, entry in
+                let line = AccountLine(
+                    uid: uid, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))
                 try output.show(line, line.text)
             }
         }
@@ -45,11 +48,15 @@ struct AccountsCommand: AsyncParsableCommand {
         func run() async throws {
             let (settings, uid) = (try account.files.load(), account.uid)
             let accounts = try await AccountsDirectory(settings)
-            let entry = try await accounts.entry(uid: uid)
+            let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
+            let daemon = try await Explanation.Daemon(DaemonControl(settings))
+            let jobs = JobsOfDaemon(settings)
             let explanation = Explanation(
-                uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now,
-                daemon: try await DaemonControl(settings).status(),
-                lastJob: await JobsOfDaemon(settings).last(ofAccount: uid))
+                uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
+                lastJob: await jobs.last(.provisioning, ofAccount: uid),
+                backup: BackupExplanation(
+                    entry, settings, now: SystemWallClock().now, hasDaemon: !daemon.isAbsent,
+                    lastJob: await jobs.last(.backup, ofAccount: uid)))
             try output.show(explanation, explanation.text)
         }
     }

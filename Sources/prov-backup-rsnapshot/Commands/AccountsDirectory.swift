@@ -13,24 +13,30 @@ struct AccountsDirectory {
         connection = try await configuration.connectOnce()
     }
 
-    func forEach(_ filter: Filter, _ body: (AccountStatus, _ uid: String) throws -> Void) async throws {
+    /// - Parameter attributes: besides those of the protocol and `uid`.
+    func forEach(
+        _ filter: Filter, attributes: [AttributeName] = [],
+        _ body: (AccountStatus, _ uid: String, Entry) throws -> Void
+    ) async throws {
         try await CommandFailure.translating {
             let request = SearchRequest(
-                base: scope.base, scope: .subtree, filter: filter, attributes: scope.names.requested + ["uid"])
+                base: scope.base, scope: .subtree, filter: filter,
+                attributes: scope.names.requested + ["uid"] + attributes)
             for try await entry in connection.search(request) {
                 guard let status = AccountStatus(entry, names: scope.names) else { continue }
-                try body(status, entry.text("uid") ?? "?")
+                try body(status, entry.text("uid") ?? "?", entry)
             }
         }
     }
 
+    /// - Parameter attributes: besides those of the protocol and `uid`.
     /// - Throws: `CommandFailure` when there is none, or more than one.
-    func entry(uid: String) async throws -> Entry {
+    func entry(uid: String, attributes: [AttributeName] = []) async throws -> Entry {
         try await CommandFailure.translating {
             let isMeant = Filter.equal("uid", AttributeValue(uid))
             let request = SearchRequest(
                 base: scope.base, scope: .subtree, filter: scope.condition.map { .and([isMeant, $0]) } ?? isMeant,
-                attributes: scope.names.requested + ["uid"])
+                attributes: scope.names.requested + ["uid"] + attributes)
             var found: [Entry] = []
             for try await entry in connection.search(request) { found.append(entry) }
             guard let entry = found.first else {
@@ -70,7 +76,7 @@ struct AccountsDirectory {
 
     func failedUIDs() async throws -> [String] {
         var uids: [String] = []
-        try await forEach(try failed()) { uids.append($1) }
+        try await forEach(try failed()) { _, uid, _ in uids.append(uid) }
         return uids
     }
 

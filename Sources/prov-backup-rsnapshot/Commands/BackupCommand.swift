@@ -7,13 +7,15 @@ struct BackupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "backup", abstract: "Make snapshots of a level, of every account that has it or of some.",
         discussion: """
-            The daemon makes them, as jobs. Exit status: 0 when all did well, 1 when any failed, 69 when no daemon runs.
+            The daemon makes them, as jobs. Exit status: 0 when all did well, 1 when any failed, 69 when no daemon runs or the \
+            directory is away.
             """)
 
     @OptionGroup var files: SettingsOptions
     @Argument(help: "One of \(BackupCommand.levels).") var level: String
     @Option(name: .customLong("account"), help: "An account's uid; may be given more than once.")
     var accounts: [String] = []
+    @Flag(help: "Also where the last one is less than half of the level's period old.") var force = false
     @Flag(name: .customLong("no-wait"), help: "Print the jobs' numbers and leave.") var leavesAtOnce = false
 
     private static let levels = SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", ")
@@ -28,9 +30,18 @@ struct BackupCommand: AsyncParsableCommand {
     func run() async throws {
         let configuration = try files.load()
         let control = DaemonControl(configuration)
-        let ids = try await control.backup(level, accounts: accounts)
+        let accepted = try await control.backup(level, accounts: accounts, isForced: force)
+        accepted.warn()
+        if accepted.recent > 0 {
+            printError(
+                "left out since their last \(level) snapshot is less than half of a period old: \(accepted.recent) accounts (--force)"
+            )
+        }
+        let ids = accepted.jobs
         if leavesAtOnce { return ids.forEach { print($0) } }
-        guard !ids.isEmpty else { return print("no account of this host has the level \(level)") }
+        guard !ids.isEmpty else {
+            return accepted.recent > 0 ? () : print("no account of this host has the level \(level)")
+        }
         let outcome = try await BackupWatch(level: level, ids: ids).untilAllEnd { ids in
             try await Task.sleep(for: JobsOfDaemon.interval)
             return try await control.jobs(ids)

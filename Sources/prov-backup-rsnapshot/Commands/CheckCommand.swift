@@ -4,23 +4,31 @@ import DaemonKit
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Look whether everything is as the daemon needs it.",
-        discussion: "Changes nothing. A list of ok and not ok with cures; exit status 0 only when all is ok.")
+        discussion: """
+            Changes nothing. A line for each thing: ok, NOT with its fix, or a note where nothing is to be decided or where it cannot be \
+            told; at the end one line that sums up. Exit status 0 only when nothing is NOT.
+            """)
 
     @OptionGroup var files: SettingsOptions
+    @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        var checklist = Checklist()
-        let configuration = try files.load { checklist.add("settings", problem: $0) }
+        var checklist = Checklist(asJSON: output.json)
+        let configuration: DaemonConfiguration
+        do {
+            configuration = try files.load { checklist.add("settings", problem: $0) }
+        } catch is CommandFailure {
+            // All that is wrong with them has been said.
+            return try checklist.end()
+        }
         checklist.ok("settings", "\(files.config)")
         await checklist.directory(configuration)
         await checklist.service(configuration)
+        checklist.machine(configuration)
         await checklist.jobs(configuration)
+        await checklist.schedules(configuration)
         checklist.history(configuration)
-        if let daemon = try await DaemonControl(configuration).status() {
-            checklist.ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
-        } else {
-            checklist.remark("daemon", "does not run here")
-        }
-        if let status = checklist.worst { throw ExitCode(status.rawValue) }
+        await checklist.daemon(configuration)
+        try checklist.end()
     }
 }

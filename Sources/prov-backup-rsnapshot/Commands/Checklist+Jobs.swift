@@ -1,4 +1,6 @@
 import BackupRsnapshot
+import DirectoryClient
+import DirectoryModel
 import Glibc
 import JobCore
 import Provisioning
@@ -10,8 +12,12 @@ extension Checklist {
     /// The service itself.
     mutating func service(_ configuration: DaemonConfiguration) async {
         guard let service = configuration.script else {
-            for requirement in await BackupRequirements(configuration.backup).findings() {
-                add(requirement.subject, requirement.finding, cure: requirement.cure)
+            let requirements = BackupRequirements(configuration.backup)
+            for requirement in await requirements.findings() { add(requirement) }
+            do {
+                for requirement in try await requirements.snapshotViews() { add(requirement) }
+            } catch {
+                remark("SNAPSHOTS", "was not looked at to the end: \(error)")
             }
             return
         }
@@ -32,6 +38,31 @@ extension Checklist {
         if let user = service.user { await runAs(user, "[Script] RUN_AS") }
     }
 
+    /// Room on the disks, and the kernel.
+    mutating func machine(_ configuration: DaemonConfiguration) {
+        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.stateDirectory)]
+        if configuration.script == nil {
+            let backup = configuration.backup
+            places.append(.init("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
+            places += (backup.places.roots + backup.places.volumes).map { .init("homes", $0) }
+        }
+        for requirement in MachineRequirements(places: places).findings() { add(requirement) }
+    }
+
+    mutating func daemon(_ configuration: DaemonConfiguration) async {
+        do {
+            if let daemon = try await DaemonControl(configuration).status() {
+                ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
+            } else {
+                remark("daemon", "does not run here")
+            }
+        } catch let failure as CommandFailure {
+            add("daemon", failure.reason, cure: failure.cure, status: failure.status)
+        } catch {
+            add("daemon", "\(error)", cure: "the daemon's log says what it does")
+        }
+    }
+
     /// What the jobs of all types need.
     mutating func jobs(_ configuration: DaemonConfiguration) async {
         let jobs = configuration.jobs
@@ -46,6 +77,45 @@ extension Checklist {
         program(
             jobs.mail.sendmail, "SENDMAIL",
             cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+    }
+
+    /// Whether every level that accounts have is made by a schedule.
+    mutating func schedules(_ configuration: DaemonConfiguration) async {
+        guard configuration.script == nil else { return }
+        let subject = "[Backup Jobs]"
+        let schedules = configuration.jobs.backups.schedules
+        do {
+            let connection = try await ServerList(configuration.engine.servers).connect(
+                options: configuration.engine.connection)
+            defer { connection.close() }
+            for level in SnapshotLevel.allCases where schedules[level] == nil {
+                guard let account = try await first(with: level, configuration.engine.scope, connection) else {
+                    continue
+                }
+                let unscheduled = UnscheduledLevel(level: level, account: account)
+                add(subject, unscheduled.finding, cure: unscheduled.hint)
+            }
+        } catch {
+            return remark(subject, "whether each level has a schedule cannot be told: the accounts cannot be read")
+        }
+        for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            ok(subject, "\(level) snapshots are made at \(schedule)")
+        }
+    }
+
+    /// - Returns: what the first active account that keeps snapshots of the level is called.
+    private func first(
+        with level: SnapshotLevel, _ scope: WatchScope, _ connection: DirectoryConnection
+    ) async throws -> String? {
+        let interval = level.intervalAttribute
+        let request = SearchRequest(
+            base: scope.base,
+            filter: .and([
+                scope.accounts, .present(interval), .not(.equal(interval, "0")), .equal(scope.names.active, "TRUE"),
+            ]),
+            attributes: ["uid"], pageSize: 1)
+        for try await entry in connection.search(request) { return entry.text("uid") ?? entry.dn.description }
+        return nil
     }
 
     private mutating func script(_ line: ScriptLine, _ jobs: JobConfiguration) {

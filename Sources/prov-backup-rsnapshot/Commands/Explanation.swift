@@ -17,14 +17,37 @@ struct Explanation: Encodable {
     let cure: String
     /// The account's last job; nil when nothing is recorded.
     let lastJob: JobLine?
+    /// nil with `TYPE = Script`, and for an entry that takes no part.
+    let backup: BackupExplanation?
 
-    /// - Parameter daemon: what the running daemon says; nil when none runs here.
+    /// What the daemon says.
+    enum Daemon {
+        case answers(DaemonStatus)
+        /// None runs here.
+        case absent
+        /// It does not tell this user.
+        case silent(String)
+
+        var status: DaemonStatus? { if case .answers(let status) = self { status } else { nil } }
+        var isAbsent: Bool { if case .absent = self { true } else { false } }
+
+        /// - Throws: `CommandFailure` for everything but an answer that this user may not have.
+        init(_ control: DaemonControl) async throws {
+            do {
+                self = try await control.status().map(Self.answers) ?? .absent
+            } catch let failure as CommandFailure where failure.status == .notAllowed {
+                self = .silent("\(failure.reason); run this command as root")
+            }
+        }
+    }
+
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?,
-        lastJob: JobLine? = nil
+        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: Daemon,
+        lastJob: JobLine? = nil, backup: BackupExplanation? = nil
     ) {
         self.uid = uid
         self.lastJob = lastJob
+        self.backup = backup
         dn = entry.dn.description
         let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
@@ -38,7 +61,7 @@ struct Explanation: Encodable {
         (phase, mode, state) = (status.phase.rawValue, status.mode.description, status.state)
         returnValue = status.returnValue
         self.daemon = Self.describe(daemon, status.uuid)
-        let isRunning = daemon != nil
+        let isRunning = !daemon.isAbsent
         let start = isRunning ? "nothing; it is worked on" : "start the daemon: systemctl start prov-backup-rsnapshot"
         switch policy.decide(status, now: now) {
         case .claim(let operation):
@@ -70,8 +93,17 @@ struct Explanation: Encodable {
         }
     }
 
-    private static func describe(_ daemon: DaemonStatus?, _ uuid: EntryUUID?) -> String {
-        guard let daemon else { return "does not run here" }
+    private static func describe(_ daemon: Daemon, _ uuid: EntryUUID?) -> String {
+        let status: DaemonStatus
+        switch daemon {
+        case .answers(let answer): status = answer
+        case .absent: return "does not run here"
+        case .silent(let reason): return "is not known: \(reason)"
+        }
+        return describe(status, uuid)
+    }
+
+    private static func describe(_ daemon: DaemonStatus, _ uuid: EntryUUID?) -> String {
         let running = daemon.running.first { $0.uuid == uuid?.description }
         if let running {
             return
@@ -88,7 +120,7 @@ struct Explanation: Encodable {
             let name = Int32(value).flatMap(ProvisioningExitCode.init)?.name
             return "\(value)" + (name.map { " (\($0))" } ?? "")
         }
-        let rows = [
+        let rows: [(String, String?)] = [
             ("account", "\(uid)  \(dn)"),
             ("stands at", mode.map { "\($0) / \(state ?? "")" }),
             ("returned", returned),
@@ -97,8 +129,8 @@ struct Explanation: Encodable {
             ("last job", lastJob.map(JobsOfDaemon.end(of:))),
             ("to do", cure),
         ]
-        return rows.compactMap { title, value in
-            value.map { title + String(repeating: " ", count: 13 - title.count) + OneLine.escaping($0) }
+        return (rows + (backup?.rows ?? [])).compactMap { title, value in
+            value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }
         }.joined(separator: "\n")
     }
 }

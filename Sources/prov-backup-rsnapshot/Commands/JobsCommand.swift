@@ -131,7 +131,9 @@ struct JobsCommand: AsyncParsableCommand {
 
         func run() async throws {
             let configuration = try files.load()
-            let id = try await DaemonControl(configuration).run(name)
+            let accepted = try await DaemonControl(configuration).run(name)
+            accepted.warn()
+            guard let id = accepted.jobs.first else { return }
             print(id)
             guard wait else { return }
             let ended = try await JobsOfDaemon(configuration).follow(id)

@@ -29,10 +29,10 @@ struct JobsOfDaemon {
         return try await recorded().details(JobID(id))
     }
 
-    /// The account's newest job that carried a wish out; nil when nothing is recorded, or what is recorded cannot be read.
-    func last(ofAccount uid: String) async -> JobLine? {
+    /// The account's newest job of a type; nil when nothing is recorded, or what is recorded cannot be read.
+    func last(_ type: JobType, ofAccount uid: String) async -> JobLine? {
         do {
-            let query = JobQuery(client: uid, type: JobType.provisioning.rawValue, limit: 1)
+            let query = JobQuery(client: uid, type: type.rawValue, limit: 1)
             return try await list(query).list.lines.last
         } catch {
             return nil
@@ -91,6 +91,16 @@ struct JobsOfDaemon {
         } catch {
             throw control.noDaemon(", and \(error)")
         }
+    }
+}
+
+extension AcceptedJobs {
+    /// Says on standard error what is not as it should be.
+    func warn() {
+        guard let unrecorded else { return }
+        printError(
+            "warning: the \(jobs.count == 1 ? "job runs" : "jobs run") but cannot be recorded, and would be lost if the daemon were killed: \(unrecorded)"
+        )
     }
 }
 

@@ -15,13 +15,26 @@ struct SettingsOptions: ParsableArguments {
 
     private static let usualGlobal = "/etc/Provisioning/Global.conf"
 
+    private var globalFile: FilePath? {
+        (global ?? (FileManager.default.fileExists(atPath: Self.usualGlobal) ? Self.usualGlobal : nil))
+            .map { FilePath($0) }
+    }
+
+    /// Asks the running daemon without looking at settings that only the daemon needs, such as the LDAP password.
+    /// - Throws: `SettingsError` when the files cannot be read.
+    func control() throws -> DaemonControl {
+        DaemonControl(
+            runtimeDirectory: try DaemonSettings.runtimeDirectory(
+                service: FilePath(config), global: globalFile, environment: ProcessInfo.processInfo.environment),
+            configFile: config)
+    }
+
     /// - Parameter note: hears everything that is odd or wrong; by default it goes to standard error.
     /// - Throws: `CommandFailure` when the settings cannot be used.
     func load(note: (SettingsProblem) -> Void = { printError("\($0)") }) throws -> DaemonConfiguration {
-        let global = global ?? (FileManager.default.fileExists(atPath: Self.usualGlobal) ? Self.usualGlobal : nil)
         do {
             let (settings, warnings) = try DaemonSettings.load(
-                service: FilePath(config), global: global.map { FilePath($0) },
+                service: FilePath(config), global: globalFile,
                 environment: ProcessInfo.processInfo.environment)
             warnings.forEach(note)
             return DaemonConfiguration(settings, configFile: config)

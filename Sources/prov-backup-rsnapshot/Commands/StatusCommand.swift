@@ -1,6 +1,7 @@
 import ArgumentParser
 import DaemonKit
 import DirectoryModel
+import JobCore
 import Provisioning
 
 struct StatusCommand: AsyncParsableCommand {
@@ -33,23 +34,29 @@ struct Overview: Encodable {
     }
 
     let daemon: DaemonStatus?
+    /// The running backup that has held its slot longest.
+    let longestBackup: JobLine?
     let directory: Counts?
     let directoryError: String?
     let failedUIDs: [String]
+    /// `[Backup Jobs] SLOTS`.
+    let backupSlots: Int
 
     init(_ configuration: DaemonConfiguration) async throws {
         daemon = try await DaemonControl(configuration).status()
+        longestBackup = Self.longestBackup(daemon?.jobs ?? [])
+        backupSlots = configuration.jobs.backups.slots
         var counts = Counts()
         var failed: [String] = []
         do {
             let accounts = try await AccountsDirectory(configuration)
-            try await accounts.forEach(accounts.scope.pending) { status, _ in
+            try await accounts.forEach(accounts.scope.pending) { status, _, _ in
                 if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
                 let csn = status.csn.text ?? ""
                 counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
             }
             if let filter = accounts.scope.failed {
-                try await accounts.forEach(filter) { _, uid in failed.append(uid) }
+                try await accounts.forEach(filter) { _, uid, _ in failed.append(uid) }
             }
             counts.failed = failed.count
             directory = counts
@@ -58,6 +65,36 @@ struct Overview: Encodable {
             (directory, directoryError) = (nil, failure.description)
         }
         failedUIDs = failed
+    }
+
+    private static func running(_ jobs: [JobLine]) -> [JobLine] {
+        jobs.filter { $0.type == JobType.backup.rawValue && $0.status == JobStatus.running.letter }
+    }
+
+    /// Its attempt began before all others'.
+    static func longestBackup(_ jobs: [JobLine]) -> JobLine? {
+        running(jobs).min { ($0.started?.time ?? .distantFuture) < ($1.started?.time ?? .distantFuture) }
+    }
+
+    /// How the backups are: the counts that `health` shows, the first accounts, and who holds a slot longest.
+    private func lines(_ daemon: DaemonStatus) -> [String] {
+        let backups = daemon.backups
+        var lines = ["backups    \(backups.failed) accounts failed, \(backups.overdue) overdue"]
+        lines += backups.problems.prefix(3).map { problem in
+            let failure = problem.failure.map { "failed \($0.time.local) in job \($0.job): \($0.message)" }
+            let overdue = problem.overdue.map { "overdue since \($0.local)" }
+            return "           \(problem.account) \(problem.level): "
+                + [overdue, failure].compactMap(\.self).joined(separator: ", ")
+        }
+        if let first = backups.problems.first {
+            lines.append("to do      \(first.command)")
+        }
+        if let job = longestBackup, let since = job.started {
+            lines.append(
+                "slots      \(Self.running(daemon.jobs).count) of \(backupSlots) for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
+            )
+        }
+        return lines
     }
 
     private static func line(_ job: JobLine) -> String {
@@ -86,6 +123,7 @@ struct Overview: Encodable {
             lines += daemon.retrying.map {
                 "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
             }
+            lines += self.lines(daemon)
             if !daemon.isDirectoryAvailable { lines.append("directory  out of the daemon's reach; it keeps trying") }
         } else {
             lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")

@@ -35,7 +35,10 @@ struct ControlHandler: Sendable {
             let snapshot = await engine.snapshot()
             let now = SystemWallClock().now
             return .status(
-                DaemonStatus(snapshot, jobs: desk?.live().map { JobLine($0, now: now) } ?? [], started: started))
+                DaemonStatus(
+                    snapshot, jobs: desk?.live().map { JobLine($0, now: now) } ?? [], started: started,
+                    backups: desk?.health.summary ?? BackupHealth.Summary()))
+        case .health: return .health(await health())
         case .provision(let uuid, let dn):
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", cure: "see the daemon's log")
@@ -46,12 +49,67 @@ struct ControlHandler: Sendable {
             return .jobs(JobList(lines: try await catalog.lines(of: ids.map { JobID($0) })))
         case .job(let id): return .job(try await catalog.details(JobID(id)))
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
-        case .run(let name): return .asked([try await theDesk.run(name).number])
-        case .backup(let level, let accounts):
-            return .asked(try await theDesk.backup(level, accounts: accounts).map(\.number))
+        case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
+        case .backup(let level, let accounts, let isForced):
+            let (jobs, recent) = try await theDesk.backup(level, accounts: accounts, isForced: isForced)
+            return .asked(await recorded(jobs, recent: recent))
         case .scripts: return .scripts(try await theDesk.scripts())
         case .restartScripts: return .restarted(try await theDesk.restartHandlers())
         }
+    }
+
+    private func health() async -> DaemonHealth {
+        var health = DaemonHealth(
+            isDirectoryAvailable: await engine.snapshot().isDirectoryAvailable,
+            backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0)
+        guard health.isDirectoryAvailable else { return health }
+        do {
+            let failed = try await failedAccounts()
+            (health.failedAccounts, health.failedUIDs) = (failed?.count, failed?.first ?? [])
+        } catch {
+            health.directoryError = "\(error)"
+        }
+        return health
+    }
+
+    /// How many there are, and the uids of the first; nil where the directory has no place to say so.
+    private func failedAccounts() async throws -> (count: Int, first: [String])? {
+        let uid: AttributeName = "uid"
+        guard let accounts = await engine.failedAccounts(attributes: [uid]) else { return nil }
+        return try await withThrowingTaskGroup(of: (count: Int, first: [String]).self) { tasks in
+            tasks.addTask {
+                var (count, first): (Int, [String]) = (0, [])
+                for try await account in accounts {
+                    count += 1
+                    if first.count < BackupHealth.mostNamed { first.append(account.entry.text(uid) ?? "?") }
+                }
+                return (count, first)
+            }
+            tasks.addTask {
+                try await Task.sleep(for: Self.searchTime)
+                throw SearchTimedOut()
+            }
+            defer { tasks.cancelAll() }
+            return try await tasks.next()
+        }
+    }
+
+    /// A monitoring plug-in is usually given ten seconds.
+    private static let searchTime = Duration.seconds(5)
+
+    private struct SearchTimedOut: Error, CustomStringConvertible {
+        var description: String { "the LDAP server did not list the failed accounts within \(searchTime)" }
+    }
+
+    /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.
+    private func recorded(_ jobs: [JobID], recent: Int = 0) async -> AcceptedJobs {
+        var accepted = AcceptedJobs(jobs: jobs.map(\.number), recent: recent)
+        do throws(HistoryError) {
+            try await desk?.history?.confirm(jobs)
+        } catch {
+            accepted.unrecorded = "\(error)"
+        }
+        return accepted
     }
 
     private var catalog: JobCatalog { JobCatalog(desk: desk, history: desk?.history) }
@@ -67,7 +125,7 @@ struct ControlHandler: Sendable {
 }
 
 extension DaemonStatus {
-    init(_ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime) {
+    init(_ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, backups: BackupHealth.Summary) {
         func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
@@ -83,6 +141,6 @@ extension DaemonStatus {
                     attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)")
             },
             jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text), succeeded: snapshot.succeeded,
-            failed: snapshot.failed)
+            failed: snapshot.failed, backups: backups)
     }
 }

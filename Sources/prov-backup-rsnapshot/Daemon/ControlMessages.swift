@@ -1,6 +1,7 @@
 /// What a command asks the running daemon over its control socket.
 enum DaemonRequest: Codable {
     case status
+    case health
     case provision(uuid: String, dn: String)
     case jobs(JobQuery)
     /// Those of these jobs that are known.
@@ -9,8 +10,8 @@ enum DaemonRequest: Codable {
     case cancel(UInt64)
     /// A job of `[Job NAME]`.
     case run(String)
-    /// Snapshots; no accounts: all that have the level.
-    case backup(level: String, accounts: [String])
+    /// Snapshots; no accounts: all that have the level. Forced: also where the last one is recent.
+    case backup(level: String, accounts: [String], isForced: Bool)
     case scripts
     case restartScripts
 }
@@ -18,6 +19,7 @@ enum DaemonRequest: Codable {
 /// What the daemon answers.
 enum DaemonReply: Codable {
     case status(DaemonStatus)
+    case health(DaemonHealth)
     /// The exit code of the job; nil when there was nothing to do.
     case provisioned(Int32?)
     case jobs(JobList)
@@ -25,8 +27,8 @@ enum DaemonReply: Codable {
     case job(JobDetails?)
     /// Whether the job was open.
     case cancelled(Bool)
-    /// The jobs that were asked for have these numbers.
-    case asked([UInt64])
+    /// The jobs that were asked for.
+    case asked(AcceptedJobs)
     case scripts([ScriptLine])
     /// What came of it.
     case restarted(String)
@@ -39,6 +41,16 @@ enum DaemonReply: Codable {
         /// What the command ends with.
         let status: Int32
     }
+}
+
+/// Jobs that the daemon has accepted. They are in the history's file, so they outlast a crash, unless `unrecorded` says otherwise.
+struct AcceptedJobs: Codable {
+    /// Their numbers.
+    var jobs: [UInt64]
+    /// Why they are not in the history's file; nil: they are.
+    var unrecorded: String?
+    /// How many accounts were left out because their last snapshot is recent.
+    var recent = 0
 }
 
 /// What the daemon does at this moment.
@@ -76,4 +88,21 @@ struct DaemonStatus: Codable {
     /// Since the daemon started.
     let succeeded: Int
     let failed: Int
+    /// Accounts whose backups are not in order.
+    let backups: BackupHealth.Summary
+}
+
+/// What is not in order, for monitoring.
+struct DaemonHealth: Codable {
+    /// Whether the LDAP server answers.
+    var isDirectoryAvailable: Bool
+    /// Accounts whose last provisioning request failed; nil: the directory has no place to say so, or `directoryError` says why.
+    var failedAccounts: Int?
+    /// The first of them.
+    var failedUIDs: [String] = []
+    /// Why the directory could not be asked.
+    var directoryError: String?
+    var backups: BackupHealth.Summary
+    /// Open jobs of all types.
+    var openJobs: Int
 }

@@ -72,15 +72,16 @@ struct Daemon {
         for finding in findings {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
+        let views = SnapshotViewService(configuration, logger: logger)
         let reloader = SettingsReloader(
-            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, notifier: notifier,
-            logger: logger)
+            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
+            notifier: notifier, logger: logger)
         let reports = try ReportServer(under: lock, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(
             services: [
-                MailService(mailer: work.parts.mailer),
+                MailService(reports: work.parts.reports),
                 ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
@@ -88,7 +89,8 @@ struct Daemon {
                     patience: configuration.stopPatience,
                     notifier: notifier, logger: logger),
                 reloader,
-                PurgeService(jobs: jobs, logger: logger),
+                views,
+                PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -108,7 +110,7 @@ struct Daemon {
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work?.parts.stop()
-        await work?.parts.mailer.run {}
+        await work?.parts.reports.sendMail {}
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
@@ -124,7 +126,7 @@ struct Daemon {
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
-        await work.parts.mailer.run {}
+        await work.parts.reports.sendMail {}
         withExtendedLifetime(lock) {}
         return code
     }
@@ -153,9 +155,12 @@ struct Daemon {
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
             let journal = try AttemptJournal(folder: attempts)
-            for notice in [source.notice, journal.notice].compactMap(\.self) { logger.warning("\(notice)") }
+            let presence = Presence(file: state.appending("alive"))
+            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) {
+                logger.warning("\(notice)")
+            }
             let ledger = JobLedger(source: source, journal: journal)
-            let parts = JobParts(configuration.jobs, ids: source, logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
             return DaemonWork(engine: engine, parts: parts)

@@ -1,11 +1,21 @@
 import DaemonKit
 import Provisioning
+import SystemPackage
 
 /// Asks the daemon that runs with the same settings.
 struct DaemonControl {
-    private let configuration: DaemonConfiguration
+    private let runtimeDirectory: FilePath
+    private let configFile: String
 
-    init(_ configuration: DaemonConfiguration) { self.configuration = configuration }
+    init(_ configuration: DaemonConfiguration) {
+        self.init(runtimeDirectory: configuration.runtimeDirectory, configFile: configuration.configFile)
+    }
+
+    /// For what must work without the other settings.
+    init(runtimeDirectory: FilePath, configFile: String) {
+        self.runtimeDirectory = runtimeDirectory
+        self.configFile = configFile
+    }
 
     enum Provisioned {
         /// The daemon carried it out; nil when there was nothing to do.
@@ -16,6 +26,12 @@ struct DaemonControl {
     /// - Returns: nil when no daemon runs here.
     func status() async throws -> DaemonStatus? {
         try await ask(.status) { if case .status(let status) = $0 { status } else { nil } }
+    }
+
+    /// - Returns: nil when no daemon runs here.
+    func health() async throws -> DaemonHealth? {
+        // Monitoring gives up after ten seconds.
+        try await ask(.health, timeout: .seconds(8)) { if case .health(let health) = $0 { health } else { nil } }
     }
 
     func provision(_ key: AccountKey) async throws -> Provisioned {
@@ -58,12 +74,16 @@ struct DaemonControl {
         try await need(.cancel(id)) { if case .cancelled(let wasOpen) = $0 { wasOpen } else { nil } }
     }
 
-    func run(_ name: String) async throws -> UInt64 {
-        try await need(.run(name)) { if case .asked(let ids) = $0 { ids.first } else { nil } }
+    func run(_ name: String) async throws -> AcceptedJobs {
+        try await need(.run(name)) {
+            if case .asked(let accepted) = $0, !accepted.jobs.isEmpty { accepted } else { nil }
+        }
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> [UInt64] {
-        try await need(.backup(level: level, accounts: accounts)) { if case .asked(let ids) = $0 { ids } else { nil } }
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced)) {
+            if case .asked(let accepted) = $0 { accepted } else { nil }
+        }
     }
 
     func scripts() async throws -> [ScriptLine] {
@@ -87,16 +107,16 @@ struct DaemonControl {
     /// - Parameter consequence: how the sentence goes on.
     func noDaemon(_ consequence: String = "") -> CommandFailure {
         CommandFailure(
-            "no daemon runs here (\(configuration.runtimeDirectory))\(consequence)",
+            "no daemon runs here (\(runtimeDirectory))\(consequence)",
             cure: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
-                + "prov-backup-rsnapshot run -d -c \(configuration.configFile)", status: .unavailable)
+                + "prov-backup-rsnapshot run -d -c \(configFile)", status: .unavailable)
     }
 
     /// - Returns: nil when no daemon runs here.
     private func ask<Value>(
         _ request: DaemonRequest, timeout: Duration = .seconds(30), _ read: (DaemonReply) -> Value?
     ) async throws -> Value? {
-        let socket = ControlServer.socketPath(in: configuration.runtimeDirectory)
+        let socket = ControlServer.socketPath(in: runtimeDirectory)
         let reply: DaemonReply?
         do {
             reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first

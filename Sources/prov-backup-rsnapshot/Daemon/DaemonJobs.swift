@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import DirectoryClient
 import JobCore
 import Logging
 import Provisioning
@@ -7,17 +8,24 @@ import SystemPackage
 
 /// The daemon's jobs besides the provisioning: takes them in from operators, schedules and handlers, and has them run.
 actor DaemonJobs: JobDesk {
-    private let parts: JobParts
-    private let engine: Engine
-    private let backups: JobRunner
-    private let scripts: JobRunner
-    private let logger: Logger
-    private let clock: any WallClock = SystemWallClock()
-    private var configuration: DaemonConfiguration
-    private var schedule: Task<Void, Never>?
-    private var rescuing: Task<Void, Never>?
-    /// What the schedules ask for just now.
-    private var asking: Set<JobCommand> = []
+    let parts: JobParts
+    let engine: Engine
+    let backups: JobRunner
+    let scripts: JobRunner
+    let logger: Logger
+    let clock: any WallClock = SystemWallClock()
+    private(set) var configuration: DaemonConfiguration
+    private(set) var isStopping = false
+    private(set) var rescuing: Task<Void, Never>?
+    private var clockWatch: Task<Void, Never>?
+    /// Follows the timetable.
+    var schedule: Task<Void, Never>?
+    /// Looks through all accounts once a day.
+    var review: Task<Void, Never>?
+    /// The last request of a run of backups; the next one waits for it.
+    var lastAsking: Task<Void, Never>?
+    /// Runs of backups that are under way.
+    var runs: [SnapshotLevel: BackupRun] = [:]
     /// The last request for a level of all accounts; the next one waits for it.
     private var lastLevel: Task<Void, Never>?
     /// Who asks before the handlers are there; nil when they are.
@@ -52,78 +60,59 @@ actor DaemonJobs: JobDesk {
         early?.forEach { $0.resume() }
         early = nil
         let left = await parts.leftJobs()
+        await parts.recallFailedBackups()
         await engine.takeUp(left.compactMap(LeftJob.init))
         // The directory may be away for long, and the daemon is to be there meanwhile.
         rescuing = Task {
-            for left in left where left.type != .provisioning { await rescue(left) }
+            let run = parts.reports.mail.open("jobs of an earlier run of the daemon")
+            for left in left where left.type != .provisioning { await rescue(left, run) }
+            parts.reports.mail.close(run)
         }
-        follow(configuration.jobs.timetable)
+        clockWatch = Task { await followClock() }
+        makeUpForMissedRuns(since: parts.presence.lastSeen ?? clock.now)
+        followSchedules()
     }
 
     /// Jobs that begin from now on go by these settings.
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
         parts.admission.setLimit(configuration.jobs.limit)
-        parts.mailer.reconfigure(configuration.jobs.mail)
+        parts.reports.reconfigure(configuration.jobs)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
-        follow(configuration.jobs.timetable)
+        followSchedules()
     }
 
     /// Starts nothing more; what runs has the grace, and then patience to end.
     func stop(grace: Duration, patience: Duration) async {
-        schedule?.cancel()
-        rescuing?.cancel()
+        isStopping = true
+        for task in [schedule, review, clockWatch, rescuing] + runs.values.map(\.task) { task?.cancel() }
         async let first: Void = backups.stop(grace: grace, patience: patience)
         async let second: Void = scripts.stop(grace: grace, patience: patience)
         _ = await (first, second)
     }
 
-    private func follow(_ timetable: JobTimetable) {
-        schedule?.cancel()
-        guard !timetable.lines.isEmpty else { return }
-        schedule = Task { [clock] in
-            do {
-                try await timetable.run(clock: clock) { name in
-                    if let command = JobCommand(name) { await self.askApart(command) }
-                }
-            } catch {
-                // Another timetable takes its place, or the daemon stops.
-            }
-        }
-    }
-
-    /// Neither does what takes long, as all accounts do while the directory is away, hold up the other lines, nor does a new timetable cut it off.
-    private func askApart(_ command: JobCommand) {
-        guard asking.insert(command).inserted else {
-            logger.warning("\(command): it has come due again before its jobs could be asked for, and is left out once")
-            return
-        }
-        Task {
-            let standing = StandingJobs(live())
-            await ask(command, where: standing.admits)
-            if let notice = standing.notice { logger.notice("\(command): \(notice)") }
-            asking.remove(command)
-        }
-    }
-
     // MARK: - Crash rescue
 
-    private func rescue(_ left: RecordedJob) async {
+    private func rescue(_ left: RecordedJob, _ run: MailDigest.Run) async {
         let job = Job(left)
+        parts.reports.mail.add(job.id, to: run)
         do {
             switch left.type {
             case _ where left.status == .canceled:
                 close(job, .canceled)
             case .admin where configuration.jobs.scripts[left.name] != nil:
                 guard let request = configuration.jobs.scripts[left.name]?.request else { return }
-                try await scripts.submit(request, resuming: job, attempts: left.attempts)
+                try await scripts.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
-                    let request = try await selection.requests(of: level, accounts: [left.client]).first
+                    let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
+                        .first
                 else { fallthrough }
-                try await backups.submit(request, resuming: job, attempts: left.attempts)
+                try await backups.submit(
+                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             default:
                 lose(job, "nothing is left that could take it up")
             }
@@ -143,7 +132,7 @@ actor DaemonJobs: JobDesk {
         parts.board.close(job.id, outcome)
     }
 
-    private var selection: BackupJobs {
+    var selection: BackupJobs {
         BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
     }
 
@@ -186,14 +175,17 @@ actor DaemonJobs: JobDesk {
         return script
     }
 
-    func backup(_ level: String, accounts: [String]) async throws -> [JobID] {
-        try await backup(level, accounts: accounts, where: { _ in true }, opened: { _ in })
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
+        // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
+        do throws(DirectoryError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        return try await backup(
+            level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }
 
     private func backup(
-        _ level: String, accounts: [String], where isWanted: @escaping @Sendable (JobRequest) -> Bool,
-        opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: String, accounts: [String], isForced: Bool = false,
+        where isWanted: @escaping @Sendable (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
                 "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
@@ -204,12 +196,14 @@ actor DaemonJobs: JobDesk {
                 cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
-        guard accounts.isEmpty else { return try await backup(level, of: accounts, where: isWanted, opened: opened) }
+        guard accounts.isEmpty else {
+            return (try await backup(level, of: accounts, isForced, where: isWanted, opened: opened), 0)
+        }
         // One level after the other: so each account has its jobs in the order in which the levels were asked for.
         let earlier = lastLevel
         let request = Task {
             await earlier?.value
-            return try await backupAll(level, where: isWanted, opened: opened)
+            return try await backupAll(level, isForced, where: isWanted, opened: opened)
         }
         lastLevel = Task { _ = await request.result }
         return try await withTaskCancellationHandler {
@@ -220,12 +214,12 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backup(
-        _ level: SnapshotLevel, of accounts: [String], where isWanted: (JobRequest) -> Bool,
+        _ level: SnapshotLevel, of accounts: [String], _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> [JobID] {
         let requests: [JobRequest]
         do {
-            requests = try await selection.requests(of: level, accounts: accounts)
+            requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         } catch let refusals as BackupRefusals {
             throw CommandFailure("\(refusals)", cure: "no backup was asked for")
         }
@@ -237,21 +231,20 @@ actor DaemonJobs: JobDesk {
     }
 
     private func backupAll(
-        _ level: SnapshotLevel, where isWanted: (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
-    ) async throws -> [JobID] {
+        _ level: SnapshotLevel, _ isForced: Bool, where isWanted: (JobRequest) -> Bool,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> (jobs: [JobID], recent: Int) {
         var ids: [JobID] = []
-        var isAny = false
-        try await selection.all(of: level) { selected in
-            isAny = true
-            let request =
-                switch selected {
-                case .job(let request): request
-                case .refused(let refusal): refusal.request(level)
-                }
+        var recent = 0
+        try await selection.all(of: level, isForced: isForced) { selected in
+            guard let request = selected.request(level) else {
+                recent += 1
+                return
+            }
             if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
         }
-        if !isAny { logger.info("no account gets a backup of level \(level)") }
-        return ids
+        if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }
+        return (ids, recent)
     }
 
     /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
@@ -278,7 +271,7 @@ actor DaemonJobs: JobDesk {
         return await job.outcome()
     }
 
-    private func submit(
+    func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
@@ -291,6 +284,8 @@ actor DaemonJobs: JobDesk {
     // MARK: - Looking
 
     nonisolated func live() -> [LiveJob] { parts.board.live() }
+
+    nonisolated var health: BackupHealth { parts.reports.health }
 
     nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
 
@@ -311,6 +306,17 @@ actor DaemonJobs: JobDesk {
 extension JobType {
     /// Archived homes whose days are over are removed.
     static let purge = JobType(rawValue: "Purge")
+}
+
+extension BackupJobs.Selected {
+    /// The job that comes of it; nil: none does.
+    func request(_ level: SnapshotLevel) -> JobRequest? {
+        switch self {
+        case .job(let request): request
+        case .refused(let refusal): refusal.request(level)
+        case .recent: nil
+        }
+    }
 }
 
 extension BackupRefusal {

@@ -52,9 +52,9 @@ struct EngineService: Service {
         logger.notifying { try notifier.notify(.ready) }
         await shutdown()
         logger.notifying { try notifier.notify(.stopping) }
-        async let others: Void? = jobs?.stop(grace: grace, patience: patience)
-        await engine.stop(grace: grace, patience: patience)
-        await others
+        await engine.stop(grace: grace, patience: patience) { [jobs, grace, patience] in
+            await jobs?.stop(grace: grace, patience: patience)
+        }
         await parts?.stop()
     }
 }
@@ -77,19 +77,21 @@ actor SettingsReloader: Service {
     private let reloads: UnixSignalsSequence
     private let work: DaemonWork
     private let jobs: DaemonJobs
+    private let views: SnapshotViewService
     private let notifier: ServiceNotifier
     private let logger: Logger
     private(set) var current: DaemonConfiguration
 
     init(
         files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, work: DaemonWork,
-        jobs: DaemonJobs, notifier: ServiceNotifier, logger: Logger
+        jobs: DaemonJobs, views: SnapshotViewService, notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
         self.reloads = reloads
         current = first
         self.work = work
         self.jobs = jobs
+        self.views = views
         self.notifier = notifier
         self.logger = logger
     }
@@ -117,41 +119,120 @@ actor SettingsReloader: Service {
         current = changed
         await work.engine.reload(work.parts.engine(changed))
         await jobs.reload(changed)
+        views.follow(changed)
         logger.notice("the settings have been read anew")
     }
 }
 
-/// Removes archived homes when their days are over: at the start and once a day.
+/// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.
+struct SnapshotViewService: Service {
+    private let settings: AsyncStream<BackupConfiguration>
+    private let next: AsyncStream<BackupConfiguration>.Continuation
+    private let logger: Logger
+    /// Problems that are named in the log at a time.
+    private static let namedProblems = 10
+
+    init(_ configuration: DaemonConfiguration, logger: Logger) {
+        (settings, next) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+        self.logger = logger
+        follow(configuration)
+    }
+
+    /// Sees to it with these settings, as soon as it has done so with those before.
+    func follow(_ configuration: DaemonConfiguration) {
+        // With TYPE = Script nothing of [Backup] is used.
+        if configuration.script == nil { next.yield(configuration.backup) }
+    }
+
+    func run() async throws {
+        for await configuration in settings.cancelOnGracefulShutdown() {
+            let work = Task { try await SnapshotViews(configuration).restore() }
+            let result = await withTaskCancellationOrGracefulShutdownHandler {
+                await work.result
+            } onCancelOrGracefulShutdown: {
+                work.cancel()
+            }
+            if case .success(let report) = result { log(report) }
+        }
+    }
+
+    private func log(_ report: SnapshotViews.Report) {
+        if !report.changed.isEmpty {
+            logger.notice("snapshots: the mounts of \(report.changed.count) of \(report.accounts) homes were renewed")
+        }
+        for problem in report.problems.prefix(Self.namedProblems) {
+            logger.warning("snapshots are not shown: \(problem)")
+        }
+        if report.problems.count > Self.namedProblems {
+            logger.warning("snapshots are not shown: \(report.problems.count) problems in all; see check")
+        }
+    }
+}
+
+/// Removes archived homes when their days are over: at the start and once a day, as soon as ages can be trusted. Takes note every hour that the
+/// daemon is alive.
 struct PurgeService: Service {
     let jobs: DaemonJobs
+    let presence: Presence
     let logger: Logger
-    private let clock = SystemWallClock()
+    private let clock: any WallClock = SystemWallClock()
+    private static let hoursBetween = 24
 
-    init(jobs: DaemonJobs, logger: Logger) {
+    init(jobs: DaemonJobs, presence: Presence, logger: Logger) {
         self.jobs = jobs
+        self.presence = presence
         self.logger = logger
     }
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
+            var hours = 0
+            var isTold = false
             while !Task.isCancelled {
-                do {
-                    let outcome = try await jobs.purge()
-                    if let outcome, !outcome.message.isEmpty { logger.error("\(outcome.message)") }
-                } catch {
-                    logger.error("archived homes cannot be looked through: \(error)")
+                if let until = presence.distrustedUntil {
+                    if !isTold {
+                        logger.notice(
+                            """
+                            archived homes are not removed before \(ProvisioningTimestamp(until)): the daemon was down \
+                            for more than a day, or the machine's clock was set
+                            """)
+                    }
+                    isTold = true
+                } else if hours <= 0 {
+                    isTold = false
+                    hours = Self.hoursBetween
+                    await purge()
                 }
-                do { try await clock.sleep(until: clock.now + .seconds(86_400)) } catch { return }
+                do { try await clock.sleep(for: .seconds(3_600)) } catch { break }
+                hours -= 1
+                note()
             }
+        }
+        note()
+    }
+
+    private func purge() async {
+        do {
+            _ = try await jobs.purge()
+        } catch {
+            logger.error("archived homes cannot be looked through: \(error)")
+        }
+    }
+
+    private func note() {
+        do throws(StateFileError) {
+            try presence.note()
+        } catch {
+            logger.warning("\(error)")
         }
     }
 }
 
 /// Sends the mails that wait, also those of the last jobs; what cannot be sent before the end is counted in the log.
 struct MailService: Service {
-    let mailer: Mailer
+    let reports: JobReports
 
-    func run() async throws { await mailer.run { await shutdown() } }
+    func run() async throws { await reports.sendMail { await shutdown() } }
 }
 
 /// Tells systemd that the daemon is alive, where it asks.

@@ -29,6 +29,8 @@ struct JobConfiguration: Sendable {
     let history: DaemonSettings.History
     /// Who is told by mail.
     let mail: Mailer.Configuration
+    /// What this installation is called in mails.
+    let installation: String
 
     init(_ settings: DaemonSettings, backup: BackupConfiguration, configFile: String) {
         let retry = RetryPolicy(
@@ -43,7 +45,8 @@ struct JobConfiguration: Sendable {
                     job.name,
                     UserScript(
                         name: job.name, path: FilePath(job.script), timeLimit: job.timeout, profile: job.exitProfile,
-                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry)
+                        priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry,
+                        interruption: job.onInterrupt == .fail ? .fails : .repeats(within: nil))
                 )
             }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(
@@ -58,7 +61,9 @@ struct JobConfiguration: Sendable {
                 })
         backups = BackupJobsConfiguration(
             slots: settings.backupJobs.slots, timeLimit: settings.backupJobs.timeout,
-            window: settings.backupJobs.window, retry: retry, host: ThisHost.name,
+            memory: settings.backupJobs.memory,
+            window: settings.backupJobs.window, schedules: settings.backupJobs.schedules, retry: retry,
+            host: ThisHost.name,
             writesSize: settings.backupJobs.writesBackupSize, writesIncrement: settings.backupJobs.writesIncrementSize,
             writesLastSuccess: settings.backupJobs.writesLastSuccess)
         let state = FilePath(settings.service.stateDirectory)
@@ -75,6 +80,7 @@ struct JobConfiguration: Sendable {
         mail = Mailer.Configuration(
             recipients: settings.mail.recipients, senderName: settings.mail.senderName, sender: .root,
             sendmail: FilePath(settings.mail.sendmail))
+        installation = settings.environment
     }
 
     private static func policies(_ settings: DaemonSettings) -> [JobType: JobPolicy] {
@@ -86,7 +92,9 @@ struct JobConfiguration: Sendable {
                 hooks: hooks.map {
                     HookSettings(
                         directory: FilePath($0.directory), skipsJob: $0.skipOnPreFailure, timeLimit: $0.timeout)
-                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning)
+                }, window: window, alerts: hooks?.alert ?? true, inhibitsSleep: type != .provisioning,
+                // The larger level takes over the snapshot that the smaller one would remove.
+                levels: type == .backup ? SnapshotLevel.allCases.reversed().map(\.rawValue) : [])
         }
         return policies
     }

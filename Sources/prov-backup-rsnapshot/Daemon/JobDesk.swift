@@ -8,14 +8,18 @@ protocol JobDesk: Sendable {
     func output(of id: JobID) -> CapturedOutput?
     /// Jobs of the past; nil when they could not be opened.
     var history: JobHistory? { get }
+    /// Accounts whose backups are not in order.
+    var health: BackupHealth { get }
     /// Asks for a job of `[Job NAME]`.
     /// - Throws: `CommandFailure`, with the names that there are.
     func run(_ name: String) async throws -> JobID
     /// Asks for snapshots of a level.
-    /// - Parameter accounts: uids; none: every account of this host that has the level.
-    /// - Returns: a job for each account.
-    /// - Throws: `CommandFailure`, where an account is not to be had or has no such level.
-    func backup(_ level: String, accounts: [String]) async throws -> [JobID]
+    /// - Parameters:
+    ///   - accounts: uids; none: every account of this host that has the level.
+    ///   - isForced: also where the last one is recent.
+    /// - Returns: a job for each account, and how many were left out because their last one is recent.
+    /// - Throws: `CommandFailure`, where an account is not to be had, has no such level, or has a recent one.
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int)
     /// Asks a job to end.
     /// - Returns: false when it is not open.
     func cancel(_ id: JobID) -> Bool

@@ -11,19 +11,11 @@ struct Moment: Codable, Hashable, Sendable {
 
     init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
-        guard let match = text.wholeMatch(of: #/([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z/#) else {
+        guard let stamp = ProvisioningTimestamp(parsing: text) else {
             throw DecodingError.dataCorrupted(
                 DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "\(text) is no time"))
         }
-        let (_, year, month, day, hour, minute, second) = match.output
-        var broken = tm()
-        broken.tm_year = (Int32(year) ?? 0) - 1900
-        broken.tm_mon = (Int32(month) ?? 0) - 1
-        broken.tm_mday = Int32(day) ?? 0
-        broken.tm_hour = Int32(hour) ?? 0
-        broken.tm_min = Int32(minute) ?? 0
-        broken.tm_sec = Int32(second) ?? 0
-        time = WallTime(secondsSince1970: Int64(timegm(&broken)))
+        time = stamp.time
     }
 
     func encode(to encoder: any Encoder) throws {

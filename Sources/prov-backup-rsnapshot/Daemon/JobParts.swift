@@ -15,21 +15,24 @@ struct JobParts: Sendable {
     let handlers: EventHandlers
     let inhibitor: Inhibitor
     let history: JobHistory
-    let mailer: Mailer
+    let presence: Presence
+    let reports: JobReports
     private let host: HandlerHost
     private let logger: Logger
 
-    init(_ configuration: JobConfiguration, ids: JobIDSource, logger: Logger) {
+    init(_ configuration: JobConfiguration, ids: JobIDSource, presence: Presence, logger: Logger) {
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
+        self.presence = presence
         self.logger = logger
         history = JobHistory(
             file: FilePath(configuration.history.file),
             retention: HistoryRetention(
                 age: .seconds(configuration.history.keepDays * 86_400), jobs: configuration.history.keepJobs),
             notice: notice)
-        mailer = Mailer(configuration.mail, logger: logger)
-        board = JobBoard(recorder: history)
+        let reports = JobReports(configuration, logger: logger)
+        self.reports = reports
+        board = JobBoard(recorder: history) { reports.ended($0) }
         admission = JobAdmission(limit: configuration.limit)
         host = HandlerHost(board: board)
         handlers = EventHandlers(configuration.events, host: host, notice: notice)
@@ -44,11 +47,7 @@ struct JobParts: Sendable {
         JobExecutor(
             board: board, policies: configuration.policies, environment: configuration.environment,
             reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
-            notice: { [logger] in logger.log($0) },
-            alert: { [logger, mailer] alert in
-                logger.error("\(alert.summary)", metadata: ["job": "\(alert.job.id)"])
-                mailer.send(subject: alert.summary, body: alert.text)
-            })
+            notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
     }
 
     /// Gives the handlers their last event, and writes what the history has not written yet.
@@ -64,6 +63,15 @@ struct JobParts: Sendable {
         } catch {
             logger.warning("what was left of an earlier run cannot be told: \(error)")
             return []
+        }
+    }
+
+    /// Failed backups of an earlier run that no later job has made good are counted from now on.
+    func recallFailedBackups() async {
+        do throws(HistoryError) {
+            for job in try await history.unresolvedFailures(of: .backup) { reports.health.recall(job) }
+        } catch {
+            logger.warning("backups that failed before this start are not counted: \(error)")
         }
     }
 
@@ -134,25 +142,6 @@ extension Logger {
         log(level: level, "\(notice.text)", metadata: notice.job.map { ["job": "\($0)"] })
     }
 
-}
-
-extension JobAlert {
-    /// One line.
-    fileprivate var summary: String {
-        "the scripts around job \(job.id) (\(job.type) \(job.name), \(job.client)) failed: "
-            + scriptFailures.joined(separator: "; ")
-    }
-
-    fileprivate var text: String {
-        """
-        Job \(job.id), \(job.type) \(job.name) of \(job.client), has ended: \(outcome.result.rawValue)
-        \(outcome.message)
-
-        \(scriptFailures.joined(separator: "\n"))
-
-        See: prov-backup-rsnapshot jobs show \(job.id)
-        """
-    }
 }
 
 extension Job {

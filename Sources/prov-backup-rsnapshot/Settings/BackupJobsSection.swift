@@ -11,6 +11,10 @@ enum BackupJobsSection {
     static let timeout = SettingKey(
         name, "TIMEOUT", .duration(.seconds(1)...Quantity.longest), default: .seconds(12 * 3_600),
         meaning: "How long the backup of one account may take.")
+    static let memory = SettingKey(
+        name, "MEMORY", .size, default: ByteCount(2 << 30),
+        meaning: "The most memory of each process of a copy; 0: no limit. rsync needs about 1G for ten million files."
+    )
     static let window = SettingKey(
         name, "WINDOW", .window, default: nil,
         meaning: "The time of day in which backups may begin; it may pass midnight, such as 22:00-06:00.")
@@ -18,7 +22,7 @@ enum BackupJobsSection {
         SettingKey(
             name, level.rawValue.uppercased(), .schedule, default: nil,
             meaning:
-                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself. An account whose last one still waits or runs is left out."
+                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: only by hand. An account whose last one still waits or runs is left out."
         )
     }
     static let writeSizes = SettingKey(
@@ -37,8 +41,9 @@ enum BackupJobsSection {
         name,
         meaning:
             "When and how the daemon runs rsnapshot for the accounts. Of levels that are due together the larger one goes first.",
-        keys: [slots.declaration, timeout.declaration, window.declaration] + schedules.map(\.declaration) + [
-            writeSizes.declaration, writeBackupSize.declaration, writeIncrementSize.declaration,
-            writeLastSuccess.declaration,
-        ])
+        keys: [slots.declaration, timeout.declaration, memory.declaration, window.declaration]
+            + schedules.map(\.declaration) + [
+                writeSizes.declaration, writeBackupSize.declaration, writeIncrementSize.declaration,
+                writeLastSuccess.declaration,
+            ])
 }

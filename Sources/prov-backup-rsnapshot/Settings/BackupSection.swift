@@ -32,6 +32,19 @@ enum BackupSection {
     static let quota = SettingKey(
         name, "QUOTA", .choice(QuotaBackend.self), default: .none,
         meaning: "How sstQuota is put into force: none, setquota (ext4, xfs) or btrfs.")
+    static let backupSandbox = SettingKey(
+        name, "BACKUP_SANDBOX", .choice(CopyConfinement.self), default: .on,
+        meaning: """
+            How a copy is confined: on as the account in a sandbox, root as root in a sandbox for uploads with files of other \
+            owners (quotas do not bind it), off as the account without a sandbox (files of mode 000 are not copied).
+            """)
+    static let snapshots = SettingKey(
+        name, "SNAPSHOTS", .choice(SnapshotAccess.self), default: .own, example: "readonly",
+        meaning: """
+            What a customer can do with its snapshots: own lets it change them, readonly shows them by a read-only mount at \
+            .snapshots, hidden does not show them. Existing accounts follow with their next modify. readonly and hidden need \
+            root and a sandbox, and are not for btrfs.
+            """)
     static let rsnapshot = SettingKey(
         name, "RSNAPSHOT", .path, default: "/usr/bin/rsnapshot", meaning: "The rsnapshot program.")
     static let rsnapshotConfigDirectory = SettingKey(
@@ -60,8 +73,9 @@ enum BackupSection {
         name, meaning: "What is made on this server for an account.",
         keys: [
             homeScript.declaration, scriptTimeout.declaration, scriptGrace.declaration, homeRoots.declaration,
-            homeLayout.declaration, ownership.declaration, quota.declaration, rsnapshot.declaration,
-            rsnapshotConfigDirectory.declaration, rsnapshotTemplate.declaration, rsnapshotConfigTest.declaration,
+            homeLayout.declaration, ownership.declaration, quota.declaration, snapshots.declaration,
+            backupSandbox.declaration, rsnapshot.declaration, rsnapshotConfigDirectory.declaration,
+            rsnapshotTemplate.declaration, rsnapshotConfigTest.declaration,
             onDelete.declaration, purgeAfterDays.declaration, requireSystemUser.declaration,
         ])
 }

@@ -33,12 +33,15 @@ extension DaemonSettings {
         var priority: Int
         /// `nil`: the daemon's own user.
         var runAs: String?
+        var onInterrupt: OnInterrupt
     }
 
     /// `[Backup Jobs]`.
     struct BackupJobs: Hashable, Sendable {
         var slots: Int
         var timeout: Duration
+        /// Of each process; 0: no limit.
+        var memory: UInt64
         /// `nil`: at any time.
         var window: TimeWindow?
         /// Only levels that are scheduled.
@@ -184,7 +187,7 @@ extension DaemonSettings.ScriptJob {
             return Self(
                 name: name, script: script, schedule: raw[JobSection.schedule, name],
                 timeout: raw[JobSection.timeout, name], exitProfile: profile, priority: raw[JobSection.priority, name],
-                runAs: raw[JobSection.runAs, name])
+                runAs: raw[JobSection.runAs, name], onInterrupt: raw[JobSection.onInterrupt, name])
         }
     }
 }
@@ -197,7 +200,8 @@ extension DaemonSettings.BackupJobs {
         let writes = raw[BackupJobsSection.writeSizes]
         self.init(
             slots: raw[BackupJobsSection.slots], timeout: raw[BackupJobsSection.timeout],
-            window: raw[BackupJobsSection.window], schedules: Dictionary(scheduled, uniquingKeysWith: { $1 }),
+            memory: UInt64(raw[BackupJobsSection.memory].bytes), window: raw[BackupJobsSection.window],
+            schedules: Dictionary(scheduled, uniquingKeysWith: { $1 }),
             writesBackupSize: writes && raw[BackupJobsSection.writeBackupSize],
             writesIncrementSize: writes && raw[BackupJobsSection.writeIncrementSize],
             writesLastSuccess: writes && raw[BackupJobsSection.writeLastSuccess])

@@ -24,6 +24,19 @@ extension DaemonSettings {
         return (settings, raw.warnings)
     }
 
+    /// RUNTIME_DIRECTORY alone, whatever is wrong with other settings.
+    /// - Throws: `SettingsError` when a file cannot be read, or this setting is wrong.
+    static func runtimeDirectory(
+        service: FilePath, global: FilePath?, environment: [String: String]
+    ) throws(SettingsError) -> FilePath {
+        let files = [global, service].compactMap(\.self)
+        let raw = SettingsLoader(DaemonSchema.schema).load(files: files, environment: environment)
+        guard !raw.lacksFile, !raw.isFaulty(ServiceSection.runtimeDirectory) else {
+            throw SettingsError(errors: raw.errors, warnings: raw.warnings)
+        }
+        return FilePath(raw[ServiceSection.runtimeDirectory])
+    }
+
     /// Checks what no single key can say, and adds to the errors what is found. With errors the result is not to be used.
     init(checking raw: inout Settings) {
         log = LogSwitches(
@@ -129,14 +142,34 @@ extension DaemonSettings.Backup {
                 BackupSection.homeRoots, "the whole file system cannot be a home root",
                 cure: "write the directory that holds the homes, such as /var/backup")
         }
+        Self.checkSnapshots(&raw)
         self.init(
             homeScript: raw[BackupSection.homeScript], scriptTimeout: raw[BackupSection.scriptTimeout],
             scriptGrace: raw[BackupSection.scriptGrace], homeRoots: roots, homeLayout: raw[BackupSection.homeLayout],
             ownership: raw[BackupSection.ownership], quota: raw[BackupSection.quota],
+            snapshots: raw[BackupSection.snapshots], confinement: raw[BackupSection.backupSandbox],
             rsnapshot: raw[BackupSection.rsnapshot],
             rsnapshotConfigDirectory: raw[BackupSection.rsnapshotConfigDirectory],
             rsnapshotTemplate: raw[BackupSection.rsnapshotTemplate],
             rsnapshotConfigTest: raw[BackupSection.rsnapshotConfigTest], onDelete: raw[BackupSection.onDelete],
             purgeAfterDays: raw[BackupSection.purgeAfterDays], requireSystemUser: raw[BackupSection.requireSystemUser])
+    }
+
+    /// Snapshots that a customer cannot change need root, a sandbox, and quotas that count wherever they lie.
+    private static func checkSnapshots(_ raw: inout Settings) {
+        let access = raw[BackupSection.snapshots]
+        guard access != .own, raw[ServiceSection.type] == .rsnapshot else { return }
+        func refuse(_ reason: String, _ cure: String) {
+            raw.refuse(BackupSection.snapshots, "\(access.rawValue) \(reason)", cure: "write own, or \(cure)")
+        }
+        if raw[BackupSection.ownership] == .none {
+            refuse("needs files that belong to the accounts", "OWNERSHIP = account and run the daemon as root")
+        }
+        if raw[BackupSection.quota] == .btrfs {
+            refuse("moves snapshots out of the subvolume that QUOTA = btrfs limits", "another QUOTA")
+        }
+        if raw[BackupSection.backupSandbox] == .off {
+            refuse("keeps snapshots where a copy without a sandbox cannot reach them", "BACKUP_SANDBOX = on")
+        }
     }
 }

@@ -111,6 +111,8 @@ struct DaemonSettings: Sendable {
         var homeLayout: HomeLayout
         var ownership: Ownership
         var quota: QuotaBackend
+        var snapshots: SnapshotAccess
+        var confinement: CopyConfinement
         var rsnapshot: String
         var rsnapshotConfigDirectory: String
         var rsnapshotTemplate: String

@@ -25,12 +25,22 @@ enum JobSection {
         meaning: "Of the jobs that wait, the one with the lowest number begins first.")
     static let runAs = SettingKey(
         name, "RUN_AS", .user, default: nil, meaning: "The user as whom it runs. Empty: the daemon's own.")
+    static let onInterrupt = SettingKey(
+        name, "ON_INTERRUPT", .choice(OnInterrupt.self), default: .repeat,
+        meaning:
+            "What becomes of it when the daemon stops or crashes while it runs: repeat runs it again, fail ends it as failed."
+    )
 
     static let section = SettingsSection(
         name,
         meaning: "Scripts that are run as jobs, as many as are wanted. NAME: letters, digits, hyphens, dots and _.",
         keys: [
             script.declaration, schedule.declaration, timeout.declaration, exitProfile.declaration,
-            priority.declaration, runAs.declaration,
+            priority.declaration, runAs.declaration, onInterrupt.declaration,
         ])
+}
+
+/// `ON_INTERRUPT`.
+enum OnInterrupt: String, CaseIterable, Hashable, Sendable {
+    case `repeat`, fail
 }

@@ -6,7 +6,9 @@ enum MailSection {
 
     static let sendTo = SettingKey(
         name, "SENDTO", .mailAddresses, default: [],
-        meaning: "Who gets mail when a pre or post script fails: addresses split by blanks. Empty: nobody.")
+        meaning:
+            "Who gets mail when jobs or their pre and post scripts fail: addresses split by blanks. Empty: nobody. All failures of a scheduled run are in one mail, and there is at most one mail an hour."
+    )
     static let fromName = SettingKey(
         name, "FROMNAME", .text, default: "", note: "the service's name",
         meaning: "The sender's name in these mails.")

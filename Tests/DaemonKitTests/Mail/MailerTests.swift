@@ -82,10 +82,32 @@ import Testing
         #expect(lines.all.isEmpty)
     }
 
+    @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
+    func plain() async throws {
+        let sink = try MailSink()
+        let mailer = try mailer(sink.sendmail, pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
+        let subjects = [
+            "backup1.example.org (production): 12 jobs failed: " + String(repeating: "daily 3724300 ", count: 20)
+                + "end",
+            " a subject  with   blanks " + String(repeating: "x", count: 100) + "  at the end",
+        ]
+        let body = "a line of " + String(repeating: "many words ", count: 80) + "end\n"
+        for subject in subjects { mailer.send(subject: subject, body: body) }
+        mailer.finish()
+        await mailer.run()
+        let mails = try await sink.mails(2)
+        #expect(Set(mails.compactMap { $0.headers["Subject"] }) == Set(subjects.map { String($0.trimmingPrefix(" ")) }))
+        for mail in mails {
+            #expect(mail.headers["Content-Transfer-Encoding"] == "7bit")
+            #expect(mail.body.replacing("\r\n", with: "\n").hasPrefix(body))
+        }
+    }
+
     @Test("no header can be smuggled in, by subject, name or body")
     func injection() async throws {
         let sink = try MailSink()
-        let mailer = try mailer(sink.sendmail, name: "x\r\nBcc: evil@example.org")
+        let mailer = try mailer(
+            sink.sendmail, name: "x\r\nBcc: evil@example.org", pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
         mailer.send(subject: "a\nBcc: evil@example.org\n\nbody\u{2028}\u{0}", body: "plain\n")
         mailer.send(subject: "=?UTF-8?B?Zm9v?=", body: "Bcc: evil@example.org\n")
         mailer.finish()
@@ -105,7 +127,7 @@ import Testing
     func end() async throws {
         let seen = directory.path.appending("seen")
         let mailer = try mailer(script("cat >>\(seen)"))
-        await mailer.run(grace: .seconds(60)) {
+        await mailer.run(grace: .seconds(600)) {
             mailer.send(subject: "first", body: "")
             mailer.send(subject: "last", body: "")
         }

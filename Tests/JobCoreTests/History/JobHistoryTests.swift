@@ -45,6 +45,7 @@ import Testing
                     id: JobID(7), type: .provisioning, name: "add", level: "modify", subject: "subject-u1",
                     client: "u1",
                     priority: 3, created: story.job.created, status: .terminatedWithErrors, progress: 40, attempts: 1,
+                    interruptions: 0,
                     began: course.attempts.first?.began,
                     ended: story.job.created + .seconds(5), ending: ending))
         #expect(course.statuses.map(\.status) == [.waitingForMaximumJobs, .running, .terminatedWithErrors])
@@ -94,6 +95,36 @@ import Testing
             #expect(stat(bench.folder.appending(name).string, &status) == 0)
             #expect(status.st_mode & 0o777 == 0o600, "\(name)")
         }
+        await history.close()
+    }
+
+    @Test("a failure counts until a later job of the same client and level has ended; a cancelled one changes nothing")
+    func unresolvedFailures() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        func record(
+            _ number: Int, _ client: String, _ result: JobResult?, type: JobType = .backup, level: String = "add"
+        ) {
+            var story = Story(number, type: type, client: client)
+            story.job.level = level
+            history.record(result.map { story.whole(JobOutcome($0, message: "\(number)")) } ?? [story.opened])
+        }
+        record(1, "mended", .failed)
+        record(2, "mended", .success)
+        record(3, "other level", .wrongConfiguration)
+        record(4, "other level", .success, level: "weekly")
+        record(5, "again", .failed)
+        record(6, "again", .missed)
+        record(7, "cancelled", .failed)
+        record(8, "cancelled", .aborted)
+        record(9, "running", .failed)
+        record(10, "running", nil)
+        record(11, "provisioned", .failed, type: .provisioning)
+        record(12, "warned", .failed)
+        record(13, "warned", .warnings)
+        let failures = try await history.unresolvedFailures(of: .backup)
+        #expect(failures.map(\.id.number) == [3, 6, 7, 9])
+        #expect(failures.map(\.ending?.message) == ["3", "6", "7", "9"])
         await history.close()
     }
 
@@ -227,6 +258,46 @@ import Testing
         await history.flush()
         #expect(try await reader.jobs().count == 2)
         await #expect(throws: HistoryError.self) { try await history.jobs() }
+    }
+
+    @Test("a job that is confirmed is in the file: a copy of it at that moment, as a crash leaves it, has the job")
+    func confirmed() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        for number in 1...20 {
+            let job = Story(number)
+            history.record(job.opened)
+            try await history.confirm([job.job.id])
+            let copy = bench.folder.appending("copy-\(number)")
+            try FileManager.default.createDirectory(
+                atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+            for suffix in ["", "-wal"] {
+                try FileManager.default.copyItem(
+                    atPath: bench.file.string + suffix, toPath: copy.appending("history.sqlite" + suffix).string)
+            }
+            let revived = bench.history(file: copy.appending("history.sqlite"))
+            #expect(try await revived.unfinished().map(\.id.number) == Array(1...UInt64(number)))
+            await revived.close()
+        }
+        await history.close()
+    }
+
+    @Test("a job that is not in the file is not confirmed, and the reason is told")
+    func unconfirmed() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        let known = Story(1)
+        history.record(known.opened)
+        await #expect(throws: HistoryError.self) { try await history.confirm([known.job.id, JobID(2)]) }
+        try await history.confirm([known.job.id])
+        await history.close()
+
+        #expect(chmod(bench.folder.string, 0o777) == 0)
+        let refused = bench.history()
+        refused.record(Story(3).opened)
+        let error = await #expect(throws: HistoryError.self) { try await refused.confirm([JobID(3)]) }
+        #expect(error?.description.contains("chmod go-w") ?? false)
+        await refused.close()
     }
 
     @Test("changes of a job that was never opened are left out, without harm to the others")

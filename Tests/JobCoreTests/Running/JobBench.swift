@@ -15,6 +15,8 @@ final class JobBench: Sendable {
     let board: JobBoard
     let ids: JobIDSource
     let alerts = Mutex<[JobAlert]>([])
+    /// Every job that ended, in order.
+    let ends: EndRecorder
     let clock: any WallClock
 
     init(clock: any WallClock = SystemWallClock()) throws {
@@ -22,7 +24,9 @@ final class JobBench: Sendable {
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
         folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
         #expect(chmod(folder.string, 0o755) == 0)
-        board = JobBoard(recorder: recorder, clock: clock)
+        let ends = EndRecorder()
+        self.ends = ends
+        board = JobBoard(recorder: recorder, clock: clock) { ends.add($0) }
         ids = try JobIDSource(file: folder.appending("job-number"))
         self.clock = clock
     }
@@ -100,4 +104,11 @@ final class JobBench: Sendable {
     }
 
     func letters(of id: JobID) -> String { recorder.letters(of: id) }
+}
+
+/// Keeps what it is told of jobs that ended.
+final class EndRecorder: Sendable {
+    private let kept = Mutex<[JobEnd]>([])
+    var all: [JobEnd] { kept.withLock(\.self) }
+    func add(_ end: JobEnd) { kept.withLock { $0.append(end) } }
 }

@@ -42,6 +42,102 @@ import Testing
         }
     }
 
+    private static func request(
+        _ bench: JobBench, attempts: Int = 1, _ interruption: InterruptionPolicy = .repeats(within: nil),
+        delay: Duration = .milliseconds(1), work: @escaping JobRequest.Work
+    ) -> JobRequest {
+        var request = bench.request("job", subject: "account", attempts: attempts, work: work)
+        request.interruption = interruption
+        request.retry.delay = delay
+        request.retry.maximumDelay = delay
+        return request
+    }
+
+    @Test("an interrupted attempt is repeated, with hooks and all, and does not count among those that failed")
+    func interrupted() async throws {
+        let bench = try JobBench()
+        try bench.script("pre_script.sh", "echo pre >> hooks")
+        let runner = bench.runner(
+            JobPolicy(hooks: HookSettings(directory: bench.folder, skipsJob: true, timeLimit: .seconds(60))))
+        let gate = Gate()
+        let request = Self.request(bench) { attempt in
+            if attempt.number == 1 { await gate.pass() }
+            try Task.checkCancellation()
+            return .success
+        }
+        let job = try #require(try await runner.submit(request))
+        try await eventually("it runs") { bench.board.live(job.id)?.status == .running && bench.exists("hooks") }
+        await runner.interrupt(JobSubject("another"))
+        await runner.interrupt(JobSubject("account"))
+        #expect(await job.outcome() == .success)
+        let events = bench.recorder.changes.filter { $0.job == job.id }.map(\.event)
+        #expect(events.contains(.attemptCutOff(number: 1)) && events.contains(.attemptBegan(number: 2)))
+        #expect(try bench.lines("hooks").count == 2)
+    }
+
+    @Test(
+        "an attempt that the end of what it needs has cut off counts as interrupted, and not as cancelled by an operator"
+    )
+    func cutUnderneath() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let request = Self.request(bench) { attempt in
+            if attempt.number == 1 { throw CancellationError() }
+            return .success
+        }
+        let job = try #require(try await runner.submit(request))
+        #expect(await job.outcome() == .success)
+    }
+
+    @Test("of a job that goes on, the attempts that failed count, and those that were interrupted do not")
+    func failuresBeforeRestart() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let request = Self.request(bench, attempts: 2) { _ in JobOutcome(.failed, failureClass: .retryable) }
+        let left = try bench.job()
+        let job = try #require(try await runner.submit(request, resuming: left, attempts: 3, interruptions: 2))
+        #expect(await job.outcome()?.result == .failed)
+        let began = bench.recorder.changes.compactMap { change in
+            if case .attemptBegan(let number) = change.event { number } else { nil }
+        }
+        #expect(began == [4])
+    }
+
+    @Test("an interrupted job waits before it goes on, and fails when it is not done so long after it was asked for")
+    func interruptedForLong() async throws {
+        let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+        let bench = try JobBench(clock: clock)
+        let runner = bench.runner()
+        let request = Self.request(bench, .repeats(within: .seconds(86_400)), delay: .seconds(60)) { _ in
+            try await clock.sleep(until: .distantFuture)
+            return .success
+        }
+        let start = clock.now
+        let left = try bench.job()
+        let job = try #require(try await runner.submit(request, resuming: left, attempts: 1, interruptions: 1))
+        #expect(bench.board.live(job.id)?.status == .waitingForStartTime)
+        let due = try #require(clock.deadlines.first)
+        #expect(due >= start + .seconds(30) && due <= start + .seconds(60))
+        clock.advance(to: due)
+        try await eventually("it runs again") { bench.board.live(job.id)?.status == .running }
+        clock.advance(to: start + .seconds(86_400))
+        await runner.interrupt(left.subject)
+        let outcome = try #require(await job.outcome())
+        #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
+    }
+
+    @Test("a job that is not to be repeated fails when it was interrupted, and runs when it had not begun")
+    func notRepeated() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner()
+        let request = Self.request(bench, .fails) { _ in .success }
+        let begun = try #require(
+            try await runner.submit(request, resuming: try bench.job(), attempts: 1, interruptions: 1))
+        #expect(await begun.outcome()?.result == .failed)
+        let waiting = try #require(try await runner.submit(request, resuming: try bench.job()))
+        #expect(await waiting.outcome() == .success)
+    }
+
     @Test("whoever waits for a job and is cancelled waits no longer; the job goes on")
     func waiterIsCanceled() async throws {
         let bench = try JobBench()

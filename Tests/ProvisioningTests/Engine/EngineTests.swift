@@ -132,7 +132,7 @@ import Testing
                 try await eventually("the job has ended") { await engine.snapshot().failed == 1 }
             }
             #expect(harness.service.asked.map(\.operation) == [.add])
-            #expect(harness.messages.contains { $0.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })
+            #expect(harness.recorder.closed.contains { $0.outcome.message.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })
         }
     }
 

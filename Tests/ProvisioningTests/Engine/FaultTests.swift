@@ -274,7 +274,7 @@ import Testing
         }
     }
 
-    @Test("fault 13: text from the directory is never a format, and a failure's words reach the log as they are")
+    @Test("fault 13: text from the directory is never a format, and a failure's words reach the job's end as they are")
     func percentSigns() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
@@ -284,7 +284,7 @@ import Testing
                 try await harness.add("4000001")
                 try await eventually("failed") { try await harness.returnValue("4000001") == "1" }
             }
-            #expect(harness.messages.contains { $0.contains("100%s %n %@ of it") })
+            #expect(harness.recorder.closed.contains { $0.outcome.message.contains("100%s %n %@ of it") })
         }
     }
 

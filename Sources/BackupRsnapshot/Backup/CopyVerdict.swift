@@ -1,0 +1,85 @@
+import JobCore
+
+/// What a run of `rsnapshot sync` came to, by what its programs reported and what rsync said: whether the copy may become a snapshot.
+///
+/// rsnapshot's own exit status is worth nothing here. rsync's is: 0 is a whole copy, 24 one from which files vanished while it was made.
+/// 23 may become a snapshot only where every single reason is one that no later try would change; never after an error of disk, quota or
+/// memory. Source: rsync(1), EXIT VALUES; spec/snapshots.md, section 2.
+enum CopyVerdict: Hashable, Sendable {
+    /// Everything that was there was copied.
+    /// - note: what is worth reading, or nothing.
+    case whole(note: String)
+    /// Everything but what this account cannot have copied.
+    case partial(warning: String)
+    /// The copy must not become a snapshot.
+    case failed(JobOutcome)
+
+    init(_ result: ScriptResult, _ reports: CopyReports, _ output: RsyncOutput, command: String) {
+        func failed(_ reason: String, _ hint: String) -> CopyVerdict {
+            .failed(
+                JobOutcome(
+                    .failed, failureClass: .permanent, message: "\(reason); \(hint)", termination: result.termination))
+        }
+        if result.cause == .timeLimit {
+            self = failed(
+                "the copy was ended after its time limit",
+                "it goes on in the next run from where it was; if it never ends, see what it waits for or raise TIMEOUT"
+            )
+            return
+        }
+        guard reports.hasEntered else {
+            let reason = reports.faults.first ?? Self.lastLine(of: result)
+            self = failed(
+                "the copy could not be started (\(command)): \(reason)",
+                "run: prov-backup-rsnapshot check; it tries the sandbox that BACKUP_SANDBOX asks for")
+            return
+        }
+        guard let end = reports.rsync, reports.faults.isEmpty else {
+            let reason = reports.faults.first ?? Self.lastLine(of: result)
+            self = failed(
+                "rsnapshot did not run rsync to its end (\(result.termination)): \(reason)", Self.hint(output))
+            return
+        }
+        switch end {
+        case .exited(0) where output.errors.count == 0:
+            self = .whole(note: "")
+        case .exited(24) where output.vanished.count > 0 && output.errors.count == 0 && output.uncopied.count == 0:
+            self = .whole(note: "files vanished while they were copied: \(output.vanished.text)")
+        case .exited(23) where output.uncopied.count > 0 && output.errors.count == 0:
+            self = .partial(
+                warning: "not everything could be copied: \(output.uncopied.text); "
+                    + "see who owns these files and whether their names are too long")
+        case .exited(let code):
+            let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
+            self = failed(
+                "rsync ended with code \(code): \(reason.isEmpty ? "it gave no reason" : reason)", Self.hint(output))
+        case .killed(let signal):
+            self = failed(
+                "rsync was killed by signal \(signal)",
+                "see who killed it; the kernel's log tells whether memory ran out")
+        }
+    }
+
+    /// What helps, by the words of the system's errors in rsync's lines.
+    private static func hint(_ output: RsyncOutput) -> String {
+        let hints = [
+            ("(28)", "the disk is full: make room on the volume, or keep fewer snapshots"),
+            (
+                "(122)",
+                "the account's quota is used up: raise it, which counts the snapshots too, or keep fewer of them"
+            ),
+            ("(30)", "the file system is read-only: see the disk and the kernel's log"),
+            ("(5)", "the disk fails: see the kernel's log"),
+            ("(116)", "the mount is stale: mount the volume again"),
+            ("(12)", "memory ran out: raise MEMORY in [Backup Jobs]"),
+            ("out of memory", "memory ran out: raise MEMORY in [Backup Jobs]"),
+        ]
+        return hints.first { mark, _ in output.errors.first.contains { $0.contains(mark) } }?.1
+            ?? "no snapshot was changed; see the job's output, and run the backup again"
+    }
+
+    private static func lastLine(of result: ScriptResult) -> String {
+        let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
+        return text.split(separator: "\n").last.map { String($0.prefix(300)) } ?? "it said nothing"
+    }
+}

@@ -1,0 +1,89 @@
+/// What rsync said while it copied, as far as it tells why something was not copied.
+///
+/// It is given every byte of the output in pieces of any size. Names of files are the customer's: rsync escapes line feeds in them, and
+/// the reason follows the name, so neither the beginning nor the end of a line can be forged. Of each kind a few lines are kept and all
+/// are counted.
+struct RsyncOutput: Sendable {
+    /// Lines of one kind.
+    struct Lines: Hashable, Sendable {
+        private(set) var count = 0
+        private(set) var first: [String] = []
+
+        fileprivate mutating func add(_ line: String) {
+            count += 1
+            if first.count < RsyncOutput.mostKept { first.append(line) }
+        }
+
+        /// The lines kept, and how many more there were.
+        var text: String {
+            first.joined(separator: "; ") + (count > first.count ? "; and \(count - first.count) more" : "")
+        }
+    }
+
+    fileprivate static let mostKept = 5
+    /// A name has at most 255 bytes and a path 4,096, each byte escaped by five; what is longer is cut.
+    private static let longestLine = 24 * 1024
+    private static let longestKept = 300
+
+    /// Files that went while they were to be copied.
+    private(set) var vanished = Lines()
+    /// What this account cannot have copied, whenever it is tried: unreadable, too long, of another owner.
+    private(set) var uncopied = Lines()
+    /// Everything else that rsync calls an error: disk, quota, memory, and what is not known.
+    private(set) var errors = Lines()
+
+    private var line: [UInt8] = []
+
+    /// Takes the next bytes.
+    mutating func read(_ bytes: some Sequence<UInt8>) {
+        for byte in bytes {
+            if byte == UInt8(ascii: "\n") {
+                end()
+            } else if line.count < Self.longestLine {
+                line.append(byte)
+            }
+        }
+    }
+
+    /// Takes a last line that has no line feed.
+    mutating func end() {
+        defer { line.removeAll(keepingCapacity: true) }
+        guard !line.isEmpty else { return }
+        let text = String(decoding: line, as: UTF8.self)
+        let kept = String(text.prefix(Self.longestKept))
+        switch Self.kind(of: text) {
+        case .vanished: vanished.add(kept)
+        case .uncopied: uncopied.add(kept)
+        case .error: errors.add(kept)
+        case .other: break
+        }
+    }
+
+    enum Kind { case vanished, uncopied, error, other }
+
+    static func kind(of line: String) -> Kind {
+        if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return .vanished }
+        if line.hasPrefix("ERROR: ") { return .error }
+        guard line.hasPrefix("rsync: ") else { return .other }
+        guard let number = errno(of: line) else { return .error }
+        switch number {
+        case 2, 13, 36, 40: return .uncopied  // ENOENT, EACCES, ENAMETOOLONG, ELOOP
+        case 1 where isOwnership(line), 22 where isOwnership(line): return .uncopied  // EPERM, EINVAL: an unknown owner
+        default: return .error
+        }
+    }
+
+    /// The number in parentheses at the line's end, as rsync adds it to each reason of the system's.
+    private static func errno(of line: String) -> Int32? {
+        guard line.hasSuffix(")"), let open = line.lastIndex(of: "(") else { return nil }
+        return Int32(line[line.index(after: open)...].dropLast())
+    }
+
+    /// Whether rsync tried to give a file to somebody, or to make a device, which only root may.
+    private static func isOwnership(_ line: String) -> Bool {
+        // `rsync: [receiver] chown "name" failed: …`, where the operation comes before the name's quote.
+        guard let quote = line.firstIndex(of: "\"") else { return false }
+        let operation = line[..<quote]
+        return ["chown ", "chgrp ", "lchown ", "mknod "].contains { operation.hasSuffix($0) }
+    }
+}

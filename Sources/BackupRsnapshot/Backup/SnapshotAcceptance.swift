@@ -1,0 +1,61 @@
+public import Provisioning
+import SystemPackage
+
+/// Why the size of an account's newest copy was not accepted.
+public struct AcceptanceFailure: Error, Hashable, Sendable {
+    /// What was wrong.
+    public var reason: String
+    /// What to do about it.
+    public var hint: String
+    /// Whether the same command may succeed later.
+    public var isTemporary: Bool
+}
+
+extension BackupJobs {
+    /// An operator's word that an account rightly holds far less than before: its newest copy becomes the one with which later ones are
+    /// compared (``ShrinkAlarm``), and the last full snapshot is no longer kept beyond its level's number.
+    /// - Parameter account: with ``inspectedAttributes``.
+    /// - Returns: what the newest copy holds; nil when it had not shrunk.
+    /// - Throws: ``AcceptanceFailure``.
+    public static func acceptNewestCopy(
+        of account: Account, _ configuration: BackupConfiguration
+    ) throws -> (files: UInt64, bytes: UInt64)? {
+        do {
+            let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+            let file = ConfigurationFile(
+                directory: configuration.configurationDirectory, uid: described.uid, ownership: configuration.ownership)
+            guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: described),
+                let snapshots = try SnapshotDirectory.open(in: home), let text = try file.trustedText()
+            else {
+                throw AcceptanceFailure(
+                    reason: "the account has no home with snapshots, or no \(file.path)",
+                    hint: ConfiguredSnapshots.provisionAgain, isTemporary: false)
+            }
+            let lock = try ConfiguredSnapshots(parsing: text).lockFile.map { try AccountLock($0) }
+            defer { withExtendedLifetime(lock) {} }
+            var state = try snapshots.state()
+            guard let copy = state.lastCopy, copy != state.fullCopy else { return nil }
+            state.fullCopy = copy
+            try snapshots.record(state)
+            return (copy.files, copy.bytes)
+        } catch let failure as AcceptanceFailure {
+            throw failure
+        } catch let held as AccountLock.Held {
+            throw AcceptanceFailure(
+                reason: "a backup of the account runs: \(held.file) is held by \(held.holder)",
+                hint: "wait for its end",
+                isTemporary: true)
+        } catch let failure as ProvisioningFailure {
+            throw AcceptanceFailure(reason: failure.reason, hint: failure.cure, isTemporary: false)
+        } catch let failure as HeldFolder.Failure {
+            throw AcceptanceFailure(
+                reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
+                hint: "run this command as root",
+                isTemporary: false)
+        } catch {
+            throw AcceptanceFailure(
+                reason: "the state of the snapshots cannot be read: \(error)", hint: "the next backup replaces it",
+                isTemporary: false)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+import FoundationEssentials
+public import JobCore
+
+/// What the daemon records of an account's snapshots: one small file beside them, written and flushed before anything relies on it.
+///
+/// Losing the file loses no snapshot: an unrecorded copy is continued instead of rotated, and the times of the last successes are
+/// unknown until the next one. Times are seconds since 1970, UTC.
+public struct SnapshotState: Codable, Hashable, Sendable {
+    /// The format that this program writes; a larger one is not understood.
+    static let currentVersion = 1
+
+    /// The file's format.
+    var version = Self.currentVersion
+    /// A snapshot that is about to become the newest of its level, from before the first rename until after the last; nil: none is.
+    var rotation: Rotation?
+    /// The newest job that came to its end on the disk; its attempt may have been cut off before the rest was done.
+    var completed: Completed?
+    /// When a job of a level last ended with a whole snapshot, by the level's name.
+    private var successes: [String: Int64] = [:]
+    /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
+    private var completions: [String: Int64] = [:]
+    /// What the snapshots take on the disk.
+    var sizes = SizeRecord()
+    /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
+    public var lastAttempt: Attempt?
+    /// The newest copy; nil: none was made.
+    var lastCopy: CopiedTree?
+    /// The last copy that had its usual size (``ShrinkAlarm``); nil: none was made.
+    var fullCopy: CopiedTree?
+
+    /// A snapshot that becomes the newest of a level. Its inode tells it apart whatever name it has by now.
+    struct Rotation: Codable, Hashable, Sendable {
+        /// The level that it becomes the newest of.
+        var level: String
+        /// Its inode number, on the file system that holds the snapshots.
+        var inode: UInt64
+        /// The name that it had when this was written.
+        var source: String
+        var job: JobMark
+        /// What the copy holds; nil for a snapshot that was taken over.
+        var copy: CopiedTree?
+        /// How the job ends when the renames are done.
+        var end: End
+    }
+
+    /// A job, told from every other even where numbers begin again.
+    struct JobMark: Codable, Hashable, Sendable {
+        var number: UInt64
+        /// Milliseconds since 1970: the job history, from which an interrupted job is resumed, is no finer than microseconds.
+        var created: Int64
+    }
+
+    /// How a job ends.
+    struct End: Codable, Hashable, Sendable {
+        /// Whether everything that was there was copied.
+        var isWhole: Bool
+        /// What is worth reading; empty: nothing.
+        var note = ""
+        /// What somebody should look at; empty: nothing.
+        var warning = ""
+    }
+
+    /// A job whose work on the disk is done.
+    struct Completed: Codable, Hashable, Sendable {
+        var job: JobMark
+        var level: String
+        var end: End
+        var time: Int64
+    }
+
+    /// How much a finished copy holds.
+    struct CopiedTree: Codable, Hashable, Sendable {
+        /// The inode of its top directory.
+        var inode: UInt64
+        /// Everything that is not a directory.
+        var files: UInt64
+        /// On the disk, shared or not.
+        var bytes: UInt64
+        /// Of these, what the snapshot before it lacks.
+        var ownBytes: UInt64 = 0
+    }
+
+    /// One try of a job of a level.
+    public struct Attempt: Codable, Hashable, Sendable {
+        /// The job's number.
+        public var job: UInt64
+        /// The level's name.
+        public var level: String
+        var began: Int64
+        var ended: Int64?
+        /// How it ended, as in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was cut off.
+        public var result: String?
+        /// Why, in one line; empty for a plain success.
+        public var message: String
+
+        /// When it began.
+        public var beganAt: WallTime { WallTime(secondsSince1970: began) }
+        /// When it ended; nil: it runs, or was cut off.
+        public var endedAt: WallTime? { ended.map { WallTime(secondsSince1970: $0) } }
+    }
+
+    /// Nothing is known.
+    public init() {}
+
+    /// When a job of the level last ended with a whole snapshot; nil: never, as far as is known.
+    public func lastSuccess(of level: SnapshotLevel) -> WallTime? {
+        successes[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    }
+
+    /// When a job of the level last came to an orderly end: a whole or a partial snapshot, or nothing to do; nil: never, as far as is
+    /// known.
+    public func lastCompletion(of level: SnapshotLevel) -> WallTime? {
+        completions[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    }
+
+    mutating func complete(_ job: JobMark, level: String, _ end: End, at time: WallTime) {
+        let seconds = time.secondsSince1970
+        completed = Completed(job: job, level: level, end: end, time: seconds)
+        completions[level] = seconds
+        if end.isWhole { successes[level] = seconds }
+    }
+
+    // MARK: - As a file
+
+    /// - Throws: `DecodingError` for a text that is no state, or one of a later version of this program.
+    init(decoding bytes: [UInt8]) throws {
+        self = try JSONDecoder().decode(Self.self, from: Data(bytes))
+        guard version <= Self.currentVersion else {
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: [], debugDescription: "format \(version) is of a later version of this program"))
+        }
+    }
+
+    /// One JSON object and a line feed.
+    func encoded() throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+        return Array(try encoder.encode(self)) + [UInt8(ascii: "\n")]
+    }
+}
+
+extension SnapshotState.JobMark {
+    init(_ job: Job) { self.init(number: job.id.number, created: job.created.nanosecondsSince1970 / 1_000_000) }
+}

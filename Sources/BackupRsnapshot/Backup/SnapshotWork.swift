@@ -1,0 +1,243 @@
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// What one job does to an account's snapshots, call by call; all of it blocks. After a crash between any two calls the next job's
+/// ``begin(_:)`` brings the snapshots to where this one would have, or leaves them as they were.
+///
+/// `.sync` is a copy that is being made or was finished; only the state file tells which. `.partial` is one that was cut off and is
+/// continued. `.trash-…` is removed when there is time. Source: spec/snapshots.md, section 2.
+/// Diagnostics: `HeldFolder.Failure`, `CancellationError`.
+struct SnapshotWork: Sendable {
+    let snapshots: SnapshotDirectory
+    let configured: ConfiguredSnapshots
+    let sandbox: CopySandbox
+    let clock: any WallClock
+
+    /// A copy that was cut off. The next one links what it has already.
+    static let partialName: FilePath.Component = ".partial"
+    private static let runConfigurationName: FilePath.Component = ".copy.conf"
+    /// With BACKUP_SANDBOX = root: a directory that the customer cannot enter while root writes there.
+    private static let closedName: FilePath.Component = ".work"
+    private static let closedCopyName: FilePath.Component = "sync"
+
+    private var directory: HeldFolder { snapshots.directory }
+
+    // MARK: - Begin
+
+    /// Completes what an earlier job left, and records that this one begins.
+    /// - Returns: what is recorded, and what was wrong with it.
+    func begin(_ job: Job) throws -> (state: SnapshotState, warnings: [String]) {
+        var warnings: [String] = []
+        var state: SnapshotState
+        do {
+            state = try snapshots.state()
+        } catch let error as DecodingError {
+            try snapshots.setDamagedStateAside()
+            warnings.append("the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged")
+            state = SnapshotState()
+        }
+        if state.rotation != nil {
+            do {
+                try rotate(&state)
+            } catch let lost as SnapshotRotation.Lost {
+                warnings.append("the finished copy \(lost.source) is gone; somebody else has moved or removed it")
+                state.rotation = nil
+            }
+        }
+        state.lastAttempt = SnapshotState.Attempt(
+            job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
+        try snapshots.record(state)
+        return (state, warnings)
+    }
+
+    /// Records how the attempt ended.
+    func end(_ state: inout SnapshotState, _ result: JobResult, _ message: String) throws {
+        state.lastAttempt?.ended = clock.now.secondsSince1970
+        state.lastAttempt?.result = result.rawValue
+        state.lastAttempt?.message = String(message.prefix(1_000))
+        try snapshots.record(state)
+    }
+
+    // MARK: - Copy
+
+    /// Makes room for a copy and the directory in which it is made.
+    /// - Returns: the path of the run's configuration.
+    func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
+        for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
+        try emptyTrash(&state, isCancelled: isCancelled)
+        try keepPartial(isCancelled: isCancelled)
+        let isClosed = sandbox.confinement == .root
+        if isClosed {
+            try directory.removeFile(SnapshotRotation.copyName)
+            _ = try directory.makeFolder(Self.closedName)
+            let closed = try existing(Self.closedName, in: directory)
+            _ = try closed.makeFolder(Self.closedCopyName)
+            try directory.link(
+                SnapshotRotation.copyName, to: FilePath("\(Self.closedName)/\(Self.closedCopyName)"))
+        } else {
+            _ = try directory.makeFolder(SnapshotRotation.copyName)
+            let copy = try existing(SnapshotRotation.copyName, in: directory)
+            try copy.set(owner: sandbox.account.map { ($0.uid, $0.gid) }, mode: 0o700)
+        }
+        let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
+        let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsync, partial: partial)
+        try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
+        return snapshots.path.appending(Self.runConfigurationName)
+    }
+
+    /// A copy that was begun and is not recorded as finished becomes the one to continue. One that holds nothing yet is no better than an
+    /// earlier one.
+    private func keepPartial(isCancelled: @escaping @Sendable () -> Bool) throws {
+        try reopenClosedCopy()
+        let name = SnapshotRotation.copyName
+        guard let copy = try directory.folder(name) else { return }
+        if try copy.names().isEmpty { return try directory.removeEmptyFolder(name) }
+        try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory)
+        _ = try directory.rename(name, into: directory, as: Self.partialName)
+    }
+
+    /// Moves a copy that was made in the closed directory to where the others are made.
+    private func reopenClosedCopy() throws {
+        guard let closed = try directory.folder(Self.closedName) else { return }
+        let name = SnapshotRotation.copyName
+        if let status = try directory.status(of: name), status.st_mode & S_IFMT == S_IFLNK {
+            try directory.removeFile(name)
+        }
+        if try closed.status(of: Self.closedCopyName) != nil {
+            _ = try closed.rename(Self.closedCopyName, into: directory, as: name)
+        }
+        try directory.removeEmptyFolder(Self.closedName)
+    }
+
+    private func existing(_ name: FilePath.Component, in parent: HeldFolder) throws -> HeldFolder {
+        guard let folder = try parent.folder(name) else {
+            throw HeldFolder.Failure(
+                operation: "open", path: parent.path.appending(name), cause: .noSuchFileOrDirectory)
+        }
+        return folder
+    }
+
+    // MARK: - Inspect
+
+    /// Why a copy that its programs call whole must not become a snapshot.
+    struct Unfit: Error, Hashable {
+        var reason: String
+    }
+
+    /// Looks at the finished copy on the disk and records that it is finished.
+    /// - Parameter hadUploads: whether there was anything to copy before the copy began.
+    /// - Returns: what it holds.
+    /// - Throws: ``Unfit``.
+    func inspect(
+        _ state: inout SnapshotState, job: Job, uid: String, hadUploads: Bool, _ end: SnapshotState.End,
+        isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> SnapshotTree {
+        try reopenClosedCopy()
+        let name = SnapshotRotation.copyName
+        guard let inode = try snapshots.inode(of: name) else {
+            throw Unfit(reason: "\(snapshots.path)/\(name) is not there, or no directory")
+        }
+        let newest = configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
+        let previous = try newest.flatMap { try snapshots.inode(of: $0) == nil ? nil : $0 }
+        let tree = try SnapshotTree.walk(
+            name, in: directory, previous: previous, limit: Self.mostNames, isCancelled: isCancelled)
+        guard !tree.isEmpty || !hadUploads else {
+            throw Unfit(reason: "the copy is empty and the uploads are not")
+        }
+        let copy = SnapshotState.CopiedTree(
+            inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes)
+        var end = end
+        if let warning = ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: uid) {
+            end.warning += (end.warning.isEmpty ? "" : "; ") + warning
+        }
+        try directory.synchronizeFileSystem()
+        state.rotation = SnapshotState.Rotation(
+            level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end)
+        try snapshots.record(state)
+        return tree
+    }
+
+    // MARK: - Rotate
+
+    /// Records that the level takes over its source.
+    /// - Returns: false when there is nothing to take over; that is recorded as an orderly end.
+    func takeOver(_ state: inout SnapshotState, job: Job, from source: FilePath.Component) throws -> Bool {
+        guard let inode = try snapshots.inode(of: source) else {
+            state.complete(.init(job), level: job.level, .init(isWhole: false), at: clock.now)
+            try snapshots.record(state)
+            return false
+        }
+        state.rotation = SnapshotState.Rotation(
+            level: job.level, inode: inode, source: source.string, job: .init(job), copy: nil, end: .init(isWhole: true)
+        )
+        try snapshots.record(state)
+        return true
+    }
+
+    /// Puts the recorded snapshot in front of its level, and records that. It is not to be cut off, and takes milliseconds.
+    func rotate(_ state: inout SnapshotState) throws {
+        guard let next = state.rotation else { return }
+        guard let retain = configured.retain(next.level) else {
+            // The level was switched off meanwhile: nothing takes the snapshot any more.
+            state.rotation = nil
+            return try snapshots.record(state)
+        }
+        try rotation(state).put(next.inode, from: .named(next.source), before: next.level, retain: retain)
+        if let copy = next.copy {
+            if ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: "") == nil { state.fullCopy = copy }
+            state.lastCopy = copy
+            state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes)
+        }
+        state.rotation = nil
+        state.complete(next.job, level: next.level, next.end, at: clock.now)
+        try directory.synchronize()
+        try snapshots.record(state)
+    }
+
+    private func rotation(_ state: SnapshotState) -> SnapshotRotation {
+        SnapshotRotation(snapshots: snapshots, kept: state.fullCopy.map(\.inode))
+    }
+
+    // MARK: - Clean up
+
+    /// Removes what the levels have dropped, the copy that was continued, and a full snapshot that is not needed any more.
+    func cleanUp(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+        if let kept = try snapshots.inode(of: SnapshotRotation.keptName), kept != state.fullCopy?.inode {
+            try rotation(state).drop(SnapshotRotation.keptName)
+        }
+        // First, so that nothing but snapshots shares what is removed after it.
+        try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory)
+        try emptyTrash(&state, isCancelled: isCancelled)
+    }
+
+    private func emptyTrash(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+        for name in try directory.names() where SnapshotRotation.isTrash(name) {
+            let inode = try snapshots.inode(of: name)
+            if let inode {
+                state.sizes.beginRemoval(of: inode)
+                try snapshots.record(state)
+            }
+            var freed: UInt64 = 0
+            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory, freed: &freed)
+            if let inode {
+                state.sizes.endRemoval(of: inode, freed: freed)
+                try snapshots.record(state)
+            }
+        }
+    }
+
+    // MARK: - Measure
+
+    /// What all snapshots take, by the record; one in turn is measured to verify it.
+    /// - Returns: the sizes, and why all had to be measured; nil when they had not.
+    func measure(
+        _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
+        try SnapshotMeasure(directory, limit: Self.mostNames, isCancelled: isCancelled).check(&state.sizes)
+    }
+
+    /// More names than any account has: the owner of a snapshot can move directories in front of a walk for ever.
+    private static let mostNames = 100_000_000
+}

@@ -1,0 +1,68 @@
+import Glibc
+import SystemPackage
+
+/// What snapshots need that customers cannot change (setting SNAPSHOTS).
+extension BackupRequirements {
+    private static let subject = "SNAPSHOTS"
+
+    /// Whether they can be kept in the store of each volume.
+    func snapshotStore() -> Requirement {
+        let value = configuration.snapshots.rawValue
+        func unmet(_ reason: String, _ cure: String) -> Requirement {
+            .unmet(Self.subject, "\(value) \(reason)", cure: "\(cure), or write SNAPSHOTS = own")
+        }
+        if configuration.ownership == .none || geteuid() != 0 {
+            return unmet("needs root, and files that belong to the accounts", "run the daemon as root")
+        }
+        if configuration.confinement == .off {
+            return unmet("keeps snapshots where no copy without a sandbox reaches them", "write BACKUP_SANDBOX = on")
+        }
+        let onBtrfs = configuration.places.volumes.filter(Self.isBtrfs).map(\.string)
+        guard onBtrfs.isEmpty else {
+            return unmet(
+                "is not for \(onBtrfs.joined(separator: ", ")), which is btrfs: an account is a subvolume, which snapshots "
+                    + "cannot leave in one rename, and whose limit would not count them outside",
+                "let the homes lie on ext4 or xfs")
+        }
+        return .met(Self.subject, value)
+    }
+
+    private static func isBtrfs(_ volume: FilePath) -> Bool {
+        do {
+            return try MountTable.current().mount(holding: HeldFolder(configured: volume))?.type == "btrfs"
+        } catch {
+            return false  // What is wrong with the directory is said of it.
+        }
+    }
+
+    /// Whether the homes show their snapshots as SNAPSHOTS says. It looks at the mounts of all accounts.
+    /// - Returns: nothing where no account's snapshots lie in a store.
+    /// - Throws: `CancellationError`.
+    public func snapshotViews() async throws -> [Requirement] {
+        let report = try await SnapshotViews(configuration).look()
+        var findings = report.problems.map { Requirement.note(Self.subject, $0) }
+        if !report.changed.isEmpty {
+            findings.append(
+                .unmet(
+                    Self.subject,
+                    "\(report.changed.count) of \(report.accounts) homes do not show their snapshots as they should: "
+                        + Self.list(report.changed),
+                    cure: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
+        } else if report.accounts > 0 {
+            findings.append(.met(Self.subject, "\(report.accounts) homes show their snapshots as they should"))
+        }
+        if report.accounts > SnapshotViews.Report.manyAccounts, configuration.snapshots != .hidden {
+            let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
+            findings.append(.note(Self.subject, reason))
+        }
+        if !report.unassigned.isEmpty {
+            let reason = "snapshots of accounts without a configuration, such as deleted ones that are kept: "
+            findings.append(.note(Self.subject, reason + Self.list(report.unassigned)))
+        }
+        return findings
+    }
+
+    private static func list(_ paths: [FilePath]) -> String {
+        paths.prefix(5).map(\.string).joined(separator: ", ") + (paths.count > 5 ? ", …" : "")
+    }
+}

@@ -1,0 +1,199 @@
+/// What a line of the template, and of an account's configuration made from it, may say: one row for each directive of rsnapshot 1.4.5.
+///
+/// The daemon runs `rsnapshot sync` with a configuration of its own, which takes over the lines that shape the copy, and rotates the snapshots
+/// itself; the account's configuration stays usable with rsnapshot by hand. Whatever would make one of the two do something else than
+/// copy `incoming/` whole into the next snapshot is refused, with the reason.
+struct RsnapshotDirective: Hashable, Sendable {
+    enum Rule: Hashable {
+        /// One value, which rsnapshot itself checks; it changes nothing that a backup stores.
+        case anyValue
+        /// These fields and no others, with placeholders as in the template; a slash at the end of a field does not matter.
+        case exactly([String])
+        /// `-` and letters.
+        case rsyncShortOptions
+        /// Words as rsnapshot splits them.
+        case rsyncLongOptions
+        /// One word for rsync.
+        case pattern
+        /// The absolute path of a file outside the account.
+        case file
+        /// Made from `%RETAIN%`, never written by hand.
+        case retain
+        case refused(reason: String, cure: String)
+    }
+
+    let rule: Rule
+    var isRequired = false
+    var isRepeatable = false
+    /// Whether the daemon's own configuration takes the line over.
+    var shapesCopy = false
+
+    /// Why a line may not stand there, and how to fix it.
+    struct Objection: Error, Hashable {
+        var reason: String
+        var cure: String
+
+        init(_ reason: String, _ cure: String) {
+            self.reason = reason
+            self.cure = cure
+        }
+    }
+
+    // MARK: - The table
+
+    static let table: [String: Self] = {
+        var table: [String: Self] = [
+            "config_version": Self(rule: .exactly(["1.2"]), isRequired: true),
+            "snapshot_root": Self(rule: .exactly(["%SNAPSHOT_ROOT%/"]), isRequired: true),
+            "no_create_root": Self(rule: .exactly(["1"]), isRequired: true),
+            "cmd_rsync": Self(rule: .anyValue, isRequired: true, shapesCopy: true),
+            "retain": Self(rule: .retain, isRequired: true, isRepeatable: true),
+            // Without it rsnapshot copies with cp and then changes files that older snapshots share.
+            "link_dest": Self(rule: .exactly(["1"]), isRequired: true),
+            // Without it rsnapshot by hand does not wait for the daemon's copy.
+            "lockfile": Self(rule: .exactly(["%LOCKFILE%"]), isRequired: true),
+            "backup": Self(rule: .exactly(["%HOME%/incoming/", "./"]), isRequired: true),
+            "rsync_short_args": Self(rule: .rsyncShortOptions, shapesCopy: true),
+            // Without it rsnapshot adds --relative.
+            "rsync_long_args": Self(rule: .rsyncLongOptions, isRequired: true, shapesCopy: true),
+            "include": Self(rule: .pattern, isRepeatable: true, shapesCopy: true),
+            "exclude": Self(rule: .pattern, isRepeatable: true, shapesCopy: true),
+            "include_file": Self(rule: .file, isRepeatable: true, shapesCopy: true),
+            "exclude_file": Self(rule: .file, isRepeatable: true, shapesCopy: true),
+            "one_fs": Self(rule: .anyValue, shapesCopy: true),
+            "rsync_numtries": Self(rule: .exactly(["1"])),
+        ]
+        // What rsnapshot shows, or starts only for what is refused here or for a report by hand.
+        for name in [
+            "cmd_cp", "cmd_rm", "cmd_ssh", "cmd_logger", "cmd_du", "cmd_rsnapshot_diff", "ssh_args", "du_args",
+            "verbose",
+            "loglevel",
+        ] { table[name] = Self(rule: .anyValue) }
+        for (names, reason, cure) in refusals {
+            for name in names.split(separator: " ") {
+                table[String(name)] = Self(rule: .refused(reason: reason, cure: cure))
+            }
+        }
+        return table
+    }()
+
+    private static let refusals = [
+        (
+            "interval", "levels are written by the daemon, from the account's entry",
+            "write %RETAIN% on a line of its own"
+        ),
+        (
+            "include_conf", "it brings in lines, or the output of a command, that nobody has checked",
+            "write the lines themselves into the template"
+        ),
+        (
+            "sync_first",
+            "with it rsnapshot by hand rotates the snapshots without a new copy; the daemon sets it for its own runs",
+            "take the line out"
+        ),
+        (
+            "use_lazy_deletes", "it gives the lock away before rsnapshot has ended, and the next run begins beside it",
+            "take the line out"
+        ),
+        (
+            "stop_on_stale_lockfile", "after a crash no run by hand would start until somebody removes the lock file",
+            "take the line out"
+        ),
+        (
+            "cmd_preexec cmd_postexec",
+            "it runs a command with every copy that no job shows, and whose failure ends the copy",
+            "use pre_script.sh and post_script.sh: [Hooks Backup] in the settings"
+        ),
+        (
+            "backup_script backup_exec",
+            "it runs a command within the copy, and what it leaves is not the account's data",
+            "run it before the backup: pre_script.sh of [Hooks Backup], or a [Job NAME]"
+        ),
+        (
+            "logfile", "rsnapshot appends to it by name, also as root, and could be led elsewhere by a link",
+            "take the line out: the output of each backup is in the history, see jobs show"
+        ),
+        (
+            "linux_lvm_cmd_lvcreate linux_lvm_cmd_lvremove linux_lvm_cmd_mount linux_lvm_cmd_umount linux_lvm_snapshotsize "
+                + "linux_lvm_snapshotname linux_lvm_vgpath linux_lvm_mountpath",
+            "it is for copies of other volumes, and mounts them as root", "take the line out"
+        ),
+    ]
+
+    /// What to write where the line is missing.
+    func example(_ name: String) -> String {
+        switch rule {
+        case .exactly(let fields): "write \(([name] + fields).joined(separator: "<TAB>"))"
+        case .rsyncLongOptions: "write \(name)<TAB>--delete --numeric-ids --delete-excluded"
+        case .retain: "write %RETAIN% on a line of its own"
+        default: name == "cmd_rsync" ? "write cmd_rsync<TAB>%RSYNC%" : "write \(name)"
+        }
+    }
+
+    // MARK: - Checking a line
+
+    /// - Parameters:
+    ///   - fields: those behind the name; not empty.
+    ///   - isTemplate: whether the line is the template's own.
+    ///   - values: what placeholders stand for in it; in the template for themselves.
+    static func check(
+        _ name: String, _ fields: [String], isTemplate: Bool, values: (RsnapshotTemplate.Placeholder) -> String
+    ) throws(Objection) {
+        guard let rule = table[name]?.rule else {
+            throw Objection("rsnapshot 1.4 has no directive \(name)", "take the line out, or correct its name")
+        }
+        switch rule {
+        case .refused(let reason, let cure): throw Objection("\(name) is refused: \(reason)", cure)
+        case .exactly(let expected):
+            let filled = expected.map { RsnapshotTemplate.fill($0, values: values) }
+            guard fields.map(withoutSlash) == filled.map(withoutSlash) else {
+                throw Objection(
+                    "\(name) is \(fields.joined(separator: " ")), and may only be \(filled.joined(separator: " "))",
+                    Self(rule: rule).example(name))
+            }
+        case .retain:
+            guard !isTemplate else {
+                throw Objection(
+                    "retain is written by the daemon, from the account's entry", "write %RETAIN% on a line of its own")
+            }
+            guard fields.count == 2 else {
+                throw Objection("retain needs a level and a number", "provision the account again")
+            }
+        case .anyValue, .rsyncShortOptions, .rsyncLongOptions, .pattern, .file:
+            guard fields.count == 1 else {
+                throw Objection(
+                    "rsnapshot reads one field behind \(name) and ignores the others",
+                    "put all into one field, with blanks between the words")
+            }
+            try check(name, fields[0], rule, inside: [values(.home), values(.snapshotRoot)])
+        }
+    }
+
+    private static func check(
+        _ name: String, _ value: String, _ rule: Rule, inside account: [String]
+    ) throws(Objection) {
+        switch rule {
+        case .rsyncShortOptions: try RsyncOptions.check(short: value)
+        case .rsyncLongOptions: try RsyncOptions.check(long: try RsyncOptions.words(value, of: name))
+        case .pattern:
+            guard try RsyncOptions.words(value, of: name).count == 1 else {
+                throw Objection(
+                    "\(name) \(value) is more than one word for rsync", "put quotes around a pattern with blanks")
+            }
+        case .file:
+            guard value.hasPrefix("/"), !account.contains(where: value.contains) else {
+                throw Objection(
+                    "\(name) \(value) is no absolute path outside the account",
+                    "put the file where only root can write, such as /etc/Provisioning/Backup")
+            }
+            guard try RsyncOptions.words(value, of: name) == [value] else {
+                throw Objection("\(name) \(value) has blanks or quotes", "choose a name without them")
+            }
+        case .anyValue, .exactly, .retain, .refused: break
+        }
+    }
+
+    private static func withoutSlash(_ field: String) -> Substring {
+        field.utf8.count > 1 && field.utf8.last == UInt8(ascii: "/") ? field.dropLast() : field[...]
+    }
+}

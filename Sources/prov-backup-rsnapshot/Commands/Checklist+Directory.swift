@@ -1,0 +1,328 @@
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import Glibc
+import Provisioning
+
+/// Who we are for the directory server, what it offers, and what we may do there. Nothing is changed.
+extension Checklist {
+    mutating func directory(_ configuration: DaemonConfiguration) async {
+        do {
+            let connection = try await ServerList(configuration.engine.servers).connect(
+                options: configuration.engine.connection)
+            defer { connection.close() }
+            let identity = try await identity(connection)
+            features(try await connection.rootDSE())
+            try await contentSync(configuration, at: connection.server)
+            guard try await base(configuration.engine.scope.base, connection) else { return }
+            let needs = DirectoryNeeds(configuration)
+            let schema = try await schema(needs, connection)
+            let listed = try await accounts(needs, connection)
+            try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
+        } catch let error as DirectoryError {
+            add(
+                "directory", "\(error)", cure: "nothing can be provisioned until this is mended",
+                status: error.isRetryable ? .unavailable : .failure)
+        } catch {
+            add("directory", "\(error)", cure: "nothing can be provisioned until this is mended")
+        }
+    }
+
+    /// - Returns: the DN as which the server knows us; empty for nobody.
+    private mutating func identity(_ connection: DirectoryConnection) async throws -> String {
+        let identity = try await connection.whoAmI()
+        guard !identity.isEmpty else {
+            add(
+                "directory", "\(connection.server) takes us for anybody: nobody may write like that",
+                cure: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
+            return ""
+        }
+        ok("directory", "\(connection.server) answers \(identity)")
+        return identity.hasPrefix("dn:") ? String(identity.dropFirst(3)) : identity
+    }
+
+    private mutating func features(_ root: RootDSE) {
+        add(
+            "assertions", root.offers(.assertion) ? "offered" : "not offered (RFC 4528)",
+            cure: root.offers(.assertion) ? nil : "use a server that has them, such as OpenLDAP: claims rest on them")
+        add(
+            "paged results", root.offers(.pagedResults) ? "offered" : "not offered (RFC 2696)",
+            cure: root.offers(.pagedResults) ? nil : "use a server that has them")
+    }
+
+    /// Asks for it: a server that has loaded the module offers it in its root DSE, even where no database has the overlay.
+    private mutating func contentSync(_ configuration: DaemonConfiguration, at server: ServerAddress) async throws {
+        let subject = "content sync"
+        guard configuration.engine.timing.detection != .poll else {
+            return remark(subject, "not used: DETECTION = poll")
+        }
+        let connection = try await DirectoryConnection.open(server, options: configuration.engine.connection)
+        let request = ContentSyncRequest(
+            base: configuration.engine.scope.base, scope: .base, filter: .present("objectClass"), attributes: ["1.1"],
+            mode: .refreshOnly)
+        do throws(DirectoryError) {
+            for try await _ in connection.contentSync(request) {}
+            ok(subject, "offered: wishes are noticed at once")
+        } catch {
+            switch error.code {
+            case .unavailableCriticalExtension:
+                add(
+                    subject, "not offered for \(request.base) (RFC 4533): wishes are noticed late",
+                    cure: "load the overlay syncprov (README, The directory), or set DETECTION = poll")
+            // The entry itself is looked for next.
+            case .noSuchObject: remark(subject, "cannot be told: \(request.base) cannot be seen")
+            default: throw error
+            }
+        }
+    }
+
+    // MARK: - What we see
+
+    /// - Returns: whether it is worth while to look below.
+    private mutating func base(_ base: DN, _ connection: DirectoryConnection) async throws -> Bool {
+        let hidden = DirectoryNeeds.operational
+        guard let entry = try await connection.entry(at: base, attributes: hidden) else {
+            add(
+                "accounts", "\(base) is not there, or may not be seen",
+                cure: "check SERVICE_SUBTREE, ADMIN_USER, and the directory's access rules")
+            return false
+        }
+        let missing = hidden.filter { entry[$0].isEmpty }
+        if !missing.isEmpty {
+            add(
+                "accounts", "\(names(missing)) of \(base) cannot be read, so this is not the daemon's own identity",
+                cure: "check ADMIN_USER, and let the access rules give them to it (etc/openldap/access.conf)")
+        }
+        return true
+    }
+
+    private mutating func schema(_ needs: DirectoryNeeds, _ connection: DirectoryConnection) async throws
+        -> ServerSchema?
+    {
+        let place = try await connection.entry(at: .root, attributes: ["subschemaSubentry"])?.text("subschemaSubentry")
+        let entry = try await connection.entry(
+            at: try DN(parsing: place ?? "cn=Subschema"), attributes: ServerSchema.attributes)
+        guard let schema = entry.flatMap(ServerSchema.init) else {
+            remark("schema", "cannot be told: the server does not show it to us")
+            return nil
+        }
+        let attributes = needs.all.filter { schema.names(of: $0) == nil }
+        let dates = needs.dates.contains { schema.names(of: $0) != nil } ? [] : needs.dates
+        let classes = needs.classes.filter { !schema.knows(class: $0) }
+        let missing = (attributes + dates).map(\.spelling) + classes
+        add(
+            "schema",
+            missing.isEmpty
+                ? "has all attributes and classes that are used"
+                : "the server does not know \(missing.joined(separator: ", "))",
+            cure: missing.isEmpty
+                ? nil : "load etc/openldap/stoney-cloud.schema (README, The directory), or correct [Attributes]")
+        return schema
+    }
+
+    /// Lists them as a backup run does, and tries the rights on the first one.
+    /// - Returns: how many there are; nil when they could not be listed.
+    private mutating func accounts(_ needs: DirectoryNeeds, _ connection: DirectoryConnection) async throws -> Int? {
+        let scope = needs.scope
+        func first(_ scope: WatchScope) async throws(DirectoryError) -> Entry? {
+            let request = SearchRequest(
+                base: scope.base, filter: scope.accounts, attributes: scope.names.requested, pageSize: 1)
+            for try await entry in connection.search(request) { return entry }
+            return nil
+        }
+        let own = try await first(scope)
+        // Rights do not depend on the host.
+        guard let entry = try await own == nil ? first(scope.ofAllHosts) : own else {
+            remark("accounts", "there is none yet below \(scope.base), so the rights cannot be tried")
+            return 0
+        }
+        guard let status = AccountStatus(entry, names: scope.names) else {
+            add(
+                "accounts", "\(entry.dn) is seen, and its mode, state, entryUUID or entryCSN cannot be read",
+                cure: "let the access rules give them to the daemon (etc/openldap/access.conf)")
+            return nil
+        }
+        if own == nil {
+            remark("accounts", "there is none yet that is ours below \(scope.base)")
+        } else {
+            ok("accounts", "can be read, for instance \(status.dn)")
+        }
+        try await rights(on: status.dn, needs, connection)
+        return try await count(scope, connection)
+    }
+
+    private mutating func count(_ scope: WatchScope, _ connection: DirectoryConnection) async throws -> Int? {
+        var count = 0
+        do throws(DirectoryError) {
+            let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: ["1.1"])
+            for try await _ in connection.search(request) { count += 1 }
+            return count
+        } catch {
+            guard [.sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded].contains(error.code) else {
+                throw error
+            }
+            add(
+                "size limit", "the accounts cannot be listed, so there are no backups: \(error.code)",
+                cure: Self.limitCure)
+            return nil
+        }
+    }
+
+    // MARK: - What we may do
+
+    /// Asks for a change that cannot come about: to delete a value that is not there, and to add one. The server looks at the rights to do both
+    /// first, and then refuses the whole because of the first.
+    private mutating func rights(
+        on account: DN, _ needs: DirectoryNeeds, _ connection: DirectoryConnection
+    ) async throws {
+        let absent = AttributeValue("-2147483647")
+        for name in needs.written {
+            do throws(DirectoryError) {
+                try await connection.modify(account, [.delete(name, absent), .add(name, "0")])
+            } catch {
+                switch error.code {
+                case .noSuchAttribute: ok("rights", "\(name) can be written")
+                // The schema has been looked at.
+                case .undefinedAttributeType: break
+                case .insufficientAccessRights:
+                    add(
+                        "rights", "\(name) cannot be written",
+                        cure: "let the access rules give it to the daemon (etc/openldap/access.conf)")
+                case .invalidAttributeSyntax, .constraintViolation:
+                    remark("rights", "whether \(name) can be written cannot be told: \(error.code)")
+                default: throw error
+                }
+            }
+        }
+    }
+
+    // MARK: - How the server is set up
+
+    /// Size limit and indexes: as far as they cannot be told from the outside, cn=config has to say.
+    private mutating func server(
+        _ configuration: DaemonConfiguration, identity: String, schema: ServerSchema?, listed: Int?,
+        _ connection: DirectoryConnection
+    ) async throws {
+        let base = configuration.engine.scope.base
+        var server = try await Self.read(connection, base)
+        if server == nil, let own = try? await configuration.asRoot(connection.server) {
+            defer { own.close() }
+            server = try await Self.read(own, base)
+        }
+        limit(server?.limit(of: identity), identity, listed: listed)
+        indexes(server, schema, configuration)
+    }
+
+    private static func read(_ connection: DirectoryConnection, _ base: DN) async throws -> ServerConfiguration? {
+        let request = SearchRequest(
+            base: try DN(parsing: ServerConfiguration.base), filter: ServerConfiguration.filter,
+            attributes: ServerConfiguration.attributes, pageSize: 0)
+        do throws(DirectoryError) {
+            return ServerConfiguration(try await connection.search(request).all(), holding: base)
+        } catch {
+            guard !error.isRetryable else { throw error }
+            // It is not there, or not for us.
+            return nil
+        }
+    }
+
+    private static let limitCure =
+        "give the daemon's DN size=unlimited size.prtotal=unlimited (etc/openldap/limits.conf), or correct ADMIN_USER"
+
+    private mutating func limit(_ limit: ServerConfiguration.Limit?, _ identity: String, listed: Int?) {
+        let subject = "size limit"
+        let isListed = lines.contains { $0.subject == subject }
+        switch limit {
+        case .unlimited?: if !isListed { ok(subject, "none for \(identity)") }
+        case .entries(let count)?:
+            if !isListed { add(subject, "\(identity) is given \(count) entries at most", cure: Self.limitCure) }
+        case .undecided, nil:
+            guard !isListed else { return }
+            // More than the limit that a server has by itself.
+            if let listed, listed > 500 { return ok(subject, "\(listed) accounts can be listed") }
+            let reason = if case .undecided(let rule)? = limit { rule } else { "cn=config cannot be read" }
+            remark(
+                subject,
+                "cannot be told with \(listed ?? 0) accounts (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
+            )
+        }
+    }
+
+    private mutating func indexes(
+        _ server: ServerConfiguration?, _ schema: ServerSchema?, _ configuration: DaemonConfiguration
+    ) {
+        let subject = "indexes"
+        guard let server else {
+            return remark(
+                subject,
+                "cannot be told: cn=config cannot be read (etc/openldap/config.conf); on the directory server: slapcat -n 0 | grep olcDbIndex"
+            )
+        }
+        let missing = DirectoryNeeds(configuration).indexed.filter { name in
+            server.indexed.isDisjoint(with: schema?.names(of: name) ?? [name.spelling.lowercased()])
+        }
+        add(
+            subject,
+            missing.isEmpty
+                ? "all that searches need" : "none for \(names(missing)): searches look through all entries",
+            cure: missing.isEmpty ? nil : "add them, kind eq (etc/openldap/indexes.conf)")
+    }
+
+    private func names(_ attributes: [AttributeName]) -> String {
+        attributes.map(\.spelling).joined(separator: ", ")
+    }
+}
+
+/// What the service uses of the directory.
+private struct DirectoryNeeds {
+    /// Those that the server keeps by itself.
+    static let operational: [AttributeName] = ["entryUUID", "entryCSN"]
+
+    let scope: WatchScope
+    let written: [AttributeName]
+    /// Searches by these shall not look through all entries.
+    let indexed: [AttributeName]
+    /// One of them is enough.
+    let dates: [AttributeName]
+    let classes: [String]
+    private let read: [AttributeName]
+
+    init(_ configuration: DaemonConfiguration) {
+        scope = configuration.engine.scope
+        let names = scope.names
+        let backups = configuration.script == nil ? configuration.jobs.backups : nil
+        written =
+            [names.mode, names.state, names.returnValue, names.claim].compactMap(\.self)
+            + (backups?.writtenAttributes ?? [])
+        dates = names.dates
+        read =
+            names.requested.filter { !Self.operational.contains($0) && !names.dates.contains($0) }
+            + (backups?.readAttributes ?? configuration.script?.attributes ?? [])
+        indexed =
+            ["objectClass"] + Self.operational + [names.mode, names.state] + (backups == nil ? [] : ["uid"])
+            + (scope.hosts == nil ? [] : [names.host])
+        // A site with other names has classes of its own.
+        let isPublished = names.mode == AttributeNames().mode
+        classes =
+            (isPublished ? ["sstProvisioning"] + (backups == nil ? [] : ["sstBackup"]) : [])
+            + (names.claim == "provisioningClaim" ? ["provisioningClaimable"] : [])
+    }
+
+    /// Each once.
+    var all: [AttributeName] {
+        var seen: Set<AttributeName> = []
+        return (read + written).filter { seen.insert($0).inserted }
+    }
+}
+
+extension DaemonConfiguration {
+    /// A connection as root over the server's own socket: on the directory's own machine root may usually read its configuration.
+    fileprivate func asRoot(_ server: ServerAddress) async throws -> DirectoryConnection? {
+        guard case .local = server.endpoint, geteuid() == 0, engine.connection.credentials != .external else {
+            return nil
+        }
+        var options = engine.connection
+        options.credentials = .external
+        return try await DirectoryConnection.open(server, options: options)
+    }
+}

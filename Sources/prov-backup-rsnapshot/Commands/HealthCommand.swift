@@ -1,0 +1,109 @@
+import ArgumentParser
+import DaemonKit
+
+struct HealthCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "health", abstract: "One line for monitoring: is everything in order?",
+        discussion: """
+            The daemon is asked, so no password of the LDAP server is needed. Exit status as of monitoring plug-ins: 0 OK; \
+            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or answers, or the LDAP \
+            server does not; 3 UNKNOWN: the question could not be asked.
+            """)
+
+    @OptionGroup var files: SettingsOptions
+
+    func run() async throws {
+        let report = await HealthReport(asking: files)
+        print(report.line)
+        if report.state != .ok { throw ExitCode(report.state.rawValue) }
+    }
+}
+
+/// The answer to monitoring, by the rules for plug-ins: one line, and figures behind a bar.
+struct HealthReport {
+    enum State: Int32 {
+        case ok, warning, critical, unknown
+
+        var name: String {
+            switch self {
+            case .ok: "OK"
+            case .warning: "WARNING"
+            case .critical: "CRITICAL"
+            case .unknown: "UNKNOWN"
+            }
+        }
+    }
+
+    let state: State
+    /// What is wrong, and what to type.
+    let text: String
+    private let figures: [String]
+
+    /// - Parameter files: name the settings, which name the daemon's socket.
+    init(asking files: SettingsOptions) async {
+        do {
+            let control = try files.control()
+            self = HealthReport(try await control.health(), noDaemon: control.noDaemon().description)
+        } catch let failure as CommandFailure where failure.status == .tryAgain {
+            self.init(.critical, "the daemon does not answer: \(failure)")
+        } catch {
+            self.init(.unknown, "\(error)")
+        }
+    }
+
+    private init(_ state: State, _ text: String, _ figures: [String] = []) {
+        self.state = state
+        self.text = text
+        self.figures = figures
+    }
+
+    /// - Parameters:
+    ///   - health: what the daemon answered; nil: none runs.
+    ///   - noDaemon: what to say then.
+    init(_ health: DaemonHealth?, noDaemon: String) {
+        guard let health else {
+            self.init(.critical, noDaemon)
+            return
+        }
+        let backups = health.backups
+        var problems: [String] = []
+        if !health.isDirectoryAvailable { problems.append("the LDAP server does not answer") }
+        if let error = health.directoryError { problems.append(error) }
+        let isDirectoryDown = !problems.isEmpty
+        func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
+            Self.list(backups.problems.filter(isMeant).map { "\($0.account) \($0.level)" })
+        }
+        if backups.failed > 0 {
+            problems.append("\(backups.failed) with failed backups\(names { $0.failure != nil })")
+        }
+        if backups.overdue > 0 {
+            problems.append("\(backups.overdue) with overdue backups\(names { $0.overdue != nil })")
+        }
+        if let failed = health.failedAccounts, failed > 0 {
+            problems.append("\(failed) with failed provisioning\(Self.list(health.failedUIDs))")
+        }
+        var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
+        let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
+        if let command = backups.problems.first?.command ?? explain { text += "; run: \(command)" }
+        self.init(
+            isDirectoryDown ? .critical : problems.isEmpty ? .ok : .warning, text,
+            [
+                "failed_accounts=\(health.failedAccounts.map(String.init) ?? "U");0;;0",
+                "failed_backups=\(backups.failed);0;;0", "overdue_backups=\(backups.overdue);0;;0",
+                "open_jobs=\(health.openJobs);;;0",
+            ])
+    }
+
+    /// `BACKUP WARNING - 1 with failed backups (3724300 daily); … | failed_backups=1;0;;0 …`
+    var line: String {
+        let text = OneLine.escaping(text).replacing("|", with: "/")
+        return "BACKUP \(state.name) - \(text)"
+            + (figures.isEmpty ? "" : " | " + figures.joined(separator: " "))
+    }
+
+    private static func list(_ names: [String]) -> String {
+        let most = 3
+        return names.isEmpty
+            ? "" : " (" + names.prefix(most).joined(separator: ", ") + (names.count > most ? ", ..." : "") + ")"
+    }
+}

@@ -1,0 +1,167 @@
+import DaemonKit
+import JobCore
+import Logging
+import Synchronization
+
+/// Tells of the end of every job: one line in the log, failures in a mail, and failed backups to ``BackupHealth``.
+final class JobReports: Sendable {
+    let health = BackupHealth()
+    /// Runs of schedules are opened and closed here, so that a run's failures are in one mail.
+    let mail: DigestMailer
+    private let mailer: Mailer
+    private let logger: Logger
+    private let environment: Mutex<String>
+    /// Of jobs that are about to end.
+    private let scriptFailures = Mutex<[JobID: [String]]>([:])
+
+    init(_ configuration: JobConfiguration, clock: any WallClock = SystemWallClock(), logger: Logger) {
+        self.logger = logger
+        environment = Mutex(configuration.installation)
+        mailer = Mailer(configuration.mail, clock: clock, logger: logger)
+        mail = DigestMailer(mailer, clock: clock)
+    }
+
+    /// Mails that are made from now on go by these settings.
+    func reconfigure(_ configuration: JobConfiguration) {
+        mailer.reconfigure(configuration.mail)
+        environment.withLock { $0 = configuration.installation }
+    }
+
+    /// Pre or post scripts of a job failed (row D8); its end comes next.
+    func scriptsFailed(_ alert: JobAlert) {
+        logger.error(
+            """
+            the scripts around job \(alert.job.id) (\(alert.job.type) \(alert.job.name), \(alert.job.client)) failed: \
+            \(alert.scriptFailures.joined(separator: "; "))
+            """, metadata: ["job": "\(alert.job.id)"])
+        scriptFailures.withLock { $0[alert.job.id] = alert.scriptFailures }
+    }
+
+    /// Sends mails until something has happened, and then what is pending.
+    func sendMail(until end: @Sendable () async -> Void) async {
+        let digest = Task {
+            await mail.run { sections in
+                JobMail(host: ThisHost.name, environment: environment.withLock(\.self), sections: sections).message
+            }
+        }
+        await mailer.run {
+            await end()
+            mail.finish()
+            await digest.value
+        }
+    }
+
+    /// A job has ended.
+    func ended(_ end: JobEnd) {
+        logger.log(level: end.logLevel, "\(end.logText)", metadata: end.metadata)
+        health.ended(end.job, end.outcome, at: end.time)
+        let scripts = scriptFailures.withLock { $0.removeValue(forKey: end.job.id) } ?? []
+        mail.ended(end.job.id, end.isForMail || !scripts.isEmpty ? JobMail.text(of: end, scripts) : nil)
+    }
+}
+
+extension JobEnd {
+    /// Notice for what was done or had nothing to do, warning for warnings, error for everything else.
+    var logLevel: Logger.Level {
+        switch outcome.result {
+        case .success: .notice
+        case .warnings: .warning
+        case .failed, .aborted, .missed, .wrongConfiguration, .undefined, .unknown: .error
+        }
+    }
+
+    /// `backup failed: daily: why; hint`, `provisioning done: add`, `job NAME failed: why; hint`.
+    var logText: String {
+        ([kind + " " + verb, variant, reason] + [outcome.message]).filter { !$0.isEmpty }.joined(separator: ": ")
+    }
+
+    var metadata: Logger.Metadata {
+        var metadata: Logger.Metadata = ["job": "\(job.id)", "duration": "\(JobText.span(duration.seconds))"]
+        if isOfAccount { metadata["account"] = "\(job.client)" }
+        return metadata
+    }
+
+    /// Whoever cancels a job knows that it has not been done.
+    fileprivate var isForMail: Bool { !outcome.result.isSuccess && !isCanceled }
+
+    /// `backup daily 3724300`, `job NAME`, `purge`.
+    fileprivate var title: String {
+        [kind, variant, isOfAccount ? job.client : ""].filter { !$0.isEmpty }.joined(separator: " ")
+    }
+
+    fileprivate var verb: String {
+        switch outcome.result {
+        case .success: "done"
+        case .warnings: "done with warnings"
+        case .failed, .wrongConfiguration, .undefined, .unknown: "failed"
+        case .aborted: "aborted"
+        case .missed: "missed"
+        }
+    }
+
+    private var isOfAccount: Bool { job.type == .backup || job.type == .provisioning }
+
+    private var kind: String { job.type == .admin ? "job \(job.name)" : job.type.rawValue.lowercased() }
+
+    private var variant: String { isOfAccount ? (job.level.isEmpty ? job.name : job.level) : "" }
+
+    /// What the verb does not say.
+    private var reason: String {
+        switch outcome.result {
+        case .wrongConfiguration, .undefined, .unknown: outcome.result.rawValue
+        case .success, .warnings, .failed, .aborted, .missed: ""
+        }
+    }
+}
+
+/// The mail about jobs that failed.
+struct JobMail {
+    let host: String
+    /// What the installation is called; may be the host's name.
+    let environment: String
+    let sections: [MailDigest.Section]
+
+    /// What is said of one job, on several lines.
+    static func text(of end: JobEnd, _ scriptFailures: [String]) -> String {
+        let span = JobText.span(end.duration.seconds)
+        let messages = [end.outcome.message].filter { !$0.isEmpty } + scriptFailures
+        return
+            (["job \(end.job.id), \(end.title): \(end.verb)", "  ended \(Moment(end.time).local) after \(span)"]
+            + messages.map { "  " + OneLine.escaping($0) }).joined(separator: "\n")
+    }
+
+    var message: (subject: String, body: String) {
+        let count = sections.map(\.count).reduce(0, +)
+        let what = count == 1 ? "1 job failed" : "\(count) jobs failed"
+        let place = environment.isEmpty || environment == host ? host : "\(host) (\(environment))"
+        let only = count == 1 ? sections.first?.texts.first?.split(separator: "\n").first.map(String.init) : nil
+        let of = sections.count == 1 ? sections[0].title.map { ": \($0)" } ?? "" : ""
+        return (
+            Self.plain("\(place): \(only ?? what + of)"),
+            Self.plain(
+                """
+                \(what) on \(place).
+
+                \(sections.map(text).joined(separator: "\n\n"))
+
+                Everything about a job: prov-backup-rsnapshot jobs show NUMBER
+                What is not in order now: prov-backup-rsnapshot status
+                """)
+        )
+    }
+
+    private func text(_ section: MailDigest.Section) -> String {
+        var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled, or of an earlier run"] + section.texts
+        let others = section.count - section.texts.count
+        if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status Ef") }
+        return lines.joined(separator: "\n")
+    }
+
+    /// The punctuation of this program's own messages in ASCII; whatever else is not ASCII stays.
+    static func plain(_ text: String) -> String {
+        let signs: [(Character, String)] = [
+            ("…", "..."), ("–", "-"), ("—", "-"), ("‘", "'"), ("’", "'"), ("“", "\""), ("”", "\""),
+        ]
+        return signs.reduce(text) { $0.replacing(String($1.0), with: $1.1) }
+    }
+}

@@ -1,0 +1,169 @@
+import Foundation
+import Glibc
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import BackupRsnapshot
+
+@Suite struct TreeRemovalTests {
+    /// Removes `homes/tree`, and calls back whenever a directory has been read and at least once for 256 names.
+    private func remove(
+        _ folder: TestFolder, limit: Int? = nil, freed: inout UInt64, _ meanwhile: @escaping @Sendable () -> Void = {}
+    ) throws {
+        let removal = TreeRemoval(limit: limit) {
+            meanwhile()
+            return false
+        }
+        try removal.remove("tree", in: HeldFolder(configured: folder.homes), freed: &freed)
+    }
+
+    private func remove(
+        _ folder: TestFolder, limit: Int? = nil, _ meanwhile: @escaping @Sendable () -> Void = {}
+    ) throws {
+        var freed: UInt64 = 0
+        try remove(folder, limit: limit, freed: &freed, meanwhile)
+    }
+
+    @Test("files whose names are no text go, and those that links lead to stay")
+    func strange() throws {
+        let folder = try TestFolder()
+        let tree = try folder.makeFolder("homes/tree")
+        let strange = Array(tree.string.utf8CString.dropLast()) + [0x2f, -1, -2, 10, 0]
+        #expect(mkdir(strange, 0o700) == 0)
+        let file = open(Array(strange.dropLast()) + [0x2f, -3, 0], O_CREAT | O_WRONLY, 0o600)
+        #expect(file >= 0)
+        close(file)
+        try folder.makeFolder("others")
+        try folder.write("precious", to: "others/file")
+        try folder.link("homes/tree/directory", to: folder.path.appending("others"))
+        try folder.link("homes/tree/file", to: folder.path.pushing("others/file"))
+        try remove(folder)
+        #expect(!exists(tree))
+        #expect(try text(folder.path.pushing("others/file")) == "precious")
+        try remove(folder)
+    }
+
+    @Test("a tree 6,000 deep goes with few descriptors and on a small stack")
+    func deep() throws {
+        let folder = try TestFolder()
+        let inodes = try folder.nest(6_000, in: "homes/tree")
+        let seen = Mutex((asked: 0, most: 0))
+        try remove(folder) {
+            seen.withLock {
+                $0.asked += 1
+                if $0.asked % 100 == 0 { $0.most = max($0.most, openDirectories(of: inodes)) }
+            }
+        }
+        #expect(!exists(folder.homes.appending("tree")))
+        #expect((2...TreeWalk.window + 1).contains(seen.withLock { $0.most }), "one for each level would be 6,000")
+    }
+
+    @Test("what is told as freed is what du counts less, whatever has links elsewhere")
+    func freed() async throws {
+        let folder = try TestFolder()
+        for name in ["tree/sub", "kept"] { try folder.makeFolder(FilePath("homes/\(name)")) }
+        for (name, size) in [("tree/one", 50_000), ("tree/two", 70_000), ("tree/sub/kept", 90_000)] {
+            try folder.write(String(repeating: "x", count: size), to: FilePath("homes/\(name)"))
+        }
+        let root = folder.homes
+        #expect(link(root.pushing("tree/two").string, root.pushing("tree/sub/again").string) == 0)
+        #expect(link(root.pushing("tree/sub/kept").string, root.pushing("kept/it").string) == 0)
+        let before = try #require(try await du([root]).first)
+        var freed: UInt64 = 0
+        try remove(folder, freed: &freed)
+        #expect(try await du([root]) == [before - freed])
+        try folder.write(String(repeating: "x", count: 30_000), to: "homes/tree")
+        let file = status(root.appending("tree"))?.allocatedBytes
+        freed = 0
+        try remove(folder, freed: &freed)
+        #expect(freed == file)
+    }
+
+    @Test("directories that nobody but root may enter go too", .enabled(if: isRoot, "needs root to enter them"))
+    func closed() throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/tree/closed/inside")
+        try folder.write("x", to: "homes/tree/closed/inside/file", mode: 0)
+        for name in ["tree/closed/inside", "tree/closed", "tree"] {
+            #expect(chmod(folder.homes.pushing(FilePath(name)).string, 0) == 0)
+            #expect(lchown(folder.homes.pushing(FilePath(name)).string, 3_723_707, 3_723_707) == 0)
+        }
+        try remove(folder)
+        #expect(!exists(folder.homes.appending("tree")))
+    }
+
+    // MARK: - The owner changes it meanwhile
+
+    @Test("a directory that is moved out is not followed, and the rest goes")
+    func movedOut() throws {
+        let folder = try TestFolder()
+        try folder.nest(60, in: "homes/tree")
+        try folder.makeFolder("others")
+        try folder.write("precious", to: "others/file")
+        try folder.makeFolder("others/a")
+        let moved = folder.homes.pushing(FilePath("tree/" + Array(repeating: "d", count: 20).joined(separator: "/")))
+        let target = folder.path.pushing("others/d")
+        // Called first when the deepest directory was read, before 256 names: the directory that is moved has been closed by then.
+        try remove(folder) { rename(moved.string, target.string) }
+        #expect(!exists(folder.homes.appending("tree")))
+        #expect(try text(folder.path.pushing("others/file")) == "precious")
+        #expect(exists(folder.path.pushing("others/a")))
+        #expect(exists(target))
+    }
+
+    @Test("a directory that is moved to where the removal has been already goes all the same")
+    func movedBack() throws {
+        let folder = try TestFolder()
+        try folder.nest(60, in: "homes/tree")
+        let tree = folder.homes.appending("tree")
+        let moved = tree.pushing(FilePath(Array(repeating: "d", count: 20).joined(separator: "/")))
+        try remove(folder) { rename(moved.string, tree.appending("moved").string) }
+        #expect(!exists(tree))
+    }
+
+    @Test("names made while a directory is removed go too, and who makes them for ever is stopped by the limit")
+    func endless() throws {
+        let folder = try TestFolder()
+        let inner = try folder.makeFolder("homes/tree/inner")
+        let made = Mutex(0)
+        @Sendable func make(atMost limit: Int) {
+            made.withLock {
+                guard $0 < limit else { return }
+                $0 += 1
+                mkdir(inner.appending("\($0)").string, 0o700)
+                mkdir(inner.removingLastComponent().appending("\($0)").string, 0o700)
+            }
+        }
+        try remove(folder) { make(atMost: 20) }
+        #expect(!exists(inner.removingLastComponent()))
+
+        try folder.makeFolder("homes/tree/inner")
+        let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
+            try remove(folder, limit: 500) { make(atMost: .max) }
+        }
+        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), limit: 500))
+    }
+
+    @Test("a removal that the limit has stopped goes on where it was")
+    func again() throws {
+        let folder = try TestFolder()
+        let tree = try folder.makeFolder("homes/tree")
+        for number in 0..<250 { #expect(mkfifo(tree.appending("\(number)").string, 0o600) == 0) }
+        for _ in 0..<2 {
+            #expect(throws: TreeWalk.LimitExceeded.self) { try remove(folder, limit: 100) }
+        }
+        try remove(folder, limit: 100)
+        #expect(!exists(tree))
+    }
+
+    @Test("a removal ends when it is cancelled")
+    func cancelled() throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/tree/inner")
+        #expect(throws: CancellationError.self) {
+            try TreeRemoval { true }.remove("tree", in: HeldFolder(configured: folder.homes))
+        }
+        #expect(exists(folder.homes.appending("tree")))
+    }
+}

@@ -1,0 +1,139 @@
+import BackupRsnapshot
+import Testing
+
+@testable import JobCore
+@testable import prov_backup_rsnapshot
+
+@Suite struct BackupHealthTests {
+    private let health = BackupHealth()
+    private let now = WallTime(secondsSince1970: 1_800_000_000)
+
+    private func job(_ account: String, _ level: String = "daily", id: UInt64 = 1, type: JobType = .backup) -> Job {
+        Job(
+            id: JobID(id), type: type, name: level, level: level, subject: JobSubject(account), client: account,
+            created: now)
+    }
+
+    private func end(_ account: String, _ result: JobResult, level: String = "daily") {
+        health.ended(job(account, level), JobOutcome(result, message: "because"), at: now)
+    }
+
+    @Test("only accounts with a problem are held, and a success ends it")
+    func problems() {
+        end("1", .success)
+        #expect(health.summary == BackupHealth.Summary())
+        end("2", .failed)
+        end("2", .wrongConfiguration, level: "weekly")
+        end("1", .missed)
+        #expect(health.summary.failed == 2)
+        #expect(health.summary.problems.map(\.account) == ["1", "2", "2"])
+        #expect(health.summary.problems.first?.failure?.message == "because")
+        end("2", .success)
+        end("1", .warnings)
+        #expect(health.summary.problems.map(\.level) == ["weekly"])
+    }
+
+    @Test("a cancelled job and jobs of other types change nothing")
+    func others() {
+        end("1", .failed)
+        end("1", .aborted)
+        health.ended(job("2", type: .admin), JobOutcome(.failed), at: now)
+        #expect(health.summary.problems.map(\.account) == ["1"])
+    }
+
+    @Test("a level is overdue from the time by which a success was due until there is one")
+    func overdue() {
+        func note(due: WallTime?) {
+            health.noted(account: "1", level: .daily, lastSuccess: nil, due: due, now: now)
+        }
+        note(due: now + .seconds(1))
+        #expect(health.summary.overdue == 0)
+        note(due: now + .seconds(-1))
+        #expect(health.summary.overdue == 1)
+        #expect(health.summary.problems.first?.overdue == Moment(now + .seconds(-1)))
+        end("1", .warnings)
+        #expect(health.summary.overdue == 1)
+        note(due: nil)
+        #expect(health.summary.overdue == 0)
+        note(due: now + .seconds(-1))
+        end("1", .success)
+        #expect(health.summary.overdue == 0)
+    }
+
+    @Test("a success that is recorded beside the snapshots ends an older failure and no newer one")
+    func recorded() {
+        end("1", .failed)
+        health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(-1), due: nil, now: now)
+        #expect(health.summary.failed == 1)
+        health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(1), due: nil, now: now)
+        #expect(health.summary.failed == 0)
+    }
+
+    @Test("what a whole review does not come to is forgotten, unless it is of another level or its job ended meanwhile")
+    func review() {
+        end("gone", .failed)
+        end("gone", .failed, level: "weekly")
+        end("stays", .failed)
+        let review = health.beginReview(of: [.daily])
+        health.noted(account: "stays", level: .daily, lastSuccess: nil, due: nil, now: now)
+        end("new", .failed)
+        health.finish(review)
+        #expect(health.summary.problems.map(\.account) == ["gone", "new", "stays"])
+        #expect(health.summary.problems.first?.level == "weekly")
+    }
+
+    @Test("jobs of an earlier run count as their newest did")
+    func recall() {
+        for (number, result) in [(1, JobResult.failed), (2, .success), (3, .failed)] {
+            let account = number == 3 ? "2" : "1"
+            health.recall(
+                RecordedJob(
+                    id: JobID(UInt64(number)), type: .backup, name: "daily", level: "daily", subject: account,
+                    client: account, priority: 10, created: now, status: result.status, attempts: 1,
+                    interruptions: 0, ended: now,
+                    ending: RecordedEnding(result: result, message: "")))
+        }
+        #expect(health.summary.problems.map(\.failure?.job) == [3])
+    }
+
+    @Test("a success is overdue one and a half periods and the time limit after the last, and weekends may be left out")
+    func deadline() throws {
+        let monday = WallTime(secondsSince1970: 1_799_629_200)  // 2027-01-11 01:00 UTC
+        let daily = try CronSchedule(parsing: "0 0 * * *")
+        let first = try #require(daily.next(after: monday))
+        #expect(
+            BackupHealth.deadline(after: monday, schedule: daily, timeLimit: .seconds(3_600))
+                == first + .seconds(12 * 3_600 + 3_600))
+        let workdays = try CronSchedule(parsing: "0 0 * * 1-5")
+        let thursday = monday + .seconds(3 * 86_400)
+        let friday = try #require(workdays.next(after: thursday))
+        let next = try #require(workdays.next(after: friday))
+        #expect(next - friday == .seconds(3 * 86_400))
+        #expect(
+            BackupHealth.deadline(after: thursday, schedule: workdays, timeLimit: .zero)
+                == friday + .seconds(36 * 3_600))
+    }
+
+    @Test("what counts as the last success: a whole copy; for a larger level also that there was nothing to take over")
+    func due() throws {
+        let daily = try CronSchedule(parsing: "0 0 * * *")
+        let (earlier, later) = (now, now + .seconds(10 * 86_400))
+        func due(_ copies: Bool, success: WallTime?, completion: WallTime?, provisioned: WallTime? = nil) -> WallTime? {
+            BackupHealth.due(
+                .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
+                schedule: daily, timeLimit: .zero)
+        }
+        func after(_ time: WallTime) -> WallTime? {
+            BackupHealth.deadline(after: time, schedule: daily, timeLimit: .zero)
+        }
+        #expect(due(true, success: earlier, completion: later) == after(earlier))
+        #expect(due(false, success: earlier, completion: later) == after(later))
+        #expect(due(false, success: nil, completion: later) == after(later))
+        #expect(due(true, success: nil, completion: nil, provisioned: earlier) == after(earlier))
+        #expect(due(true, success: later, completion: later, provisioned: earlier) == after(later))
+        #expect(due(true, success: nil, completion: nil) == nil)
+        #expect(
+            BackupHealth.due(
+                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, timeLimit: .zero) == nil)
+    }
+}

@@ -1,0 +1,265 @@
+import DirectoryClient
+import DirectoryModel
+import DirectorySandbox
+import Foundation
+import Glibc
+import SystemPackage
+import Testing
+
+/// What `check` says of a directory server that is not set up as it should be, and of one that does not let it be seen.
+@Suite struct CheckDirectoryTests {
+    /// A server with the shipped pieces, some of which are changed.
+    /// - Parameter change: gets a piece's name and text.
+    private static func withPieces(
+        _ change: (String, String) -> String, options: SandboxOptions = .testing,
+        _ body: (DaemonBench) async throws -> Void
+    ) async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(
+            path: "prov-pieces-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: folder)
+        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
+            let file = folder.appending(path: name)
+            let text = try String(contentsOf: file, encoding: .utf8)
+            try change(name, text).write(to: file, atomically: true, encoding: .utf8)
+        }
+        var options = options
+        options.pieces = FilePath(folder.path)
+        try await DaemonBench.run(options: options, body)
+    }
+
+    private static func without(_ names: String..., in name: String, _ text: String) -> String {
+        names.contains(name) ? "# empty\n" : text
+    }
+
+    /// One line of the list: its mark, and what is said of the subject.
+    private func line(_ subject: String, _ output: String) -> String? {
+        output.split(separator: "\n").first { $0.dropFirst(6).hasPrefix("\(subject): ") }.map(String.init)
+    }
+
+    private func wrong(_ output: String) -> [String] {
+        output.split(separator: "\n").filter { $0.hasPrefix("NOT ") }.map(String.init)
+    }
+
+    @Test("of a server with the shipped pieces everything can be told, and the list ends with one line that sums up")
+    func shipped() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            let before = try await bench.manager.entry(at: DaemonBench.dn("3724300"), attributes: ["*", "+"])
+            let checked = try await bench.command("check")
+            for subject in ["content sync", "schema", "size limit", "indexes", "accounts"] {
+                #expect(line(subject, checked.output)?.hasPrefix("ok ") == true, "\(subject) in\n\(checked.output)")
+            }
+            for name in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
+                #expect(checked.output.contains("ok    rights: \(name) can be written"), "\(checked.output)")
+            }
+            let last = try #require(checked.output.split(separator: "\n").last)
+            let checks = checked.output.split(separator: "\n").count { $0.hasPrefix("ok ") || $0.hasPrefix("NOT ") }
+            #expect(last == "\(checks) checks, 0 NOT, exit status 0")
+            let after = try await bench.manager.entry(at: DaemonBench.dn("3724300"), attributes: ["*", "+"])
+            #expect(before == after, "it changes nothing")
+        }
+    }
+
+    @Test("--json gives the same as one object, each NOT with its fix")
+    func json() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(backup: "HOME_SCRIPT = /nonexistent/home.sh")
+            let checked = try await bench.command("check", "--json")
+            #expect(checked.status == 1)
+            let object = try #require(
+                try JSONSerialization.jsonObject(with: Data(checked.output.utf8)) as? [String: Any])
+            let lines = try #require(object["lines"] as? [[String: Any]])
+            let wrong = lines.filter { $0["result"] as? String == "NOT" }
+            #expect(wrong.map { $0["subject"] as? String } == ["HOME_SCRIPT"])
+            #expect(wrong.allSatisfy { ($0["fix"] as? String)?.isEmpty == false })
+            #expect(object["not"] as? Int == 1 && object["status"] as? Int == 1)
+            let judged = lines.count { ["ok", "NOT"].contains($0["result"] as? String) }
+            #expect(object["checks"] as? Int == judged)
+        }
+    }
+
+    @Test("wrong settings, and a directory that is away, end with the sum and their own status")
+    func ends() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(service: "SLOTS = many")
+            let wrong = try await bench.command("check")
+            #expect(wrong.status == 78)
+            #expect(wrong.output.hasSuffix("1 checks, 1 NOT, exit status 78\n"), "\(wrong.output)")
+            try bench.settings()
+            try await bench.sandbox.kill()
+            let away = try await bench.command("check")
+            #expect(away.status == 69)
+            #expect(away.output.hasSuffix(", 1 NOT, exit status 69\n"), "\(away.output)")
+        }
+    }
+
+    @Test("no limits for the bind DN is NOT, however few accounts there are")
+    func limits() async throws {
+        try await Self.withPieces({ Self.without("limits.conf", in: $0, $1) }) { bench in
+            try bench.settings()
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            #expect(line("size limit", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
+            #expect(wrong(checked.output).count == 1)
+        }
+    }
+
+    @Test(
+        "where cn=config cannot be read it is a note, and NOT as soon as there are more accounts than the server gives")
+    func hiddenLimits() async throws {
+        try await Self.withPieces({ Self.without("limits.conf", "config.conf", in: $0, $1) }) { bench in
+            try bench.settings()
+            try await bench.add("4000000")
+            let few = try await bench.command("check")
+            #expect(few.status == 0, "\(few.output)")
+            for subject in ["size limit", "indexes"] {
+                #expect(line(subject, few.output)?.hasPrefix("      ") == true, "\(few.output)")
+            }
+            for number in 4_000_001...4_000_500 { try await bench.add(String(number)) }
+            let many = try await bench.command("check")
+            #expect(many.status == 1)
+            #expect(line("size limit", many.output)?.hasPrefix("NOT ") == true, "\(many.output)")
+        }
+    }
+
+    @Test("more accounts than the server gives by itself, and all of them listed, is ok without cn=config")
+    func manyListed() async throws {
+        try await Self.withPieces({ Self.without("config.conf", in: $0, $1) }) { bench in
+            try bench.settings()
+            for number in 4_000_000...4_000_500 { try await bench.add(String(number)) }
+            let checked = try await bench.command("check")
+            #expect(line("size limit", checked.output)?.hasPrefix("ok ") == true, "\(checked.output)")
+        }
+    }
+
+    @Test("missing indexes are NOT and named")
+    func indexes() async throws {
+        let some = "index objectClass,entryUUID eq\nindex uid,sstProvisioningMode eq\nindex sstProvisioningState pres\n"
+        try await Self.withPieces({ $0 == "indexes.conf" ? some : $1 }) { bench in
+            try bench.settings()
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            let found = line("indexes", checked.output) ?? ""
+            #expect(found.hasPrefix("NOT "))
+            #expect(found.contains("none for entryCSN, sstProvisioningState: "), "\(found)")
+            try bench.settings(service: "HOST = backup1")
+            let byHost = try await bench.command("check")
+            #expect(byHost.output.contains("none for entryCSN, sstProvisioningState, host: "), "\(byHost.output)")
+        }
+    }
+
+    @Test(
+        "no Content Sync is NOT, also where the server has loaded the module and no database the overlay",
+        arguments: [[], ["moduleload syncprov"]])
+    func contentSync(lines: [String]) async throws {
+        var options = SandboxOptions.testing
+        options.contentSync = false
+        options.globalLines = lines
+        try await DaemonBench.run(options: options) { bench in
+            try bench.settings()
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            #expect(line("content sync", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
+            try bench.settings(database: "DETECTION = poll")
+            let polling = try await bench.command("check")
+            #expect(polling.status == 0, "\(polling.output)")
+            #expect(line("content sync", polling.output)?.hasPrefix("      ") == true)
+        }
+    }
+
+    @Test(
+        "every attribute that is written is tried, for adding and for taking away, and none that is not",
+        arguments: [
+            ("sstIncrementSize", "none"), ("sstIncrementSize", "=arscx"), ("sstIncrementSize", "=zrscx"),
+            ("sstProvisioningState", "read"),
+        ])
+    func rights(name: String, access: String) async throws {
+        let rule = """
+            access to dn.children="\(SandboxTree.accountsDN)" attrs=\(name)
+                by dn.exact="\(SandboxTree.daemonDN)" \(access)
+                by * none
+
+            """
+        try await Self.withPieces({ $0 == "access.conf" ? rule + $1 : $1 }) { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            if access != "none" {
+                #expect(wrong(checked.output).count == 1, "\(checked.output)")
+            }
+            #expect(
+                wrong(checked.output).contains { $0.hasPrefix("NOT   rights: \(name) cannot be written") },
+                "\(checked.output)")
+            if name == "sstIncrementSize", access != "none" {
+                try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWRITE_INCREMENT_SIZE = no")
+                let unused = try await bench.command("check")
+                #expect(unused.status == 0, "\(unused.output)")
+            }
+        }
+    }
+
+    @Test("a wrong bind identity is NOT, also while there is no account")
+    func identity() async throws {
+        try await DaemonBench.run { bench in
+            let other = try DN(parsing: "cn=other,ou=programs,\(SandboxTree.suffix)")
+            var entry = Entry(dn: other)
+            entry["objectClass"] = ["applicationProcess", "simpleSecurityObject"]
+            entry["cn"] = ["other"]
+            entry["userPassword"] = ["secret"]
+            try await bench.manager.add(entry)
+            let password = bench.folder.appending(path: "password")
+            try "secret\n".write(to: password, atomically: true, encoding: .utf8)
+            chmod(password.path, 0o600)
+            func settings(_ change: (String) -> String) throws {
+                try bench.settings()
+                let text = try String(contentsOf: bench.settingsFile, encoding: .utf8)
+                try change(text).write(to: bench.settingsFile, atomically: true, encoding: .utf8)
+                chmod(bench.settingsFile.path, 0o600)
+            }
+            try settings {
+                $0.replacing(bench.sandbox.daemonDN, with: "\(other)")
+                    .replacing(bench.sandbox.daemonPasswordFile.string, with: password.path)
+            }
+            let wrongDN = try await bench.command("check")
+            #expect(wrongDN.status == 1)
+            #expect(!wrong(wrongDN.output).isEmpty, "\(wrongDN.output)")
+
+            try settings { text in
+                text.split(separator: "\n").filter { !$0.hasPrefix("ADMIN_") }.joined(separator: "\n")
+            }
+            let anonymous = try await bench.command("check")
+            #expect(anonymous.status == 1)
+            #expect(wrong(anonymous.output).contains { $0.hasPrefix("NOT   directory: ") }, "\(anonymous.output)")
+        }
+    }
+
+    @Test(
+        "in a directory that everybody may read, an identity that has no rights is NOT because of one account of whatever host"
+    )
+    func openDirectory() async throws {
+        try await Self.withPieces({ name, text in
+            name == "access.conf"
+                ? "access to attrs=userPassword by anonymous auth by * none\naccess to * by * read\n" : text
+        }) { bench in
+            try bench.settings(service: "HOST = backup1")
+            try await bench.add("3724300", ["host": "backup2"])
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            #expect(wrong(checked.output).count { $0.hasPrefix("NOT   rights: ") } == 6, "\(checked.output)")
+        }
+    }
+
+    @Test("attributes that the server does not know are NOT and named")
+    func schema() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "[Attributes]\nCLAIM = provisioningNoSuch\nACTIVE = sstNoSuch")
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            let found = line("schema", checked.output) ?? ""
+            #expect(found.hasPrefix("NOT ") && found.contains("sstNoSuch, provisioningNoSuch"), "\(found)")
+        }
+    }
+}

@@ -1,0 +1,205 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// What the real daemon tells of the ends of its jobs: in the log, by mail, and when an account is explained.
+@Suite(
+    .enabled(
+        if: FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
+        "rsnapshot is not installed: apt install rsnapshot"))
+struct DaemonReportTests {
+    /// What `accounts explain --json` says of backups.
+    private struct Explained: Decodable {
+        struct Backup: Decodable {
+            struct Level: Decodable {
+                let level: String
+                let retain: Int
+                let snapshots: Int
+                let newest: Moment?
+                let schedule: String?
+                let next: Moment?
+            }
+            struct Try: Decodable {
+                let level: String
+                let result: String?
+                let message: String
+            }
+            let lastGood: Moment?
+            let lastTry: Try?
+            let size: UInt64?
+            let levels: [Level]
+            let inTheWay: [String]
+            let unknown: [String]
+        }
+        let backup: Backup
+    }
+
+    /// A sendmail that keeps each mail in a file.
+    private static func mail(_ bench: DaemonBench) throws -> String {
+        let sendmail = try bench.script(
+            "sendmail.sh",
+            "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))")
+        return "[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)"
+    }
+
+    private static func mails(_ bench: DaemonBench) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: bench.folder.path)
+            .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
+            .map { try String(contentsOfFile: bench.path($0), encoding: .utf8) }
+    }
+
+    /// The lines of the log about ends of jobs; each is there once.
+    private static func line(_ daemon: RunningProgram, _ text: String) throws -> String {
+        let lines = daemon.output.split(separator: "\n").filter { $0.contains(text) }
+        #expect(lines.count == 1, "\(text): \(lines)")
+        return String(try #require(lines.first, "\(text) is not in \(daemon.output.suffix(4000))"))
+    }
+
+    @Test(
+        "every job leaves one line when it ends, success or not, with job, account and duration; failures go into a mail, the rest of them at the stop"
+    )
+    func lines() async throws {
+        try await DaemonBench.run { bench in
+            let good = try bench.script("good.sh", "exit 0")
+            let bad = try bench.script("bad.sh", "exit 3")
+            let waiting = try bench.waiting("waiting.sh", for: "never")
+            try bench.settings(
+                backup: """
+                    HOME_SCRIPT =
+                    [Job good]
+                    SCRIPT = \(good)
+                    [Job bad]
+                    SCRIPT = \(bad)
+                    EXIT_PROFILE = posix
+                    [Job waiting]
+                    SCRIPT = \(waiting)
+                    \(Self.mail(bench))
+                    """)
+            try bench.wasAlive()
+            let daemon = try await bench.running()
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
+            try FileManager.default.removeItem(at: bench.home("3724300").appending(path: "incoming"))
+            #expect(try await bench.command("backup", "daily", "--account", "3724300", "--force").status == 1)
+            for name in ["good", "bad"] { try await bench.ended(bench.run(name)) }
+            let cancelled = try await bench.run("waiting")
+            try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
+            #expect(try await bench.command("jobs", "cancel", "\(cancelled)").status == 0)
+            try await bench.ended(cancelled)
+            await bench.stop(daemon)
+
+            let done = try Self.line(daemon, "backup done: daily")
+            #expect(
+                done.contains("NOTICE") && done.contains("account=3724300") && done.contains("duration="), "\(done)")
+            #expect(done.contains("job="), "\(done)")
+            #expect(try Self.line(daemon, "backup failed: daily: ").contains("ERROR"))
+            #expect(try Self.line(daemon, "provisioning done: add").contains("account=3724300"))
+            #expect(try Self.line(daemon, "job good done").contains("NOTICE"))
+            #expect(try Self.line(daemon, "job bad failed: ").contains("ERROR"))
+            #expect(try Self.line(daemon, "job waiting aborted: ").contains("ERROR"))
+            // The first failure was sent at once, the second at the stop; whoever cancels a job needs no mail.
+            let mails = try Self.mails(bench)
+            #expect(mails.count == 2, "\(mails)")
+            #expect(mails.joined().contains("backup daily 3724300: failed"), "\(mails)")
+            #expect(mails.joined().contains("job bad: failed") && !mails.joined().contains("waiting"), "\(mails)")
+        }
+    }
+
+    @Test("a job that the next start can only close has its line and its mail, too")
+    func lost() async throws {
+        try await DaemonBench.run { bench in
+            let waiting = try bench.waiting("waiting.sh", for: "never")
+            func settings(_ job: String) throws {
+                try bench.settings(backup: "HOME_SCRIPT =\n\(job)\n\(Self.mail(bench))")
+            }
+            try settings("[Job waiting]\nSCRIPT = \(waiting)")
+            let first = try await bench.running()
+            let id = try await bench.run("waiting")
+            try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
+            #expect(try await bench.details(id).attempts.count == 1)
+            first.kill(SIGKILL)
+            _ = await first.end()
+            try settings("")
+            let second = try await bench.running()
+            try await bench.ended(id)
+            try await eventually("a mail is sent") { try !Self.mails(bench).isEmpty }
+            await bench.stop(second)
+            #expect(try Self.line(second, "job waiting failed: lost: ").contains("job=\(id)"))
+            let mail = try Self.mails(bench).joined()
+            #expect(mail.contains("job \(id), job waiting: failed"), "\(mail)")
+        }
+    }
+
+    @Test("accounts list shows the last backup, and accounts explain the levels, the last try and what is in the way")
+    func explained() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nDAILY = 0 3 * * *\nWEEKLY = 0 2 * * 0")
+            let daemon = try await bench.running()
+            for uid in ["3724300", "3724301"] {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+            }
+            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
+
+            let listed = try await bench.command("accounts", "list", "--json").output.split(separator: "\n")
+            #expect(listed.first { $0.contains("3724300") }?.contains("\"lastBackup\":\"20") == true, "\(listed)")
+            #expect(listed.first { $0.contains("3724301") }?.contains("lastBackup") == false, "\(listed)")
+            #expect(try await bench.command("accounts", "list").output.hasPrefix("UID"))
+            #expect(try await bench.command("accounts", "list").output.contains("LAST BACKUP"))
+
+            func explain(_ uid: String) async throws -> Explained.Backup {
+                let shown = try await bench.command("accounts", "explain", uid, "--json")
+                return try JSONDecoder().decode(Explained.self, from: Data(shown.output.utf8)).backup
+            }
+            let good = try await explain("3724300")
+            #expect(good.lastGood != nil && good.size ?? 0 > 0 && good.lastTry?.result == "success")
+            #expect(good.levels.map(\.level) == ["daily", "weekly", "monthly"])
+            #expect(good.levels.map(\.snapshots) == [1, 0, 0] && good.levels.map(\.retain) == [7, 4, 3])
+            #expect(good.levels.map { $0.next != nil } == [true, true, false])
+            #expect(good.levels.first?.newest != nil && good.levels.first?.schedule == "0 3 * * *")
+            #expect(good.inTheWay.count == 1 && good.inTheWay.first?.contains("MONTHLY") == true, "\(good.inTheWay)")
+            #expect(good.unknown.isEmpty, "\(good.unknown)")
+
+            if geteuid() == 0 {
+                // Another user sees what is not root's alone, and is told what is missing.
+                let (other, password) = (bench.path("other.conf"), bench.path("other-password"))
+                try FileManager.default.copyItem(atPath: bench.sandbox.daemonPasswordFile.string, toPath: password)
+                #expect(chown(password, 65_534, 65_534) == 0 && chmod(password, 0o600) == 0)
+                try String(contentsOf: bench.settingsFile, encoding: .utf8)
+                    .replacing(bench.sandbox.daemonPasswordFile.string, with: password)
+                    .write(toFile: other, atomically: true, encoding: .utf8)
+                chmod(other, 0o644)
+                let socket = URL(
+                    filePath: try #require(bench.sandbox.uri.dropFirst(8).removingPercentEncoding?.description))
+                #expect(chmod(socket.deletingLastPathComponent().path, 0o711) == 0 && chmod(socket.path, 0o666) == 0)
+                let program = try RunningProgram(
+                    URL(filePath: "/usr/bin/setpriv"),
+                    [
+                        "--reuid=65534", "--regid=65534", "--clear-groups", DaemonBench.program.path, "accounts",
+                        "explain", "3724300", "--json", "-c", other,
+                    ])
+                #expect(await program.end() == 0, "\(program.output)")
+                let seen = try JSONDecoder().decode(Explained.self, from: Data(program.output.utf8)).backup
+                #expect(seen.lastGood == good.lastGood && seen.levels.map(\.snapshots) == [1, 0, 0])
+                #expect(seen.unknown.contains { $0.contains(".state") && $0.contains("root") }, "\(seen.unknown)")
+            }
+
+            // Nothing of the other account is in order.
+            let other = bench.configuration("3724301")
+            try FileManager.default.removeItem(at: other)
+            try await bench.manager.modify(DaemonBench.dn("3724301"), [.replace("sstIsActive", "FALSE")])
+            await bench.stop(daemon)
+            let bad = try await explain("3724301")
+            #expect(bad.lastGood == nil && bad.lastTry == nil)
+            for part in ["sstIsActive", other.path, "systemctl start", "MONTHLY"] {
+                #expect(bad.inTheWay.contains { $0.contains(part) }, "\(part): \(bad.inTheWay)")
+            }
+            let text = try await bench.command("accounts", "explain", "3724301").output
+            for title in ["last backup", "last try", "daily", "in the way"] { #expect(text.contains(title), "\(text)") }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+import BackupRsnapshot
+import DirectoryModel
+import Foundation
+import Glibc
+import JobCore
+import TestSupport
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// What monitoring is told.
+@Suite struct HealthTests {
+    private static func health(_ change: (inout DaemonHealth) -> Void = { _ in }) -> DaemonHealth {
+        var health = DaemonHealth(
+            isDirectoryAvailable: true, failedAccounts: 0, backups: BackupHealth.Summary(), openJobs: 3)
+        change(&health)
+        return health
+    }
+
+    private static func problem(_ account: String, isOverdue: Bool = false) -> BackupHealth.Problem {
+        let time = Moment(WallTime(secondsSince1970: 1_800_000_000))
+        return BackupHealth.Problem(
+            account: account, level: "daily",
+            failure: isOverdue ? nil : BackupHealth.Failure(job: 1, time: time, result: "failed", message: "a|b"),
+            overdue: isOverdue ? time : nil)
+    }
+
+    @Test("0, 1, 2: in order, accounts with problems, LDAP or the daemon down; each as one line with figures")
+    func states() {
+        let rows: [(DaemonHealth?, HealthReport.State, [String])] = [
+            (Self.health(), .ok, ["BACKUP OK - ", " | failed_accounts=0;0;;0 ", "open_jobs=3;;;0"]),
+            (nil, .critical, ["BACKUP CRITICAL - ", "start it"]),
+            (Self.health { $0.isDirectoryAvailable = false }, .critical, ["LDAP", "failed_accounts=0"]),
+            (
+                Self.health {
+                    $0.directoryError = "the search timed out"
+                    $0.failedAccounts = nil
+                }, .critical, ["the search timed out", "failed_accounts=U"]
+            ),
+            (
+                Self.health {
+                    $0.failedAccounts = 4
+                    $0.failedUIDs = ["1", "2", "3", "4"]
+                }, .warning, ["4 with failed provisioning (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]
+            ),
+            (
+                Self.health { $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("7")]) }, .warning,
+                ["1 with failed backups (7 daily)", "explain 7", "failed_backups=1;0;;0"]
+            ),
+            (
+                Self.health {
+                    $0.backups = BackupHealth.Summary(overdue: 1, problems: [Self.problem("8|\n", isOverdue: true)])
+                }, .warning, ["1 with overdue backups (8/\\n daily)", "overdue_backups=1"]
+            ),
+            (
+                Self.health {
+                    $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("all accounts")])
+                }, .warning, ["1 with failed backups (all accounts daily)", "jobs show 1"]
+            ),
+        ]
+        for (health, state, parts) in rows {
+            let report = HealthReport(health, noDaemon: "no daemon runs here; start it")
+            #expect(report.state == state)
+            for part in parts { #expect(report.line.contains(part), "\(part): \(report.line)") }
+            #expect(report.line.count(where: { $0 == "|" }) <= 1 && !report.line.contains("\n"))
+        }
+    }
+
+    private static func job(_ id: UInt64, _ status: JobStatus, began: Int64?, type: JobType = .backup) -> JobLine {
+        JobLine(
+            id: id, type: type.rawValue, level: "daily", name: "daily", client: "\(id)", status: status.letter,
+            meaning: status.title, created: Moment(WallTime(secondsSince1970: 0)),
+            started: began.map { Moment(WallTime(secondsSince1970: $0)) }, isOpen: true)
+    }
+
+    @Test("the account that holds a backup slot longest is the running backup whose attempt began first")
+    func longest() {
+        let jobs = [
+            Self.job(1, .waitingForStartTime, began: 1), Self.job(2, .running, began: 30),
+            Self.job(3, .running, began: 20), Self.job(4, .running, began: 10, type: .admin),
+            Self.job(5, .waitingForMaximumJobs, began: nil),
+        ]
+        #expect(Overview.longestBackup(jobs)?.id == 3)
+        #expect(Overview.longestBackup([]) == nil)
+    }
+
+    @Test(
+        "the real daemon: health needs no password and no other setting; down is critical, a failed backup and a failed account are warnings that a success ends, and a restart forgets none"
+    )
+    func real() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let down = try await bench.command("health")
+            #expect(down.status == 2 && down.output.hasPrefix("BACKUP CRITICAL - "), "\(down.output)")
+            let unreadable = try await RunningProgram(DaemonBench.program, ["health", "-c", bench.path("none")]).result
+            #expect(unreadable.status == 3 && unreadable.output.hasPrefix("BACKUP UNKNOWN - "), "\(unreadable)")
+
+            var daemon = try await bench.running()
+            for uid in ["3724300", "3724301"] {
+                try await bench.add(uid)
+                try await bench.reached("added", uid)
+            }
+            #expect(try await bench.command("health").status == 0)
+
+            // A configuration that names another home is refused, and so is a deletion of an active account.
+            let file = bench.configuration("3724300")
+            let good = try String(contentsOf: file, encoding: .utf8)
+            try good.replacing("3724300", with: "3724309").write(to: file, atomically: true, encoding: .utf8)
+            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 1)
+            try await bench.wish("3724301", "delete")
+            try await eventually("the deletion is refused") {
+                try await bench.text("3724301", "sstProvisioningReturnValue") ?? "0" != "0"
+            }
+            func check(_ daemon: RunningProgram) async throws {
+                let bad = try await bench.command("health")
+                #expect(bad.status == 1, "\(bad.output)")
+                for part in [
+                    "BACKUP WARNING - ", "1 with failed backups (3724300 daily)",
+                    "1 with failed provisioning (3724301)",
+                    "failed_backups=1", "failed_accounts=1", "overdue_backups=0",
+                ] { #expect(bad.output.contains(part), "\(part): \(bad.output)") }
+                let status = try await bench.command("status")
+                #expect(
+                    status.status == 0 && status.output.contains("1 accounts failed, 0 overdue"), "\(status.output)")
+            }
+            try await check(daemon)
+            // Without the password, as with systemd's credentials, and with nonsense elsewhere.
+            let settings = try String(contentsOf: bench.settingsFile, encoding: .utf8)
+            try settings.replacing("ADMIN_PASSWORD_FILE", with: "NOT_KNOWN")
+                .write(to: bench.settingsFile, atomically: true, encoding: .utf8)
+            #expect(try await bench.command("health").status == 1)
+            #expect(try await bench.command("status").status != 0)
+            try settings.write(to: bench.settingsFile, atomically: true, encoding: .utf8)
+            chmod(bench.settingsFile.path, 0o600)
+
+            daemon.kill(SIGKILL)
+            _ = await daemon.end()
+            daemon = try await bench.running()
+            try await check(daemon)
+
+            try good.write(to: file, atomically: true, encoding: .utf8)
+            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
+            try await bench.wish("3724301", "modify")
+            try await bench.reached("modified", "3724301")
+            let mended = try await bench.command("health")
+            #expect(mended.status == 0, "\(mended.output)")
+            await bench.stop(daemon)
+        }
+    }
+}
+
+extension RunningProgram {
+    /// Waits for the end.
+    fileprivate var result: (status: Int32, output: String) {
+        get async { (await end(), output) }
+    }
+}

@@ -1,0 +1,106 @@
+import DaemonKit
+import Testing
+
+@testable import JobCore
+@testable import prov_backup_rsnapshot
+
+/// What the log and the mail say of a job that has ended.
+@Suite struct JobReportTests {
+    private static let time = WallTime(secondsSince1970: 1_800_000_000)
+
+    private static func end(
+        _ type: JobType, _ name: String, _ outcome: JobOutcome, level: String? = nil, isCanceled: Bool = false
+    ) -> JobEnd {
+        JobEnd(
+            job: Job(
+                id: JobID(17), type: type, name: name, level: level ?? (type == .admin ? "" : name),
+                subject: JobSubject("subject"), client: type == .admin ? name : "3724300", created: time),
+            outcome: outcome, time: time, duration: .seconds(12), isCanceled: isCanceled)
+    }
+
+    @Test("the line of the log says kind, result, level and cause, and its level is that of the result")
+    func logLine() {
+        let rows: [(JobEnd, String, String)] = [
+            (Self.end(.backup, "daily", .success), "notice", "backup done: daily"),
+            (
+                Self.end(.backup, "weekly", JobOutcome(.success, message: JobEnd.nothingToDo + "no daily.6")), "notice",
+                "backup done: weekly: nothing to do: no daily.6"
+            ),
+            (
+                Self.end(.backup, "daily", JobOutcome(.warnings, message: "a; b")), "warning",
+                "backup done with warnings: daily: a; b"
+            ),
+            (
+                Self.end(.backup, "daily", JobOutcome(.failed, message: "no room; make some")), "error",
+                "backup failed: daily: no room; make some"
+            ),
+            (
+                Self.end(.backup, "daily", JobOutcome(.wrongConfiguration, message: "x")), "error",
+                "backup failed: daily: wrong configuration: x"
+            ),
+            (Self.end(.backup, "daily", .canceled), "error", "backup aborted: daily: canceled by an operator"),
+            (Self.end(.backup, "daily", JobOutcome(.missed, message: "x")), "error", "backup missed: daily: x"),
+            (Self.end(.backup, "daily", JobOutcome(.unknown)), "error", "backup failed: daily: unknown"),
+            (Self.end(.backup, "daily", .success, level: "monthly"), "notice", "backup done: monthly"),
+            (Self.end(.provisioning, "add", .success), "notice", "provisioning done: add"),
+            (
+                Self.end(.admin, "nightly", JobOutcome(.failed, message: "exit code 3")), "error",
+                "job nightly failed: exit code 3"
+            ),
+            (Self.end(.purge, "purge", .success), "notice", "purge done"),
+        ]
+        for (end, level, text) in rows {
+            #expect(end.logLevel.rawValue == level && end.logText == text)
+        }
+    }
+
+    @Test("job, duration, and the account of those that have one, are metadata")
+    func metadata() {
+        #expect(
+            Self.end(.backup, "daily", .success).metadata == ["job": "17", "account": "3724300", "duration": "12 s"])
+        #expect(Self.end(.admin, "nightly", .success).metadata == ["job": "17", "duration": "12 s"])
+    }
+
+    private func mail(_ sections: [(String?, [String])], environment: String = "production") -> (String, String) {
+        var digest = MailDigest(interval: .seconds(3_600))
+        var number: UInt64 = 0
+        for (title, texts) in sections {
+            let run = title.map { digest.open($0) }
+            for text in texts {
+                number += 1
+                if let run { digest.add(JobID(number), to: run) }
+                digest.ended(JobID(number), text, at: Self.time)
+            }
+            if let run { digest.close(run) }
+        }
+        return JobMail(host: "backup1", environment: environment, sections: digest.take(now: Self.time)).message
+    }
+
+    @Test("the subject names the host, the environment, and the run or the job")
+    func subject() {
+        let one = JobMail.text(of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room")), [])
+        #expect(mail([(nil, [one])]).0 == "backup1 (production): job 17, backup daily 3724300: failed")
+        #expect(mail([("backup daily", ["a", "b"])]).0 == "backup1 (production): 2 jobs failed: backup daily")
+        #expect(mail([("backup daily", ["a"]), (nil, ["b"])]).0 == "backup1 (production): 2 jobs failed")
+        #expect(mail([(nil, ["a", "b"])], environment: "backup1").0 == "backup1: 2 jobs failed")
+    }
+
+    @Test("the body has each run with its jobs, causes and failed scripts, and says what was left out")
+    func body() {
+        let failed = JobMail.text(
+            of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room; make some")), ["pre_script.sh failed"]
+        )
+        let text = mail([("backup daily", [failed]), (nil, Array(repeating: "another", count: 201))]).1
+        for part in [
+            "202 jobs failed on backup1 (production)", "backup daily", "job 17", "3724300", "no room; make some",
+            "pre_script.sh failed", "1 more", "jobs show",
+        ] { #expect(text.contains(part), "\(part)") }
+    }
+
+    @Test("the program's own punctuation becomes ASCII, and nothing in a message can begin a line of its own")
+    func ascii() {
+        let end = Self.end(.backup, "daily", JobOutcome(.failed, message: "“a”…\nSubject: b – ü"))
+        let text = mail([(nil, [JobMail.text(of: end, [])])]).1
+        #expect(text.contains("\"a\"...\\nSubject: b - ü"))
+    }
+}

@@ -1,0 +1,89 @@
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// Every job that ends is told of once, whichever way it came to its end.
+@Suite struct JobEndTests {
+    private let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+
+    private func job(_ number: UInt64 = 1) -> Job {
+        Job(
+            id: JobID(number), type: .admin, name: "job", subject: JobSubject("job"), client: "job",
+            created: clock.now)
+    }
+
+    private func withBoard(_ body: (JobBoard) async throws -> Void) async rethrows -> [JobEnd] {
+        let ends = EndRecorder()
+        try await body(JobBoard(recorder: NoHistory(), clock: clock) { ends.add($0) })
+        return ends.all
+    }
+
+    @Test("the duration begins with the first attempt, and where there was none when the job was asked for")
+    func duration() async {
+        let ends = await withBoard { board in
+            board.open(job(1))
+            board.open(job(2))
+            clock.advance(to: clock.now + .seconds(10))
+            _ = board.beginAttempt(JobID(1), number: 1)
+            clock.advance(to: clock.now + .seconds(5))
+            board.endAttempt(JobID(1))
+            _ = board.beginAttempt(JobID(1), number: 2)
+            clock.advance(to: clock.now + .seconds(1))
+            board.close(JobID(1), .success)
+            board.close(JobID(2), JobOutcome(.failed, message: "lost"))
+            board.close(JobID(2), .success)
+        }
+        #expect(ends.map(\.job.id) == [JobID(1), JobID(2)])
+        #expect(ends.map(\.duration) == [.seconds(6), .seconds(16)])
+        #expect(ends.map(\.outcome.result) == [.success, .failed])
+        #expect(ends.allSatisfy { $0.time == clock.now && !$0.isCanceled })
+    }
+
+    @Test("a job that goes on at the next start has not ended")
+    func forgotten() async {
+        let ends = await withBoard { board in
+            board.open(job())
+            board.forget(JobID(1))
+        }
+        #expect(ends.isEmpty)
+    }
+
+    @Test("a job that an operator cancelled is marked, whether it ran or was closed by a later start")
+    func cancelled() async {
+        let ends = await withBoard { board in
+            board.open(job(1))
+            board.cancel(JobID(1))
+            board.close(JobID(1), JobOutcome(.failed))
+            board.open(job(2))
+            board.close(JobID(2), .canceled)
+            board.open(job(3))
+            board.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
+        }
+        #expect(ends.map(\.isCanceled) == [true, true, false])
+    }
+
+    @Test("a runner's jobs end by success, failure after retries, and cancelling while they wait")
+    func runner() async throws {
+        let bench = try JobBench()
+        let runner = bench.runner(slots: 1)
+        let gate = Gate()
+        let first = try #require(
+            try await runner.submit(
+                bench.request("first") { _ in
+                    await gate.pass()
+                    return .success
+                }))
+        let waiting = try #require(try await runner.submit(bench.request("waiting") { _ in .success }))
+        bench.board.cancel(waiting.id)
+        #expect(await waiting.outcome()?.result == .aborted)
+        gate.open()
+        #expect(await first.outcome() == .success)
+        let failing = try #require(
+            try await runner.submit(
+                bench.request("failing", attempts: 3) { _ in JobOutcome(.failed, failureClass: .retryable) }))
+        #expect(await failing.outcome()?.result == .failed)
+        #expect(bench.ends.all.map(\.job.id) == [waiting.id, first.id, failing.id])
+        #expect(bench.ends.all.map(\.isCanceled) == [true, false, false])
+    }
+}
