@@ -81,7 +81,7 @@ import Testing
         let folder = try TestFolder()
         var configuration = try folder.configuration()
         let waits = folder.path.appending("waits")
-        configuration.homeScript = try folder.script("echo waiting; touch \(waits); sleep 600 & wait")
+        configuration.homeScript = try folder.script("echo waiting; touch \(waits); exec sleep 600")
         let service = BackupRsnapshotService(configuration: configuration)
         let clock = ManualSteadyClock()
         async let failing = service.failure(.add, folder.entry(), scripts: ScriptRunner(clock: clock))

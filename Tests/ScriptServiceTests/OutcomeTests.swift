@@ -54,7 +54,8 @@ import Testing
     func timeLimit() async throws {
         let folder = try TestFolder()
         let configuration = try folder.configuration(
-            "trap 'exit 2' TERM; echo waiting; touch $folder/waits; sleep 600 & wait")
+            "trap 'exit 2' TERM; echo waiting; sleep 600 & until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done; touch $folder/waits; wait"
+        )
         let clock = ManualSteadyClock()
         async let failing = configuration.failure(scripts: ScriptRunner(clock: clock))
         try await eventually("the script waits") { folder.exists("waits") }

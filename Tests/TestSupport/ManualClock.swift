@@ -1,5 +1,6 @@
 public import JobCore
 import Synchronization
+import Testing
 
 /// A clock that stands still until a test moves it.
 public final class ManualClock: WallClock {
@@ -97,10 +98,14 @@ package final class ManualSteadyClock: SteadyClock {
     private let start = ContinuousClock.now
     private let origin = WallTime(secondsSince1970: 0)
     private let hand = ManualClock(WallTime(secondsSince1970: 0))
+    private let looks = Atomic(0)
 
     package init() {}
 
-    package var now: ContinuousClock.Instant { start + (hand.now - origin) }
+    package var now: ContinuousClock.Instant {
+        looks.add(1, ordering: .relaxed)
+        return start + (hand.now - origin)
+    }
     package var minimumResolution: Duration { .zero }
     /// How many sleep.
     package var sleepers: Int { hand.deadlines.count }
@@ -109,6 +114,12 @@ package final class ManualSteadyClock: SteadyClock {
 
     package func sleep(until deadline: ContinuousClock.Instant, tolerance: Duration?) async throws {
         try await hand.sleep(until: origin + (deadline - start))
+    }
+
+    /// Waits until somebody looks at it again and again: he waits by it without sleeping.
+    package func isWatched() async throws {
+        let before = looks.load(ordering: .relaxed)
+        try await eventually("somebody looks at the clock") { looks.load(ordering: .relaxed) > before + 2 }
     }
 
     /// Lets limits and graces be over as often as somebody waits for one, until some work ends.

@@ -48,6 +48,7 @@ public struct SendmailProgram: Sendable {
         options.teardownSequence = [
             .send(signal: .kill, toProcessGroup: true, allowedDurationToNextStep: .seconds(1))
         ]
+        let end = clock.now + timeLimit
         let status = try await withThrowingTaskGroup(of: TerminationStatus?.self) { [options] tasks in
             tasks.addTask {
                 do {
@@ -64,7 +65,6 @@ public struct SendmailProgram: Sendable {
                         cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
                 }
             }
-            let end = clock.now + timeLimit
             tasks.addTask {
                 try await clock.sleep(until: end, tolerance: nil)
                 return nil

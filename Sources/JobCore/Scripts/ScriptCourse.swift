@@ -49,7 +49,6 @@ final class ScriptCourse: Sendable {
         }
         let watch: ScriptWatch
         do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }
-        // Its time begins with its start, however late this thread goes on after that.
         let end = clock.now + invocation.timeLimit.boundedForSleep
         let process = try ScriptProcess(starting: invocation)
         // Before anything can be told of it.
@@ -58,7 +57,7 @@ final class ScriptCourse: Sendable {
             return state.isCancelled
         }
         do throws(Errno) {
-            try watch.add(process, output: output, until: end, by: clock) { [happenings] in
+            try watch.add(process, output: output, timeLimit: end, by: clock) { [happenings] in
                 happenings.post(.came($0))
             }
         } catch {

@@ -68,15 +68,15 @@ final class ScriptWatch: Sendable {
 
     /// Begins to listen to a script.
     /// - Parameters:
-    ///   - end: when the script's time is over.
+    ///   - timeLimit: when the script's time is over.
     ///   - clock: by which it goes.
     /// - Throws: when the kernel has no room for it.
     func add(
-        _ process: ScriptProcess, output: LiveOutput, until end: ContinuousClock.Instant, by clock: any SteadyClock,
+        _ process: ScriptProcess, output: LiveOutput, timeLimit: ContinuousClock.Instant, by clock: any SteadyClock,
         tell: @escaping Teller
     ) throws(Errno) {
         state.withLock { $0.places[process.number] = Place(process: process, output: output, tell: tell) }
-        announce(.timeLimitReached, of: process, at: end, by: clock)
+        announce(.timeLimitReached, of: process, at: timeLimit, by: clock)
         do throws(Errno) {
             try add(process.output, .output(of: process.number))
             try add(process.handle, .end(of: process.number))

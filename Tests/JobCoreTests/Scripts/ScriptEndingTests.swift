@@ -13,12 +13,20 @@ extension Processes {
         let clock = ManualSteadyClock()
         init() throws { folder = try ScriptFolder() }
 
-        private func invocation(_ body: String, shell: String = "/bin/sh") throws -> ScriptInvocation {
+        private func invocation(
+            _ body: String, shell: String = "/bin/sh", timeLimit: Duration = .seconds(300)
+        ) throws -> ScriptInvocation {
             let script = try folder.script("#!\(shell)\n" + ScriptFolder.note + body)
-            return .test(script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string])
+            return .test(
+                script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string], timeLimit: timeLimit)
         }
 
+        /// However often a grace is over, this is not.
+        private let never = Duration.seconds(1_000_000_000)
+
         /// Runs a script that notes `ready`, until its time limit: it comes when the script is ready.
+        ///
+        /// What a shell has just forked may lose a signal until it has taken on its program: so a script is ready when its children run.
         private func runToLimit(
             _ body: String, shell: String = "/bin/sh", isReady: (pid_t) -> Bool = { _ in true }
         ) async throws -> Task<ScriptResult, any Error> {
@@ -35,7 +43,7 @@ extension Processes {
         @Test("at its time limit a script gets SIGTERM, and what it says then is kept")
         func timeLimit() async throws {
             let result = try await runToLimit(
-                "trap 'echo told; exit 9' TERM; echo started; note ready $$; sleep 1000 & wait"
+                "trap 'echo told; exit 9' TERM; echo started; sleep 1000 & runs sleep $!; note ready $$; wait"
             ).value
             #expect(result.termination == .exited(code: 9))
             #expect(result.cause == .timeLimit)
@@ -86,7 +94,7 @@ extension Processes {
         @Test("the time limit ends the whole session, process groups of its own included")
         func wholeSession() async throws {
             let result = try await runToLimit(
-                "set -m; sleep 1001 & note other $!; (sleep 1002 & note deep $!; note ready $!; sleep 1003) & wait",
+                "set -m; sleep 1001 & runs sleep $!; note other $!; (sleep 1002 & runs sleep $!; note deep $!; wait) & noted deep; note ready $$; wait",
                 shell: "/bin/bash"
             ).value
             #expect(result.cause == .timeLimit)
@@ -113,7 +121,8 @@ extension Processes {
 
         @Test("a cancelled script that ignores SIGTERM gets SIGKILL after the grace")
         func cancelledStubborn() async throws {
-            let invocation = try invocation("trap '' TERM; note running $$; while :; do sleep 0.1; done")
+            let invocation = try invocation(
+                "trap '' TERM; note running $$; while :; do sleep 0.1; done", timeLimit: never)
             let task = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
             _ = try await processNumber(in: folder.path.appending("running"))
             task.cancel()
@@ -161,11 +170,12 @@ extension Processes {
         func stubbornSurvivor() async throws {
             let invocation = try invocation(
                 "note script $$; set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & noted child",
-                shell: "/bin/bash")
+                shell: "/bin/bash", timeLimit: never)
             let running = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
             let child = try await processNumber(in: folder.path.appending("child"))
             let script = try await processNumber(in: folder.path.appending("script"))
             try await eventually("the script has ended") { !isAlive(script) }
+            try await clock.isWatched()
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors.contains("script.sh (\(child))"))
@@ -192,6 +202,7 @@ extension Processes {
             let script = try await processNumber(in: folder.path.appending("ready"))
             let child = try await processNumber(in: folder.path.appending("child"))
             try await eventually("the script has ended") { !isAlive(script) }
+            try await clock.isWatched()
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 6))
             #expect(result.cause == .timeLimit)
