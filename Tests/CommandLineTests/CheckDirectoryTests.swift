@@ -8,6 +8,11 @@ import Testing
 
 /// What `check` says of a directory server that is not set up as it should be, and of one that does not let it be seen.
 @Suite struct CheckDirectoryTests {
+    /// Every level that the accounts have has a schedule.
+    private static let scheduled =
+        "HOME_SCRIPT =\n[Backup Jobs]\n"
+        + ["HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"].map { "\($0) = 0 3 1 1 *" }.joined(separator: "\n")
+
     /// A server with the shipped pieces, some of which are changed.
     /// - Parameter change: gets a piece's name and text.
     private static func withPieces(
@@ -44,7 +49,7 @@ import Testing
     @Test("of a server with the shipped pieces everything can be told, and the list ends with one line that sums up")
     func shipped() async throws {
         try await DaemonBench.run { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             try await bench.add("3724300")
             let before = try await bench.manager.entry(at: DaemonBench.dn("3724300"), attributes: ["*", "+"])
             let checked = try await bench.command("check")
@@ -83,11 +88,11 @@ import Testing
     @Test("wrong settings, and a directory that is away, end with the sum and their own status")
     func ends() async throws {
         try await DaemonBench.run { bench in
-            try bench.settings(service: "SLOTS = many")
+            try bench.settings(service: "SLOTS = many", backup: Self.scheduled)
             let wrong = try await bench.command("check")
             #expect(wrong.status == 78)
             #expect(wrong.output.hasSuffix("1 checks, 1 NOT, exit status 78\n"), "\(wrong.output)")
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             try await bench.sandbox.kill()
             let away = try await bench.command("check")
             #expect(away.status == 69)
@@ -98,7 +103,7 @@ import Testing
     @Test("no limits for the bind DN is NOT, however few accounts there are")
     func limits() async throws {
         try await Self.withPieces({ Self.without("limits.conf", in: $0, $1) }) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
             #expect(line("size limit", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
@@ -110,7 +115,7 @@ import Testing
         "where cn=config cannot be read it is a note, and NOT as soon as there are more accounts than the server gives")
     func hiddenLimits() async throws {
         try await Self.withPieces({ Self.without("limits.conf", "config.conf", in: $0, $1) }) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             try await bench.add("4000000")
             let few = try await bench.command("check")
             #expect(few.status == 0, "\(few.output)")
@@ -127,7 +132,7 @@ import Testing
     @Test("more accounts than the server gives by itself, and all of them listed, is ok without cn=config")
     func manyListed() async throws {
         try await Self.withPieces({ Self.without("config.conf", in: $0, $1) }) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             for number in 4_000_000...4_000_500 { try await bench.add(String(number)) }
             let checked = try await bench.command("check")
             #expect(line("size limit", checked.output)?.hasPrefix("ok ") == true, "\(checked.output)")
@@ -138,13 +143,13 @@ import Testing
     func indexes() async throws {
         let some = "index objectClass,entryUUID eq\nindex uid,sstProvisioningMode eq\nindex sstProvisioningState pres\n"
         try await Self.withPieces({ $0 == "indexes.conf" ? some : $1 }) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
             let found = line("indexes", checked.output) ?? ""
             #expect(found.hasPrefix("NOT "))
             #expect(found.contains("none for entryCSN, sstProvisioningState: "), "\(found)")
-            try bench.settings(service: "HOST = backup1")
+            try bench.settings(service: "HOST = backup1", backup: Self.scheduled)
             let byHost = try await bench.command("check")
             #expect(byHost.output.contains("none for entryCSN, sstProvisioningState, host: "), "\(byHost.output)")
         }
@@ -158,11 +163,11 @@ import Testing
         options.contentSync = false
         options.globalLines = lines
         try await DaemonBench.run(options: options) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
             #expect(line("content sync", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
-            try bench.settings(database: "DETECTION = poll")
+            try bench.settings(database: "DETECTION = poll", backup: Self.scheduled)
             let polling = try await bench.command("check")
             #expect(polling.status == 0, "\(polling.output)")
             #expect(line("content sync", polling.output)?.hasPrefix("      ") == true)
@@ -183,7 +188,7 @@ import Testing
 
             """
         try await Self.withPieces({ $0 == "access.conf" ? rule + $1 : $1 }) { bench in
-            try bench.settings()
+            try bench.settings(backup: Self.scheduled)
             try await bench.add("3724300")
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
@@ -194,7 +199,7 @@ import Testing
                 wrong(checked.output).contains { $0.hasPrefix("NOT   rights: \(name) cannot be written") },
                 "\(checked.output)")
             if name == "sstIncrementSize", access != "none" {
-                try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWRITE_INCREMENT_SIZE = no")
+                try bench.settings(backup: Self.scheduled + "\nWRITE_INCREMENT_SIZE = no")
                 let unused = try await bench.command("check")
                 #expect(unused.status == 0, "\(unused.output)")
             }
@@ -214,7 +219,7 @@ import Testing
             try "secret\n".write(to: password, atomically: true, encoding: .utf8)
             chmod(password.path, 0o600)
             func settings(_ change: (String) -> String) throws {
-                try bench.settings()
+                try bench.settings(backup: Self.scheduled)
                 let text = try String(contentsOf: bench.settingsFile, encoding: .utf8)
                 try change(text).write(to: bench.settingsFile, atomically: true, encoding: .utf8)
                 chmod(bench.settingsFile.path, 0o600)
@@ -244,7 +249,7 @@ import Testing
             name == "access.conf"
                 ? "access to attrs=userPassword by anonymous auth by * none\naccess to * by * read\n" : text
         }) { bench in
-            try bench.settings(service: "HOST = backup1")
+            try bench.settings(service: "HOST = backup1", backup: Self.scheduled)
             try await bench.add("3724300", ["host": "backup2"])
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
@@ -255,7 +260,8 @@ import Testing
     @Test("attributes that the server does not know are NOT and named")
     func schema() async throws {
         try await DaemonBench.run { bench in
-            try bench.settings(database: "[Attributes]\nCLAIM = provisioningNoSuch\nACTIVE = sstNoSuch")
+            try bench.settings(
+                database: "[Attributes]\nCLAIM = provisioningNoSuch\nACTIVE = sstNoSuch", backup: Self.scheduled)
             let checked = try await bench.command("check")
             #expect(checked.status == 1)
             let found = line("schema", checked.output) ?? ""
