@@ -37,6 +37,7 @@ public struct SandboxOptions: Sendable {
         var options = SandboxOptions()
         options.endsWithParent = true
         options.flushesToDisk = false
+        options.startTimeout = .seconds(120)
         return options
     }
 

@@ -181,6 +181,10 @@ public actor Engine {
     /// - Throws: what each server answered to one try.
     public func reachDirectory() async throws(DirectoryError) { try await workLink.tryOnce() }
 
+    /// The machine's clock was set: what has come due by it begins, and what waits for a while waits no longer by it.
+    /// - Parameter step: negative: back.
+    public func clockWasSet(by step: Duration) async { await dispatcher.clockWasSet(by: step) }
+
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
         var snapshot = await dispatcher.snapshot()

@@ -47,16 +47,20 @@ func request(_ operation: Operation, _ entry: Entry, attempt: Int = 1) -> Provis
 
 extension BackupRsnapshotService {
     /// What the engine does with a wish.
-    func carryOut(_ operation: Operation, _ entry: Entry, attempt: Int = 1) async throws {
+    func carryOut(
+        _ operation: Operation, _ entry: Entry, attempt: Int = 1, scripts: ScriptRunner = ScriptRunner()
+    ) async throws {
         for step in try await plan(request(operation, entry, attempt: attempt)) {
-            try await step.perform(in: .alone(attempt))
+            try await step.perform(in: .alone(attempt, scripts: scripts))
         }
     }
 
     /// The failure of a wish that must fail; nil when it did not.
-    func failure(_ operation: Operation, _ entry: Entry, attempt: Int = 1) async throws -> ProvisioningFailure? {
+    func failure(
+        _ operation: Operation, _ entry: Entry, attempt: Int = 1, scripts: ScriptRunner = ScriptRunner()
+    ) async throws -> ProvisioningFailure? {
         do {
-            try await carryOut(operation, entry, attempt: attempt)
+            try await carryOut(operation, entry, attempt: attempt, scripts: scripts)
             return nil
         } catch let failure as ProvisioningFailure {
             return failure

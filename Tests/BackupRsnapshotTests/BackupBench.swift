@@ -65,7 +65,7 @@ final class BackupBench: Sendable {
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
             ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: dn), password: Secret(password)),
-                connectTimeout: .seconds(5), operationTimeout: .seconds(20))
+                connectTimeout: .seconds(60), operationTimeout: .seconds(60))
         }
         manager = try await DirectoryConnection.open(
             address, options: try options(sandbox.adminDN, sandbox.adminPassword))
@@ -144,13 +144,19 @@ final class BackupBench: Sendable {
 
     /// Writes what the daemon records of an account's snapshots.
     func record(_ state: SnapshotState, of uid: String) async throws {
+        try await snapshots(of: uid).record(state)
+    }
+
+    /// What the daemon has recorded of an account's snapshots.
+    func state(of uid: String) async throws -> SnapshotState { try await snapshots(of: uid).state() }
+
+    private func snapshots(of uid: String) async throws -> SnapshotDirectory {
         let account = try BackupAccount(
             reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
         guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
-            Issue.record("\(uid) has no home")
-            return
+            throw BackupRefusal(account: uid, reason: "it has no home", cure: "")
         }
-        try #require(try SnapshotDirectory.open(in: home)).record(state)
+        return try #require(try SnapshotDirectory.open(in: home))
     }
 
     // MARK: Backups
@@ -193,9 +199,12 @@ final class BackupBench: Sendable {
         return changed
     }
 
-    func attempt(_ request: JobRequest, began: (JobID) -> Void = { _ in }) async throws -> JobOutcome {
+    func attempt(
+        _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
+    ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
-        let executor = JobExecutor(board: board)
+        var executor = JobExecutor(board: board)
+        executor.runner = scripts
         let job = await executor.open(
             Job(
                 id: try ids.next(), type: request.type, name: request.name, level: request.level,

@@ -127,11 +127,16 @@ struct BackupJobTests {
         try await BackupBench.run { bench in
             try await bench.addProvisioned(first)
             let slow = try Self.slowRsync(bench, of: first)
-            let late = try await bench.backup(.daily, first) { $0.timeLimit = .milliseconds(700) }
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            let clock = ManualSteadyClock()
+            async let ended = bench.attempt(request, scripts: ScriptRunner(clock: clock))
+            _ = try await Self.pid(in: slow)
+            clock.advance(by: .seconds(120))
+            let late = try await ended
             #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
             #expect(Self.processes(running: slow).isEmpty)
+            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
 
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: slow)
             let job = try #require(bench.board.live().first)
@@ -167,15 +172,33 @@ struct BackupJobTests {
         }
     }
 
-    @Test("a disk that is full is named as the reason", .enabled(if: isRoot, "needs root to mount a small file system"))
+    @Test(
+        "nights on a full disk fail with the reason and change no snapshot; what is copied then is continued",
+        .enabled(if: isRoot, "needs root to mount a small file system"))
     func fullDisk() async throws {
         try await BackupBench.run { bench in
-            let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=1m")
+            let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=2m")
             try await bench.addProvisioned(first)
-            try bench.folder.write(String(repeating: "x", count: 700_000), to: FilePath("homes/\(first)/incoming/big"))
-            let outcome = try await bench.backup(.daily, first)
-            #expect(outcome.result == .failed && outcome.failureClass == .permanent)
-            #expect(outcome.message.contains("the disk is full"), "\(outcome.message)")
+            for day in 1...3 {
+                try bench.folder.write("day \(day)", to: FilePath("homes/\(first)/incoming/note"))
+                #expect(try await bench.backup(.daily, first) == .success)
+            }
+            let before = try bench.snapshots(of: first)
+            #expect(before.count == 3)
+            for name in ["one", "two"] {
+                try bench.folder.write(
+                    String(repeating: "x", count: 600_000), to: FilePath("homes/\(first)/incoming/\(name)"))
+            }
+            for _ in 1...7 {
+                let outcome = try await bench.backup(.daily, first)
+                #expect(outcome.result == .failed && outcome.failureClass == .permanent)
+                #expect(outcome.message.contains("the disk is full"), "\(outcome.message)")
+                #expect(try bench.snapshots(of: first) == before)
+            }
+            _ = unlink(bench.home(first).pushing("incoming/two").string)
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(
+                try bench.snapshots(of: first).count == 4 && text(bench.snapshot("daily.1/note", of: first)) == "day 3")
             withExtendedLifetime(small) {}
         }
     }
@@ -206,6 +229,69 @@ struct BackupJobTests {
             #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
             #expect(all[0] < 900_000)
             #expect(try text(outside.appending("big")) == before)
+        }
+    }
+
+    @Test(
+        "a copy with less than a tenth warns, and the last full one is kept until a copy is full again or it is accepted"
+    )
+    func shrunk() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) {
+                $0["sstBackupIntervalDaily"] = ["2"]
+                $0["sstBackupIntervalWeekly"] = ["0"]
+                $0["sstBackupIntervalMonthly"] = ["0"]
+            }
+            func upload(_ names: [String]) throws {
+                let uploads = bench.home(first).appending("incoming")
+                for name in try FileManager.default.contentsOfDirectory(atPath: uploads.string) {
+                    _ = unlink(uploads.appending(name).string)
+                }
+                for name in names { try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/\(name)")) }
+            }
+            let all = (0..<20).map { "file\($0)" }
+            try upload(all)
+            #expect(try await bench.backup(.daily, first) == .success)
+            try upload(["file0"])
+            for _ in 0..<3 {
+                let outcome = try await bench.backup(.daily, first)
+                #expect(
+                    outcome.result == .warnings && outcome.message.contains("snapshots accept \(first)"), "\(outcome)")
+            }
+            #expect(exists(bench.snapshot(".full/file19", of: first)))
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+
+            let entry = try #require(await bench.entry(first))
+            let account = try #require(Account(entry, names: AttributeNames()))
+            #expect(try BackupJobs.acceptNewestCopy(of: account, bench.configuration)?.files == 1)
+            #expect(try BackupJobs.acceptNewestCopy(of: account, bench.configuration) == nil)
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(!exists(bench.snapshot(".full", of: first)))
+
+            try upload(all)
+            #expect(try await bench.backup(.daily, first) == .success)
+        }
+    }
+
+    @Test("fewer snapshots in the entry: those beyond go with the next copy; more of them: nothing goes")
+    func retention() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["4"] }
+            func keep(_ count: Int) async throws {
+                try await bench.manager.modify(
+                    BackupBench.dn(first), [.replace("sstBackupIntervalDaily", AttributeValue("\(count)"))])
+                try await BackupRsnapshotService(configuration: bench.configuration)
+                    .carryOut(.modify, try #require(await bench.entry(first)))
+            }
+            for _ in 0..<4 { #expect(try await bench.backup(.daily, first) == .success) }
+            try await keep(2)
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            try await keep(4)
+            let outcome = try await bench.backup(.weekly, first)
+            #expect(outcome.result == .success && outcome.message.hasPrefix("nothing to do"), "\(outcome)")
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1", "daily.2"])
         }
     }
 

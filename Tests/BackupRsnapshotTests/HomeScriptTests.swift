@@ -80,10 +80,14 @@ import Testing
     func timeLimit() async throws {
         let folder = try TestFolder()
         var configuration = try folder.configuration()
-        configuration.homeScript = try folder.script("echo waiting; sleep 600 & wait")
-        configuration.scriptTimeout = .milliseconds(300)
-        configuration.scriptGrace = .milliseconds(300)
-        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
+        let waits = folder.path.appending("waits")
+        configuration.homeScript = try folder.script("echo waiting; touch \(waits); exec sleep 600")
+        let service = BackupRsnapshotService(configuration: configuration)
+        let clock = ManualSteadyClock()
+        async let failing = service.failure(.add, folder.entry(), scripts: ScriptRunner(clock: clock))
+        try await eventually("the script waits") { exists(waits) }
+        clock.advance(by: configuration.scriptTimeout)
+        let failure = try await failing
         #expect(failure?.code == .cannotCreateHomeDir)
         #expect(failure?.reason.contains("time limit") == true)
         #expect(failure?.cure.contains("SCRIPT_TIMEOUT") == true)

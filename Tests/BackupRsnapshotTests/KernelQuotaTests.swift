@@ -4,45 +4,27 @@ import Glibc
 import JobCore
 import Provisioning
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
 
-private let quotaMount = ProcessInfo.processInfo.environment["PROV_TEST_QUOTA_MOUNT"]
-private let btrfsMount = ProcessInfo.processInfo.environment["PROV_TEST_BTRFS_MOUNT"]
-
-/// Starts `Tests/quota/kernel-quota.sh`, which runs the suite below inside a kernel of its own.
+/// Runs the suite below in a machine of its own.
 @Suite struct KernelQuotaTests {
-    @Test(
-        "a kernel with quotas enforces what the daemon sets",
-        .enabled(
-            if: quotaMount == nil && Program.isExecutable("/usr/bin/linux.uml"),
-            "user-mode-linux is not installed: apt install user-mode-linux"))
-    func kernel() async throws {
-        let result = try await ScriptRunner().run(
-            ScriptInvocation(
-                executable: repository.pushing("Tests/quota/kernel-quota.sh"),
-                arguments: [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")],
-                environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"], timeLimit: .seconds(300),
-                grace: .seconds(5)))
-        #expect(result.complaint == nil)
-        #expect(result.outputTail.hasSuffix("kernel-quota: passed\n"), "\(result.outputTail)")
-    }
+    @Test("a kernel with quotas enforces what the daemon sets", .inGuest)
+    func kernel() async throws { try await Guest.run("KernelQuotaInsideTests") }
 }
 
-/// Inside that kernel: file systems with quotas are mounted, and we are root.
-@Suite(.enabled(if: quotaMount != nil, "runs inside user-mode-linux, see Tests/quota/kernel-quota.sh"))
-struct KernelQuotaInsideTests {
+/// Inside that machine: file systems with quotas are mounted, and we are root.
+@Suite(.onlyInGuest) struct KernelQuotaInsideTests {
     @Test("ext4: the account can write as much as its entry says and no more, also after that was changed")
     func ext4() async throws {
-        try await expectLimits(on: #require(quotaMount)) { configuration, _ in configuration.quota = .setquota }
+        try await expectLimits(on: #require(Guest.quotaMount)) { configuration, _ in configuration.quota = .setquota }
     }
 
-    @Test(
-        "btrfs: the account can write as much as its entry says and no more, also after that was changed",
-        .enabled(if: btrfsMount != nil, "btrfs-progs is not installed: apt install btrfs-progs"))
+    @Test("btrfs: the account can write as much as its entry says and no more, also after that was changed")
     func btrfs() async throws {
-        try await expectLimits(on: #require(btrfsMount)) { configuration, folder in
+        try await expectLimits(on: #require(Guest.btrfsMount)) { configuration, folder in
             configuration.quota = .btrfs
             // The checkout may be an ordinary user's, and a script that root is to run must be root's.
             let script = folder.path.pushing("create-chroot.sh")

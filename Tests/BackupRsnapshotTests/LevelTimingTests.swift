@@ -49,4 +49,65 @@ import Testing
         let state = Self.succeeded(.daily, hoursAgo: -48)
         #expect(try Self.timing(.daily).recentSuccess(state, now: Self.start) == nil)
     }
+
+    private static let nightly = "0 3 * * *"
+    /// 03:00 of the day of ``start``.
+    private static let night = start + .seconds(-5 * 3_600)
+
+    @Test("a level is due when a time of its schedule lies between its last success and now")
+    func due() throws {
+        let timing = try Self.timing(.daily, Self.nightly)
+        func isDue(_ state: SnapshotState, now: WallTime = Self.start) -> Bool {
+            timing.isDue(state, provisioned: nil, since: Self.start, now: now)
+        }
+        #expect(isDue(Self.succeeded(.daily, hoursAgo: 29)))
+        #expect(isDue(Self.succeeded(.daily, hoursAgo: 24 * 30)), "once, however many were missed")
+        #expect(!isDue(Self.succeeded(.daily, hoursAgo: 4)))
+        #expect(!isDue(Self.succeeded(.daily, hoursAgo: 29), now: Self.night + .seconds(-1)))
+        #expect(!isDue(Self.succeeded(.daily, hoursAgo: 8)), "too soon for another, though 03:00 lies between")
+        #expect(isDue(Self.succeeded(.weekly, hoursAgo: 1)) == false, "nothing is known of the daily ones, since now")
+        let never = try Self.timing(.daily)
+        #expect(!never.isDue(Self.succeeded(.daily, hoursAgo: 100), provisioned: nil, since: nil, now: Self.start))
+    }
+
+    @Test(
+        "a run is made up for once: an attempt of the level that has failed since counts, one that was cut off does not"
+    )
+    func attempts() throws {
+        let timing = try Self.timing(.daily, Self.nightly)
+        var state = Self.succeeded(.daily, hoursAgo: 48)
+        func isDue() -> Bool { timing.isDue(state, provisioned: nil, since: nil, now: Self.start) }
+        state.lastAttempt = .init(
+            job: 1, level: "daily", began: Self.night.secondsSince1970 + 60, ended: nil, result: nil, message: "")
+        #expect(isDue())
+        state.lastAttempt?.result = "failed"
+        #expect(!isDue())
+        state.lastAttempt?.level = "weekly"
+        #expect(isDue())
+    }
+
+    @Test(
+        "an account that never succeeded is due by its provisioning, and where that is not known by when the daemon was last seen"
+    )
+    func neverSucceeded() throws {
+        let timing = try Self.timing(.daily, Self.nightly)
+        func isDue(provisioned: WallTime?, since: WallTime?) -> Bool {
+            timing.isDue(SnapshotState(), provisioned: provisioned, since: since, now: Self.start)
+        }
+        let (before, after) = (Self.night + .seconds(-60), Self.night + .seconds(60))
+        #expect(isDue(provisioned: before, since: after))
+        #expect(!isDue(provisioned: after, since: before), "it was not there at 03:00")
+        #expect(isDue(provisioned: nil, since: before))
+        #expect(!isDue(provisioned: nil, since: after))
+        #expect(isDue(provisioned: nil, since: nil), "its time has come just now")
+        #expect(!isDue(provisioned: after, since: nil))
+    }
+
+    @Test("what was recorded while the clock was ahead keeps no account waiting until then")
+    func recordedAhead() throws {
+        let timing = try Self.timing(.daily, Self.nightly)
+        let ahead = Self.succeeded(.daily, hoursAgo: -48)
+        #expect(timing.isDue(ahead, provisioned: Self.night + .seconds(-60), since: nil, now: Self.start))
+        #expect(timing.isDue(ahead, provisioned: Self.start + .seconds(60), since: nil, now: Self.start))
+    }
 }

@@ -15,7 +15,7 @@ extension DaemonBench {
             at: file.deletingLastPathComponent(), withIntermediateDirectories: true,
             attributes: [.posixPermissions: 0o755])
         try "#!/bin/sh\n\(text)\n".write(to: file, atomically: true, encoding: .utf8)
-        chmod(file.path, 0o755)
+        try makeExecutable(file.path)
         return file.path
     }
 
@@ -97,6 +97,15 @@ extension DaemonBench {
                 try await jobs("--type", type)
             }
         return lines.last
+    }
+
+    /// Leaves what a daemon leaves that has run until just now, and whose clock can be trusted.
+    func wasAlive() throws {
+        let state = folder.appending(path: "state")
+        try FileManager.default.createDirectory(
+            at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        try "\(Int(Date().timeIntervalSince1970))\n0\n"
+            .write(to: state.appending(path: "alive"), atomically: true, encoding: .utf8)
     }
 
     /// Starts the daemon and waits until it serves.

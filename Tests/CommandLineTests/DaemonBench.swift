@@ -207,7 +207,7 @@ final class RunningProgram: Sendable {
 
     /// Waits for the end; with a deadline, after which it is killed.
     /// - Returns: the exit status; for a signal its number, negative.
-    func end(within limit: Duration = .seconds(60)) async -> Int32 {
+    func end(within limit: Duration = .seconds(300)) async -> Int32 {
         let deadline = ContinuousClock.now + limit
         while process.isRunning {
             if ContinuousClock.now > deadline {

@@ -80,7 +80,7 @@ private final class Observer: Sendable {
     /// Takes what was seen up to the first mode that is looked for; gives when it was seen.
     func next(_ isWanted: (String) -> Bool) async throws -> ContinuousClock.Instant {
         var found: ContinuousClock.Instant?
-        try await eventually("the mode changes", within: .seconds(30)) {
+        try await eventually("the mode changes") {
             found = seen.withLock { seen in
                 guard let place = seen.firstIndex(where: { isWanted($0.mode) }) else { return nil }
                 defer { seen.removeFirst(seen[place].mode == "modified" ? place + 1 : place) }

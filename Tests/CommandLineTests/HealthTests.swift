@@ -52,6 +52,11 @@ import Testing
                     $0.backups = BackupHealth.Summary(overdue: 1, problems: [Self.problem("8|\n", isOverdue: true)])
                 }, .warning, ["1 with overdue backups (8/\\n daily)", "overdue_backups=1"]
             ),
+            (
+                Self.health {
+                    $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("all accounts")])
+                }, .warning, ["1 with failed backups (all accounts daily)", "jobs show 1"]
+            ),
         ]
         for (health, state, parts) in rows {
             let report = HealthReport(health, noDaemon: "no daemon runs here; start it")

@@ -302,7 +302,7 @@ import Testing
             .replacing("/etc/Provisioning/Backup/admin-password", with: passwordFile)
         #expect(written.contains(server) && written.contains(passwordFile))
         let own = [
-            "[Database]": written,
+            "[Database]": written, "[Backup Jobs]": try block("schedule settings"),
             "[Service]": "STATE_DIRECTORY = \(folder.path)/state\nRUNTIME_DIRECTORY = \(folder.path)/run\n",
             "[Backup]": """
             HOME_ROOTS = \(folder.path)/homes

@@ -39,7 +39,7 @@ struct SettingsJobsTests {
         #expect(
             settings.backupJobs
                 == .init(
-                    slots: 1, timeout: .seconds(12 * 3_600), memory: 2 << 30, window: nil, schedules: [:],
+                    slots: 2, timeout: .seconds(12 * 3_600), memory: 2 << 30, window: nil, schedules: [:],
                     writesBackupSize: true, writesIncrementSize: true, writesLastSuccess: true))
         #expect(
             settings.history

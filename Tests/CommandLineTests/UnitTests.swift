@@ -1,4 +1,6 @@
+import BackupRsnapshot
 import Foundation
+import JobCore
 import Testing
 
 /// The shipped systemd units, as far as they depend on each other.
@@ -9,23 +11,28 @@ import Testing
             .filter { !$0.hasPrefix("#") }
     }
 
-    @Test("a run of backups waits for a daemon that is just starting, and starts none that was stopped")
-    func order() throws {
-        let daemon = "prov-backup-rsnapshot.service"
-        let ties = try Self.lines("prov-backup-rsnapshot-backup@.service").filter { $0.contains(daemon) }
-        #expect(ties.count == 1 && ties[0].hasPrefix("After="), "\(ties)")
-        // So that started means that it answers.
-        #expect(try Self.lines(daemon).contains("Type=notify"))
+    @Test(
+        "the daemon's scheduler is the only one: no timer is shipped, and the CHANGELOG has the line that replaces each"
+    )
+    func noTimers() throws {
+        let units = try FileManager.default.contentsOfDirectory(
+            atPath: DaemonBench.checkout.appending(path: "etc/systemd").path)
+        #expect(units == ["prov-backup-rsnapshot.service"])
+        let changes = try String(contentsOf: DaemonBench.checkout.appending(path: "CHANGELOG.md"), encoding: .utf8)
+        for level in SnapshotLevel.allCases {
+            let line = try #require(
+                changes.split(separator: "\n").first { $0.contains("`prov-backup-rsnapshot-backup-\(level).timer`") })
+            let setting = try #require(line.split(separator: "`").first { $0.hasPrefix(level.rawValue.uppercased()) })
+            let parts = setting.split(separator: "=", maxSplits: 1)
+            _ = try CronSchedule(parsing: String(parts[1]))
+        }
     }
 
-    @Test(
-        "each level has a timer for its own run, which is made up for",
-        arguments: ["hourly", "daily", "weekly", "monthly", "yearly"])
-    func timers(level: String) throws {
-        let lines = try Self.lines("prov-backup-rsnapshot-backup-\(level).timer")
-        for line in ["Unit=prov-backup-rsnapshot-backup@\(level).service", "Persistent=true", "WantedBy=timers.target"]
-        {
-            #expect(lines.contains(line), "\(line)")
-        }
+    @Test("the daemon starts when the clock is right, and started means that it answers")
+    func order() throws {
+        let lines = try Self.lines("prov-backup-rsnapshot.service")
+        let after = lines.filter { $0.hasPrefix("After=") }.joined(separator: " ")
+        #expect(after.split(whereSeparator: { " =".contains($0) }).contains("time-sync.target"))
+        #expect(lines.contains("Type=notify"))
     }
 }

@@ -5,7 +5,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct ConnectionTests {
     @Test func `a wrong password and an unknown DN are invalidCredentials with the cure`() async throws {
         try await withDirectory { sandbox, _ in

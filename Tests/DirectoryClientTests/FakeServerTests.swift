@@ -6,7 +6,7 @@ import Testing
 @testable import DirectoryClient
 
 /// What a real server does rarely, or never: said by a few lines that answer the first request.
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct FakeServerTests {
     @Test(arguments: [
         ResultCode.syncRefreshRequired, .unwillingToPerform, .busy, .unavailable, .other, .insufficientAccessRights,

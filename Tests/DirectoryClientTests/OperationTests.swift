@@ -3,7 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct OperationTests {
     @Test func `each operation does at the server what it says`() async throws {
         try await withDirectory { sandbox, connection in

@@ -3,7 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(2)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct SearchTests {
     private func fill(_ connection: DirectoryConnection, count: Int) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in

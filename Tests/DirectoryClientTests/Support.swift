@@ -86,13 +86,30 @@ func openSockets(of sandbox: DirectorySandbox) throws -> Int {
     }
 }
 
+/// How many bytes have come from a port of 127.0.0.1 that this process has not read yet.
+func unread(from port: UInt16) throws -> Int {
+    let peer = Listener.address(host: 1, port: port)
+    return try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap(Int32.init).reduce(0) {
+        sum, descriptor in
+        var address = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isConnected = withUnsafeMutablePointer(to: &address) { place in
+            place.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(descriptor, $0, &size) == 0 }
+        }
+        guard isConnected, address.sin_family == peer.sin_family, address.sin_port == peer.sin_port else { return sum }
+        var count: Int32 = 0
+        return ioctl(descriptor, UInt(FIONREAD), &count) == 0 ? sum + Int(count) : sum
+    }
+}
+
 /// How often each thread of this process with that name has gone to sleep.
-func voluntarySwitches(ofThreadsNamed name: String) throws -> [Int32: Int] {
+/// - Parameter state: counts only those in such a state, as the letter in /proc; nil: all.
+func voluntarySwitches(ofThreadsNamed name: String, in state: Character? = nil) throws -> [Int32: Int] {
     var result: [Int32: Int] = [:]
     for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").compactMap(Int32.init) {
         // A thread may end between the two.
         guard let status = try? String(contentsOfFile: "/proc/self/task/\(thread)/status", encoding: .utf8),
-            status.hasPrefix("Name:\t\(name)\n")
+            status.hasPrefix("Name:\t\(name)\n"), state.map({ status.contains("\nState:\t\($0) ") }) ?? true
         else { continue }
         let line = status.split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }
         result[thread] = line?.split(separator: "\t").last.flatMap { Int($0) }

@@ -4,7 +4,7 @@ import DirectorySandbox
 import Glibc
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct TLSTests {
     /// Each way of TLS to one server.
     private func withServers(_ body: (DirectorySandbox, [(ServerAddress, startTLS: Bool)]) async throws -> Void)

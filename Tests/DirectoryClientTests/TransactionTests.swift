@@ -4,7 +4,7 @@ import DirectorySandbox
 import TestSupport
 import Testing
 
-@Suite(.serialized, .timeLimit(.minutes(1)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct TransactionTests {
     private func withEntries(
         _ count: Int, _ body: (DirectorySandbox, DirectoryConnection, DN) async throws -> Void

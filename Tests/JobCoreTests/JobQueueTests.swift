@@ -3,6 +3,23 @@ import TestSupport
 import Testing
 
 @Suite struct JobQueueTests {
+    @Test("a clock that is set back moves what waits with it, and what is due stays due")
+    func setBack() {
+        let start = WallTime(secondsSince1970: 1_800_000_000)
+        var queue = JobQueue<String>()
+        queue.offer("late", due: start + .seconds(600))
+        queue.offer("soon", due: start + .seconds(60))
+        queue.offer("due", due: .distantPast)
+        queue.clockWasSet(back: .seconds(86_400))
+        let now = start + .seconds(-86_400)
+        #expect(queue.nextDue() == now + .seconds(60))
+        #expect(queue.start(now: now) == "due")
+        #expect(queue.start(now: now) == nil)
+        #expect(queue.start(now: now + .seconds(60)) == "soon")
+        #expect(queue.nextDue() == now + .seconds(600))
+        #expect(queue.start(now: now + .seconds(600)) == "late")
+    }
+
     private let now = WallTime(secondsSince1970: 1_000)
     private func after(_ seconds: Int64) -> WallTime { now + .seconds(seconds) }
 

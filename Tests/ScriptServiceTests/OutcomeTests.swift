@@ -53,10 +53,14 @@ import Testing
     @Test("a script that runs out of time is ended: code 1, with the setting that gives it more")
     func timeLimit() async throws {
         let folder = try TestFolder()
-        let configuration = try folder.configuration("trap 'exit 2' TERM; echo waiting; sleep 600 & wait") {
-            $0.timeLimit = .milliseconds(300)
-        }
-        let failure = try await configuration.failure()
+        let configuration = try folder.configuration(
+            "trap 'exit 2' TERM; echo waiting; sleep 600 & until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done; touch $folder/waits; wait"
+        )
+        let clock = ManualSteadyClock()
+        async let failing = configuration.failure(scripts: ScriptRunner(clock: clock))
+        try await eventually("the script waits") { folder.exists("waits") }
+        clock.advance(by: configuration.timeLimit)
+        let failure = try await failing
         #expect(failure?.code == .undefinedError)
         #expect(failure?.failureClass == .permanent)
         #expect(failure?.reason.contains("was ended after its time limit") == true)
@@ -68,7 +72,9 @@ import Testing
     func survivors() async throws {
         let folder = try TestFolder()
         let notices = Mutex<[CoreNotice]>([])
-        let configuration = try folder.configuration("sleep 600 & echo $! > $folder/left")
+        let configuration = try folder.configuration(
+            // Until then it has the name of the script.
+            "sleep 600 & echo $! > $folder/left; until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done")
         for step in try await configuration.plan(.add, person()) {
             try await step.perform(in: .alone { notice in notices.withLock { $0.append(notice) } })
         }

@@ -73,20 +73,22 @@ extension ScriptServiceConfiguration {
     }
 
     /// What the engine does with a wish.
-    func carryOut(_ operation: Provisioning.Operation = .add, _ entry: Entry = person(), attempt: Int = 1) async throws
-    {
+    func carryOut(
+        _ operation: Provisioning.Operation = .add, _ entry: Entry = person(), attempt: Int = 1,
+        scripts: ScriptRunner = ScriptRunner()
+    ) async throws {
         let service = ScriptService(configuration: self)
         for step in try await service.plan(request(operation, entry, attempt: attempt)) {
-            try await step.perform(in: .alone(attempt))
+            try await step.perform(in: .alone(attempt, scripts: scripts))
         }
     }
 
     /// The failure of a wish; nil when it was carried out.
-    func failure(_ operation: Provisioning.Operation = .add, _ entry: Entry = person()) async throws
-        -> ProvisioningFailure?
-    {
+    func failure(
+        _ operation: Provisioning.Operation = .add, _ entry: Entry = person(), scripts: ScriptRunner = ScriptRunner()
+    ) async throws -> ProvisioningFailure? {
         do {
-            try await carryOut(operation, entry)
+            try await carryOut(operation, entry, scripts: scripts)
             return nil
         } catch let failure as ProvisioningFailure {
             return failure

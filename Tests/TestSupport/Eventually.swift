@@ -12,7 +12,7 @@ public struct DeadlinePassed: Error {
 ///   - what: what is waited for, in the words of the failure.
 ///   - limit: generous, since machines are shared and slow.
 public func eventually(
-    _ what: @autoclosure () -> String = "the condition holds", within limit: Duration = .seconds(60),
+    _ what: @autoclosure () -> String = "the condition holds", within limit: Duration = .seconds(300),
     sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool
 ) async throws {
     let deadline = ContinuousClock.now + limit

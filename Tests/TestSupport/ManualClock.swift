@@ -1,5 +1,6 @@
 public import JobCore
 import Synchronization
+import Testing
 
 /// A clock that stands still until a test moves it.
 public final class ManualClock: WallClock {
@@ -10,6 +11,7 @@ public final class ManualClock: WallClock {
     private struct State {
         var now: WallTime
         var sleepers: [Int: Sleeper] = [:]
+        var listeners: [Int: AsyncStream<Duration>.Continuation] = [:]
         var cancelled: Set<Int> = []
         var nextID = 0
     }
@@ -34,6 +36,32 @@ public final class ManualClock: WallClock {
             return due.values.map(\.continuation)
         }
         due.forEach { $0.resume() }
+    }
+
+    /// Sets it, forward or back, as an operator does: those who listen are told, and those whose time has come wake.
+    public func set(to time: WallTime) {
+        let (step, listeners) = state.withLock { state in
+            let step = time - state.now
+            state.now = time
+            return (step, Array(state.listeners.values))
+        }
+        listeners.forEach { $0.yield(step) }
+        advance(to: time)
+    }
+
+    /// Those who listen for its being set.
+    public var listenerCount: Int { state.withLock { $0.listeners.count } }
+
+    /// By how much it is set.
+    public func steps() -> AsyncStream<Duration> {
+        let (stream, continuation) = AsyncStream<Duration>.makeStream()
+        let id = state.withLock { state in
+            state.nextID += 1
+            state.listeners[state.nextID] = continuation
+            return state.nextID
+        }
+        continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.listeners[id] = nil } }
+        return stream
     }
 
     /// Waits until somebody has moved it.
@@ -62,5 +90,47 @@ public final class ManualClock: WallClock {
             }
             continuation?.resume(throwing: CancellationError())
         }
+    }
+}
+
+/// The same for time limits.
+package final class ManualSteadyClock: SteadyClock {
+    private let start = ContinuousClock.now
+    private let origin = WallTime(secondsSince1970: 0)
+    private let hand = ManualClock(WallTime(secondsSince1970: 0))
+    private let looks = Atomic(0)
+
+    package init() {}
+
+    package var now: ContinuousClock.Instant {
+        looks.add(1, ordering: .relaxed)
+        return start + (hand.now - origin)
+    }
+    package var minimumResolution: Duration { .zero }
+    /// How many sleep.
+    package var sleepers: Int { hand.deadlines.count }
+
+    package func advance(by time: Duration) { hand.advance(to: hand.now + time) }
+
+    package func sleep(until deadline: ContinuousClock.Instant, tolerance: Duration?) async throws {
+        try await hand.sleep(until: origin + (deadline - start))
+    }
+
+    /// Waits until somebody looks at it again and again: he waits by it without sleeping.
+    package func isWatched() async throws {
+        let before = looks.load(ordering: .relaxed)
+        try await eventually("somebody looks at the clock") { looks.load(ordering: .relaxed) > before + 2 }
+    }
+
+    /// Lets limits and graces be over as often as somebody waits for one, until some work ends.
+    package func passes<Value: Sendable>(until work: Task<Value, any Error>) async throws -> Value {
+        let hand = Task {
+            while !Task.isCancelled {
+                advance(by: .seconds(3_600))
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
+        defer { hand.cancel() }
+        return try await work.value
     }
 }

@@ -1,6 +1,11 @@
+public import DirectoryModel
+
 /// One of the rsnapshot levels that an account can have, the most frequent first: the order in which rsnapshot wants them.
 public enum SnapshotLevel: String, CaseIterable, Hashable, Sendable {
     case hourly, daily, weekly, monthly, yearly
+
+    /// The attribute that says how many snapshots of the level an account keeps.
+    public var intervalAttribute: AttributeName { BackupAttribute.interval(self) }
 
     fileprivate var place: Int {
         switch self {

@@ -71,15 +71,47 @@ public struct BackupJobs: Sendable {
         of level: SnapshotLevel, isForced: Bool, isolation: isolated (any Actor)?,
         _ body: (Selected) async throws -> Void
     ) async throws {
-        let qualification = BackupQualification(level: level)
-        let accounts = await engine.accounts(where: qualification.filter, attributes: BackupAttribute.all)
-        for try await account in accounts where qualification.objection(to: account) == nil {
+        try await accounts(of: [level]) { account in
             if !isForced, await recentSuccess(level, account) != nil {
                 try await body(.recent)
             } else {
                 try await body(select(level, account))
             }
         }
+    }
+
+    /// Hands over every account that gets backups of any of these levels; however many there are, few are in memory.
+    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func accounts(
+        of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation,
+        _ body: (Account) async throws -> Void
+    ) async throws {
+        let filter = Filter.or(levels.map { BackupQualification(level: $0).filter })
+        for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all)
+        where !Set(Self.levels(of: account)).isDisjoint(with: levels) {
+            try await body(account)
+        }
+    }
+
+    /// An account as it stands now; nil when it is gone, or no longer this daemon's.
+    /// - Throws: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func account(_ key: AccountKey) async throws -> Account? {
+        try await engine.account(key, attributes: BackupAttribute.all)
+    }
+
+    /// The levels that an account gets backups of, by its entry; the most frequent first, which is the one that copies.
+    public static func levels(of account: Account) -> [SnapshotLevel] {
+        SnapshotLevel.allCases.filter { BackupQualification(level: $0).objection(to: account) == nil }
+    }
+
+    /// What becomes of a level of an account by its schedule; nil: nothing, since it is not due.
+    /// - Parameter since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
+    public func due(_ level: SnapshotLevel, _ account: Account, since: WallTime?) async throws -> Selected? {
+        let state = await state(of: account) ?? SnapshotState()
+        let isDue = LevelTiming(level, jobs).isDue(
+            state, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, since: since,
+            now: clock.now)
+        return isDue ? try await select(level, account) : nil
     }
 
     private func select(_ level: SnapshotLevel, _ account: Account) async throws -> Selected {
@@ -129,11 +161,16 @@ public struct BackupJobs: Sendable {
         return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
     }
 
-    /// What is recorded of an account's snapshots; nil where nothing is. What cannot be read counts as nothing: the job itself says why.
-    func state(of account: Account) async -> SnapshotState? {
+    /// What is recorded of an account's snapshots; nil where that cannot be read: the job itself says why.
+    public func state(of account: Account) async -> SnapshotState? {
         let configuration = configuration
-        return await BlockingWork.run { try? Self.state(of: account, configuration) }
+        return await BlockingWork.run {
+            do { return try Self.state(of: account, configuration) ?? SnapshotState() } catch { return nil }
+        }
     }
+
+    /// The account's uid, by its entry.
+    public static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
 
     private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: WallTime) -> BackupRefusal {
         let time = ProvisioningTimestamp(success)

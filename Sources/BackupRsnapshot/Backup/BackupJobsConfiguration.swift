@@ -29,7 +29,7 @@ public struct BackupJobsConfiguration: Hashable, Sendable {
     /// The defaults are those of the settings.
     /// - Parameter host: without a colon.
     public init(
-        slots: Int = 1, timeLimit: Duration = .seconds(12 * 3600), grace: Duration = .seconds(30),
+        slots: Int = 2, timeLimit: Duration = .seconds(12 * 3600), grace: Duration = .seconds(30),
         memory: UInt64 = 2 << 30, window: TimeWindow? = nil, schedules: [SnapshotLevel: CronSchedule] = [:],
         retry: RetryPolicy = RetryPolicy(
             maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600)), host: String,

@@ -23,7 +23,8 @@ enum CopyVerdict: Hashable, Sendable {
         if result.cause == .timeLimit {
             self = failed(
                 "the copy was ended after its time limit",
-                "it goes on in the next run from where it was; if it never ends, see what it waits for or raise TIMEOUT"
+                "it goes on in the next run, after all others, from where it was; if it never ends, see what it waits "
+                    + "for or raise TIMEOUT"
             )
             return
         }

@@ -22,6 +22,22 @@ struct LevelTiming: Sendable {
         return success
     }
 
+    /// Whether the schedule asks for a snapshot: one of its times lies between the last one and now, and it is not too soon for another.
+    ///
+    /// What counts as the last one is an orderly end of a job, or an attempt that has failed: a run is made up for once. Times in the future
+    /// were recorded while the clock was wrong, and do not count.
+    /// - Parameters:
+    ///   - provisioned: when the account was added or modified last, for one that has no snapshots yet; nil: not known.
+    ///   - since: where nothing else is known, a time of the schedule must lie after it; nil: that is so.
+    func isDue(_ state: SnapshotState, provisioned: WallTime?, since: WallTime?, now: WallTime) -> Bool {
+        guard let schedule, recentSuccess(state, now: now) == nil else { return false }
+        let attempt = state.lastAttempt.flatMap { $0.level == level.rawValue && $0.result != nil ? $0.beganAt : nil }
+        let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), attempt].compactMap(\.self)
+        let last = known.filter { $0 <= now }.max() ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
+        guard let last else { return since == nil }
+        return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
+    }
+
     /// From one snapshot to the next: as the schedule has it after a time, or else as the level is called.
     private func period(after time: WallTime) -> Duration {
         guard let schedule, let first = schedule.next(after: time, in: calendar),

@@ -25,6 +25,11 @@ struct RsnapshotBackup: Sendable {
         var warnings: [String]
     }
 
+    /// The copy was ended by its time limit and goes on in the next run.
+    private struct Unfinished: Error {
+        var outcome: JobOutcome
+    }
+
     /// How much of the progress is the copy, of which nothing is known while it runs.
     private static let percentCopied = 80
 
@@ -172,6 +177,9 @@ struct RsnapshotBackup: Sendable {
                 attempt.progress(Self.percentCopied)
                 warnings += try await finish(level, ready, &state, end, attempt)
             }
+        } catch let unfinished as Unfinished {
+            outcome = unfinished.outcome
+            state.copyHitTimeLimit = true
         } catch let failed as JobOutcome {
             outcome = failed
         } catch {
@@ -253,7 +261,9 @@ struct RsnapshotBackup: Sendable {
             {
             case .whole(let note): return (.init(isWhole: true, note: note), hadUploads)
             case .partial(let warning): return (.init(isWhole: false, warning: warning), hadUploads)
-            case .failed(let outcome): throw outcome
+            case .failed(let outcome):
+                if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
+                throw outcome
             }
         }
     }

@@ -153,6 +153,7 @@ struct SnapshotWork: Sendable {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try directory.synchronizeFileSystem()
+        state.copyHitTimeLimit = nil
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end)
         try snapshots.record(state)

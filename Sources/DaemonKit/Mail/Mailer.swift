@@ -140,7 +140,7 @@ public final class Mailer: Sendable {
                     logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last try")
                     return true
                 }
-                do { try await clock.sleep(until: clock.now + pause) } catch { return false }
+                do { try await clock.sleep(for: pause) } catch { return false }
             }
         }
     }

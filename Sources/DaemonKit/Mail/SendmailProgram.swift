@@ -1,4 +1,5 @@
 import Glibc
+package import JobCore
 import Subprocess
 public import SystemPackage
 
@@ -18,13 +19,20 @@ public struct SendmailProgram: Sendable {
 
     private let path: FilePath
     private let timeLimit: Duration
+    private let clock: any SteadyClock
 
     /// - Parameters:
     ///   - path: absolute.
     ///   - timeLimit: how long it may take for a mail before it is killed.
     public init(path: FilePath, timeLimit: Duration = .seconds(60)) {
+        self.init(path: path, timeLimit: timeLimit, clock: ContinuousClock())
+    }
+
+    /// - Parameter clock: by which the time limit goes.
+    package init(path: FilePath, timeLimit: Duration, clock: any SteadyClock) {
         self.path = path
         self.timeLimit = timeLimit
+        self.clock = clock
     }
 
     /// Hands over a mail and waits for the program's end.
@@ -40,6 +48,7 @@ public struct SendmailProgram: Sendable {
         options.teardownSequence = [
             .send(signal: .kill, toProcessGroup: true, allowedDurationToNextStep: .seconds(1))
         ]
+        let end = clock.now + timeLimit
         let status = try await withThrowingTaskGroup(of: TerminationStatus?.self) { [options] tasks in
             tasks.addTask {
                 do {
@@ -57,7 +66,7 @@ public struct SendmailProgram: Sendable {
                 }
             }
             tasks.addTask {
-                try await Task.sleep(for: timeLimit)
+                try await clock.sleep(until: end, tolerance: nil)
                 return nil
             }
             // Cancelling the rest kills the program's session; the group waits for its end.

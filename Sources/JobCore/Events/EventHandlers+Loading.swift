@@ -52,7 +52,7 @@ extension EventHandlers {
         guard !isStopping else { return }
         isStopping = true
         if let interpreter = current, await interpreter.daemonEvents.contains(.exit) {
-            let turn = ContinuousClock.now + configuration.grace
+            let turn = clock.now + configuration.grace
             switch await interpreter.perform(.exit, nil, turn: turn) {
             case .success(let reply):
                 if let error = reply.error {
@@ -127,7 +127,7 @@ extension EventHandlers {
         } catch {
             return .failure(.fault("\(error)"))
         }
-        let interpreter = Interpreter(configuration: configuration, host: host, notice: notice)
+        let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
         do throws(Interpreter.Loss) {
             try await interpreter.load()
             return .success(interpreter)

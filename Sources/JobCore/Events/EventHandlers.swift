@@ -26,7 +26,7 @@ public actor EventHandlers {
     let host: any EventHandlerHost
     let notice: NoticeHandler
     private nonisolated let activity = Atomic(false)
-    private let clock = ContinuousClock()
+    let clock: any SteadyClock
     /// Whose handlers new jobs get; nil when scripting is off.
     private(set) var current: Interpreter? { didSet { noteActivity() } }
     var isStopping = false
@@ -45,8 +45,17 @@ public actor EventHandlers {
     public init(
         _ configuration: EventConfiguration, host: any EventHandlerHost, notice: @escaping NoticeHandler
     ) {
+        self.init(configuration, host: host, clock: ContinuousClock(), notice: notice)
+    }
+
+    /// - Parameter clock: by which time limits, graces and pauses go.
+    package init(
+        _ configuration: EventConfiguration, host: any EventHandlerHost, clock: any SteadyClock,
+        notice: @escaping NoticeHandler
+    ) {
         self.configuration = configuration
         self.host = host
+        self.clock = clock
         self.notice = notice
     }
 

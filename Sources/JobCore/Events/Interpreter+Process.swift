@@ -38,7 +38,8 @@ extension Interpreter {
                 async let report: Void = read(execution.standardError) { await self.received(report: $0) }
                 await exit(of: execution)
                 // The leader is a zombie from here until this closure returns, so the session's number cannot be given away.
-                let survivors = await session.sweep(after: .none, grace: configuration.grace.boundedForSleep)
+                let survivors = await session.sweep(
+                    after: .none, grace: configuration.grace.boundedForSleep, by: clock)
                 await messages
                 await report
                 await leaderIsToBeReaped()

@@ -49,6 +49,7 @@ actor Interpreter {
 
     let configuration: EventConfiguration
     private let host: any EventHandlerHost
+    let clock: any SteadyClock
     private let notice: NoticeHandler
     private let word: String
     /// The events of the daemon for which there is a handler.
@@ -65,9 +66,13 @@ actor Interpreter {
     private var current: Exchange?
     private var waiters: [Waiter] = []
 
-    init(configuration: EventConfiguration, host: any EventHandlerHost, notice: @escaping NoticeHandler) {
+    init(
+        configuration: EventConfiguration, host: any EventHandlerHost, clock: any SteadyClock,
+        notice: @escaping NoticeHandler
+    ) {
         self.configuration = configuration
         self.host = host
+        self.clock = clock
         self.notice = notice
         var random = SystemRandomNumberGenerator()
         word = String(random.next(), radix: 36) + String(random.next(), radix: 36)
@@ -134,7 +139,7 @@ actor Interpreter {
         count += 1
         let number = count
         let timer = Task {
-            do { try await Task.sleep(until: end, clock: .continuous) } catch { return }
+            do { try await clock.sleep(until: end, tolerance: nil) } catch { return }
             self.giveUp(waiter: number)
         }
         defer { timer.cancel() }
@@ -163,8 +168,9 @@ actor Interpreter {
         guard state == .serving || state == .loading else { return .failure(.gone) }
         count += 1
         let number = count
+        let end = clock.now + configuration.timeLimit.boundedForSleep
         let timer = Task {
-            do { try await Task.sleep(for: configuration.timeLimit.boundedForSleep) } catch { return }
+            do { try await clock.sleep(until: end, tolerance: nil) } catch { return }
             self.timeLimitReached(number)
         }
         defer { timer.cancel() }
@@ -279,11 +285,12 @@ actor Interpreter {
         pipe?.hangUp()
         dismissWaiters()
         let grace = configuration.grace.boundedForSleep
+        let end = clock.now + grace
         pressure = Task {
             do {
-                if !atOnce { try await Task.sleep(for: grace) }
+                if !atOnce { try await clock.sleep(until: end, tolerance: nil) }
                 await self.signal(SIGTERM, SIGCONT)
-                try await Task.sleep(for: grace)
+                try await clock.sleep(until: clock.now + grace, tolerance: nil)
                 await self.signal(SIGKILL)
             } catch {
                 return

@@ -133,6 +133,9 @@ struct AdmissionQueue<Payload: Sendable>: Sendable {
         return beginAll()
     }
 
+    /// Which lane works on a subject just now; nil: none.
+    func lane(workingOn subject: JobSubject) -> Int? { running[subject] }
+
     /// What stands in the way just now; nil when it does not wait.
     mutating func obstacle(of ticket: Ticket) -> Obstacle? {
         guard let waiter = waiters[ticket] else { return nil }

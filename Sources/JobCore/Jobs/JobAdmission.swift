@@ -13,6 +13,8 @@ public final class JobAdmission: Sendable {
     }
 
     private let queue: Mutex<Queue>
+    /// By lane, what interrupts its job on a subject.
+    private let interruptions = Mutex<[Int: @Sendable (JobSubject) -> Void]>([:])
 
     /// - Parameter limit: jobs of all types at once; nil: no limit.
     public init(limit: Int? = nil) { queue = Mutex(Queue(limit: limit)) }
@@ -54,6 +56,18 @@ public final class JobAdmission: Sendable {
         /// A job that waits becomes as urgent as that.
         public func hasten(_ ticket: Ticket, to priority: Int) {
             admission.queue.withLock { $0.hasten(ticket.place, to: priority) }
+        }
+
+        /// What interrupts this scheduler's job on a subject, so that work that goes before it can begin. It must not block.
+        public func whenInterrupted(_ interrupt: @escaping @Sendable (JobSubject) -> Void) {
+            admission.interruptions.withLock { $0[number] = interrupt }
+        }
+
+        /// Has another scheduler's job on a subject interrupted, where there is one and its scheduler can do that.
+        public func interrupt(_ subject: JobSubject) {
+            let lane = admission.queue.withLock { $0.lane(workingOn: subject) }
+            guard let lane, lane != number else { return }
+            admission.interruptions.withLock { $0[lane] }?(subject)
         }
 
         /// A job waits no longer.

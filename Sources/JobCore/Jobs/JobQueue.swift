@@ -103,6 +103,21 @@ public struct JobQueue<Subject: Hashable & Sendable>: Sendable {
         return later.min.map { WallTime(nanosecondsSince1970: $0.rank) }
     }
 
+    /// The clock was set back: what is not due yet comes so much earlier by it. What was to wait for a duration waits as long as before; what was
+    /// to wait for a day comes up early, and has to be offered again.
+    public mutating func clockWasSet(back duration: Duration) {
+        for (subject, state) in states {
+            guard case .waiting(let ticket, let due, let priority) = state, due > .distantPast else { continue }
+            states[subject] = .waiting(ticket: ticket, due: due + (.zero - duration), priority: priority)
+        }
+        later = Heap(
+            later.unordered.filter(isCurrent).map { place in
+                var place = place
+                place.rank = (WallTime(nanosecondsSince1970: place.rank) + (.zero - duration)).nanosecondsSince1970
+                return place
+            })
+    }
+
     /// Whether the subject waits, due or not.
     public func isWaiting(_ subject: Subject) -> Bool {
         if case .waiting = states[subject] { true } else { false }

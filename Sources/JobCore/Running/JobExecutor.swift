@@ -17,7 +17,8 @@ public struct JobExecutor: Sendable {
     public var inhibitor: Inhibitor?
 
     let clock: any WallClock
-    private let runner = ScriptRunner()
+    /// Runs what jobs run.
+    package var runner = ScriptRunner()
     private let notice: NoticeHandler
     private let alert: AlertHandler
 

@@ -29,6 +29,10 @@ public actor JobRunner {
     private var places: [JobID: Place] = [:]
     private var alarm = Alarm()
     private var isStopping = false
+    /// Those who wait for room.
+    private var held: [AsyncStream<Never>.Continuation] = []
+    /// Jobs that wait for their next attempt do not count for ``waitForRoom(for:below:)``, up to so many.
+    private static let mostBetweenAttempts = 1_000
 
     /// - Parameters:
     ///   - admission: shared with all others that run jobs.
@@ -38,6 +42,7 @@ public actor JobRunner {
         self.ids = ids
         lane = admission.lane(slots: slots)
         clock = executor.clock
+        lane.whenInterrupted { [weak self] subject in Task { await self?.interrupt(subject) } }
     }
 
     /// Jobs that begin from now on go by these.
@@ -96,6 +101,7 @@ public actor JobRunner {
     public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         isStopping = true
         alarm.stop()
+        letGoOn()
         for ticket in places.values.compactMap(\.ticket) { _ = lane.withdraw(ticket) }
         await OrderlyStop(grace: grace, patience: patience).run(by: clock) {
             await self.allEnded()
@@ -150,6 +156,7 @@ public actor JobRunner {
     /// It has waited, and may begin.
     private func itsTurn(_ id: JobID, _ subject: JobSubject) {
         places[id]?.ticket = nil
+        letGoOn()
         // It may have been cancelled just now, or its window closed while it waited.
         guard let place = places[id], place.task == nil, !isStopping, !isPutOff(id, clock.now) else {
             return lane.leave(subject)
@@ -250,9 +257,47 @@ public actor JobRunner {
         guard let job = places[id]?.job else { return }
         await executor.close(job, outcome)
         places.removeValue(forKey: id)?.submitted.end(outcome)
+        letGoOn()
+    }
+
+    /// The machine's clock was set: jobs that wait for a while wait no longer by it.
+    /// - Parameter step: negative: back.
+    public func clockWasSet(by step: Duration) {
+        if step < .zero { queue.clockWasSet(back: .zero - step) }
+        startDue()
     }
 
     // MARK: - Waiting
+
+    /// Returns when a further job would be taken up soon: those of its type may begin now, and fewer than so many wait for their turn.
+    /// - Throws: `CancellationError` when the calling task is cancelled, or the runner stops.
+    public func waitForRoom(for type: JobType, below bound: Int) async throws {
+        while true {
+            try Task.checkCancellation()
+            guard !isStopping else { throw CancellationError() }
+            let now = clock.now
+            let opening = executor.opening(for: type, after: now)
+            if opening > now {
+                try await clock.sleep(until: opening)
+            } else if hasRoom(below: bound) {
+                return
+            } else {
+                // A stream ends with the task that reads it.
+                let (room, holder) = AsyncStream<Never>.makeStream()
+                held.append(holder)
+                for await _ in room {}
+            }
+        }
+    }
+
+    private func hasRoom(below bound: Int) -> Bool {
+        places.values.count { $0.ticket != nil } < bound && places.count < bound + Self.mostBetweenAttempts
+    }
+
+    private func letGoOn() {
+        held.forEach { $0.finish() }
+        held = []
+    }
 
     /// - Parameter due: `.distantPast`: it need not wait at all.
     private func wait(_ id: JobID, until due: WallTime) {

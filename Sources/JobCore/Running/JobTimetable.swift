@@ -25,27 +25,77 @@ public struct JobTimetable: Hashable, Sendable {
         lines.compactMap { $0.schedule.next(after: time, in: calendar) }.min()
     }
 
-    /// What has come due after one time and up to another, in the order of the lines, each once however often it did.
-    func due(after earlier: WallTime, upTo now: WallTime, in calendar: DayCalendar = .system) -> [String] {
-        lines.filter { line in line.schedule.next(after: earlier, in: calendar).map { $0 <= now } ?? false }.map(\.name)
-    }
-
     /// Asks for each job when its time comes, for as long as the task lives.
     ///
-    /// What came due while the machine slept is asked for once, late. What was missed while no daemon ran is not made up for.
+    /// What came due while the machine slept, or because the clock was set forward, is asked for once. What was missed while no daemon ran is not
+    /// made up for. Where the clock is set back, see ``Course/clockWasSet(by:now:)``.
     /// - Throws: `CancellationError`; it does not return.
     public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, ask: @Sendable (String) async -> Void
     ) async throws {
-        var reached = clock.now
-        while let time = next(after: reached, in: calendar) {
-            try await clock.sleep(until: time)
-            // A clock that was set back does not make a moment come twice.
-            let now = max(time, clock.now)
-            for name in due(after: reached, upTo: now, in: calendar) { await ask(name) }
-            reached = now
+        enum Event { case reached(WallTime), set(by: Duration) }
+        let (events, source) = AsyncStream<Event>.makeStream()
+        let steps = clock.steps()
+        let listening = Task { for await step in steps { source.yield(.set(by: step)) } }
+        var alarm = Alarm()
+        defer {
+            listening.cancel()
+            alarm.stop()
         }
-        // Nothing will ever be due: whoever has another table cancels this.
-        try await clock.sleep(until: .distantFuture)
+        var course = Course(self, from: clock.now, in: calendar)
+        func wait() { alarm.set(to: course.next ?? .distantFuture, by: clock) { source.yield(.reached($0)) } }
+        wait()
+        for await event in events {
+            switch event {
+            case .reached(let time):
+                alarm.rang(time)
+                // The time has come, even if the clock was set back meanwhile.
+                for name in course.reach(max(time, clock.now)) { await ask(name) }
+            case .set(let step): course.clockWasSet(by: step, now: clock.now)
+            }
+            wait()
+        }
+        throw CancellationError()
+    }
+
+    /// How far a table has been followed: a value that decides what is asked for.
+    struct Course {
+        private let lines: [Line]
+        private let calendar: DayCalendar
+        /// Of each line, the time up to which it has been asked for.
+        private var reached: [WallTime]
+
+        init(_ table: JobTimetable, from now: WallTime, in calendar: DayCalendar) {
+            lines = table.lines
+            self.calendar = calendar
+            reached = Array(repeating: now, count: lines.count)
+        }
+
+        /// When anything comes due; nil: never.
+        var next: WallTime? { lines.indices.compactMap(next(of:)).min() }
+
+        /// What has come due up to a time, in the order of the lines, each once however often it did.
+        mutating func reach(_ time: WallTime) -> [String] {
+            let due = lines.indices.filter { index in next(of: index).map { $0 <= time } ?? false }
+            for index in lines.indices { reached[index] = max(reached[index], time) }
+            return due.map { lines[$0].name }
+        }
+
+        /// The clock was set. Forward, what has come due is due now. Back, a line goes on by the new time, unless that makes a time come
+        /// again that is less than the line's period away: so a correction by a few hours has nothing run twice in one night, and one of days
+        /// has nothing wait for days.
+        mutating func clockWasSet(by step: Duration, now: WallTime) {
+            guard step < .zero else { return }
+            for index in lines.indices where reached[index] > now {
+                guard let first = lines[index].schedule.next(after: now, in: calendar),
+                    let second = lines[index].schedule.next(after: first, in: calendar)
+                else { continue }
+                if second - first <= .zero - step { reached[index] = now }
+            }
+        }
+
+        private func next(of index: Int) -> WallTime? {
+            lines[index].schedule.next(after: reached[index], in: calendar)
+        }
     }
 }

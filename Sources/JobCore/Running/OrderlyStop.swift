@@ -25,9 +25,9 @@ public struct OrderlyStop: Sendable {
             isOver.finish()
         }
         let timer = Task {
-            try await clock.sleep(until: clock.now + grace)
+            try await clock.sleep(for: grace)
             await cutOff()
-            try await clock.sleep(until: clock.now + patience)
+            try await clock.sleep(for: patience)
             isOver.finish()
         }
         // Whoever stops is not stopped.

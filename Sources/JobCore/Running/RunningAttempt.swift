@@ -48,11 +48,16 @@ public final class RunningAttempt: Sendable {
 
     /// An attempt that is on no board and in no history: for trying out what a job does.
     public convenience init(alone job: Job, number: Int = 1, notice: @escaping NoticeHandler = { _ in }) {
+        self.init(alone: job, number: number, runner: ScriptRunner(), notice: notice)
+    }
+
+    /// - Parameter runner: runs its programs.
+    package convenience init(alone job: Job, number: Int, runner: ScriptRunner, notice: @escaping NoticeHandler) {
         let clock = SystemWallClock()
         self.init(
             job, number: number, token: JobToken(), reportSocket: nil,
             board: JobBoard(recorder: NoHistory(), clock: clock),
-            runner: ScriptRunner(), clock: clock, notice: notice)
+            runner: runner, clock: clock, notice: notice)
     }
 
     /// Does some work as a step; the first program that is run within belongs to it.

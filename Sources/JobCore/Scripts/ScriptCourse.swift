@@ -17,12 +17,14 @@ final class ScriptCourse: Sendable {
 
     let invocation: ScriptInvocation
     private let output: LiveOutput
+    private let clock: any SteadyClock
     private let happenings = Inbox<Happening>()
     private let state = Mutex(State())
 
-    init(_ invocation: ScriptInvocation, output: LiveOutput) {
+    init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock) {
         self.invocation = invocation
         self.output = output
+        self.clock = clock
     }
 
     /// Starts the script. It blocks.
@@ -47,6 +49,7 @@ final class ScriptCourse: Sendable {
         }
         let watch: ScriptWatch
         do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }
+        let end = clock.now + invocation.timeLimit.boundedForSleep
         let process = try ScriptProcess(starting: invocation)
         // Before anything can be told of it.
         let isCancelled = state.withLock { state in
@@ -54,7 +57,7 @@ final class ScriptCourse: Sendable {
             return state.isCancelled
         }
         do throws(Errno) {
-            try watch.add(process, output: output, timeLimit: invocation.timeLimit) { [happenings] in
+            try watch.add(process, output: output, timeLimit: end, by: clock) { [happenings] in
                 happenings.post(.came($0))
             }
         } catch {
@@ -79,7 +82,8 @@ final class ScriptCourse: Sendable {
             case .nothing: break
             case .terminate:
                 await process.session.signal(SIGTERM, SIGCONT)
-                watch.announce(.graceOver, of: process, after: invocation.grace)
+                watch.announce(
+                    .graceOver, of: process, at: clock.now + invocation.grace.boundedForSleep, by: clock)
             case .kill: await process.session.signal(SIGKILL)
             case .sweep: return await end(process, watch, supervision)
             }
@@ -93,8 +97,9 @@ final class ScriptCourse: Sendable {
         var survivors: [String] = []
         if !process.hasLeftNothing {
             // A task of its own, which nobody cancels: it waits.
-            survivors = await Task { [invocation] in
-                await process.session.sweep(after: supervision.pressure, grace: invocation.grace.boundedForSleep)
+            survivors = await Task { [invocation, clock] in
+                await process.session.sweep(
+                    after: supervision.pressure, grace: invocation.grace.boundedForSleep, by: clock)
             }.value
         }
         watch.forget(process)

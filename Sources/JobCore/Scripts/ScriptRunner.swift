@@ -21,13 +21,20 @@
 public struct ScriptRunner: Sendable {
     private let headLimit: Int
     private let tailLimit: Int
+    private let clock: any SteadyClock
 
     /// - Parameters:
     ///   - headLimit: how many of the first bytes of output are kept.
     ///   - tailLimit: how many of the last bytes of output are kept.
     public init(headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024) {
+        self.init(headLimit: headLimit, tailLimit: tailLimit, clock: ContinuousClock())
+    }
+
+    /// - Parameter clock: by which time limits and graces go.
+    package init(headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024, clock: any SteadyClock) {
         self.headLimit = headLimit
         self.tailLimit = tailLimit
+        self.clock = clock
     }
 
     /// Runs a script to its end, and everything that it has started with it.
@@ -47,7 +54,7 @@ public struct ScriptRunner: Sendable {
         var pauses = Self.pauses[...]
         while true {
             do throws(ScriptError) {
-                var result = try await attempt(ScriptCourse(invocation, output: live), prepare)
+                var result = try await attempt(ScriptCourse(invocation, output: live, clock: clock), prepare)
                 result.duration = ContinuousClock.now - start
                 return result
             } catch {

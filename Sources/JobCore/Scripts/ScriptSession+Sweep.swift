@@ -14,22 +14,30 @@ extension ScriptSession {
     /// - Parameters:
     ///   - pressure: what the session has been told already.
     ///   - grace: how long a process may take to leave after SIGTERM.
+    ///   - clock: by which the grace goes.
     /// - Returns: the survivors, by name and number; one that could not be ended says so.
-    func sweep(after pressure: ScriptSupervision.Pressure, grace: Duration) async -> [String] {
+    func sweep(
+        after pressure: ScriptSupervision.Pressure, grace: Duration, by clock: any SteadyClock = ContinuousClock()
+    ) async -> [String] {
+        let real = ContinuousClock()
         do throws(Errno) {
-            var survivors = try await membersLeft(
-                after: pressure == .terminate ? max(grace, Self.settlingTime) : Self.settlingTime)
+            var told = clock.now
+            var survivors = try await membersLeft(at: real.now + Self.settlingTime, by: real)
+            if pressure == .terminate, !survivors.isEmpty {
+                survivors = try await membersLeft(at: told + grace, by: clock)
+            }
             var left = survivors
             if pressure == .none, !left.isEmpty {
+                told = clock.now
                 await signal(SIGTERM, SIGCONT)
-                left = try await membersLeft(after: grace)
+                left = try await membersLeft(at: told + grace, by: clock)
             }
-            let end = ContinuousClock.now + Self.killTime
-            while !left.isEmpty, ContinuousClock.now < end {
+            let end = real.now + Self.killTime
+            while !left.isEmpty, real.now < end {
                 survivors.append(contentsOf: left.filter { new in !survivors.contains { $0.process == new.process } })
                 await signal(SIGKILL)
                 // A process may have forked between the listing and the signal: list and kill until nothing is left.
-                left = try await membersLeft(after: .milliseconds(100))
+                left = try await membersLeft(at: real.now + .milliseconds(100), by: real)
             }
             let stubborn = Set(left.map(\.process))
             return survivors.map { member in
@@ -43,13 +51,14 @@ extension ScriptSession {
 
     /// Waits until nothing is left.
     /// - Returns: the members that are still there at the end of the time.
-    private func membersLeft(after time: Duration) async throws(Errno) -> [Member] {
-        let end = ContinuousClock.now + time
+    private func membersLeft(
+        at end: ContinuousClock.Instant, by clock: any SteadyClock
+    ) async throws(Errno) -> [Member] {
         while true {
             let found = try await listed()
-            if found.isEmpty || ContinuousClock.now >= end { return found }
+            if found.isEmpty || clock.now >= end { return found }
             // The machine is searched again only when these have gone: they may have left others.
-            await wait(for: found, until: end)
+            await wait(for: found, until: end, by: clock)
         }
     }
 
@@ -59,10 +68,10 @@ extension ScriptSession {
         }.get()
     }
 
-    private func wait(for members: [Member], until end: ContinuousClock.Instant) async {
+    private func wait(for members: [Member], until end: ContinuousClock.Instant, by clock: any SteadyClock) async {
         var pause = Duration.milliseconds(1)
         while true {
-            let now = ContinuousClock.now
+            let now = clock.now
             guard now < end else { return }
             // They are not our children, so nothing tells us when they end.
             do { try await Task.sleep(for: min(pause, end - now)) } catch { return }

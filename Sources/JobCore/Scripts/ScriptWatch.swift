@@ -67,13 +67,16 @@ final class ScriptWatch: Sendable {
     // MARK: - For whoever runs a script
 
     /// Begins to listen to a script.
-    /// - Parameter timeLimit: after which the script's time is over.
+    /// - Parameters:
+    ///   - timeLimit: when the script's time is over.
+    ///   - clock: by which it goes.
     /// - Throws: when the kernel has no room for it.
     func add(
-        _ process: ScriptProcess, output: LiveOutput, timeLimit: Duration, tell: @escaping Teller
+        _ process: ScriptProcess, output: LiveOutput, timeLimit: ContinuousClock.Instant, by clock: any SteadyClock,
+        tell: @escaping Teller
     ) throws(Errno) {
         state.withLock { $0.places[process.number] = Place(process: process, output: output, tell: tell) }
-        announce(.timeLimitReached, of: process, after: timeLimit)
+        announce(.timeLimitReached, of: process, at: timeLimit, by: clock)
         do throws(Errno) {
             try add(process.output, .output(of: process.number))
             try add(process.handle, .end(of: process.number))
@@ -83,9 +86,17 @@ final class ScriptWatch: Sendable {
         }
     }
 
-    /// Has something told after a time, in place of what was to be told then.
-    func announce(_ event: ScriptSupervision.Event, of process: ScriptProcess, after time: Duration) {
-        let due = ContinuousClock.now + time.boundedForSleep
+    /// Has something told at a time, in place of what was to be told then.
+    func announce(
+        _ event: ScriptSupervision.Event, of process: ScriptProcess, at due: ContinuousClock.Instant,
+        by clock: any SteadyClock
+    ) {
+        // The timer goes by the machine's clock. A task that slept for each script would leave a timer of its own behind when the script ends early.
+        guard clock is ContinuousClock else {
+            let tell = place(process.number)?.tell
+            Task { if (try? await clock.sleep(until: due, tolerance: nil)) != nil { tell?(event) } }
+            return
+        }
         state.withLock { state in
             state.places[process.number]?.due = (due, event)
             // One that rings for nothing costs a look, and setting it anew for each script would cost more.

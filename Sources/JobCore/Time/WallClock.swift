@@ -4,8 +4,22 @@ import Glibc
 public protocol WallClock: Sendable {
     /// What it shows.
     var now: WallTime { get }
+    /// Returns when it shows the deadline, also where it is set meanwhile.
     /// - Throws: `CancellationError` when the task is cancelled before.
     func sleep(until deadline: WallTime) async throws
+    /// Returns when so much time has passed, whatever it is set to meanwhile.
+    /// - Throws: `CancellationError` when the task is cancelled before.
+    func sleep(for duration: Duration) async throws
+    /// By how much it is set, each time that it is set while somebody listens; negative: back.
+    func steps() -> AsyncStream<Duration>
+}
+
+extension WallClock {
+    /// For a clock that nobody sets.
+    public func sleep(for duration: Duration) async throws { try await sleep(until: now + duration) }
+
+    /// For a clock that nobody sets.
+    public func steps() -> AsyncStream<Duration> { AsyncStream { _ in } }
 }
 
 /// The machine's clock.
@@ -14,14 +28,23 @@ public struct SystemWallClock: WallClock {
     public init() {}
 
     /// As the kernel has it (CLOCK_REALTIME).
-    public var now: WallTime {
-        var time = timespec()
-        clock_gettime(CLOCK_REALTIME, &time)
-        return WallTime(nanosecondsSince1970: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
+    public var now: WallTime { Self.reading(CLOCK_REALTIME) }
+
+    /// Sleeps by the kernel's clock, so that setting it wakes whoever it makes late.
+    public func sleep(until deadline: WallTime) async throws { try await WallTimer.shared.sleep(until: deadline) }
+
+    /// Time in which the machine is suspended passes as well.
+    public func sleep(for duration: Duration) async throws {
+        try await Task.sleep(for: max(duration, Duration.zero), clock: .continuous)
     }
 
-    /// Sleeps as long as the deadline is away now; a clock that is set meanwhile does not move the awakening.
-    public func sleep(until deadline: WallTime) async throws {
-        try await Task.sleep(for: max(deadline - now, Duration.zero), clock: .continuous)
+    /// Those of a tenth of a second and more.
+    public func steps() -> AsyncStream<Duration> { WallTimer.shared.steps() }
+
+    /// What a clock of the kernel's shows.
+    static func reading(_ clock: clockid_t) -> WallTime {
+        var time = timespec()
+        clock_gettime(clock, &time)
+        return WallTime(nanosecondsSince1970: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
     }
 }

@@ -71,7 +71,7 @@ public actor DirectoryLink {
             }
             tries += 1
             let delay = retry.delay(afterAttempt: tries, using: &generator) ?? retry.maximumDelay
-            try await clock.sleep(until: clock.now + delay)
+            try await clock.sleep(for: delay)
         }
         throw CancellationError()
     }
@@ -139,7 +139,7 @@ public actor DirectoryLink {
             if failed > 1 {
                 var generator = SystemRandomNumberGenerator()
                 let delay = retry.delay(afterAttempt: failed - 1, using: &generator) ?? retry.maximumDelay
-                do { try await clock.sleep(until: clock.now + delay) } catch { return }
+                do { try await clock.sleep(for: delay) } catch { return }
             }
             do {
                 let connection = try await servers.connect(options: options)

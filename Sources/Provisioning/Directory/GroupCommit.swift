@@ -1,5 +1,6 @@
 import DirectoryClient
 import DirectoryModel
+import JobCore
 import Logging
 
 /// Whether writes may go out together (setting `GROUP_COMMIT`).
@@ -53,17 +54,19 @@ actor GroupCommit {
     /// Refusals of a group's members until the rest go alone.
     private static let mostRefusals = 3
     /// How long one commit may hold others back.
-    private let longestTurn: Duration
+    static let longestTurn = Duration.milliseconds(250)
+    private let clock: any SteadyClock
 
     /// - Parameters:
     ///   - link: of its own: a server has one open transaction for each connection.
     ///   - reader: for the entries as they are afterwards, which a transaction does not tell.
+    ///   - clock: by which ``longestTurn`` goes.
     init(
-        link: DirectoryLink, reader: AccountReader, longestTurn: Duration = .milliseconds(250), logger: Logger
+        link: DirectoryLink, reader: AccountReader, clock: any SteadyClock = ContinuousClock(), logger: Logger
     ) {
-        self.longestTurn = longestTurn
         self.link = link
         self.reader = reader
+        self.clock = clock
         self.logger = logger
     }
 
@@ -137,8 +140,9 @@ actor GroupCommit {
 
     private func beginPatience() {
         guard patience == nil else { return }
-        patience = Task { [turn, longestTurn] in
-            do { try await Task.sleep(for: longestTurn) } catch { return }
+        let end = clock.now + Self.longestTurn
+        patience = Task { [turn, clock] in
+            do { try await clock.sleep(until: end, tolerance: nil) } catch { return }
             self.isTired(of: turn)
         }
     }

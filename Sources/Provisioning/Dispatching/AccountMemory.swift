@@ -14,6 +14,17 @@ struct AccountMemory: Sendable {
         case unwritten(AccountOutcome)
         /// It has failed, and the entry has no place to say so; the next may not begin before.
         case rests(until: WallTime)
+
+        /// The same, with the times that it waits for moved.
+        func moved(by step: Duration) -> Past {
+            switch self {
+            case .waits(var record):
+                record.notBefore = record.notBefore + step
+                return .waits(record)
+            case .rests(let until): return .rests(until: until + step)
+            case .nothing, .left, .unwritten: return self
+            }
+        }
     }
 
     var past = Past.nothing

@@ -56,6 +56,9 @@ struct AccountQueue: Sendable {
         return nil
     }
 
+    /// See ``JobQueue/clockWasSet(back:)``.
+    mutating func clockWasSet(back duration: Duration) { queue.clockWasSet(back: duration) }
+
     /// When the next of those that are not due yet becomes so.
     mutating func nextDue() -> WallTime? { queue.nextDue() }
 

@@ -72,6 +72,27 @@ struct AccountWorker: Sendable {
         }
     }
 
+    /// Whether the entry asks for work that may begin now. It is only looked at: another job works on the account.
+    /// - Throws: `CancellationError`, or what the directory says.
+    func hasWork(on key: AccountKey, _ memory: AccountMemory, ignoringDate: Bool) async throws -> Bool {
+        guard planPrinter == nil,
+            let entry = try await reader.entry(
+                key, attributes: [], meeting: reader.scope.condition),
+            let status = AccountStatus(entry, names: names)
+        else { return false }
+        switch policy.decide(status, now: clock.now, ignoringDate: ignoringDate) {
+        case .leave, .wait, .refuse: return false
+        case .claim: return opening(ignoringDate) == nil
+        case .resume: break
+        }
+        switch memory.past {
+        case .unwritten: return false
+        case .waits(let record) where record.notBefore > clock.now: return ignoringDate
+        case .rests(let until) where until > clock.now: return ignoringDate
+        case .waits, .rests, .left, .nothing: return opening(ignoringDate) == nil
+        }
+    }
+
     /// The account is claimed and not finished: goes on where its job stopped, as soon as that may be.
     private func goOn(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory, now: WallTime,

@@ -18,6 +18,8 @@ actor Dispatcher {
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
     /// Those next in line, which wait among the jobs of all kinds for their turn, and which time had come when they began to.
     private var asked: [EntryUUID: (ticket: JobAdmission.Ticket, now: WallTime)] = [:]
+    /// Those of them whose entries are looked at for work that another job has to make room for; true: again, since something was seen meanwhile.
+    private var looking: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
     private var totals = (succeeded: 0, failed: 0)
     private var alarm = Alarm()
@@ -91,6 +93,7 @@ actor Dispatcher {
         running[key.uuid]?.seen.append(csn)
         queue.offer(key, priority: priority(of: key.uuid))
         startDue()
+        makeRoom(for: key.uuid)
     }
 
     private func letGoOn() {
@@ -109,6 +112,16 @@ actor Dispatcher {
             // One that waits for its turn goes before the others now; if it may begin already, it is called.
             if let place = asked[key.uuid] { lane.hasten(place.ticket, to: Self.urgentPriority) }
         }
+    }
+
+    /// The machine's clock was set. What waits for a while waits no longer by it; a dated request is looked at early and waits again.
+    /// - Parameter step: negative: back.
+    func clockWasSet(by step: Duration) {
+        if step < .zero {
+            queue.clockWasSet(back: .zero - step)
+            for (uuid, memory) in memories { memories[uuid]?.past = memory.past.moved(by: step) }
+        }
+        startDue()
     }
 
     /// Returns when nothing runs and nothing is due.
@@ -187,6 +200,42 @@ actor Dispatcher {
         asked[uuid] = ticket.map { ($0, now) }
         guard let ticket else { return start(uuid, now) }
         if let job = memories[uuid]?.record?.job { worker.executor.board.waits(job, in: lane, with: ticket) }
+        makeRoom(for: uuid)
+    }
+
+    /// Where another job works on an account that waits, and its entry asks for work, that job is interrupted: it may take hours.
+    private func makeRoom(for uuid: EntryUUID) {
+        guard let place = asked[uuid], lane.status(of: place.ticket) == .waitingForClientResource,
+            let key = queue.key(of: uuid)
+        else { return }
+        guard looking[uuid] == nil else {
+            looking[uuid] = true
+            return
+        }
+        looking[uuid] = false
+        let (memory, ignoringDate) = (memories[uuid] ?? AccountMemory(), urgent[uuid] != nil)
+        Task { [worker, logger] in
+            var hasWork = false
+            do {
+                hasWork = try await withLogger(logger) { _ in
+                    try await worker.hasWork(on: key, memory, ignoringDate: ignoringDate)
+                }
+            } catch {
+                logger.debug("\(key.dn) cannot be looked at while another job works on it: \(error)")
+            }
+            self.looked(at: key, hasWork)
+        }
+    }
+
+    private func looked(at key: AccountKey, _ hasWork: Bool) {
+        let again = looking.removeValue(forKey: key.uuid) ?? false
+        guard asked[key.uuid] != nil, !isStopping else { return }
+        if hasWork {
+            logger.info("\(key.dn) asks for work: another job on the account is interrupted and repeated afterwards")
+            lane.interrupt(JobSubject(key.uuid))
+        } else if again {
+            makeRoom(for: key.uuid)
+        }
     }
 
     /// It has waited, and may begin.

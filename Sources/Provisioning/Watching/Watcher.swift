@@ -90,7 +90,7 @@ public struct Watcher: Sendable {
             case .poll:
                 event = try await poll(sink, turn, after: &listing)
             case .sleep(let duration):
-                try await clock.sleep(until: clock.now + duration)
+                try await clock.sleep(for: duration)
                 event = .slept
             case .proceed:
                 event = .slept
@@ -156,7 +156,7 @@ public struct Watcher: Sendable {
 
     private func relist(_ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn) async throws {
         while true {
-            try await clock.sleep(until: clock.now + timing.relistInterval)
+            try await clock.sleep(for: timing.relistInterval)
             do {
                 try await turn.take { try await list(sink) }
             } catch let error as DirectoryError {

@@ -49,13 +49,13 @@ struct AccountsCommand: AsyncParsableCommand {
             let (settings, uid) = (try account.files.load(), account.uid)
             let accounts = try await AccountsDirectory(settings)
             let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
-            let daemon = try await DaemonControl(settings).status()
+            let daemon = try await Explanation.Daemon(DaemonControl(settings))
             let jobs = JobsOfDaemon(settings)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
                 lastJob: await jobs.last(.provisioning, ofAccount: uid),
                 backup: BackupExplanation(
-                    entry, settings, now: SystemWallClock().now, hasDaemon: daemon != nil,
+                    entry, settings, now: SystemWallClock().now, hasDaemon: !daemon.isAbsent,
                     lastJob: await jobs.last(.backup, ofAccount: uid)))
             try output.show(explanation, explanation.text)
         }

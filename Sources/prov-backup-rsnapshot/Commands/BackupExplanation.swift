@@ -91,10 +91,11 @@ struct BackupExplanation: Encodable {
         if let lastJob, lastJob.isOpen {
             obstacles.append("job \(lastJob.id) (\(lastJob.level)) is open: \(lastJob.meaning)")
         }
-        for level in levels where level.retain > 0 && level.schedule == nil {
+        let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
+        if !unscheduled.isEmpty {
+            let keys = unscheduled.map { $0.uppercased() }.joined(separator: ", ")
             obstacles.append(
-                "\(level.level) has no schedule; set \(level.level.uppercased()) in [Backup Jobs], or nothing makes these snapshots"
-            )
+                "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
         }
         if let opening = window?.opening(after: now), opening > now {
             obstacles.append("it is outside WINDOW until \(Moment(opening).local)")

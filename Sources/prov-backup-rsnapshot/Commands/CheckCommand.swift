@@ -26,6 +26,7 @@ struct CheckCommand: AsyncParsableCommand {
         await checklist.service(configuration)
         checklist.machine(configuration)
         await checklist.jobs(configuration)
+        await checklist.schedules(configuration)
         checklist.history(configuration)
         await checklist.daemon(configuration)
         try checklist.end()

@@ -1,4 +1,6 @@
 import BackupRsnapshot
+import DirectoryClient
+import DirectoryModel
 import Glibc
 import JobCore
 import Provisioning
@@ -75,6 +77,45 @@ extension Checklist {
         program(
             jobs.mail.sendmail, "SENDMAIL",
             cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+    }
+
+    /// Whether every level that accounts have is made by a schedule.
+    mutating func schedules(_ configuration: DaemonConfiguration) async {
+        guard configuration.script == nil else { return }
+        let subject = "[Backup Jobs]"
+        let schedules = configuration.jobs.backups.schedules
+        do {
+            let connection = try await ServerList(configuration.engine.servers).connect(
+                options: configuration.engine.connection)
+            defer { connection.close() }
+            for level in SnapshotLevel.allCases where schedules[level] == nil {
+                guard let account = try await first(with: level, configuration.engine.scope, connection) else {
+                    continue
+                }
+                let unscheduled = UnscheduledLevel(level: level, account: account)
+                add(subject, unscheduled.finding, cure: unscheduled.hint)
+            }
+        } catch {
+            return remark(subject, "whether each level has a schedule cannot be told: the accounts cannot be read")
+        }
+        for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            ok(subject, "\(level) snapshots are made at \(schedule)")
+        }
+    }
+
+    /// - Returns: what the first active account that keeps snapshots of the level is called.
+    private func first(
+        with level: SnapshotLevel, _ scope: WatchScope, _ connection: DirectoryConnection
+    ) async throws -> String? {
+        let interval = level.intervalAttribute
+        let request = SearchRequest(
+            base: scope.base,
+            filter: .and([
+                scope.accounts, .present(interval), .not(.equal(interval, "0")), .equal(scope.names.active, "TRUE"),
+            ]),
+            attributes: ["uid"], pageSize: 1)
+        for try await entry in connection.search(request) { return entry.text("uid") ?? entry.dn.description }
+        return nil
     }
 
     private mutating func script(_ line: ScriptLine, _ jobs: JobConfiguration) {

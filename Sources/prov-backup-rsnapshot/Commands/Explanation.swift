@@ -20,9 +20,29 @@ struct Explanation: Encodable {
     /// nil with `TYPE = Script`, and for an entry that takes no part.
     let backup: BackupExplanation?
 
-    /// - Parameter daemon: what the running daemon says; nil when none runs here.
+    /// What the daemon says.
+    enum Daemon {
+        case answers(DaemonStatus)
+        /// None runs here.
+        case absent
+        /// It does not tell this user.
+        case silent(String)
+
+        var status: DaemonStatus? { if case .answers(let status) = self { status } else { nil } }
+        var isAbsent: Bool { if case .absent = self { true } else { false } }
+
+        /// - Throws: `CommandFailure` for everything but an answer that this user may not have.
+        init(_ control: DaemonControl) async throws {
+            do {
+                self = try await control.status().map(Self.answers) ?? .absent
+            } catch let failure as CommandFailure where failure.status == .notAllowed {
+                self = .silent("\(failure.reason); run this command as root")
+            }
+        }
+    }
+
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: DaemonStatus?,
+        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: Daemon,
         lastJob: JobLine? = nil, backup: BackupExplanation? = nil
     ) {
         self.uid = uid
@@ -41,7 +61,7 @@ struct Explanation: Encodable {
         (phase, mode, state) = (status.phase.rawValue, status.mode.description, status.state)
         returnValue = status.returnValue
         self.daemon = Self.describe(daemon, status.uuid)
-        let isRunning = daemon != nil
+        let isRunning = !daemon.isAbsent
         let start = isRunning ? "nothing; it is worked on" : "start the daemon: systemctl start prov-backup-rsnapshot"
         switch policy.decide(status, now: now) {
         case .claim(let operation):
@@ -73,8 +93,17 @@ struct Explanation: Encodable {
         }
     }
 
-    private static func describe(_ daemon: DaemonStatus?, _ uuid: EntryUUID?) -> String {
-        guard let daemon else { return "does not run here" }
+    private static func describe(_ daemon: Daemon, _ uuid: EntryUUID?) -> String {
+        let status: DaemonStatus
+        switch daemon {
+        case .answers(let answer): status = answer
+        case .absent: return "does not run here"
+        case .silent(let reason): return "is not known: \(reason)"
+        }
+        return describe(status, uuid)
+    }
+
+    private static func describe(_ daemon: DaemonStatus, _ uuid: EntryUUID?) -> String {
         let running = daemon.running.first { $0.uuid == uuid?.description }
         if let running {
             return

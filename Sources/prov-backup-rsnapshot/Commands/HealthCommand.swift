@@ -83,9 +83,8 @@ struct HealthReport {
             problems.append("\(failed) with failed provisioning\(Self.list(health.failedUIDs))")
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
-        if let account = backups.problems.first?.account ?? health.failedUIDs.first {
-            text += "; run: prov-backup-rsnapshot accounts explain \(account)"
-        }
+        let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
+        if let command = backups.problems.first?.command ?? explain { text += "; run: \(command)" }
         self.init(
             isDirectoryDown ? .critical : problems.isEmpty ? .ok : .warning, text,
             [

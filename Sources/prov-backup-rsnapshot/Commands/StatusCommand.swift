@@ -87,7 +87,7 @@ struct Overview: Encodable {
                 + [overdue, failure].compactMap(\.self).joined(separator: ", ")
         }
         if let first = backups.problems.first {
-            lines.append("to do      prov-backup-rsnapshot accounts explain \(first.account)")
+            lines.append("to do      \(first.command)")
         }
         if let job = longestBackup, let since = job.started {
             lines.append(

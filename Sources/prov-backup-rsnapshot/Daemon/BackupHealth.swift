@@ -16,6 +16,14 @@ final class BackupHealth: Sendable {
         var failure: Failure?
         /// Since when a success is missing; nil: none is.
         var overdue: Moment?
+
+        /// What to type to see more. A run that could not list the accounts is of no account.
+        var command: String {
+            guard let failure, !account.allSatisfy(\.isWholeNumber) else {
+                return "prov-backup-rsnapshot accounts explain \(account)"
+            }
+            return "prov-backup-rsnapshot jobs show \(failure.job)"
+        }
     }
 
     /// A job that failed.

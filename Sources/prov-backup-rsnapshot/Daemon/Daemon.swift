@@ -90,7 +90,7 @@ struct Daemon {
                     notifier: notifier, logger: logger),
                 reloader,
                 views,
-                PurgeService(jobs: jobs, logger: logger),
+                PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
                 WatchdogService(notifier: notifier, logger: logger),
             ], signals: logger
         ).run()
@@ -155,9 +155,12 @@ struct Daemon {
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
             let journal = try AttemptJournal(folder: attempts)
-            for notice in [source.notice, journal.notice].compactMap(\.self) { logger.warning("\(notice)") }
+            let presence = Presence(file: state.appending("alive"))
+            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) {
+                logger.warning("\(notice)")
+            }
             let ledger = JobLedger(source: source, journal: journal)
-            let parts = JobParts(configuration.jobs, ids: source, logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
             return DaemonWork(engine: engine, parts: parts)

@@ -8,17 +8,24 @@ import SystemPackage
 
 /// The daemon's jobs besides the provisioning: takes them in from operators, schedules and handlers, and has them run.
 actor DaemonJobs: JobDesk {
-    private let parts: JobParts
-    private let engine: Engine
-    private let backups: JobRunner
-    private let scripts: JobRunner
-    private let logger: Logger
-    private let clock: any WallClock = SystemWallClock()
-    private var configuration: DaemonConfiguration
-    private var schedule: Task<Void, Never>?
-    private var rescuing: Task<Void, Never>?
-    /// What the schedules ask for just now.
-    private var asking: Set<JobCommand> = []
+    let parts: JobParts
+    let engine: Engine
+    let backups: JobRunner
+    let scripts: JobRunner
+    let logger: Logger
+    let clock: any WallClock = SystemWallClock()
+    private(set) var configuration: DaemonConfiguration
+    private(set) var isStopping = false
+    private(set) var rescuing: Task<Void, Never>?
+    private var clockWatch: Task<Void, Never>?
+    /// Follows the timetable.
+    var schedule: Task<Void, Never>?
+    /// Looks through all accounts once a day.
+    var review: Task<Void, Never>?
+    /// The last request of a run of backups; the next one waits for it.
+    var lastAsking: Task<Void, Never>?
+    /// Runs of backups that are under way.
+    var runs: [SnapshotLevel: BackupRun] = [:]
     /// The last request for a level of all accounts; the next one waits for it.
     private var lastLevel: Task<Void, Never>?
     /// Who asks before the handlers are there; nil when they are.
@@ -61,7 +68,9 @@ actor DaemonJobs: JobDesk {
             for left in left where left.type != .provisioning { await rescue(left, run) }
             parts.reports.mail.close(run)
         }
-        follow(configuration.jobs.timetable)
+        clockWatch = Task { await followClock() }
+        makeUpForMissedRuns(since: parts.presence.lastSeen ?? clock.now)
+        followSchedules()
     }
 
     /// Jobs that begin from now on go by these settings.
@@ -72,47 +81,16 @@ actor DaemonJobs: JobDesk {
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
-        follow(configuration.jobs.timetable)
+        followSchedules()
     }
 
     /// Starts nothing more; what runs has the grace, and then patience to end.
     func stop(grace: Duration, patience: Duration) async {
-        schedule?.cancel()
-        rescuing?.cancel()
+        isStopping = true
+        for task in [schedule, review, clockWatch, rescuing] + runs.values.map(\.task) { task?.cancel() }
         async let first: Void = backups.stop(grace: grace, patience: patience)
         async let second: Void = scripts.stop(grace: grace, patience: patience)
         _ = await (first, second)
-    }
-
-    private func follow(_ timetable: JobTimetable) {
-        schedule?.cancel()
-        guard !timetable.lines.isEmpty else { return }
-        schedule = Task { [clock] in
-            do {
-                try await timetable.run(clock: clock) { name in
-                    if let command = JobCommand(name) { await self.askApart(command) }
-                }
-            } catch {
-                // Another timetable takes its place, or the daemon stops.
-            }
-        }
-    }
-
-    /// Neither does what takes long, as all accounts do while the directory is away, hold up the other lines, nor does a new timetable cut it off.
-    private func askApart(_ command: JobCommand) {
-        guard asking.insert(command).inserted else {
-            logger.warning("\(command): it has come due again before its jobs could be asked for, and is left out once")
-            return
-        }
-        Task {
-            let standing = StandingJobs(live())
-            let mail = parts.reports.mail
-            let run = mail.open("\(command)")
-            await ask(command, where: standing.admits) { mail.add($0, to: run) }
-            mail.close(run)
-            if let notice = standing.notice { logger.notice("\(command): \(notice)") }
-            asking.remove(command)
-        }
     }
 
     // MARK: - Crash rescue
@@ -154,7 +132,7 @@ actor DaemonJobs: JobDesk {
         parts.board.close(job.id, outcome)
     }
 
-    private var selection: BackupJobs {
+    var selection: BackupJobs {
         BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
     }
 
@@ -259,11 +237,7 @@ actor DaemonJobs: JobDesk {
         var ids: [JobID] = []
         var recent = 0
         try await selection.all(of: level, isForced: isForced) { selected in
-            let request: JobRequest
-            switch selected {
-            case .job(let job): request = job
-            case .refused(let refusal): request = refusal.request(level)
-            case .recent:
+            guard let request = selected.request(level) else {
                 recent += 1
                 return
             }
@@ -297,7 +271,7 @@ actor DaemonJobs: JobDesk {
         return await job.outcome()
     }
 
-    private func submit(
+    func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
@@ -332,6 +306,17 @@ actor DaemonJobs: JobDesk {
 extension JobType {
     /// Archived homes whose days are over are removed.
     static let purge = JobType(rawValue: "Purge")
+}
+
+extension BackupJobs.Selected {
+    /// The job that comes of it; nil: none does.
+    func request(_ level: SnapshotLevel) -> JobRequest? {
+        switch self {
+        case .job(let request): request
+        case .refused(let refusal): refusal.request(level)
+        case .recent: nil
+        }
+    }
 }
 
 extension BackupRefusal {

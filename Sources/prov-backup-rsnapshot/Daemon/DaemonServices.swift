@@ -169,27 +169,61 @@ struct SnapshotViewService: Service {
     }
 }
 
-/// Removes archived homes when their days are over: at the start and once a day.
+/// Removes archived homes when their days are over: at the start and once a day, as soon as ages can be trusted. Takes note every hour that the
+/// daemon is alive.
 struct PurgeService: Service {
     let jobs: DaemonJobs
+    let presence: Presence
     let logger: Logger
-    private let clock = SystemWallClock()
+    private let clock: any WallClock = SystemWallClock()
+    private static let hoursBetween = 24
 
-    init(jobs: DaemonJobs, logger: Logger) {
+    init(jobs: DaemonJobs, presence: Presence, logger: Logger) {
         self.jobs = jobs
+        self.presence = presence
         self.logger = logger
     }
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
+            var hours = 0
+            var isTold = false
             while !Task.isCancelled {
-                do {
-                    _ = try await jobs.purge()
-                } catch {
-                    logger.error("archived homes cannot be looked through: \(error)")
+                if let until = presence.distrustedUntil {
+                    if !isTold {
+                        logger.notice(
+                            """
+                            archived homes are not removed before \(ProvisioningTimestamp(until)): the daemon was down \
+                            for more than a day, or the machine's clock was set
+                            """)
+                    }
+                    isTold = true
+                } else if hours <= 0 {
+                    isTold = false
+                    hours = Self.hoursBetween
+                    await purge()
                 }
-                do { try await clock.sleep(until: clock.now + .seconds(86_400)) } catch { return }
+                do { try await clock.sleep(for: .seconds(3_600)) } catch { break }
+                hours -= 1
+                note()
             }
+        }
+        note()
+    }
+
+    private func purge() async {
+        do {
+            _ = try await jobs.purge()
+        } catch {
+            logger.error("archived homes cannot be looked through: \(error)")
+        }
+    }
+
+    private func note() {
+        do throws(StateFileError) {
+            try presence.note()
+        } catch {
+            logger.warning("\(error)")
         }
     }
 }

@@ -15,13 +15,15 @@ struct JobParts: Sendable {
     let handlers: EventHandlers
     let inhibitor: Inhibitor
     let history: JobHistory
+    let presence: Presence
     let reports: JobReports
     private let host: HandlerHost
     private let logger: Logger
 
-    init(_ configuration: JobConfiguration, ids: JobIDSource, logger: Logger) {
+    init(_ configuration: JobConfiguration, ids: JobIDSource, presence: Presence, logger: Logger) {
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
+        self.presence = presence
         self.logger = logger
         history = JobHistory(
             file: FilePath(configuration.history.file),

@@ -11,30 +11,39 @@ final class StandingJobs: Sendable {
         var subject: JobSubject
     }
 
-    private let standing: [Likeness: JobID]
-    private let leftOut = Mutex<[(client: String, job: JobID)]>([])
+    private let live: @Sendable () -> [LiveJob]
+    private let start: WallTime
+    private let leftOut = Mutex<(named: [(client: String, job: JobID)], count: Int)>(([], 0))
 
-    /// - Parameter live: the jobs that are open.
-    init(_ live: [LiveJob]) {
-        standing = Dictionary(
-            live.map { (Likeness(type: $0.job.type, name: $0.job.name, subject: $0.job.subject), $0.job.id) },
-            uniquingKeysWith: { first, _ in first })
+    /// - Parameters:
+    ///   - live: the jobs that are open.
+    ///   - start: of those that were asked for since then nothing is said.
+    init(_ live: @escaping @Sendable () -> [LiveJob], since start: WallTime = .distantFuture) {
+        self.live = live
+        self.start = start
     }
 
     /// Whether a job is to be asked for; one that is not is remembered.
     func admits(_ request: JobRequest) -> Bool {
         let likeness = Likeness(type: request.type, name: request.name, subject: request.subject)
-        guard let job = standing[likeness] else { return true }
-        leftOut.withLock { $0.append((request.client, job)) }
+        let standing = live().first {
+            Likeness(type: $0.job.type, name: $0.job.name, subject: $0.job.subject) == likeness
+        }
+        guard let job = standing?.job else { return true }
+        guard job.created < start else { return false }
+        leftOut.withLock { leftOut in
+            leftOut.count += 1
+            if leftOut.named.count < Self.mostNamed { leftOut.named.append((request.client, job.id)) }
+        }
         return false
     }
 
     /// One line about all that were left out; nil when none was.
     var notice: String? {
         let leftOut = leftOut.withLock(\.self)
-        guard !leftOut.isEmpty else { return nil }
-        let named = leftOut.prefix(Self.mostNamed).map { "job \($0.job) of \($0.client)" }.joined(separator: ", ")
-        let others = leftOut.count - Self.mostNamed
+        guard leftOut.count > 0 else { return nil }
+        let named = leftOut.named.map { "job \($0.job) of \($0.client)" }.joined(separator: ", ")
+        let others = leftOut.count - leftOut.named.count
         return "left out this time, since the last one still waits or runs: \(named)"
             + (others > 0 ? " and \(others) others (jobs list)" : "")
     }

@@ -7,7 +7,7 @@ enum BackupJobsSection {
     static let name = SectionName("Backup Jobs")
 
     static let slots = SettingKey(
-        name, "SLOTS", .number(1...1_024), default: 1, meaning: "How many accounts are backed up at once.")
+        name, "SLOTS", .number(1...1_024), default: 2, meaning: "How many accounts are backed up at once.")
     static let timeout = SettingKey(
         name, "TIMEOUT", .duration(.seconds(1)...Quantity.longest), default: .seconds(12 * 3_600),
         meaning: "How long the backup of one account may take.")
@@ -22,7 +22,7 @@ enum BackupJobsSection {
         SettingKey(
             name, level.rawValue.uppercased(), .schedule, default: nil,
             meaning:
-                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: not by the daemon itself. An account whose last one still waits or runs is left out."
+                "When \(level.rawValue) snapshots are made, as in crontab(5). Empty: only by hand. An account whose last one still waits or runs is left out."
         )
     }
     static let writeSizes = SettingKey(

@@ -85,6 +85,7 @@ final class MailSink {
             "msmtprc", "account default\nhost 127.0.0.1\nport \(port)\nfrom daemon@example.org\ntls off\nauth off\n")
         sendmail = try folder.file(
             "sendmail", "#!/bin/sh\nexec \(Self.msmtp) -C \(settings) \"$@\"\n", mode: 0o755)
+        try makeExecutable(sendmail.string)
     }
 
     deinit {

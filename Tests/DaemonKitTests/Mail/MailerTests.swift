@@ -33,13 +33,12 @@ import Testing
 
     private func mailer(
         _ sendmail: FilePath, to recipients: [String] = ["operator@example.org"], name: String = "Backup-Rsnapshot",
-        limit: Duration = .seconds(60), pauses: [Duration] = [], capacity: Int = 100
+        pauses: [Duration] = [], capacity: Int = 100
     ) throws -> Mailer {
         Mailer(
             Mailer.Configuration(
                 recipients: try recipients.map { try MailAddress(parsing: $0) }, senderName: name,
-                sender: try MailAddress(parsing: "daemon@example.org"), sendmail: sendmail, timeLimit: limit,
-                pauses: pauses),
+                sender: try MailAddress(parsing: "daemon@example.org"), sendmail: sendmail, pauses: pauses),
             capacity: capacity, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
     }
 
@@ -86,7 +85,7 @@ import Testing
     @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
     func plain() async throws {
         let sink = try MailSink()
-        let mailer = try mailer(sink.sendmail)
+        let mailer = try mailer(sink.sendmail, pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
         let subjects = [
             "backup1.example.org (production): 12 jobs failed: " + String(repeating: "daily 3724300 ", count: 20)
                 + "end",
@@ -107,7 +106,8 @@ import Testing
     @Test("no header can be smuggled in, by subject, name or body")
     func injection() async throws {
         let sink = try MailSink()
-        let mailer = try mailer(sink.sendmail, name: "x\r\nBcc: evil@example.org")
+        let mailer = try mailer(
+            sink.sendmail, name: "x\r\nBcc: evil@example.org", pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
         mailer.send(subject: "a\nBcc: evil@example.org\n\nbody\u{2028}\u{0}", body: "plain\n")
         mailer.send(subject: "=?UTF-8?B?Zm9v?=", body: "Bcc: evil@example.org\n")
         mailer.finish()
@@ -175,12 +175,17 @@ import Testing
     @Test("a sendmail that hangs is killed with what it started")
     func hanging() async throws {
         let pids = directory.path.appending("pids")
-        let mailer = try mailer(
-            script("trap '' TERM; sleep 1000 & echo $! >\(pids); echo $$ >>\(pids); wait; wait"), limit: .seconds(1))
-        mailer.send(subject: "one", body: "")
-        mailer.finish()
-        await mailer.run()
-        #expect(lines.all.first?.contains("took longer than 1.0 seconds and was killed") == true)
+        let clock = ManualSteadyClock()
+        let program = SendmailProgram(
+            path: try script("trap '' TERM; sleep 1000 & echo $! >\(pids); echo $$ >>\(pids); wait; wait"),
+            timeLimit: .seconds(60), clock: clock)
+        let sending = Task { try await program.send("mail") }
+        try await eventually("it hangs") {
+            FileManager.default.contents(atPath: pids.string)?.count { $0 == UInt8(ascii: "\n") } == 2
+        }
+        clock.advance(by: .seconds(60))
+        let refusal = await #expect(throws: SendmailProgram.Refusal.self) { try await sending.value }
+        #expect(refusal?.reason.contains("took longer than") == true)
         let started = try String(contentsOfFile: pids.string, encoding: .utf8).split(separator: "\n").compactMap {
             Int32($0)
         }

@@ -46,7 +46,7 @@ final class RecordingHost: EventHandlerHost {
 }
 
 /// Handlers in a folder of their own, run by a real interpreter.
-final class EventBench {
+final class EventBench: Sendable {
     static let python: FilePath = "/usr/bin/python3"
 
     let folder: ScriptFolder
@@ -74,25 +74,36 @@ final class EventBench {
         )
     }
 
-    func configuration(timeLimit: Duration = .seconds(120), grace: Duration = .seconds(30)) -> EventConfiguration {
+    /// By the machine's clock it takes longer than any test; by another, until the test moves that.
+    static let timeLimit = Duration.seconds(300)
+
+    func configuration() -> EventConfiguration {
         EventConfiguration(
-            directory: scripts, timeLimit: timeLimit, grace: grace, interpreter: Self.python, moduleFolder: modules,
+            directory: scripts, timeLimit: Self.timeLimit, grace: .seconds(60), interpreter: Self.python,
+            moduleFolder: modules,
             daemon: EventConfiguration.Daemon(
                 name: "prov-test", configFile: "/etc/test.conf", workingDirectory: "/var/lib/test",
                 version: "1.2 2026-01-02"))
     }
 
     /// Starts the handlers, and stops them after the body; then no process of theirs may be left.
+    /// - Parameters:
+    ///   - clock: by which limits and graces go.
+    ///   - meanwhile: goes on while they are started, and is over before they are stopped.
     func run(
-        timeLimit: Duration = .seconds(120), grace: Duration = .seconds(30),
-        interpreter: FilePath = EventBench.python, _ body: (EventHandlers) async throws -> Void
+        clock: any SteadyClock = ContinuousClock(), interpreter: FilePath = EventBench.python,
+        whileStarting meanwhile: () async throws -> Void = {}, _ body: (EventHandlers) async throws -> Void
     ) async throws {
-        var configuration = configuration(timeLimit: timeLimit, grace: grace)
+        var configuration = configuration()
         configuration.interpreter = interpreter
         let host = host
-        let handlers = EventHandlers(configuration, host: host, notice: { host.note($0) })
-        await handlers.start()
-        do { try await body(handlers) } catch {
+        let handlers = EventHandlers(configuration, host: host, clock: clock, notice: { host.note($0) })
+        async let started: Void = handlers.start()
+        do {
+            try await meanwhile()
+            await started
+            try await body(handlers)
+        } catch {
             await handlers.stop()
             throw error
         }

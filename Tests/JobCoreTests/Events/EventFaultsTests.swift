@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import JobCore
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -9,11 +10,18 @@ extension Processes {
     /// What handlers can do wrong, and that it costs no more than their event.
     @Suite struct EventFaults {
         let bench: EventBench
+        /// By which the limits go of those that exceed them.
+        let clock = ManualSteadyClock()
         init() throws { bench = try EventBench() }
 
         private var host: RecordingHost { bench.host }
-        /// Long enough for an interpreter to start on a busy machine, short enough to wait for it.
-        private let shortLimit = Duration.seconds(5)
+        private let limit = EventBench.timeLimit
+
+        private final class Count: Sendable {
+            private let number = Atomic(0)
+            var value: Int { number.load(ordering: .acquiring) }
+            func add() { number.add(1, ordering: .releasing) }
+        }
 
         @Test(
             "B11 a handler that never returns costs its event: its interpreter is ended, and later jobs get a new one")
@@ -28,10 +36,13 @@ extension Processes {
                             while True: time.sleep(0.01)
                     def JobEnd(self, job): print("end")
                 """, job: "    def JobRun(self, job): print('runs')")
-            try await bench.run(timeLimit: shortLimit) { handlers in
+            try await bench.run(clock: clock) { handlers in
                 _ = await handlers.jobStart(EventBench.job(1))
-                #expect(await handlers.jobStart(EventBench.job(2)) == .none)
-                let hung = "JobStart did not return within \(shortLimit), and its interpreter is ended"
+                async let effect = handlers.jobStart(EventBench.job(2))
+                try await eventually("the handler is at work") { host.report(2) == ["before"] }
+                clock.advance(by: limit)
+                #expect(await effect == .none)
+                let hung = "JobStart did not return within \(limit), and its interpreter is ended"
                 #expect(host.report(2) == ["before", "error: \(hung): the job goes on without handlers"])
                 #expect(
                     host.notices.contains(
@@ -57,13 +68,19 @@ extension Processes {
                     def JobStart(self, job):
                         import signal
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done", "\(bench.folder.path)"])
+                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "\(bench.folder.path)"])
                         time.sleep(100000)
                 """)
-            try await bench.run(timeLimit: shortLimit, grace: .milliseconds(300)) { handlers in
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
+            try await bench.run(clock: clock) { handlers in
+                async let effect = handlers.jobStart(EventBench.job())
+                try await eventually("both ignore SIGTERM") { host.report() == ["deaf"] }
+                clock.advance(by: limit)
+                #expect(await effect == .none)
                 #expect(host.report().count { $0.contains("did not return within") } == 1)
-                try await eventually("all are gone") { try bench.processes().isEmpty }
+                try await clock.passes(
+                    until: Task { [bench] in
+                        try await eventually("all are gone") { try bench.processes().isEmpty }
+                    })
             }
         }
 
@@ -75,19 +92,31 @@ extension Processes {
                         print("begins")
                         if job.JobId % 2: time.sleep(100000)
                 """)
-            try await bench.run(timeLimit: shortLimit) { handlers in
-                await withTaskGroup { tasks in
-                    for id in 1...12 as ClosedRange<UInt64> {
-                        tasks.addTask { _ = await handlers.jobStart(EventBench.job(id)) }
+            let jobs = 1...12 as ClosedRange<UInt64>
+            try await bench.run(clock: clock) { handlers in
+                let returned = Count()
+                try await withThrowingTaskGroup { tasks in
+                    for id in jobs {
+                        tasks.addTask {
+                            _ = await handlers.jobStart(EventBench.job(id))
+                            returned.add()
+                        }
                     }
+                    // One sleeps for the handler that hangs, and one for each that waits for its turn.
+                    try await eventually("one hangs, and the others wait or have had their turn") {
+                        jobs.contains { $0 % 2 == 1 && host.report($0) == ["begins"] }
+                            && clock.sleepers + returned.value == jobs.count
+                    }
+                    clock.advance(by: limit)
+                    try await tasks.waitForAll()
                 }
-                let reports = (1...12 as ClosedRange<UInt64>).map { host.report($0) }
-                // One after the other, all six would hang. The others had their turn, or were sent away when their time was over.
-                #expect((1...2).contains(reports.count { $0.last?.contains("did not return within") == true }))
+                let reports = jobs.map { host.report($0) }
+                #expect(reports.count { $0.last?.contains("JobStart did not return within \(limit)") == true } == 1)
                 // The hanging interpreter is ended in the very moment in which their time is over: either may come first.
-                let sentAway = ["had no turn within \(shortLimit)", "the interpreter was lost before JobStart"]
-                #expect(reports.contains { report in sentAway.contains { report.last?.contains($0) == true } })
-                #expect(reports.allSatisfy { !$0.isEmpty })
+                let sentAway = ["had no turn within \(limit)", "the interpreter was lost before JobStart"]
+                let others = reports.count { report in sentAway.contains { report.last?.contains($0) == true } }
+                #expect(others + reports.count { $0 == ["begins"] } == jobs.count - 1)
+                #expect(others >= 5, "the others of an odd number would have hung as well")
             }
         }
 
@@ -363,10 +392,13 @@ extension Processes {
         @Test("B12 a script that is not loaded in time is ended, and the log tells")
         func loadHangs() async throws {
             try bench.write("import time\nprint('loading')\ntime.sleep(100000)\n")
-            try await bench.run(timeLimit: shortLimit) { handlers in
+            let loading = {
+                try await eventually("it is being loaded") { host.log.contains("handlers: loading") }
+                clock.advance(by: limit)
+            }
+            try await bench.run(clock: clock, whileStarting: loading) { handlers in
                 #expect(!handlers.isActive)
-                #expect(host.log.contains("handlers: loading"))
-                #expect(host.log.contains("\(bench.script) cannot be loaded: it was not loaded within \(shortLimit)"))
+                #expect(host.log.contains("\(bench.script) cannot be loaded: it was not loaded within \(limit)"))
                 let processes = try bench.processes()
                 #expect(processes == [])
             }
@@ -385,9 +417,15 @@ extension Processes {
 
         @Test("B2 an Exit that never returns does not hold the daemon for longer than its limit")
         func exitHangs() async throws {
-            try bench.install("    def Exit(self): time.sleep(100000)")
-            try await bench.run(timeLimit: shortLimit) { #expect($0.isActive) }
-            #expect(host.log.contains("handlers: Exit did not return within \(shortLimit)"))
+            try bench.install("    def Exit(self):\n        print('exit')\n        time.sleep(100000)")
+            try await bench.run(clock: clock) { handlers in
+                #expect(handlers.isActive)
+                async let stopped: Void = handlers.stop()
+                try await eventually("Exit is at work") { host.log.contains("handlers: exit") }
+                clock.advance(by: limit)
+                await stopped
+            }
+            #expect(host.log.contains("handlers: Exit did not return within \(limit)"))
         }
 
         @Test(

@@ -102,9 +102,21 @@ import Testing
             history.record(Story(number).whole())
             if number == jobs * 2 / 3 { await history.flush() }
         }
-        // Most of the rest is being written just now.
-        try await Task.sleep(for: .milliseconds(25))
+        let before = try log(of: path)
+        // Of the rest the first is written, and there is always more to come.
+        var last = jobs
+        while try log(of: path) == before {
+            last += 1
+            history.record(Story(last).whole())
+            try await Task.sleep(for: .milliseconds(1))
+        }
         kill(getpid(), SIGKILL)
+    }
+
+    /// What changes with whatever SQLite writes.
+    private static func log(of file: Substring) throws -> [AnyHashable?] {
+        let attributes = try FileManager.default.attributesOfItem(atPath: file + "-wal")
+        return [attributes[.size] as? Int, attributes[.modificationDate] as? Date]
     }
 
     @Test(

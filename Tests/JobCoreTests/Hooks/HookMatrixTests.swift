@@ -71,11 +71,11 @@ import Testing
             hooks: row.pre == .off
                 ? nil
                 : HookSettings(
-                    directory: bench.folder, skipsJob: skips,
-                    timeLimit: row.pre == .late ? .seconds(2) : .seconds(300), grace: .seconds(60)),
+                    directory: bench.folder, skipsJob: skips, timeLimit: .seconds(300), grace: .seconds(60)),
             window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
         let job = try bench.job()
-        let executor = bench.executor(policy)
+        let limits = ManualSteadyClock()
+        let executor = bench.executor(policy, scripts: ScriptRunner(clock: limits))
         _ = await executor.open(job)
         async let running = executor.attempt(job, number: 1) { _ in
             try bench.touch("in.job")
@@ -83,6 +83,9 @@ import Testing
             return JobOutcome(row.job)
         }
         switch row.interruption {
+        case .none where row.pre == .late:
+            try await eventually("the pre script runs") { bench.exists("in.pre") }
+            limits.advance(by: .seconds(300))
         case .none: break
         case .cancelInPre:
             try await eventually("the pre script runs") { bench.exists("in.pre") }
@@ -131,7 +134,7 @@ extension HookMatrix.Pre {
         case .successful: try bench.script("pre_script.sh", "\(wait)exit 0")
         case .failed: try bench.script("pre_script.sh", "\(wait)exit 3")
         case .killed: try bench.script("pre_script.sh", "kill -9 $$")
-        case .late: try bench.script("pre_script.sh", "exec sleep 3600")
+        case .late: try bench.script("pre_script.sh", "touch in.pre; exec sleep 3600")
         }
     }
 }

@@ -62,7 +62,7 @@ import Testing
         let bench = try JobBench()
         try bench.script("pre_script.sh", "exec sleep 3600")
         let hasRun = Mutex(false)
-        let id = try await run(bench, skips: skips, timeLimit: .seconds(1)) { _ in hasRun.withLock { $0 = true } }
+        let id = try await run(bench, skips: skips, timeLimit: .zero) { _ in hasRun.withLock { $0 = true } }
         #expect(try bench.attempt(of: id).pre == .failed)
         #expect(hasRun.withLock { $0 } == !skips)
         #expect(HookSettings(directory: "/").timeLimit == .seconds(365 * 86_400))
@@ -242,7 +242,9 @@ import Testing
     @Test("D13 what a script leaves behind is ended before the job goes on, and named in the report")
     func survivors() async throws {
         let bench = try JobBench()
-        try bench.script("pre_script.sh", "setsid sleep 3600 & echo $! > number.new; mv number.new number")
+        try bench.script(
+            "pre_script.sh",
+            ScriptFolder.note + "setsid sleep 3600 & runs sleep $!; echo $! > number.new; mv number.new number")
         let id = try await run(bench)
         let process = try await processNumber(in: bench.folder.appending("number"))
         #expect(!isAlive(process))

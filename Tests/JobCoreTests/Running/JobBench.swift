@@ -35,12 +35,14 @@ final class JobBench: Sendable {
         do { try FileManager.default.removeItem(atPath: folder.string) } catch { Issue.record("left behind: \(error)") }
     }
 
-    func executor(_ policy: JobPolicy = JobPolicy()) -> JobExecutor {
-        JobExecutor(
+    func executor(_ policy: JobPolicy = JobPolicy(), scripts: ScriptRunner = ScriptRunner()) -> JobExecutor {
+        var executor = JobExecutor(
             board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: folder.appending("report.sock").string, clock: clock,
             notice: { notice in self.notices.withLock { $0.append(notice) } },
             alert: { alert in self.alerts.withLock { $0.append(alert) } })
+        executor.runner = scripts
+        return executor
     }
 
     func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, admission: JobAdmission = JobAdmission())

@@ -61,6 +61,64 @@ import Testing
     }
 
     @Test(
+        "room is there while fewer than so many wait for their turn; jobs between two attempts do not count, and a window is waited for"
+    )
+    func room() async throws {
+        let start = WallTime(secondsSince1970: 1_800_014_400)
+        let clock = ManualClock(start)
+        let bench = try JobBench(clock: clock)
+        let runner = bench.runner(slots: 1)
+        let (gate, order) = (Gate(), Order())
+        _ = try await runner.submit(bench.request("holder", work: Self.holding(gate)))
+        _ = try await runner.submit(
+            bench.request("later", due: start + .seconds(3_600), work: order.work("later")))
+        try await runner.waitForRoom(for: .admin, below: 2)
+        for name in ["a", "b"] { _ = try await runner.submit(bench.request(name, work: order.work(name))) }
+        let waiting = Task { try await runner.waitForRoom(for: .admin, below: 2) }
+        let given = Task { try await runner.waitForRoom(for: .admin, below: 2) }
+        given.cancel()
+        await #expect(throws: CancellationError.self) { try await given.value }
+        #expect(order.all == [])
+        gate.open()
+        try await waiting.value
+        try await eventually("both have run") { order.all == ["a", "b"] }
+
+        let minute = DayCalendar.system.localTime(at: start).secondOfDay / 60
+        func text(_ minute: Int) -> String {
+            [minute / 60 % 24, minute % 60].map { $0 < 10 ? "0\($0)" : "\($0)" }.joined(separator: ":")
+        }
+        let window = try TimeWindow(parsing: "\(text(minute + 60))-\(text(minute + 120))")
+        let closed = bench.runner(JobPolicy(window: window))
+        let opened = Task { try await closed.waitForRoom(for: .admin, below: 2) }
+        try await eventually("it sleeps") { clock.deadlines.contains(start + .seconds(3_600)) }
+        clock.advance(to: start + .seconds(3_600))
+        try await opened.value
+        let stopped = Task { try await closed.waitForRoom(for: .admin, below: 0) }
+        await closed.stop(grace: .zero)
+        await #expect(throws: CancellationError.self) { try await stopped.value }
+    }
+
+    @Test("a job that waits for its next attempt waits no longer because the clock is set back")
+    func retryWhileSetBack() async throws {
+        let start = WallTime(secondsSince1970: 1_800_000_000)
+        let clock = ManualClock(start)
+        let bench = try JobBench(clock: clock)
+        let runner = bench.runner()
+        var request = bench.request("job", attempts: 2) { attempt in
+            attempt.number == 1 ? JobOutcome(.failed, failureClass: .retryable) : .success
+        }
+        request.retry.maximumDelay = .seconds(60)
+        request.retry.delay = .seconds(60)
+        let job = try #require(try await runner.submit(request))
+        try await eventually("it waits for its next attempt") { !clock.deadlines.isEmpty }
+        let back = Duration.seconds(-2 * 86_400)
+        clock.set(to: start + back)
+        await runner.clockWasSet(by: back)
+        clock.advance(to: start + back + .seconds(60))
+        #expect(await job.outcome() == .success)
+    }
+
+    @Test(
         "B9 a job has the letter of what it waits for now: t until its time, then c, p or d, and no t when only a slot is missing"
     )
     func letters() async throws {

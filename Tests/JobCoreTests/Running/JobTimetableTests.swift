@@ -27,7 +27,8 @@ import Testing
     func due() throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
         func due(_ from: String, _ to: String) throws -> [String] {
-            table.due(after: try WallTime(from), upTo: try WallTime(to), in: .utc)
+            var course = JobTimetable.Course(table, from: try WallTime(from), in: .utc)
+            return course.reach(try WallTime(to))
         }
         #expect(try due("2026-03-10 00:30 +00:00", "2026-03-10 04:30 +00:00") == ["hour", "night"])
         #expect(try due("2026-03-10 02:00 +00:00", "2026-03-10 02:30 +00:00") == ["night"])
@@ -47,7 +48,8 @@ import Testing
             return try (0..<count).map { _ in
                 let next = try #require(table.next(after: time, in: zurich))
                 defer { time = next }
-                let names = table.due(after: time, upTo: next, in: zurich)
+                var course = JobTimetable.Course(table, from: time, in: zurich)
+                let names = course.reach(next)
                 return "\(next.text(in: zurich)) \(names.joined(separator: " "))"
             }
         }
@@ -120,6 +122,63 @@ import Testing
         _ = await running.result
         let first = try WallTime("2026-03-10 02:00 +00:00")
         #expect(asked.withLock { Array($0.prefix(3)) } == [first, first + .seconds(3_600), first + .seconds(7_200)])
+    }
+
+    @Test("what comes due because the clock is set forward is asked for once, at once")
+    func setForwardByDays() async throws {
+        let start = try WallTime("2026-03-10 01:30 +00:00")
+        let follower = Follower(try Self.table(("minute", "* * * * *"), ("night", "30 2 * * *")), at: start)
+        try await follower.sleeps(until: start + .seconds(60))
+        follower.clock.set(to: start + .seconds(2 * 86_400))
+        try await follower.sleeps(until: start + .seconds(2 * 86_400 + 60))
+        #expect(follower.asked == ["minute", "night"])
+        await follower.end()
+    }
+
+    @Test(
+        "a clock that is set back by days leaves no schedule waiting for days; by less than a line's period it makes no time come again"
+    )
+    func setBackByDays() async throws {
+        let start = try WallTime("2026-03-10 02:30 +00:00")
+        let ahead = start + .seconds(2 * 86_400)
+        let table = try Self.table(("minute", "* * * * *"), ("night", "30 2 * * *"))
+        let follower = Follower(table, at: ahead + .seconds(-30))
+        try await follower.sleeps(until: ahead)
+        try await eventually("it listens") { follower.clock.listenerCount == 1 }
+        follower.clock.advance(to: ahead)
+        try await follower.sleeps(until: ahead + .seconds(60))
+        #expect(follower.asked == ["minute", "night"])
+        // An hour: what comes every minute goes on at once, the night's time does not come again.
+        follower.clock.set(to: ahead + .seconds(-3_600))
+        try await follower.sleeps(until: ahead + .seconds(-3_540))
+        for minute in -59...0 {
+            follower.clock.advance(to: ahead + .seconds(minute * 60))
+            try await follower.sleeps(until: ahead + .seconds(minute * 60 + 60))
+        }
+        #expect(follower.asked.count { $0 == "minute" } == 61)
+        #expect(follower.asked.count { $0 == "night" } == 1)
+        // Two days: both go on.
+        follower.clock.set(to: start + .seconds(-60))
+        try await follower.sleeps(until: start)
+        follower.clock.advance(to: start)
+        try await eventually("the night comes again") { follower.asked.count { $0 == "night" } == 2 }
+        await follower.end()
+    }
+
+    @Test("a correction by seconds has nothing run twice")
+    func setBackBySeconds() async throws {
+        let start = try WallTime("2026-03-10 01:59 +00:00")
+        let two = start + .seconds(60)
+        let follower = Follower(try Self.table(("hour", "0 * * * *")), at: start)
+        try await follower.sleeps(until: two)
+        try await eventually("it listens") { follower.clock.listenerCount == 1 }
+        follower.clock.advance(to: two)
+        try await follower.sleeps(until: two + .seconds(3_600))
+        follower.clock.set(to: two + .seconds(-2))
+        follower.clock.advance(to: two + .seconds(3_599))
+        try await follower.sleeps(until: two + .seconds(3_600))
+        #expect(follower.asked == ["hour"])
+        await follower.end()
     }
 
     @Test("an empty table, and one whose lines are over, asks for nothing and ends when it is cancelled")

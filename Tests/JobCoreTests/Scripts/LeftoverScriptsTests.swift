@@ -38,7 +38,7 @@ extension Processes {
             let stubborn = try start(
                 "trap '' TERM; echo > $DIR/stubborn; while :; do sleep 0.1; done", environment)
             let other = try start(
-                "setsid sleep 1000 & echo $! > $DIR/other.new; mv $DIR/other.new $DIR/other", environment)
+                ScriptFolder.note + "setsid sleep 1000 & runs sleep $!; note other $!", environment)
             let away = try await processNumber(in: folder.path.appending("other"))
             try await eventually("they run") {
                 ["plain", "stubborn"].allSatisfy { access(folder.path.appending($0).string, F_OK) == 0 }

@@ -9,26 +9,42 @@ extension Processes {
     /// How a script is made to end, and what it leaves behind.
     @Suite struct Ending {
         let folder: ScriptFolder
+        /// By which time limits and graces go.
+        let clock = ManualSteadyClock()
         init() throws { folder = try ScriptFolder() }
 
-        /// Defines `note NAME PID` in a script.
-        private let note = "note() { echo $2 > \"$DIR/$1.new\"; mv \"$DIR/$1.new\" \"$DIR/$1\"; }\n"
-
         private func invocation(
-            _ body: String, timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
-            shell: String = "/bin/sh"
+            _ body: String, shell: String = "/bin/sh", timeLimit: Duration = .seconds(300)
         ) throws -> ScriptInvocation {
-            let script = try folder.script("#!\(shell)\n" + note + body)
+            let script = try folder.script("#!\(shell)\n" + ScriptFolder.note + body)
             return .test(
-                script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string], timeLimit: timeLimit,
-                grace: grace)
+                script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string], timeLimit: timeLimit)
+        }
+
+        /// However often a grace is over, this is not.
+        private let never = Duration.seconds(1_000_000_000)
+
+        /// Runs a script that notes `ready`, until its time limit: it comes when the script is ready.
+        ///
+        /// What a shell has just forked may lose a signal until it has taken on its program: so a script is ready when its children run.
+        private func runToLimit(
+            _ body: String, shell: String = "/bin/sh", isReady: (pid_t) -> Bool = { _ in true }
+        ) async throws -> Task<ScriptResult, any Error> {
+            let invocation = try invocation(body, shell: shell)
+            let running = Task<ScriptResult, any Error> { [clock] in
+                try await ScriptRunner(clock: clock).run(invocation)
+            }
+            let process = try await processNumber(in: folder.path.appending("ready"))
+            try await eventually("the script is ready") { isReady(process) }
+            clock.advance(by: invocation.timeLimit)
+            return running
         }
 
         @Test("at its time limit a script gets SIGTERM, and what it says then is kept")
         func timeLimit() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation("trap 'echo told; exit 9' TERM; echo started; sleep 1000 & wait", timeLimit: .seconds(2))
-            )
+            let result = try await runToLimit(
+                "trap 'echo told; exit 9' TERM; echo started; sleep 1000 & runs sleep $!; note ready $$; wait"
+            ).value
             #expect(result.termination == .exited(code: 9))
             #expect(result.cause == .timeLimit)
             #expect(result.output.text == "started\ntold\n")
@@ -43,6 +59,7 @@ extension Processes {
             try await withThrowingTaskGroup(of: Void.self) { tasks in
                 for limit in [900, 300, 600, 100] {
                     tasks.addTask {
+                        // By the machine's clock.
                         let invocation = ScriptInvocation.test("/bin/sleep", ["1000"], timeLimit: .milliseconds(limit))
                         let result = try await ScriptRunner().run(invocation)
                         #expect(result.cause == .timeLimit)
@@ -57,10 +74,8 @@ extension Processes {
 
         @Test("a script that ignores SIGTERM gets SIGKILL after the grace")
         func ignoresTerm() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "trap '' TERM; echo started; while :; do sleep 0.1; done", timeLimit: .seconds(1),
-                    grace: .milliseconds(300)))
+            let result = try await clock.passes(
+                until: runToLimit("trap '' TERM; echo started; note ready $$; while :; do sleep 0.1; done"))
             #expect(result.termination == .signaled(number: SIGKILL))
             #expect(result.cause == .timeLimit)
             #expect(result.output.text == "started\n")
@@ -68,20 +83,20 @@ extension Processes {
 
         @Test("a stopped script hears SIGTERM")
         func stopped() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "trap 'exit 4' TERM; kill -STOP $$; while :; do sleep 0.1; done", timeLimit: .seconds(1)))
+            let running = try await runToLimit(
+                "trap 'exit 4' TERM; note ready $$; kill -STOP $$; while :; do sleep 0.1; done",
+                isReady: { state(of: $0) == "T" })
+            let result = try await running.value
             #expect(result.termination == .exited(code: 4))
             #expect(result.cause == .timeLimit)
         }
 
         @Test("the time limit ends the whole session, process groups of its own included")
         func wholeSession() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "set -m; sleep 1001 & note other $!; (sleep 1002 & note deep $!; sleep 1003) & wait",
-                    timeLimit: .seconds(2),
-                    grace: .seconds(30), shell: "/bin/bash"))
+            let result = try await runToLimit(
+                "set -m; sleep 1001 & runs sleep $!; note other $!; (sleep 1002 & runs sleep $!; note deep $!; wait) & noted deep; note ready $$; wait",
+                shell: "/bin/bash"
+            ).value
             #expect(result.cause == .timeLimit)
             #expect(result.survivors == [])
             for name in ["other", "deep"] {
@@ -107,11 +122,11 @@ extension Processes {
         @Test("a cancelled script that ignores SIGTERM gets SIGKILL after the grace")
         func cancelledStubborn() async throws {
             let invocation = try invocation(
-                "trap '' TERM; note running $$; while :; do sleep 0.1; done", grace: .milliseconds(300))
-            let task = Task { try await ScriptRunner().run(invocation) }
+                "trap '' TERM; note running $$; while :; do sleep 0.1; done", timeLimit: never)
+            let task = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
             _ = try await processNumber(in: folder.path.appending("running"))
             task.cancel()
-            let result = try await task.value
+            let result = try await clock.passes(until: task)
             #expect(result.termination == .signaled(number: SIGKILL))
             #expect(result.cause == .cancellation)
         }
@@ -131,7 +146,8 @@ extension Processes {
 
         @Test("D13: a child in the background that holds the pipe does not hold the result; it is ended and named")
         func backgroundChild() async throws {
-            let result = try await ScriptRunner().run(try invocation("sleep 1000 & note child $!; echo done; exit 3"))
+            let result = try await ScriptRunner().run(
+                try invocation("sleep 1000 & runs sleep $!; note child $!; echo done; exit 3"))
             let child = try await processNumber(in: folder.path.appending("child"))
             #expect(result.termination == .exited(code: 3))
             #expect(result.cause == .itself)
@@ -143,7 +159,7 @@ extension Processes {
         @Test("D13: a grandchild whose parent has gone is found, as it is still in the session")
         func doubleFork() async throws {
             let result = try await ScriptRunner().run(
-                try invocation("(sleep 1000 >/dev/null 2>&1 </dev/null & note child $!); exit 0"))
+                try invocation("(sleep 1000 >/dev/null 2>&1 </dev/null & runs sleep $!; note child $!); exit 0"))
             let child = try await processNumber(in: folder.path.appending("child"))
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors == ["sleep (\(child))"])
@@ -152,11 +168,15 @@ extension Processes {
 
         @Test("D13: a survivor in a process group of its own that ignores SIGTERM gets SIGKILL")
         func stubbornSurvivor() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & while [ ! -e \"$DIR/child\" ]; do sleep 0.05; done",
-                    grace: .milliseconds(300), shell: "/bin/bash"))
+            let invocation = try invocation(
+                "note script $$; set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & noted child",
+                shell: "/bin/bash", timeLimit: never)
+            let running = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
             let child = try await processNumber(in: folder.path.appending("child"))
+            let script = try await processNumber(in: folder.path.appending("script"))
+            try await eventually("the script has ended") { !isAlive(script) }
+            try await clock.isWatched()
+            let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors.contains("script.sh (\(child))"))
             #expect(!isAlive(child))
@@ -166,10 +186,9 @@ extension Processes {
             "a child that takes its time to leave after SIGTERM, but less than the grace, is waited for and is no survivor"
         )
         func slowToLeave() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "(trap 'sleep 0.6; note left $$; exit 0' TERM; while :; do sleep 0.1; done) & wait",
-                    timeLimit: .seconds(2)))
+            let result = try await runToLimit(
+                "(trap 'sleep 0.6; note left $$; exit 0' TERM; note ready $$; while :; do sleep 0.1; done) & wait"
+            ).value
             #expect(result.cause == .timeLimit)
             #expect(result.survivors == [])
             #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
@@ -177,12 +196,14 @@ extension Processes {
 
         @Test("D13: a child that ignores SIGTERM beyond the grace of a stopped script is ended and named")
         func stubbornChild() async throws {
-            let result = try await ScriptRunner().run(
-                try invocation(
-                    "trap 'exit 6' TERM; (trap '' TERM; while :; do sleep 0.1; done) & note child $!; wait",
-                    timeLimit: .seconds(2),
-                    grace: .milliseconds(600)))
+            let running = try await runToLimit(
+                "trap 'exit 6' TERM; (trap '' TERM; note deaf $$; while :; do sleep 0.1; done) & note child $!; noted deaf; note ready $$; wait"
+            )
+            let script = try await processNumber(in: folder.path.appending("ready"))
             let child = try await processNumber(in: folder.path.appending("child"))
+            try await eventually("the script has ended") { !isAlive(script) }
+            try await clock.isWatched()
+            let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 6))
             #expect(result.cause == .timeLimit)
             #expect(result.survivors.contains("script.sh (\(child))"))

@@ -21,6 +21,15 @@ final class ScriptFolder: Sendable {
         do { try FileManager.default.removeItem(atPath: path.string) } catch { Issue.record("left behind: \(error)") }
     }
 
+    /// Defines in a script `note NAME PID`; `noted NAME`, which waits for it; and `runs PROGRAM PID`, which waits until a process that was just forked
+    /// has taken on its program and with it the name that it is reported by.
+    static let note = """
+        note() { echo $2 > "$DIR/$1.new"; mv "$DIR/$1.new" "$DIR/$1"; }
+        noted() { while [ ! -e "$DIR/$1" ]; do sleep 0.02; done; }
+        runs() { while [ "$(cat /proc/$2/comm)" != $1 ]; do sleep 0.02; done; }
+
+        """
+
     /// Writes a script for /bin/sh, or whatever its first line says.
     func script(_ body: String, name: String = "script.sh", mode: mode_t = 0o755) throws -> FilePath {
         let file = path.appending(name)
@@ -58,9 +67,12 @@ func processNumber(in file: FilePath) async throws -> pid_t {
 }
 
 /// Whether a process is there and no zombie.
-func isAlive(_ process: pid_t) -> Bool {
-    guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return false }
-    return stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first != "Z"
+func isAlive(_ process: pid_t) -> Bool { state(of: process).map { $0 != "Z" } ?? false }
+
+/// The letter of a process's state, as in proc(5); nil when it is not there.
+func state(of process: pid_t) -> Character? {
+    guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return nil }
+    return stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first
 }
 
 /// The processes whose environment holds a text, zombies left out.
@@ -73,4 +85,4 @@ func processes(carrying text: String) throws -> [pid_t] {
 }
 
 /// Everything that starts processes runs one test after the other: some of it counts processes and descriptors.
-@Suite(.serialized, .timeLimit(.minutes(5))) enum Processes {}
+@Suite(.serialized, .timeLimit(.minutes(10))) enum Processes {}

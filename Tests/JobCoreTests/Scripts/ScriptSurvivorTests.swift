@@ -19,20 +19,11 @@ extension Processes {
             sign = "DIR=\(folder.path)"
         }
 
-        /// Defines `note NAME PID` in a script, and `noted NAME`, which waits for it.
-        private let note = """
-            note() { echo $2 > "$DIR/$1.new"; mv "$DIR/$1.new" "$DIR/$1"; }
-            noted() { while [ ! -e "$DIR/$1" ]; do sleep 0.02; done; }
-
-            """
-
         private func run(
-            _ body: String, timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
-            shell: String = "/bin/sh"
+            _ body: String, grace: Duration = .seconds(60), runner: ScriptRunner = ScriptRunner()
         ) async throws -> ScriptResult {
-            let script = try folder.script("#!\(shell)\n" + note + body)
-            return try await ScriptRunner().run(
-                .test(script, environment: environment, timeLimit: timeLimit, grace: grace))
+            let script = try folder.script(ScriptFolder.note + body)
+            return try await runner.run(.test(script, environment: environment, grace: grace))
         }
 
         private func number(_ name: String) async throws -> pid_t {
@@ -41,7 +32,7 @@ extension Processes {
 
         @Test("D13: a process that made a session of its own is found, ended and named")
         func ownSession() async throws {
-            let result = try await run("setsid sleep 1000 >/dev/null 2>&1 & note child $!; exit 3")
+            let result = try await run("setsid sleep 1000 >/dev/null 2>&1 & runs sleep $!; note child $!; exit 3")
             let child = try await number("child")
             #expect(result.termination == .exited(code: 3))
             #expect(result.survivors == ["sleep (\(child))"])
@@ -96,11 +87,18 @@ extension Processes {
                 """
                 trap 'setsid "$0" $(($1 + 1)) & setsid "$0" $(($1 + 1)) & exit' TERM
                 [ $1 -lt 3 ] || trap '' TERM
-                : > "$DIR/child"
+                : > "$DIR/$1"
                 while :; do sleep 0.05; done
                 """, name: "again.sh")
-            let result = try await run(
-                "setsid '\(again)' 0 >/dev/null 2>&1 & noted child", grace: .milliseconds(800))
+            let clock = ManualSteadyClock()
+            let running = Task {
+                try await run("setsid '\(again)' 0 >/dev/null 2>&1 & noted 0", runner: ScriptRunner(clock: clock))
+            }
+            // The first has been told to leave, and the grace is over while others of it run.
+            try await eventually("it has made more of it") {
+                FileManager.default.fileExists(atPath: folder.path.appending("1").string)
+            }
+            let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors.count > 1)
             #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") })
@@ -111,11 +109,15 @@ extension Processes {
             "D13: the time limit tells also the processes of other sessions, and what leaves within the grace is no survivor"
         )
         func timeLimit() async throws {
-            let result = try await run(
+            let clock = ManualSteadyClock()
+            async let running = run(
                 """
                 setsid sh -c 'trap ": > $DIR/left; exit" TERM; : > $DIR/child; while :; do sleep 0.1; done' &
-                noted child; wait
-                """, timeLimit: .seconds(2))
+                noted child; note ready $$; wait
+                """, runner: ScriptRunner(clock: clock))
+            _ = try await number("ready")
+            clock.advance(by: .seconds(300))
+            let result = try await running
             #expect(result.cause == .timeLimit)
             #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
             #expect(result.survivors == [])
@@ -124,7 +126,9 @@ extension Processes {
 
         @Test("D12, D13: a script killed with -9 from outside leaves nothing, wherever its children have gone")
         func killedFromOutside() async throws {
-            async let running = run("setsid sleep 1000 & note far $!; sleep 1001 & note near $!; note self $$; wait")
+            async let running = run(
+                "setsid sleep 1000 & runs sleep $!; note far $!; sleep 1001 & runs sleep $!; note near $!; note self $$; wait"
+            )
             let script = try await number("self")
             let far = try await number("far")
             let near = try await number("near")
@@ -140,7 +144,7 @@ extension Processes {
             "D13: a child that keeps the pipe and writes on when the script has ended is ended, in the session or out of it",
             arguments: ["", "setsid "])
         func writesOn(prefix: String) async throws {
-            let result = try await run("echo first; \(prefix)yes & note child $!; sleep 0.3; exit 5")
+            let result = try await run("echo first; \(prefix)yes & runs yes $!; note child $!; exit 5")
             let child = try await number("child")
             #expect(result.termination == .exited(code: 5))
             #expect(result.output.head.starts(with: "first\n".utf8))
@@ -152,7 +156,8 @@ extension Processes {
             "one that wiped its environment and made a session of its own is not found, and does not hold the result, silent or not",
             arguments: ["sleep 1000", "yes"])
         func wiped(command: String) async throws {
-            let result = try await run("env -i setsid \(command) & note child $!; sleep 0.3; exit 0")
+            let result = try await run(
+                "env -i setsid \(command) & runs \(command.prefix { $0 != " " }) $!; note child $!; exit 0")
             let child = try await number("child")
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors == [])
@@ -167,7 +172,7 @@ extension Processes {
                 "echo $$ > \"$DIR/x\"; mv \"$DIR/x\" \"$DIR/other\"; exec sleep 1000", name: "other.sh")
             let task = Task { try await ScriptRunner().run(.test(other, environment: environment)) }
             let process = try await number("other")
-            let result = try await run("setsid sleep 1000 & note child $!")
+            let result = try await run("setsid sleep 1000 & runs sleep $!; note child $!")
             #expect(result.survivors == ["sleep (\(try await number("child")))"])
             #expect(isAlive(process))
             task.cancel()
@@ -179,7 +184,7 @@ extension Processes {
             let result = try await run(
                 """
                 i=0; while [ $i -lt 12 ]; do export BIG$i=$(head -c 12345 /dev/zero | tr '\\0' x); i=$((i + 1)); done
-                setsid sleep 1000 & note child $!; setsid env -u PROV_SESSION PROV_SESSION=$PROV_SESSION sleep 1001 & note last $!
+                setsid sleep 1000 & runs sleep $!; note child $!; setsid env -u PROV_SESSION PROV_SESSION=$PROV_SESSION sleep 1001 & runs sleep $!; note last $!
                 """)
             #expect(
                 Set(result.survivors) == [

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import JobCore
@@ -66,13 +67,18 @@ extension Processes {
             let environment = ["PATH": "/usr/bin:/bin", "SIGN": folder.path.string]
             let left = try await ScriptRunner().run(
                 .test(
-                    try folder.script("setsid sleep 1000 & echo $!"), environment: environment, user: nobody))
+                    try folder.script(ScriptFolder.note + "setsid sleep 1000 & runs sleep $!; echo $!"),
+                    environment: environment, user: nobody))
             let number = try #require(left.output.lines.first)
             #expect(left.survivors == ["sleep (\(number))"])
-            let stubborn = try await ScriptRunner().run(
-                .test(
-                    try folder.script("trap '' TERM; while :; do sleep 0.1; done", name: "stubborn.sh"),
-                    environment: environment, timeLimit: .seconds(1), grace: .milliseconds(300), user: nobody))
+            let script = try folder.script("trap '' TERM; echo deaf; while :; do sleep 0.1; done", name: "stubborn.sh")
+            let (clock, live) = (ManualSteadyClock(), LiveOutput())
+            let running = Task {
+                try await ScriptRunner(clock: clock).run(
+                    .test(script, environment: environment, user: nobody), live: live)
+            }
+            try await eventually("it ignores SIGTERM") { live.captured.text == "deaf\n" }
+            let stubborn = try await clock.passes(until: running)
             #expect(stubborn.termination == .signaled(number: SIGKILL))
             #expect(stubborn.cause == .timeLimit)
             #expect(try processes(carrying: "SIGN=\(folder.path)") == [])

@@ -67,7 +67,7 @@ final class EngineHarness: Sendable {
         return Engine.Configuration(
             servers: [try ServerAddress(parsing: sandbox.uri)],
             connection: ConnectionOptions(
-                credentials: credentials, connectTimeout: .seconds(5), operationTimeout: .seconds(10)),
+                credentials: credentials, connectTimeout: .seconds(60), operationTimeout: .seconds(60)),
             scope: WatchScope(base: try Self.base, names: AttributeNames()),
             policy: DecisionPolicy(calendar: .utc),
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
@@ -79,6 +79,7 @@ final class EngineHarness: Sendable {
 
     func engine(
         planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
+        admission: JobAdmission = JobAdmission(),
         _ change: (inout Engine.Configuration) throws -> Void = { _ in }
     ) throws -> Engine {
         var configuration = try configuration()
@@ -86,7 +87,8 @@ final class EngineHarness: Sendable {
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
         return Engine(
-            configuration, jobs: try ledger(), planPrinter: planPrinter, bounds: bounds, clock: clock, logger: logger)
+            configuration, jobs: try ledger(), admission: admission, planPrinter: planPrinter, bounds: bounds,
+            clock: clock, logger: logger)
     }
 
     func ledger() throws -> JobLedger {
@@ -97,10 +99,11 @@ final class EngineHarness: Sendable {
 
     /// Runs an engine around a body and stops it, whatever the body does.
     func running(
-        bounds: QueueBounds = QueueBounds(), _ change: (inout Engine.Configuration) throws -> Void = { _ in },
+        bounds: QueueBounds = QueueBounds(), admission: JobAdmission = JobAdmission(),
+        _ change: (inout Engine.Configuration) throws -> Void = { _ in },
         _ body: (Engine) async throws -> Void
     ) async throws {
-        let engine = try engine(bounds: bounds, change)
+        let engine = try engine(bounds: bounds, admission: admission, change)
         await engine.start()
         do {
             try await body(engine)

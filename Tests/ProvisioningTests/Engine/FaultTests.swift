@@ -185,7 +185,8 @@ import Testing
 
     @Test("a stop gives running jobs their grace; what is not finished then stays resumable")
     func stop() async throws {
-        try await EngineHarness.run { harness in
+        let clock = ManualClock(Self.noon)
+        try await EngineHarness.run(clock: clock) { harness in
             let gate = Gate()
             harness.service.doing { call in
                 if call.uid == "4000001" { await gate.pass() } else { try await Task.sleep(for: .seconds(3600)) }
@@ -195,10 +196,13 @@ import Testing
             try await harness.add("4000001")
             try await harness.add("4000002")
             try await eventually("both run") { harness.service.asked.count == 2 }
-            let stopped = Task { await engine.stop(grace: .milliseconds(500)) }
+            let end = Self.noon + .seconds(77)
+            let stopped = Task { await engine.stop(grace: .seconds(77)) }
+            try await eventually("the grace runs") { clock.deadlines.contains(end) }
             gate.open()
+            try await harness.expectMode("added", of: "4000001")
+            clock.advance(to: end)
             await stopped.value
-            #expect(try await harness.mode("4000001") == "added")
             let entry = try #require(try await harness.entry("4000002"))
             #expect(entry.text("sstProvisioningMode") == "adding")
             #expect(entry.text("sstProvisioningReturnValue") == nil)
@@ -363,14 +367,13 @@ import Testing
                 throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
             }
             var configuration = try harness.configuration()
-            configuration.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(1), maximumDelay: .seconds(1))
+            configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
             let board = configuration.executor.board
             try await harness.running {
                 $0 = configuration
             } _: { engine in
                 try await harness.add("4000001")
-                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
-                let first = try #require(await engine.snapshot().retrying.first?.record)
+                let first = try await waiting(engine)
                 configuration.executor.policies[.provisioning] = JobPolicy(window: try Self.closedNow())
                 await engine.reload(configuration)
                 try await eventually("it waits for its window") {
@@ -381,6 +384,16 @@ import Testing
                 try await eventually("it leaves the board") { board.live().isEmpty }
             }
         }
+    }
+
+    /// The record of the one job that waits for its next attempt.
+    private func waiting(_ engine: Engine) async throws -> AttemptRecord {
+        var record: AttemptRecord?
+        try await eventually("it waits for its next attempt") {
+            record = await engine.snapshot().retrying.first?.record
+            return record != nil
+        }
+        return try #require(record)
     }
 
     /// A window of one minute that opens in twelve hours.
@@ -400,7 +413,7 @@ import Testing
                 throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
             }
             var configuration = try harness.configuration()
-            configuration.jobRetry = RetryPolicy(maximumAttempts: 9, delay: .seconds(1), maximumDelay: .seconds(1))
+            configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
             let board = configuration.executor.board
             let attempts = harness.sandbox.directory.appending("state/attempts")
             let aside = harness.sandbox.directory.appending("state/aside")
@@ -408,8 +421,7 @@ import Testing
                 $0 = configuration
             } _: { engine in
                 try await harness.add("4000001")
-                try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
-                let job = try #require(await engine.snapshot().retrying.first?.record.job)
+                let job = try await waiting(engine).job
                 #expect(rename(attempts.string, aside.string) == 0)
                 try await eventually("trouble comes") { await engine.snapshot().troubled == 1 }
                 #expect(rename(aside.string, attempts.string) == 0)

@@ -235,7 +235,7 @@ import Testing
             await body()
             done.set()
         }
-        try await eventually("\(what) comes to its end", within: .seconds(10)) { done.isSet }
+        try await eventually("\(what) comes to its end") { done.isSet }
     }
 
     private final class Flag: Sendable {

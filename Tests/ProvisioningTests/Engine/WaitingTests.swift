@@ -1,6 +1,7 @@
 import DirectoryModel
 import DirectorySandbox
 import JobCore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -42,6 +43,32 @@ import Testing
                 try await harness.expectMode("modified", of: uids[59])
             }
             #expect(Set(harness.service.asked.map(\.uid)) == Set(uids + ["4000100"]))
+        }
+    }
+
+    @Test(
+        "another job on the account is interrupted when its entry asks for work now, and not for a look that finds nothing to do yet"
+    )
+    func interruption() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.add("4000001", mode: "added", state: "20261121T120000Z")
+            let subject = JobSubject("\(try await harness.key("4000001").uuid)")
+            let admission = JobAdmission()
+            let lane = admission.lane(slots: 1)
+            let interrupted = Mutex(0)
+            lane.whenInterrupted { subject in
+                interrupted.withLock { $0 += 1 }
+                lane.leave(subject)
+            }
+            #expect(lane.ask(subject, priority: 10, rank: 1) {} == nil)
+            try await harness.running(admission: admission) { engine in
+                try await harness.set("4000001", "sstProvisioningExecutionDate", "20991231")
+                try await harness.wish("4000001", "modify")
+                try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
+                try await harness.set("4000001", "sstProvisioningExecutionDate", "0")
+                try await harness.expectMode("modified", of: "4000001")
+            }
+            #expect(interrupted.withLock { $0 } == 1)
         }
     }
 

@@ -1,0 +1,97 @@
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// Sleeping by the machine's clock, which may be set meanwhile.
+@Suite struct WallTimerTests {
+    /// A machine whose clock a test sets; nobody but the test looks at it.
+    private final class Machine: Sendable {
+        private let offset = Mutex(Duration.zero)
+        private let boot = Mutex(WallTime(secondsSince1970: 1_000))
+
+        var sinceBoot: WallTime { boot.withLock(\.self) }
+        var now: WallTime { sinceBoot + .seconds(1_800_000_000) + offset.withLock(\.self) }
+        func set(by step: Duration) { offset.withLock { $0 += step } }
+        func pass(_ time: Duration) { boot.withLock { $0 = $0 + time } }
+        func timer() -> WallTimer { WallTimer(now: { self.now }, sinceBoot: { self.sinceBoot }) }
+    }
+
+    @Test(
+        "whoever sleeps wakes when the clock shows the time, by its passing or by the clock's being set, and not before"
+    )
+    func setForward() async throws {
+        let machine = Machine()
+        let timer = machine.timer()
+        let woken = Mutex<[Int]>([])
+        let start = machine.now
+        for seconds in [60, 3_600, 86_400] {
+            Task { @Sendable in
+                try await timer.sleep(until: start + .seconds(seconds))
+                woken.withLock { $0.append(seconds) }
+            }
+        }
+        try await eventually("all sleep") { timer.sleeperCount == 3 }
+        machine.pass(.seconds(59))
+        timer.check()
+        #expect(timer.sleeperCount == 3)
+        machine.pass(.seconds(1))
+        timer.check()
+        try await eventually("one wakes") { woken.withLock { $0 } == [60] }
+        machine.set(by: .seconds(-3_600))
+        machine.pass(.seconds(3_600))
+        timer.check()
+        #expect(timer.sleeperCount == 2, "the clock shows what it showed before")
+        machine.set(by: .seconds(2 * 86_400))
+        timer.check()
+        try await eventually("all wake") { woken.withLock { $0.count } == 3 }
+    }
+
+    @Test("whoever listens is told by how much the clock is set; that time passes is no step")
+    func steps() async throws {
+        let machine = Machine()
+        let timer = machine.timer()
+        let told = Mutex<[Duration]>([])
+        let steps = timer.steps()
+        let listening = Task { for await step in steps { told.withLock { $0.append(step) } } }
+        machine.pass(.seconds(86_400))
+        timer.check()
+        machine.set(by: .seconds(-7_200))
+        timer.check()
+        timer.check()
+        machine.set(by: .milliseconds(50))
+        timer.check()
+        machine.set(by: .seconds(3))
+        timer.check()
+        try await eventually("two steps") { told.withLock { $0 } == [.seconds(-7_200), .milliseconds(3_050)] }
+        listening.cancel()
+    }
+
+    @Test(
+        "by the kernel's own timer: those whose time has come wake, in whatever order they began to sleep; the cancelled wake at once"
+    )
+    func kernel() async throws {
+        let clock = SystemWallClock()
+        let start = clock.now
+        let late = Task { try await clock.sleep(until: .distantFuture) }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for milliseconds in [300, 1, 150, -5, 20] {
+                group.addTask {
+                    let deadline = start + .milliseconds(milliseconds)
+                    try await clock.sleep(until: deadline)
+                    #expect(clock.now >= deadline)
+                }
+            }
+            try await group.waitForAll()
+        }
+        late.cancel()
+        await #expect(throws: CancellationError.self) { try await late.value }
+        let cancelled = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            try await clock.sleep(until: .distantFuture)
+        }
+        await #expect(throws: CancellationError.self) { try await cancelled.value }
+    }
+}

@@ -1,0 +1,52 @@
+import Foundation
+import JobCore
+import SystemPackage
+public import Testing
+
+/// A machine with a kernel of its own and file systems that have quotas: `Tests/guest/run` tells what it is.
+public enum Guest {
+    /// Inside: where an ext4 with quotas for users is mounted.
+    public static let quotaMount = ProcessInfo.processInfo.environment["PROV_TEST_QUOTA_MOUNT"]
+    /// Inside: where a btrfs with quotas is mounted.
+    public static let btrfsMount = ProcessInfo.processInfo.environment["PROV_TEST_BTRFS_MOUNT"]
+
+    private static let script = FilePath(#filePath).removingLastComponent().removingLastComponent()
+        .appending("guest/run")
+    private static let environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"]
+
+    /// Runs tests there, of this very executable, and expects that none fails and none is skipped.
+    ///
+    /// - Parameter filter: as in `swift test --filter`; the suites it names are marked by `.onlyInGuest`.
+    public static func run(_ filter: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: script,
+                arguments: [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), filter],
+                environment: environment, timeLimit: .seconds(900), grace: .seconds(5)))
+        let words = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
+        #expect(
+            result.termination == .exited(code: 0) && words.hasSuffix("guest: passed\n"), "\(words)",
+            sourceLocation: sourceLocation)
+    }
+
+    /// What is missing to start it; nil: nothing.
+    static let obstacle: String? = {
+        let check = Process()
+        let output = Pipe()
+        check.executableURL = URL(filePath: script.string)
+        check.arguments = ["--check"]
+        check.environment = environment
+        check.standardOutput = output
+        do { try check.run() } catch { return "\(script): \(error)" }
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        check.waitUntilExit()
+        return check.terminationStatus == 0 ? nil : text.trimmingCharacters(in: .whitespacesAndNewlines)
+    }()
+}
+
+extension Trait where Self == ConditionTrait {
+    /// Of a test that calls ``Guest/run(_:sourceLocation:)``: it is skipped where the machine cannot be started, with what is missing.
+    public static var inGuest: Self { .enabled(if: Guest.obstacle == nil, "\(Guest.obstacle ?? "")") }
+    /// Of a suite that ``Guest/run(_:sourceLocation:)`` runs.
+    public static var onlyInGuest: Self { .enabled(if: Guest.quotaMount != nil, "runs in Tests/guest/run") }
+}
