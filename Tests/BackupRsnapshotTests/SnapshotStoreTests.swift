@@ -193,6 +193,20 @@ struct SnapshotStoreTests {
         }
     }
 
+    @Test("the shipped home script leaves what is mounted at .snapshots as it is")
+    func homeScript() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        var configuration = try account.configuration(.readonly)
+        configuration.homeScript = shippedScript
+        let service = BackupRsnapshotService(configuration: configuration)
+        for _ in 1...2 {
+            try await service.carryOut(.modify, accountEntry(home: account.home.text))
+            #expect(try account.isShown && account.mounts.count == 1)
+        }
+        #expect(account.file == "precious" && account.storedFile == "precious")
+    }
+
     @Test("files in the place of the mount keep the snapshots from being moved back, and neither is lost")
     func inTheWay() async throws {
         let account = try await Account(.hidden)

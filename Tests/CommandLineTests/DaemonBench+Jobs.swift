@@ -115,6 +115,14 @@ extension DaemonBench {
         return daemon
     }
 
+    /// Whether something read-only, nosuid and nodev is mounted at the account's `.snapshots`.
+    func showsSnapshots(of uid: String) -> Bool {
+        var status = statvfs()
+        let wanted = UInt(ST_RDONLY) | UInt(ST_NOSUID) | UInt(0o4)  // ST_NODEV, which the module does not show.
+        return statvfs(home(uid).appending(path: ".snapshots").path, &status) == 0
+            && UInt(status.f_flag) & wanted == wanted
+    }
+
     /// A daemon that is killed before one of the changes that it makes to directories from now on, see Tests/CrashPoints.
     /// - Parameter point: 1 for the first.
     func running(crashingAt point: Int) async throws -> RunningProgram {

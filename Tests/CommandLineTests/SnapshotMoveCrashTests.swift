@@ -15,12 +15,6 @@ struct SnapshotMoveCrashTests {
         try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = \(access)")
     }
 
-    private static func isMounted(_ bench: DaemonBench) throws -> Bool {
-        let point = bench.home(uid).appending(path: ".snapshots").path
-        return try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
-            .contains(" \(point) ro,nosuid,nodev")
-    }
-
     /// Where the snapshot is, by its inode: the mount shows the same one.
     private static func places(_ bench: DaemonBench) -> [String: ino_t] {
         var places: [String: ino_t] = [:]
@@ -82,7 +76,7 @@ struct SnapshotMoveCrashTests {
         let isShown = access == .readonly
         let wanted = isShown ? ["\(uid)/.snapshots", ".store/\(uid)"] : ["\(uid)/.snapshots"]
         #expect(places(bench) == Dictionary(uniqueKeysWithValues: wanted.map { ($0, inode) }), "\(point) \(access)")
-        #expect(try isMounted(bench) == isShown, "\(point) \(access)")
+        #expect(bench.showsSnapshots(of: uid) == isShown, "\(point) \(access)")
         return isKilled
     }
 }
