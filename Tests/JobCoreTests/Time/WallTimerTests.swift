@@ -1,5 +1,6 @@
 import Glibc
 import Synchronization
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -93,5 +94,52 @@ import Testing
             try await clock.sleep(until: .distantFuture)
         }
         await #expect(throws: CancellationError.self) { try await cancelled.value }
+    }
+}
+
+extension WallTimerTests {
+    @Test(
+        "setting the machine's own clock wakes those whom it makes late, and is told", .inGuest,
+        .timeLimit(.minutes(20)))
+    func machine() async throws { try await Guest.run("WallTimerInsideTests") }
+}
+
+/// In a machine whose clock may be set.
+@Suite(.onlyInGuest) struct WallTimerInsideTests {
+    private static func setClock(by step: Duration) throws {
+        let time = SystemWallClock().now + step
+        var value = timespec(tv_sec: Int(time.secondsSince1970), tv_nsec: 0)
+        guard clock_settime(CLOCK_REALTIME, &value) == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    @Test("forward by two days and back again: whoever sleeps for a day wakes at once, and schedules go on")
+    func steps() async throws {
+        let clock = SystemWallClock()
+        let day = Duration.seconds(86_400)
+        let told = Mutex<[Duration]>([])
+        let steps = clock.steps()
+        let listening = Task { @Sendable in for await step in steps { told.withLock { $0.append(step) } } }
+        let asked = Mutex<[WallTime]>([])
+        let minutely = JobTimetable([.init(name: "minute", schedule: try CronSchedule(parsing: "* * * * *"))])
+        let schedule = Task { @Sendable in
+            try await minutely.run(clock: clock, in: .utc) { _ in asked.withLock { $0.append(clock.now) } }
+        }
+        let start = clock.now
+        let sleeping = Task { @Sendable in
+            try await clock.sleep(until: start + day)
+            return clock.now
+        }
+        try await eventually("it sleeps") { WallTimer.shared.sleeperCount == 2 }
+        try Self.setClock(by: day + day)
+        #expect(try await sleeping.value >= start + day)
+        try await eventually("the schedule is due") { asked.withLock { $0.count } == 1 }
+        try Self.setClock(by: .zero - day - day)
+        try await eventually("both are told") { told.withLock { $0.count } == 2 }
+        #expect(told.withLock { $0[0] } > day && told.withLock { $0[1] } < .zero - day)
+        // The next minute of the clock as it is now.
+        try await eventually("the schedule goes on", within: .seconds(300)) { asked.withLock { $0.count } >= 2 }
+        #expect(asked.withLock { $0[1] } < start + day)
+        listening.cancel()
+        schedule.cancel()
     }
 }
