@@ -203,6 +203,56 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "on a disk without a free byte a lowered number of snapshots, and what a cut-off job has left, give the room for the next copy",
+        .enabled(if: isRoot, "needs root to mount a small file system"), arguments: [false, true])
+    func noFreeByte(isRotationUnrecorded: Bool) async throws {
+        try await BackupBench.run { bench in
+            let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=3m")
+            try await bench.addProvisioned(first)
+            for day in 1...4 {
+                try bench.folder.write(
+                    String(repeating: "\(day)", count: 400_000), to: FilePath("homes/\(first)/incoming/file"))
+                #expect(try await bench.backup(.daily, first) == .success)
+            }
+            if isRotationUnrecorded {
+                // As after a crash between the renames and the record.
+                var state = try await bench.state(of: first)
+                let newest = try #require(try bench.snapshots(of: first)["daily.0"])
+                let completed = try #require(state.completed)
+                state.rotation = .init(
+                    level: "daily", inode: newest, source: ".sync", job: completed.job, copy: state.lastCopy,
+                    end: completed.end)
+                state.completed = nil
+                try await bench.record(state, of: first)
+            }
+            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstBackupIntervalDaily", "2")])
+            try await BackupRsnapshotService(configuration: bench.configuration)
+                .carryOut(.modify, try #require(await bench.entry(first)))
+            try bench.folder.write(
+                String(repeating: "5", count: 400_000), to: FilePath("homes/\(first)/incoming/file"))
+            try Self.fill(bench.folder.homes.appending("filler"))
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            #expect(try text(bench.snapshot("daily.0/file", of: first)).first == "5")
+            let state = try await bench.state(of: first)
+            #expect(state.rotation == nil && state.lastAttempt?.result == "success")
+            let all = try await du([bench.home(first).appending(".snapshots")])
+            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            withExtendedLifetime(small) {}
+        }
+    }
+
+    /// Takes the last free byte of a file system.
+    private static func fill(_ file: FilePath) throws {
+        let descriptor = try FileDescriptor.open(
+            file, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerReadWrite])
+        let page = [UInt8](repeating: 0, count: 4096)
+        try descriptor.closeAfter {
+            do { while true { try descriptor.writeAll(page) } } catch let error as Errno where error == .noSpace {}
+        }
+    }
+
     @Test("links, pipes, deep folders and names with line feeds lead neither the backup nor the measuring astray")
     func hostile() async throws {
         try await BackupBench.run { bench in

@@ -50,7 +50,7 @@ extension BackupJobs {
         } catch let failure as HeldFolder.Failure {
             throw AcceptanceFailure(
                 reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
-                hint: "run this command as root",
+                hint: failure.cause.isShortage ? "see the disk and the kernel's log" : "run this command as root",
                 isTemporary: false)
         } catch {
             throw AcceptanceFailure(

@@ -48,7 +48,7 @@ struct SnapshotWork: Sendable {
         }
         state.lastAttempt = SnapshotState.Attempt(
             job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
-        try snapshots.record(state)
+        try recordIfRoom(state)
         return (state, warnings)
     }
 
@@ -57,7 +57,15 @@ struct SnapshotWork: Sendable {
         state.lastAttempt?.ended = clock.now.secondsSince1970
         state.lastAttempt?.result = result.rawValue
         state.lastAttempt?.message = String(message.prefix(1_000))
-        try snapshots.record(state)
+        try recordIfRoom(state)
+    }
+
+    /// Records what no later step relies on. A disk without a free byte must not keep a job from making room on it, so there it is left to
+    /// the next record.
+    private func recordIfRoom(_ state: SnapshotState) throws {
+        do {
+            try snapshots.record(state)
+        } catch let failure as HeldFolder.Failure where failure.cause == .noSpace {}
     }
 
     // MARK: - Copy
@@ -183,7 +191,7 @@ struct SnapshotWork: Sendable {
         guard let retain = configured.retain(next.level) else {
             // The level was switched off meanwhile: nothing takes the snapshot any more.
             state.rotation = nil
-            return try snapshots.record(state)
+            return try recordIfRoom(state)
         }
         try rotation(state).put(next.inode, from: .named(next.source), before: next.level, retain: retain)
         if let copy = next.copy {
@@ -194,7 +202,8 @@ struct SnapshotWork: Sendable {
         state.rotation = nil
         state.complete(next.job, level: next.level, next.end, at: clock.now)
         try directory.synchronize()
-        try snapshots.record(state)
+        // Without it, the next job finds the snapshot in its place and completes this.
+        try recordIfRoom(state)
     }
 
     private func rotation(_ state: SnapshotState) -> SnapshotRotation {
@@ -218,13 +227,13 @@ struct SnapshotWork: Sendable {
             let inode = try snapshots.inode(of: name)
             if let inode {
                 state.sizes.beginRemoval(of: inode)
-                try snapshots.record(state)
+                try recordIfRoom(state)
             }
             var freed: UInt64 = 0
             try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory, freed: &freed)
             if let inode {
                 state.sizes.endRemoval(of: inode, freed: freed)
-                try snapshots.record(state)
+                try recordIfRoom(state)
             }
         }
     }

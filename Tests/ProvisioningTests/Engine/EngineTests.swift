@@ -130,6 +130,7 @@ import Testing
                 try await harness.manager.delete(EngineHarness.dn("4000001"))
                 gate.open()
                 try await eventually("the job has ended") { await engine.snapshot().failed == 1 }
+                try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
             }
             #expect(harness.service.asked.map(\.operation) == [.add])
             #expect(harness.recorder.closed.contains { $0.outcome.message.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })

@@ -283,6 +283,8 @@ import Testing
             try await harness.running { _ in
                 try await harness.add("4000001")
                 try await eventually("failed") { try await harness.returnValue("4000001") == "1" }
+                // A stop before that leaves the job to the next start.
+                try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
             }
             #expect(harness.recorder.closed.contains { $0.outcome.message.contains("100%s %n %@ of it") })
         }
