@@ -35,12 +35,13 @@ final class BackupBench: Sendable {
     static let host = "backup1"
     static let hasRsnapshot = Program.isExecutable("/usr/bin/rsnapshot")
 
+    /// - Parameter parent: where its files lie.
     static func run(
-        hosts: [String]? = nil, _ change: (inout BackupConfiguration) -> Void = { _ in },
-        _ body: (BackupBench) async throws -> Void
+        hosts: [String]? = nil, in parent: FilePath = "/tmp",
+        _ change: (inout BackupConfiguration) -> Void = { _ in }, _ body: (BackupBench) async throws -> Void
     ) async throws {
         try await DirectorySandbox.temporary { sandbox in
-            let bench = try await BackupBench(sandbox, hosts, change)
+            let bench = try await BackupBench(sandbox, hosts, parent, change)
             do {
                 try await body(bench)
             } catch {
@@ -52,10 +53,11 @@ final class BackupBench: Sendable {
     }
 
     private init(
-        _ sandbox: DirectorySandbox, _ hosts: [String]?, _ change: (inout BackupConfiguration) -> Void
+        _ sandbox: DirectorySandbox, _ hosts: [String]?, _ parent: FilePath,
+        _ change: (inout BackupConfiguration) -> Void
     ) async throws {
         self.sandbox = sandbox
-        folder = try TestFolder()
+        folder = try TestFolder(in: parent)
         configuration = try folder.configuration(change)
         changed = Mutex(configuration)
         board = JobBoard(recorder: recorder)

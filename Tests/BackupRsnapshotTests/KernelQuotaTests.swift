@@ -34,6 +34,26 @@ import Testing
         }
     }
 
+    @Test(
+        "a copy counts as the account's: where its quota is used up the copy fails, and the snapshots stay as they are")
+    func copy() async throws {
+        try await BackupBench.run(in: FilePath(#require(Guest.quotaMount)), { $0.quota = .setquota }) { bench in
+            // Another account than that of the other tests: the kernel counts by number.
+            let uid = "3723708"
+            try await bench.addProvisioned(uid) { $0["sstQuota"] = [AttributeValue(String(5 << 19))] }
+            let file = bench.home(uid).appending("incoming/file")
+            // The file and its copy: two of two and a half mebibytes.
+            #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let before = try bench.snapshots(of: uid)
+            #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
+            let outcome = try await bench.backup(.daily, uid)
+            #expect(outcome.result == .failed, "\(outcome)")
+            #expect(outcome.message.contains("code 11") && outcome.message.contains("quota is used up"), "\(outcome)")
+            #expect(try bench.snapshots(of: uid) == before)
+        }
+    }
+
     private func expectLimits(
         on mount: String, _ change: (inout BackupConfiguration, TestFolder) throws -> Void
     ) async throws {
@@ -67,12 +87,12 @@ import Testing
     }
 
     /// As the account, for root is not limited. Synchronised at the end: a file system may count only what it has written.
-    private func write(mebibytes: Int, to file: FilePath) async throws -> ScriptResult {
+    private func write(mebibytes: Int, to file: FilePath, as uid: String = "3723707") async throws -> ScriptResult {
         try await ScriptRunner().run(
             ScriptInvocation(
                 executable: "/usr/bin/setpriv",
                 arguments: [
-                    "--reuid=3723707", "--regid=3723707", "--clear-groups", "dd", "if=/dev/zero", "of=\(file)",
+                    "--reuid=\(uid)", "--regid=\(uid)", "--clear-groups", "dd", "if=/dev/urandom", "of=\(file)",
                     "bs=64K",
                     "count=\(mebibytes * 16)", "conv=fsync",
                 ], environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
