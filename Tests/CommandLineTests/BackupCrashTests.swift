@@ -13,22 +13,33 @@ import Testing
 struct BackupCrashTests {
     private static let uid = "3724300"
 
-    /// Seven days, told apart by a note in each, and an upload for the eighth.
+    /// All levels full, their snapshots told apart by a note in each, and an upload for the eighth day.
     private static func prepare(_ bench: DaemonBench) throws {
         let snapshots = bench.home(uid).appending(path: ".snapshots")
         for name in try FileManager.default.contentsOfDirectory(atPath: snapshots.path) {
             try FileManager.default.removeItem(at: snapshots.appending(path: name))
         }
-        for day in 1...7 {
-            let snapshot = snapshots.appending(path: "daily.\(7 - day)")
+        for (name, text) in full {
+            let snapshot = snapshots.appending(path: name)
             try FileManager.default.createDirectory(at: snapshot, withIntermediateDirectories: true)
             let note = snapshot.appending(path: "note")
-            try "day \(day)".write(to: note, atomically: false, encoding: .utf8)
+            try text.write(to: note, atomically: false, encoding: .utf8)
             // Files of one moment and one size are the same to rsync.
             try FileManager.default.setAttributes(
-                [.modificationDate: Date(timeIntervalSinceNow: Double(day - 8) * 86_400)], ofItemAtPath: note.path)
+                [.modificationDate: Date(timeIntervalSinceNow: -86_400)], ofItemAtPath: note.path)
         }
         try bench.upload("day 8", as: "note", of: uid)
+    }
+
+    /// Seven days and four weeks, as many as the account keeps.
+    private static let full = notes(days: 1...7, weeks: (1...4).map { "week \($0)" })
+
+    /// - Parameter weeks: the oldest first.
+    private static func notes(days: ClosedRange<Int>, weeks: [String]) -> [String: String] {
+        var notes: [String: String] = [:]
+        for (index, day) in days.reversed().enumerated() { notes["daily.\(index)"] = "day \(day)" }
+        for (index, week) in weeks.reversed().enumerated() { notes["weekly.\(index)"] = week }
+        return notes
     }
 
     /// The notes by snapshot, and the names of everything else but the daemon's own files.
@@ -44,12 +55,16 @@ struct BackupCrashTests {
                 })
     }
 
-    private static let wanted = Dictionary(uniqueKeysWithValues: (0..<7).map { ("daily.\($0)", "day \(8 - $0)") })
+    /// What an undisturbed backup of a level leaves.
+    private static let wanted = [
+        "daily": notes(days: 2...8, weeks: (1...4).map { "week \($0)" }),
+        "weekly": notes(days: 2...7, weeks: ["week 2", "week 3", "week 4", "day 1"]),
+    ]
 
     @Test(
-        "a daemon killed before any of a backup's changes leaves what the next one brings to the end of an undisturbed run"
-    )
-    func everyPoint() async throws {
+        "a daemon killed before any of a backup's changes leaves what the next one brings to the end of an undisturbed run",
+        arguments: wanted.keys.sorted())
+    func everyPoint(level: String) async throws {
         try await DaemonBench.run { bench in
             try bench.settings()
             let first = try await bench.running()
@@ -60,25 +75,25 @@ struct BackupCrashTests {
             var isCrashing = true
             while isCrashing, point < 200 {
                 point += 1
-                isCrashing = try await Self.crash(bench, at: point)
+                isCrashing = try await Self.crash(bench, level, at: point)
             }
             #expect(!isCrashing && point > 15, "the last point was \(point)")
         }
     }
 
     /// - Returns: false when the backup ended before the point.
-    private static func crash(_ bench: DaemonBench, at point: Int) async throws -> Bool {
+    private static func crash(_ bench: DaemonBench, _ level: String, at point: Int) async throws -> Bool {
         try prepare(bench)
         let daemon = try await bench.running(crashingAt: point)
         // The answer may be lost with the daemon; the job is then recorded, or was never accepted.
-        let asked = try await bench.command("backup", "daily", "--account", uid, "--force", "--no-wait")
+        let asked = try await bench.command("backup", level, "--account", uid, "--force", "--no-wait")
         try await eventually("the daemon is killed, or the backup ends") {
             !daemon.isRunning || daemon.output.contains("backup done") || daemon.output.contains("backup failed")
         }
         try bench.disarm()
         if daemon.isRunning {
             await bench.stop(daemon)
-            #expect(try notes(bench) == wanted, "undisturbed: \(daemon.output.suffix(1000))")
+            #expect(try notes(bench) == wanted[level], "undisturbed: \(daemon.output.suffix(1000))")
             return false
         }
         #expect(asked.status == 0, "\(asked.output)")
@@ -90,7 +105,7 @@ struct BackupCrashTests {
         }
         #expect(last?.result == "success", "before call \(point): \(last?.message ?? "")")
         let found = try notes(bench)
-        #expect(found == wanted, "before call \(point): \(found) \(next.output.suffix(2000))")
+        #expect(found == wanted[level], "before call \(point): \(found) \(next.output.suffix(2000))")
         await bench.stop(next)
         return true
     }
