@@ -42,4 +42,20 @@ private final class SettableClock: WallClock {
             }
         }
     }
+
+    @Test("a request that is dated tomorrow is worked on at once when the clock is set past that date")
+    func setForward() async throws {
+        let clock = ManualClock(SystemWallClock().now)
+        try await EngineHarness.run(clock: clock) { harness in
+            try await harness.running { engine in
+                let day = Duration.seconds(86_400)
+                let tomorrow = ProvisioningTimestamp(clock.now + day).description.prefix(8)
+                try await harness.add("4000001", date: String(tomorrow))
+                try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
+                #expect(harness.service.asked.isEmpty)
+                clock.set(to: clock.now + day * 2)
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
 }
