@@ -201,18 +201,21 @@ final class BackupBench: Sendable {
         return changed
     }
 
+    /// - Parameter earlier: a job whose attempt was cut off, and that is repeated; nil: a new one.
     func attempt(
-        _ request: JobRequest, scripts: ScriptRunner = ScriptRunner(), began: (JobID) -> Void = { _ in }
+        _ request: JobRequest, repeating earlier: Job? = nil, scripts: ScriptRunner = ScriptRunner(),
+        began: (Job) -> Void = { _ in }
     ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
         var executor = JobExecutor(board: board)
         executor.runner = scripts
         let job = await executor.open(
-            Job(
-                id: try ids.next(), type: request.type, name: request.name, level: request.level,
-                subject: request.subject, client: request.client, created: SystemWallClock().now))
-        began(job.id)
-        let outcome = try await executor.attempt(job, number: 1, request.work)
+            try earlier
+                ?? Job(
+                    id: ids.next(), type: request.type, name: request.name, level: request.level,
+                    subject: request.subject, client: request.client, created: SystemWallClock().now))
+        began(job)
+        let outcome = try await executor.attempt(job, number: earlier == nil ? 1 : 2, request.work)
         await executor.close(job, outcome)
         return outcome
     }

@@ -173,7 +173,7 @@ struct BackupJobTests {
     }
 
     @Test(
-        "nights on a full disk fail with the reason and change no snapshot; what is copied then is continued",
+        "nights on a full disk fail with the reason, change no snapshot and leave no unfinished copy in everybody's way",
         .enabled(if: isRoot, "needs root to mount a small file system"))
     func fullDisk() async throws {
         try await BackupBench.run { bench in
@@ -194,6 +194,7 @@ struct BackupJobTests {
                 #expect(outcome.result == .failed && outcome.failureClass == .permanent)
                 #expect(outcome.message.contains("the disk is full"), "\(outcome.message)")
                 #expect(try bench.snapshots(of: first) == before)
+                for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(bench.snapshot(name, of: first))) }
             }
             _ = unlink(bench.home(first).pushing("incoming/two").string)
             #expect(try await bench.backup(.daily, first) == .success)
@@ -219,11 +220,10 @@ struct BackupJobTests {
                 // As after a crash between the renames and the record.
                 var state = try await bench.state(of: first)
                 let newest = try #require(try bench.snapshots(of: first)["daily.0"])
-                let completed = try #require(state.completed)
+                let completed = try #require(state.completed.first)
                 state.rotation = .init(
                     level: "daily", inode: newest, source: ".sync", job: completed.job, copy: state.lastCopy,
                     end: completed.end)
-                state.completed = nil
                 try await bench.record(state, of: first)
             }
             try await bench.manager.modify(BackupBench.dn(first), [.replace("sstBackupIntervalDaily", "2")])
@@ -320,6 +320,112 @@ struct BackupJobTests {
 
             try upload(all)
             #expect(try await bench.backup(.daily, first) == .success)
+        }
+    }
+
+    @Test(
+        "the last full snapshot is kept though its record is lost: with the state file, or since the volume was moved",
+        arguments: [false, true])
+    func fullCopyWithoutRecord(isStateLost: Bool) async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            func upload(_ count: Int) throws {
+                let uploads = bench.home(first).appending("incoming")
+                for name in try FileManager.default.contentsOfDirectory(atPath: uploads.string) {
+                    _ = unlink(uploads.appending(name).string)
+                }
+                for index in 0..<count {
+                    try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
+                }
+            }
+            try upload(20)
+            #expect(try await bench.backup(.daily, first) == .success)
+            try upload(1)
+            for _ in 0..<(isStateLost ? 2 : 1) { #expect(try await bench.backup(.daily, first).result == .warnings) }
+            if isStateLost {
+                #expect(exists(bench.snapshot(".full/file19", of: first)))
+                try await bench.record(SnapshotState(), of: first)
+            } else {
+                var state = try await bench.state(of: first)
+                state.fullCopy?.inode = 1
+                try await bench.record(state, of: first)
+            }
+            for _ in 0..<3 {
+                let outcome = try await bench.backup(.daily, first)
+                #expect(outcome.message.contains("snapshots accept \(first)"), "\(outcome)")
+            }
+            #expect(exists(bench.snapshot(".full/file19", of: first)))
+        }
+    }
+
+    @Test("of two unfinished copies the one that had come further is continued, and a larger level leaves it alone")
+    func furtherCopy() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
+            let snapshots = FilePath("homes/\(first)/.snapshots")
+            func leave(_ name: FilePath, bytes: Int) throws {
+                try bench.folder.makeFolder(snapshots.pushing(name), owner: UInt32(first))
+                try bench.folder.write(
+                    String(repeating: "x", count: bytes), to: snapshots.pushing(name).appending("file"))
+            }
+            func size() -> Int64? { status(bench.snapshot(".partial/file", of: first)).map { Int64($0.st_size) } }
+            let broken = bench.home(first).appending("rsync")
+            try bench.folder.write("#!/bin/sh\nexit 12\n", to: FilePath("homes/\(first)/rsync"), mode: 0o755)
+            try Self.set(rsync: broken, bench, of: first)
+            try leave(".partial", bytes: 100_000)
+            try leave(".sync", bytes: 10)
+            #expect(try await bench.backup(.daily, first).result == .failed)
+            #expect(size() == 100_000)
+            try leave(".sync", bytes: 200_000)
+            #expect(try await bench.backup(.daily, first).result == .failed)
+            #expect(size() == 200_000)
+            #expect(try await bench.backup(.weekly, first) == .success)
+            #expect(size() == 200_000)
+            try Self.usualRsync(bench, of: first)
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(size() == nil)
+            let all = try await du([bench.home(first).appending(".snapshots")])
+            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+        }
+    }
+
+    @Test("a job that is repeated after its snapshot was made makes no other, also when another job came in between")
+    func repeatedAfterAnother() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            var job: Job?
+            #expect(try await bench.attempt(request) { job = $0 } == .success)
+            #expect(try await bench.backup(.daily, first) == .success)
+            let before = try bench.snapshots(of: first)
+            #expect(before.count == 2)
+            #expect(try await bench.attempt(request, repeating: try #require(job)) == .success)
+            #expect(try bench.snapshots(of: first) == before)
+        }
+    }
+
+    @Test("a job that is cut off for more than a day has failed; the time for which no daemon ran does not count")
+    func cutOffForLong() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+            func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
+                var job = Job(
+                    id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
+                    client: first, created: SystemWallClock().now + .seconds(-26 * 3_600))
+                job.priority = request.priority
+                var state = SnapshotState()
+                state.lastAttempt = .init(
+                    job: 700, level: "daily", began: SystemWallClock().now.secondsSince1970 - hours * 3_600, message: ""
+                )
+                try await bench.record(state, of: first)
+                return try await bench.attempt(request, repeating: job)
+            }
+            let outcome = try await ended(attemptHoursAgo: 1)
+            #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
+            #expect(try bench.snapshots(of: first).isEmpty)
+            #expect(try await ended(attemptHoursAgo: 25) == .success)
         }
     }
 

@@ -45,6 +45,7 @@ import Testing
             "rsync: [sender] readlink_stat(\"/h/a\") failed: Too many levels of symbolic links (40)",
             "rsync: [receiver] chown \"/h/.sync/.a.x\" failed: Invalid argument (22)",
             "rsync: [generator] chown \"/h/.sync/.a.x\" failed: Operation not permitted (1)",
+            "filename overflows max-path len by 125: /h/deep/deep",
         ])
     func partial(line: String) {
         let code = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
@@ -64,6 +65,18 @@ import Testing
         for code in [0, 10, 11, 12, 23, 24] {
             #expect(isFailed(verdict("entered\nrsync exited \(code)\n", line)), "code \(code)")
         }
+    }
+
+    @Test("the hint goes by the system's error, not by a name, and the reason is kept however long the name is")
+    func hints() {
+        func message(_ line: String) -> String {
+            guard case .failed(let outcome) = verdict("entered\nrsync exited 11\n", line + "\n") else { return "" }
+            return outcome.message
+        }
+        let name = "/h/" + String(repeating: "photo (28) ", count: 60)
+        let failing = message("rsync: [receiver] write failed on \"\(name)\": Input/output error (5)")
+        #expect(failing.contains("Input/output error (5)") && failing.contains("the disk fails"), "\(failing)")
+        #expect(message("rsync: [receiver] write failed on \"/h/(5)\": x (28)").contains("the disk is full"))
     }
 
     @Test("a name cannot pretend to be a reason: neither by what it ends with nor by lines of its own")

@@ -35,13 +35,32 @@ import Testing
         #expect(timing.recentSuccess(SnapshotState(), now: Self.start) == nil)
     }
 
-    @Test("the schedule's own period counts where there is one: every six hours, or over a weekend the next two times")
+    @Test("the schedule's own period counts where there is one: every six hours, or at night but for weekends")
     func scheduled() throws {
         let often = try Self.timing(.daily, "0 */6 * * *")
         #expect(often.recentSuccess(Self.succeeded(.daily, hoursAgo: 2), now: Self.start) != nil)
         #expect(often.recentSuccess(Self.succeeded(.daily, hoursAgo: 4), now: Self.start) == nil)
         let workdays = try Self.timing(.daily, "30 2 * * 1-5")
         #expect(workdays.recentSuccess(Self.succeeded(.daily, hoursAgo: 5), now: Self.start) != nil)
+        #expect(workdays.recentSuccess(Self.succeeded(.daily, hoursAgo: 13), now: Self.start) == nil)
+        let uneven = try Self.timing(.daily, "0 3,6 * * *")
+        #expect(uneven.recentSuccess(Self.succeeded(.daily, hoursAgo: 2), now: Self.start) == nil)
+    }
+
+    @Test(
+        "every time of a schedule makes a run, however uneven they are",
+        arguments: ["30 2 * * 1-5", "0 3,6 * * *", "0 8-18 * * 1-5"])
+    func uneven(schedule: String) throws {
+        let timing = try Self.timing(.daily, schedule)
+        let times = sequence(first: Self.start) { try? CronSchedule(parsing: schedule).next(after: $0, in: Self.utc) }
+        for time in times.dropFirst().prefix(60) {
+            var state = SnapshotState()
+            let before = sequence(first: time + .seconds(-8 * 86_400)) {
+                try? CronSchedule(parsing: schedule).next(after: $0, in: Self.utc)
+            }.prefix { $0 < time }.reversed().first
+            state.record(success: .daily, at: try #require(before) + .seconds(600))
+            #expect(timing.isDue(state, provisioned: nil, since: nil, now: time), "\(time)")
+        }
     }
 
     @Test("a success in the future was recorded by a wrong clock and is none")
@@ -64,26 +83,24 @@ import Testing
         #expect(isDue(Self.succeeded(.daily, hoursAgo: 24 * 30)), "once, however many were missed")
         #expect(!isDue(Self.succeeded(.daily, hoursAgo: 4)))
         #expect(!isDue(Self.succeeded(.daily, hoursAgo: 29), now: Self.night + .seconds(-1)))
-        #expect(!isDue(Self.succeeded(.daily, hoursAgo: 8)), "too soon for another, though 03:00 lies between")
+        #expect(isDue(Self.succeeded(.daily, hoursAgo: 8)), "03:00 lies between")
         #expect(isDue(Self.succeeded(.weekly, hoursAgo: 1)) == false, "nothing is known of the daily ones, since now")
         let never = try Self.timing(.daily)
         #expect(!never.isDue(Self.succeeded(.daily, hoursAgo: 100), provisioned: nil, since: nil, now: Self.start))
     }
 
     @Test(
-        "a run is made up for once: an attempt of the level that has failed since counts, one that was cut off does not"
+        "a run is made up for once: a job of the level that was asked for since and failed counts"
     )
     func attempts() throws {
         let timing = try Self.timing(.daily, Self.nightly)
-        var state = Self.succeeded(.daily, hoursAgo: 48)
-        func isDue() -> Bool { timing.isDue(state, provisioned: nil, since: nil, now: Self.start) }
-        state.lastAttempt = .init(
-            job: 1, level: "daily", began: Self.night.secondsSince1970 + 60, ended: nil, result: nil, message: "")
-        #expect(isDue())
-        state.lastAttempt?.result = "failed"
-        #expect(!isDue())
-        state.lastAttempt?.level = "weekly"
-        #expect(isDue())
+        let state = Self.succeeded(.daily, hoursAgo: 48)
+        func isDue(failed: WallTime?) -> Bool {
+            timing.isDue(state, failed: failed, provisioned: nil, since: nil, now: Self.start)
+        }
+        #expect(isDue(failed: nil))
+        #expect(!isDue(failed: Self.night))
+        #expect(isDue(failed: Self.night + .seconds(-1)))
     }
 
     @Test(

@@ -66,6 +66,8 @@ import Testing
         health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(-1), due: nil, now: now)
         #expect(health.summary.failed == 1)
         health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(1), due: nil, now: now)
+        #expect(health.summary.failed == 1, "recorded by a wrong clock")
+        health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(1), due: nil, now: now + .seconds(1))
         #expect(health.summary.failed == 0)
     }
 
@@ -121,7 +123,7 @@ import Testing
         func due(_ copies: Bool, success: WallTime?, completion: WallTime?, provisioned: WallTime? = nil) -> WallTime? {
             BackupHealth.due(
                 .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
-                schedule: daily, timeLimit: .zero)
+                schedule: daily, timeLimit: .zero, now: now + .seconds(20 * 86_400))
         }
         func after(_ time: WallTime) -> WallTime? {
             BackupHealth.deadline(after: time, schedule: daily, timeLimit: .zero)
@@ -132,8 +134,11 @@ import Testing
         #expect(due(true, success: nil, completion: nil, provisioned: earlier) == after(earlier))
         #expect(due(true, success: later, completion: later, provisioned: earlier) == after(later))
         #expect(due(true, success: nil, completion: nil) == nil)
+        let ahead = now + .seconds(30 * 86_400)
+        #expect(due(true, success: ahead, completion: ahead, provisioned: earlier) == after(earlier), "a wrong clock")
         #expect(
             BackupHealth.due(
-                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, timeLimit: .zero) == nil)
+                .init(copies: true, lastSuccess: earlier), provisioned: nil, schedule: nil, timeLimit: .zero, now: now)
+                == nil)
     }
 }

@@ -99,12 +99,12 @@ extension DaemonBench {
         return lines.last
     }
 
-    /// Leaves what a daemon leaves that has run until just now, and whose clock can be trusted.
-    func wasAlive() throws {
+    /// Leaves what a daemon leaves that has run until then, and whose clock could be trusted.
+    func wasAlive(at time: Date = Date()) throws {
         let state = folder.appending(path: "state")
         try FileManager.default.createDirectory(
             at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        try "\(Int(Date().timeIntervalSince1970))\n0\n"
+        try "\(Int(time.timeIntervalSince1970))\n0\n"
             .write(to: state.appending(path: "alive"), atomically: true, encoding: .utf8)
     }
 

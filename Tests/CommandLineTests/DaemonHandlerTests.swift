@@ -114,7 +114,7 @@ import Testing
         }
     }
 
-    @Test("B2 VolumePurged is heard when an archived home is purged")
+    @Test("B2 VolumePurged is heard when an archived home is purged, and none is within a day after a long downtime")
     func volumePurged() async throws {
         try await DaemonBench.run { bench in
             let handlers = try bench.handlers(
@@ -131,7 +131,13 @@ import Testing
             let archive = bench.homes.appending(path: ".deleted")
             #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path).count == 1)
 
-            // A first start trusts no ages for a day.
+            // After a long downtime no ages are trusted for a day.
+            try bench.wasAlive(at: Date(timeIntervalSinceNow: -2 * 86_400))
+            let distrustful = try await bench.running()
+            try await distrustful.says("archived homes are not removed before")
+            await bench.stop(distrustful)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path).count == 1)
+
             try bench.wasAlive()
             let second = try await bench.running()
             try await eventually("the home is purged") {

@@ -105,11 +105,16 @@ public struct BackupJobs: Sendable {
     }
 
     /// What becomes of a level of an account by its schedule; nil: nothing, since it is not due.
-    /// - Parameter since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
-    public func due(_ level: SnapshotLevel, _ account: Account, since: WallTime?) async throws -> Selected? {
+    /// - Parameters:
+    ///   - failed: when the newest job of the level that failed was asked for; nil: none did.
+    ///   - since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
+    public func due(
+        _ level: SnapshotLevel, _ account: Account, failed: WallTime?, since: WallTime?
+    ) async throws -> Selected? {
         let state = await state(of: account) ?? SnapshotState()
         let isDue = LevelTiming(level, jobs).isDue(
-            state, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, since: since,
+            state, failed: failed, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time,
+            since: since,
             now: clock.now)
         return isDue ? try await select(level, account) : nil
     }
@@ -151,8 +156,7 @@ public struct BackupJobs: Sendable {
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
-            retry: jobs.retry, interruption: .repeats(within: .seconds(86_400)),
-            work: { try await backup.run($0) })
+            retry: jobs.retry, work: { try await backup.run($0) })
     }
 
     /// When the level last succeeded, where that is less than half its period ago.

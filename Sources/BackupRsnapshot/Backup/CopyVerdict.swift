@@ -1,3 +1,4 @@
+import Glibc
 import JobCore
 
 /// What a run of `rsnapshot sync` came to, by what its programs reported and what rsync said: whether the copy may become a snapshot.
@@ -61,23 +62,26 @@ enum CopyVerdict: Hashable, Sendable {
         }
     }
 
-    /// What helps, by the words of the system's errors in rsync's lines.
+    /// What helps, by the system's errors in rsync's lines.
     private static func hint(_ output: RsyncOutput) -> String {
         let hints = [
-            ("(28)", "the disk is full: make room on the volume, or keep fewer snapshots"),
+            (ENOSPC, "the disk is full: make room on the volume, or keep fewer snapshots"),
             (
-                "(122)",
+                EDQUOT,
                 "the account's quota is used up: raise it, which counts the snapshots too, or keep fewer of them"
             ),
-            ("(30)", "the file system is read-only: see the disk and the kernel's log"),
-            ("(5)", "the disk fails: see the kernel's log"),
-            ("(116)", "the mount is stale: mount the volume again"),
-            ("(12)", "memory ran out: raise MEMORY in [Backup Jobs]"),
-            ("out of memory", "memory ran out: raise MEMORY in [Backup Jobs]"),
+            (EROFS, "the file system is read-only: see the disk and the kernel's log"),
+            (EIO, "the disk fails: see the kernel's log"),
+            (ESTALE, "the mount is stale: mount the volume again"),
+            (EMLINK, "a file has as many names as the file system allows: the next run copies it anew"),
+            (ENOMEM, memoryHint),
         ]
-        return hints.first { mark, _ in output.errors.first.contains { $0.contains(mark) } }?.1
-            ?? "no snapshot was changed; see the job's output, and run the backup again"
+        if let hint = hints.first(where: { output.errors.numbers.contains($0.0) }) { return hint.1 }
+        return output.errors.first.contains { $0.contains("out of memory") }
+            ? memoryHint : "no snapshot was changed; see the job's output, and run the backup again"
     }
+
+    private static let memoryHint = "memory ran out: raise MEMORY in [Backup Jobs]"
 
     private static func lastLine(of result: ScriptResult) -> String {
         let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)

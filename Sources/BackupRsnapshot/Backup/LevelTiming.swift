@@ -22,29 +22,34 @@ struct LevelTiming: Sendable {
         return success
     }
 
-    /// Whether the schedule asks for a snapshot: one of its times lies between the last one and now, and it is not too soon for another.
+    /// Whether the schedule asks for a snapshot: one of its times lies between the last one and now.
     ///
-    /// What counts as the last one is an orderly end of a job, or an attempt that has failed: a run is made up for once. Times in the future
-    /// were recorded while the clock was wrong, and do not count.
+    /// What counts as the last one is an orderly end of a job, or a job that has failed: a run is made up for once. Times in the future were
+    /// recorded while the clock was wrong, and do not count.
     /// - Parameters:
+    ///   - failed: when the newest job of the level that failed was asked for, if no later one succeeded; nil: none did.
     ///   - provisioned: when the account was added or modified last, for one that has no snapshots yet; nil: not known.
     ///   - since: where nothing else is known, a time of the schedule must lie after it; nil: that is so.
-    func isDue(_ state: SnapshotState, provisioned: WallTime?, since: WallTime?, now: WallTime) -> Bool {
-        guard let schedule, recentSuccess(state, now: now) == nil else { return false }
-        let attempt = state.lastAttempt.flatMap { $0.level == level.rawValue && $0.result != nil ? $0.beganAt : nil }
-        let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), attempt].compactMap(\.self)
+    func isDue(
+        _ state: SnapshotState, failed: WallTime? = nil, provisioned: WallTime?, since: WallTime?, now: WallTime
+    ) -> Bool {
+        guard let schedule else { return false }
+        let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
         let last = known.filter { $0 <= now }.max() ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
         guard let last else { return since == nil }
         return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
     }
 
-    /// From one snapshot to the next: as the schedule has it after a time, or else as the level is called.
+    /// From one snapshot to the next: the least that the schedule has after a time, or else as the level is called.
     private func period(after time: WallTime) -> Duration {
-        guard let schedule, let first = schedule.next(after: time, in: calendar),
-            let second = schedule.next(after: first, in: calendar)
-        else { return level.period }
-        return second - first
+        guard let schedule else { return level.period }
+        let times = sequence(first: time) { schedule.next(after: $0, in: calendar) }.dropFirst().prefix(
+            Self.timesLookedAt)
+        return zip(times, times.dropFirst()).map { $1 - $0 }.min() ?? level.period
     }
+
+    /// Enough for the gaps within a day and over a weekend.
+    private static let timesLookedAt = 16
 }
 
 extension SnapshotLevel {

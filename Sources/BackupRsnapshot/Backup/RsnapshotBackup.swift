@@ -30,6 +30,8 @@ struct RsnapshotBackup: Sendable {
         var outcome: JobOutcome
     }
 
+    /// For how long after it was asked for a job whose attempts are cut off or fail is tried again.
+    private static let longestRepetition = Duration.seconds(86_400)
     /// How much of the progress is the copy, of which nothing is known while it runs.
     private static let percentCopied = 80
 
@@ -70,6 +72,7 @@ struct RsnapshotBackup: Sendable {
             text =
                 "could not \(failure.operation) \(failure.path): \(failure.cause); see that directory, the disk and the kernel's log"
             if failure.cause.isShortage { failureClass = .retryable }
+        case let lost as SnapshotRotation.Lost: text = "\(lost)"
         case let limit as TreeWalk.LimitExceeded:
             text =
                 "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; see who works there"
@@ -165,12 +168,12 @@ struct RsnapshotBackup: Sendable {
 
     private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
         let work = ready.work
-        var (state, warnings) = try await BlockingWork.run { _ in try work.begin(attempt.job) }
-        warnings += ready.warnings
+        let begun = try await BlockingWork.run { try work.begin(attempt.job, isCancelled: $0) }
+        var (state, warnings) = (begun.state, begun.warnings + ready.warnings)
         warnings.forEach(attempt.write)
         var outcome: JobOutcome
         do {
-            let end = try await snapshot(level, ready, &state, attempt)
+            let end = try await snapshot(level, ready, &state, after: begun.previous, attempt)
             outcome = JobOutcome(.success, message: end.note)
             if !end.warning.isEmpty { warnings.append(end.warning) }
             if end.isWhole || work.configured.copies(level) {
@@ -198,13 +201,15 @@ struct RsnapshotBackup: Sendable {
 
     /// Makes or takes over a snapshot, unless an earlier attempt of the same job has done it.
     private func snapshot(
-        _ level: SnapshotLevel, _ ready: Ready, _ state: inout SnapshotState, _ attempt: RunningAttempt
+        _ level: SnapshotLevel, _ ready: Ready, _ state: inout SnapshotState, after previous: SnapshotState.Attempt?,
+        _ attempt: RunningAttempt
     ) async throws -> SnapshotState.End {
         let (work, job) = (ready.work, attempt.job)
-        if let completed = state.completed, completed.job == .init(job), completed.level == level.rawValue {
+        if let end = state.end(of: job) {
             attempt.write("the snapshot was made by an earlier attempt of this job")
-            return completed.end
+            return end
         }
+        if let refusal = Self.refusal(of: attempt, after: previous, now: clock.now) { throw refusal }
         if let source = work.configured.source(of: level) {
             guard try await change(&state, { state, _ in try work.takeOver(&state, job: job, from: source) }) else {
                 return .init(
@@ -224,7 +229,21 @@ struct RsnapshotBackup: Sendable {
                 }
             }.get()
         }
-        return state.completed?.end ?? .init(isWhole: true)
+        return state.end(of: job) ?? .init(isWhole: true)
+    }
+
+    /// A job whose attempts are cut off one after the other comes to an end. A long downtime is none of its doing.
+    private static func refusal(
+        of attempt: RunningAttempt, after previous: SnapshotState.Attempt?, now: WallTime
+    ) -> JobOutcome? {
+        guard attempt.number > 1, now - attempt.job.created > longestRepetition else { return nil }
+        if let previous, previous.job == attempt.job.id.number, now - previous.beganAt > longestRepetition {
+            return nil
+        }
+        return JobOutcome(
+            .failed, failureClass: .permanent,
+            message: "it was asked for more than \(longestRepetition.components.seconds / 3_600) hours ago, and none of "
+                + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
     }
 
     private func copy(
@@ -263,6 +282,10 @@ struct RsnapshotBackup: Sendable {
             case .partial(let warning): return (.init(isWhole: false, warning: warning), hadUploads)
             case .failed(let outcome):
                 if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
+                if said.hasLackedRoom {
+                    // It would keep everybody else's copies from the room that it has taken and that is not enough for it.
+                    try await change(&state) { _, isCancelled in try work.discardCopy(isCancelled: isCancelled) }
+                }
                 throw outcome
             }
         }
@@ -294,7 +317,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     private static func hasUploads(_ home: HomePath) throws -> Bool {
-        try HomeWalk(to: home).folder?.folder(HomeFolder.incoming)?.names().isEmpty == false
+        try HomeWalk(to: home).folder?.folder(HomeFolder.incoming)?.isEmpty() == false
     }
 
     // MARK: - After
@@ -308,13 +331,13 @@ struct RsnapshotBackup: Sendable {
         let work = ready.work
         var record = BackupRecord()
         let isCopy = work.configured.copies(level)
-        if isCopy, end.isWhole, jobs.writesLastSuccess, let time = state.completed?.time {
-            record.lastSuccess = (jobs.host, ProvisioningTimestamp(WallTime(secondsSince1970: time)))
+        if isCopy, end.isWhole, jobs.writesLastSuccess, let time = state.lastSuccess(of: level) {
+            record.lastSuccess = (jobs.host, ProvisioningTimestamp(time))
         }
         var warnings: [String] = []
         do {
             try await attempt.step("clean up") {
-                try await change(&state) { try work.cleanUp(&$0, isCancelled: $1) }
+                try await change(&state) { try work.cleanUp(&$0, hasCopied: isCopy, isCancelled: $1) }
             }
             if jobs.writesSize || isCopy && jobs.writesIncrement {
                 let (sizes, doubt) = try await attempt.step("sizes") {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// What rsync said while it copied, as far as it tells why something was not copied.
 ///
 /// It is given every byte of the output in pieces of any size. Names of files are the customer's: rsync escapes line feeds in them, and
@@ -8,10 +10,13 @@ struct RsyncOutput: Sendable {
     struct Lines: Hashable, Sendable {
         private(set) var count = 0
         private(set) var first: [String] = []
+        /// The system's error numbers of all lines.
+        private(set) var numbers: Set<Int32> = []
 
-        fileprivate mutating func add(_ line: String) {
+        fileprivate mutating func add(_ line: String, _ number: Int32?) {
             count += 1
-            if first.count < RsyncOutput.mostKept { first.append(line) }
+            if first.count < RsyncOutput.mostKept { first.append(RsyncOutput.shortened(line)) }
+            if let number { numbers.insert(number) }
         }
 
         /// The lines kept, and how many more there were.
@@ -23,6 +28,7 @@ struct RsyncOutput: Sendable {
     fileprivate static let mostKept = 5
     /// A name has at most 255 bytes and a path 4,096, each byte escaped by five; what is longer is cut.
     private static let longestLine = 24 * 1024
+    /// Of a line; what is left out is in its middle, within the name of a file, for the reason follows the name.
     private static let longestKept = 300
 
     /// Files that went while they were to be copied.
@@ -50,25 +56,39 @@ struct RsyncOutput: Sendable {
         defer { line.removeAll(keepingCapacity: true) }
         guard !line.isEmpty else { return }
         let text = String(decoding: line, as: UTF8.self)
-        let kept = String(text.prefix(Self.longestKept))
+        let number = Self.errno(of: text)
         switch Self.kind(of: text) {
-        case .vanished: vanished.add(kept)
-        case .uncopied: uncopied.add(kept)
-        case .error: errors.add(kept)
+        case .vanished: vanished.add(text, number)
+        case .uncopied: uncopied.add(text, number)
+        case .error: errors.add(text, number)
         case .other: break
         }
+    }
+
+    /// Whether the disk was full, or a quota used up.
+    var hasLackedRoom: Bool { !errors.numbers.isDisjoint(with: [ENOSPC, EDQUOT]) }
+
+    private static func shortened(_ line: String) -> String {
+        guard line.count > longestKept else { return line }
+        return "\(line.prefix(longestKept / 2))…\(line.suffix(longestKept / 2))"
     }
 
     enum Kind { case vanished, uncopied, error, other }
 
     static func kind(of line: String) -> Kind {
         if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return .vanished }
-        if line.hasPrefix("ERROR: ") { return .error }
+        if ["ERROR: ", "could not make way for "].contains(where: line.hasPrefix) { return .error }
+        // A path that is longer than PATH_MAX as a whole.
+        let tooLong = [
+            "filename overflows max-path len by ", "cannot send long-named file ", "skipping overly long name: ",
+        ]
+        if tooLong.contains(where: line.hasPrefix) { return .uncopied }
         guard line.hasPrefix("rsync: ") else { return .other }
         guard let number = errno(of: line) else { return .error }
         switch number {
-        case 2, 13, 36, 40: return .uncopied  // ENOENT, EACCES, ENAMETOOLONG, ELOOP
-        case 1 where isOwnership(line), 22 where isOwnership(line): return .uncopied  // EPERM, EINVAL: an unknown owner
+        case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return .uncopied
+        // EINVAL: an unknown owner.
+        case EPERM where isOwnership(line), EINVAL where isOwnership(line): return .uncopied
         default: return .error
         }
     }

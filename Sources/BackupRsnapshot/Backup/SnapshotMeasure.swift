@@ -20,7 +20,7 @@ struct SnapshotMeasure {
     private let isCancelled: () -> Bool
 
     /// - Parameters:
-    ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot.
+    ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot, but for a copy that is not finished.
     ///   - limit: names that the walk of one snapshot may come to.
     init(_ root: HeldFolder, limit: Int? = nil, isCancelled: @escaping () -> Bool) {
         self.root = root
@@ -79,7 +79,7 @@ struct SnapshotMeasure {
     /// - Returns: the directories, and the bytes of everything else: of other names, and of `.snapshots` itself.
     private func contents() throws -> (trees: [Tree], others: UInt64) {
         var contents = (trees: [Tree](), others: try root.status().allocatedBytes)
-        for name in try root.names() {
+        for name in try root.names() where !SnapshotWork.unfinishedNames.contains(name) {
             guard let found = try root.status(of: name) else { continue }
             if found.st_mode & S_IFMT != S_IFDIR {
                 contents.others += found.allocatedBytes

@@ -15,8 +15,12 @@ struct SnapshotRotation {
     var beforeEach: () throws -> Void = {}
 
     /// The new snapshot is neither where it was made nor where it is to go: somebody else has moved it.
-    struct Lost: Error, Hashable {
+    struct Lost: Error, Hashable, CustomStringConvertible {
         var source: FilePath
+
+        var description: String {
+            "the finished copy \(source) is gone; somebody else has moved or removed it; no snapshot was changed"
+        }
     }
 
     /// Where a copy is made.

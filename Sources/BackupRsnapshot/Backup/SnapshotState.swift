@@ -8,13 +8,16 @@ public import JobCore
 public struct SnapshotState: Codable, Hashable, Sendable {
     /// The format that this program writes; a larger one is not understood.
     static let currentVersion = 1
+    /// An account has five levels, and one job of each at a time; the rest is for jobs by hand.
+    private static let mostCompleted = 16
 
     /// The file's format.
     var version = Self.currentVersion
     /// A snapshot that is about to become the newest of its level, from before the first rename until after the last; nil: none is.
     var rotation: Rotation?
-    /// The newest job that came to its end on the disk; its attempt may have been cut off before the rest was done.
-    var completed: Completed?
+    /// The newest jobs that came to their end on the disk, the newest first. An attempt may have been cut off before the rest was done, and
+    /// other jobs may come before it is repeated.
+    private(set) var completed: [Completed] = []
     /// When a job of a level last ended with a whole snapshot, by the level's name.
     private var successes: [String: Int64] = [:]
     /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
@@ -67,7 +70,6 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var job: JobMark
         var level: String
         var end: End
-        var time: Int64
     }
 
     /// How much a finished copy holds.
@@ -115,9 +117,14 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         completions[level.rawValue].map { WallTime(secondsSince1970: $0) }
     }
 
+    /// How a job ended on the disk; nil: it has not.
+    func end(of job: Job) -> End? { completed.first { $0.job == .init(job) }?.end }
+
     mutating func complete(_ job: JobMark, level: String, _ end: End, at time: WallTime) {
         let seconds = time.secondsSince1970
-        completed = Completed(job: job, level: level, end: end, time: seconds)
+        completed.removeAll { $0.job == job }
+        completed.insert(Completed(job: job, level: level, end: end), at: 0)
+        completed.removeLast(max(0, completed.count - Self.mostCompleted))
         completions[level] = seconds
         if end.isWhole { successes[level] = seconds }
     }

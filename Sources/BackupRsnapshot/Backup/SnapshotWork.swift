@@ -17,6 +17,8 @@ struct SnapshotWork: Sendable {
 
     /// A copy that was cut off. The next one links what it has already.
     static let partialName: FilePath.Component = ".partial"
+    /// Of copies that are being made or were cut off.
+    static let unfinishedNames: Set<FilePath.Component> = [SnapshotRotation.copyName, partialName, closedName]
     private static let runConfigurationName: FilePath.Component = ".copy.conf"
     /// With BACKUP_SANDBOX = root: a directory that the customer cannot enter while root writes there.
     private static let closedName: FilePath.Component = ".work"
@@ -27,8 +29,10 @@ struct SnapshotWork: Sendable {
     // MARK: - Begin
 
     /// Completes what an earlier job left, and records that this one begins.
-    /// - Returns: what is recorded, and what was wrong with it.
-    func begin(_ job: Job) throws -> (state: SnapshotState, warnings: [String]) {
+    /// - Returns: what is recorded, the attempt before this one, and what was wrong.
+    func begin(_ job: Job, isCancelled: @escaping @Sendable () -> Bool) throws -> (
+        state: SnapshotState, previous: SnapshotState.Attempt?, warnings: [String]
+    ) {
         var warnings: [String] = []
         var state: SnapshotState
         do {
@@ -38,18 +42,55 @@ struct SnapshotWork: Sendable {
             warnings.append("the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged")
             state = SnapshotState()
         }
+        if let warning = try findFullCopy(&state, isCancelled: isCancelled) { warnings.append(warning) }
         if state.rotation != nil {
             do {
                 try rotate(&state)
             } catch let lost as SnapshotRotation.Lost {
-                warnings.append("the finished copy \(lost.source) is gone; somebody else has moved or removed it")
+                warnings.append("\(lost)")
                 state.rotation = nil
             }
         }
+        let previous = state.lastAttempt
         state.lastAttempt = SnapshotState.Attempt(
             job: job.id.number, level: job.level, began: clock.now.secondsSince1970, message: "")
         try recordIfRoom(state)
-        return (state, warnings)
+        return (state, previous, warnings)
+    }
+
+    /// The last full copy is known by its inode. Where that is not known any more, since the state file was lost or the volume was moved, it is
+    /// found by its name: nothing is to be dropped because a record is missing.
+    /// - Returns: a warning where a guess had to be made.
+    private func findFullCopy(_ state: inout SnapshotState, isCancelled: @escaping () -> Bool) throws -> String? {
+        let kept = try snapshots.inode(of: SnapshotRotation.keptName)
+        guard let full = state.fullCopy else {
+            guard let kept else { return nil }
+            let tree = try SnapshotTree.walk(
+                SnapshotRotation.keptName, in: directory, previous: nil, limit: Self.mostNames, isCancelled: isCancelled
+            )
+            state.fullCopy = .init(inode: kept, files: UInt64(tree.files), bytes: tree.bytes)
+            return nil
+        }
+        guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
+        let hasShrunk = state.lastCopy != full
+        guard let first = configured.levels.first,
+            let name = hasShrunk && kept != nil
+                ? SnapshotRotation.keptName : try snapshot(of: first.name, isNewest: !hasShrunk),
+            let inode = try snapshots.inode(of: name)
+        else { return nil }
+        state.fullCopy?.inode = inode
+        guard hasShrunk else {
+            state.lastCopy?.inode = inode
+            return nil
+        }
+        return
+            "the last full snapshot is not there under its inode, as after the volume was moved; \(name) is taken for it and kept"
+    }
+
+    /// The newest or the oldest snapshot of a level; nil: it has none.
+    private func snapshot(of level: String, isNewest: Bool) throws -> FilePath.Component? {
+        let indices = try snapshots.snapshots().filter { $0.level.rawValue == level }.map(\.index)
+        return (isNewest ? indices.min() : indices.max()).map { SnapshotRotation.name(level, $0) }
     }
 
     /// Records how the attempt ended.
@@ -95,15 +136,32 @@ struct SnapshotWork: Sendable {
         return snapshots.path.appending(Self.runConfigurationName)
     }
 
-    /// A copy that was begun and is not recorded as finished becomes the one to continue. One that holds nothing yet is no better than an
-    /// earlier one.
+    /// A copy that was begun and is not recorded as finished becomes the one to continue, unless an earlier one had come further.
     private func keepPartial(isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
         guard let copy = try directory.folder(name) else { return }
-        if try copy.names().isEmpty { return try directory.removeEmptyFolder(name) }
-        try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory)
+        if try copy.isEmpty() { return try directory.removeEmptyFolder(name) }
+        let removal = TreeRemoval(isCancelled: isCancelled)
+        if try directory.folder(Self.partialName) != nil {
+            let (new, old) = (try bytes(of: name, isCancelled), try bytes(of: Self.partialName, isCancelled))
+            // It was cut off before it came as far as the one that it continued.
+            if new < old { return try removal.remove(name, in: directory) }
+            try removal.remove(Self.partialName, in: directory)
+        }
         _ = try directory.rename(name, into: directory, as: Self.partialName)
+    }
+
+    private func bytes(of name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool) throws -> UInt64 {
+        try SnapshotTree.walk(name, in: directory, previous: nil, limit: Self.mostNames, isCancelled: isCancelled).bytes
+    }
+
+    /// Removes a copy that cannot be finished, and the one that it continued.
+    func discardCopy(isCancelled: @escaping @Sendable () -> Bool) throws {
+        try reopenClosedCopy()
+        for name in [SnapshotRotation.copyName, Self.partialName] {
+            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory)
+        }
     }
 
     /// Moves a copy that was made in the closed directory to where the others are made.
@@ -213,12 +271,13 @@ struct SnapshotWork: Sendable {
     // MARK: - Clean up
 
     /// Removes what the levels have dropped, the copy that was continued, and a full snapshot that is not needed any more.
-    func cleanUp(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+    /// - Parameter hasCopied: whether the job has made a copy; a larger level has not, and continues nothing.
+    func cleanUp(_ state: inout SnapshotState, hasCopied: Bool, isCancelled: @escaping @Sendable () -> Bool) throws {
         if let kept = try snapshots.inode(of: SnapshotRotation.keptName), kept != state.fullCopy?.inode {
             try rotation(state).drop(SnapshotRotation.keptName)
         }
         // First, so that nothing but snapshots shares what is removed after it.
-        try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory)
+        if hasCopied { try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory) }
         try emptyTrash(&state, isCancelled: isCancelled)
     }
 

@@ -181,6 +181,26 @@ final class HeldFolder: Sendable {
 
     /// The names inside, without `.` and `..`, in no order.
     func names() throws(Failure) -> [FilePath.Component] {
+        var names: [FilePath.Component] = []
+        try forEachName {
+            names.append($0)
+            return true
+        }
+        return names
+    }
+
+    /// Whether there is no name inside. It reads no further than to the first.
+    func isEmpty() throws(Failure) -> Bool {
+        var isEmpty = true
+        try forEachName { _ in
+            isEmpty = false
+            return false
+        }
+        return isEmpty
+    }
+
+    /// - Parameter body: whether to go on.
+    private func forEachName(_ body: (FilePath.Component) -> Bool) throws(Failure) {
         let readable = try reopened()
         guard let stream = fdopendir(readable) else {
             let cause = Errno(rawValue: errno)
@@ -188,17 +208,15 @@ final class HeldFolder: Sendable {
             throw Failure(operation: "read", path: path, cause: cause)
         }
         defer { closedir(stream) }
-        var names: [FilePath.Component] = []
         errno = 0
         while let item = readdir(stream) {
             let name = withUnsafePointer(to: &item.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { FilePath.Component(platformString: $0) }
             }
-            if let name, name.kind == .regular { names.append(name) }
+            if let name, name.kind == .regular, !body(name) { return }
             errno = 0
         }
         try check("read", errno == 0 ? 0 : -1)
-        return names
     }
 
     /// The same folder with the right to read, chown and chmod, which a path descriptor has not.

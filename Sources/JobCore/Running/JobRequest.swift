@@ -30,7 +30,7 @@ public struct JobRequest: Sendable {
     public init(
         type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
         priority: Int = Job.usualPriority, due: WallTime = .distantPast, retry: RetryPolicy,
-        interruption: InterruptionPolicy = .repeats(within: nil), work: @escaping Work
+        interruption: InterruptionPolicy = .repeats, work: @escaping Work
     ) {
         self.type = type
         self.name = name
@@ -47,9 +47,8 @@ public struct JobRequest: Sendable {
 
 /// What becomes of a job when an attempt is interrupted: by a stop or a crash of the daemon, or by work that goes before it.
 public enum InterruptionPolicy: Hashable, Sendable {
-    /// Another attempt after a wait that grows with each interruption. It does not count among those that failed. The job fails when that would
-    /// begin later than so long after it was asked for; nil: never.
-    case repeats(within: Duration?)
+    /// Another attempt after a wait that grows with each interruption. It does not count among those that failed.
+    case repeats
     /// It has failed.
     case fails
 }

@@ -200,9 +200,8 @@ public actor JobRunner {
     /// Its last attempt was interrupted: there is another one, or it has failed.
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
-        let job = place.job
         if executor.board.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
-        guard case .repeats(let limit) = place.request.interruption else {
+        guard place.request.interruption == .repeats else {
             return startClosing(
                 id,
                 JobOutcome(
@@ -212,20 +211,10 @@ public actor JobRunner {
         var backoff = place.request.retry
         backoff.maximumAttempts = .max
         let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
-        let due = clock.now + delay
-        if let limit, due - job.created > limit {
-            return startClosing(
-                id,
-                JobOutcome(
-                    .failed,
-                    message:
-                        "interrupted \(place.interruptions) times, and not done within \(limit.inHours) hours after it was asked for"
-                ))
-        }
         executor.board.write(
             "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         listenForCancel(id)
-        wait(id, until: due)
+        wait(id, until: clock.now + delay)
     }
 
     private func startClosing(_ id: JobID, _ outcome: JobOutcome) {
@@ -322,8 +311,6 @@ public actor JobRunner {
 }
 
 extension Duration {
-    fileprivate var inHours: Int64 { components.seconds / 3_600 }
-
     /// As it is told to people: whole tenths of a second.
     fileprivate var inTenths: Duration {
         .milliseconds(components.seconds * 1_000 + components.attoseconds / 100_000_000_000_000_000 * 100)

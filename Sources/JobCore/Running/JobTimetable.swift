@@ -82,15 +82,15 @@ public struct JobTimetable: Hashable, Sendable {
         }
 
         /// The clock was set. Forward, what has come due is due now. Back, a line goes on by the new time, unless that makes a time come
-        /// again that is less than the line's period away: so a correction by a few hours has nothing run twice in one night, and one of days
-        /// has nothing wait for days.
+        /// again that is less than half the line's period away: so a correction by a few hours has nothing run twice in one night, and no
+        /// line waits for longer than one and a half of its periods.
         mutating func clockWasSet(by step: Duration, now: WallTime) {
             guard step < .zero else { return }
             for index in lines.indices where reached[index] > now {
                 guard let first = lines[index].schedule.next(after: now, in: calendar),
                     let second = lines[index].schedule.next(after: first, in: calendar)
                 else { continue }
-                if second - first <= .zero - step { reached[index] = now }
+                if (second - first) / 2 <= .zero - step { reached[index] = now }
             }
         }
 

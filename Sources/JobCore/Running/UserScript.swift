@@ -30,7 +30,7 @@ public struct UserScript: Hashable, Sendable {
         name: String, path: FilePath, timeLimit: Duration = HookSettings.longestTime, grace: Duration = .seconds(10),
         profile: ExitProfile = .lightsOutServer, priority: Int = Job.usualPriority, user: String? = nil,
         environment: [String: String] = [:], retry: RetryPolicy,
-        interruption: InterruptionPolicy = .repeats(within: nil)
+        interruption: InterruptionPolicy = .repeats
     ) {
         self.name = name
         self.path = path

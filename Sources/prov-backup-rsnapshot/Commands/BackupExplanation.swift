@@ -80,7 +80,7 @@ struct BackupExplanation: Encodable {
                     .init(
                         copies: found.level == first, lastSuccess: found.lastSuccess,
                         lastCompletion: found.lastCompletion),
-                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backups.timeLimit)
+                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backups.timeLimit, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
                 newest: found.snapshots.first.map { Moment($0.time) }, lastGood: found.lastSuccess.map(Moment.init),

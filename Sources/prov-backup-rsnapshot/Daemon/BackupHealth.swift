@@ -59,6 +59,8 @@ final class BackupHealth: Sendable {
 
     fileprivate struct Entry {
         var failure: Failure?
+        /// When the job that failed was asked for.
+        var asked: WallTime?
         var overdue: WallTime?
         /// The review that was the newest when this account was last heard of.
         var review: Int
@@ -83,7 +85,7 @@ final class BackupHealth: Sendable {
     func ended(_ job: Job, _ outcome: JobOutcome, at time: WallTime) {
         guard job.type == .backup else { return }
         ended(
-            account: job.client, level: job.level, outcome.result,
+            account: job.client, level: job.level, outcome.result, asked: job.created,
             Failure(job: job.id.number, time: Moment(time), result: outcome.result.rawValue, message: outcome.message))
     }
 
@@ -91,12 +93,12 @@ final class BackupHealth: Sendable {
     func recall(_ job: RecordedJob) {
         guard job.type == .backup, let ended = job.ended, let ending = job.ending else { return }
         self.ended(
-            account: job.client, level: job.level, ending.result,
+            account: job.client, level: job.level, ending.result, asked: job.created,
             Failure(
                 job: job.id.number, time: Moment(ended), result: ending.result.rawValue, message: ending.message))
     }
 
-    private func ended(account: String, level: String, _ result: JobResult, _ failure: Failure) {
+    private func ended(account: String, level: String, _ result: JobResult, asked: WallTime, _ failure: Failure) {
         let key = Key(account: account, level: level)
         state.withLock { state in
             switch result {
@@ -107,8 +109,16 @@ final class BackupHealth: Sendable {
                 state.change(key) { $0.failure = nil }
             case .aborted: break
             case .failed, .missed, .wrongConfiguration, .undefined, .unknown:
-                state.change(key) { $0.failure = failure }
+                state.change(key) { ($0.failure, $0.asked) = (failure, asked) }
             }
+        }
+    }
+
+    /// When the newest job of a level was asked for, if it failed; nil: it did not, or there is none.
+    func failed(account: String, level: SnapshotLevel) -> WallTime? {
+        state.withLock { state in
+            let entry = state.entries[Key(account: account, level: level.rawValue)]
+            return entry?.failure == nil ? nil : entry?.asked
         }
     }
 
@@ -134,7 +144,11 @@ final class BackupHealth: Sendable {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
                 entry.overdue = due.flatMap { $0 < now ? $0 : nil }
-                if let failed = entry.failure?.time.time, let lastSuccess, lastSuccess > failed { entry.failure = nil }
+                if let failed = entry.failure?.time.time, let lastSuccess, lastSuccess > failed,
+                    lastSuccess <= now
+                {
+                    entry.failure = nil
+                }
             }
         }
     }
@@ -171,10 +185,11 @@ final class BackupHealth: Sendable {
     ///   - provisioned: when the account was added or modified, from which on a first success is expected; nil: not known.
     ///   - schedule: nil: the level has none.
     ///   - timeLimit: `TIMEOUT`.
+    ///   - now: what was recorded as later than that was recorded while the clock was wrong, and does not count.
     static func due(
-        _ level: RecordedLevel, provisioned: WallTime?, schedule: CronSchedule?, timeLimit: Duration
+        _ level: RecordedLevel, provisioned: WallTime?, schedule: CronSchedule?, timeLimit: Duration, now: WallTime
     ) -> WallTime? {
-        guard let schedule, let last = level.lastOrderly ?? provisioned else { return nil }
+        guard let schedule, let last = level.lastOrderly(by: now) ?? provisioned else { return nil }
         return deadline(after: last, schedule: schedule, timeLimit: timeLimit)
     }
 
@@ -197,8 +212,8 @@ final class BackupHealth: Sendable {
         var lastCompletion: WallTime?
 
         /// A partial copy is no success; that there was nothing to take over is as good as one.
-        fileprivate var lastOrderly: WallTime? {
-            copies ? lastSuccess : [lastSuccess, lastCompletion].compactMap(\.self).max()
+        fileprivate func lastOrderly(by now: WallTime) -> WallTime? {
+            [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self).filter { $0 <= now }.max()
         }
     }
 }
@@ -206,7 +221,7 @@ final class BackupHealth: Sendable {
 extension BackupHealth.State {
     /// Changes what is known of a level; where nothing is wrong any more, it is forgotten.
     fileprivate mutating func change(_ key: BackupHealth.Key, _ body: (inout BackupHealth.Entry) -> Void) {
-        var entry = entries[key] ?? BackupHealth.Entry(failure: nil, overdue: nil, review: review)
+        var entry = entries[key] ?? BackupHealth.Entry(review: review)
         entry.review = review
         body(&entry)
         entries[key] = entry.failure == nil && entry.overdue == nil ? nil : entry

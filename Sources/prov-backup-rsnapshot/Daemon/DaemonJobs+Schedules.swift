@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import DirectoryClient
 import JobCore
 import Logging
 import Provisioning
@@ -113,7 +114,11 @@ extension DaemonJobs {
             logger.info(
                 "backup \(level): the daemon stops before all jobs are asked for; the next start makes up for them")
         } catch {
-            await failed(level, "the accounts cannot be listed: \(error)") { mail.add($0, to: run) }
+            let reason =
+                error is DirectoryError ? "the accounts cannot be listed" : "the run over all accounts was cut off"
+            await failed(level, "\(reason); those that it has not come to get no backup: \(error)") {
+                mail.add($0, to: run)
+            }
         }
         mail.close(run)
         if let notice = standing.notice { logger.notice("backup \(level): \(notice)") }
@@ -133,7 +138,7 @@ extension DaemonJobs {
         let levels = levels(from: level, of: account)
         var isAnyDue = false
         for level in levels where !isAnyDue {
-            isAnyDue = try await selection.due(level, account, since: since) != nil
+            isAnyDue = try await due(level, account, since: since) != nil
         }
         guard isAnyDue else { return 0 }
         // Of several runs one at a time, so that an account's larger level is taken in before its smaller one, however slow its handlers are.
@@ -145,7 +150,7 @@ extension DaemonJobs {
                 let bound = Self.waitingPerSlot * configuration.jobs.backups.slots
                 try await backups.waitForRoom(for: .backup, below: bound)
                 // Waiting may have taken hours.
-                guard let request = try await selection.due(level, account, since: since)?.request(level),
+                guard let request = try await due(level, account, since: since)?.request(level),
                     standing.admits(request)
                 else { continue }
                 _ = try await submit(request, to: backups, opened: opened)
@@ -159,6 +164,13 @@ extension DaemonJobs {
         } onCancel: {
             asking.cancel()
         }
+    }
+
+    private func due(
+        _ level: SnapshotLevel, _ account: Account, since: WallTime?
+    ) async throws -> BackupJobs.Selected? {
+        let failed = parts.reports.health.failed(account: BackupJobs.uid(of: account), level: level)
+        return try await selection.due(level, account, failed: failed, since: since)
     }
 
     /// A run that could not be made is a job that failed, so that it is told of as any other.
@@ -213,7 +225,8 @@ extension DaemonJobs {
                     copies: BackupJobs.levels(of: account).first == level, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
                 provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time,
-                schedule: configuration.jobs.backups.schedules[level], timeLimit: configuration.jobs.backups.timeLimit)
+                schedule: configuration.jobs.backups.schedules[level], timeLimit: configuration.jobs.backups.timeLimit,
+                now: clock.now)
         }
         parts.reports.health.noted(
             account: BackupJobs.uid(of: account), level: level, lastSuccess: state?.lastSuccess(of: level), due: due,

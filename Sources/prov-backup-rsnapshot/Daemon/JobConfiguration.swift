@@ -46,7 +46,7 @@ struct JobConfiguration: Sendable {
                     UserScript(
                         name: job.name, path: FilePath(job.script), timeLimit: job.timeout, profile: job.exitProfile,
                         priority: job.priority, user: job.runAs, environment: backup.baseEnvironment, retry: retry,
-                        interruption: job.onInterrupt == .fail ? .fails : .repeats(within: nil))
+                        interruption: job.onInterrupt == .fail ? .fails : .repeats)
                 )
             }, uniquingKeysWith: { $1 })
         timetable = JobTimetable(

@@ -165,6 +165,21 @@ import Testing
         await follower.end()
     }
 
+    @Test("a clock that was ahead by most of a line's period, when the line came, leaves out no run")
+    func setBackByMostOfAPeriod() async throws {
+        let ahead = try WallTime("2026-03-10 02:29 +00:00")
+        let follower = Follower(try Self.table(("night", "30 2 * * *")), at: ahead)
+        try await follower.sleeps(until: ahead + .seconds(60))
+        try await eventually("it listens") { follower.clock.listenerCount == 1 }
+        follower.clock.advance(to: ahead + .seconds(60))
+        try await follower.sleeps(until: ahead + .seconds(86_460))
+        follower.clock.set(to: ahead + .seconds(-20 * 3_600))
+        try await follower.sleeps(until: ahead + .seconds(60))
+        follower.clock.advance(to: ahead + .seconds(60))
+        try await eventually("the night comes by the right clock, too") { follower.asked == ["night", "night"] }
+        await follower.end()
+    }
+
     @Test("a correction by seconds has nothing run twice")
     func setBackBySeconds() async throws {
         let start = try WallTime("2026-03-10 01:59 +00:00")
