@@ -35,7 +35,9 @@ struct SnapshotWork: Sendable {
             state = try snapshots.state()
         } catch let error as DecodingError {
             try snapshots.setDamagedStateAside()
-            warnings.append("the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged")
+            warnings.append(
+                "the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged; nothing needs to be "
+                    + "done")
             state = SnapshotState()
         }
         if state.rotation != nil {
