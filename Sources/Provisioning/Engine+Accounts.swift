@@ -58,6 +58,6 @@ public struct AccountGone: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// The name, and that nothing is to be done.
     public var description: String {
-        "\(dn) is gone from the directory, or no longer this daemon's; nothing was written, and nothing is to be mended unless it is missed"
+        "\(dn) is gone from the directory, or no longer this daemon's; nothing was written; no action is needed unless the account should exist"
     }
 }

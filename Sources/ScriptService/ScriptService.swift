@@ -45,7 +45,7 @@ public struct ScriptService: ProvisioningService {
         } catch let failure as ProvisioningFailure {
             throw failure
         } catch {
-            throw ProvisioningFailure(.undefinedError, reason: "\(error)", cure: "report this as a fault")
+            throw ProvisioningFailure(.undefinedError, reason: "\(error)", cure: "report this as a bug, with the log")
         }
         return [step]
     }

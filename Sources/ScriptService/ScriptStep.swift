@@ -72,8 +72,8 @@ struct ScriptStep: ProvisioningStep {
             Self.code(of: reading, isByItself: result.cause == .itself), reading.failureClass ?? .permanent,
             reason: "\(script) \(operation) \(entryName.text) \(words)",
             cure: isLate
-                ? "mend what the script waits for, or raise TIMEOUT"
-                : "mend what its output names; it can be run by hand with the arguments that a dry run shows",
+                ? "fix what the script waits for, or raise TIMEOUT"
+                : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
             output: result.outputTail)
     }
 

@@ -72,8 +72,8 @@ import Testing
                 ("4000021", "it keeps no daily snapshots: sstBackupIntervalDaily is \"0\""),
                 ("4000022", "it belongs to backup2; run the backup there"),
                 ("4000023", "it is to be deleted (deleting)"), ("4000030", "4000030.conf does not exist"),
-                ("4999999", "the directory has no such account"), ("*", "that is no account's number"),
-                ("", "that is no account's number"),
+                ("4999999", "LDAP has no such account"), ("*", "this is not a uid"),
+                ("", "this is not a uid"),
             ]
             let error = await #expect(throws: BackupRefusals.self) {
                 try await jobs.requests(of: .daily, accounts: ["4000031"] + expected.map(\.0))

@@ -64,7 +64,7 @@ import Testing
         arguments: [
             ("echo the disk is on fire >&2; exit 3", FailureClass.permanent, "exit code 3"),
             ("exit 75", .retryable, "exit code 75"), ("kill -9 $$", .permanent, "signal 9"),
-            ("kill -TERM $$", .permanent, "signal 15"), ("true", .permanent, "left no folder"),
+            ("kill -TERM $$", .permanent, "signal 15"), ("true", .permanent, "there is no directory"),
         ])
     func failure(body: String, failureClass: FailureClass, reason: String) async throws {
         let folder = try TestFolder()

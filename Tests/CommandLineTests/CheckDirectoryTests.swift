@@ -237,7 +237,7 @@ import Testing
             }
             let anonymous = try await bench.command("check")
             #expect(anonymous.status == 1)
-            #expect(wrong(anonymous.output).contains { $0.hasPrefix("NOT   directory: ") }, "\(anonymous.output)")
+            #expect(wrong(anonymous.output).contains { $0.hasPrefix("NOT   LDAP server: ") }, "\(anonymous.output)")
         }
     }
 

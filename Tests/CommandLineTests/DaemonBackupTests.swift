@@ -117,7 +117,7 @@ struct DaemonBackupTests {
         (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/1/ns/mnt")) != nil
 
     @Test(
-        "a daemon whose mounts nobody else would see, as with PrivateMounts, is told so",
+        "a daemon in a mount namespace of its own, as with PrivateMounts, is told so",
         .enabled(if: geteuid() == 0 && seesFirstProcess, "needs root, and to see the mounts of process 1"))
     func ownMounts() async throws {
         try await DaemonBench.run { bench in
@@ -127,7 +127,8 @@ struct DaemonBackupTests {
                 ["--mount", DaemonBench.program.path, "check", "-c", bench.settingsFile.path])
             #expect(await apart.end() == 1)
             #expect(
-                apart.output.contains("NOT   SNAPSHOTS: readonly mounts what nobody else would see"), "\(apart.output)")
+                apart.output.contains("NOT   SNAPSHOTS: readonly needs the system's mount namespace"), "\(apart.output)"
+            )
         }
     }
 

@@ -134,7 +134,7 @@ struct DaemonReportTests {
         }
     }
 
-    @Test("accounts list shows the last backup, and accounts explain the levels, the last try and what is in the way")
+    @Test("accounts list shows the last backup, and accounts explain the levels, the last attempt and the problems")
     func explained() async throws {
         try await DaemonBench.run { bench in
             try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nDAILY = 0 3 * * *\nWEEKLY = 0 2 * * 0")
@@ -199,7 +199,9 @@ struct DaemonReportTests {
                 #expect(bad.inTheWay.contains { $0.contains(part) }, "\(part): \(bad.inTheWay)")
             }
             let text = try await bench.command("accounts", "explain", "3724301").output
-            for title in ["last backup", "last try", "daily", "in the way"] { #expect(text.contains(title), "\(text)") }
+            for title in ["last backup", "last attempt", "daily", "problem"] {
+                #expect(text.contains(title), "\(text)")
+            }
         }
     }
 }

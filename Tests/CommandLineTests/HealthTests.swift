@@ -41,21 +41,21 @@ import Testing
                 Self.health {
                     $0.failedAccounts = 4
                     $0.failedUIDs = ["1", "2", "3", "4"]
-                }, .warning, ["4 with failed provisioning (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]
+                }, .warning, ["provisioning failed for 4 accounts (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]
             ),
             (
                 Self.health { $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("7")]) }, .warning,
-                ["1 with failed backups (7 daily)", "explain 7", "failed_backups=1;0;;0"]
+                ["backups failed for 1 account (7 daily)", "explain 7", "failed_backups=1;0;;0"]
             ),
             (
                 Self.health {
                     $0.backups = BackupHealth.Summary(overdue: 1, problems: [Self.problem("8|\n", isOverdue: true)])
-                }, .warning, ["1 with overdue backups (8/\\n daily)", "overdue_backups=1"]
+                }, .warning, ["backups overdue for 1 account (8/\\n daily)", "overdue_backups=1"]
             ),
             (
                 Self.health {
                     $0.backups = BackupHealth.Summary(failed: 1, problems: [Self.problem("all accounts")])
-                }, .warning, ["1 with failed backups (all accounts daily)", "jobs show 1"]
+                }, .warning, ["backups failed for 1 account (all accounts daily)", "jobs show 1"]
             ),
         ]
         for (health, state, parts) in rows {
@@ -115,13 +115,14 @@ import Testing
                 let bad = try await bench.command("health")
                 #expect(bad.status == 1, "\(bad.output)")
                 for part in [
-                    "BACKUP WARNING - ", "1 with failed backups (3724300 daily)",
-                    "1 with failed provisioning (3724301)",
+                    "BACKUP WARNING - ", "backups failed for 1 account (3724300 daily)",
+                    "provisioning failed for 1 account (3724301)",
                     "failed_backups=1", "failed_accounts=1", "overdue_backups=0",
                 ] { #expect(bad.output.contains(part), "\(part): \(bad.output)") }
                 let status = try await bench.command("status")
                 #expect(
-                    status.status == 0 && status.output.contains("1 accounts failed, 0 overdue"), "\(status.output)")
+                    status.status == 0 && status.output.contains("failed for 1 account, overdue for 0"),
+                    "\(status.output)")
             }
             try await check(daemon)
             // Without the password, as with systemd's credentials, and with nonsense elsewhere.

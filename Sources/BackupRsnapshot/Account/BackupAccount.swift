@@ -58,7 +58,8 @@ public struct BackupAccount: Hashable, Sendable {
         try reader.finish()
         guard let uid, let uidNumber, let gidNumber, !homes.isEmpty else {
             throw ProvisioningFailure(
-                .undefinedError, reason: "\(entry.dn): the entry could not be read", cure: "report this as a fault")
+                .undefinedError, reason: "\(entry.dn): the entry could not be read",
+                cure: "report this as a bug, with the log")
         }
 
         dn = entry.dn

@@ -160,12 +160,16 @@ private final class BackupInspector {
         } catch let failure as ProvisioningFailure {
             // What is refused to root is in the way of a backup too; what is refused to another user is not.
             let text = "\(failure.reason); \(failure.cure)"
-            if geteuid() == 0 { found.obstacles.append(text) } else { found.unknown.append("\(text); or ask as root") }
+            if geteuid() == 0 {
+                found.obstacles.append(text)
+            } else {
+                found.unknown.append("\(text); or run this command as root")
+            }
         } catch let failure as HeldFolder.Failure {
             let isRefused = failure.cause == .permissionDenied || failure.cause == .notPermitted
             found.unknown.append(
                 "\(failure.path) cannot be read (\(failure.cause))"
-                    + (isRefused ? "; only root can: run this command as root" : "; look at the disk"))
+                    + (isRefused ? "; only root can: run this command as root" : "; check the disk with dmesg and df"))
         } catch {
             found.unknown.append("what is recorded of the snapshots is damaged: \(error); the next backup replaces it")
         }

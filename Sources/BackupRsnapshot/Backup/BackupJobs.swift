@@ -60,7 +60,7 @@ public struct BackupJobs: Sendable {
     private func unlisted(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
         let outcome = JobOutcome(
             .failed, failureClass: .configuration,
-            message: "the accounts cannot be listed, and none of those that are missing gets a backup: \(error)")
+            message: "the accounts cannot be listed, and accounts after this point get no backup: \(error)")
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("backup \(level) of all accounts"), client: "all accounts",
@@ -180,7 +180,7 @@ public struct BackupJobs: Sendable {
         let time = ProvisioningTimestamp(success)
         return BackupRefusal(
             account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
-            reason: "its last \(level) snapshot is of \(time), less than half of a period ago",
+            reason: "its last \(level) snapshot was made at \(time), less than half a period ago",
             cure: "give --force to make another one all the same")
     }
 
@@ -189,7 +189,7 @@ public struct BackupJobs: Sendable {
             BackupRefusal(account: EntryReader.quote(uid), reason: reason, cure: cure)
         }
         guard let number = EntryReader.decimal(uid), BackupAccount.uidRange.contains(number) else {
-            throw refuse("that is no account's number", "name the account's uid, seven digits or more")
+            throw refuse("this is not a uid", "name the account's uid, seven digits or more")
         }
         let condition = Filter.equal(BackupAttribute.uid, AttributeValue(uid))
         var found: [Account] = []
@@ -207,11 +207,11 @@ public struct BackupJobs: Sendable {
                     "run the backup there, or correct \(BackupAttribute.host) of \(account.key.dn) or HOST")
             }
             throw refuse(
-                "the directory has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")
+                "LDAP has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")
         }
         guard found.count == 1 else {
             let names = found.map { "\($0.key.dn)" }.joined(separator: " and ")
-            throw refuse("several entries have this uid: \(names)", "leave one")
+            throw refuse("several entries have this uid: \(names)", "remove the others, or change their uid")
         }
         if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
         if let refusal = try await missingConfiguration(of: account) { throw refusal }

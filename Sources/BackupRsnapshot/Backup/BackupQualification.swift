@@ -4,7 +4,7 @@ import Provisioning
 /// Which accounts get a backup of a level, as far as their entries tell: those in use that have been added and are not being deleted, and
 /// that keep snapshots of the level.
 ///
-/// A wish `modify` does not hold a backup back: it may wait for its day for weeks. That nothing is backed up while it is provisioned is for
+/// A request `modify` does not hold a backup back: it may wait for its day for weeks. That nothing is backed up while it is provisioned is for
 /// the queue, which runs one job for each account.
 struct BackupQualification {
     let level: SnapshotLevel
@@ -24,7 +24,7 @@ struct BackupQualification {
         let mode = account.status.mode
         switch (mode.operation, mode.stage) {
         case (.delete, .done): return refuse("it has been deleted", "add it again if it is still wanted")
-        case (.delete, _): return refuse("it is to be deleted (\(mode))", "write another wish if it is still wanted")
+        case (.delete, _): return refuse("it is to be deleted (\(mode))", "write another request if it is still wanted")
         case (.add, .wish), (.add, .claimed):
             return refuse("it has not been added yet (\(mode))", "see accounts explain, and wait until it is added")
         case (.add, .done), (.modify, _): break
@@ -37,7 +37,7 @@ struct BackupQualification {
             let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
             return refuse(
                 "it keeps no \(level) snapshots: \(name) \(text)",
-                "write how many are to be kept into \(name), with the wish modify")
+                "write how many are to be kept into \(name), and request modify")
         }
         return nil
     }

@@ -23,17 +23,16 @@ enum CopyVerdict: Hashable, Sendable {
         }
         if result.cause == .timeLimit {
             self = failed(
-                "the copy was ended after its time limit",
-                "it goes on in the next run, after all others, from where it was; if it never ends, see what it waits "
-                    + "for or raise TIMEOUT"
-            )
+                "the copy reached TIMEOUT and was stopped",
+                "the next run continues it after all others; if it never ends, raise TIMEOUT in [Backup Jobs]")
             return
         }
         guard reports.hasEntered else {
             let reason = reports.faults.first ?? Self.lastLine(of: result)
             self = failed(
                 "the copy could not be started (\(command)): \(reason)",
-                "run: prov-backup-rsnapshot check; it tries the sandbox that BACKUP_SANDBOX asks for")
+                "run: prov-backup-rsnapshot check; if it finds nothing, see the warnings that the daemon logged at its "
+                    + "start (its unit may forbid namespaces)")
             return
         }
         guard let end = reports.rsync, reports.faults.isEmpty else {
@@ -50,7 +49,7 @@ enum CopyVerdict: Hashable, Sendable {
         case .exited(23) where output.uncopied.count > 0 && output.errors.count == 0:
             self = .partial(
                 warning: "not everything could be copied: \(output.uncopied.text); "
-                    + "see who owns these files and whether their names are too long")
+                    + "check their owners and the length of their names")
         case .exited(let code):
             let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
             self = failed(
@@ -58,7 +57,7 @@ enum CopyVerdict: Hashable, Sendable {
         case .killed(let signal):
             self = failed(
                 "rsync was killed by signal \(signal)",
-                "see who killed it; the kernel's log tells whether memory ran out")
+                "if the kernel's log shows out of memory, raise MEMORY in [Backup Jobs]")
         }
     }
 
@@ -68,9 +67,9 @@ enum CopyVerdict: Hashable, Sendable {
             (ENOSPC, "the disk is full: make room on the volume, or keep fewer snapshots"),
             (
                 EDQUOT,
-                "the account's quota is used up: raise it, which counts the snapshots too, or keep fewer of them"
+                "the account's quota is used up: raise it (it counts the snapshots too), or keep fewer snapshots"
             ),
-            (EROFS, "the file system is read-only: see the disk and the kernel's log"),
+            (EROFS, "the file system is read-only: check the disk and the kernel's log"),
             (EIO, "the disk fails: see the kernel's log"),
             (ESTALE, "the mount is stale: mount the volume again"),
             (EMLINK, "a file has as many names as the file system allows: the next run copies it anew"),

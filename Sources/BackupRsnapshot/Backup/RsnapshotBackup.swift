@@ -56,7 +56,8 @@ struct RsnapshotBackup: Sendable {
         } catch let failure as ProvisioningFailure {
             return JobOutcome(
                 failure.failureClass == .configuration ? .wrongConfiguration : .failed,
-                failureClass: failure.failureClass, message: "\(failure.reason); \(failure.cure)")
+                failureClass: failure.failureClass,
+                message: "\(failure.reason); \(failure.cure); no snapshot was changed")
         } catch {
             guard let reason = Self.reason(of: error) else { throw error }
             return reason.outcome
@@ -70,12 +71,12 @@ struct RsnapshotBackup: Sendable {
         switch error {
         case let failure as HeldFolder.Failure:
             text =
-                "could not \(failure.operation) \(failure.path): \(failure.cause); see that directory, the disk and the kernel's log"
+                "could not \(failure.operation) \(failure.path): \(failure.cause); check the directory, the disk and the kernel's log"
             if failure.cause.isShortage { failureClass = .retryable }
         case let lost as SnapshotRotation.Lost: text = "\(lost)"
         case let limit as TreeWalk.LimitExceeded:
             text =
-                "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; see who works there"
+                "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; find the process with: lsof +D \(limit.path)"
         default: return nil
         }
         return (text, JobOutcome(.failed, failureClass: failureClass, message: text))
@@ -93,7 +94,7 @@ struct RsnapshotBackup: Sendable {
                     "rsnapshot already runs for the account: \(held.file) is held by \(held.holder); wait for its end")
         } catch {
             throw JobOutcome(
-                .failed, message: "the lock file \(file) could not be made: \(error); see the directory and the disk")
+                .failed, message: "the lock file \(file) could not be made: \(error); check the directory and the disk")
         }
     }
 
@@ -154,13 +155,13 @@ struct RsnapshotBackup: Sendable {
             try SnapshotStore(home).show(configuration.snapshots)
             return []
         } catch {
-            return ["the home does not show its snapshots as SNAPSHOTS says: \(error.reason); \(error.cure)"]
+            return ["the snapshots are not mounted as SNAPSHOTS says: \(error.reason); \(error.cure)"]
         }
     }
 
     private static func missing(_ place: String) -> ProvisioningFailure {
         ProvisioningFailure(
-            .cannotCheckHomeDirPresence, reason: "there is no home at \(place), and a backup makes none",
+            .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
             cure: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
     }
 
@@ -242,7 +243,8 @@ struct RsnapshotBackup: Sendable {
         }
         return JobOutcome(
             .failed, failureClass: .permanent,
-            message: "it was asked for more than \(longestRepetition.components.seconds / 3_600) hours ago, and none of "
+            message:
+                "it was asked for more than \(longestRepetition.components.seconds / 3_600) hours ago, and none of "
                 + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
     }
 
@@ -343,7 +345,7 @@ struct RsnapshotBackup: Sendable {
                 let (sizes, doubt) = try await attempt.step("sizes") {
                     try await change(&state) { try work.measure(&$0, isCancelled: $1) }
                 }
-                if let doubt { attempt.write("all snapshots were measured: \(doubt)") }
+                if let doubt { attempt.write("measured all snapshots again, because \(doubt)") }
                 if jobs.writesSize { record.size = sizes.total }
                 if isCopy, jobs.writesIncrement { record.increment = sizes.increment }
                 attempt.write("the snapshots take \(sizes.total) bytes, of which the newest alone \(sizes.increment)")

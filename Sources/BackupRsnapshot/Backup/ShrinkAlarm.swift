@@ -12,9 +12,14 @@ enum ShrinkAlarm {
     {
         guard let full, isLess(copy.files, full.files) || isLess(copy.bytes, full.bytes) else { return nil }
         return
-            "the copy holds \(copy.files) files with \(copy.bytes) bytes, and the last full one held \(full.files) with "
-            + "\(full.bytes): that one is kept until a copy is full again; if the customer deleted them on purpose, run: "
+            "the copy has far less than the last full one (\(content(copy)) against \(content(full))); the last full "
+            + "snapshot is kept until a copy is full again; if the customer deleted the files on purpose, run: "
             + "prov-backup-rsnapshot snapshots accept \(uid)"
+    }
+
+    private static func content(_ tree: SnapshotState.CopiedTree) -> String {
+        let (files, bytes) = (tree.files == 1 ? "file" : "files", tree.bytes == 1 ? "byte" : "bytes")
+        return "\(tree.files) \(files) with \(tree.bytes) \(bytes)"
     }
 
     private static func isLess(_ new: UInt64, _ old: UInt64) -> Bool {

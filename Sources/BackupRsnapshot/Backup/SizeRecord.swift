@@ -83,11 +83,11 @@ struct SizeRecord: Codable, Hashable, Sendable {
 
         var description: String {
             switch self {
-            case .unrecorded(let count): "\(count) directories were not recorded"
-            case .missing(let count): "\(count) recorded snapshots are gone"
-            case .uncertain: "a removal had been cut off, or a snapshot had been changed"
+            case .unrecorded(let count): "\(count) \(count == 1 ? "directory was" : "directories were") not recorded"
+            case .missing(let count): "\(count) recorded \(count == 1 ? "snapshot is" : "snapshots are") gone"
+            case .uncertain: "a removal was interrupted, or a snapshot was changed"
             case .changed(let name, let recorded, let found):
-                "\(name) was changed after it was made: \(found) bytes of it are in no newer snapshot, and \(recorded) were recorded"
+                "\(name) was changed after it was made: it has \(found) bytes of its own, \(recorded) were recorded"
             }
         }
     }

@@ -39,7 +39,9 @@ struct SnapshotWork: Sendable {
             state = try snapshots.state()
         } catch let error as DecodingError {
             try snapshots.setDamagedStateAside()
-            warnings.append("the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged")
+            warnings.append(
+                "the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged; nothing needs to be "
+                    + "done")
             state = SnapshotState()
         }
         if let warning = try findFullCopy(&state, isCancelled: isCancelled) { warnings.append(warning) }

@@ -79,11 +79,11 @@ public struct HomePath: Hashable, Sendable {
         let depth = names.indices.first { $0 >= root.components.count && names[$0] == own } ?? names.count - 1
         let accountDirectory = depth == names.count - 1 ? path : Self.path(names.prefix(depth + 1))
         if let held = (places.roots + places.volumes).first(where: { $0.starts(with: accountDirectory) }) {
-            throw Invalid(reason: "whose folder \(accountDirectory) holds \(held), a place for all homes")
+            throw Invalid(reason: "whose directory \(accountDirectory) holds \(held), a place for all homes")
         }
         if let mark, mark <= depth || mark == names.count {
             throw Invalid(
-                reason: "whose mark /./ does not lie between the account's folder \(accountDirectory) and the home")
+                reason: "whose mark /./ does not lie between the account's directory \(accountDirectory) and the home")
         }
 
         self.init(

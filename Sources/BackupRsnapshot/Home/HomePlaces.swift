@@ -54,9 +54,10 @@ public struct HomePlaces: Hashable, Sendable {
     /// What is wrong with the settings themselves; empty when nothing is.
     var problems: [(reason: String, cure: String)] {
         var problems: [(reason: String, cure: String)] = []
-        if roots.isEmpty { problems.append(("HOME_ROOTS is empty", "name the folder under which homes may lie")) }
+        if roots.isEmpty { problems.append(("HOME_ROOTS is empty", "name the directory under which homes may lie")) }
         for root in roots where !root.isAbsolute || root.components.isEmpty || !root.isLexicallyNormal {
-            problems.append(("HOME_ROOTS names \(root)", "write an absolute folder other than / without . and .."))
+            problems.append(
+                ("HOME_ROOTS names \(root)", "write the absolute path of a directory other than /, without . and .."))
         }
         for volume in volumes where root(containing: volume) == nil || !volume.isLexicallyNormal {
             problems.append(
@@ -66,7 +67,7 @@ public struct HomePlaces: Hashable, Sendable {
                 ))
         }
         for (index, volume) in volumes.enumerated() where volumes.prefix(index).contains(volume) {
-            problems.append(("the volume \(volume) stands in VOLUMES twice", "let each volume be in one pool, once"))
+            problems.append(("the volume \(volume) stands in VOLUMES twice", "name each volume once, in one pool"))
         }
         return problems
     }

@@ -34,7 +34,8 @@ struct HomeWalk {
         } catch let failure as ProvisioningFailure {
             throw failure
         } catch {
-            throw ProvisioningFailure(.cannotCheckHomeDirPresence, reason: "\(error)", cure: "report this as a fault")
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, reason: "\(error)", cure: "report this as a bug, with the log")
         }
     }
 
@@ -67,7 +68,7 @@ struct HomeWalk {
 
     private static func untrusted(_ path: FilePath, _ objection: String) -> ProvisioningFailure {
         ProvisioningFailure(
-            .cannotCheckHomeDirPresence, reason: "\(path), a folder on the way to the home, \(objection)",
+            .cannotCheckHomeDirPresence, reason: "\(path), a directory on the way to the home, \(objection)",
             cure: "chown root \(path); chmod go-w \(path)")
     }
 
@@ -82,14 +83,14 @@ struct HomeWalk {
         case .tooManySymbolicLinkLevels:
             return ProvisioningFailure(
                 code, reason: "\(path) is a symbolic link, and below \(root) none is followed",
-                cure: "put the folder itself in its place, or make its target a home root")
+                cure: "put the directory itself in its place, or add its target to HOME_ROOTS")
         case .notDirectory:
             return ProvisioningFailure(
-                code, reason: "\(path) is not a folder", cure: "move what is there out of the way")
+                code, reason: "\(path) is not a directory", cure: "move what is there out of the way")
         case .permissionDenied, .notPermitted:
             return ProvisioningFailure(
                 code, reason: "\(path) may not be examined (\(failure.cause))",
-                cure: "run the daemon as root, or give its user the right to search the folder")
+                cure: "run the daemon as root, or give its user the right to search the directory")
         case .noFunction:
             return ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration, reason: "the kernel lacks openat2",
@@ -97,7 +98,7 @@ struct HomeWalk {
         default:
             return ProvisioningFailure(
                 code, .retryable, reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
-                cure: "look at the disk and at the kernel's log")
+                cure: "check the disk with dmesg and df")
         }
     }
 }
@@ -136,7 +137,7 @@ extension HomeWalk {
             if ownership == .account, let objection = Self.objection(to: try folder.status()) { return objection }
             for name in [HomeFolder.snapshots, HomeFolder.incoming] {
                 guard let status = try folder.status(of: name) else { continue }
-                guard status.st_mode & S_IFMT == S_IFDIR else { return "has \(name), which is not a folder" }
+                guard status.st_mode & S_IFMT == S_IFDIR else { return "has \(name), which is not a directory" }
                 guard ownership == .account, name == HomeFolder.snapshots else { continue }
                 if let objection = Self.objection(to: status) { return "has \(name), which \(objection)" }
             }

@@ -18,13 +18,13 @@ struct PlainHome {
         let walk = try HomeWalk(to: home)
         if walk.folder == nil, !makesHome {
             throw ProvisioningFailure(
-                .cannotCreateHomeDir, reason: "the home script ended well and left no folder \(home.path)",
-                cure: "let HOME_SCRIPT make the folder that it is given as its second argument")
+                .cannotCreateHomeDir, reason: "the home script succeeded, and there is no directory \(home.path)",
+                cure: "let HOME_SCRIPT make the directory that it is given as its second argument")
         }
         if let danger = try walk.danger(ownership: ownership) {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, reason: "\(home.path) \(danger)",
-                cure: "let it and its .snapshots be folders that belong to root and that only root can write, "
+                cure: "let it and its .snapshots be directories that belong to root and that only root can write, "
                     + "without links of the account in .snapshots: "
                     + "the account could otherwise have root write anywhere")
         }
@@ -108,6 +108,6 @@ struct PlainHome {
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
             cure: failure.cause == .notPermitted || failure.cause == .permissionDenied
                 ? "run the daemon as root, or set OWNERSHIP = none for trying out without root"
-                : "look at the disk and at the kernel's log")
+                : "check the disk with dmesg and df")
     }
 }

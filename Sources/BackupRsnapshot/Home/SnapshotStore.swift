@@ -156,11 +156,13 @@ struct SnapshotStore: Sendable {
                 "SNAPSHOTS is \(access.rawValue), and the snapshots lie in \(place), where backups go on; to move them, "
                     + ConfiguredSnapshots.provisionAgain)
         }
-        if !Self.calls(from: condition, to: access, moves: false).isEmpty {
-            notices.append(
-                condition.point == .foreign
-                    ? "\(foreignMount.reason); \(foreignMount.cure)"
-                    : "\(home.snapshots) does not show the snapshots as it should; the next backup sees to it")
+        guard !Self.calls(from: condition, to: access, moves: false).isEmpty else { return notices }
+        if condition.point == .foreign {
+            notices.append("\(foreignMount.reason); \(foreignMount.cure)")
+        } else if access == .hidden {
+            notices.append("\(home.snapshots) does not match SNAPSHOTS = hidden; the next backup repairs it")
+        } else {
+            notices.append("the mount at \(home.snapshots) is missing or wrong; the next backup repairs it")
         }
         return notices
     }
@@ -192,7 +194,7 @@ struct SnapshotStore: Sendable {
             hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"
         default:
             failureClass = failure.cause.isShortage || failure.cause == .resourceBusy ? .retryable : .permanent
-            hint = "see the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
+            hint = "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
         }
         return ProvisioningFailure(
             .cannotCreateHomeDir, failureClass,

@@ -66,8 +66,8 @@ public struct SnapshotViews: Sendable {
         } catch {
             report.problems.append(
                 error.cause == .permissionDenied
-                    ? "\(error.path) cannot be read; ask as root"
-                    : "could not \(error.operation) \(error.path): \(error.cause); see the disk")
+                    ? "\(error.path) cannot be read; run check as root"
+                    : "could not \(error.operation) \(error.path): \(error.cause); check the disk with dmesg and df")
             return []
         }
     }

@@ -19,7 +19,7 @@ extension BackupRequirements {
         }
         if configuration.snapshots == .readonly, Self.hasOwnMounts {
             return unmet(
-                "mounts what nobody else would see: this process has a list of mounts of its own (PrivateMounts, "
+                "needs the system's mount namespace: this process has one of its own (PrivateMounts, "
                     + "ProtectSystem, PrivateTmp and the like)", "take that out of the unit")
         }
         let onBtrfs = configuration.places.volumes.filter(Self.isBtrfs).map(\.string)
@@ -56,15 +56,16 @@ extension BackupRequirements {
     public func snapshotViews() async throws -> [Requirement] {
         let report = try await SnapshotViews(configuration).look()
         var findings = report.problems.map { Requirement.note(Self.subject, $0) }
+        let homes = "\(report.accounts) \(report.accounts == 1 ? "home" : "homes")"
         if !report.changed.isEmpty {
             findings.append(
                 .unmet(
                     Self.subject,
-                    "\(report.changed.count) of \(report.accounts) homes do not show their snapshots as they should: "
+                    "snapshots are not mounted as SNAPSHOTS says in \(report.changed.count) of \(homes): "
                         + Self.list(report.changed),
                     cure: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
         } else if report.accounts > 0 {
-            findings.append(.met(Self.subject, "\(report.accounts) homes show their snapshots as they should"))
+            findings.append(.met(Self.subject, "as SNAPSHOTS says in \(homes)"))
         }
         if report.accounts > SnapshotViews.Report.manyAccounts, configuration.snapshots != .hidden {
             let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"

@@ -10,12 +10,12 @@ public struct Requirement: Hashable, Sendable {
     public var subject: String
     /// What was found.
     public var finding: String
-    /// The command or setting that mends it; nil when nothing is wrong.
+    /// The command or setting that fixes it; nil when nothing is wrong.
     public var cure: String?
-    /// Neither right nor wrong: it could not be told, or it is worth knowing.
+    /// Neither right nor wrong: it is not known, or it is worth knowing.
     public var isNote = false
 
-    /// Whether nothing is to be mended.
+    /// Whether nothing is to be fixed.
     public var isMet: Bool { cure == nil }
 
     static func met(_ subject: String, _ finding: String) -> Self {
@@ -46,7 +46,7 @@ public struct BackupRequirements: Sendable {
     /// - Parameter configuration: the settings.
     public init(_ configuration: BackupConfiguration) { self.configuration = configuration }
 
-    /// Everything that is needed, met or not, in the order in which an operator would mend it.
+    /// Everything that is needed, met or not, in the order in which an operator would fix it.
     public func findings() async -> [Requirement] {
         var findings = configuration.places.problems.map {
             Requirement.unmet("home places", $0.reason, cure: $0.cure)
@@ -96,7 +96,7 @@ public struct BackupRequirements: Sendable {
             return [
                 .unmet(
                     "QUOTA", "the mount of \(volume) could not be found: \(error)",
-                    cure: "mend what is said of the folder")
+                    cure: "see what check says about this directory")
             ]
         }
         guard let mount else { return [] }
@@ -181,7 +181,8 @@ public struct BackupRequirements: Sendable {
                     program == .rsync
                         ? await version(
                             of: path, subject: program.rawValue, oldest: Self.oldestRsync,
-                            lack: "could be led out of a snapshot by links while it writes as root",
+                            lack:
+                                "follows links that a customer puts in a directory's place when rsnapshot runs by hand as root",
                             cure: "apt install rsync from the distribution's security updates")
                         : .met(program.rawValue, "\(path)"))
             } catch {
@@ -209,7 +210,9 @@ public struct BackupRequirements: Sendable {
             let result = try await ScriptRunner().run(sandbox.trial)
             let reports = CopyReports(result.reports)
             if reports.hasEntered, reports.faults.isEmpty, result.complaint == nil {
-                return .met(subject, "\(configuration.confinement): it can be built")
+                let isConfined = CopySandbox.isConfined(configuration.confinement)
+                let finding = isConfined ? "the sandbox works" : "copies run without a sandbox"
+                return .met(subject, "\(configuration.confinement): \(finding)")
             }
             let reason =
                 reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "it said nothing"

@@ -56,8 +56,8 @@ struct HomeScriptStep: ProvisioningStep {
             .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,
             reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
             cure: result.cause == .timeLimit
-                ? "mend what the script waits for, or raise SCRIPT_TIMEOUT"
-                : "mend what its output names; it can be run by hand with the arguments that a dry run shows",
+                ? "fix what the script waits for, or raise SCRIPT_TIMEOUT"
+                : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
             output: result.outputTail)
     }
 

@@ -137,12 +137,12 @@ public struct MachineRequirements: Sendable {
         switch isSynchronized {
         case true?: .met("clock", "synchronized")
         case false? where isContainer:
-            .note("clock", "cannot be told in a container: look at the host that keeps its clock")
+            .note("clock", "is not known in a container: look at the host that keeps its clock")
         case false?:
             .unmet(
                 "clock", "the kernel's clock is not synchronized: schedules and dates may be wrong",
                 cure: "apt install systemd-timesyncd (or chrony with rtcsync), and look at timedatectl")
-        case nil: .note("clock", "cannot be told: \(reason)")
+        case nil: .note("clock", "is not known: \(reason)")
         }
     }
 
@@ -158,7 +158,7 @@ public struct MachineRequirements: Sendable {
                 name, "is \(value): a customer can link files of others into its own tree",
                 cure: "echo '\(name) = 1' > /etc/sysctl.d/90-hardlinks.conf; sysctl --system")
         } catch {
-            return .note(name, "cannot be told: \(file): \(error)")
+            return .note(name, "is not known: \(file): \(error)")
         }
     }
 }

@@ -45,7 +45,7 @@ final class ScriptCourse: Sendable {
         guard !state.withLock({ $0.isCancelled }) else {
             throw ScriptError(
                 .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
-                cure: "nothing to mend")
+                cure: "nothing to fix")
         }
         let watch: ScriptWatch
         do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }

@@ -131,7 +131,7 @@ struct BackupProgress {
     /// `3 jobs: 2 success, 1 warnings`
     var summary: String {
         var parts = results.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
-        if lost > 0 { parts.append("\(lost) of which nothing is recorded: see the daemon's log") }
+        if lost > 0 { parts.append("\(lost) without a record: see the daemon's log") }
         return "\(total / 100) \(total == 100 ? "job" : "jobs"): " + parts.joined(separator: ", ")
     }
 }

@@ -3,7 +3,7 @@ import DirectoryModel
 import JobCore
 import Provisioning
 
-/// How an account's backups are: what there is, what comes next, and what is in the way.
+/// How an account's backups are: what there is, what comes next, and what keeps it from being made.
 struct BackupExplanation: Encodable {
     struct Level: Encodable {
         let level: String
@@ -89,7 +89,7 @@ struct BackupExplanation: Encodable {
         }
         var obstacles = inspection.obstacles
         if let lastJob, lastJob.isOpen {
-            obstacles.append("job \(lastJob.id) (\(lastJob.level)) is open: \(lastJob.meaning)")
+            obstacles.append("job \(lastJob.id) (\(lastJob.level)) has not ended: \(lastJob.meaning)")
         }
         let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
         if !unscheduled.isEmpty {
@@ -124,12 +124,12 @@ struct BackupExplanation: Encodable {
             size.map { "\($0) bytes in all" }, increment.map { "\($0) bytes of the newest alone" },
         ].compactMap(\.self).joined(separator: ", ")
         var rows: [(String, String?)] = [
-            ("last backup", lastGood?.local ?? "never, by the entry"),
-            ("last try", lastTry.map(Self.text) ?? "none is recorded"),
+            ("last backup", lastGood?.local ?? "never, according to the entry"),
+            ("last attempt", lastTry.map(Self.text) ?? "none is recorded"),
             ("sizes", sizes.isEmpty ? nil : sizes),
         ]
         rows += levels.map { ($0.level, Self.text($0)) }
-        rows += inTheWay.map { ("in the way", $0) }
+        rows += inTheWay.map { ("problem", $0) }
         rows += notices.map { ("notice", $0) }
         rows += unknown.map { ("not known", $0) }
         return rows
@@ -143,7 +143,7 @@ struct BackupExplanation: Encodable {
     private static func text(_ level: Level) -> String {
         let parts = [
             "\(level.snapshots) of \(level.retain) snapshots", level.newest.map { "newest \($0.local)" },
-            level.lastGood.map { "last good \($0.local)" },
+            level.lastGood.map { "last success \($0.local)" },
             level.retain == 0 ? "switched off, kept" : level.next.map { "next \($0.local)" } ?? "no schedule",
             level.overdue.map { "overdue since \($0.local)" },
         ]

@@ -3,10 +3,10 @@ import DaemonKit
 
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check", abstract: "Look whether everything is as the daemon needs it.",
+        commandName: "check", abstract: "Check that everything the daemon needs is in place.",
         discussion: """
-            Changes nothing. A line for each thing: ok, NOT with its fix, or a note where nothing is to be decided or where it cannot be \
-            told; at the end one line that sums up. Exit status 0 only when nothing is NOT.
+            Changes nothing. A line for each thing: ok, NOT with its fix, or a note where nothing is to be decided or where it is not \
+            known; at the end one line that sums up. Exit status 0 only when nothing is NOT.
             """)
 
     @OptionGroup var files: SettingsOptions

@@ -4,7 +4,7 @@ import DirectoryModel
 import Glibc
 import Provisioning
 
-/// Who we are for the directory server, what it offers, and what we may do there. Nothing is changed.
+/// As whom the LDAP server knows the daemon, what it offers, and what the daemon may do there. Nothing is changed.
 extension Checklist {
     mutating func directory(_ configuration: DaemonConfiguration) async {
         do {
@@ -21,23 +21,23 @@ extension Checklist {
             try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
         } catch let error as DirectoryError {
             add(
-                "directory", "\(error)", cure: "nothing can be provisioned until this is mended",
+                "LDAP server", "\(error)", cure: "nothing can be provisioned until this is fixed",
                 status: error.isRetryable ? .unavailable : .failure)
         } catch {
-            add("directory", "\(error)", cure: "nothing can be provisioned until this is mended")
+            add("LDAP server", "\(error)", cure: "nothing can be provisioned until this is fixed")
         }
     }
 
-    /// - Returns: the DN as which the server knows us; empty for nobody.
+    /// - Returns: the DN as which the server knows the daemon; empty when it is anonymous.
     private mutating func identity(_ connection: DirectoryConnection) async throws -> String {
         let identity = try await connection.whoAmI()
         guard !identity.isEmpty else {
             add(
-                "directory", "\(connection.server) takes us for anybody: nobody may write like that",
+                "LDAP server", "\(connection.server) treats the connection as anonymous, which may not write",
                 cure: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
             return ""
         }
-        ok("directory", "\(connection.server) answers \(identity)")
+        ok("LDAP server", "\(connection.server) answers \(identity)")
         return identity.hasPrefix("dn:") ? String(identity.dropFirst(3)) : identity
     }
 
@@ -53,7 +53,8 @@ extension Checklist {
     /// Asks for it: a server that has loaded the module offers it in its root DSE, even where no database has the overlay.
     private mutating func contentSync(_ configuration: DaemonConfiguration, at server: ServerAddress) async throws {
         let subject = "content sync"
-        guard configuration.engine.timing.detection != .poll else {
+        let detection = configuration.engine.timing.detection
+        guard detection != .poll else {
             return remark(subject, "not used: DETECTION = poll")
         }
         let connection = try await DirectoryConnection.open(server, options: configuration.engine.connection)
@@ -62,21 +63,22 @@ extension Checklist {
             mode: .refreshOnly)
         do throws(DirectoryError) {
             for try await _ in connection.contentSync(request) {}
-            ok(subject, "offered: wishes are noticed at once")
+            ok(subject, "offered: changes are noticed at once")
         } catch {
             switch error.code {
             case .unavailableCriticalExtension:
+                let effect = detection == .auto ? "changes are noticed only by polling" : "changes are not noticed"
                 add(
-                    subject, "not offered for \(request.base) (RFC 4533): wishes are noticed late",
+                    subject, "not offered for \(request.base) (RFC 4533): \(effect)",
                     cure: "load the overlay syncprov (README, The directory), or set DETECTION = poll")
             // The entry itself is looked for next.
-            case .noSuchObject: remark(subject, "cannot be told: \(request.base) cannot be seen")
+            case .noSuchObject: remark(subject, "is not known: \(request.base) cannot be read")
             default: throw error
             }
         }
     }
 
-    // MARK: - What we see
+    // MARK: - What the daemon sees
 
     /// - Returns: whether it is worth while to look below.
     private mutating func base(_ base: DN, _ connection: DirectoryConnection) async throws -> Bool {
@@ -103,7 +105,7 @@ extension Checklist {
         let entry = try await connection.entry(
             at: try DN(parsing: place ?? "cn=Subschema"), attributes: ServerSchema.attributes)
         guard let schema = entry.flatMap(ServerSchema.init) else {
-            remark("schema", "cannot be told: the server does not show it to us")
+            remark("schema", "is not known: the server does not show it to the daemon")
             return nil
         }
         let attributes = needs.all.filter { schema.names(of: $0) == nil }
@@ -143,7 +145,7 @@ extension Checklist {
             return nil
         }
         if own == nil {
-            remark("accounts", "there is none yet that is ours below \(scope.base)")
+            remark("accounts", "there is no account of this daemon yet below \(scope.base)")
         } else {
             ok("accounts", "can be read, for instance \(status.dn)")
         }
@@ -168,7 +170,7 @@ extension Checklist {
         }
     }
 
-    // MARK: - What we may do
+    // MARK: - What the daemon may do
 
     /// Asks for a change that cannot come about: to delete a value that is not there, and to add one. The server looks at the rights to do both
     /// first, and then refuses the whole because of the first.
@@ -189,7 +191,7 @@ extension Checklist {
                         "rights", "\(name) cannot be written",
                         cure: "let the access rules give it to the daemon (etc/openldap/access.conf)")
                 case .invalidAttributeSyntax, .constraintViolation:
-                    remark("rights", "whether \(name) can be written cannot be told: \(error.code)")
+                    remark("rights", "whether \(name) can be written is not known: \(error.code)")
                 default: throw error
                 }
             }
@@ -198,7 +200,7 @@ extension Checklist {
 
     // MARK: - How the server is set up
 
-    /// Size limit and indexes: as far as they cannot be told from the outside, cn=config has to say.
+    /// Size limit and indexes: as far as they are not known from the outside, cn=config has to say.
     private mutating func server(
         _ configuration: DaemonConfiguration, identity: String, schema: ServerSchema?, listed: Int?,
         _ connection: DirectoryConnection
@@ -221,7 +223,7 @@ extension Checklist {
             return ServerConfiguration(try await connection.search(request).all(), holding: base)
         } catch {
             guard !error.isRetryable else { throw error }
-            // It is not there, or not for us.
+            // It is not there, or the daemon may not read it.
             return nil
         }
     }
@@ -241,9 +243,10 @@ extension Checklist {
             // More than the limit that a server has by itself.
             if let listed, listed > 500 { return ok(subject, "\(listed) accounts can be listed") }
             let reason = if case .undecided(let rule)? = limit { rule } else { "cn=config cannot be read" }
+            let accounts = HealthReport.accounts(listed ?? 0)
             remark(
                 subject,
-                "cannot be told with \(listed ?? 0) accounts (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
+                "is not known: a list of \(accounts) does not reach it (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
             )
         }
     }
@@ -255,7 +258,7 @@ extension Checklist {
         guard let server else {
             return remark(
                 subject,
-                "cannot be told: cn=config cannot be read (etc/openldap/config.conf); on the directory server: slapcat -n 0 | grep olcDbIndex"
+                "is not known: cn=config cannot be read (etc/openldap/config.conf); on the directory server: slapcat -n 0 | grep olcDbIndex"
             )
         }
         let missing = DirectoryNeeds(configuration).indexed.filter { name in

@@ -32,7 +32,7 @@ extension Checklist {
                 _ = try ScriptPermissions.check(path)
                 ok(subject, "\(path)")
             } catch {
-                add(subject, "\(error)", cure: "until then code 3 stands on the entry")
+                add(subject, "\(error)", hint: error.cure, untilThen: "requests fail with code 3")
             }
         }
         if let user = service.user { await runAs(user, "[Script] RUN_AS") }
@@ -96,7 +96,7 @@ extension Checklist {
                 add(subject, unscheduled.finding, cure: unscheduled.hint)
             }
         } catch {
-            return remark(subject, "whether each level has a schedule cannot be told: the accounts cannot be read")
+            return remark(subject, "whether each level has a schedule is not known: the accounts cannot be read")
         }
         for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             ok(subject, "\(level) snapshots are made at \(schedule)")
@@ -131,7 +131,10 @@ extension Checklist {
             add(
                 subject, line.problem ?? line.path,
                 cure: "put it there (one that holds only #!/bin/sh does nothing), or write ENABLED = no")
-        default: add(subject, line.problem ?? line.path, cure: "until then it is not run")
+        default:
+            add(
+                subject, line.problem ?? line.path, hint: line.hint ?? "correct the setting that names it",
+                untilThen: line.kind == .handlers ? "it is not loaded" : "it is not run")
         }
     }
 
@@ -145,8 +148,17 @@ extension Checklist {
         do throws(ScriptUserError) {
             ok(subject, "\(user) is user \(try await ScriptUser.named(user).uid)")
         } catch {
-            add(subject, "\(error)", cure: "until then nothing is run")
+            add(subject, "\(error)", hint: error.cure, untilThen: "nothing is run as this user")
         }
+    }
+
+    /// - Parameters:
+    ///   - text: what was found; it may end with the hint, as the descriptions of errors do.
+    ///   - consequence: what happens as long as it is not fixed.
+    private mutating func add(_ subject: String, _ text: String, hint: String, untilThen consequence: String) {
+        let end = "; \(hint)"
+        let finding = text.hasSuffix(end) ? String(text.dropLast(end.count)) : text
+        add(subject, finding, cure: "\(hint); until then \(consequence)")
     }
 
     /// Whether the history can be read, or made where there is none.

@@ -3,7 +3,7 @@ import DirectoryModel
 import JobCore
 import Provisioning
 
-/// Where an account stands, why, and what to type.
+/// The state of an account, why, and what to type.
 struct Explanation: Encodable {
     let uid: String
     let dn: String
@@ -62,11 +62,12 @@ struct Explanation: Encodable {
         returnValue = status.returnValue
         self.daemon = Self.describe(daemon, status.uuid)
         let isRunning = !daemon.isAbsent
-        let start = isRunning ? "nothing; it is worked on" : "start the daemon: systemctl start prov-backup-rsnapshot"
+        let start =
+            isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         switch policy.decide(status, now: now) {
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"
-            cure = isRunning ? "nothing; its turn comes" : start
+            cure = isRunning ? "nothing; it is in the queue" : start
         case .resume(let operation):
             meaning =
                 "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
@@ -81,13 +82,13 @@ struct Explanation: Encodable {
             cure =
                 switch reason {
                 case .failed:
-                    "mend the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(command) retry \(uid)"
+                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(command) retry \(uid)"
                 case .otherHost, .noHost:
-                    "if it is to be ours, set \(policy.names.host) of the entry, or HOST of this daemon"
+                    "if this daemon is to serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
                 case .claimed: "wait for that daemon; if it is gone for good, delete the claim attribute of the entry"
-                case .overdue: "write the wish again with today's date or 0, or set OVERDUE = run"
-                case .nothingAsked: "write \(policy.names.state): 0 beside the wish"
+                case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
+                case .nothingAsked: "write \(policy.names.state): 0 beside the mode"
                 case .done: "nothing"
                 }
         }
@@ -122,9 +123,9 @@ struct Explanation: Encodable {
         }
         let rows: [(String, String?)] = [
             ("account", "\(uid)  \(dn)"),
-            ("stands at", mode.map { "\($0) / \(state ?? "")" }),
+            ("state", mode.map { "\($0) / \(state ?? "")" }),
             ("returned", returned),
-            ("which means", meaning),
+            ("meaning", meaning),
             ("the daemon", daemon),
             ("last job", lastJob.map(JobsOfDaemon.end(of:))),
             ("to do", cure),

@@ -7,7 +7,7 @@ struct HealthCommand: AsyncParsableCommand {
         discussion: """
             The daemon is asked, so no password of the LDAP server is needed. Exit status as of monitoring plug-ins: 0 OK; \
             1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or answers, or the LDAP \
-            server does not; 3 UNKNOWN: the question could not be asked.
+            server does not; 3 UNKNOWN: the daemon could not be asked.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -74,13 +74,13 @@ struct HealthReport {
             Self.list(backups.problems.filter(isMeant).map { "\($0.account) \($0.level)" })
         }
         if backups.failed > 0 {
-            problems.append("\(backups.failed) with failed backups\(names { $0.failure != nil })")
+            problems.append("backups failed for \(Self.accounts(backups.failed))\(names { $0.failure != nil })")
         }
         if backups.overdue > 0 {
-            problems.append("\(backups.overdue) with overdue backups\(names { $0.overdue != nil })")
+            problems.append("backups overdue for \(Self.accounts(backups.overdue))\(names { $0.overdue != nil })")
         }
         if let failed = health.failedAccounts, failed > 0 {
-            problems.append("\(failed) with failed provisioning\(Self.list(health.failedUIDs))")
+            problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
         let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
@@ -94,12 +94,15 @@ struct HealthReport {
             ])
     }
 
-    /// `BACKUP WARNING - 1 with failed backups (3724300 daily); … | failed_backups=1;0;;0 …`
+    /// `BACKUP WARNING - backups failed for 1 account (3724300 daily); … | failed_backups=1;0;;0 …`
     var line: String {
         let text = OneLine.escaping(text).replacing("|", with: "/")
         return "BACKUP \(state.name) - \(text)"
             + (figures.isEmpty ? "" : " | " + figures.joined(separator: " "))
     }
+
+    /// `1 account`, `2 accounts`
+    static func accounts(_ count: Int) -> String { "\(count) \(count == 1 ? "account" : "accounts")" }
 
     private static func list(_ names: [String]) -> String {
         let most = 3

@@ -43,7 +43,7 @@ struct SettingsOptions: ParsableArguments {
             let count = error.errors.count
             throw CommandFailure(
                 count == 1 ? "the settings hold an error" : "the settings hold \(count) errors",
-                cure: "mend what is said above; the settings are \(config)", status: .wrongConfiguration)
+                cure: "fix what is reported above; the settings are \(config)", status: .wrongConfiguration)
         }
     }
 }

@@ -30,7 +30,7 @@ struct SnapshotsCommand: AsyncParsableCommand {
             }
             do {
                 guard let size = try BackupJobs.acceptNewestCopy(of: found, settings.backup) else {
-                    print("\(uid): nothing to accept: the newest copy is as full as those before")
+                    print("\(uid): nothing to accept: the newest copy has not shrunk")
                     return
                 }
                 print("\(uid): accepted \(size.files) files with \(size.bytes) bytes")

@@ -79,7 +79,9 @@ struct Overview: Encodable {
     /// How the backups are: the counts that `health` shows, the first accounts, and who holds a slot longest.
     private func lines(_ daemon: DaemonStatus) -> [String] {
         let backups = daemon.backups
-        var lines = ["backups    \(backups.failed) accounts failed, \(backups.overdue) overdue"]
+        var lines = [
+            "backups    failed for \(HealthReport.accounts(backups.failed)), overdue for \(backups.overdue)"
+        ]
         lines += backups.problems.prefix(3).map { problem in
             let failure = problem.failure.map { "failed \($0.time.local) in job \($0.job): \($0.message)" }
             let overdue = problem.overdue.map { "overdue since \($0.local)" }
@@ -124,7 +126,7 @@ struct Overview: Encodable {
                 "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
             }
             lines += self.lines(daemon)
-            if !daemon.isDirectoryAvailable { lines.append("directory  out of the daemon's reach; it keeps trying") }
+            if !daemon.isDirectoryAvailable { lines.append("directory  no LDAP connection; the daemon keeps trying") }
         } else {
             lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")
         }

@@ -30,12 +30,18 @@ struct ScriptLine: Codable, Hashable, Sendable {
     var name: String
     var path: String
     var state: State
-    /// What is wrong, and what mends it.
+    /// What is wrong, with the hint at its end.
     var problem: String?
     /// In cron notation; nil when it runs by hand alone.
     var schedule: String?
     /// When it runs next.
     var next: Moment?
+    /// The hint alone; it is not part of the JSON.
+    var hint: String?
+
+    private enum CodingKeys: String, CodingKey {
+        case kind, name, path, state, problem, schedule, next
+    }
 }
 
 extension ScriptLine {
@@ -80,7 +86,7 @@ extension ScriptLine {
                 state = .notTrusted
             }
             // Without handlers there is just no scripting.
-            if state != .missing || kind != .handlers { problem = "\(error)" }
+            if state != .missing || kind != .handlers { (problem, hint) = ("\(error)", error.cure) }
         }
     }
 }

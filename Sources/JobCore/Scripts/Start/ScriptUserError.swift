@@ -38,11 +38,20 @@ extension ScriptUserError: CustomStringConvertible {
         let user = "user \"\(name.escapingControlCharacters)\""
         return switch problem {
         case .unknown:
-            "\(user), as whom a script is to run, is not known to the system; correct the setting, or add the user (getent passwd lists them)"
+            "\(user), as whom a script is to run, is not known to the system; \(cure)"
         case .noAnswer(let number):
-            "\(user), as whom a script is to run: the system's user database did not answer (\(Errno(rawValue: number)), errno \(number)); see what getent passwd says"
+            "\(user), as whom a script is to run: the system's user database did not answer (\(Errno(rawValue: number)), errno \(number)); \(cure)"
         case .root:
-            "\(user), as whom a script is to run, has every right; leave the setting empty to run scripts as the daemon's user"
+            "\(user), as whom a script is to run, has every right; \(cure)"
+        }
+    }
+
+    /// What fixes it.
+    package var cure: String {
+        switch problem {
+        case .unknown: "correct the setting (getent passwd lists the users), or add the user with useradd"
+        case .noAnswer: "see what getent passwd says"
+        case .root: "leave the setting empty to run scripts as the daemon's user"
         }
     }
 }
