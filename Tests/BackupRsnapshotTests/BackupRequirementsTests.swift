@@ -50,14 +50,19 @@ import Testing
     }
 
     @Test(
-        "a rsync that links could lead out of a snapshot while it writes is found",
+        "a rsync that links could lead out of a snapshot while it writes is found, and only noted where the daemon's writes as the account",
         arguments: [("3.2.7", false), ("3.4.1", false), ("3.5.0", true), ("4.0", true)])
     func rsync(text: String, isMet: Bool) async throws {
         let folder = try TestFolder()
         try folder.write("#!/bin/sh\necho 'rsync  version \(text)  protocol version 32'\n", to: "rsync", mode: 0o755)
-        let configuration = try folder.configuration { $0.programDirectories = [folder.path] }
-        let findings = await BackupRequirements(configuration).findings()
-        #expect(findings.first { $0.subject == "rsync" }?.isMet == isMet)
+        for confinement in CopyConfinement.allCases {
+            let configuration = try folder.configuration {
+                ($0.programDirectories, $0.confinement) = ([folder.path], confinement)
+            }
+            let finding = await BackupRequirements(configuration).findings().first { $0.subject == "rsync" }
+            #expect(
+                finding?.isMet == (isMet || confinement == .on) && finding?.isNote == (!isMet && confinement == .on))
+        }
     }
 
     @Test(

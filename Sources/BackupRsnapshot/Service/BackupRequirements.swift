@@ -183,7 +183,9 @@ public struct BackupRequirements: Sendable {
                             of: path, subject: program.rawValue, oldest: Self.oldestRsync,
                             lack:
                                 "follows links that a customer puts in a directory's place when rsnapshot runs by hand as root",
-                            cure: "apt install rsync from the distribution's security updates")
+                            cure: "apt install rsync from the distribution's security updates",
+                            // In the sandbox it writes as the account.
+                            isRequired: configuration.confinement != .on)
                         : .met(program.rawValue, "\(path)"))
             } catch {
                 findings.append(.unmet(program.rawValue, error))
@@ -239,7 +241,8 @@ public struct BackupRequirements: Sendable {
     /// Asks a program for its version.
     /// - Parameter lack: why an older one will not do.
     private func version(
-        of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, cure: String
+        of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, cure: String,
+        isRequired: Bool = true
     ) async -> Requirement {
         do {
             let result = try await ScriptRunner().run(
@@ -254,9 +257,9 @@ public struct BackupRequirements: Sendable {
                 return .unmet(subject, "\(path) says no version: \(result.outputTail)", cure: cure)
             }
             let text = "\(path) \(version.major).\(version.minor)"
-            return version >= oldest
-                ? .met(subject, text)
-                : .unmet(subject, "\(text) is older than \(oldest.major).\(oldest.minor) and \(lack)", cure: cure)
+            if version >= oldest { return .met(subject, text) }
+            let finding = "\(text) is older than \(oldest.major).\(oldest.minor) and \(lack)"
+            return isRequired ? .unmet(subject, finding, cure: cure) : .note(subject, "\(finding); \(cure)")
         } catch {
             return .unmet(subject, "\(error)", cure: cure)
         }
