@@ -266,7 +266,7 @@ import Testing
         if geteuid() == 0 {
             #expect(checked.contains("ok    SNAPSHOTS: readonly"))
             let again = try await run(program, "check", "-c", settings)
-            #expect(again.contains("ok    SNAPSHOTS: 1 homes show"), "\(again)")
+            #expect(again.contains("ok    SNAPSHOTS: in effect for 1 home"), "\(again)")
         }
         running.kill(SIGTERM)
         #expect(await running.end() == 0)

@@ -65,7 +65,7 @@ extension BackupRequirements {
                         + Self.list(report.changed),
                     cure: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
         } else if report.accounts > 0 {
-            findings.append(.met(Self.subject, "as SNAPSHOTS says in \(homes)"))
+            findings.append(.met(Self.subject, "in effect for \(homes)"))
         }
         if report.accounts > SnapshotViews.Report.manyAccounts, configuration.snapshots != .hidden {
             let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
