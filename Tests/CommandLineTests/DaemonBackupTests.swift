@@ -90,7 +90,9 @@ struct DaemonBackupTests {
 
             #expect(umount2(point.path, Int32(MNT_DETACH)) == 0)
             let checked = try await bench.command("check").output
-            #expect(checked.contains("NOT   SNAPSHOTS: snapshots are not mounted as SNAPSHOTS says in 1 of 1 home"), "\(checked)")
+            #expect(
+                checked.contains("NOT   SNAPSHOTS: snapshots are not mounted as SNAPSHOTS says in 1 of 1 home"),
+                "\(checked)")
             let second = try await bench.running()
             try await eventually("the snapshots are shown again") { isMounted() }
             #expect(FileManager.default.fileExists(atPath: point.appending(path: "daily.0").path))
