@@ -66,7 +66,7 @@ public actor Engine {
     private let commitLink: DirectoryLink
     private let groups: GroupCommit
     private var watcher: Watcher
-    private let dispatcher: Dispatcher
+    let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
     var reader: AccountReader { watcher.reader }
     private var watching: Task<Void, Never>?

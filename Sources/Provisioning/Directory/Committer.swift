@@ -7,6 +7,8 @@ enum CommitOutcome: Hashable, Sendable {
     case written(csn: AttributeValue?)
     /// Somebody was faster: the entry no longer stands as it was read.
     case lost
+    /// The entry still waits for this outcome, and others change it again and again, or the server does not show it as it was before.
+    case disturbed(tries: Int)
     /// There is no such entry any more.
     case gone
     /// The directory will not have it, now or later.
@@ -50,6 +52,24 @@ struct Committer: Sendable {
             }
         }
     }
+
+    /// The outcome of a job. Others may change the entry while the job works, such as a server that notes each login: what matters is that it still
+    /// waits for this outcome. That is read by the entryUUID, and the outcome written again under the entryCSN that was read.
+    func settle(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+        var (write, key) = (write, key)
+        for _ in 0..<Self.triesAtOnce {
+            let outcome = try await commit(write, to: key)
+            guard outcome == .lost else { return outcome }
+            guard let entry = try await reader.entry(key, attributes: []) else { return .gone }
+            guard let status = AccountStatus(entry, names: reader.scope.names) else { return .lost }
+            if EntryVersion.is(status.csn, olderThan: write.csn) { break }
+            guard let next = write.following(status) else { return .lost }
+            (write, key) = (next, status.key)
+        }
+        return .disturbed(tries: Self.triesAtOnce)
+    }
+
+    private static let triesAtOnce = 3
 
     /// - Parameter answered: called after each try.
     private func commitAlone(

@@ -14,6 +14,10 @@ enum AccountTurn {
         case trouble
         /// The work is done and its outcome refused: the same, with this outcome to write.
         case unwritten(AccountOutcome)
+        /// The work is done, and others change the entry: its outcome is to be written after a while.
+        case disturbed(AccountOutcome, for: Duration)
+        /// The server shows an older entry than another one did: it lags, and decides nothing.
+        case behind
         case retry(AttemptRecord)
         /// Its job has failed and the entry has no place for that, so it still asks for the work: not before then.
         case rest(until: WallTime)
@@ -39,4 +43,6 @@ struct AccountOutcome: Sendable {
     /// nil: there was no job, the wish was refused at once.
     var job: Job?
     var result = JobOutcome.success
+    /// How often it was tried in vain since others had changed the entry.
+    var disturbances = 0
 }

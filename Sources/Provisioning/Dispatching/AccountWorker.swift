@@ -20,10 +20,12 @@ struct AccountWorker: Sendable {
 
     private var names: AttributeNames { policy.names }
 
-    /// - Parameter now: by which the wait between two attempts is over; the day of a wish goes by the clock.
+    /// - Parameters:
+    ///   - seen: the newest entryCSN of the entry that is known of; nil: none is.
+    ///   - now: by which the wait between two attempts is over; the day of a wish goes by the clock.
     /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
     func work(
-        on key: AccountKey, _ memory: AccountMemory, now: WallTime, ignoringDate: Bool = false,
+        on key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, now: WallTime, ignoringDate: Bool = false,
         report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         let condition = reader.scope.condition
@@ -44,6 +46,15 @@ struct AccountWorker: Sendable {
             }
             await ending.abandon(memory.past, of: key.uuid, nil, report)
             return .settled
+        }
+        if let seen, EntryVersion.is(status.csn, olderThan: seen) {
+            logger.log(
+                level: memory.troubles == 0 ? .warning : .debug,
+                """
+                \(status.dn) is shown as it was at \(status.csn), and has been changed at \(seen): the server lags behind another one, and \
+                is asked again; where it was restored from a backup: accounts retry
+                """)
+            return .behind
         }
         let decision = policy.decide(status, now: clock.now, ignoringDate: ignoringDate)
         if let planPrinter {
@@ -113,23 +124,45 @@ struct AccountWorker: Sendable {
         case .rests, .left, .nothing:
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
-        return try await resume(status, entry, operation, memory.past, report)
+        if case .waits = memory.past { return try await resume(status, entry, operation, memory.past, report) }
+        let write = EntryWrite.resume(status, holder: newHolder(), names: names)
+        return try await take(status, by: write, memory, report) { claimed in
+            try await resume(claimed, entry, operation, memory.past, report)
+        }
     }
 
     private func claim(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory,
         _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
-        let job = try jobs.next()
-        let holder = names.claim.map { _ in "\(policy.claimHolder) \(job)" }
-        let write = EntryWrite.claim(status, holder: holder, names: names)
+        let write = EntryWrite.claim(status, holder: newHolder(), names: names)
+        return try await take(status, by: write, memory, report) { claimed in
+            let request = ProvisioningRequest(operation: operation, entry: entry, job: try jobs.next(), attempt: 1)
+            return try await run(request, job(request, status), claimed, failures: 0, report)
+        }
+    }
+
+    /// Who holds a claim that is made now; each has a token of its own.
+    private func newHolder() -> String? {
+        names.claim.map { _ in "\(policy.claimHolder) \(String(UInt64.random(in: .min ... .max), radix: 16))" }
+    }
+
+    /// Writes a claim, or the same again, and does the work under it.
+    private func take(
+        _ status: AccountStatus, by write: EntryWrite, _ memory: AccountMemory,
+        _ report: @escaping AccountTurn.Listener,
+        _ work: (AccountStatus) async throws -> AccountTurn.Disposition
+    ) async throws -> AccountTurn.Disposition {
         switch try await committer.commit(write, to: status.key) {
-        case .written(let csn):
-            if let csn { await report(.wrote(csn: csn)) }
-            let request = ProvisioningRequest(operation: operation, entry: entry, job: job, attempt: 1)
-            return try await run(
-                request, self.job(request, status), status.claimed(by: holder), failures: 0, report)
-        case .lost: return .lost
+        case .written(let csn?):
+            await report(.wrote(csn: csn))
+            return try await work(status.claimed(by: write, csn))
+        case .written(nil):
+            guard let entry = try await reader.entry(status.key, attributes: []),
+                let claimed = AccountStatus(entry, names: names), write.isFulfilled(by: claimed)
+            else { return .lost }
+            return try await work(claimed)
+        case .lost, .disturbed: return .lost
         case .gone: return .settled
         case .refused(let error):
             logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
@@ -269,11 +302,10 @@ extension AccountStatus {
     var key: AccountKey { AccountKey(uuid: uuid, dn: dn) }
 
     /// As the entry stands after a claim of ours.
-    func claimed(by holder: String?) -> Self {
+    /// - Parameter csn: that the claim has got.
+    func claimed(by write: EntryWrite, _ csn: AttributeValue) -> Self {
         var status = self
-        status.mode = ProvisioningMode(mode.operation, .claimed)
-        status.returnValue = nil
-        status.claim = holder
+        (status.mode, status.returnValue, status.claim, status.csn) = (write.mode, nil, write.claim, csn)
         return status
     }
 }

@@ -21,6 +21,7 @@ actor Dispatcher {
     /// Those of them whose entries are looked at for work that another job has to make room for; true: again, since something was seen meanwhile.
     private var looking: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
+    private var seen = SeenVersions()
     private var totals = (succeeded: 0, failed: 0)
     private var alarm = Alarm()
     private var isStopping = false
@@ -90,6 +91,7 @@ actor Dispatcher {
     }
 
     private func look(at key: AccountKey, csn: AttributeValue?) {
+        if let csn { seen.insert(csn, of: key.uuid) }
         running[key.uuid]?.seen.append(csn)
         queue.offer(key, priority: priority(of: key.uuid))
         startDue()
@@ -106,6 +108,8 @@ actor Dispatcher {
     ///   way, which is in the log; nil when there was nothing to do, or the daemon stopped first.
     func provision(_ key: AccountKey) async -> ProvisioningExitCode? {
         guard !isStopping else { return nil }
+        // An operator decides which server is right.
+        seen.forget(key.uuid)
         return await withCheckedContinuation { continuation in
             urgent[key.uuid, default: []].append(continuation)
             look(at: key, csn: nil)
@@ -249,13 +253,13 @@ actor Dispatcher {
     private func start(_ uuid: EntryUUID, _ now: WallTime) {
         guard let key = queue.key(of: uuid) else { return lane.leave(JobSubject(uuid)) }
         let memory = memories[uuid] ?? AccountMemory()
-        let ignoringDate = urgent[uuid] != nil
+        let (ignoringDate, seen) = (urgent[uuid] != nil, seen[uuid])
         running[uuid] = Running(
             task: Task { [worker, logger] in
                 let disposition: AccountTurn.Disposition?
                 do {
                     disposition = try await withLogger(logger) { _ in
-                        try await worker.work(on: key, memory, now: now, ignoringDate: ignoringDate) {
+                        try await worker.work(on: key, memory, seen: seen, now: now, ignoringDate: ignoringDate) {
                             await self.hear($0, of: uuid)
                         }
                     }
@@ -274,7 +278,9 @@ actor Dispatcher {
         case .pastIsOver: memories[uuid]?.past = .nothing
         case .started(let summary): running[uuid]?.summary = summary
         case .step(let name): running[uuid]?.summary?.step = name
-        case .wrote(let csn): ownWrites.insert(csn)
+        case .wrote(let csn):
+            ownWrites.insert(csn)
+            seen.insert(csn, of: uuid)
         case .ended(let code):
             running[uuid]?.outcome = code
             if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
@@ -310,6 +316,12 @@ actor Dispatcher {
             if memory.troubles == 2, let key = queue.key(of: uuid) {
                 logger.warning("\(key.dn) never stands as it was read when it is written to; it is tried again")
             }
+        case .disturbed(let outcome, let delay):
+            memory = AccountMemory(past: .unwritten(outcome))
+            again = clock.now + delay
+        case .behind:
+            memory.troubles += 1
+            again = clock.now + patience(memory)
         case .trouble:
             // What the worker has not called over is as true as before.
             memory.troubles += 1

@@ -52,7 +52,7 @@ struct JobEnding: Sendable {
         _ ended: AccountOutcome, _ status: AccountStatus, _ memory: AccountMemory,
         _ report: @escaping AccountTurn.Listener, written: () -> Void = {}
     ) async throws -> AccountTurn.Disposition {
-        switch try await commit(ended.write, to: status.key) {
+        switch try await commit(ended, status) {
         case .written(let csn):
             if let csn { await report(.wrote(csn: csn)) }
             written()
@@ -65,6 +65,20 @@ struct JobEnding: Sendable {
             logger.notice("the entry was changed meanwhile: what stands there now is looked at")
             await close(ended.job, of: status.uuid, ended.result)
             return .lost
+        case .disturbed(let tries):
+            var ended = ended
+            if ended.disturbances < Self.manyDisturbances, ended.disturbances + tries >= Self.manyDisturbances {
+                logger.warning(
+                    """
+                    \(status.dn): the outcome is not in the entry yet, since others change it all the time; it is tried again. \
+                    See who writes it, such as lastbind with a customer that logs in again and again
+                    """)
+            }
+            ended.disturbances += tries
+            if let job = ended.job { executor.board.status(job.id, .blocked) }
+            var generator = SystemRandomNumberGenerator()
+            let delay = Self.disturbed.delay(afterAttempt: ended.disturbances / tries, using: &generator)
+            return .disturbed(ended, for: delay ?? Self.disturbed.maximumDelay)
         case .gone:
             let code = ProvisioningExitCode.userNotPresentInBackend
             let reason = "\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))"
@@ -111,10 +125,17 @@ struct JobEnding: Sendable {
         executor.board.close(left.job.id, end)
     }
 
+    private static let manyDisturbances = 10
+    private static let disturbed = RetryPolicy(
+        maximumAttempts: .max, delay: .milliseconds(100), maximumDelay: .seconds(30))
+
     /// That the directory cannot tell what became of a write leaves it to be written as well as a refusal does.
-    private func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+    /// - Parameter status: of the entry as it was read; an outcome that waited is written to it only if it is still the one of the job.
+    private func commit(_ ended: AccountOutcome, _ status: AccountStatus) async throws -> CommitOutcome {
         do {
-            return try await committer.commit(write, to: key)
+            guard status.phase == .claimed else { return try await committer.commit(ended.write, to: status.key) }
+            guard let write = ended.write.following(status) else { return .lost }
+            return try await committer.settle(write, to: status.key)
         } catch let error as DirectoryError {
             return .refused(error)
         }

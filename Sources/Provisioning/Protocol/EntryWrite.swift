@@ -1,11 +1,18 @@
 public import DirectoryModel
 
-/// One modify of one entry that names what it replaces (specification, section 1, "What each write is").
+/// One modify of one entry, as it was read: every write asserts the entryUUID and the entryCSN.
+///
+/// So a request that was written again meanwhile is not lost, and a write that arrives late, of a connection or a process that is gone, changes
+/// nothing. Checked in `docs/model`.
 public struct EntryWrite: Hashable, Sendable {
     /// In their order; all or none.
     public var modifications: [Modification]
-    /// Sent as a critical assertion (RFC 4528); nil where deleting the old mode is condition enough.
-    public var assertion: Filter?
+    /// Sent as a critical assertion (RFC 4528).
+    public private(set) var assertion: Filter
+    /// The entryCSN that it asserts.
+    public private(set) var csn: AttributeValue
+    /// The claim under which it is written, where daemons share accounts.
+    private var claimBefore: String?
     /// What stands in the entry afterwards, by which a write of unknown outcome is recognized.
     public var mode: ProvisioningMode
     /// The state afterwards.
@@ -15,16 +22,19 @@ public struct EntryWrite: Hashable, Sendable {
     /// Who holds it afterwards, where daemons share accounts.
     public var claim: String?
 
-    /// `add` → `adding`. It asserts the entryCSN that was read: a wish that was written again meanwhile, with other
-    /// values, must not be lost.
+    /// `add` → `adding`.
+    /// - Parameter holder: who claims it, with a token that no other claim has; nil where daemons do not share accounts.
     public static func claim(_ status: AccountStatus, holder: String?, names: AttributeNames) -> Self {
         var write = Self(status, to: .claimed, names: names)
-        write.assertion = .equal(AttributeNames.entryCSN, status.csn)
         write.setReturnValue(nil, names: names)
-        if let attribute = names.claim, let holder {
-            write.modifications.append(.replace(attribute, AttributeValue(holder)))
-            write.claim = holder
-        }
+        write.setClaim(holder, names: names)
+        return write
+    }
+
+    /// `adding` stays: the work goes on. Another process may have claimed it and be gone; what it sent last no longer fits the entry after this.
+    public static func resume(_ status: AccountStatus, holder: String?, names: AttributeNames) -> Self {
+        var write = Self(status, to: .claimed, names: names)
+        write.setClaim(holder, names: names)
         return write
     }
 
@@ -36,7 +46,7 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` → `added`, with the time. Its only condition is the mode: changes of other attributes do not disturb it.
+    /// `adding` → `added`, with the time.
     public static func finish(_ status: AccountStatus, at time: ProvisioningTimestamp, names: AttributeNames) -> Self {
         var write = Self(status, to: .done, names: names)
         write.state = time.description
@@ -57,7 +67,6 @@ public struct EntryWrite: Hashable, Sendable {
     /// `adding` with a ReturnValue → `add`: an operator asks for another try.
     public static func retry(_ status: AccountStatus, names: AttributeNames) -> Self {
         var write = Self(status, to: .wish, names: names)
-        write.assertion = .equal(AttributeNames.entryCSN, status.csn)
         write.setReturnValue(nil, names: names)
         return write
     }
@@ -70,14 +79,41 @@ public struct EntryWrite: Hashable, Sendable {
         status.mode == mode && status.state == state && status.returnValue == returnValue && status.claim == claim
     }
 
+    /// The same outcome for an entry that has been changed since; nil where it is not the one of the job any more: something else is asked for,
+    /// there is an outcome, or another has claimed it.
+    func following(_ status: AccountStatus) -> Self? {
+        guard status.phase == .claimed, status.mode.operation == mode.operation, status.claim == claimBefore else {
+            return nil
+        }
+        var write = self
+        (write.csn, write.assertion) = (status.csn, Self.assertion(status))
+        return write
+    }
+
     private init(_ status: AccountStatus, to stage: ProvisioningMode.Stage, names: AttributeNames) {
         mode = ProvisioningMode(status.mode.operation, stage)
         state = status.state
         claim = status.claim
+        claimBefore = status.claim
+        csn = status.csn
+        assertion = Self.assertion(status)
         modifications = [
             .delete(names.mode, AttributeValue(status.mode.description)),
             .add(names.mode, AttributeValue(mode.description)),
         ]
+    }
+
+    private static func assertion(_ status: AccountStatus) -> Filter {
+        .and([
+            .equal(AttributeNames.entryUUID, AttributeValue(status.uuid.description)),
+            .equal(AttributeNames.entryCSN, status.csn),
+        ])
+    }
+
+    private mutating func setClaim(_ holder: String?, names: AttributeNames) {
+        guard let attribute = names.claim, let holder else { return }
+        modifications.append(.replace(attribute, AttributeValue(holder)))
+        claim = holder
     }
 
     private mutating func setReturnValue(_ value: String?, names: AttributeNames) {

@@ -34,7 +34,7 @@ public enum AccountEvent: String, CaseIterable, Hashable, Sendable {
 public enum Transition: Hashable, Sendable {
     /// One write leads there.
     case becomes(AccountPhase)
-    /// Nothing is written; the work goes on with a new attempt.
+    /// The claim is written again, and the work goes on with a new attempt.
     case resumes
     /// Nothing is to be done.
     case stays
@@ -50,8 +50,8 @@ public enum TransitionTable {
         case (.wish, _): .becomes(.wished)
         case (.claim, .wished): .becomes(.claimed)
         case (.refuse, .wished): .becomes(.failed)
-        case (.finish, .claimed), (.finish, .failed): .becomes(.done)
-        case (.fail, .claimed), (.fail, .failed): .becomes(.failed)
+        case (.finish, .claimed): .becomes(.done)
+        case (.fail, .claimed): .becomes(.failed)
         case (.retry, .failed): .becomes(.wished)
         case (.restart, .claimed): .resumes
         case (.restart, _): .stays

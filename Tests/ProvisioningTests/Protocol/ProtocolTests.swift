@@ -53,7 +53,10 @@ import Testing
             claim.description
                 == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue"
         )
-        #expect(claim.assertion == .equal("entryCSN", wish.csn))
+        let asserted = Filter.and([
+            .equal("entryUUID", AttributeValue(wish.uuid.description)), .equal("entryCSN", wish.csn),
+        ])
+        #expect(claim.assertion == asserted)
 
         let claimed = try Fixture.status(mode: "adding")
         let time = ProvisioningTimestamp(WallTime(secondsSince1970: 0))
@@ -62,13 +65,17 @@ import Testing
             finish.description
                 == "delete sstProvisioningMode: adding; add sstProvisioningMode: added; replace sstProvisioningState: 19700101T000000Z; replace sstProvisioningReturnValue: 0"
         )
-        #expect(finish.assertion == nil)
+        #expect(finish.assertion == asserted)
 
         let failure = EntryWrite.fail(claimed, .cannotSetQuota, names: names)
         #expect(
             failure.description
                 == "delete sstProvisioningMode: adding; add sstProvisioningMode: adding; replace sstProvisioningReturnValue: 6"
         )
+        let resume = EntryWrite.resume(claimed, holder: nil, names: names)
+        #expect(
+            resume.description == "delete sstProvisioningMode: adding; add sstProvisioningMode: adding"
+                && resume.assertion == asserted)
         let retry = EntryWrite.retry(try Fixture.status(mode: "adding", returnValue: "6"), names: names)
         #expect(
             retry.description

@@ -1,0 +1,176 @@
+import DirectoryClient
+import DirectoryModel
+import JobCore
+import TestSupport
+import Testing
+
+@testable import Provisioning
+
+/// Writes that arrive when the entry is no longer as it was: of processes that are gone, and of others while a job works.
+@Suite struct LateWriteTests {
+    private static let names = AttributeNames()
+
+    private static func finish(_ entry: Entry) throws -> EntryWrite {
+        let status = try #require(AccountStatus(entry, names: names))
+        return .finish(status, at: ProvisioningTimestamp(SystemWallClock().now), names: names)
+    }
+
+    @Test("what a process that is gone has sent last no longer fits the entry once the work goes on")
+    func deadProcess() async throws {
+        try await EngineHarness.run { harness in
+            let gate = Gate()
+            harness.service.doing { _ in
+                await gate.pass()
+                try Task.checkCancellation()
+            }
+            let first = try harness.engine()
+            await first.start()
+            try await harness.add("4000001")
+            try await eventually("the job runs") { harness.service.asked.count == 1 }
+            let late = try Self.finish(try #require(try await harness.entry("4000001")))
+            await first.stop(grace: .zero)
+            #expect(try await harness.mode("4000001") == "adding")
+            try await harness.running { _ in
+                try await eventually("the work goes on") { harness.service.asked.count == 2 }
+                let error = await #expect(throws: DirectoryError.self) {
+                    try await harness.manager.modify(
+                        EngineHarness.dn("4000001"), late.modifications, asserting: late.assertion)
+                }
+                #expect(error?.code == .assertionFailed)
+                #expect(try await harness.mode("4000001") == "adding")
+                gate.open()
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
+    @Test("an entry that was removed and added again under its name gets no outcome of the old one's job")
+    func addedAgain() async throws {
+        try await EngineHarness.run { harness in
+            let gates = [Gate(), Gate()]
+            harness.service.doing { call in await gates[call.operation == .add ? 0 : 1].pass() }
+            try await harness.running { _ in
+                try await harness.add("4000001")
+                try await eventually("the first job runs") { harness.service.asked.count == 1 }
+                try await harness.manager.delete(EngineHarness.dn("4000001"))
+                try await harness.add("4000001", mode: "modify")
+                try await eventually("the second job runs") { harness.service.asked.count == 2 }
+                gates[0].open()
+                try await eventually("the first is closed") { !harness.recorder.closed.isEmpty }
+                #expect(harness.recorder.closed.first?.outcome.message.contains("has gone") == true)
+                #expect(try await harness.mode("4000001") == "modifying")
+                gates[1].open()
+                try await harness.expectMode("modified", of: "4000001")
+            }
+        }
+    }
+
+    @Test("an entry that others change all the time gets its outcome, its work is done once, and nobody else waits")
+    func changedAllTheTime() async throws {
+        try await EngineHarness.run { harness in
+            let second = try await EngineHarness.connect(harness.sandbox)
+            defer { second.close() }
+            try await harness.running {
+                $0.slots = 1
+            } _: { _ in
+                try await harness.add("4000001")
+                let logins = Task {
+                    var number = 0
+                    while !Task.isCancelled {
+                        number += 1
+                        try await second.modify(
+                            EngineHarness.dn("4000001"),
+                            [.replace("sstBackupWarningDays", AttributeValue("\(number % 90)"))])
+                    }
+                }
+                try await eventually("the job has run") { harness.service.asked.count == 1 }
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                logins.cancel()
+                _ = await logins.result
+                try await harness.expectMode("added", of: "4000001")
+                #expect(harness.service.asked.map(\.uid) == ["4000001", "4000002"])
+            }
+        }
+    }
+
+    @Test(
+        "an outcome follows an entry that was changed, and neither another request, nor another's claim, nor another outcome"
+    )
+    func following() throws {
+        var names = Self.names
+        names.claim = "provisioningClaim"
+        let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
+        let finish = EntryWrite.finish(claimed, at: ProvisioningTimestamp(WallTime(secondsSince1970: 0)), names: names)
+        var changed = claimed
+        changed.csn = "20261121120001.000000Z#000000#000#000000"
+        #expect(finish.following(changed)?.csn == changed.csn)
+        #expect(finish.following(changed)?.modifications == finish.modifications)
+        for status in [
+            try Fixture.status(mode: "adding", claim: "one 18", names: names),
+            try Fixture.status(mode: "adding", names: names),
+            try Fixture.status(mode: "add", claim: "one 17", names: names),
+            try Fixture.status(mode: "modifying", claim: "one 17", names: names),
+            try Fixture.status(mode: "adding", returnValue: "6", claim: "one 17", names: names),
+            try Fixture.status(mode: "added", state: "19700101T000000Z", claim: "one 17", names: names),
+        ] {
+            #expect(finish.following(status) == nil, "\(status)")
+        }
+    }
+
+    @Test(
+        "a server that shows an older entry than another one told of decides nothing, until it has caught up or an operator says so"
+    )
+    func behind() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { engine in
+                try await harness.add("4000002")
+                try await harness.expectMode("added", of: "4000002")
+                try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
+                let key = try await harness.key("4000001")
+                await engine.dispatcher.handle(.look(key, csn: "29991231235959.000000Z#000000#000#000000"))
+                try await harness.wish("4000001", "modify")
+                try await eventually("it is said") {
+                    harness.messages.contains { $0.contains("the server lags behind") }
+                }
+                #expect(try await harness.mode("4000001") == "modify")
+                #expect(await engine.provision(key) == .success)
+                #expect(try await harness.mode("4000001") == "modified")
+            }
+        }
+    }
+
+    @Test("versions are compared by time, counter and server; what is written otherwise is not compared")
+    func versions() {
+        let order: [AttributeValue] = [
+            "20261121120000.000000Z#000000#000#000000", "20261121120000.000001Z#000000#000#000000",
+            "20261121120000.000001Z#00000a#000#000000", "20261121120000.000001Z#00000a#001#000000",
+        ]
+        for (index, one) in order.enumerated() {
+            for (other, two) in order.enumerated() {
+                #expect(EntryVersion.is(one, olderThan: two) == (index < other))
+            }
+        }
+        #expect(!EntryVersion.is("1", olderThan: order[0]) && !EntryVersion.is(order[0], olderThan: "2"))
+        #expect(!EntryVersion.is("20261121120000.000000Z#000000#000#00000X", olderThan: order[1]))
+    }
+
+    @Test("only so many versions are remembered, of each entry the newest")
+    func seen() throws {
+        var seen = SeenVersions(capacity: 2)
+        let uuids = try ["1", "2", "3"].map {
+            try #require(EntryUUID(text: "f3f1c6b2-6a52-4a0f-9f0e-5a0d6d3c1b7\($0)"))
+        }
+        func version(_ second: Int) -> AttributeValue {
+            AttributeValue("2026112112000\(second).000000Z#000000#000#000000")
+        }
+        seen.insert(version(2), of: uuids[0])
+        seen.insert(version(1), of: uuids[0])
+        #expect(seen[uuids[0]] == version(2))
+        seen.insert(version(1), of: uuids[1])
+        seen.insert(version(1), of: uuids[2])
+        #expect(seen[uuids[0]] == nil && seen[uuids[1]] != nil && seen[uuids[2]] != nil)
+        seen.forget(uuids[1])
+        #expect(seen[uuids[1]] == nil)
+    }
+}
