@@ -52,7 +52,7 @@ struct AccountWorker: Sendable {
                 level: memory.troubles == 0 ? .warning : .debug,
                 """
                 \(status.dn) is shown as it was at \(status.csn), and has been changed at \(seen): the server lags behind another one, and \
-                is asked again; where it was restored from a backup: accounts retry
+                is asked again; where it was restored from a backup: prov-backup-rsnapshot accounts provision UID
                 """)
             return .behind
         }
@@ -63,6 +63,10 @@ struct AccountWorker: Sendable {
         switch decision {
         case .resume: break
         default: await ending.abandon(memory.past, of: key.uuid, status, report)
+        }
+        switch decision {
+        case .leave, .wait: try await giveBack(status, report)
+        case .claim, .resume, .refuse: break
         }
         switch decision {
         case .leave(let reason):
@@ -145,6 +149,18 @@ struct AccountWorker: Sendable {
     /// Who holds a claim that is made now; each has a token of its own.
     private func newHolder() -> String? {
         names.claim.map { _ in "\(policy.claimHolder) \(String(UInt64.random(in: .min ... .max), radix: 16))" }
+    }
+
+    /// A claim of ours on an entry that asks us for nothing now is of a job that has ended, or was cut off before the request was withdrawn: another
+    /// daemon may wait for it.
+    private func giveBack(_ status: AccountStatus, _ report: @escaping AccountTurn.Listener) async throws {
+        guard status.phase != .claimed, let claim = status.claim, policy.isOwn(claim),
+            let write = EntryWrite.release(status, names: names)
+        else { return }
+        // Where it does not succeed, the next look at the entry tries it again.
+        if case .written(let csn?) = try await committer.commit(write, to: status.key) {
+            await report(.wrote(csn: csn))
+        }
     }
 
     /// Writes a claim, or the same again, and does the work under it.

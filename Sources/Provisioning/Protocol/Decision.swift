@@ -67,15 +67,18 @@ public struct DecisionPolicy: Sendable {
     /// - Parameter ignoringDate: an operator wants it carried out now, whatever its day.
     public func decide(_ status: AccountStatus, now: WallTime, ignoringDate: Bool = false) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
+        // Also where something is asked: the holder may still work on what was asked before.
+        if status.phase == .wished || status.phase == .claimed, names.claim != nil, let claim = status.claim,
+            !isOwn(claim)
+        {
+            return .leave(.claimed(by: claim))
+        }
         switch status.phase {
         case .idle: return .leave(.nothingAsked)
         case .done: return .leave(.done)
         case .failed: return .leave(.failed(returnValue: status.returnValue ?? ""))
         case .claimed:
             if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
-            if names.claim != nil, let claim = status.claim, !claim.hasPrefix(claimHolder + " ") {
-                return .leave(.claimed(by: claim))
-            }
             return .resume(status.mode.operation)
         case .wished:
             return decideWish(status, now: now, ignoringDate: ignoringDate)
@@ -99,6 +102,9 @@ public struct DecisionPolicy: Sendable {
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
         return .claim(status.mode.operation)
     }
+
+    /// Whether a claim is this daemon's, of this run or an earlier one.
+    func isOwn(_ claim: String) -> Bool { claim.hasPrefix(claimHolder + " ") }
 
     private func notOurs(_ status: AccountStatus) -> LeaveReason? {
         guard let hosts else { return nil }

@@ -64,6 +64,17 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
+    /// The claim is given back, and nothing else is changed.
+    /// - Returns: nil where there is none.
+    public static func release(_ status: AccountStatus, names: AttributeNames) -> Self? {
+        guard names.claim != nil, status.claim != nil else { return nil }
+        var write = Self(status, to: status.mode.stage, names: names)
+        write.modifications = []
+        write.returnValue = status.returnValue
+        write.releaseClaim(of: status, names: names)
+        return write
+    }
+
     /// `adding` with a ReturnValue → `add`: an operator asks for another try.
     public static func retry(_ status: AccountStatus, names: AttributeNames) -> Self {
         var write = Self(status, to: .wish, names: names)

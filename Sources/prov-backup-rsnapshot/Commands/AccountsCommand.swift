@@ -9,7 +9,7 @@ import Provisioning
 struct AccountsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "accounts", abstract: "List accounts, explain one, carry one out now, or try failed ones again.",
-        subcommands: [List.self, Explain.self, Provision.self, Retry.self])
+        subcommands: [List.self, Explain.self, Provision.self, Retry.self, Release.self])
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List this daemon's accounts and where they stand.")
@@ -119,6 +119,23 @@ struct AccountsCommand: AsyncParsableCommand {
                 }
             }
             if refused > 0 { throw ExitCode(ProcessExitStatus.failure.rawValue) }
+        }
+    }
+
+    struct Release: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take an account over from a daemon that is gone for good.",
+            discussion: """
+                Where daemons share accounts (CLAIM), the claim of the one that is gone is removed from the entry, and another goes on with its work. \
+                Be sure that it is gone: two daemons would work on one home.
+                """)
+
+        @OptionGroup var account: AccountArgument
+
+        func run() async throws {
+            let (settings, uid) = (try account.files.load(), account.uid)
+            let claim = try await AccountsDirectory(settings).release(uid: uid)
+            print(OneLine.escaping("\(uid): the claim of \(claim) is removed"))
         }
     }
 }

@@ -90,12 +90,29 @@ struct AccountsDirectory {
                 cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
         }
         let write = EntryWrite.retry(status, names: scope.names)
+        try await commit(write, to: status.dn)
+        return write.mode
+    }
+
+    /// Takes the claim off an account whose holder is gone for good.
+    /// - Returns: the claim that was there.
+    func release(uid: String) async throws -> String {
+        let status = try await status(uid: uid)
+        guard let claim = status.claim, let write = EntryWrite.release(status, names: scope.names) else {
+            throw CommandFailure(
+                "\(status.dn) carries no claim" + (scope.names.claim == nil ? ", and CLAIM is empty" : ""),
+                cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
+        }
+        try await commit(write, to: status.dn)
+        return claim
+    }
+
+    private func commit(_ write: EntryWrite, to dn: DN) async throws {
         do {
-            try await connection.modify(status.dn, write.modifications, asserting: write.assertion)
+            try await connection.modify(dn, write.modifications, asserting: write.assertion)
         } catch {
             guard error.code == .noSuchAttribute || error.code == .assertionFailed else { throw CommandFailure(error) }
-            throw CommandFailure("\(status.dn) was changed by somebody else meanwhile", cure: "look at it again")
+            throw CommandFailure("\(dn) was changed by somebody else meanwhile", cure: "look at it again")
         }
-        return write.mode
     }
 }

@@ -86,7 +86,7 @@ struct Explanation: Encodable {
                 case .otherHost, .noHost:
                     "if this daemon is to serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
-                case .claimed: "wait for that daemon; if it is gone for good, delete the claim attribute of the entry"
+                case .claimed: "wait for that daemon; if it is gone for good: \(command) release \(uid)"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 beside the mode"
                 case .done: "nothing"

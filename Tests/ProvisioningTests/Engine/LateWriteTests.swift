@@ -95,6 +95,38 @@ import Testing
     }
 
     @Test(
+        "an account that another daemon holds waits until it is given back; one of ours that asks for nothing now is given back"
+    )
+    func sharedAccounts() async throws {
+        try await EngineHarness.run { harness in
+            let classes = ["provisioningClaimable"]
+            let tomorrow = ProvisioningTimestamp(harness.clock.now + .seconds(86_400)).description.prefix(8)
+            try await harness.running {
+                $0.scope.names.claim = "provisioningClaim"
+                $0.policy.names.claim = "provisioningClaim"
+                $0.policy.claimHolder = "one"
+            } _: { _ in
+                try await harness.add("4000001", classes: classes, others: ["provisioningClaim": "two 17"])
+                try await harness.add("4000002", classes: classes, others: ["provisioningClaim": "one 17"])
+                try await harness.add(
+                    "4000003", date: String(tomorrow), classes: classes, others: ["provisioningClaim": "one 18"])
+                try await harness.expectMode("added", of: "4000002")
+                #expect(try await harness.entry("4000002")?.text("provisioningClaim") == nil)
+                try await eventually("the claim is given back") {
+                    try await harness.entry("4000003")?.text("provisioningClaim") == nil
+                }
+                try await eventually("the other's is seen") {
+                    harness.messages.contains { $0.contains("another daemon holds the claim: two 17") }
+                }
+                #expect(harness.service.asked.map(\.uid) == ["4000002"])
+                try await harness.manager.modify(
+                    EngineHarness.dn("4000001"), [.delete("provisioningClaim", "two 17")])
+                try await harness.expectMode("added", of: "4000001")
+            }
+        }
+    }
+
+    @Test(
         "an outcome follows an entry that was changed, and neither another request, nor another's claim, nor another outcome"
     )
     func following() throws {

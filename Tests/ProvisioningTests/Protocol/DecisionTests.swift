@@ -103,7 +103,7 @@ import Testing
         #expect(ours.decide(try Fixture.status(mode: "add"), now: now) == .leave(.noHost))
     }
 
-    @Test("with a claim attribute only the holder resumes")
+    @Test("with a claim attribute only the holder works on an account, also when something else is asked for meanwhile")
     func claimHolder() throws {
         var sharing = DecisionPolicy(claimHolder: "one", calendar: .utc)
         sharing.names.claim = "provisioningClaim"
@@ -111,6 +111,12 @@ import Testing
         #expect(sharing.decide(ours, now: now) == .resume(.add))
         let theirs = try Fixture.status(mode: "adding", claim: "oneself 17", names: sharing.names)
         #expect(sharing.decide(theirs, now: now) == .leave(.claimed(by: "oneself 17")))
+        for (mode, active) in [("add", "FALSE"), ("delete", "FALSE"), ("delete", "TRUE"), ("deleting", "TRUE")] {
+            let asked = try Fixture.status(mode: mode, active: active, claim: "oneself 17", names: sharing.names)
+            #expect(sharing.decide(asked, now: now) == .leave(.claimed(by: "oneself 17")), "\(mode) \(active)")
+        }
+        let again = try Fixture.status(mode: "add", claim: "one 17", names: sharing.names)
+        #expect(sharing.decide(again, now: now) == .claim(.add))
     }
 
     @Test("a day begins at midnight of the calendar's zone")
