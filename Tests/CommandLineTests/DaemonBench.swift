@@ -115,7 +115,10 @@ final class DaemonBench: Sendable {
     static func dn(_ uid: String) throws -> DN { try DN(parsing: SandboxTree.accountsDN).appending("uid", uid) }
 
     /// Adds an account as the test LDIF has it, changed as asked.
-    func add(_ uid: String, home: String? = nil, _ changes: [AttributeName: String] = [:]) async throws {
+    /// - Parameter holder: who claims it, where daemons share accounts.
+    func add(
+        _ uid: String, home: String? = nil, claimedBy holder: String? = nil, _ changes: [AttributeName: String] = [:]
+    ) async throws {
         let parameters = TestLDIFs.Parameters(
             uid: "3724300", base: try DN(parsing: SandboxTree.accountsDN), homeRoot: FilePath(homes.path))
         let record = try #require(try TestLDIFs(parameters).files.first).record
@@ -130,6 +133,10 @@ final class DaemonBench: Sendable {
         entry["uidNumber"] = [AttributeValue(number)]
         entry["gidNumber"] = [AttributeValue(number)]
         for (name, value) in changes { entry[name] = [AttributeValue(value)] }
+        if let holder {
+            entry["objectClass"].append("provisioningClaimable")
+            entry["provisioningClaim"] = [AttributeValue(holder)]
+        }
         try await manager.add(entry)
     }
 

@@ -191,6 +191,25 @@ import Testing
         }
     }
 
+    @Test("a claim whose holder is gone for good is explained and released, and the account's work is done here")
+    func release() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "[Attributes]\nCLAIM = provisioningClaim\n[Service]", backup: "HOME_SCRIPT =")
+            try await bench.add(
+                "3724300", claimedBy: "gone.example.org 17", ["sstProvisioningMode": "adding"])
+            let daemon = try bench.start()
+            try await daemon.says("another daemon holds the claim: gone.example.org 17")
+            let explained = try await bench.command("accounts", "explain", "3724300").output
+            #expect(explained.contains("accounts release 3724300"), "\(explained)")
+            let released = try await bench.command("accounts", "release", "3724300")
+            #expect(released.status == 0 && released.output.contains("gone.example.org 17"), "\(released.output)")
+            try await bench.reached("added", "3724300")
+            #expect(try await bench.text("3724300", "provisioningClaim") == nil)
+            #expect(try await bench.command("accounts", "release", "3724300").status == 1)
+            await bench.stop(daemon)
+        }
+    }
+
     @Test("SIGHUP: good settings hold for the next job, wrong ones are refused and the daemon goes on as before")
     func reload() async throws {
         try await DaemonBench.run { bench in
