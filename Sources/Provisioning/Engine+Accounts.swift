@@ -33,6 +33,16 @@ extension Engine {
             .flatMap { Account($0, names: reader.scope.names) }
     }
 
+    /// Other entries that have the same value of an attribute, of whatever host; those that take no part in provisioning are left out.
+    /// - Throws: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    public func others(
+        than account: Account, withSame attribute: AttributeName, attributes: [AttributeName]
+    ) async throws -> [Account] {
+        try await reader.others(
+            than: account.key.uuid, with: account.entry[attribute], of: attribute, attributes: attributes
+        ).compactMap { Account($0, names: reader.scope.names) }
+    }
+
     /// Writes what a service keeps in an account's entry besides provisioning: reads the entry, has `change` say what is to be changed,
     /// and writes that, again and again until it holds.
     ///

@@ -69,6 +69,8 @@ public actor Engine {
     let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
     var reader: AccountReader { watcher.reader }
+    /// What this service's jobs work on, by the values of its unique attribute.
+    public nonisolated let exclusion = Exclusion()
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
@@ -101,7 +103,8 @@ public actor Engine {
         groups = GroupCommit(link: commitLink, reader: reader, logger: logger)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, clock: clock, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
+            planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, admission: admission, bounds: bounds, clock: clock,
             logger: logger)
@@ -146,7 +149,8 @@ public actor Engine {
         let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, clock: clock, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
+            planPrinter: planPrinter)
         availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
         let servers = ServerList(configuration.servers)
         for link in [watchLink, workLink, commitLink] {
@@ -210,7 +214,7 @@ extension Watcher {
 extension AccountWorker {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, groups: GroupCommit, jobs: JobLedger,
-        clock: any WallClock, planPrinter: PlanPrinter?
+        exclusion: Exclusion, clock: any WallClock, planPrinter: PlanPrinter?
     ) {
         let committer = Committer(reader: reader, groups: configuration.groupCommit == .auto ? groups : nil)
         self.init(
@@ -219,7 +223,6 @@ extension AccountWorker {
                 committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
-            executor: configuration.executor, clock: clock,
-            planPrinter: planPrinter)
+            executor: configuration.executor, exclusion: exclusion, clock: clock, planPrinter: planPrinter)
     }
 }

@@ -41,8 +41,12 @@ extension TestFolder {
     func entry(uid: String = "3723707") -> Entry { accountEntry(home: homes.appending(uid).string, uid: uid) }
 }
 
-func request(_ operation: Operation, _ entry: Entry, attempt: Int = 1) -> ProvisioningRequest {
-    ProvisioningRequest(operation: operation, entry: entry, job: JobID(17), attempt: attempt)
+func request(
+    _ operation: Operation, _ entry: Entry, attempt: Int = 1,
+    demandUnique: @escaping @Sendable () async throws -> Void = {}
+) -> ProvisioningRequest {
+    ProvisioningRequest(
+        operation: operation, entry: entry, job: JobID(17), attempt: attempt, demandUnique: demandUnique)
 }
 
 extension BackupRsnapshotService {

@@ -390,6 +390,28 @@ struct BackupJobTests {
         }
     }
 
+    @Test("the home of two entries with one uid is copied once, with a warning that names both")
+    func sharedUID() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            var copy = try #require(await bench.entry(first))
+            copy.dn = try BackupBench.base.appending("cn", "Account")
+            for name in ["entryUUID", "entryCSN"] as [AttributeName] { copy[name] = [] }
+            try await bench.manager.add(copy)
+            var requests: [JobRequest] = []
+            try await bench.jobs().all(of: .daily) { if case .job(let request) = $0 { requests.append(request) } }
+            #expect(requests.count == 2)
+            var outcomes: [JobOutcome] = []
+            for request in requests { outcomes.append(try await bench.attempt(request)) }
+            #expect(Set(outcomes.map(\.result)) == [.warnings, .success], "\(outcomes)")
+            let warning = try #require(outcomes.first { $0.result == .warnings }).message
+            #expect(warning.contains("\(copy.dn)") && warning.contains("uid=\(first),"), "\(warning)")
+            #expect(outcomes.contains { $0.message.contains("nothing to do: ") })
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0"])
+            #expect(try await bench.jobs().requests(of: .daily, accounts: [first], isForced: true).count == 1)
+        }
+    }
+
     @Test("a job that is repeated after its snapshot was made makes no other, also when another job came in between")
     func repeatedAfterAnother() async throws {
         try await BackupBench.run { bench in

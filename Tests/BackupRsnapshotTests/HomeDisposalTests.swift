@@ -65,6 +65,28 @@ struct StandingClock: WallClock {
         #expect(exists(folder.homes.pushing("7/707/723")), "folders that other accounts may share stay")
     }
 
+    @Test(
+        "a home that is another entry's by now is neither archived nor removed, and no script is run for it",
+        arguments: [HomeDisposal.archive, .remove])
+    func shared(disposal: HomeDisposal) async throws {
+        let folder = try TestFolder()
+        let account = try await makeAccount(folder)
+        let mark = folder.path.appending("script-ran")
+        let script = try folder.write("#!/bin/sh\ntouch \(mark)\n", to: "scripts/home.sh", mode: 0o755)
+        for script in [nil, script] {
+            let service = BackupRsnapshotService(
+                configuration: try folder.configuration { ($0.onDelete, $0.homeScript) = (disposal, script) },
+                clock: StandingClock(now: now))
+            let failure = ProvisioningFailure(.undefinedError, reason: "two entries", cure: "remove one")
+            let steps = try await service.plan(request(.delete, entry(folder)) { throw failure })
+            let thrown = await #expect(throws: ProvisioningFailure.self) {
+                for step in steps { try await step.perform(in: .alone(1, scripts: ScriptRunner())) }
+            }
+            #expect(thrown == failure)
+            #expect(exists(account.pushing("chroot/home/3723707/incoming/file")) && !exists(mark))
+        }
+    }
+
     @Test("remove takes all of the account and nothing that its links lead to")
     func remove() async throws {
         let folder = try TestFolder()

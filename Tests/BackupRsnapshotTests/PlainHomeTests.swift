@@ -19,7 +19,8 @@ import Testing
         let failure = HeldFolder.Failure(operation: "open", path: home.path, cause: cause)
         let plain = PlainHome(account: account, home: home, ownership: .none)
         #expect(plain.explain(failure).failureClass == .retryable)
-        let disposal = HomeDisposalStep(account: account, home: home, disposal: .remove, clock: SystemWallClock())
+        let disposal = HomeDisposalStep(
+            account: account, home: home, disposal: .remove, clock: SystemWallClock(), demandUnique: {})
         #expect(disposal.explain(failure).failureClass == .retryable)
         let file = ConfigurationFile(directory: folder.configurations, uid: account.uid, ownership: .none)
         let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }

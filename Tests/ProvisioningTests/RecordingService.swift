@@ -16,6 +16,9 @@ final class RecordingService: ProvisioningService {
     typealias Work = @Sendable (Call) async throws -> Void
 
     let requestedAttributes: [AttributeName] = ["uid", "sstQuota"]
+    /// No two accounts may have the same.
+    let unique = Mutex<AttributeName?>(nil)
+    var uniqueAttribute: AttributeName? { unique.withLock(\.self) }
     private let calls = Mutex<[Call]>([])
     private let work: Mutex<Work>
     private let concurrency = Mutex((now: 0, most: 0, perAccount: [String: Int](), overlapped: false))

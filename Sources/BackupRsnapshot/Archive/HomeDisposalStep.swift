@@ -12,6 +12,8 @@ struct HomeDisposalStep: ProvisioningStep {
     let home: HomePath
     let disposal: HomeDisposal
     let clock: any WallClock
+    /// Looks whether the home is another entry's as well (``ProvisioningRequest/demandUnique``).
+    let demandUnique: @Sendable () async throws -> Void
 
     let name = "home"
 
@@ -32,6 +34,7 @@ struct HomeDisposalStep: ProvisioningStep {
     }
 
     func perform(in attempt: RunningAttempt) async throws {
+        if disposal != .keep { try await demandUnique() }
         let step = self
         try await BlockingWork.run { isCancelled in
             do {

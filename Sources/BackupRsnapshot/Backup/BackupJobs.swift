@@ -196,7 +196,10 @@ public struct BackupJobs: Sendable {
         for try await account in await engine.accounts(where: condition, attributes: BackupAttribute.all) {
             found.append(account)
         }
-        guard let account = found.first else {
+        found.sort { "\($0.key.uuid)" < "\($1.key.uuid)" }
+        // Of several with one uid the job warns.
+        let account = found.first { BackupQualification(level: level).objection(to: $0) == nil } ?? found.first
+        guard let account else {
             let others = await engine.accounts(where: condition, attributes: [BackupAttribute.uid], ofAllHosts: true)
             for try await account in others {
                 let hosts = account.status.hosts
@@ -208,10 +211,6 @@ public struct BackupJobs: Sendable {
             }
             throw refuse(
                 "LDAP has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")
-        }
-        guard found.count == 1 else {
-            let names = found.map { "\($0.key.dn)" }.joined(separator: " and ")
-            throw refuse("several entries have this uid: \(names)", "remove the others, or change their uid")
         }
         if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
         if let refusal = try await missingConfiguration(of: account) { throw refusal }

@@ -23,6 +23,8 @@ struct RsnapshotBackup: Sendable {
         var work: SnapshotWork
         /// What somebody should look at.
         var warnings: [String]
+        /// Another entry with the same uid, whose job makes the snapshot; nil: there is none.
+        var copiedBy: DN?
     }
 
     /// The copy was ended by its time limit and goes on in the next run.
@@ -46,9 +48,21 @@ struct RsnapshotBackup: Sendable {
         do {
             attempt.progress(0)
             let ready = try await attempt.step("account") { try await prepare(level) }
-            let lock = try await BlockingWork.run { _ in try Self.lock(ready) }
-            defer { withExtendedLifetime(lock) {} }
-            return try await run(level, ready, attempt)
+            if let other = ready.copiedBy {
+                return JobOutcome(
+                    .success,
+                    message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
+            }
+            let outcome = try await engine.exclusion.holding([ready.account.uid]) {
+                let lock = try await BlockingWork.run { _ in try Self.lock(ready) }
+                defer { withExtendedLifetime(lock) {} }
+                return try await run(level, ready, attempt)
+            }
+            return outcome
+                ?? JobOutcome(
+                    .failed, failureClass: .retryable,
+                    message: "another job works on the home of \(ready.account.uid), for an entry that had the same uid"
+                )
         } catch let outcome as JobOutcome {
             return outcome
         } catch let refusal as BackupRefusal {
@@ -110,7 +124,19 @@ struct RsnapshotBackup: Sendable {
         if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
         let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
         let backup = self
-        return try await BlockingWork.run { _ in try backup.inspect(described, level) }
+        var ready = try await BlockingWork.run { _ in try backup.inspect(described, level) }
+        let others = try await engine.others(
+            than: account, withSame: BackupAttribute.uid, attributes: BackupAttribute.all)
+        if let other = others.map(\.key.dn).first {
+            ready.warnings.append(
+                "\(account.key.dn) and \(other) have the same uid, and with it one home; remove one, or give it another number"
+            )
+        }
+        // Each home is copied once, while any of its entries asks for it.
+        let copies = others.filter { BackupQualification(level: level).objection(to: $0) == nil } + [account]
+        let first = copies.min { "\($0.key.uuid)" < "\($1.key.uuid)" }
+        if let first, first.key.uuid != account.key.uuid { ready.copiedBy = first.key.dn }
+        return ready
     }
 
     private func inspect(_ account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {

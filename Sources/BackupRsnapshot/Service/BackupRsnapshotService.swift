@@ -38,6 +38,8 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
     }
 
+    /// The uid names the home, the quota and the rsnapshot configuration.
+    public var uniqueAttribute: AttributeName? { BackupAttribute.uid }
     /// What a plan reads of an entry.
     public var requestedAttributes: [AttributeName] { BackupAttribute.all }
 
@@ -158,7 +160,9 @@ public struct BackupRsnapshotService: ProvisioningService {
         let hasStore = try walk.store() != nil
         if hasStore || configuration.onDelete != .keep && walk.account != nil {
             steps.append(
-                HomeDisposalStep(account: account, home: home, disposal: configuration.onDelete, clock: clock))
+                HomeDisposalStep(
+                    account: account, home: home, disposal: configuration.onDelete, clock: clock,
+                    demandUnique: request.demandUnique))
         }
         return steps
     }

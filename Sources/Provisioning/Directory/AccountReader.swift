@@ -45,6 +45,20 @@ public struct AccountReader: Sendable {
         }
     }
 
+    /// Other entries that have one of these values, of whatever host and whether they take part in provisioning or not.
+    /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
+    func others(
+        than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName]
+    ) async throws -> [Entry] {
+        guard !values.isEmpty else { return [] }
+        var others: [Entry] = []
+        try await forEach(.or(values.map { .equal(attribute, $0) }), attributes: scope.names.requested + attributes) {
+            entry in
+            if entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) != uuid { others.append(entry) }
+        }
+        return others
+    }
+
     /// How these entries stand now; one that is gone is left out.
     func statuses(_ accounts: [EntryUUID]) async throws -> [EntryUUID: AccountStatus] {
         let isOne = Filter.or(accounts.map { .equal(AttributeNames.entryUUID, AttributeValue($0.description)) })

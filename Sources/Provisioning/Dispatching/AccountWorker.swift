@@ -14,6 +14,7 @@ struct AccountWorker: Sendable {
     let retry: RetryPolicy
     let jobs: JobLedger
     let executor: JobExecutor
+    let exclusion: Exclusion
     let clock: any WallClock
     /// nil for a dry run: the plan goes there, and nothing is done.
     let planPrinter: PlanPrinter?
@@ -81,10 +82,46 @@ struct AccountWorker: Sendable {
             return try await ending.refuse(status, failure, memory, report)
         case .claim(let operation):
             if let opening = opening(ignoringDate) { return .again(at: opening) }
-            return try await claim(status, entry, operation, memory, report)
+            return try await alone(status, entry, memory, report) {
+                try await claim(status, entry, operation, memory, report)
+            }
         case .resume(let operation):
             return try await goOn(status, entry, operation, memory, now: now, ignoringDate: ignoringDate, report)
         }
+    }
+
+    /// Works on what the entry names while no other job does, and refuses it while another entry names the same.
+    private func alone(
+        _ status: AccountStatus, _ entry: Entry, _ memory: AccountMemory, _ report: @escaping AccountTurn.Listener,
+        _ work: () async throws -> AccountTurn.Disposition
+    ) async throws -> AccountTurn.Disposition {
+        guard let attribute = service.uniqueAttribute else { return try await work() }
+        let disposition = try await exclusion.holding(entry[attribute].compactMap(\.text)) {
+            do {
+                try await demandUnique(entry, status)
+            } catch let failure as ProvisioningFailure {
+                return try await ending.refuse(status, failure, memory, past: memory.past, report)
+            }
+            return try await work()
+        }
+        if disposition == nil { logger.debug("\(status.dn) waits for another job that works on its \(attribute)") }
+        return disposition ?? .again(at: clock.now + Self.untilOthersHaveEnded)
+    }
+
+    /// For an entry that was removed and added again while its work went on.
+    private static let untilOthersHaveEnded = Duration.seconds(1)
+
+    /// - Throws: `ProvisioningFailure` with code 1 while other entries name what this one names; `CancellationError`, or what the directory says.
+    private func demandUnique(_ entry: Entry, _ status: AccountStatus) async throws {
+        guard let attribute = service.uniqueAttribute else { return }
+        let others = try await reader.others(
+            than: status.uuid, with: entry[attribute], of: attribute, attributes: [])
+        guard !others.isEmpty else { return }
+        let names = ([status.dn] + others.map(\.dn)).map(\.description).joined(separator: " and ")
+        throw ProvisioningFailure(
+            .undefinedError,
+            reason: "\(names) have the same \(attribute), \(entry.text(attribute) ?? ""), and with it one home",
+            cure: "remove all but one, or give them other numbers; then write the request of that one again")
     }
 
     /// Whether the entry asks for work that may begin now. It is only looked at: another job works on the account.
@@ -128,10 +165,12 @@ struct AccountWorker: Sendable {
         case .rests, .left, .nothing:
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
-        if case .waits = memory.past { return try await resume(status, entry, operation, memory.past, report) }
-        let write = EntryWrite.resume(status, holder: newHolder(), names: names)
-        return try await take(status, by: write, memory, report) { claimed in
-            try await resume(claimed, entry, operation, memory.past, report)
+        return try await alone(status, entry, memory, report) {
+            if case .waits = memory.past { return try await resume(status, entry, operation, memory.past, report) }
+            let write = EntryWrite.resume(status, holder: newHolder(), names: names)
+            return try await take(status, by: write, memory, report) { claimed in
+                try await resume(claimed, entry, operation, memory.past, report)
+            }
         }
     }
 
@@ -141,7 +180,9 @@ struct AccountWorker: Sendable {
     ) async throws -> AccountTurn.Disposition {
         let write = EntryWrite.claim(status, holder: newHolder(), names: names)
         return try await take(status, by: write, memory, report) { claimed in
-            let request = ProvisioningRequest(operation: operation, entry: entry, job: try jobs.next(), attempt: 1)
+            let request = ProvisioningRequest(
+                operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
+                demandUnique: { try await demandUnique(entry, claimed) })
             return try await run(request, job(request, status), claimed, failures: 0, report)
         }
     }
@@ -208,7 +249,8 @@ struct AccountWorker: Sendable {
             logger.notice("\(status.dn) was left in \(status.mode) and is resumed")
         }
         let request = ProvisioningRequest(
-            operation: operation, entry: entry, job: try last?.job ?? jobs.next(), attempt: (last?.attempt ?? 1) + 1)
+            operation: operation, entry: entry, job: try last?.job ?? jobs.next(), attempt: (last?.attempt ?? 1) + 1,
+            demandUnique: { try await demandUnique(entry, status) })
         if let left, left.job.id != request.job {
             ending.lose(left, JobOutcome(.failed, message: "lost: the account's work goes on as job \(request.job)"))
             await report(.pastIsOver)
@@ -288,7 +330,7 @@ extension DN {
 }
 
 extension JobOutcome {
-    fileprivate init(_ failure: ProvisioningFailure) {
+    init(_ failure: ProvisioningFailure) {
         self.init(
             failure.failureClass == .configuration ? .wrongConfiguration : .failed, failureClass: failure.failureClass,
             message: "\(failure)" + (failure.lastLine.map { "; its last output: \($0)" } ?? ""))

@@ -31,15 +31,27 @@ struct JobEnding: Sendable {
         return try await settle(outcome, status, AccountMemory(), report)
     }
 
-    /// Without a job, since the wish cannot be carried out as it stands.
+    /// Without a new job, since the request cannot be carried out as it stands.
+    /// - Parameter past: a job that has been begun for it, which ends with this.
     func refuse(
         _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: AccountMemory,
-        _ report: @escaping AccountTurn.Listener
+        past: AccountMemory.Past = .nothing, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
+        var job: Job?
+        switch past {
+        case .waits(let record): job = executor.board.live(record.job)?.job
+        case .left(let left):
+            lose(left, of: status.uuid, JobOutcome(failure))
+            await report(.pastIsOver)
+        case .nothing, .rests, .unwritten: break
+        }
         let write =
             status.phase == .wished
             ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
-        return try await settle(AccountOutcome(write: write, code: failure.code), status, memory, report) {
+        let outcome = AccountOutcome(write: write, code: failure.code, job: job, result: JobOutcome(failure))
+        return try await settle(outcome, status, memory, report) {
+            // The end of a job is logged where it is closed.
+            guard job == nil else { return }
             logger.error(
                 "provisioning failed: \(status.mode.operation): refused: \(failure)",
                 metadata: ["account": "\(status.dn)"])

@@ -11,12 +11,19 @@ public struct ProvisioningRequest: Sendable {
     public var job: JobID
     /// 1 for the first try; higher after a failure or a crash.
     public var attempt: Int
+    /// Looks once more whether another entry names what the work is done on; to be called immediately before anything is removed.
+    /// It throws `ProvisioningFailure` with code 1 and the names of both, or `CancellationError`.
+    public var demandUnique: @Sendable () async throws -> Void
 
     /// A request for one attempt.
-    public init(operation: Operation, entry: Entry, job: JobID, attempt: Int) {
+    public init(
+        operation: Operation, entry: Entry, job: JobID, attempt: Int,
+        demandUnique: @escaping @Sendable () async throws -> Void = {}
+    ) {
         self.operation = operation
         self.entry = entry
         self.job = job
         self.attempt = attempt
+        self.demandUnique = demandUnique
     }
 }

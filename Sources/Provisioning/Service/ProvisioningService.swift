@@ -9,8 +9,16 @@ public protocol ProvisioningService: Sendable {
     /// The attributes that `plan` reads from an entry, besides those of the protocol itself.
     var requestedAttributes: [AttributeName] { get }
 
+    /// The attribute whose value names what the work is done on, such as a home: no two entries may have the same. nil: there is none.
+    var uniqueAttribute: AttributeName? { get }
+
     /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
     func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
+}
+
+extension ProvisioningService {
+    /// Each entry is worked on for itself.
+    public var uniqueAttribute: AttributeName? { nil }
 }
 
 /// One step of a plan.

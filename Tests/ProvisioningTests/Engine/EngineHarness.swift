@@ -125,9 +125,9 @@ final class EngineHarness: Sendable {
     func add(
         _ uid: String, mode: String = "add", state: String = "0", date: String = "0", active: String = "FALSE",
         quota: String = "1073741824", host: String? = nil, classes: [String] = [],
-        others: [AttributeName: String] = [:]
+        others: [AttributeName: String] = [:], at dn: DN? = nil
     ) async throws {
-        var entry = Entry(dn: try Self.dn(uid))
+        var entry = Entry(dn: try dn ?? Self.dn(uid))
         let values: [(AttributeName, String)] = [
             ("uid", uid), ("cn", "Account \(uid)"), ("uidNumber", "3724300"), ("gidNumber", "3724300"),
             ("homeDirectory", "/home/\(uid)"), ("sstIsActive", active), ("sstQuota", quota),

@@ -65,6 +65,83 @@ import Testing
         }
     }
 
+    @Test("two entries that name one home are both refused, whatever is asked, until one is gone")
+    func sharedHome() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            let copy = try EngineHarness.base.appending("cn", "Account 4000001")
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: "added", state: "20260101T000000Z")
+                try await harness.add("4000001", mode: "delete", at: copy)
+                func entry(_ dn: DN) async throws -> Entry? {
+                    try await harness.manager.entry(at: dn, attributes: ["*"])
+                }
+                try await eventually("it is refused") {
+                    try await entry(copy)?.text("sstProvisioningReturnValue") == "1"
+                }
+                try await harness.wish("4000001", "modify")
+                try await eventually("the other is refused") { try await harness.returnValue("4000001") == "1" }
+                #expect(harness.service.asked.isEmpty)
+                #expect(
+                    harness.messages.contains {
+                        $0.contains("\(copy)") && $0.contains("uid=4000001,")
+                            && $0.contains("have the same uid, 4000001")
+                    })
+                try await harness.manager.delete(copy)
+                try await harness.wish("4000001", "modify")
+                try await harness.expectMode("modified", of: "4000001")
+            }
+        }
+    }
+
+    @Test(
+        "what an entry names is worked on by one job at a time, also when the entry is removed and added again meanwhile"
+    )
+    func oneJobForAHome() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            let gate = Gate()
+            harness.service.doing { _ in await gate.pass() }
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: "delete")
+                try await eventually("the first job runs") { harness.service.asked.count == 1 }
+                try await harness.manager.delete(EngineHarness.dn("4000001"))
+                try await harness.add("4000001")
+                try await eventually("the second waits") {
+                    harness.messages.contains { $0.contains("waits for another job that works on its uid") }
+                }
+                #expect(try await harness.mode("4000001") == "add")
+                gate.open()
+                try await harness.expectMode("added", of: "4000001")
+                #expect(!harness.service.hasOverlapped)
+            }
+        }
+    }
+
+    @Test("a job that waits for its next attempt ends when another entry comes to name the same home")
+    func sharedHomeMeanwhile() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.doing { _ in
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+            }
+            try await harness.running {
+                $0.jobRetry = RetryPolicy(
+                    maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(20))
+            } _: { _ in
+                try await harness.add("4000001")
+                try await eventually("it is tried again") { harness.service.asked.count > 2 }
+                try await harness.add(
+                    "4000001", mode: "added", state: "20260101T000000Z",
+                    at: EngineHarness.base.appending("cn", "Account 4000001"))
+                try await eventually("it is refused") { try await harness.returnValue("4000001") == "1" }
+                try await eventually("its job is closed") { !harness.recorder.closed.isEmpty }
+                #expect(harness.recorder.closed.count == 1 && harness.recorder.opened.count == 1)
+                #expect(harness.recorder.closed.first?.outcome.message.contains("have the same uid") == true)
+            }
+        }
+    }
+
     @Test("an entry that others change all the time gets its outcome, its work is done once, and nobody else waits")
     func changedAllTheTime() async throws {
         try await EngineHarness.run { harness in
