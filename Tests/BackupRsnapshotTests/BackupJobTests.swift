@@ -208,8 +208,9 @@ struct BackupJobTests {
         "on a disk without a free byte a lowered number of snapshots, and what a cut-off job has left, give the room for the next copy",
         .enabled(if: isRoot, "needs root to mount a small file system"), arguments: [false, true])
     func noFreeByte(isRotationUnrecorded: Bool) async throws {
-        try await BackupBench.run { bench in
+        try await BackupBench.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { bench in
             let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=3m")
+            try bench.folder.makeFolder("homes/locks")
             try await bench.addProvisioned(first)
             for day in 1...4 {
                 try bench.folder.write(

@@ -23,8 +23,8 @@ final class AccountLock: Sendable {
         let written = try FileDescriptor.open(
             draft, .writeOnly, options: [.create, .truncate, .noFollow, .closeOnExec],
             permissions: [.ownerReadWrite, .groupRead, .otherRead])
-        try written.closeAfter { _ = try written.writeAll("\(getpid())\n".utf8) }
         defer { unlink(draft.string) }
+        try written.closeAfter { _ = try written.writeAll("\(getpid())\n".utf8) }
         // A second round, since the first may find a lock that is left over.
         for _ in 0..<2 {
             if link(draft.string, file.string) == 0 { return }

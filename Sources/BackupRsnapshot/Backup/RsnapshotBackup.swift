@@ -54,7 +54,7 @@ struct RsnapshotBackup: Sendable {
                     message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
             }
             let outcome = try await engine.exclusion.holding([ready.account.uid]) {
-                let lock = try await BlockingWork.run { _ in try Self.lock(ready) }
+                let lock = try await BlockingWork.run { try Self.lock(ready, isCancelled: $0) }
                 defer { withExtendedLifetime(lock) {} }
                 return try await run(level, ready, attempt)
             }
@@ -97,16 +97,22 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// - Throws: a retryable outcome while somebody else works on the snapshots.
-    private static func lock(_ ready: Ready) throws -> AccountLock? {
+    private static func lock(_ ready: Ready, isCancelled: @escaping @Sendable () -> Bool) throws -> AccountLock? {
         guard let file = ready.work.configured.lockFile else { return nil }
         do {
-            return try AccountLock(file)
+            do {
+                return try AccountLock(file)
+            } catch Errno.noSpace where AccountLock.holder(of: file) == nil {
+                // Nobody else can take it now, and it may be this account's old snapshots that fill the disk.
+                try ready.work.makeRoom(isCancelled: isCancelled)
+                return try AccountLock(file)
+            }
         } catch let held as AccountLock.Held {
             throw JobOutcome(
                 .failed, failureClass: .retryable,
                 message:
                     "rsnapshot already runs for the account: \(held.file) is held by \(held.holder); wait for its end")
-        } catch {
+        } catch let error as Errno {
             throw JobOutcome(
                 .failed, message: "the lock file \(file) could not be made: \(error); check the directory and the disk")
         }

@@ -116,8 +116,7 @@ struct SnapshotWork: Sendable {
     /// Makes room for a copy and the directory in which it is made.
     /// - Returns: the path of the run's configuration.
     func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
-        for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
-        try emptyTrash(&state, isCancelled: isCancelled)
+        try makeRoom(&state, isCancelled: isCancelled)
         try keepPartial(isCancelled: isCancelled)
         let isClosed = sandbox.confinement == .root
         if isClosed {
@@ -136,6 +135,19 @@ struct SnapshotWork: Sendable {
         let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsync, partial: partial)
         try directory.write(Array(text.utf8), to: Self.runConfigurationName, mode: 0o644)
         return snapshots.path.appending(Self.runConfigurationName)
+    }
+
+    /// Removes what the levels keep beyond their numbers, and what they have dropped; nothing where it is not known which snapshot has to be kept.
+    func makeRoom(isCancelled: @escaping @Sendable () -> Bool) throws {
+        do {
+            var state = try snapshots.state()
+            try makeRoom(&state, isCancelled: isCancelled)
+        } catch is DecodingError {}
+    }
+
+    private func makeRoom(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
+        for level in configured.levels { try rotation(state).trim(level.name, to: level.retain) }
+        try emptyTrash(&state, isCancelled: isCancelled)
     }
 
     /// A copy that was begun and is not recorded as finished becomes the one to continue, unless an earlier one had come further.
