@@ -21,7 +21,7 @@ struct SettingsLoadTests {
         #expect(settings.directory.bind == .external)
         #expect(settings.directory.detection == .auto)
         #expect(settings.directory.pollInterval == .seconds(10))
-        #expect(settings.directory.relistInterval == .seconds(3_600))
+        #expect(settings.directory.relistInterval == .seconds(300))
         #expect(settings.directory.connectTimeout == .seconds(10))
         #expect(settings.directory.operationTimeout == .seconds(30))
         #expect(settings.directory.condition == nil)

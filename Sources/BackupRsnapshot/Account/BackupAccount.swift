@@ -28,6 +28,9 @@ public struct BackupAccount: Hashable, Sendable {
     /// The least and the greatest number of an account: seven digits, and what a `uid_t` holds besides its two reserved values.
     static let uidRange: ClosedRange<UInt64> = 1_000_000...4_294_967_293
 
+    /// Whether a text could be an account's uid.
+    static func isUID(_ text: String) -> Bool { EntryReader.decimal(text).map(uidRange.contains) ?? false }
+
     /// - Parameters:
     ///   - entry: with the attributes of `BackupRsnapshotService.requestedAttributes`.
     ///   - operation: for `delete`, only what a deletion needs is demanded: the numbers and the home.

@@ -76,6 +76,10 @@ public struct HomePath: Hashable, Sendable {
         guard names.last == own else {
             throw Invalid(reason: "which does not end in the account's own uid \(own)")
         }
+        let given = places.base(of: path)?.components.count ?? root.components.count
+        if let other = names.dropFirst(given).first(where: { $0 != own && BackupAccount.isUID($0) }) {
+            throw Invalid(reason: "which lies in the directory of another account, \(other)")
+        }
         let depth = names.indices.first { $0 >= root.components.count && names[$0] == own } ?? names.count - 1
         let accountDirectory = depth == names.count - 1 ? path : Self.path(names.prefix(depth + 1))
         if let held = (places.roots + places.volumes).first(where: { $0.starts(with: accountDirectory) }) {

@@ -35,7 +35,7 @@ actor Dispatcher {
     private struct Running {
         var task: Task<Void, Never>
         var summary: JobSummary?
-        /// The entryCSNs of changes seen meanwhile; nil stands for a change without one.
+        /// The entryCSNs of changes seen meanwhile; nil stands for a change without one, and for an entry that was listed.
         var seen: [AttributeValue?] = []
         var outcome: ProvisioningExitCode?
     }
@@ -75,8 +75,8 @@ actor Dispatcher {
     /// Takes a hint; returns only when there is room for the next, or the calling task is cancelled.
     func handle(_ hint: WatchHint) async {
         switch hint {
-        case .look(_, let csn) where ownWrites.contains(csn): return
-        case .look(let key, let csn): look(at: key, csn: csn)
+        case .look(_, let csn, isChange: true) where ownWrites.contains(csn): return
+        case .look(let key, let csn, let isChange): look(at: key, csn: csn, isChange: isChange)
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
             queue.hasten(uuid)
@@ -90,9 +90,9 @@ actor Dispatcher {
         }
     }
 
-    private func look(at key: AccountKey, csn: AttributeValue?) {
+    private func look(at key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
         if let csn { seen.insert(csn, of: key.uuid) }
-        running[key.uuid]?.seen.append(csn)
+        running[key.uuid]?.seen.append(isChange ? csn : nil)
         queue.offer(key, priority: priority(of: key.uuid))
         startDue()
         makeRoom(for: key.uuid)

@@ -16,9 +16,10 @@ public struct AccountKey: Hashable, Sendable {
 
 /// A reason to look at an entry; what is to be done is read from the entry itself.
 public enum WatchHint: Hashable, Sendable {
-    /// It belongs to the pending set, or did a moment ago; with the entryCSN that was seen, by which an echo of an own
-    /// write is told.
-    case look(AccountKey, csn: AttributeValue?)
+    /// It belongs to the pending set, or did a moment ago; with the entryCSN that was seen.
+    /// - `isChange`: it has just been changed, which an own write may have done. One that was listed is never taken for that: what it waits for may
+    ///   have been lost.
+    case look(AccountKey, csn: AttributeValue?, isChange: Bool)
     /// It has left the pending set: done, failed, renamed away or removed.
     case left(EntryUUID)
 }

@@ -19,7 +19,7 @@ public struct Watcher: Sendable {
         /// The defaults of the settings.
         public init(
             detection: Detection = .auto, pollInterval: Duration = .seconds(10),
-            relistInterval: Duration = .seconds(3600)
+            relistInterval: Duration = .seconds(300)
         ) {
             self.detection = detection
             self.pollInterval = pollInterval
@@ -56,7 +56,8 @@ public struct Watcher: Sendable {
                 nameless = nameless ?? entry.dn
                 return
             }
-            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
+            let csn = entry[AttributeNames.entryCSN].first
+            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: false))
         }
         guard let nameless else { return }
         throw DirectoryError(
@@ -106,16 +107,19 @@ public struct Watcher: Sendable {
         let scope = reader.scope
         let request = ContentSyncRequest(
             base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
+        var isRefreshed = false
         do throws(DirectoryError) {
             for try await event in connection.contentSync(request) {
                 switch event {
                 case .entry(let entry, let uuid, _):
-                    await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: entry[AttributeNames.entryCSN].first))
+                    let csn = entry[AttributeNames.entryCSN].first
+                    await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: isRefreshed))
                 case .deleted(let uuid):
                     await sink(.left(uuid))
                 case .identifiers(let uuids, deleted: true):
                     for uuid in uuids { await sink(.left(uuid)) }
                 case .refreshDone:
+                    isRefreshed = true
                     persistLink.noteSuccess()
                     refreshed()
                 case .present, .identifiers, .phaseDone, .cookie:

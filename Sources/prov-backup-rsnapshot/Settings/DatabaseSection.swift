@@ -70,7 +70,7 @@ enum DatabaseSection {
     static let pollInterval = SettingKey(
         name, "POLL_INTERVAL", .duration(wait), default: .seconds(10), meaning: "How often poll asks.")
     static let relistInterval = SettingKey(
-        name, "RELIST_INTERVAL", .duration(wait), default: .seconds(3_600),
+        name, "RELIST_INTERVAL", .duration(wait), default: .seconds(300),
         meaning: "How often everything is looked through once more, whatever was noticed in between.")
     static let connectTimeout = SettingKey(
         name, "CONNECT_TIMEOUT", .duration(wait), default: .seconds(10),

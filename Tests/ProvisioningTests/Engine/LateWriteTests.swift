@@ -237,7 +237,8 @@ import Testing
                 try await harness.expectMode("added", of: "4000002")
                 try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
                 let key = try await harness.key("4000001")
-                await engine.dispatcher.handle(.look(key, csn: "29991231235959.000000Z#000000#000#000000"))
+                await engine.dispatcher.handle(
+                    .look(key, csn: "29991231235959.000000Z#000000#000#000000", isChange: true))
                 try await harness.wish("4000001", "modify")
                 try await eventually("it is said") {
                     harness.messages.contains { $0.contains("the server lags behind") }
@@ -245,6 +246,27 @@ import Testing
                 #expect(try await harness.mode("4000001") == "modify")
                 #expect(await engine.provision(key) == .success)
                 #expect(try await harness.mode("4000001") == "modified")
+            }
+        }
+    }
+
+    @Test("a change by the daemon itself needs no look; an entry that was listed gets one, whoever has changed it last")
+    func listed() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+                try await eventually("its job is closed") { !harness.recorder.closed.isEmpty }
+                let (key, csn) = (
+                    try await harness.key("4000001"), try await harness.entry("4000001")?["entryCSN"].first
+                )
+                func looks() -> Int { harness.messages.count { $0.contains("is left alone: done") } }
+                let before = looks()
+                await engine.dispatcher.handle(.look(key, csn: csn, isChange: true))
+                await engine.dispatcher.waitUntilIdle()
+                #expect(looks() == before)
+                await engine.dispatcher.handle(.look(key, csn: csn, isChange: false))
+                try await eventually("it is looked at") { looks() > before }
             }
         }
     }
