@@ -69,6 +69,7 @@ public actor Engine {
     let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
     var reader: AccountReader { watcher.reader }
+    nonisolated let liveness = SearchLiveness()
     /// What this service's jobs work on, by the values of its unique attribute.
     public nonisolated let exclusion = Exclusion()
     private var watching: Task<Void, Never>?
@@ -101,13 +102,14 @@ public actor Engine {
         commitLink = link("commit")
         let reader = AccountReader(link: workLink, scope: configuration.scope)
         groups = GroupCommit(link: commitLink, reader: reader, logger: logger)
-        watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
+        watcher = Watcher(
+            configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
             planPrinter: planPrinter)
         dispatcher = Dispatcher(
-            worker: worker, slots: configuration.slots, admission: admission, bounds: bounds, clock: clock,
-            logger: logger)
+            worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, bounds: bounds,
+            clock: clock, logger: logger)
     }
 
     /// Watches and works until `stop`.
@@ -147,7 +149,8 @@ public actor Engine {
     public func reload(_ configuration: Configuration) async {
         watching?.cancel()
         let reader = AccountReader(link: workLink, scope: configuration.scope)
-        watcher = Watcher(configuration, persistLink: watchLink, reader: reader, clock: clock, logger: logger)
+        watcher = Watcher(
+            configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
             planPrinter: planPrinter)
@@ -199,11 +202,11 @@ public actor Engine {
 
 extension Watcher {
     fileprivate init(
-        _ configuration: Engine.Configuration, persistLink: DirectoryLink, reader: AccountReader,
-        clock: any WallClock, logger: Logger
+        _ configuration: Engine.Configuration, persistLink: DirectoryLink, liveness: SearchLiveness,
+        reader: AccountReader, clock: any WallClock, logger: Logger
     ) {
         self.init(
-            persistLink: persistLink, reader: reader, timing: configuration.timing,
+            persistLink: persistLink, liveness: liveness, reader: reader, timing: configuration.timing,
             // The link waits for a directory that is away; a search that only ended is soon begun anew.
             retry: RetryPolicy(
                 maximumAttempts: .max, delay: min(.seconds(1), configuration.directoryRetry.delay),

@@ -130,6 +130,18 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         #expect(try folder.listing() == before)
     }
 
+    @Test("what an entry names alone is its uid, and its group where that could be another account's")
+    func unique() throws {
+        let folder = try TestFolder()
+        let service = BackupRsnapshotService(configuration: try folder.configuration())
+        var entry = folder.entry()
+        #expect(service.uniqueValues(of: entry) == ["3723707"])
+        for (group, values) in [("3723708", ["3723707", "3723708"]), ("1000", ["3723707"]), ("x", ["3723707"])] {
+            entry["gidNumber"] = [AttributeValue(group)]
+            #expect(service.uniqueValues(of: entry).compactMap(\.text) == values)
+        }
+    }
+
     @Test("a value that could lead astray is refused with its code, and nothing is made", arguments: Spoilt.values)
     func value(_ spoilt: Spoilt) async throws { try await expectRefusal(spoilt) }
 

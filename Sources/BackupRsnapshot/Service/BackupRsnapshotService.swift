@@ -40,6 +40,13 @@ public struct BackupRsnapshotService: ProvisioningService {
 
     /// The uid names the home, the quota and the rsnapshot configuration.
     public var uniqueAttribute: AttributeName? { BackupAttribute.uid }
+    /// Also the group, where it could be that of another account: its files would be open to this one.
+    public func uniqueValues(of entry: Entry) -> [AttributeValue] {
+        let group = entry[BackupAttribute.gidNumber].filter { value in
+            !entry[BackupAttribute.uid].contains(value) && value.text.map(BackupAccount.isUID) == true
+        }
+        return entry[BackupAttribute.uid] + group
+    }
     /// What a plan reads of an entry.
     public var requestedAttributes: [AttributeName] { BackupAttribute.all }
 

@@ -96,7 +96,7 @@ struct AccountWorker: Sendable {
         _ work: () async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
         guard let attribute = service.uniqueAttribute else { return try await work() }
-        let disposition = try await exclusion.holding(entry[attribute].compactMap(\.text)) {
+        let disposition = try await exclusion.holding(service.uniqueValues(of: entry).compactMap(\.text)) {
             do {
                 try await demandUnique(entry, status)
             } catch let failure as ProvisioningFailure {
@@ -114,13 +114,14 @@ struct AccountWorker: Sendable {
     /// - Throws: `ProvisioningFailure` with code 1 while other entries name what this one names; `CancellationError`, or what the directory says.
     private func demandUnique(_ entry: Entry, _ status: AccountStatus) async throws {
         guard let attribute = service.uniqueAttribute else { return }
-        let others = try await reader.others(
-            than: status.uuid, with: entry[attribute], of: attribute, attributes: [])
-        guard !others.isEmpty else { return }
-        let names = ([status.dn] + others.map(\.dn)).map(\.description).joined(separator: " and ")
+        let values = service.uniqueValues(of: entry)
+        let others = try await reader.others(than: status.uuid, with: values, of: attribute, attributes: [attribute])
+        guard let other = others.first else { return }
+        let shared = other[attribute].first(where: values.contains)?.text ?? ""
         throw ProvisioningFailure(
             .undefinedError,
-            reason: "\(names) have the same \(attribute), \(entry.text(attribute) ?? ""), and with it one home",
+            reason:
+                "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(status.dn) names as well",
             cure: "remove all but one, or give them other numbers; then write the request of that one again")
     }
 

@@ -9,6 +9,7 @@ actor Dispatcher {
     private var queue: AccountQueue
     private var worker: AccountWorker
     private let lane: JobAdmission.Lane
+    private let liveness: SearchLiveness
     private let clock: any WallClock
     private let logger: Logger
 
@@ -41,10 +42,11 @@ actor Dispatcher {
     }
 
     init(
-        worker: AccountWorker, slots: Int, admission: JobAdmission, bounds: QueueBounds, clock: any WallClock,
-        logger: Logger
+        worker: AccountWorker, slots: Int, admission: JobAdmission, liveness: SearchLiveness, bounds: QueueBounds,
+        clock: any WallClock, logger: Logger
     ) {
         self.worker = worker
+        self.liveness = liveness
         self.bounds = bounds
         queue = AccountQueue(base: worker.reader.scope.base, limit: bounds.due)
         lane = admission.lane(slots: slots)
@@ -280,6 +282,7 @@ actor Dispatcher {
         case .step(let name): running[uuid]?.summary?.step = name
         case .wrote(let csn):
             ownWrites.insert(csn)
+            liveness.wrote()
             seen.insert(csn, of: uuid)
         case .ended(let code):
             running[uuid]?.outcome = code

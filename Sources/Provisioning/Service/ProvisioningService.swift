@@ -11,6 +11,8 @@ public protocol ProvisioningService: Sendable {
 
     /// The attribute whose value names what the work is done on, such as a home: no two entries may have the same. nil: there is none.
     var uniqueAttribute: AttributeName? { get }
+    /// Which values of that attribute are this entry's alone: those that it has, and what else it names by them.
+    func uniqueValues(of entry: Entry) -> [AttributeValue]
 
     /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
     func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
@@ -19,6 +21,8 @@ public protocol ProvisioningService: Sendable {
 extension ProvisioningService {
     /// Each entry is worked on for itself.
     public var uniqueAttribute: AttributeName? { nil }
+    /// Those that it has.
+    public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
 }
 
 /// One step of a plan.

@@ -29,6 +29,7 @@ public struct Watcher: Sendable {
 
     /// The persistent search has a connection for itself.
     let persistLink: DirectoryLink
+    let liveness: SearchLiveness
     let reader: AccountReader
     let timing: Timing
     let retry: RetryPolicy
@@ -107,9 +108,22 @@ public struct Watcher: Sendable {
         let scope = reader.scope
         let request = ContentSyncRequest(
             base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
+        let guardian = Task { [persistLink, liveness, clock, logger] in
+            try await liveness.untilSilent(by: clock)
+            let silence =
+                "it has told of nothing for \(SearchLiveness.longestSilence) after a change by the daemon itself"
+            logger.warning("the persistent search is begun anew: \(silence)")
+            await persistLink.drop(
+                connection,
+                because: DirectoryError(
+                    .unavailable, operation: "content synchronization of \(scope.base)",
+                    server: connection.server.description, diagnostic: silence))
+        }
+        defer { guardian.cancel() }
         var isRefreshed = false
         do throws(DirectoryError) {
             for try await event in connection.contentSync(request) {
+                liveness.heard()
                 switch event {
                 case .entry(let entry, let uuid, _):
                     let csn = entry[AttributeNames.entryCSN].first

@@ -84,8 +84,7 @@ import Testing
                 #expect(harness.service.asked.isEmpty)
                 #expect(
                     harness.messages.contains {
-                        $0.contains("\(copy)") && $0.contains("uid=4000001,")
-                            && $0.contains("have the same uid, 4000001")
+                        $0.contains("\(copy) has the uid 4000001, which uid=4000001,")
                     })
                 try await harness.manager.delete(copy)
                 try await harness.wish("4000001", "modify")
@@ -137,7 +136,9 @@ import Testing
                 try await eventually("it is refused") { try await harness.returnValue("4000001") == "1" }
                 try await eventually("its job is closed") { !harness.recorder.closed.isEmpty }
                 #expect(harness.recorder.closed.count == 1 && harness.recorder.opened.count == 1)
-                #expect(harness.recorder.closed.first?.outcome.message.contains("have the same uid") == true)
+                #expect(
+                    harness.recorder.closed.first?.outcome.message.contains("has the uid 4000001, which uid=4000001,")
+                        == true)
             }
         }
     }

@@ -1,0 +1,58 @@
+import JobCore
+import TestSupport
+import Testing
+
+@testable import Provisioning
+
+@Suite struct SearchLivenessTests {
+    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+
+    /// Waits in a task; tells whether it has returned.
+    private static func waiting(_ liveness: SearchLiveness, _ clock: ManualClock) -> Task<Void, any Error> {
+        Task { try await liveness.untilSilent(by: clock) }
+    }
+
+    @Test(
+        "a search that has told of nothing for thirty seconds after a change is silent, one that told of anything is not"
+    )
+    func silence() async throws {
+        let (liveness, clock) = (SearchLiveness(), ManualClock(Self.start))
+        let task = Self.waiting(liveness, clock)
+        // Until it listens, a write counts for nothing.
+        try await eventually("a write is waited for") {
+            if clock.deadlines.isEmpty { liveness.heard() }
+            liveness.wrote()
+            return clock.deadlines == [Self.start + .seconds(30)]
+        }
+        liveness.heard()
+        liveness.wrote()
+        clock.advance(to: Self.start + .seconds(30))
+        try await eventually("the next write is waited for") { clock.deadlines == [Self.start + .seconds(60)] }
+        liveness.wrote()
+        clock.advance(to: Self.start + .seconds(60))
+        try await task.value
+    }
+
+    @Test("a search that is silent is begun anew")
+    func begunAnew() async throws {
+        let clock = ManualClock(SystemWallClock().now)
+        try await EngineHarness.run(clock: clock) { harness in
+            try await harness.running { engine in
+                try await harness.add("4000001")
+                try await harness.expectMode("added", of: "4000001")
+                // What the server would have told of gets lost.
+                try await eventually("it is said") {
+                    engine.liveness.wrote()
+                    clock.advance(to: clock.now + SearchLiveness.longestSilence)
+                    return harness.messages.contains { $0.contains("the persistent search is begun anew") }
+                }
+                try await harness.add("4000002")
+                try await eventually("what comes then is noticed") {
+                    // Between two searches it waits by this clock.
+                    clock.advance(to: clock.now + .seconds(1))
+                    return try await harness.mode("4000002") == "added"
+                }
+            }
+        }
+    }
+}
