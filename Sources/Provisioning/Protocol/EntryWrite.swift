@@ -43,6 +43,7 @@ public struct EntryWrite: Hashable, Sendable {
         var write = claim(status, holder: nil, names: names)
         write.modifications.removeAll { $0.attribute == names.returnValue }
         write.setReturnValue(String(code.rawValue), names: names)
+        write.releaseClaim(of: status, names: names)
         return write
     }
 

@@ -92,6 +92,9 @@ import Testing
         let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
         let finish = EntryWrite.finish(claimed, at: ProvisioningTimestamp(WallTime(secondsSince1970: 0)), names: names)
         #expect(finish.modifications.contains(.delete("provisioningClaim", "one 17")))
+        let again = try Fixture.status(mode: "add", claim: "one 16", names: names)
+        let refusal = EntryWrite.refuse(again, .undefinedError, names: names)
+        #expect(refusal.modifications.contains(.delete("provisioningClaim", "one 16")) && refusal.claim == nil)
         // After a lost answer the entry tells whose claim has arrived.
         #expect(claim.isFulfilled(by: claimed))
         #expect(!claim.isFulfilled(by: try Fixture.status(mode: "adding", claim: "two 4", names: names)))
