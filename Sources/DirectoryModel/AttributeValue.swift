@@ -10,6 +10,18 @@ public struct AttributeValue: Hashable, Sendable {
 
     /// The value as text, or nil when it is not valid UTF-8.
     public var text: String? { String(validating: bytes, as: UTF8.self) }
+
+    /// What `caseIgnoreMatch` (RFC 4517, section 4.2.11) compares: the text in lower case, without leading and trailing spaces, and with one space
+    /// for several. nil when it is not text. Characters that are only compatible (NFKC), such as full-width letters, stay different.
+    public var folded: String? { text?.caseIgnoreFolded }
+}
+
+extension String {
+    /// See ``AttributeValue/folded``.
+    public var caseIgnoreFolded: String { lowercased().spaceFolded }
+
+    /// Without leading and trailing spaces, and with one space for several.
+    public var spaceFolded: String { split(separator: " ").joined(separator: " ") }
 }
 
 extension AttributeValue: ExpressibleByStringLiteral {

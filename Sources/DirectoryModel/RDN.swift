@@ -95,20 +95,17 @@ extension RDN.Assertion: CustomStringConvertible {
     fileprivate var key: String {
         let prefix = name.folded + "="
         if isEncoded { return prefix + "#" + value.bytes.hex }
-        guard let text = value.text else { return prefix + "\\x" + value.bytes.hex }
+        guard let text = value.folded else { return prefix + "\\x" + value.bytes.hex }
         var output: [UInt8] = []
         output.reserveCapacity(value.bytes.count)
-        for byte in text.lowercased().utf8 {
+        for byte in text.utf8 {
             switch byte {
-            case UInt8(ascii: " ") where output.isEmpty || output.last == UInt8(ascii: " "):
-                break
             case UInt8(ascii: ","), UInt8(ascii: "+"), UInt8(ascii: "\\"), UInt8(ascii: "#"):
                 output += [UInt8(ascii: "\\"), byte]
             default:
                 output.append(byte)
             }
         }
-        if output.last == UInt8(ascii: " ") { output.removeLast() }
         return prefix + String(decoding: output, as: UTF8.self)
     }
 }

@@ -59,6 +59,7 @@ public actor Engine {
     private let jobs: JobLedger
     private let planPrinter: PlanPrinter?
     private let clock: any WallClock
+    private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
     private let availability: DirectoryAvailability
     private let watchLink: DirectoryLink
@@ -78,15 +79,18 @@ public actor Engine {
     ///   - admission: shared with all others that run jobs.
     ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
     ///   - bounds: of the accounts that wait.
+    ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
         _ configuration: Configuration, jobs: JobLedger,
         admission: JobAdmission = JobAdmission(),
         planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
-        clock: any WallClock = SystemWallClock(), logger: Logger
+        clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
+        logger: Logger
     ) {
         self.jobs = jobs
         self.planPrinter = planPrinter
         self.clock = clock
+        self.isClockDoubted = isClockDoubted
         self.logger = logger
         let availability = DirectoryAvailability(
             attemptsUntilError: configuration.directoryAttemptsUntilError, logger: logger)
@@ -106,7 +110,7 @@ public actor Engine {
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
-            planPrinter: planPrinter)
+            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, bounds: bounds,
             clock: clock, logger: logger)
@@ -153,7 +157,7 @@ public actor Engine {
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
-            planPrinter: planPrinter)
+            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
         let servers = ServerList(configuration.servers)
         for link in [watchLink, workLink, commitLink] {
@@ -217,7 +221,8 @@ extension Watcher {
 extension AccountWorker {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, groups: GroupCommit, jobs: JobLedger,
-        exclusion: Exclusion, clock: any WallClock, planPrinter: PlanPrinter?
+        exclusion: Exclusion, clock: any WallClock, isClockDoubted: @escaping @Sendable () -> Bool,
+        planPrinter: PlanPrinter?
     ) {
         let committer = Committer(reader: reader, groups: configuration.groupCommit == .auto ? groups : nil)
         self.init(
@@ -226,6 +231,7 @@ extension AccountWorker {
                 committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
-            executor: configuration.executor, exclusion: exclusion, clock: clock, planPrinter: planPrinter)
+            executor: configuration.executor, exclusion: exclusion, clock: clock, isClockDoubted: isClockDoubted,
+            planPrinter: planPrinter)
     }
 }

@@ -56,15 +56,10 @@ import Testing
 
     @Test("a clock that nothing keeps right is found; in a container, and where the kernel does not tell, it is a note")
     func clock() {
-        func clock(_ isSynchronized: Bool?, isContainer: Bool = false) -> Requirement {
-            MachineRequirements.clock(
-                isSynchronized: isSynchronized, reason: .notPermitted, isContainer: isContainer)
-        }
-        #expect(clock(true).isMet && !clock(true).isNote)
-        #expect(clock(true, isContainer: true).isMet)
-        #expect(clock(false).cure?.isEmpty == false)
-        #expect(clock(false, isContainer: true).isNote)
-        #expect(clock(nil).isNote)
+        #expect(MachineRequirements.clock(.synchronized).isMet && !MachineRequirements.clock(.synchronized).isNote)
+        #expect(MachineRequirements.clock(.unsynchronized).cure?.isEmpty == false)
+        #expect(
+            MachineRequirements.clock(.container).isNote && MachineRequirements.clock(.unknown(.notPermitted)).isNote)
     }
 
     @Test(

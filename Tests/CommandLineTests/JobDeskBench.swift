@@ -18,6 +18,7 @@ final class JobDeskBench: JobDesk {
     let settings: URL
     let history: JobHistory?
     let health = BackupHealth()
+    let clockDoubtedUntil: WallTime? = nil
     private let recorded: JobHistory
     private let board: JobBoard
     private let runner: JobRunner

@@ -1,5 +1,5 @@
-import CLinux
 import Glibc
+import JobCore
 public import SystemPackage
 
 /// What any service needs of the machine besides its own programs and directories: room on the disks, and a clock that is right.
@@ -31,7 +31,7 @@ public struct MachineRequirements: Sendable {
     }
 
     /// Everything that is needed, met or not.
-    public func findings() -> [Requirement] { rooms() + [clock(), hardLinks()] }
+    public func findings() -> [Requirement] { rooms() + [Self.clock(.current), hardLinks()] }
 
     // MARK: - Room
 
@@ -121,28 +121,16 @@ public struct MachineRequirements: Sendable {
 
     // MARK: - The kernel
 
-    /// What container managers leave where a container can see it.
-    private static let containerMarks = ["/.dockerenv", "/run/.containerenv", "/run/systemd/container"]
-
     /// Schedules, dated requests and the times of snapshots rest on it.
-    private func clock() -> Requirement {
-        let synchronized = clinux_clock_is_synchronized()
-        let reason = Errno(rawValue: errno)
-        let isContainer = Self.containerMarks.contains { access($0, F_OK) == 0 }
-        return Self.clock(
-            isSynchronized: synchronized < 0 ? nil : synchronized == 1, reason: reason, isContainer: isContainer)
-    }
-
-    static func clock(isSynchronized: Bool?, reason: Errno, isContainer: Bool) -> Requirement {
-        switch isSynchronized {
-        case true?: .met("clock", "synchronized")
-        case false? where isContainer:
-            .note("clock", "is not known in a container: look at the host that keeps its clock")
-        case false?:
+    static func clock(_ state: ClockSynchronization) -> Requirement {
+        switch state {
+        case .synchronized: .met("clock", "synchronized")
+        case .container: .note("clock", "is not known in a container: look at the host that keeps its clock")
+        case .unsynchronized:
             .unmet(
                 "clock", "the kernel's clock is not synchronized: schedules and dates may be wrong",
                 cure: "apt install systemd-timesyncd (or chrony with rtcsync), and look at timedatectl")
-        case nil: .note("clock", "is not known: \(reason)")
+        case .unknown(let reason): .note("clock", "is not known: \(reason)")
         }
     }
 

@@ -1,10 +1,12 @@
 import Synchronization
 public import SystemPackage
 
-/// When this daemon was last seen alive, and whether its clock can be relied on: one small file of two numbers, seconds since 1970.
+/// When this daemon was last seen alive, and whether its clock can be relied on: one small file of three numbers, seconds since 1970.
 ///
 /// After a downtime of more than a day, and after the clock was set by more than a minute, ages are not to be trusted for a day: nobody has
 /// had the time to see that the clock is wrong. Losing the file counts as a long downtime.
+///
+/// The same events, except for a lost file, cast doubt on the clock itself as long as nothing keeps it right.
 public final class Presence: Sendable {
     /// How long ages are not trusted.
     private static let quarantine = Duration.seconds(86_400)
@@ -17,13 +19,27 @@ public final class Presence: Sendable {
     public let notice: String?
     private let file: FilePath
     private let clock: any WallClock
-    private let quarantineEnd: Mutex<WallTime>
+    private let isSynchronized: @Sendable () -> Bool
+    private let state: Mutex<State>
+
+    private struct State {
+        /// When ages are trusted again.
+        var quarantineEnd: WallTime
+        /// When the clock is believed again, even if nothing keeps it right; nil: it is.
+        var doubtEnd: WallTime?
+    }
 
     /// Reads what an earlier run has left, and takes note that this one is there.
-    /// - Parameter file: in a directory that nobody else can write to.
-    public init(file: FilePath, clock: any WallClock = SystemWallClock()) {
+    /// - Parameters:
+    ///   - file: in a directory that nobody else can write to.
+    ///   - isSynchronized: whether something, such as NTP, keeps the machine's clock right.
+    public init(
+        file: FilePath, clock: any WallClock = SystemWallClock(),
+        isSynchronized: @escaping @Sendable () -> Bool = { true }
+    ) {
         self.file = file
         self.clock = clock
+        self.isSynchronized = isSynchronized
         let now = clock.now
         var numbers: [WallTime] = []
         var notice: String?
@@ -33,14 +49,17 @@ public final class Presence: Sendable {
         } catch {
             notice = "\(error)"
         }
-        lastSeen = numbers.count == 2 ? numbers[0] : nil
-        var until = now + Self.quarantine
-        if let lastSeen, now - lastSeen <= Self.longestAbsence, lastSeen - now < Self.smallestStep {
-            until = min(until, numbers[1])
+        lastSeen = numbers.count == 2 || numbers.count == 3 ? numbers[0] : nil
+        let end = now + Self.quarantine
+        var state = State(quarantineEnd: end)
+        if let lastSeen {
+            let isOrderly = now - lastSeen <= Self.longestAbsence && lastSeen - now < Self.smallestStep
+            state.quarantineEnd = isOrderly ? min(end, numbers[1]) : end
+            state.doubtEnd = isOrderly ? numbers.dropFirst(2).first.map { min(end, $0) } : end
         }
-        quarantineEnd = Mutex(until)
+        self.state = Mutex(state)
         do throws(StateFileError) {
-            try Self.write(now, until, to: file)
+            try Self.write(now, state, to: file)
         } catch {
             notice = "\(error)"
         }
@@ -49,19 +68,25 @@ public final class Presence: Sendable {
 
     /// Until when ages are not to be trusted; nil: they are.
     public var distrustedUntil: WallTime? {
-        let until = quarantineEnd.withLock(\.self)
+        let until = state.withLock(\.quarantineEnd)
         return until > clock.now ? until : nil
+    }
+
+    /// Until when at most the clock is not believed: the machine was away, or its clock was set, and nothing keeps it right. nil: it is believed.
+    public var clockDoubtedUntil: WallTime? {
+        guard let until = state.withLock(\.doubtEnd), until > clock.now, !isSynchronized() else { return nil }
+        return until
     }
 
     /// The daemon is alive; to be called every hour or so.
     /// - Throws: ``StateFileError`` when that cannot be written: the next start will count the time since as a downtime.
     public func note() throws(StateFileError) {
-        try Self.write(clock.now, quarantineEnd.withLock(\.self), to: file)
+        try Self.write(clock.now, state.withLock(\.self), to: file)
     }
 
-    private static func write(_ now: WallTime, _ until: WallTime, to file: FilePath) throws(StateFileError) {
-        try StateFile.replace(
-            file, with: "\(now.secondsSince1970)\n\(until.secondsSince1970)\n", isDurable: false)
+    private static func write(_ now: WallTime, _ state: State, to file: FilePath) throws(StateFileError) {
+        let times = [now, state.quarantineEnd, state.doubtEnd].compactMap(\.self)
+        try StateFile.replace(file, with: times.map { "\($0.secondsSince1970)\n" }.joined(), isDurable: false)
     }
 
     /// The machine's clock was set.
@@ -69,7 +94,8 @@ public final class Presence: Sendable {
     /// - Throws: ``StateFileError`` when that cannot be written; it holds for this run all the same.
     public func clockWasSet(by step: Duration) throws(StateFileError) {
         guard step >= Self.smallestStep || step <= .zero - Self.smallestStep else { return }
-        quarantineEnd.withLock { $0 = clock.now + Self.quarantine }
+        let end = clock.now + Self.quarantine
+        state.withLock { $0 = State(quarantineEnd: end, doubtEnd: end) }
         try note()
     }
 }

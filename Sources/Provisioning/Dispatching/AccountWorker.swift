@@ -16,6 +16,8 @@ struct AccountWorker: Sendable {
     let executor: JobExecutor
     let exclusion: Exclusion
     let clock: any WallClock
+    /// Whether the clock may be wrong.
+    let isClockDoubted: @Sendable () -> Bool
     /// nil for a dry run: the plan goes there, and nothing is done.
     let planPrinter: PlanPrinter?
 
@@ -57,7 +59,7 @@ struct AccountWorker: Sendable {
                 """)
             return .behind
         }
-        let decision = policy.decide(status, now: clock.now, ignoringDate: ignoringDate)
+        let decision = decide(status, ignoringDate)
         if let planPrinter {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
@@ -66,7 +68,7 @@ struct AccountWorker: Sendable {
         default: await ending.abandon(memory.past, of: key.uuid, status, report)
         }
         switch decision {
-        case .leave, .wait: try await giveBack(status, report)
+        case .leave, .wait, .waitForClock: try await giveBack(status, report)
         case .claim, .resume, .refuse: break
         }
         switch decision {
@@ -78,6 +80,9 @@ struct AccountWorker: Sendable {
         case .wait(let start):
             logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])
             return .again(at: start)
+        case .waitForClock:
+            logger.info("\(status.dn) waits although its day has begun: the machine's clock may be wrong")
+            return .again(at: clock.now + Self.untilClockIsAskedAgain)
         case .refuse(let failure):
             return try await ending.refuse(status, failure, memory, report)
         case .claim(let operation):
@@ -108,6 +113,12 @@ struct AccountWorker: Sendable {
         return disposition ?? .again(at: clock.now + Self.untilOthersHaveEnded)
     }
 
+    private func decide(_ status: AccountStatus, _ ignoringDate: Bool) -> Decision {
+        policy.decide(status, now: clock.now, ignoringDate: ignoringDate, isClockDoubted: isClockDoubted)
+    }
+
+    private static let untilClockIsAskedAgain = Duration.seconds(600)
+
     /// For an entry that was removed and added again while its work went on.
     private static let untilOthersHaveEnded = Duration.seconds(1)
 
@@ -133,8 +144,8 @@ struct AccountWorker: Sendable {
                 key, attributes: [], meeting: reader.scope.condition),
             let status = AccountStatus(entry, names: names)
         else { return false }
-        switch policy.decide(status, now: clock.now, ignoringDate: ignoringDate) {
-        case .leave, .wait, .refuse: return false
+        switch decide(status, ignoringDate) {
+        case .leave, .wait, .waitForClock, .refuse: return false
         case .claim: return opening(ignoringDate) == nil
         case .resume: break
         }

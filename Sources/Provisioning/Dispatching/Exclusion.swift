@@ -10,12 +10,12 @@ public final class Exclusion: Sendable {
     public init() {}
 
     /// Does something while nobody else does anything with the same names.
-    /// - Parameter names: values of the service's unique attribute, compared without regard to case.
+    /// - Parameter names: values of the service's unique attribute, compared as `caseIgnoreMatch` does.
     /// - Returns: nil, and nothing is done, while another job has one of the names.
     public func holding<Result: Sendable>(
         _ names: [String], isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> Result
     ) async rethrows -> Result? {
-        let names = Set(names.map { $0.lowercased() })
+        let names = Set(names.map(\.caseIgnoreFolded))
         let isFree = held.withLock { held in
             guard held.isDisjoint(with: names) else { return false }
             held.formUnion(names)

@@ -17,6 +17,8 @@ public struct PlanPrinter: Sendable {
         case .wait(let start):
             output("\(status.dn): waits until \(ProvisioningTimestamp(start))")
             return .again(at: start)
+        case .waitForClock:
+            output("\(status.dn): waits until the machine's clock can be relied on")
         case .refuse(let failure):
             output("\(status.dn): would be refused: \(failure)")
         case .claim(let operation):

@@ -12,7 +12,7 @@ public struct AccountStatus: Hashable, Sendable {
     public var mode: ProvisioningMode
     /// `0` while something is to be done, else when it was done.
     public var state: String
-    /// As it stands there; nil when there is none.
+    /// nil when there is none.
     public var date: String?
     /// nil when there is none.
     public var returnValue: String?
@@ -26,7 +26,8 @@ public struct AccountStatus: Hashable, Sendable {
     /// - Returns: nil when the entry takes no part in provisioning: it lacks the mode or the state, or its mode is none
     ///   of the protocol's, or the server did not give its operational attributes.
     public init?(_ entry: Entry, names: AttributeNames) {
-        guard let mode = entry.text(names.mode).flatMap(ProvisioningMode.init), let state = entry.text(names.state),
+        guard let mode = entry.text(names.mode).flatMap(ProvisioningMode.init),
+            let state = entry.text(names.state)?.spaceFolded,
             let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }),
             let csn = entry[AttributeNames.entryCSN].first
         else { return nil }
@@ -35,11 +36,25 @@ public struct AccountStatus: Hashable, Sendable {
         self.csn = csn
         self.mode = mode
         self.state = state
-        date = names.dates.lazy.compactMap { entry.text($0) }.first
-        returnValue = names.returnValue.flatMap { entry.text($0) }
-        isActive = entry.text(names.active)?.lowercased() == "true"
+        date = names.dates.lazy.compactMap { entry.text($0)?.spaceFolded }.first
+        returnValue = names.returnValue.flatMap { entry.text($0)?.spaceFolded }
+        isActive = entry[names.active].first?.folded == "true"
         hosts = entry[names.host].compactMap(\.text)
         claim = names.claim.flatMap { entry.text($0) }
+    }
+
+    /// Why an entry takes no part in provisioning, as half a sentence; to be asked where `init` gives nil.
+    public static func absence(from entry: Entry, names: AttributeNames) -> String {
+        let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+        let missing = [names.mode, names.state].filter { entry[$0].isEmpty }
+        let mode = entry[names.mode].first.map { String(reflecting: $0.description) } ?? ""
+        return if !missing.isEmpty {
+            "it lacks \(missing.map(\.description).joined(separator: " and "))"
+        } else if !hidden.isEmpty {
+            "the LDAP server does not show its \(hidden.map(\.description).joined(separator: " and "))"
+        } else {
+            "its \(names.mode) is \(mode), which is none of \(ProvisioningMode.all.map(\.description).joined(separator: ", "))"
+        }
     }
 
     /// Where the account stands in the state machine.

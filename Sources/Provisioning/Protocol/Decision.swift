@@ -1,3 +1,4 @@
+import DirectoryModel
 public import JobCore
 
 /// What this daemon does with an account that stands as it does now.
@@ -6,6 +7,8 @@ public enum Decision: Hashable, Sendable {
     case leave(LeaveReason)
     /// The wish's day has not begun.
     case wait(until: WallTime)
+    /// The wish's day has begun by a clock that is not believed.
+    case waitForClock
     /// The wish is to be carried out now.
     case claim(Operation)
     /// Claimed by us and never finished: the daemon was stopped, or crashed, or waits for the next attempt.
@@ -50,12 +53,12 @@ public struct DecisionPolicy: Sendable {
     /// What the attributes are called.
     public var names: AttributeNames
 
-    /// - Parameter hosts: compared without regard to case; nil serves every account.
+    /// - Parameter hosts: compared as `caseIgnoreMatch` does; nil serves every account.
     public init(
         hosts: [String]? = nil, runsOverdue: Bool = true, deleteNeedsInactive: Bool = true, claimHolder: String = "",
         calendar: DayCalendar = .system, names: AttributeNames = AttributeNames()
     ) {
-        self.hosts = hosts.map { Set($0.map { $0.lowercased() }) }
+        self.hosts = hosts.map { Set($0.map(\.caseIgnoreFolded)) }
         self.runsOverdue = runsOverdue
         self.deleteNeedsInactive = deleteNeedsInactive
         self.claimHolder = claimHolder
@@ -64,8 +67,12 @@ public struct DecisionPolicy: Sendable {
     }
 
     /// Decides from the entry's present state alone; what led to the look does not matter.
-    /// - Parameter ignoringDate: an operator wants it carried out now, whatever its day.
-    public func decide(_ status: AccountStatus, now: WallTime, ignoringDate: Bool = false) -> Decision {
+    /// - Parameters:
+    ///   - ignoringDate: an operator wants it carried out now, whatever its day.
+    ///   - isClockDoubted: whether the clock may be wrong; asked only where a day counts.
+    public func decide(
+        _ status: AccountStatus, now: WallTime, ignoringDate: Bool = false, isClockDoubted: () -> Bool = { false }
+    ) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
         // Also where something is asked: the holder may still work on what was asked before.
         if status.phase == .wished || status.phase == .claimed, names.claim != nil, let claim = status.claim,
@@ -81,11 +88,13 @@ public struct DecisionPolicy: Sendable {
             if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
             return .resume(status.mode.operation)
         case .wished:
-            return decideWish(status, now: now, ignoringDate: ignoringDate)
+            return decideRequest(status, now: now, ignoringDate: ignoringDate, isClockDoubted)
         }
     }
 
-    private func decideWish(_ status: AccountStatus, now: WallTime, ignoringDate: Bool) -> Decision {
+    private func decideRequest(
+        _ status: AccountStatus, now: WallTime, ignoringDate: Bool, _ isClockDoubted: () -> Bool
+    ) -> Decision {
         guard let date = ExecutionDate(status.date ?? "0") else {
             return .refuse(
                 ProvisioningFailure(
@@ -97,6 +106,7 @@ public struct DecisionPolicy: Sendable {
         if case .on(let day) = date, !ignoringDate {
             let start = calendar.startOfDay(day)
             if start > now { return .wait(until: start) }
+            if isClockDoubted() { return .waitForClock }
             if !runsOverdue, day < calendar.day(now) { return .leave(.overdue(status.date ?? "")) }
         }
         if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
@@ -109,7 +119,7 @@ public struct DecisionPolicy: Sendable {
     private func notOurs(_ status: AccountStatus) -> LeaveReason? {
         guard let hosts else { return nil }
         if status.hosts.isEmpty { return .noHost }
-        let others = status.hosts.filter { !hosts.contains($0.lowercased()) }
+        let others = status.hosts.filter { !hosts.contains($0.caseIgnoreFolded) }
         if others.count == status.hosts.count { return .otherHost(others) }
         return others.isEmpty || names.claim != nil ? nil : .sharedHosts(status.hosts)
     }
@@ -130,15 +140,21 @@ extension LeaveReason: CustomStringConvertible {
     /// The reason as half a sentence.
     public var description: String {
         switch self {
-        case .nothingAsked: "a wish without state 0 asks for nothing"
+        case .nothingAsked: "a mode without state 0 asks for nothing"
         case .done: "done"
-        case .failed(let value): "the last attempt failed with ReturnValue \(value), and nobody has asked for another"
-        case .otherHost(let hosts): "it belongs to \(hosts.joined(separator: ", "))"
+        case .failed(let value):
+            "the last attempt failed with ReturnValue \(String(reflecting: value)), and nobody has asked for another"
+        case .otherHost(let hosts): "it belongs to \(hosts.quoted)"
         case .noHost: "it names no host, and this daemon serves only those of certain hosts"
         case .sharedHosts(let hosts):
-            "it names hosts of several daemons, which need a claim attribute for that: \(hosts.joined(separator: ", "))"
-        case .claimed(let holder): "another daemon holds the claim: \(holder)"
-        case .overdue(let date): "its day \(date) has passed, and overdue wishes are skipped"
+            "it names hosts of several daemons, which need a claim attribute for that: \(hosts.quoted)"
+        case .claimed(let holder): "another daemon holds the claim: \(String(reflecting: holder))"
+        case .overdue(let date): "its day \(String(reflecting: date)) has passed, and overdue requests are skipped"
         }
     }
+}
+
+extension [String] {
+    /// For messages: each in quotation marks, since blanks at its ends and control characters would not be seen.
+    fileprivate var quoted: String { map { String(reflecting: $0) }.joined(separator: ", ") }
 }

@@ -1,3 +1,5 @@
+import DirectoryModel
+
 /// A value of the mode attribute: what is asked, and how far it has come (specification, section 1).
 public struct ProvisioningMode: Hashable, Sendable {
     /// How far a wish has come.
@@ -21,10 +23,10 @@ public struct ProvisioningMode: Hashable, Sendable {
         self.stage = stage
     }
 
-    /// - Parameter text: matched without regard to case.
+    /// - Parameter text: as `caseIgnoreMatch` compares.
     /// - Returns: nil for any text that is none of the nine modes.
     public init?(_ text: String) {
-        guard let mode = Self.bySpelling[text.lowercased()] else { return nil }
+        guard let mode = Self.bySpelling[text.caseIgnoreFolded] else { return nil }
         self = mode
     }
 

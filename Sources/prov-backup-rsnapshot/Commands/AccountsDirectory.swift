@@ -58,7 +58,7 @@ struct AccountsDirectory {
         let entry = try await entry(uid: uid)
         guard let status = AccountStatus(entry, names: scope.names) else {
             throw CommandFailure(
-                "\(entry.dn) takes no part in provisioning: it lacks \(scope.names.mode) or \(scope.names.state), or its mode is none of the protocol's",
+                "\(entry.dn) takes no part in provisioning: \(AccountStatus.absence(from: entry, names: scope.names))",
                 cure: "write \(scope.names.mode): add and \(scope.names.state): 0 to begin")
         }
         return status

@@ -52,8 +52,7 @@ struct Explanation: Encodable {
         let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
             (phase, mode, state, returnValue) = (nil, nil, nil, nil)
-            meaning =
-                "takes no part in provisioning: it lacks \(policy.names.mode) or \(policy.names.state), or its mode is none of the protocol's"
+            meaning = "takes no part in provisioning: \(AccountStatus.absence(from: entry, names: policy.names))"
             self.daemon = Self.describe(daemon, nil)
             cure = "write \(policy.names.mode): add and \(policy.names.state): 0"
             return
@@ -64,7 +63,8 @@ struct Explanation: Encodable {
         let isRunning = !daemon.isAbsent
         let start =
             isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
-        switch policy.decide(status, now: now) {
+        let doubtedUntil = daemon.status?.clockDoubtedUntil
+        switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"
             cure = isRunning ? "nothing; it is in the queue" : start
@@ -75,6 +75,11 @@ struct Explanation: Encodable {
         case .wait(let time):
             meaning = "asks for \(status.mode.operation), on \(status.date ?? "?"), from \(ProvisioningTimestamp(time))"
             cure = "nothing; to have it now: \(command) provision \(uid)"
+        case .waitForClock:
+            meaning =
+                "asks for \(status.mode.operation), on \(status.date ?? "?"); that day has begun by the machine's clock, which may be wrong"
+            cure =
+                "have the clock synchronized (timedatectl); it is carried out at \(doubtedUntil ?? "?") at the latest; to have it now: \(command) provision \(uid)"
         case .refuse(let failure):
             (meaning, cure) = ("would be refused: \(failure.reason)", failure.cure)
         case .leave(let reason):

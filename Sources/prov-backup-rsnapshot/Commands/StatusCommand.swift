@@ -116,6 +116,11 @@ struct Overview: Encodable {
                 "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
+            if let until = daemon.clockDoubtedUntil {
+                lines.append(
+                    "clock      may be wrong; requests with a date wait until timedatectl says synchronized, at most until \(until)"
+                )
+            }
             // The engine knows more of where an account is in its attempts, the board more of the job.
             let known = Set(daemon.jobs.map(\.id)).subtracting(daemon.retrying.map(\.job))
             lines += daemon.jobs.filter { known.contains($0.id) }.map(Self.line)

@@ -37,6 +37,7 @@ struct ControlHandler: Sendable {
             return .status(
                 DaemonStatus(
                     snapshot, jobs: desk?.live().map { JobLine($0, now: now) } ?? [], started: started,
+                    clockDoubtedUntil: desk?.clockDoubtedUntil,
                     backups: desk?.health.summary ?? BackupHealth.Summary()))
         case .health: return .health(await health())
         case .provision(let uuid, let dn):
@@ -125,7 +126,10 @@ struct ControlHandler: Sendable {
 }
 
 extension DaemonStatus {
-    init(_ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, backups: BackupHealth.Summary) {
+    init(
+        _ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, clockDoubtedUntil: WallTime?,
+        backups: BackupHealth.Summary
+    ) {
         func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
@@ -140,7 +144,8 @@ extension DaemonStatus {
                     job: $0.record.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,
                     attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)")
             },
-            jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text), succeeded: snapshot.succeeded,
-            failed: snapshot.failed, backups: backups)
+            jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text),
+            clockDoubtedUntil: clockDoubtedUntil.map(text), succeeded: snapshot.succeeded, failed: snapshot.failed,
+            backups: backups)
     }
 }

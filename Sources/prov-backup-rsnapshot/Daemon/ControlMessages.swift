@@ -85,6 +85,8 @@ struct DaemonStatus: Codable {
     let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
+    /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
+    let clockDoubtedUntil: String?
     /// Since the daemon started.
     let succeeded: Int
     let failed: Int

@@ -155,14 +155,17 @@ struct Daemon {
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
             let journal = try AttemptJournal(folder: attempts)
-            let presence = Presence(file: state.appending("alive"))
+            let presence = Presence(file: state.appending("alive")) {
+                ClockSynchronization.current != .unsynchronized
+            }
             for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) {
                 logger.warning("\(notice)")
             }
             let ledger = JobLedger(source: source, journal: journal)
             let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
             let engine = Engine(
-                parts.engine(configuration), jobs: ledger, admission: parts.admission, logger: logger)
+                parts.engine(configuration), jobs: ledger, admission: parts.admission,
+                isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {
             throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)

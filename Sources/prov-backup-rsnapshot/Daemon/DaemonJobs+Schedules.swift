@@ -246,16 +246,28 @@ extension DaemonJobs {
                     \(step < .zero ? "schedules go on by the new time" : "what is due by it begins now")
                     """)
             }
-            await engine.clockWasSet(by: step)
-            await backups.clockWasSet(by: step)
-            await scripts.clockWasSet(by: step)
             do throws(StateFileError) {
                 try parts.presence.clockWasSet(by: step)
             } catch {
                 logger.warning("\(error)")
             }
+            warnOfDoubtedClock()
+            await engine.clockWasSet(by: step)
+            await backups.clockWasSet(by: step)
+            await scripts.clockWasSet(by: step)
         }
     }
+
+    func warnOfDoubtedClock() {
+        guard let until = clockDoubtedUntil else { return }
+        logger.warning(
+            """
+            the machine's clock was set, or the daemon was down for more than a day, and nothing keeps the clock right: requests with a date \
+            wait until it is synchronized (timedatectl), at most until \(ProvisioningTimestamp(until))
+            """)
+    }
+
+    nonisolated var clockDoubtedUntil: WallTime? { parts.presence.clockDoubtedUntil }
 }
 
 /// A level that accounts have and no schedule asks for.

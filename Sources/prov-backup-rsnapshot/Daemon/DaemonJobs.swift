@@ -68,6 +68,7 @@ actor DaemonJobs: JobDesk {
             for left in left where left.type != .provisioning { await rescue(left, run) }
             parts.reports.mail.close(run)
         }
+        warnOfDoubtedClock()
         clockWatch = Task { await followClock() }
         makeUpForMissedRuns(since: parts.presence.lastSeen ?? clock.now)
         followSchedules()

@@ -10,6 +10,8 @@ protocol JobDesk: Sendable {
     var history: JobHistory? { get }
     /// Accounts whose backups are not in order.
     var health: BackupHealth { get }
+    /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
+    var clockDoubtedUntil: WallTime? { get }
     /// Asks for a job of `[Job NAME]`.
     /// - Throws: `CommandFailure`, with the names that there are.
     func run(_ name: String) async throws -> JobID

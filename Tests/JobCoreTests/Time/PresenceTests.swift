@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -67,6 +68,32 @@ import Testing
         try presence.clockWasSet(by: .seconds(-10 * 86_400))
         #expect(presence.distrustedUntil == Self.start + Self.day)
         #expect(Presence(file: directory.file, clock: clock).distrustedUntil == Self.start + Self.day)
+    }
+
+    @Test(
+        "the clock itself is doubted after the same events, over restarts, until it is synchronized; not at the first start"
+    )
+    func doubtedClock() throws {
+        let (directory, clock) = (try Directory(), ManualClock(Self.start))
+        let isSynchronized = Mutex(false)
+        func presence() -> Presence {
+            Presence(file: directory.file, clock: clock) { isSynchronized.withLock(\.self) }
+        }
+        #expect(presence().clockDoubtedUntil == nil)
+        #expect(presence().clockDoubtedUntil == nil, "ages are distrusted, the clock is not")
+        clock.set(to: Self.start + Self.day * 10)
+        let end = clock.now + Self.day
+        #expect(presence().clockDoubtedUntil == end)
+        clock.advance(to: clock.now + .seconds(3_600))
+        let later = presence()
+        #expect(later.clockDoubtedUntil == end)
+        isSynchronized.withLock { $0 = true }
+        #expect(later.clockDoubtedUntil == nil)
+        isSynchronized.withLock { $0 = false }
+        clock.advance(to: end)
+        #expect(later.clockDoubtedUntil == nil)
+        try later.clockWasSet(by: .seconds(-7_200))
+        #expect(presence().clockDoubtedUntil == end + Self.day)
     }
 
     @Test(

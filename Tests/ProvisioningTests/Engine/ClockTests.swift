@@ -58,4 +58,24 @@ private final class SettableClock: WallClock {
             }
         }
     }
+
+    @Test(
+        "a dated delete waits while the clock may be wrong, and is carried out once it is believed; one without a date does not wait"
+    )
+    func doubtedClock() async throws {
+        let clock = ManualClock(SystemWallClock().now)
+        try await EngineHarness.run(clock: clock) { harness in
+            harness.isClockDoubted.withLock { $0 = true }
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: "delete", date: "20260101")
+                try await harness.add("4000002", mode: "delete")
+                try await harness.expectMode("deleted", of: "4000002")
+                try await eventually("it waits to ask again") { clock.deadlines.contains(clock.now + .seconds(600)) }
+                #expect(try await harness.mode("4000001") == "delete")
+                harness.isClockDoubted.withLock { $0 = false }
+                clock.advance(to: clock.now + .seconds(600))
+                try await harness.expectMode("deleted", of: "4000001")
+            }
+        }
+    }
 }

@@ -19,6 +19,8 @@ final class EngineHarness: Sendable {
     /// What the boards of its engines told.
     let recorder = ChangeRecorder()
     let clock: any WallClock
+    /// Whether the engines doubt the clock.
+    let isClockDoubted = Mutex(false)
     private let stateDirectory: FilePath
     private let connection: Mutex<DirectoryConnection>
     /// Bound as the directory's manager: writes wishes, reads outcomes.
@@ -88,7 +90,7 @@ final class EngineHarness: Sendable {
         logger.logLevel = .debug
         return Engine(
             configuration, jobs: try ledger(), admission: admission, planPrinter: planPrinter, bounds: bounds,
-            clock: clock, logger: logger)
+            clock: clock, isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
     }
 
     func ledger() throws -> JobLedger {

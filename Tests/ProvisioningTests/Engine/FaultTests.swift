@@ -46,6 +46,19 @@ import Testing
         }
     }
 
+    @Test(
+        "a request whose mode and state have blanks and capitals, which the server finds by its own comparison, is carried out"
+    )
+    func blanks() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { _ in
+                try await harness.add("4000001", mode: " Modify  ", state: "0 ")
+                try await harness.expectMode("modified", of: "4000001")
+            }
+            #expect(harness.service.asked.count == 1)
+        }
+    }
+
     @Test("fault 3: a failure leaves its code on the entry and nothing runs again, until somebody wishes it again")
     func failureIsVisible() async throws {
         try await EngineHarness.run { harness in

@@ -138,4 +138,43 @@ import Testing
         policy.names.claim = "provisioningClaim"
         #expect(try decide("one", "two") == .claim(.add))
     }
+
+    @Test("blanks and capitals count no more than for the LDAP server, which finds the entry by them")
+    func caseIgnoreMatch() throws {
+        var policy = policy
+        let request = try Fixture.status(mode: " Modify ", state: " 0", date: "20261122 ", hosts: ["KVM  0037 "])
+        #expect(request.mode == ProvisioningMode(.modify, .wish) && request.phase == .wished)
+        #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
+        policy.hosts = DecisionPolicy(hosts: ["kvm 0037"]).hosts
+        #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
+    }
+
+    @Test("why an entry takes no part is said with the value, as it stands there")
+    func absence() throws {
+        let names = AttributeNames()
+        func absence(_ mode: String?, _ state: String?) throws -> String {
+            let entry = try Fixture.entry(mode: mode, state: state)
+            #expect(AccountStatus(entry, names: names) == nil)
+            return AccountStatus.absence(from: entry, names: names)
+        }
+        #expect(try absence("ad d", "0").contains("\"ad d\", which is none of add, adding, added"))
+        #expect(try absence(nil, "0") == "it lacks sstProvisioningMode")
+        #expect(try absence("add", nil) == "it lacks sstProvisioningState")
+        var hidden = try Fixture.entry(mode: "add")
+        hidden["entryCSN"] = []
+        #expect(AccountStatus.absence(from: hidden, names: names).contains("does not show its entryCSN"))
+    }
+
+    @Test("a day counts only by a clock that is believed, and only where there is a day")
+    func doubtedClock() throws {
+        func decide(date: String, ignoringDate: Bool = false) throws -> Decision {
+            policy.decide(
+                try Fixture.status(mode: "delete", date: date), now: now, ignoringDate: ignoringDate,
+                isClockDoubted: { true })
+        }
+        #expect(try decide(date: "20261120") == .waitForClock)
+        #expect(try decide(date: "20261122") == .wait(until: now + .seconds(12 * 3600)))
+        #expect(try decide(date: "0") == .claim(.delete))
+        #expect(try decide(date: "20261120", ignoringDate: true) == .claim(.delete))
+    }
 }
