@@ -22,6 +22,8 @@ public actor Engine {
         public var groupCommit: GroupCommitMode
         /// Jobs at once; at least 1.
         public var slots: Int
+        /// Accounts that may be deleted within an hour (0…``HourlyLimit/largest``); 0: no limit.
+        public var deletesPerHour: Int
         /// Between failed attempts of a job.
         public var jobRetry: RetryPolicy
         /// Between tries to reach the directory; its number of attempts is not looked at.
@@ -37,7 +39,7 @@ public actor Engine {
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
-            groupCommit: GroupCommitMode = .off, slots: Int = 4, jobRetry: RetryPolicy,
+            groupCommit: GroupCommitMode = .off, slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
             directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
         ) {
@@ -48,6 +50,7 @@ public actor Engine {
             self.policy = policy
             self.groupCommit = groupCommit
             self.slots = slots
+            self.deletesPerHour = deletesPerHour
             self.jobRetry = jobRetry
             self.directoryRetry = directoryRetry
             self.directoryAttemptsUntilError = directoryAttemptsUntilError
@@ -57,6 +60,7 @@ public actor Engine {
     }
 
     private let jobs: JobLedger
+    private let deletes: HourlyLimit
     private let planPrinter: PlanPrinter?
     private let clock: any WallClock
     private let isClockDoubted: @Sendable () -> Bool
@@ -76,18 +80,21 @@ public actor Engine {
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
+    ///   - deletes: counts them; its limit is that of the configuration.
     ///   - admission: shared with all others that run jobs.
     ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
     ///   - bounds: of the accounts that wait.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
-        _ configuration: Configuration, jobs: JobLedger,
+        _ configuration: Configuration, jobs: JobLedger, deletes: HourlyLimit = .none(),
         admission: JobAdmission = JobAdmission(),
         planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
         self.jobs = jobs
+        self.deletes = deletes
+        deletes.setLimit(configuration.deletesPerHour)
         self.planPrinter = planPrinter
         self.clock = clock
         self.isClockDoubted = isClockDoubted
@@ -109,8 +116,8 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
-            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, bounds: bounds,
             clock: clock, logger: logger)
@@ -156,8 +163,9 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, clock: clock,
-            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+        deletes.setLimit(configuration.deletesPerHour)
         availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
         let servers = ServerList(configuration.servers)
         for link in [watchLink, workLink, commitLink] {
@@ -200,6 +208,7 @@ public actor Engine {
     public func snapshot() async -> EngineSnapshot {
         var snapshot = await dispatcher.snapshot()
         snapshot.isDirectoryAvailable = availability.isAvailable
+        snapshot.deletes = deletes.summary
         return snapshot
     }
 }
@@ -221,8 +230,8 @@ extension Watcher {
 extension AccountWorker {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, groups: GroupCommit, jobs: JobLedger,
-        exclusion: Exclusion, clock: any WallClock, isClockDoubted: @escaping @Sendable () -> Bool,
-        planPrinter: PlanPrinter?
+        exclusion: Exclusion, deletes: HourlyLimit, clock: any WallClock,
+        isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: PlanPrinter?
     ) {
         let committer = Committer(reader: reader, groups: configuration.groupCommit == .auto ? groups : nil)
         self.init(
@@ -231,7 +240,8 @@ extension AccountWorker {
                 committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
-            executor: configuration.executor, exclusion: exclusion, clock: clock, isClockDoubted: isClockDoubted,
+            executor: configuration.executor, exclusion: exclusion, deletes: deletes, clock: clock,
+            isClockDoubted: isClockDoubted,
             planPrinter: planPrinter)
     }
 }

@@ -70,7 +70,7 @@ import Testing
             let expected = [
                 ("4000020", "it is not active; set its sstIsActive to TRUE"),
                 ("4000021", "it keeps no daily snapshots: sstBackupIntervalDaily is \"0\""),
-                ("4000022", "it belongs to backup2; run the backup there"),
+                ("4000022", "it belongs to \"backup2\"; run the backup there"),
                 ("4000023", "it is to be deleted (deleting)"), ("4000030", "4000030.conf does not exist"),
                 ("4999999", "LDAP has no such account"), ("*", "this is not a uid"),
                 ("", "this is not a uid"),

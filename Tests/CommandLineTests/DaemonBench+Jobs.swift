@@ -19,6 +19,20 @@ extension DaemonBench {
         return file.path
     }
 
+    /// Settings with a sendmail that keeps each mail in a file.
+    func mailSection() throws -> String {
+        let sendmail = try script(
+            "sendmail.sh", "cat > \(path("mail.$$.new")); mv \(path("mail.$$.new")) \(path("mail.$$"))")
+        return "[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)"
+    }
+
+    /// The mails that were sent.
+    func mails() throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder.path)
+            .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
+            .map { try String(contentsOfFile: path($0), encoding: .utf8) }
+    }
+
     /// A script that tells its number, then waits for a file.
     func waiting(_ name: String, for file: String, then last: String = "") throws -> String {
         try script(

@@ -24,13 +24,9 @@ import Testing
         try await DaemonBench.run { bench in
             _ = try bench.script("hooks/pre_script.sh", "echo no room; exit 7")
             _ = try bench.script("hooks/post_script.sh", "echo post $2 $3; exit 9")
-            let sendmail = try bench.script(
-                "sendmail.sh",
-                "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))")
             try bench.settings(backup: Self.hooks(bench))
             let daemon = try await bench.running()
-            try bench.settings(
-                backup: "\(Self.hooks(bench))\n[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)")
+            try bench.settings(backup: "\(Self.hooks(bench))\n\(bench.mailSection())")
             daemon.kill(SIGHUP)
             try await daemon.says("the settings have been read anew")
             try await bench.add("3724300")
@@ -44,12 +40,7 @@ import Testing
                 details.reportText.contains("pre_script.sh") && details.reportText.contains("7"), "\(details.report)")
             #expect(details.steps.map(\.name).contains("pre script"), "\(details.steps.map(\.name))")
 
-            func mails() throws -> [String] {
-                try FileManager.default.contentsOfDirectory(atPath: bench.folder.path)
-                    .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
-                    .map { try String(contentsOfFile: bench.path($0), encoding: .utf8) }
-            }
-            try await eventually("a mail is sent") { try !mails().isEmpty }
+            try await eventually("a mail is sent") { try !bench.mails().isEmpty }
             let alert = "the scripts around job \(details.job.id)"
             try await daemon.says(alert)
             // Another job's whole life later there is no second one.
@@ -57,7 +48,7 @@ import Testing
             _ = try bench.script("hooks/post_script.sh", "exit 0")
             try await bench.add("3724301")
             try await bench.reached("added", "3724301")
-            let sent = try mails()
+            let sent = try bench.mails()
             #expect(sent.count == 1 && sent.joined().contains("To: admin@example.org"), "\(sent)")
             let mail = sent.joined()
             #expect(mail.contains("pre_script.sh") && mail.contains("post_script.sh"), "\(mail)")

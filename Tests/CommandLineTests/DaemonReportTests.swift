@@ -37,20 +37,6 @@ struct DaemonReportTests {
         let backup: Backup
     }
 
-    /// A sendmail that keeps each mail in a file.
-    private static func mail(_ bench: DaemonBench) throws -> String {
-        let sendmail = try bench.script(
-            "sendmail.sh",
-            "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))")
-        return "[Mail]\nSENDTO = admin@example.org\nSENDMAIL = \(sendmail)"
-    }
-
-    private static func mails(_ bench: DaemonBench) throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: bench.folder.path)
-            .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
-            .map { try String(contentsOfFile: bench.path($0), encoding: .utf8) }
-    }
-
     /// The lines of the log about ends of jobs; each is there once.
     private static func line(_ daemon: RunningProgram, _ text: String) throws -> String {
         let lines = daemon.output.split(separator: "\n").filter { $0.contains(text) }
@@ -76,7 +62,7 @@ struct DaemonReportTests {
                     EXIT_PROFILE = posix
                     [Job waiting]
                     SCRIPT = \(waiting)
-                    \(Self.mail(bench))
+                    \(bench.mailSection())
                     """)
             try bench.wasAlive()
             let daemon = try await bench.running()
@@ -102,7 +88,7 @@ struct DaemonReportTests {
             #expect(try Self.line(daemon, "job bad failed: ").contains("ERROR"))
             #expect(try Self.line(daemon, "job waiting aborted: ").contains("ERROR"))
             // The first failure was sent at once, the second at the stop; whoever cancels a job needs no mail.
-            let mails = try Self.mails(bench)
+            let mails = try bench.mails()
             #expect(mails.count == 2, "\(mails)")
             #expect(mails.joined().contains("backup daily 3724300: failed"), "\(mails)")
             #expect(mails.joined().contains("job bad: failed") && !mails.joined().contains("waiting"), "\(mails)")
@@ -114,7 +100,7 @@ struct DaemonReportTests {
         try await DaemonBench.run { bench in
             let waiting = try bench.waiting("waiting.sh", for: "never")
             func settings(_ job: String) throws {
-                try bench.settings(backup: "HOME_SCRIPT =\n\(job)\n\(Self.mail(bench))")
+                try bench.settings(backup: "HOME_SCRIPT =\n\(job)\n\(bench.mailSection())")
             }
             try settings("[Job waiting]\nSCRIPT = \(waiting)")
             let first = try await bench.running()
@@ -126,10 +112,10 @@ struct DaemonReportTests {
             try settings("")
             let second = try await bench.running()
             try await bench.ended(id)
-            try await eventually("a mail is sent") { try !Self.mails(bench).isEmpty }
+            try await eventually("a mail is sent") { try !bench.mails().isEmpty }
             await bench.stop(second)
             #expect(try Self.line(second, "job waiting failed: lost: ").contains("job=\(id)"))
-            let mail = try Self.mails(bench).joined()
+            let mail = try bench.mails().joined()
             #expect(mail.contains("job \(id), job waiting: failed"), "\(mail)")
         }
     }

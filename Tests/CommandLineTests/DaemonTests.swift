@@ -198,7 +198,7 @@ import Testing
             try await bench.add(
                 "3724300", claimedBy: "gone.example.org 17", ["sstProvisioningMode": "adding"])
             let daemon = try bench.start()
-            try await daemon.says("another daemon holds the claim: gone.example.org 17")
+            try await daemon.says("another daemon holds the claim: \"gone.example.org 17\"")
             let explained = try await bench.command("accounts", "explain", "3724300").output
             #expect(explained.contains("accounts release 3724300"), "\(explained)")
             let released = try await bench.command("accounts", "release", "3724300")
@@ -206,6 +206,39 @@ import Testing
             try await bench.reached("added", "3724300")
             #expect(try await bench.text("3724300", "provisioningClaim") == nil)
             #expect(try await bench.command("accounts", "release", "3724300").status == 1)
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "deletes beyond MAX_DELETES_PER_HOUR wait, also over a restart; log, mail, health, status and explain say so and what lets them through"
+    )
+    func massDeletion() async throws {
+        try await DaemonBench.run { bench in
+            let mail = try bench.mailSection()
+            try bench.settings(service: "MAX_DELETES_PER_HOUR = 1", backup: "HOME_SCRIPT =\n\(mail)")
+            let first = try bench.start()
+            try await first.says("wishes are noticed")
+            try await bench.add("3724300", ["sstProvisioningMode": "delete", "sstIsActive": "FALSE"])
+            try await bench.reached("deleted", "3724300")
+            await bench.stop(first)
+            let daemon = try bench.start()
+            try await bench.add("3724301", ["sstProvisioningMode": "delete", "sstIsActive": "FALSE"])
+            try await daemon.says("deletes wait with their entries untouched")
+            try await eventually("a mail is sent") {
+                try bench.mails().contains { $0.contains("MAX_DELETES_PER_HOUR") && $0.contains("reload") }
+            }
+            let health = try await bench.command("health")
+            #expect(health.status == 1 && health.output.contains("1 delete waits"), "\(health.output)")
+            let status = try await bench.command("status").output
+            #expect(status.contains("1 account to be deleted"), "\(status)")
+            let explained = try await bench.command("accounts", "explain", "3724301").output
+            #expect(explained.contains("accounts provision 3724301"), "\(explained)")
+            #expect(try await bench.text("3724301", "sstProvisioningMode") == "delete")
+            try bench.settings(service: "MAX_DELETES_PER_HOUR = 2", backup: "HOME_SCRIPT =\n\(mail)")
+            daemon.kill(SIGHUP)
+            try await bench.reached("deleted", "3724301")
+            #expect(try await bench.command("health").status == 0)
             await bench.stop(daemon)
         }
     }

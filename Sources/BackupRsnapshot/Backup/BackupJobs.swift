@@ -206,7 +206,7 @@ public struct BackupJobs: Sendable {
                 throw refuse(
                     hosts.isEmpty
                         ? "it names no host, and this daemon serves those of certain hosts"
-                        : "it belongs to \(hosts.joined(separator: ", "))",
+                        : "it belongs to \(hosts.map { EntryReader.quote($0) }.joined(separator: ", "))",
                     "run the backup there, or correct \(BackupAttribute.host) of \(account.key.dn) or HOST")
             }
             throw refuse(

@@ -15,6 +15,8 @@ struct AccountWorker: Sendable {
     let jobs: JobLedger
     let executor: JobExecutor
     let exclusion: Exclusion
+    /// How many accounts may be deleted within an hour.
+    let deletes: HourlyLimit
     let clock: any WallClock
     /// Whether the clock may be wrong.
     let isClockDoubted: @Sendable () -> Bool
@@ -32,8 +34,9 @@ struct AccountWorker: Sendable {
         report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         let condition = reader.scope.condition
-        guard let entry = try await reader.entry(key, attributes: service.requestedAttributes, meeting: condition)
-        else {
+        let attributes = service.requestedAttributes + RequestOrigin.attributes
+        guard let entry = try await reader.entry(key, attributes: attributes, meeting: condition) else {
+            deletes.withdraw(key.uuid.description)
             logger.notice(
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
@@ -63,6 +66,7 @@ struct AccountWorker: Sendable {
         if let planPrinter {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
+        if decision != .claim(.delete) { deletes.withdraw(key.uuid.description) }
         switch decision {
         case .resume: break
         default: await ending.abandon(memory.past, of: key.uuid, status, report)
@@ -88,7 +92,13 @@ struct AccountWorker: Sendable {
         case .claim(let operation):
             if let opening = opening(ignoringDate) { return .again(at: opening) }
             return try await alone(status, entry, memory, report) {
-                try await claim(status, entry, operation, memory, report)
+                if operation == .delete,
+                    let time = try deletes.admit(status.uuid.description, now: clock.now, isUrgent: ignoringDate)
+                {
+                    logger.info("\(status.dn) is not deleted before \(ProvisioningTimestamp(time)): too many deletes")
+                    return .again(at: time)
+                }
+                return try await claim(status, entry, operation, memory, report)
             }
         case .resume(let operation):
             return try await goOn(status, entry, operation, memory, now: now, ignoringDate: ignoringDate, report)
@@ -146,7 +156,11 @@ struct AccountWorker: Sendable {
         else { return false }
         switch decide(status, ignoringDate) {
         case .leave, .wait, .waitForClock, .refuse: return false
-        case .claim: return opening(ignoringDate) == nil
+        case .claim(let operation):
+            guard operation != .delete || ignoringDate || deletes.admits(key.uuid.description, now: clock.now) else {
+                return false
+            }
+            return opening(ignoringDate) == nil
         case .resume: break
         }
         switch memory.past {
@@ -195,7 +209,8 @@ struct AccountWorker: Sendable {
             let request = ProvisioningRequest(
                 operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
                 demandUnique: { try await demandUnique(entry, claimed) })
-            return try await run(request, job(request, status), claimed, failures: 0, report)
+            let origin = operation == .delete ? RequestOrigin(entry) : nil
+            return try await run(request, job(request, status), claimed, failures: 0, of: origin, report)
         }
     }
 
@@ -273,7 +288,7 @@ struct AccountWorker: Sendable {
 
     private func run(
         _ request: ProvisioningRequest, _ job: Job, _ status: AccountStatus, failures: Int,
-        _ report: @escaping AccountTurn.Listener
+        of origin: RequestOrigin? = nil, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
@@ -289,6 +304,10 @@ struct AccountWorker: Sendable {
             let job = await executor.open(job)
             // From here on the job stands on the board, and what becomes of it is told.
             await report(.pastIsOver)
+            if let origin {
+                logger.notice("\(request.operation) of \(status.dn) was requested \(origin)")
+                executor.board.write("requested \(origin)", to: job.id, source: .daemon)
+            }
             let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
                 do {
                     try await carryOut(request, attempt, report)

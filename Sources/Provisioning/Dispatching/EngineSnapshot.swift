@@ -16,6 +16,8 @@ public struct EngineSnapshot: Sendable {
     public var succeeded = 0
     /// Jobs that ended with a failure on the entry, or without their entry, since the engine started.
     public var failed = 0
+    /// How many deletes wait because of their number.
+    public var deletes = HourlyLimit.Summary()
     /// Whether the directory answers.
     public var isDirectoryAvailable = true
 }

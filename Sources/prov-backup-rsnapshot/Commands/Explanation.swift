@@ -65,6 +65,9 @@ struct Explanation: Encodable {
             isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let doubtedUntil = daemon.status?.clockDoubtedUntil
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
+        case .claim(.delete) where daemon.status?.deletes != nil:
+            meaning = "asks for delete, and waits: \(daemon.status?.deletes?.reason ?? "")"
+            cure = "\(WaitingDeletes.hint); for this account alone: \(command) provision \(uid)"
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"
             cure = isRunning ? "nothing; it is in the queue" : start

@@ -82,9 +82,15 @@ struct HealthReport {
         if let failed = health.failedAccounts, failed > 0 {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
+        if let deletes = health.deletes {
+            problems.append(
+                "\(deletes.count == 1 ? "1 delete waits" : "\(deletes.count) deletes wait") (MAX_DELETES_PER_HOUR = \(deletes.limit))"
+            )
+        }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
         let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
-        if let command = backups.problems.first?.command ?? explain { text += "; run: \(command)" }
+        let status = health.deletes.map { _ in "prov-backup-rsnapshot status" }
+        if let command = backups.problems.first?.command ?? explain ?? status { text += "; run: \(command)" }
         self.init(
             isDirectoryDown ? .critical : problems.isEmpty ? .ok : .warning, text,
             [

@@ -116,6 +116,10 @@ struct Overview: Encodable {
                 "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
+            if let deletes = daemon.deletes {
+                lines.append("deletes    \(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)")
+                lines.append("to do      \(WaitingDeletes.hint)")
+            }
             if let until = daemon.clockDoubtedUntil {
                 lines.append(
                     "clock      may be wrong; requests with a date wait until timedatectl says synchronized, at most until \(until)"

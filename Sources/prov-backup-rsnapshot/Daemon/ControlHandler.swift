@@ -60,9 +60,11 @@ struct ControlHandler: Sendable {
     }
 
     private func health() async -> DaemonHealth {
+        let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: await engine.snapshot().isDirectoryAvailable,
-            backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0)
+            isDirectoryAvailable: snapshot.isDirectoryAvailable,
+            backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
+            deletes: WaitingDeletes(snapshot.deletes))
         guard health.isDirectoryAvailable else { return health }
         do {
             let failed = try await failedAccounts()
@@ -145,7 +147,8 @@ extension DaemonStatus {
                     attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)")
             },
             jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text),
-            clockDoubtedUntil: clockDoubtedUntil.map(text), succeeded: snapshot.succeeded, failed: snapshot.failed,
+            deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
+            succeeded: snapshot.succeeded, failed: snapshot.failed,
             backups: backups)
     }
 }

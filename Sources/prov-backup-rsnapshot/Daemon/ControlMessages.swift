@@ -85,6 +85,8 @@ struct DaemonStatus: Codable {
     let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
+    /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
+    let deletes: WaitingDeletes?
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
     let clockDoubtedUntil: String?
     /// Since the daemon started.
@@ -107,4 +109,6 @@ struct DaemonHealth: Codable {
     var backups: BackupHealth.Summary
     /// Open jobs of all types.
     var openJobs: Int
+    /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
+    var deletes: WaitingDeletes?
 }

@@ -113,7 +113,7 @@ struct Daemon {
         await work?.parts.reports.sendMail {}
         withExtendedLifetime(lock) {}
         // What would be tried again later has not been done either.
-        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty {
+        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.waiting > 0 {
             throw ExitCode(ProcessExitStatus.failure.rawValue)
         }
     }
@@ -158,13 +158,15 @@ struct Daemon {
             let presence = Presence(file: state.appending("alive")) {
                 ClockSynchronization.current != .unsynchronized
             }
-            for notice in [source.notice, journal.notice, presence.notice].compactMap(\.self) {
+            let reports = JobReports(configuration.jobs, logger: logger)
+            let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
+            for notice in [source.notice, journal.notice, presence.notice, deletes.notice].compactMap(\.self) {
                 logger.warning("\(notice)")
             }
             let ledger = JobLedger(source: source, journal: journal)
-            let parts = JobParts(configuration.jobs, ids: source, presence: presence, logger: logger)
+            let parts = JobParts(configuration.jobs, ids: source, presence: presence, reports: reports, logger: logger)
             let engine = Engine(
-                parts.engine(configuration), jobs: ledger, admission: parts.admission,
+                parts.engine(configuration), jobs: ledger, deletes: deletes, admission: parts.admission,
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {

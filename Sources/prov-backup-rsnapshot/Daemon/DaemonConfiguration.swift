@@ -87,6 +87,7 @@ extension Engine.Configuration {
                 deleteNeedsInactive: settings.service.requireInactiveForDelete, claimHolder: ThisHost.name,
                 names: settings.attributes),
             groupCommit: directory.groupCommit, slots: settings.service.slots,
+            deletesPerHour: settings.service.maxDeletesPerHour,
             jobRetry: RetryPolicy(
                 maximumAttempts: settings.service.maxAttempts, delay: settings.service.retryDelay,
                 maximumDelay: settings.service.retryMaxDelay),

@@ -20,7 +20,7 @@ struct JobParts: Sendable {
     private let host: HandlerHost
     private let logger: Logger
 
-    init(_ configuration: JobConfiguration, ids: JobIDSource, presence: Presence, logger: Logger) {
+    init(_ configuration: JobConfiguration, ids: JobIDSource, presence: Presence, reports: JobReports, logger: Logger) {
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.presence = presence
@@ -30,7 +30,6 @@ struct JobParts: Sendable {
             retention: HistoryRetention(
                 age: .seconds(configuration.history.keepDays * 86_400), jobs: configuration.history.keepJobs),
             notice: notice)
-        let reports = JobReports(configuration, logger: logger)
         self.reports = reports
         board = JobBoard(recorder: history) { reports.ended($0) }
         admission = JobAdmission(limit: configuration.limit)

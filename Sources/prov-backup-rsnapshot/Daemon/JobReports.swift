@@ -51,6 +51,17 @@ final class JobReports: Sendable {
         }
     }
 
+    /// More accounts are to be deleted than MAX_DELETES_PER_HOUR allows.
+    func deletesWait(_ deletes: HourlyLimit.Summary) {
+        guard let deletes = WaitingDeletes(deletes) else { return }
+        let text = "deletes wait with their entries untouched: \(deletes.reason); \(WaitingDeletes.hint)"
+        logger.error("\(text)")
+        let place = JobMail.place(host: ThisHost.name, environment: environment.withLock(\.self))
+        mailer.send(
+            subject: JobMail.plain("\(place): deletes wait"),
+            body: JobMail.plain("On \(place) \(text).\n\nHow many wait: prov-backup-rsnapshot status\n"))
+    }
+
     /// A job has ended.
     func ended(_ end: JobEnd) {
         logger.log(level: end.logLevel, "\(end.logText)", metadata: end.metadata)
@@ -133,7 +144,7 @@ struct JobMail {
     var message: (subject: String, body: String) {
         let count = sections.map(\.count).reduce(0, +)
         let what = count == 1 ? "1 job failed" : "\(count) jobs failed"
-        let place = environment.isEmpty || environment == host ? host : "\(host) (\(environment))"
+        let place = Self.place(host: host, environment: environment)
         let only = count == 1 ? sections.first?.texts.first?.split(separator: "\n").first.map(String.init) : nil
         let of = sections.count == 1 ? sections[0].title.map { ": \($0)" } ?? "" : ""
         return (
@@ -148,6 +159,10 @@ struct JobMail {
                 What is not in order now: prov-backup-rsnapshot status
                 """)
         )
+    }
+
+    static func place(host: String, environment: String) -> String {
+        environment.isEmpty || environment == host ? host : "\(host) (\(environment))"
     }
 
     private func text(_ section: MailDigest.Section) -> String {

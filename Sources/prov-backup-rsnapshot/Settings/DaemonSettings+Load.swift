@@ -124,7 +124,8 @@ extension DaemonSettings.Service {
             hosts: raw[ServiceSection.host], slots: raw[ServiceSection.slots], overdue: raw[ServiceSection.overdue],
             timeZone: zone.isEmpty ? nil : zone,
             requireInactiveForDelete: raw[ServiceSection.requireInactiveForDelete],
-            maxAttempts: raw[ServiceSection.maxAttempts], retryDelay: delay, retryMaxDelay: longest,
+            maxDeletesPerHour: raw[ServiceSection.maxDeletesPerHour], maxAttempts: raw[ServiceSection.maxAttempts],
+            retryDelay: delay, retryMaxDelay: longest,
             stopGrace: raw[ServiceSection.stopGrace], stateDirectory: raw[ServiceSection.stateDirectory],
             runtimeDirectory: raw[ServiceSection.runtimeDirectory])
     }

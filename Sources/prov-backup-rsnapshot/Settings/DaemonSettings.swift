@@ -92,6 +92,8 @@ struct DaemonSettings: Sendable {
         /// A name of the system's time zone database; `nil` for the system's own zone.
         var timeZone: String?
         var requireInactiveForDelete: Bool
+        /// 0: no limit.
+        var maxDeletesPerHour: Int
         var maxAttempts: Int
         var retryDelay: Duration
         var retryMaxDelay: Duration

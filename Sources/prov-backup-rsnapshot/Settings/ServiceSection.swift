@@ -1,4 +1,5 @@
 import DaemonKit
+import JobCore
 
 /// `[Service]`: which service this is, which accounts are its own, and how jobs run.
 enum ServiceSection {
@@ -52,6 +53,12 @@ enum ServiceSection {
     static let requireInactiveForDelete = SettingKey(
         name, "REQUIRE_INACTIVE_FOR_DELETE", .boolean, default: true,
         meaning: "Whether an account that is still marked as active is protected from being deleted.")
+    static let maxDeletesPerHour = SettingKey(
+        name, "MAX_DELETES_PER_HOUR", .number(0...HourlyLimit.largest), default: 25,
+        meaning: """
+            How many accounts may be deleted within an hour; further deletes wait with their entries untouched, which the log, a mail, health and \
+            status say. To let them through, raise it and reload. 0: no limit.
+            """)
     static let maxAttempts = SettingKey(
         name, "MAX_ATTEMPTS", .number(1...1_000), default: 5,
         meaning: "How often a job is tried before its failure is written to the entry.")
@@ -78,7 +85,8 @@ enum ServiceSection {
         keys: [
             modus.declaration, transportAPI.declaration, service.declaration, type.declaration, syslog.declaration,
             host.declaration, slots.declaration, overdue.declaration, timeZone.declaration,
-            requireInactiveForDelete.declaration, maxAttempts.declaration, retryDelay.declaration,
+            requireInactiveForDelete.declaration, maxDeletesPerHour.declaration, maxAttempts.declaration,
+            retryDelay.declaration,
             retryMaxDelay.declaration, stopGrace.declaration, stateDirectory.declaration, runtimeDirectory.declaration,
         ])
 }

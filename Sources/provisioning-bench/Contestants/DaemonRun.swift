@@ -107,6 +107,7 @@ struct DaemonRun: Sendable {
             [Service]
             SLOTS = \(setup.slots)
             REQUIRE_INACTIVE_FOR_DELETE = no
+            MAX_DELETES_PER_HOUR = 0
             STATE_DIRECTORY = \(folder.appending("state"))
             RUNTIME_DIRECTORY = \(folder.appending("run"))
 

@@ -172,7 +172,7 @@ import Testing
             await one.start()
             await other.start()
             try await eventually("it is said") {
-                harness.messages.contains { $0.contains("one, other") } || !harness.service.asked.isEmpty
+                harness.messages.contains { $0.contains("\"one\", \"other\"") } || !harness.service.asked.isEmpty
             }
             try await harness.add("4000002", host: "one")
             try await harness.expectMode("added", of: "4000002")

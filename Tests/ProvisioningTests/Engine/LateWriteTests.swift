@@ -193,7 +193,7 @@ import Testing
                     try await harness.entry("4000003")?.text("provisioningClaim") == nil
                 }
                 try await eventually("the other's is seen") {
-                    harness.messages.contains { $0.contains("another daemon holds the claim: two 17") }
+                    harness.messages.contains { $0.contains("another daemon holds the claim: \"two 17\"") }
                 }
                 #expect(harness.service.asked.map(\.uid) == ["4000002"])
                 try await harness.manager.modify(

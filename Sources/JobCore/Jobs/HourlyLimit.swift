@@ -1,0 +1,172 @@
+import Synchronization
+public import SystemPackage
+
+/// So many subjects at most within any hour, also over a restart: a guard against a mistake that would otherwise be carried out at once for all of them.
+///
+/// The subjects of the last hour are in a small file, which is safely on the disk before one is admitted. A subject that is admitted again within
+/// the hour, such as after a failure, counts once. Those that are not admitted are given times that lie one after the other.
+public final class HourlyLimit: Sendable {
+    /// How it stands.
+    public struct Summary: Hashable, Sendable {
+        /// So many within an hour; 0: no limit.
+        public var limit = 0
+        /// Subjects that wait for their time.
+        public var waiting = 0
+        /// When the first of them may be admitted; nil: none waits.
+        public var next: WallTime?
+
+        /// No limit.
+        public init() {}
+    }
+
+    fileprivate struct State {
+        var limit: Int
+        /// Admitted within the last hour, or a little longer ago.
+        var admitted: [String: WallTime]
+        /// Not admitted, and when each is to ask again.
+        var waiting: [String: WallTime] = [:]
+    }
+
+    /// The most that a limit can be, so that the file stays small.
+    public static let largest = 1_000
+    fileprivate static let hour = Duration.seconds(3_600)
+
+    /// What is to be told to the operator: nil unless a damaged file was set aside.
+    public let notice: String?
+    private let file: FilePath?
+    private let exceeded: @Sendable (Summary) -> Void
+    private let state: Mutex<State>
+
+    /// - Parameters:
+    ///   - file: in a directory that exists; nil: nothing outlasts the process.
+    ///   - limit: so many within an hour (1…``largest``); 0: no limit.
+    ///   - exceeded: called when a subject has to wait and none did before.
+    /// - Throws: ``StateFileError`` when the file cannot be read or set aside.
+    public init(
+        file: FilePath? = nil, limit: Int = 0, now: WallTime = SystemWallClock().now,
+        exceeded: @escaping @Sendable (Summary) -> Void = { _ in }
+    ) throws(StateFileError) {
+        self.file = file
+        self.exceeded = exceeded
+        let contents =
+            try file.map { file throws(StateFileError) in
+                try StateFile.read(file, atMost: Self.largestSize) ?? []
+            } ?? []
+        if let admitted = Self.admitted(in: String(decoding: contents, as: UTF8.self)) {
+            notice = nil
+            state = Mutex(State(limit: limit, admitted: admitted))
+        } else {
+            let aside = try file.map { file throws(StateFileError) in
+                try StateFile.setAside(file, at: Int(now.secondsSince1970))
+            }
+            notice =
+                "\(file?.printable ?? ""): is damaged; it was set aside as \(aside?.printable ?? ""), and what happened in the last hour is not counted"
+            state = Mutex(State(limit: limit, admitted: [:]))
+        }
+    }
+
+    /// No limit, and nothing is recorded.
+    public static func none() -> HourlyLimit { HourlyLimit() }
+
+    private init() {
+        (file, notice, exceeded) = (nil, nil, { _ in })
+        state = Mutex(State(limit: 0, admitted: [:]))
+    }
+
+    /// Another limit holds from now on. Those that wait are to ask again.
+    public func setLimit(_ limit: Int) {
+        state.withLock { state in
+            guard state.limit != limit else { return }
+            state.limit = limit
+            state.waiting = [:]
+        }
+    }
+
+    /// Counts a subject, unless there are too many.
+    /// - Parameters:
+    ///   - subject: printable, without blanks.
+    ///   - isUrgent: it is admitted whatever the limit, and counts: a person asks for this one.
+    /// - Returns: when to ask again; nil: the subject is admitted.
+    /// - Throws: ``StateFileError`` when that cannot be recorded: then it is not admitted.
+    public func admit(_ subject: String, now: WallTime, isUrgent: Bool = false) throws(StateFileError) -> WallTime? {
+        let (time, news) = try state.withLock { state throws(StateFileError) -> (WallTime?, Summary?) in
+            guard state.limit > 0 else { return (nil, nil) }
+            state.forget(before: now)
+            if !isUrgent, let time = state.turn(of: subject, now: now) {
+                let isFirst = state.waiting.isEmpty
+                state.waiting[subject] = time
+                return (time, isFirst ? state.summary : nil)
+            }
+            if state.admitted[subject] == nil {
+                var admitted = state.admitted
+                admitted[subject] = now
+                try record(admitted)
+                state.admitted = admitted
+            }
+            state.waiting[subject] = nil
+            return (nil, nil)
+        }
+        if let news { exceeded(news) }
+        return time
+    }
+
+    /// Whether a subject would be admitted now.
+    public func admits(_ subject: String, now: WallTime) -> Bool {
+        state.withLock { state in
+            guard state.limit > 0 else { return true }
+            state.forget(before: now)
+            return state.turn(of: subject, now: now) == nil
+        }
+    }
+
+    /// A subject does not wait any more, for another reason.
+    public func withdraw(_ subject: String) { state.withLock { _ = $0.waiting.removeValue(forKey: subject) } }
+
+    /// How it stands.
+    public var summary: Summary { state.withLock(\.summary) }
+
+    // MARK: - The file
+
+    private static let largestSize = 1 << 18
+
+    /// - Returns: nil when the text is not one of ours.
+    private static func admitted(in text: String) -> [String: WallTime]? {
+        var admitted: [String: WallTime] = [:]
+        for line in text.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count == 2, let seconds = Int64(words[0]) else { return nil }
+            admitted[String(words[1])] = WallTime(secondsSince1970: seconds)
+        }
+        return admitted
+    }
+
+    private func record(_ admitted: [String: WallTime]) throws(StateFileError) {
+        guard let file else { return }
+        let lines = admitted.sorted { ($0.value, $0.key) < ($1.value, $1.key) }
+            .map { "\($0.value.secondsSince1970) \($0.key)\n" }
+        try StateFile.replace(file, with: lines.joined(), isDurable: true)
+    }
+}
+
+extension HourlyLimit.State {
+    fileprivate mutating func forget(before now: WallTime) {
+        // Where the clock was set back, what was admitted later than now counts as admitted now.
+        admitted = admitted.filter { now - $0.value < HourlyLimit.hour }.mapValues { min($0, now) }
+    }
+
+    /// When a subject is to ask again; nil: it may be admitted now.
+    fileprivate func turn(of subject: String, now: WallTime) -> WallTime? {
+        guard admitted[subject] == nil, admitted.count >= limit else { return nil }
+        if let time = waiting[subject], time > now { return time }
+        // The first of those that count must be over for the first that waits; each further one gets its share of the hour.
+        let times = admitted.values.sorted()
+        let opening = times[times.count - limit] + HourlyLimit.hour
+        return opening + HourlyLimit.hour / limit * waiting.count { $0.value > now }
+    }
+
+    fileprivate var summary: HourlyLimit.Summary {
+        var summary = HourlyLimit.Summary()
+        (summary.limit, summary.waiting, summary.next) = (limit, waiting.count, waiting.values.min())
+        return summary
+    }
+}

@@ -1,0 +1,29 @@
+import JobCore
+import Provisioning
+
+/// Deletes that wait because of MAX_DELETES_PER_HOUR, and what is said of them in the log, in mail, by `health`, `status` and `accounts explain`.
+struct WaitingDeletes: Codable {
+    let count: Int
+    /// MAX_DELETES_PER_HOUR.
+    let limit: Int
+    /// When the next of them is carried out.
+    let next: String
+
+    /// - Returns: nil where none waits.
+    init?(_ deletes: HourlyLimit.Summary) {
+        guard deletes.waiting > 0, let next = deletes.next else { return nil }
+        (count, limit) = (deletes.waiting, deletes.limit)
+        self.next = ProvisioningTimestamp(next).description
+    }
+
+    /// Why they wait, as half a sentence.
+    var reason: String {
+        let accounts = limit == 1 ? "1 account was" : "\(limit) accounts were"
+        return
+            "\(accounts) deleted within an hour, as many as MAX_DELETES_PER_HOUR allows; the next delete is at \(next)"
+    }
+
+    /// What to type if all of them are meant.
+    static let hint =
+        "if all deletes are meant, raise MAX_DELETES_PER_HOUR in [Service] and reload (systemctl reload prov-backup-rsnapshot)"
+}

@@ -1,0 +1,78 @@
+import Foundation
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import JobCore
+
+@Suite struct HourlyLimitTests {
+    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let hour = Duration.seconds(3_600)
+    private let folder: ScriptFolder
+    private var file: FilePath { folder.path.appending("deletes") }
+
+    init() throws { folder = try ScriptFolder() }
+
+    @Test(
+        "so many within an hour, also over restarts; the others get times one after the other, and what waits is told once"
+    )
+    func limit() throws {
+        let told = Mutex<[HourlyLimit.Summary]>([])
+        func limit() throws -> HourlyLimit {
+            try HourlyLimit(file: file, limit: 3) { summary in told.withLock { $0.append(summary) } }
+        }
+        let first = try limit()
+        for name in ["a", "b", "c"] { #expect(try first.admit(name, now: Self.start) == nil) }
+        #expect(try first.admit("b", now: Self.start) == nil, "once more within the hour counts once")
+        let second = try limit()
+        let later = Self.start + .seconds(600)
+        let opening = Self.start + Self.hour
+        #expect(!second.admits("d", now: later) && second.admits("a", now: later))
+        #expect(try second.admit("d", now: later) == opening)
+        #expect(try second.admit("e", now: later) == opening + .seconds(1_200))
+        #expect(try second.admit("f", now: later) == opening + .seconds(2_400))
+        #expect(try second.admit("d", now: later + .seconds(60)) == opening, "a second look keeps the time")
+        #expect(told.withLock { $0.map(\.next) } == [opening])
+        #expect(second.summary.waiting == 3 && second.summary.next == opening && second.summary.limit == 3)
+        #expect(try second.admit("d", now: opening) == nil)
+        #expect(second.summary.waiting == 2)
+        second.withdraw("e")
+        #expect(second.summary.waiting == 1)
+    }
+
+    @Test("another limit lets those that wait ask again; 0 is no limit; what a person asks for is admitted and counts")
+    func changes() throws {
+        let limit = try HourlyLimit(file: file, limit: 1)
+        #expect(try limit.admit("a", now: Self.start) == nil)
+        #expect(try limit.admit("b", now: Self.start) != nil)
+        #expect(try limit.admit("b", now: Self.start, isUrgent: true) == nil)
+        #expect(try limit.admit("c", now: Self.start) != nil && limit.summary.waiting == 1)
+        limit.setLimit(3)
+        #expect(limit.summary.waiting == 0)
+        #expect(try limit.admit("c", now: Self.start) == nil)
+        #expect(try limit.admit("d", now: Self.start) != nil)
+        limit.setLimit(0)
+        for name in 0..<100 { #expect(try limit.admit("\(name)", now: Self.start) == nil) }
+    }
+
+    @Test("a clock that is set back lengthens a wait to an hour and no more")
+    func clockSetBack() throws {
+        let limit = try HourlyLimit(file: file, limit: 1)
+        #expect(try limit.admit("a", now: Self.start + .seconds(86_400)) == nil)
+        #expect(try limit.admit("b", now: Self.start) == Self.start + Self.hour)
+        #expect(try limit.admit("b", now: Self.start + Self.hour) == nil)
+    }
+
+    @Test(
+        "what cannot be recorded is not admitted; a damaged file is set aside and said", arguments: ["x\n", "12 a b\n"])
+    func damaged(text: String) throws {
+        try text.write(toFile: file.string, atomically: true, encoding: .utf8)
+        let limit = try HourlyLimit(file: file, limit: 1)
+        #expect(limit.notice?.contains("set aside") == true)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path.string).count == 1)
+        #expect(try limit.admit("a", now: Self.start) == nil)
+        let nowhere = try HourlyLimit(file: folder.path.appending("none/deletes"), limit: 2)
+        #expect(throws: StateFileError.self) { try nowhere.admit("a", now: Self.start) }
+        #expect(throws: StateFileError.self) { try nowhere.admit("a", now: Self.start) }
+    }
+}
