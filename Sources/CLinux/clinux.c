@@ -24,6 +24,7 @@ _Static_assert(CLINUX_RESOLVE_NO_XDEV == RESOLVE_NO_XDEV, "openat2");
 _Static_assert(CLINUX_RENAME_NOREPLACE == RENAME_NOREPLACE, "renameat2");
 _Static_assert(CLINUX_RENAME_EXCHANGE == RENAME_EXCHANGE, "renameat2");
 _Static_assert(CLINUX_O_PATH == O_PATH, "open");
+_Static_assert(CLINUX_AT_EMPTY_PATH == AT_EMPTY_PATH, "fchownat");
 _Static_assert(CLINUX_SHA256_SIZE == SHA256_DIGEST_SIZE, "nettle");
 
 int clinux_openat2(int dirfd, const char *path, unsigned long long flags, unsigned long long mode,

@@ -9,7 +9,9 @@ import SystemPackage
 /// `CancellationError`.
 struct TreeRemoval {
     /// Names that one call may come to; nil: as many as there are, also when somebody makes new ones for ever.
-    var limit: Int? = 100_000_000
+    var limit: Int? = mostNames
+    /// More than a volume holds of one account.
+    static let mostNames = 100_000_000
     let isCancelled: @Sendable () -> Bool
 
     /// - Parameters:

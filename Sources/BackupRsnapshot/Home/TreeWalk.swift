@@ -154,6 +154,36 @@ final class TreeWalk {
         return false
     }
 
+    /// Changes the group of a name, where it belongs to a user and has a certain group. What it names is held meanwhile, so that nothing else can
+    /// take its place; a link is changed itself.
+    func changeGroup(
+        of name: UnsafePointer<CChar>, ownedBy user: UInt32, from former: UInt32, to group: UInt32
+    ) throws(HeldFolder.Failure) {
+        // Most of a snapshot's names lead to files that an earlier one has led to.
+        guard let status = try status(of: name), status.st_uid == user, status.st_gid == former else { return }
+        let held = openat(descriptor, name, CLINUX_O_PATH | O_NOFOLLOW | O_CLOEXEC)
+        guard held >= 0 else {
+            guard errno == ENOENT else { throw failure("open", name) }
+            return
+        }
+        defer { close(held) }
+        try changeGroup(of: held, name, ownedBy: user, from: former, to: group)
+    }
+
+    /// The same, of the tree's top.
+    func changeGroupOfTop(ownedBy user: UInt32, from former: UInt32, to group: UInt32) throws(HeldFolder.Failure) {
+        try changeGroup(of: top.descriptor, nil, ownedBy: user, from: former, to: group)
+    }
+
+    private func changeGroup(
+        of held: Int32, _ name: UnsafePointer<CChar>?, ownedBy user: UInt32, from former: UInt32, to group: UInt32
+    ) throws(HeldFolder.Failure) {
+        var status = stat()
+        guard fstat(held, &status) == 0 else { throw failure("examine", name) }
+        guard status.st_uid == user, status.st_gid == former else { return }
+        guard fchownat(held, "", .max, group, CLINUX_AT_EMPTY_PATH) == 0 else { throw failure("chgrp", name) }
+    }
+
     /// The device of the current directory.
     var device: UInt64 { levels.last?.device ?? 0 }
 

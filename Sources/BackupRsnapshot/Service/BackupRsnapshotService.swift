@@ -108,6 +108,10 @@ public struct BackupRsnapshotService: ProvisioningService {
         let walk = try HomeWalk(to: home)
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
+        // Before the script, which may set the group of a directory and not of what is in it.
+        if configuration.ownership == .account, let change = try GroupChange(of: account, home: home, walk) {
+            steps.append(GroupStep(change: change))
+        }
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
         if let script = configuration.homeScript {
             if let occasion = Self.occasion(request, home, condition) {
@@ -122,7 +126,8 @@ public struct BackupRsnapshotService: ProvisioningService {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
             steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: true))
         }
-        if let step = try snapshots(of: home, walk, afterHome: !steps.isEmpty) { steps.append(step) }
+        let changesHome = steps.contains { $0 is HomeScriptStep || $0 is PlainHomeStep }
+        if let step = try snapshots(of: home, walk, afterHome: changesHome) { steps.append(step) }
         if let program = configuration.quota.program {
             steps.append(
                 try QuotaStep(

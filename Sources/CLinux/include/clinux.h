@@ -86,6 +86,8 @@ int clinux_output_pipe(int *_Nonnull ends);
 
 /// O_PATH of open(2): the descriptor names a file and opens nothing.
 enum : int { CLINUX_O_PATH = 010000000 };
+/// AT_EMPTY_PATH of fchownat(2): the descriptor itself is meant.
+enum : int { CLINUX_AT_EMPTY_PATH = 0x1000 };
 
 enum : int { CLINUX_EMPTY = 2 };
 

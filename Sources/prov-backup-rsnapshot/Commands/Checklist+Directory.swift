@@ -154,10 +154,25 @@ extension Checklist {
     }
 
     private mutating func count(_ scope: WatchScope, _ connection: DirectoryConnection) async throws -> Int? {
-        var count = 0
+        var (count, ofOtherGroup): (Int, Int) = (0, 0)
+        var example: DN?
+        let (number, group): (AttributeName, AttributeName) = ("uidNumber", "gidNumber")
         do throws(DirectoryError) {
-            let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: ["1.1"])
-            for try await _ in connection.search(request) { count += 1 }
+            let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: [number, group])
+            for try await entry in connection.search(request) {
+                count += 1
+                guard entry[number] != entry[group] else { continue }
+                ofOtherGroup += 1
+                example = example ?? entry.dn
+            }
+            if let example {
+                remark(
+                    "groups",
+                    """
+                    \(HealthReport.accounts(ofOtherGroup)), such as \(example): \(group) is not \(number); accounts of one group can read what is open to \
+                    the group; give each its own number, unless that is meant
+                    """)
+            }
             return count
         } catch {
             guard [.sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded].contains(error.code) else {

@@ -1,0 +1,86 @@
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// Gives the files of an account the group that its entry names now: in `incoming`, `.ssh` and the snapshots, those that belong to the account and
+/// have the group that `incoming` has had. All by descriptors, see ``TreeWalk``.
+///
+/// `incoming` itself is the last, so what was cut off is done again. With the old group in the snapshots the next backup would copy everything anew.
+struct GroupChange: Hashable {
+    let account: BackupAccount
+    let home: HomePath
+    /// The group until now.
+    let former: UInt32
+
+    /// - Parameter walk: to the home.
+    /// - Returns: nil where `incoming` is not there, is not the account's, or has the right group.
+    init?(of account: BackupAccount, home: HomePath, _ walk: HomeWalk) throws(ProvisioningFailure) {
+        let status: stat?
+        do throws(HeldFolder.Failure) {
+            status = try walk.folder?.status(of: HomeFolder.incoming)
+        } catch {
+            throw HomeWalk.explain(error, root: home.root)
+        }
+        guard let status, status.st_uid == account.uidNumber, status.st_gid != account.gidNumber else { return nil }
+        (self.account, self.home) = (account, home)
+        former = status.st_gid
+    }
+
+    /// - Throws: `HeldFolder.Failure`, `TreeWalk.LimitExceeded`, `ProvisioningFailure` with code 4, `CancellationError`.
+    func perform(isCancelled: @escaping @Sendable () -> Bool) throws {
+        let walk = try HomeWalk(to: home)
+        guard let folder = walk.folder else { return }
+        if let stores = try walk.stores(), try walk.store() != nil {
+            try change(home.accountName, in: stores, isCancelled)
+        } else {
+            try change(HomeFolder.snapshots, in: folder, isCancelled)
+        }
+        try change(HomeFolder.ssh, in: folder, isCancelled)
+        try change(HomeFolder.incoming, in: folder, isCancelled)
+    }
+
+    private func change(
+        _ name: FilePath.Component, in parent: HeldFolder, _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws {
+        guard let status = try parent.status(of: name), status.st_mode & S_IFMT == S_IFDIR else { return }
+        let walk = try TreeWalk(name, in: parent, limit: TreeRemoval.mostNames, isCancelled: isCancelled)
+        while let event = try walk.next() {
+            guard case .name(let item) = event else { continue }
+            try walk.changeGroup(of: item.text, ownedBy: account.uidNumber, from: former, to: account.gidNumber)
+            guard try walk.isDirectory(item) else { continue }
+            do throws(HeldFolder.Failure) {
+                try walk.enter(item.text)
+            } catch {
+                // Gone or replaced by its owner, or a mount, which is not part of the home.
+                guard HeldFolder.isElsewhere(error.cause) else { throw error }
+            }
+        }
+        try walk.changeGroupOfTop(ownedBy: account.uidNumber, from: former, to: account.gidNumber)
+    }
+}
+
+/// See ``GroupChange``. Diagnostics: code 5, or code 4 where the way to the home cannot be trusted.
+struct GroupStep: ProvisioningStep {
+    let change: GroupChange
+    let name = "group"
+
+    var preview: String {
+        "chgrp \(change.account.gidNumber): what is the account's and has the group \(change.former), in \(change.home.path) and its snapshots"
+    }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        let change = change
+        try await BlockingWork.run { isCancelled in
+            do {
+                try change.perform(isCancelled: isCancelled)
+            } catch let failure as HeldFolder.Failure {
+                throw PlainHome(account: change.account, home: change.home, ownership: .account).explain(failure)
+            } catch let excess as TreeWalk.LimitExceeded {
+                throw ProvisioningFailure(
+                    .cannotCreateHomeDir, .retryable, reason: "\(excess)",
+                    cure: "end what makes files there (lsof +D \(excess.path))")
+            }
+        }
+    }
+}
