@@ -59,7 +59,7 @@ import Testing
             #expect(line("groups", checked.output) == nil)
             try await bench.add("3724301", ["gidNumber": "5000"])
             let groups = try #require(line("groups", try await bench.command("check").output))
-            #expect(groups.hasPrefix("note ") && groups.contains("1 account, such as uid=3724301,"), "\(groups)")
+            #expect(groups.hasPrefix("    ") && groups.contains("1 account, such as uid=3724301,"), "\(groups)")
             for name in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
                 #expect(checked.output.contains("ok    rights: \(name) can be written"), "\(checked.output)")
             }
