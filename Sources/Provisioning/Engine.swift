@@ -81,12 +81,14 @@ public actor Engine {
 
     /// - Parameters:
     ///   - deletes: counts them; its limit is that of the configuration.
+    ///   - seen: the versions of entries that an earlier run has seen.
     ///   - admission: shared with all others that run jobs.
     ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
     ///   - bounds: of the accounts that wait.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
         _ configuration: Configuration, jobs: JobLedger, deletes: HourlyLimit = .none(),
+        seen: SeenVersions = SeenVersions(),
         admission: JobAdmission = JobAdmission(),
         planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
@@ -119,7 +121,8 @@ public actor Engine {
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
-            worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, bounds: bounds,
+            worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, seen: seen,
+            bounds: bounds,
             clock: clock, logger: logger)
     }
 

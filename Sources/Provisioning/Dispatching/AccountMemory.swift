@@ -28,6 +28,8 @@ struct AccountMemory: Sendable {
     }
 
     var past = Past.nothing
+    /// The server showed an older entry than was seen before.
+    var isBehind = false
     /// How often in a row something stood in the way; what has been said once is not said again.
     var troubles = 0
 

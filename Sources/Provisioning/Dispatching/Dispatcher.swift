@@ -22,7 +22,7 @@ actor Dispatcher {
     /// Those of them whose entries are looked at for work that another job has to make room for; true: again, since something was seen meanwhile.
     private var looking: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
-    private var seen = SeenVersions()
+    private var seen: SeenVersions
     private var totals = (succeeded: 0, failed: 0)
     private var alarm = Alarm()
     private var isStopping = false
@@ -42,11 +42,12 @@ actor Dispatcher {
     }
 
     init(
-        worker: AccountWorker, slots: Int, admission: JobAdmission, liveness: SearchLiveness, bounds: QueueBounds,
-        clock: any WallClock, logger: Logger
+        worker: AccountWorker, slots: Int, admission: JobAdmission, liveness: SearchLiveness, seen: SeenVersions,
+        bounds: QueueBounds, clock: any WallClock, logger: Logger
     ) {
         self.worker = worker
         self.liveness = liveness
+        self.seen = seen
         self.bounds = bounds
         queue = AccountQueue(base: worker.reader.scope.base, limit: bounds.due)
         lane = admission.lane(slots: slots)
@@ -170,6 +171,7 @@ actor Dispatcher {
                 guard let record = memory.record, let key = queue.key(of: uuid) else { return nil }
                 return RetrySummary(key: key, record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
+            behind: memories.filter(\.value.isBehind).map(\.key),
             troubled: memories.values.filter { $0.troubles > 0 }.count, succeeded: totals.succeeded,
             failed: totals.failed)
     }
@@ -295,6 +297,7 @@ actor Dispatcher {
         guard let run = running.removeValue(forKey: uuid) else { return }
         lane.leave(JobSubject(uuid))
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
+        memory.isBehind = false
         var again: WallTime?
         var outcome = run.outcome
         switch disposition {
@@ -323,6 +326,7 @@ actor Dispatcher {
             memory = AccountMemory(past: .unwritten(outcome))
             again = clock.now + delay
         case .behind:
+            memory.isBehind = true
             memory.troubles += 1
             again = clock.now + patience(memory)
         case .trouble:

@@ -1,3 +1,4 @@
+public import DirectoryModel
 public import JobCore
 
 /// What the engine does at this moment.
@@ -10,6 +11,8 @@ public struct EngineSnapshot: Sendable {
     public var nextDue: WallTime?
     /// Those that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
+    /// Accounts whose entries the LDAP server shows older than they were seen before; they are among ``troubled``.
+    public var behind: [EntryUUID] = []
     /// Accounts that something outside of them stands in the way of, such as the directory's access rules.
     public var troubled = 0
     /// Jobs that ended well since the engine started.

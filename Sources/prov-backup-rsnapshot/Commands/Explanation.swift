@@ -64,6 +64,12 @@ struct Explanation: Encodable {
         let start =
             isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let doubtedUntil = daemon.status?.clockDoubtedUntil
+        if daemon.status?.behind.contains(status.uuid.description) == true {
+            meaning =
+                "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
+            cure = "wait until the server has caught up; if the entry is right as it is: \(command) provision \(uid)"
+            return
+        }
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(.delete) where daemon.status?.deletes != nil:
             meaning = "asks for delete, and waits: \(daemon.status?.deletes?.reason ?? "")"

@@ -82,6 +82,9 @@ struct HealthReport {
         if let failed = health.failedAccounts, failed > 0 {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
+        if health.behind > 0 {
+            problems.append("the LDAP server shows older entries than before of \(Self.accounts(health.behind))")
+        }
         if let deletes = health.deletes {
             problems.append(
                 "\(deletes.count == 1 ? "1 delete waits" : "\(deletes.count) deletes wait") (MAX_DELETES_PER_HOUR = \(deletes.limit))"

@@ -116,6 +116,11 @@ struct Overview: Encodable {
                 "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
+            if !daemon.behind.isEmpty {
+                lines.append(
+                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait: the LDAP server shows older entries than before; see accounts explain"
+                )
+            }
             if let deletes = daemon.deletes {
                 lines.append("deletes    \(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)")
                 lines.append("to do      \(WaitingDeletes.hint)")

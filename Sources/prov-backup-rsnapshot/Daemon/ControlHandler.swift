@@ -64,7 +64,7 @@ struct ControlHandler: Sendable {
         var health = DaemonHealth(
             isDirectoryAvailable: snapshot.isDirectoryAvailable,
             backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
-            deletes: WaitingDeletes(snapshot.deletes))
+            deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
         guard health.isDirectoryAvailable else { return health }
         do {
             let failed = try await failedAccounts()
@@ -147,7 +147,8 @@ extension DaemonStatus {
                     attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)")
             },
             jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text),
-            deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
+            behind: snapshot.behind.prefix(1_000).map(\.description), deletes: WaitingDeletes(snapshot.deletes),
+            clockDoubtedUntil: clockDoubtedUntil.map(text),
             succeeded: snapshot.succeeded, failed: snapshot.failed,
             backups: backups)
     }

@@ -85,6 +85,8 @@ struct DaemonStatus: Codable {
     let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
+    /// entryUUIDs of accounts whose entries the LDAP server shows older than they were before; the first of them.
+    let behind: [String]
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     let deletes: WaitingDeletes?
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
@@ -111,4 +113,6 @@ struct DaemonHealth: Codable {
     var openJobs: Int
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     var deletes: WaitingDeletes?
+    /// Accounts whose entries the LDAP server shows older than they were before.
+    var behind = 0
 }

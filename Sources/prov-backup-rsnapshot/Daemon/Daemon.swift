@@ -160,13 +160,16 @@ struct Daemon {
             }
             let reports = JobReports(configuration.jobs, logger: logger)
             let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
-            for notice in [source.notice, journal.notice, presence.notice, deletes.notice].compactMap(\.self) {
+            let seen = SeenVersions(file: state.appending("seen"))
+            for notice in [source.notice, journal.notice, presence.notice, deletes.notice, seen.notice].compactMap(
+                \.self)
+            {
                 logger.warning("\(notice)")
             }
             let ledger = JobLedger(source: source, journal: journal)
             let parts = JobParts(configuration.jobs, ids: source, presence: presence, reports: reports, logger: logger)
             let engine = Engine(
-                parts.engine(configuration), jobs: ledger, deletes: deletes, admission: parts.admission,
+                parts.engine(configuration), jobs: ledger, deletes: deletes, seen: seen, admission: parts.admission,
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {

@@ -89,7 +89,8 @@ final class EngineHarness: Sendable {
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
         return Engine(
-            configuration, jobs: try ledger(), admission: admission, planPrinter: planPrinter, bounds: bounds,
+            configuration, jobs: try ledger(), seen: SeenVersions(file: stateDirectory.appending("seen")),
+            admission: admission, planPrinter: planPrinter, bounds: bounds,
             clock: clock, isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
     }
 

@@ -1,6 +1,8 @@
 import DirectoryClient
 import DirectoryModel
+import Foundation
 import JobCore
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -244,7 +246,15 @@ import Testing
                     harness.messages.contains { $0.contains("the server lags behind") }
                 }
                 #expect(try await harness.mode("4000001") == "modify")
+                #expect(await engine.snapshot().behind == [key.uuid])
+            }
+            // Another run of the daemon.
+            try await harness.running { engine in
+                try await eventually("it waits still") { await engine.snapshot().behind.count == 1 }
+                let key = try await harness.key("4000001")
+                #expect(try await harness.mode("4000001") == "modify")
                 #expect(await engine.provision(key) == .success)
+                #expect(await engine.snapshot().behind.isEmpty)
                 #expect(try await harness.mode("4000001") == "modified")
             }
         }
@@ -303,5 +313,42 @@ import Testing
         #expect(seen[uuids[0]] == nil && seen[uuids[1]] != nil && seen[uuids[2]] != nil)
         seen.forget(uuids[1])
         #expect(seen[uuids[1]] == nil)
+    }
+
+    @Test(
+        "what was seen outlasts the process, also after more entries than are remembered; a damaged file costs only what it held"
+    )
+    func seenFile() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "seen-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let file = directory.appending(path: "seen")
+        func seen() -> SeenVersions { SeenVersions(file: FilePath(file.path), capacity: 4) }
+        func uuid(_ number: Int) throws -> EntryUUID {
+            try #require(EntryUUID(text: "f3f1c6b2-6a52-4a0f-9f0e-5a0d6d3c1b7\(number)"))
+        }
+        func version(_ second: Int) -> AttributeValue {
+            AttributeValue("2026112112000\(second).000000Z#000000#000#000000")
+        }
+        var first = seen()
+        for number in 0..<5 { first.insert(version(number), of: try uuid(number)) }
+        first.insert(version(7), of: try uuid(2))
+        first.forget(try uuid(3))
+        first.insert("not comparable", of: try uuid(9))
+        var second = seen()
+        #expect(second.notice == nil)
+        #expect(try [0, 3, 9].allSatisfy { try second[uuid($0)] == nil })
+        #expect(try second[uuid(1)] == version(1) && second[uuid(2)] == version(7) && second[uuid(4)] == version(4))
+        second.insert(version(9), of: try uuid(5))
+        second.insert(version(9), of: try uuid(6))
+        #expect(try seen()[uuid(5)] == version(9) && seen()[uuid(6)] == version(9))
+        var text = try String(contentsOf: file, encoding: .utf8)
+        text.replaceSubrange(text.startIndex..<text.index(text.startIndex, offsetBy: 5), with: "xxxxx")
+        try text.write(to: file, atomically: false, encoding: .utf8)
+        #expect(try (0..<7).count { try seen()[uuid($0)] != nil } == 3)
+        try "cut off".write(to: file, atomically: false, encoding: .utf8)
+        #expect(try (0..<7).allSatisfy { try seen()[uuid($0)] == nil } && seen().notice == nil)
+        try FileManager.default.removeItem(at: directory)
+        #expect(seen().notice?.contains("forgets") == true)
     }
 }

@@ -1,0 +1,122 @@
+import DirectoryModel
+import Glibc
+import JobCore
+public import SystemPackage
+
+/// The newest versions of entries that this daemon has written or heard of. A server that shows an older one lags behind the one that told of it, or
+/// was restored from a backup, and decides nothing. Only so many entries are remembered, the last ones.
+///
+/// A table in a file, a line of one length for each, so that a restart forgets nothing: the daemon may start with another server than before. It
+/// outlasts the process, not the machine: nothing is flushed. Losing it costs only this protection.
+public struct SeenVersions: Sendable {
+    /// What is to be told to the operator: nil unless the file cannot be used.
+    public private(set) var notice: String?
+    private var newest: [EntryUUID: (csn: AttributeValue, line: Int)] = [:]
+    /// Whose each line is; the oldest is overwritten.
+    private var lines: [EntryUUID?]
+    private var next = 0
+    private let file: TableFile?
+
+    /// - Parameters:
+    ///   - file: in a directory that exists; nil: a restart forgets everything.
+    ///   - capacity: entries that are remembered; at least 1.
+    public init(file: FilePath? = nil, capacity: Int = 4_096) {
+        lines = Array(repeating: nil, count: capacity)
+        guard let file else {
+            self.file = nil
+            return
+        }
+        do throws(Errno) {
+            let (table, contents) = try TableFile.open(file, lines: capacity)
+            self.file = table
+            for (line, text) in contents.enumerated() {
+                guard let (uuid, csn) = Self.read(text), newest[uuid] == nil else { continue }
+                lines[line] = uuid
+                newest[uuid] = (csn, line)
+            }
+            // The line after the newest is the oldest, or empty.
+            let last = newest.values.max { EntryVersion.is($0.csn, olderThan: $1.csn) }
+            next = last.map { ($0.line + 1) % capacity } ?? 0
+        } catch {
+            self.file = nil
+            notice =
+                "\(file): \(error); until it can be written, a restart of the daemon forgets which versions of entries it has seen"
+        }
+    }
+
+    subscript(_ uuid: EntryUUID) -> AttributeValue? { newest[uuid]?.csn }
+
+    mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID) {
+        // What cannot be compared tells nothing.
+        guard EntryVersion.isComparable(csn) else { return }
+        if let known = newest[uuid], !EntryVersion.is(known.csn, olderThan: csn) { return }
+        let line = newest[uuid]?.line ?? newLine(for: uuid)
+        newest[uuid] = (csn, line)
+        file?.write("\(uuid) \(csn)", toLine: line)
+    }
+
+    mutating func forget(_ uuid: EntryUUID) {
+        guard let known = newest.removeValue(forKey: uuid) else { return }
+        lines[known.line] = nil
+        file?.write("", toLine: known.line)
+    }
+
+    private mutating func newLine(for uuid: EntryUUID) -> Int {
+        defer { next = (next + 1) % lines.count }
+        if let former = lines[next] { newest[former] = nil }
+        lines[next] = uuid
+        return next
+    }
+
+    private static func read(_ text: Substring) -> (EntryUUID, AttributeValue)? {
+        let words = text.split(separator: " ")
+        guard words.count == 2, let uuid = EntryUUID(text: String(words[0])) else { return nil }
+        let csn = AttributeValue(String(words[1]))
+        return EntryVersion.isComparable(csn) ? (uuid, csn) : nil
+    }
+}
+
+/// A file of lines of one length, which are overwritten in place.
+private final class TableFile: Sendable {
+    /// An entryUUID, a blank, an entryCSN.
+    private static let length = 36 + 1 + 40
+    private let file: FileDescriptor
+
+    private init(_ file: FileDescriptor) { self.file = file }
+
+    deinit { try? file.close() }
+
+    /// Opens the file, or makes it; one of another size is emptied.
+    static func open(_ path: FilePath, lines count: Int) throws(Errno) -> (TableFile, [Substring]) {
+        do {
+            let file = try FileDescriptor.open(
+                path, .readWrite, options: [.create, .closeOnExec, .noFollow], permissions: [.ownerReadWrite])
+            let table = TableFile(file)
+            let size = count * (length + 1)
+            let contents = try [UInt8](unsafeUninitializedCapacity: size) { buffer, used in
+                used = try file.read(fromAbsoluteOffset: 0, into: UnsafeMutableRawBufferPointer(buffer))
+            }
+            guard contents.count == size else {
+                try file.resize(to: 0)
+                // All of it now, so that a full disk is noticed here and not later.
+                try file.writeAll(toAbsoluteOffset: 0, String(repeating: line(""), count: count).utf8)
+                return (table, [])
+            }
+            return (
+                table,
+                String(decoding: contents, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+            )
+        } catch {
+            throw error as? Errno ?? .ioError
+        }
+    }
+
+    /// The room is there already; where the disk fails all the same, the process still remembers.
+    func write(_ text: String, toLine line: Int) {
+        _ = try? file.writeAll(toAbsoluteOffset: Int64(line * (Self.length + 1)), Self.line(text).utf8)
+    }
+
+    private static func line(_ text: String) -> String {
+        text + String(repeating: " ", count: max(0, length - text.utf8.count)) + "\n"
+    }
+}
