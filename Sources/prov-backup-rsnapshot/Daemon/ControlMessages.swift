@@ -73,6 +73,8 @@ struct DaemonStatus: Codable {
         let attempt: Int
         let next: String
         let failure: String
+        /// Since when a shortage of the machine holds it up; nil: none does.
+        let shortageSince: String?
     }
 
     let pid: Int32
@@ -81,6 +83,8 @@ struct DaemonStatus: Codable {
     let isDirectoryAvailable: Bool
     let running: [Running]
     let retrying: [Retrying]
+    /// What the machine lacks, for which accounts wait.
+    let shortages: [ShortageLine]
     /// Open jobs of all types, where they are known.
     let jobs: [JobLine]
     let waiting: Int
@@ -90,6 +94,16 @@ struct DaemonStatus: Codable {
     let failed: Int
     /// Accounts whose backups are not in order.
     let backups: BackupHealth.Summary
+}
+
+/// What the machine lacks for the requests of all accounts alike.
+struct ShortageLine: Codable {
+    /// How many wait for it.
+    let accounts: Int
+    /// As `YYYYMMDDThhmmssZ`.
+    let since: String
+    /// What failed first, where, and how to fix it.
+    let reason: String
 }
 
 /// What is not in order, for monitoring.
@@ -102,6 +116,8 @@ struct DaemonHealth: Codable {
     var failedUIDs: [String] = []
     /// Why the directory could not be asked.
     var directoryError: String?
+    /// What the machine lacks, for which accounts wait.
+    var shortages: [ShortageLine] = []
     var backups: BackupHealth.Summary
     /// Open jobs of all types.
     var openJobs: Int
