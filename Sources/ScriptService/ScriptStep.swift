@@ -58,8 +58,8 @@ struct ScriptStep: ProvisioningStep {
             return try await .named(name)
         } catch {
             throw ProvisioningFailure(
-                .runtimeRequirementNotSatisfied, .configuration, reason: "RUN_AS: \(error)",
-                cure: "correct RUN_AS in [Script]")
+                .runtimeRequirementNotSatisfied, error.failureClass, reason: "RUN_AS: \(error)",
+                cure: "correct RUN_AS in [Script], or the system's user database")
         }
     }
 

@@ -9,22 +9,33 @@ import Testing
 
 @Suite struct PlainHomeTests {
     @Test(
-        "what the machine has run out of is worth another try, whatever it was needed for",
-        arguments: [Errno.tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory, .noSpace, .diskQuotaExceeded])
-    func shortage(cause: Errno) throws {
+        "what the machine has run out of is its shortage, whatever it was needed for; a full quota is the account's own",
+        arguments: [
+            (Errno.tooManyOpenFiles, FailureClass.shortage), (.tooManyOpenFilesInSystem, .shortage),
+            (.noMemory, .shortage), (.noSpace, .shortage), (.ioError, .shortage), (.readOnlyFileSystem, .shortage),
+            (.diskQuotaExceeded, .retryable),
+        ])
+    func shortage(cause: Errno, failureClass: FailureClass) throws {
         let folder = try TestFolder()
         let configuration = try folder.configuration()
         let account = try BackupAccount(reading: folder.entry(), for: .add, places: configuration.places)
         let home = try #require(account.homes.first)
         let failure = HeldFolder.Failure(operation: "open", path: home.path, cause: cause)
         let plain = PlainHome(account: account, home: home, ownership: .none)
-        #expect(plain.explain(failure).failureClass == .retryable)
         let disposal = HomeDisposalStep(
             account: account, home: home, disposal: .remove, clock: SystemWallClock(), demandUnique: {})
-        #expect(disposal.explain(failure).failureClass == .retryable)
         let file = ConfigurationFile(directory: folder.configurations, uid: account.uid, ownership: .none)
         let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }
-        #expect(thrown?.failureClass == .retryable)
+        let failures = [
+            plain.explain(failure), disposal.explain(failure), HomeWalk.explain(failure, root: home.root),
+        ]
+        for failure in failures + (thrown.map { [$0] } ?? []) {
+            #expect(failure.failureClass == failureClass, "\(failure)")
+            // Of a shortage all accounts are told by one hint.
+            #expect(failureClass != .shortage || !failure.cure.contains(account.uid), "\(failure)")
+        }
+        #expect(failures.map(\.code) == [.cannotCreateHomeDir, .undefinedError, .cannotCheckHomeDirPresence])
+        #expect(thrown?.code == .cannotCreateRsnapshotConfiguration)
     }
 
     @Test("without a script the daemon makes the home itself, with owners and modes by which it is safe")

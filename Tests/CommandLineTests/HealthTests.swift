@@ -39,6 +39,11 @@ import Testing
             ),
             (
                 Self.health {
+                    $0.shortages = [ShortageLine(accounts: 2, since: "20261122T120000Z", reason: "no room; df /srv")]
+                }, .critical, ["the machine holds up provisioning for 2 accounts: no room; df /srv"]
+            ),
+            (
+                Self.health {
                     $0.failedAccounts = 4
                     $0.failedUIDs = ["1", "2", "3", "4"]
                 }, .warning, ["provisioning failed for 4 accounts (1, 2, 3, ...)", "explain 1", "failed_accounts=4"]

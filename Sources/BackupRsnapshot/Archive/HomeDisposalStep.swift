@@ -118,13 +118,14 @@ struct HomeDisposalStep: ProvisioningStep {
         let isCrossing = failure.cause == .improperLink
         let isInUse = [Errno.directoryNotEmpty, .resourceBusy].contains(failure.cause)
         return ProvisioningFailure(
-            .undefinedError, isInUse || failure.cause.isShortage ? .retryable : .permanent,
+            .undefinedError, isInUse ? .retryable : FailureClass(failure.cause) ?? .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
             cure: isCrossing
                 ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
                 : isInUse
                     ? "end what still works in the folder (lsof +D \(failure.path))"
-                    : "look at the rights and at the disk"
+                    : failure.cause.isShortage
+                        ? failure.cause.shortageHint(at: home.base) : "look at the rights and at the disk"
         )
     }
 }

@@ -86,7 +86,7 @@ struct RsnapshotBackup: Sendable {
         case let failure as HeldFolder.Failure:
             text =
                 "could not \(failure.operation) \(failure.path): \(failure.cause); check the directory, the disk and the kernel's log"
-            if failure.cause.isShortage { failureClass = .retryable }
+            failureClass = FailureClass(failure.cause) ?? .permanent
         case let lost as SnapshotRotation.Lost: text = "\(lost)"
         case let limit as TreeWalk.LimitExceeded:
             text =

@@ -22,10 +22,12 @@ final class HeldFolder: Sendable {
     deinit { close(descriptor) }
 
     /// What one call on one name said.
-    struct Failure: Error, Hashable {
+    struct Failure: Error, Hashable, CustomStringConvertible {
         var operation: String
         var path: FilePath
         var cause: Errno
+
+        var description: String { "could not \(operation) \(path): \(cause)" }
     }
 
     /// Opens a folder by its whole path, following links: for the folders that the settings name.
@@ -238,13 +240,6 @@ final class HeldFolder: Sendable {
 
     private func check(_ operation: String, _ result: Int32) throws(Failure) {
         guard result >= 0 else { throw Failure(operation: operation, path: path, cause: Errno(rawValue: errno)) }
-    }
-}
-
-extension Errno {
-    /// Whether the machine had run out of something, or a disk failed: the same call may succeed later.
-    var isShortage: Bool {
-        [.noSpace, .ioError, .diskQuotaExceeded, .tooManyOpenFiles, .tooManyOpenFilesInSystem, .noMemory].contains(self)
     }
 }
 

@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -97,8 +98,9 @@ struct HomeWalk {
                 cure: "run Linux 5.6 or later, and let no sandbox forbid openat2")
         default:
             return ProvisioningFailure(
-                code, .retryable, reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
-                cure: "check the disk with dmesg and df")
+                code, FailureClass(failure.cause) ?? .retryable,
+                reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
+                cure: failure.cause.shortageHint(at: root))
         }
     }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -102,12 +103,12 @@ struct PlainHome {
     }
 
     func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
-        let passes = failure.cause.isShortage || failure.cause == .readOnlyFileSystem
+        let cause = failure.cause
         return ProvisioningFailure(
-            .cannotCreateHomeDir, passes ? .retryable : .permanent,
-            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
-            cure: failure.cause == .notPermitted || failure.cause == .permissionDenied
+            .cannotCreateHomeDir, FailureClass(cause) ?? .permanent,
+            reason: "could not \(failure.operation) \(failure.path): \(cause)",
+            cure: cause == .notPermitted || cause == .permissionDenied
                 ? "run the daemon as root, or set OWNERSHIP = none for trying out without root"
-                : "check the disk with dmesg and df")
+                : cause.shortageHint(at: home.base))
     }
 }

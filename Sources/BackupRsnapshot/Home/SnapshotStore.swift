@@ -193,7 +193,8 @@ struct SnapshotStore: Sendable {
             failureClass = .permanent
             hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"
         default:
-            failureClass = failure.cause.isShortage || failure.cause == .resourceBusy ? .retryable : .permanent
+            failureClass =
+                failure.cause == .resourceBusy ? .retryable : FailureClass(failure.cause) ?? .permanent
             hint = "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
         }
         return ProvisioningFailure(

@@ -90,9 +90,14 @@ struct MountTable: Hashable, Sendable {
 
     /// One mount whose name is no text must not hide the others: an account may mount something of its own (FUSE).
     /// - Parameter path: only mounts above, at and below it are needed; nil: all.
-    /// - Throws: `Errno` when the list cannot be read.
-    static func current(near path: FilePath? = nil, list: FilePath = "/proc/self/mountinfo") throws -> MountTable {
-        MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self), near: path)
+    static func current(
+        near path: FilePath? = nil, list: FilePath = "/proc/self/mountinfo"
+    ) throws(HeldFolder.Failure) -> MountTable {
+        do {
+            return MountTable(parsing: String(decoding: try SmallFile.bytes(at: list), as: UTF8.self), near: path)
+        } catch {
+            throw HeldFolder.Failure(operation: "read", path: list, cause: error as? Errno ?? .ioError)
+        }
     }
 }
 

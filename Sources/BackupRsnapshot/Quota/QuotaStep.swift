@@ -67,16 +67,18 @@ struct QuotaStep: ProvisioningStep {
     /// Where the home is not there yet, that of the deepest folder on the way to it.
     private static func mountPoint(of home: HomePath) throws(ProvisioningFailure) -> FilePath {
         let walk = try HomeWalk(to: home)
-        do {
+        do throws(HeldFolder.Failure) {
             if let folder = walk.deepest,
                 let mount = try MountTable.current(near: folder.realPath()).mount(holding: folder)
             {
                 return mount.point
             }
         } catch {
+            let failureClass = FailureClass(error.cause) ?? .retryable
             throw ProvisioningFailure(
-                .cannotSetQuota, .retryable, reason: "the mount of \(home.path) could not be found: \(error)",
-                cure: "let the daemon see /proc/self/mountinfo")
+                .cannotSetQuota, failureClass, reason: "the mount of \(home.path) could not be found: \(error)",
+                cure: failureClass == .shortage
+                    ? error.cause.shortageHint(at: "/proc") : "let the daemon see /proc/self/mountinfo")
         }
         throw ProvisioningFailure(
             .cannotSetQuota, reason: "\(home.path) lies on no mount that /proc/self/mountinfo lists",

@@ -1,5 +1,7 @@
 import Glibc
+import JobCore
 import Provisioning
+import SystemPackage
 
 /// Asks the system's user database (nsswitch.conf) about an account.
 enum SystemUser {
@@ -17,6 +19,13 @@ enum SystemUser {
         guard found != nil else {
             // The database says "not there" in several ways (getpwnam(3)); others mean that it did not answer.
             let isAbsent = [0, ENOENT, ESRCH, EBADF, EPERM].contains(result)
+            let cause = Errno(rawValue: result)
+            guard !cause.isShortage else {
+                throw ProvisioningFailure(
+                    code, .shortage,
+                    reason: "the system's user database could not be asked about \(account.uid): \(cause)",
+                    cure: cause.shortageHint(at: "/etc"))
+            }
             throw ProvisioningFailure(
                 code, isAbsent ? .permanent : .retryable,
                 reason:

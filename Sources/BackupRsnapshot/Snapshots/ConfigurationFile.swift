@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -125,14 +126,22 @@ struct ConfigurationFile: Hashable, Sendable {
             throw failure
         } catch {
             let cause = (error as? HeldFolder.Failure)?.cause ?? error as? Errno
-            let isAbsent = cause == .noSuchFileOrDirectory || cause == .notDirectory
-            let passes = cause?.isShortage == true
+            let failureClass: FailureClass
+            let cure: String
+            switch cause {
+            case .noSuchFileOrDirectory?, .notDirectory?:
+                failureClass = .configuration
+                cure = "install -d -m 0755 \(directory), or correct RSNAPSHOT_CONFIG_DIRECTORY"
+            case let cause? where cause.isShortage:
+                failureClass = .shortage
+                cure = cause.shortageHint(at: directory)
+            default:
+                failureClass = cause.flatMap { FailureClass($0) } ?? .permanent
+                cure = "look at what stands there, at the rights of \(directory) and at the disk"
+            }
             throw ProvisioningFailure(
-                .cannotCreateRsnapshotConfiguration, isAbsent ? .configuration : passes ? .retryable : .permanent,
-                reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")",
-                cure: isAbsent
-                    ? "install -d -m 0755 \(directory), or correct RSNAPSHOT_CONFIG_DIRECTORY"
-                    : "look at what stands there, at the rights of \(directory) and at the disk")
+                .cannotCreateRsnapshotConfiguration, failureClass,
+                reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")", cure: cure)
         }
     }
 }

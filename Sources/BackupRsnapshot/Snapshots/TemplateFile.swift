@@ -6,7 +6,7 @@ import SystemPackage
 
 /// The file of the template, which is read and taken apart anew only where it has changed.
 ///
-/// Diagnostics: code 7, class configuration, with the file, and the line where one is at fault.
+/// Diagnostics: code 7, class configuration, or shortage where the machine lacks what reading takes, with the file, and the line where one is at fault.
 final class TemplateFile: Sendable {
     let path: FilePath
     private let restlessTime: Duration
@@ -36,6 +36,10 @@ final class TemplateFile: Sendable {
             }
         } catch let error as RsnapshotTemplate.Invalid {
             throw Self.failure("\(error.source):\(error.line): \(error.reason)", error.cure)
+        } catch let error as Errno where error.isShortage {
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, .shortage, reason: "the template \(path) cannot be read: \(error)",
+                cure: error.shortageHint(at: path.removingLastComponent()))
         } catch {
             throw Self.failure(
                 "the template \(path) cannot be read: \(error)", "put it there, or correct RSNAPSHOT_TEMPLATE")

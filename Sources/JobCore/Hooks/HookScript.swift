@@ -43,7 +43,7 @@ struct HookScript: Sendable {
             case .unreachable(.noSuchFileOrDirectory), .notExecutable:
                 return Ended(status: .skipped, failureClass: .configuration, message: message)
             default:
-                return Ended(status: .failed, failureClass: .configuration, message: message)
+                return Ended(status: .failed, failureClass: error.failureClass, message: message)
             }
         }
         let invocation = ScriptInvocation(

@@ -26,8 +26,8 @@ extension StateFileError: CustomStringConvertible {
     public var cure: String {
         let folder = path.removingLastComponent().shellWord
         return switch errno {
-        case .noSpace, Errno(rawValue: 122): "make room on the file system: df \(folder)"
-        case .readOnlyFileSystem: "mount the file system writable: findmnt -T \(folder)"
+        case _ where errno.isShortage || errno == .diskQuotaExceeded:
+            errno.shortageHint(at: path.removingLastComponent())
         case .noSuchFileOrDirectory: "create the folder: mkdir -p \(folder)"
         default: "see that the daemon's user may write there: ls -ld \(folder) \(path.shellWord)"
         }

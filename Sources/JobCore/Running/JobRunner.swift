@@ -223,7 +223,7 @@ public actor JobRunner {
 
     private func ended(_ id: JobID, _ outcome: JobOutcome) async {
         guard var place = places[id] else { return }
-        if outcome.failureClass == .retryable {
+        if outcome.failureClass?.isTriedAgain == true {
             // Whoever cancels it now, after its attempt, finds it between two.
             if executor.board.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
             place.failures += 1

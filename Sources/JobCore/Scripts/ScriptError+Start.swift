@@ -23,11 +23,10 @@ extension ScriptError {
             return ScriptError(
                 .busy, path: path, errno: number, reason: "is being written",
                 cure: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
-        case Errno.resourceTemporarilyUnavailable, Errno.noMemory, Errno.tooManyOpenFiles,
-            Errno.tooManyOpenFilesInSystem:
+        case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
-                .resources, path: path, errno: number, reason: "cannot be started: the system has run out of something",
-                cure: "raise the limits on processes, descriptors or memory, or run fewer at once")
+                .resources, path: path, errno: number, reason: "cannot be started: the machine lacks something",
+                cure: number.shortageHint(at: path.removingLastComponent()))
         default:
             return atPath(path, errno: number)
         }
@@ -37,8 +36,7 @@ extension ScriptError {
     static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
         let path = invocation.workingDirectory
         switch number {
-        case Errno.noMemory, Errno.tooManyOpenFiles, Errno.tooManyOpenFilesInSystem:
-            return start(of: invocation, errno: number)
+        case _ where number.isShortage: return start(of: invocation, errno: number)
         default:
             return ScriptError(
                 .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",

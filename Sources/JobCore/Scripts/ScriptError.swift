@@ -62,8 +62,10 @@ public struct ScriptError: Error, Hashable, Sendable {
 
     /// What another try can be expected to bring.
     public var failureClass: FailureClass {
-        switch code {
-        case .busy, .resources, .cancelled, .lost: .retryable
+        if errno?.isShortage == true { return .shortage }
+        return switch code {
+        case .resources: .shortage
+        case .busy, .cancelled, .lost: .retryable
         case .argument, .environment, .tooLong: .permanent
         case .path, .workingDirectory, .notFound, .notAFile, .notExecutable, .interpreter, .format, .user, .limit,
             .other:
@@ -74,8 +76,11 @@ public struct ScriptError: Error, Hashable, Sendable {
 
 extension ScriptError: CustomStringConvertible {
     /// `path: reason (kernel's words, errno number); cure`
-    public var description: String {
+    public var description: String { "\(finding); \(cure)" }
+
+    /// The description without how to fix it.
+    package var finding: String {
         let kernel = errno.map { " (\($0), errno \($0.rawValue))" } ?? ""
-        return "\(path.printable): \(reason)\(kernel); \(cure)"
+        return "\(path.printable): \(reason)\(kernel)"
     }
 }

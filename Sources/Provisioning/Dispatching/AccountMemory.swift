@@ -15,13 +15,15 @@ struct AccountMemory: Sendable {
         /// It has failed, and the entry has no place to say so; the next may not begin before.
         case rests(until: WallTime)
 
-        /// The same, with the times that it waits for moved.
-        func moved(by step: Duration) -> Past {
+        /// The same by a clock that was set: what it waits for comes no later, and a shortage lasts as long as before.
+        func afterClockWasSet(by step: Duration) -> Past {
+            let back = min(step, .zero)
             switch self {
             case .waits(var record):
-                record.notBefore = record.notBefore + step
+                record.notBefore = record.notBefore + back
+                record.failures.clockWasSet(by: step)
                 return .waits(record)
-            case .rests(let until): return .rests(until: until + step)
+            case .rests(let until): return .rests(until: until + back)
             case .nothing, .left, .unwritten: return self
             }
         }
@@ -32,10 +34,19 @@ struct AccountMemory: Sendable {
     var isBehind = false
     /// How often in a row something stood in the way; what has been said once is not said again.
     var troubles = 0
+    /// What the daemon's own files lack; nil: they did not stand in the way.
+    var stateFileError: StateFileError?
 
     var level: Logger.Level { troubles == 0 ? .error : .debug }
 
     var record: AttemptRecord? { if case .waits(let record) = past { record } else { nil } }
+
+    /// What the account waits for, where that is no matter of its own.
+    var shortage: MachineShortages.Cause? {
+        if let error = stateFileError { return MachineShortages.Cause(text: "\(error)", hint: error.cure) }
+        guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
+        return MachineShortages.Cause(text: "\(failure.reason); \(failure.cure)", hint: failure.cure)
+    }
 }
 
 /// A provisioning job that an earlier run of the daemon did not end, as the history has it.

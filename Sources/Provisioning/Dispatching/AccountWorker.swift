@@ -192,10 +192,10 @@ struct AccountWorker: Sendable {
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
         return try await alone(status, entry, memory, report) {
-            if case .waits = memory.past { return try await resume(status, entry, operation, memory.past, report) }
+            if case .waits = memory.past { return try await resume(status, entry, operation, memory, report) }
             let write = EntryWrite.resume(status, holder: newHolder(), names: names)
             return try await take(status, by: write, memory, report) { claimed in
-                try await resume(claimed, entry, operation, memory.past, report)
+                try await resume(claimed, entry, operation, memory, report)
             }
         }
     }
@@ -210,7 +210,8 @@ struct AccountWorker: Sendable {
                 operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
                 demandUnique: { try await demandUnique(entry, claimed) })
             let origin = operation == .delete ? RequestOrigin(entry) : nil
-            return try await run(request, job(request, status), claimed, failures: 0, of: origin, report)
+            return try await run(
+                request, job(request, status), claimed, failures: FailedAttempts(), of: origin, report)
         }
     }
 
@@ -255,13 +256,13 @@ struct AccountWorker: Sendable {
     }
 
     private func resume(
-        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ past: AccountMemory.Past,
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory,
         _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         var last: (job: JobID, attempt: Int)?
-        var failures = 0
+        var failures = FailedAttempts()
         var left: LeftJob?
-        switch past {
+        switch memory.past {
         case .waits(let record):
             last = (record.job, record.attempt)
             failures = record.failures
@@ -271,9 +272,11 @@ struct AccountWorker: Sendable {
         case .nothing, .rests, .unwritten:
             last = jobs.unfinished(status.uuid)
         }
-        if case .waits = past {
+        if case .waits = memory.past {
         } else {
-            logger.notice("\(status.dn) was left in \(status.mode) and is resumed")
+            logger.log(
+                level: memory.troubles == 0 ? .notice : .debug,
+                "\(status.dn) was left in \(status.mode) and is resumed")
         }
         let request = ProvisioningRequest(
             operation: operation, entry: entry, job: try last?.job ?? jobs.next(), attempt: (last?.attempt ?? 1) + 1,
@@ -287,7 +290,7 @@ struct AccountWorker: Sendable {
     }
 
     private func run(
-        _ request: ProvisioningRequest, _ job: Job, _ status: AccountStatus, failures: Int,
+        _ request: ProvisioningRequest, _ job: Job, _ status: AccountStatus, failures: FailedAttempts,
         of origin: RequestOrigin? = nil, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         try await withLogger(mergingMetadata: [
@@ -299,7 +302,7 @@ struct AccountWorker: Sendable {
                     JobSummary(
                         job: request.job, key: status.key, operation: request.operation, attempt: request.attempt,
                         started: clock.now)))
-            logger.info("\(request.operation) begins")
+            logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(request.operation) begins")
             let failure = Mutex<ProvisioningFailure?>(nil)
             let job = await executor.open(job)
             // From here on the job stands on the board, and what becomes of it is told.
@@ -320,7 +323,7 @@ struct AccountWorker: Sendable {
             guard outcome.result.isSuccess else {
                 let failure = ProvisioningFailure(outcome, of: failure.withLock { $0 })
                 return try await ending.failed(
-                    job, attempt: request.attempt, status, failure, outcome, failures: failures + 1, report)
+                    job, attempt: request.attempt, status, failure, outcome, before: failures, report)
             }
             let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
             let ended = AccountOutcome(write: write, code: .success, job: job, result: outcome)
@@ -382,7 +385,9 @@ extension ProvisioningFailure {
         } else {
             self.init(
                 .undefinedError, outcome.failureClass ?? .permanent, reason: outcome.message,
-                cure: "look at what the job says (jobs show), and then: accounts retry UID")
+                cure: outcome.failureClass == .shortage
+                    ? "look at what the job says (jobs show); it goes on by itself"
+                    : "look at what the job says (jobs show), and then: accounts retry UID")
         }
     }
 }

@@ -7,8 +7,8 @@ public struct AttemptRecord: Hashable, Sendable {
     public var job: JobID
     /// The attempt that has ended.
     public var attempt: Int
-    /// Attempts that failed; those that a stop or a crash cut off do not count.
-    public var failures: Int
+    /// How often and since when it has failed.
+    public var failures: FailedAttempts
     /// When the next attempt may begin.
     public var notBefore: WallTime
     /// Why the last attempt failed.

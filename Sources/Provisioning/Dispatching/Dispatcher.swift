@@ -23,6 +23,7 @@ actor Dispatcher {
     private var looking: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
     private var seen: SeenVersions
+    private var shortages = MachineShortages()
     private var totals = (succeeded: 0, failed: 0)
     private var alarm = Alarm()
     private var isStopping = false
@@ -124,10 +125,8 @@ actor Dispatcher {
     /// The machine's clock was set. What waits for a while waits no longer by it; a dated request is looked at early and waits again.
     /// - Parameter step: negative: back.
     func clockWasSet(by step: Duration) {
-        if step < .zero {
-            queue.clockWasSet(back: .zero - step)
-            for (uuid, memory) in memories { memories[uuid]?.past = memory.past.moved(by: step) }
-        }
+        if step < .zero { queue.clockWasSet(back: .zero - step) }
+        for (uuid, memory) in memories { memories[uuid]?.past = memory.past.afterClockWasSet(by: step) }
         startDue()
     }
 
@@ -172,8 +171,8 @@ actor Dispatcher {
                 return RetrySummary(key: key, record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
             behind: memories.filter(\.value.isBehind).map(\.key),
-            troubled: memories.values.filter { $0.troubles > 0 }.count, succeeded: totals.succeeded,
-            failed: totals.failed)
+            troubled: memories.values.filter { $0.troubles > 0 }.count, shortages: shortages.list,
+            succeeded: totals.succeeded, failed: totals.failed)
     }
 
     // MARK: - One account's turn
@@ -269,6 +268,9 @@ actor Dispatcher {
                     }
                 } catch is CancellationError {
                     disposition = nil
+                } catch let error as StateFileError {
+                    logger.debug("\(key.dn) cannot be worked on: \(error)")
+                    disposition = .stateFileTrouble(error)
                 } catch {
                     logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
                     disposition = .trouble
@@ -298,6 +300,7 @@ actor Dispatcher {
         lane.leave(JobSubject(uuid))
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         memory.isBehind = false
+        memory.stateFileError = nil
         var again: WallTime?
         var outcome = run.outcome
         switch disposition {
@@ -308,6 +311,8 @@ actor Dispatcher {
         case .retry(let record):
             memory = AccountMemory(past: .waits(record))
             again = record.notBefore
+            // Who waits for the outcome is not kept waiting for a day.
+            if memory.shortage != nil, run.summary != nil { outcome = outcome ?? .undefinedError }
             // Now, even if something else has the account looked at first: the clock may be set back meanwhile.
             if alarm.time.map({ record.notBefore < $0 }) ?? true {
                 alarm.set(to: record.notBefore, by: clock) { await self.wake($0) }
@@ -329,9 +334,10 @@ actor Dispatcher {
             memory.isBehind = true
             memory.troubles += 1
             again = clock.now + patience(memory)
-        case .trouble:
+        case .trouble, .stateFileTrouble:
             // What the worker has not called over is as true as before.
             memory.troubles += 1
+            if case .stateFileTrouble(let error) = disposition { memory.stateFileError = error }
             again = clock.now + patience(memory)
             outcome = outcome ?? .undefinedError
         case .unwritten(let unwritten):
@@ -340,6 +346,7 @@ actor Dispatcher {
             outcome = outcome ?? .undefinedError
         }
         if again != nil { memories[uuid] = memory }
+        if disposition != nil { tell(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
         let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
@@ -347,6 +354,16 @@ actor Dispatcher {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
         startDue()
+    }
+
+    /// Once for all accounts that wait for the same.
+    private func tell(_ changes: [MachineShortages.Change]) {
+        for change in changes {
+            switch change {
+            case .began(let text): logger.error("the machine holds up provisioning: \(text)")
+            case .over(let text): logger.notice("the machine no longer holds up provisioning: \(text)")
+            }
+        }
     }
 
     private func lookWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {

@@ -15,6 +15,8 @@ public struct EngineSnapshot: Sendable {
     public var behind: [EntryUUID] = []
     /// Accounts that something outside of them stands in the way of, such as the directory's access rules.
     public var troubled = 0
+    /// What the machine lacks, for which accounts wait.
+    public var shortages: [MachineShortage] = []
     /// Jobs that ended well since the engine started.
     public var succeeded = 0
     /// Jobs that ended with a failure on the entry, or without their entry, since the engine started.

@@ -15,12 +15,15 @@ struct JobEnding: Sendable {
     /// An attempt has failed: another follows, or the failure is the outcome.
     func failed(
         _ job: Job, attempt: Int, _ status: AccountStatus, _ failure: ProvisioningFailure, _ result: JobOutcome,
-        failures: Int, _ report: @escaping AccountTurn.Listener
+        before failures: FailedAttempts, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         var generator = SystemRandomNumberGenerator()
-        if failure.failureClass == .retryable, let delay = retry.delay(afterAttempt: failures, using: &generator) {
-            let due = clock.now + delay
-            logger.warning("\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
+        var failures = failures
+        if let due = failures.add(failure.failureClass, at: clock.now, retry, using: &generator) {
+            // Of a shortage the dispatcher tells once, for all accounts.
+            logger.log(
+                level: failure.failureClass == .shortage ? .debug : .warning,
+                "\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
             executor.board.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
             executor.board.status(job.id, .waitingForStartTime)
             return .retry(

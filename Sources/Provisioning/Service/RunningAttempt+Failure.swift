@@ -14,7 +14,10 @@ extension RunningAttempt {
             result = try await run(invocation, profile: profile).result
         } catch {
             if error.code == .cancelled { throw CancellationError() }
-            throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", cure: cure)
+            guard error.failureClass == .shortage else {
+                throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", cure: cure)
+            }
+            throw ProvisioningFailure(code, .shortage, reason: error.finding, cure: error.cure)
         }
         if result.cause == .cancellation { throw CancellationError() }
         return result

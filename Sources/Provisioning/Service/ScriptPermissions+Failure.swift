@@ -6,7 +6,7 @@ extension ScriptPermissions {
     /// - Parameters:
     ///   - setting: the key of the settings that names the script.
     ///   - code: that of the failure.
-    /// - Throws: class configuration.
+    /// - Throws: class configuration, or shortage where the machine could not look at it.
     package static func demand(
         _ script: FilePath, setting: String, code: ProvisioningExitCode
     ) throws(ProvisioningFailure) {
@@ -14,7 +14,7 @@ extension ScriptPermissions {
             _ = try check(script)
         } catch {
             throw ProvisioningFailure(
-                code, .configuration, reason: "\(setting) is refused: \(error)",
+                code, error.failureClass, reason: "\(setting) is refused: \(error)",
                 cure: "do what the message says, or name another script in \(setting)")
         }
     }

@@ -80,7 +80,8 @@ struct Explanation: Encodable {
         case .resume(let operation):
             meaning =
                 "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
-            cure = start
+            let isHeldUp = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
+            cure = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
         case .wait(let time):
             meaning = "asks for \(status.mode.operation), on \(status.date ?? "?"), from \(ProvisioningTimestamp(time))"
             cure = "nothing; to have it now: \(command) provision \(uid)"
@@ -124,10 +125,15 @@ struct Explanation: Encodable {
             return
                 "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
         }
-        if let retry = daemon.retrying.first(where: { $0.uuid == uuid?.description }) {
-            return "tries it again at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)"
+        if let retry = retry(of: uuid, by: daemon) {
+            let shortage = retry.shortageSince.map { "; the machine holds it up since \($0), for 24 hours at most" }
+            return "tries it again at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
         }
         return "runs (process \(daemon.pid)) and does not work on it now"
+    }
+
+    private static func retry(of uuid: EntryUUID?, by daemon: DaemonStatus?) -> DaemonStatus.Retrying? {
+        daemon?.retrying.first { $0.uuid == uuid?.description }
     }
 
     var text: String {

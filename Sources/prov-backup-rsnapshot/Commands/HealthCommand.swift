@@ -6,8 +6,8 @@ struct HealthCommand: AsyncParsableCommand {
         commandName: "health", abstract: "One line for monitoring: is everything in order?",
         discussion: """
             The daemon is asked, so no password of the LDAP server is needed. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or answers, or the LDAP \
-            server does not; 3 UNKNOWN: the daemon could not be asked.
+            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or answers, the LDAP \
+            server does not, or a shortage of the machine (disk, files, memory) holds up provisioning; 3 UNKNOWN: the daemon could not be asked.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -69,7 +69,10 @@ struct HealthReport {
         var problems: [String] = []
         if !health.isDirectoryAvailable { problems.append("the LDAP server does not answer") }
         if let error = health.directoryError { problems.append(error) }
-        let isDirectoryDown = !problems.isEmpty
+        problems += health.shortages.map {
+            "the machine holds up provisioning for \(Self.accounts($0.accounts)): \($0.reason)"
+        }
+        let isCritical = !problems.isEmpty
         func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
             Self.list(backups.problems.filter(isMeant).map { "\($0.account) \($0.level)" })
         }
@@ -95,7 +98,7 @@ struct HealthReport {
         let status = health.deletes.map { _ in "prov-backup-rsnapshot status" }
         if let command = backups.problems.first?.command ?? explain ?? status { text += "; run: \(command)" }
         self.init(
-            isDirectoryDown ? .critical : problems.isEmpty ? .ok : .warning, text,
+            isCritical ? .critical : problems.isEmpty ? .ok : .warning, text,
             [
                 "failed_accounts=\(health.failedAccounts.map(String.init) ?? "U");0;;0",
                 "failed_backups=\(backups.failed);0;;0", "overdue_backups=\(backups.overdue);0;;0",

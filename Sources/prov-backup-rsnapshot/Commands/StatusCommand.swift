@@ -139,6 +139,9 @@ struct Overview: Encodable {
             lines += daemon.retrying.map {
                 "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
             }
+            lines += daemon.shortages.map {
+                "machine    holds up \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)"
+            }
             lines += self.lines(daemon)
             if !daemon.isDirectoryAvailable { lines.append("directory  no LDAP connection; the daemon keeps trying") }
         } else {

@@ -62,7 +62,7 @@ struct ControlHandler: Sendable {
     private func health() async -> DaemonHealth {
         let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isDirectoryAvailable,
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, shortages: snapshot.shortages.map(ShortageLine.init),
             backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
         guard health.isDirectoryAvailable else { return health }
@@ -144,12 +144,20 @@ extension DaemonStatus {
             retrying: snapshot.retrying.map {
                 Retrying(
                     job: $0.record.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,
-                    attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)")
+                    attempt: $0.record.attempt, next: text($0.record.notBefore), failure: "\($0.record.failure)",
+                    shortageSince: $0.record.failures.shortageBegan.map(text))
             },
-            jobs: jobs, waiting: snapshot.waiting, nextDue: snapshot.nextDue.map(text),
-            behind: snapshot.behind.prefix(1_000).map(\.description), deletes: WaitingDeletes(snapshot.deletes),
-            clockDoubtedUntil: clockDoubtedUntil.map(text),
-            succeeded: snapshot.succeeded, failed: snapshot.failed,
-            backups: backups)
+            shortages: snapshot.shortages.map(ShortageLine.init), jobs: jobs, waiting: snapshot.waiting,
+            nextDue: snapshot.nextDue.map(text), behind: snapshot.behind.prefix(1_000).map(\.description),
+            deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
+            succeeded: snapshot.succeeded, failed: snapshot.failed, backups: backups)
+    }
+}
+
+extension ShortageLine {
+    fileprivate init(_ shortage: MachineShortage) {
+        self.init(
+            accounts: shortage.accounts, since: ProvisioningTimestamp(shortage.since).description,
+            reason: shortage.text)
     }
 }

@@ -73,6 +73,8 @@ struct DaemonStatus: Codable {
         let attempt: Int
         let next: String
         let failure: String
+        /// Since when a shortage of the machine holds it up; nil: none does.
+        let shortageSince: String?
     }
 
     let pid: Int32
@@ -81,6 +83,8 @@ struct DaemonStatus: Codable {
     let isDirectoryAvailable: Bool
     let running: [Running]
     let retrying: [Retrying]
+    /// What the machine lacks, for which accounts wait.
+    let shortages: [ShortageLine]
     /// Open jobs of all types, where they are known.
     let jobs: [JobLine]
     let waiting: Int
@@ -98,6 +102,16 @@ struct DaemonStatus: Codable {
     let backups: BackupHealth.Summary
 }
 
+/// What the machine lacks for the requests of all accounts alike.
+struct ShortageLine: Codable {
+    /// How many wait for it.
+    let accounts: Int
+    /// As `YYYYMMDDThhmmssZ`.
+    let since: String
+    /// What failed first, where, and how to fix it.
+    let reason: String
+}
+
 /// What is not in order, for monitoring.
 struct DaemonHealth: Codable {
     /// Whether the LDAP server answers.
@@ -108,6 +122,8 @@ struct DaemonHealth: Codable {
     var failedUIDs: [String] = []
     /// Why the directory could not be asked.
     var directoryError: String?
+    /// What the machine lacks, for which accounts wait.
+    var shortages: [ShortageLine] = []
     var backups: BackupHealth.Summary
     /// Open jobs of all types.
     var openJobs: Int

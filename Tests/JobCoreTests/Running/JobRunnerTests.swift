@@ -118,8 +118,10 @@ import Testing
         #expect(bench.letters(of: second.id) == "cRT")
     }
 
-    @Test("a retryable failure is tried again with the same number, up to the limit; a permanent one is not")
-    func retries() async throws {
+    @Test(
+        "a retryable failure, as a shortage is for backups and scripts, is tried again with the same number, up to the limit; a permanent one is not",
+        arguments: [FailureClass.retryable, .shortage])
+    func retries(failureClass: FailureClass) async throws {
         let bench = try JobBench()
         let runner = bench.runner()
         let numbers = Mutex<[Int]>([])
@@ -128,7 +130,7 @@ import Testing
                 bench.request("passing", attempts: 5) { attempt in
                     numbers.withLock { $0.append(attempt.number) }
                     return attempt.number < 3
-                        ? JobOutcome(.failed, failureClass: .retryable, message: "not yet") : .success
+                        ? JobOutcome(.failed, failureClass: failureClass, message: "not yet") : .success
                 }))
         #expect(await passing.outcome() == .success)
         #expect(numbers.withLock { $0 } == [1, 2, 3])
@@ -136,7 +138,7 @@ import Testing
         let lasting = try #require(
             try await runner.submit(
                 bench.request("lasting", attempts: 3) { _ in
-                    JobOutcome(.failed, failureClass: .retryable, message: "still not")
+                    JobOutcome(.failed, failureClass: failureClass, message: "still not")
                 }))
         #expect(await lasting.outcome()?.message == "still not")
         #expect(bench.letters(of: lasting.id) == "RtRtRE")

@@ -151,7 +151,7 @@ extension Processes {
                 let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(.test("/bin/true")) }
                 #expect(error?.code == .resources)
                 #expect(error?.errno == .tooManyOpenFiles)
-                #expect(error?.failureClass == .retryable)
+                #expect(error?.failureClass == .shortage)
                 for descriptor in held.dropLast(16) { close(descriptor) }
                 await #expect(throws: Never.self) {
                     try await withThrowingTaskGroup(of: ScriptResult.self) { tasks in

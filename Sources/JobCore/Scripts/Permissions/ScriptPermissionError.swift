@@ -41,6 +41,11 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
         self.path = path
         self.status = status
     }
+
+    /// What another try can be expected to bring.
+    package var failureClass: FailureClass {
+        if case .unreachable(let errno) = problem, errno.isShortage { .shortage } else { .configuration }
+    }
 }
 
 extension ScriptPermissionError: CustomStringConvertible {
@@ -71,6 +76,8 @@ extension ScriptPermissionError: CustomStringConvertible {
         let word = path.shellWord
         return switch problem {
         case .notAbsolute: "give the whole path, beginning with /"
+        case .unreachable(let errno) where errno.isShortage:
+            errno.shortageHint(at: script.removingLastComponent())
         case .unreachable: "see what is there: namei -l \(script.shellWord)"
         case .tooManyLinks: "see where they lead: namei -l \(script.shellWord)"
         case .notAFolder, .notAFile: "correct the setting that names it: ls -ld \(word)"

@@ -26,7 +26,7 @@ public struct ScriptUserError: Error, Hashable, Sendable {
     /// What another try can be expected to bring.
     public var failureClass: FailureClass {
         switch problem {
-        case .noAnswer: .retryable
+        case .noAnswer(let number): FailureClass(Errno(rawValue: number)) ?? .retryable
         case .unknown, .root: .configuration
         }
     }

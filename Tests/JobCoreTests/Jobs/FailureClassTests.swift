@@ -1,0 +1,46 @@
+import SystemPackage
+import Testing
+
+@testable import JobCore
+
+@Suite struct FailureClassTests {
+    @Test(
+        "a shortage of the machine is told by the call's number alone, and a full quota is none",
+        arguments: [
+            (Errno.noSpace, FailureClass.shortage), (.ioError, .shortage), (.readOnlyFileSystem, .shortage),
+            (.tooManyOpenFiles, .shortage), (.tooManyOpenFilesInSystem, .shortage), (.noMemory, .shortage),
+            (.diskQuotaExceeded, .retryable), (.permissionDenied, nil), (.noSuchFileOrDirectory, nil),
+            (.resourceTemporarilyUnavailable, nil), (.resourceBusy, nil),
+        ] as [(Errno, FailureClass?)])
+    func errno(errno: Errno, failureClass: FailureClass?) { #expect(FailureClass(errno) == failureClass) }
+
+    @Test(
+        "a script that cannot be started for want of processes, memory or files meets a shortage; one that is wrong does not",
+        arguments: [
+            (Errno.resourceTemporarilyUnavailable, FailureClass.shortage), (.noMemory, .shortage),
+            (.tooManyOpenFiles, .shortage), (.tooManyOpenFilesInSystem, .shortage), (.ioError, .shortage),
+            (.textFileBusy, .retryable), (.execFormatError, .configuration), (.argListTooLong, .permanent),
+        ])
+    func start(errno: Errno, failureClass: FailureClass) {
+        let error = ScriptError.start(of: .test("/bin/true"), errno: errno)
+        #expect(error.failureClass == failureClass)
+        let folder = ScriptError.workingDirectory(of: .test("/bin/true"), errno: errno)
+        #expect((folder.failureClass == .shortage) == errno.isShortage)
+    }
+
+    @Test("a script that was lost, a user and a path that could not be asked for: by the same numbers")
+    func others() {
+        func lost(_ errno: Errno) -> FailureClass {
+            ScriptError(.lost, path: "/x", errno: errno, reason: "", cure: "").failureClass
+        }
+        #expect(lost(.tooManyOpenFiles) == .shortage && lost(.noSuchProcess) == .retryable)
+        func user(_ errno: Errno) -> FailureClass {
+            ScriptUserError("x", .noAnswer(errno: errno.rawValue)).failureClass
+        }
+        #expect(user(.tooManyOpenFiles) == .shortage && user(.timedOut) == .retryable)
+        func path(_ errno: Errno) -> FailureClass {
+            ScriptPermissionError(script: "/x", problem: .unreachable(errno), path: "/x").failureClass
+        }
+        #expect(path(.ioError) == .shortage && path(.noSuchFileOrDirectory) == .configuration)
+    }
+}

@@ -1,0 +1,85 @@
+import DirectoryModel
+import JobCore
+import TestSupport
+import Testing
+
+@testable import Provisioning
+
+@Suite struct FailedAttemptsTests {
+    private let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private let retry = RetryPolicy(maximumAttempts: 2, delay: .seconds(10), maximumDelay: .seconds(3_600))
+
+    @Test("a shortage is waited for for a day, counts for no attempt, and the last attempt is at its end")
+    func day() throws {
+        var generator = SeededGenerator(seed: 1)
+        var attempts = FailedAttempts()
+        var now = noon
+        var waits: [Duration] = []
+        while let due = attempts.add(.shortage, at: now, retry, using: &generator) {
+            waits.append(due - now)
+            now = due
+        }
+        #expect(now == noon + .seconds(24 * 3_600))
+        #expect(attempts.counted == 0 && attempts.shortageBegan == noon)
+        #expect(waits.count > 24 && waits.allSatisfy { $0 > .zero && $0 <= retry.maximumDelay })
+        #expect(waits.first.map { $0 <= retry.delay } == true)
+    }
+
+    @Test("other failures that may pass are tried MAX_ATTEMPTS times, whatever shortages came between")
+    func others() {
+        var generator = SeededGenerator(seed: 1)
+        var attempts = FailedAttempts()
+        for _ in 0..<10 { #expect(attempts.add(.shortage, at: noon, retry, using: &generator) != nil) }
+        #expect(attempts.add(.retryable, at: noon, retry, using: &generator) != nil)
+        #expect(attempts.counted == 1 && attempts.shortageBegan == nil)
+        // A later shortage has a day of its own.
+        let tomorrow = noon + .seconds(30 * 3_600)
+        #expect(attempts.add(.shortage, at: tomorrow, retry, using: &generator) != nil)
+        #expect(attempts.shortageBegan == tomorrow)
+        #expect(attempts.add(.retryable, at: tomorrow, retry, using: &generator) == nil)
+        for failureClass in [FailureClass.permanent, .configuration] {
+            var attempts = FailedAttempts()
+            #expect(attempts.add(failureClass, at: noon, retry, using: &generator) == nil)
+        }
+    }
+
+    @Test("a clock that is set neither shortens the day nor lengthens it", arguments: [-90, 90])
+    func clock(hours: Int64) {
+        var generator = SeededGenerator(seed: 1)
+        var attempts = FailedAttempts()
+        let due = attempts.add(.shortage, at: noon, retry, using: &generator) ?? noon
+        attempts.clockWasSet(by: .seconds(hours * 3_600))
+        let end = noon + .seconds((hours + 24) * 3_600)
+        #expect(attempts.add(.shortage, at: end + .seconds(-1), retry, using: &generator) == end)
+        #expect(attempts.add(.shortage, at: end, retry, using: &generator) == nil)
+        #expect(due > noon)
+    }
+}
+
+@Suite struct MachineShortagesTests {
+    private typealias Cause = MachineShortages.Cause
+
+    @Test("what is fixed in the same way is told once when it begins, and once when nobody waits for it any more")
+    func once() throws {
+        let accounts = try (1...3).map {
+            try #require(EntryUUID(bytes: [UInt8](repeating: 0, count: 15) + [UInt8($0)]))
+        }
+        let disk = Cause(text: "home 1; df /srv", hint: "df /srv")
+        let files = Cause(text: "pipe; ulimit", hint: "ulimit")
+        let same = Cause(text: "home 2; df /srv", hint: "df /srv")
+        let now = WallTime(secondsSince1970: 1_000)
+        var shortages = MachineShortages()
+        #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
+        #expect(shortages.update(accounts[0], disk, at: now) == [.began("home 1; df /srv")])
+        #expect(shortages.update(accounts[1], same, at: now + .seconds(1)).isEmpty)
+        #expect(shortages.update(accounts[0], disk, at: now + .seconds(2)).isEmpty)
+        #expect(shortages.list == [MachineShortage(text: "home 1; df /srv", since: now, accounts: 2)])
+        #expect(shortages.update(accounts[2], files, at: now + .seconds(3)) == [.began("pipe; ulimit")])
+        #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
+        #expect(shortages.update(accounts[1], files, at: now) == [.over("home 1; df /srv")])
+        #expect(shortages.list.map(\.accounts) == [2])
+        #expect(shortages.update(accounts[1], nil, at: now).isEmpty)
+        #expect(shortages.update(accounts[2], nil, at: now) == [.over("pipe; ulimit")])
+        #expect(shortages.list.isEmpty)
+    }
+}
