@@ -18,4 +18,6 @@ public struct EngineSnapshot: Sendable {
     public var failed = 0
     /// Whether the directory answers.
     public var isDirectoryAvailable = true
+    /// The server refuses the credentials: how it does, and when they are tried again.
+    public var refusedCredentials: String?
 }

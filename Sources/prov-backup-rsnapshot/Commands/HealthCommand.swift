@@ -67,8 +67,11 @@ struct HealthReport {
         }
         let backups = health.backups
         var problems: [String] = []
-        if !health.isDirectoryAvailable { problems.append("the LDAP server does not answer") }
-        if let error = health.directoryError { problems.append(error) }
+        if let error = health.directoryError {
+            problems.append(error)
+        } else if !health.isDirectoryAvailable {
+            problems.append("the LDAP server does not answer")
+        }
         let isDirectoryDown = !problems.isEmpty
         func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
             Self.list(backups.problems.filter(isMeant).map { "\($0.account) \($0.level)" })

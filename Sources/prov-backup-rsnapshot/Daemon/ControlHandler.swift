@@ -59,8 +59,9 @@ struct ControlHandler: Sendable {
     }
 
     private func health() async -> DaemonHealth {
+        let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: await engine.snapshot().isDirectoryAvailable,
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, directoryError: snapshot.refusedCredentials,
             backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0)
         guard health.isDirectoryAvailable else { return health }
         do {
@@ -129,7 +130,7 @@ extension DaemonStatus {
         func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
-            isDirectoryAvailable: snapshot.isDirectoryAvailable,
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, refusedCredentials: snapshot.refusedCredentials,
             running: snapshot.running.map {
                 Running(
                     job: $0.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,
