@@ -12,6 +12,8 @@ public actor Engine {
         public var servers: [ServerAddress]
         /// How the directory is reached, and as whom.
         public var connection: ConnectionOptions
+        /// Where the password stands, for messages, such as `ADMIN_PASSWORD_FILE (/etc/password)`; nil: there is none.
+        public var password: String?
         /// Which accounts are watched.
         public var scope: WatchScope
         /// How and how often wishes are looked for.
@@ -66,6 +68,7 @@ public actor Engine {
     private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
     private let availability: DirectoryAvailability
+    private let login: DirectoryLogin
     private let watchLink: DirectoryLink
     private let workLink: DirectoryLink
     private let commitLink: DirectoryLink
@@ -102,14 +105,17 @@ public actor Engine {
         self.isClockDoubted = isClockDoubted
         self.logger = logger
         let availability = DirectoryAvailability(
-            attemptsUntilError: configuration.directoryAttemptsUntilError, logger: logger)
-        let servers = ServerList(configuration.servers)
+            attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password,
+            logger: logger)
+        let login = DirectoryLogin(
+            servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
+            clock: clock)
         func link(_ name: String) -> DirectoryLink {
             DirectoryLink(
-                name: name, servers: servers, options: configuration.connection, retry: configuration.directoryRetry,
-                availability: availability, clock: clock)
+                name: name, login: login, retry: configuration.directoryRetry, availability: availability, clock: clock)
         }
         self.availability = availability
+        self.login = login
         watchLink = link("watch")
         workLink = link("work")
         commitLink = link("commit")
@@ -169,11 +175,13 @@ public actor Engine {
             configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         deletes.setLimit(configuration.deletesPerHour)
-        availability.reconfigure(attemptsUntilError: configuration.directoryAttemptsUntilError)
-        let servers = ServerList(configuration.servers)
-        for link in [watchLink, workLink, commitLink] {
-            await link.reconfigure(
-                servers: servers, options: configuration.connection, retry: configuration.directoryRetry)
+        availability.reconfigure(
+            attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password)
+        await login.reconfigure(servers: ServerList(configuration.servers), options: configuration.connection) {
+            [watchLink, workLink, commitLink] in
+            for link in [watchLink, workLink, commitLink] {
+                await link.reconfigure(retry: configuration.directoryRetry)
+            }
         }
         await groups.reconfigure(reader: reader)
         await dispatcher.reconfigure(worker: worker, slots: configuration.slots)
@@ -197,7 +205,14 @@ public actor Engine {
         await ended
         await workLink.stop()
         await commitLink.stop()
+        await login.stop()
     }
+
+    /// Tells each time that the server refuses the credentials. For one listener.
+    public nonisolated var credentialRefusals: AsyncStream<Void> { availability.refusals }
+
+    /// Whether the server refuses the credentials: they are not tried at this moment.
+    public nonisolated var areCredentialsRefused: Bool { availability.refusal != nil }
 
     /// Whether the directory can be reached at this moment, for those who would rather know than wait.
     /// - Throws: what each server answered to one try.
@@ -212,6 +227,7 @@ public actor Engine {
         var snapshot = await dispatcher.snapshot()
         snapshot.isDirectoryAvailable = availability.isAvailable
         snapshot.deletes = deletes.summary
+        snapshot.refusedCredentials = availability.refusal
         return snapshot
     }
 }

@@ -98,6 +98,14 @@ final class DaemonBench: Sendable {
         return (await program.end(), program.output)
     }
 
+    /// Starts a command that may have so many descriptors.
+    func limited(descriptors: Int, _ arguments: [String]) throws -> RunningProgram {
+        try RunningProgram(
+            URL(filePath: "/bin/sh"),
+            ["-c", "ulimit -n \(descriptors); exec \"$@\"", "sh", Self.program.path] + arguments
+                + ["-c", settingsFile.path])
+    }
+
     static let checkout = URL(filePath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
 

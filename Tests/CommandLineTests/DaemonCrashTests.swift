@@ -49,6 +49,47 @@ import Testing
         }
     }
 
+    @Test(
+        "a second daemon with the same STATE_DIRECTORY ends with 75 and the first one's script goes on, whatever happens to RUNTIME_DIRECTORY",
+        arguments: [true, false])
+    func secondDaemon(runtimeIsRemoved: Bool) async throws {
+        try await DaemonBench.run { bench in
+            let nightly = try bench.waiting("nightly.sh", for: "go")
+            let job = "HOME_SCRIPT =\nSCRIPT_GRACE = 1s\n[Job nightly]\nSCRIPT = \(nightly)"
+            try bench.settings(backup: job)
+            let first = try await bench.running()
+            _ = try await bench.run("nightly")
+            try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
+            let script = try #require(bench.numbers("nightly.sh").first)
+            if runtimeIsRemoved {
+                try FileManager.default.removeItem(atPath: bench.path("run"))
+            } else {
+                try bench.settings(service: "RUNTIME_DIRECTORY = \(bench.path("run2"))", backup: job)
+            }
+            try await bench.add("3724300", ["sstProvisioningExecutionDate": "20991231"])
+            for arguments in [["run"], ["run", "--once"], ["accounts", "provision", "3724300"]] {
+                let second = try RunningProgram(
+                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                #expect(await second.end() == 75, "\(arguments)")
+                #expect(second.output.contains("process \(first.id) holds the lock"), "\(second.output)")
+                #expect(second.output.contains("STATE_DIRECTORY"), "\(second.output)")
+                #expect(isRunning(script), "\(arguments)")
+            }
+            #expect(try await bench.command("run", "--dry-run", "--once").status == 0)
+            #expect(isRunning(script))
+            try bench.touch("go")
+            await bench.stop(first)
+        }
+    }
+
+    @Test("STATE_DIRECTORY and RUNTIME_DIRECTORY may be the same directory")
+    func oneDirectory() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(service: "RUNTIME_DIRECTORY = \(bench.path("state"))")
+            await bench.stop(try await bench.running())
+        }
+    }
+
     @Test("a job that was accepted outlasts kill -9 right after the answer: it runs after the next start")
     func acceptedJobs() async throws {
         try await DaemonBench.run { bench in

@@ -130,6 +130,38 @@ import Testing
     }
 
     @Test(
+        "with few file descriptors nothing is started; the message names the limit and how to raise it",
+        arguments: [10, 12, 14, 20, 30, 50, 127])
+    func fewDescriptors(limit: Int) async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            for arguments in [["run"], ["run", "--once"], ["accounts", "provision", "3724300"]] {
+                let start = try bench.limited(descriptors: limit, arguments)
+                #expect(await start.end() == 78, "\(arguments) \(start.output)")
+                #expect(start.output.contains("files is \(limit); at least 128 are needed"), "\(start.output)")
+                #expect(start.output.contains("LimitNOFILE="), "\(start.output)")
+            }
+            let status = try bench.limited(descriptors: limit, ["status"])
+            #expect(await status.end() == 0, "\(status.output)")
+            #expect(try await bench.text("3724300", "sstProvisioningMode") == "add")
+        }
+    }
+
+    @Test("with as few file descriptors as are allowed, all slots provision")
+    func fewestDescriptors() async throws {
+        try await DaemonBench.run { bench in
+            let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
+            try bench.settings(service: "SLOTS = 4", backup: "HOME_SCRIPT = \(script)")
+            let uids = (0..<8).map { "372430\($0)" }
+            for uid in uids { try await bench.add(uid) }
+            let run = try bench.limited(descriptors: 128, ["run", "--once"])
+            #expect(await run.end() == 0, "\(run.output)")
+            for uid in uids { #expect(try await bench.text(uid, "sstProvisioningMode") == "added") }
+        }
+    }
+
+    @Test(
         "fault 14: settings that hold a password and can be read by others are refused with the command that mends it")
     func readablePassword() async throws {
         try await DaemonBench.run { bench in

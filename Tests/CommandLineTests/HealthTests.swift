@@ -33,6 +33,13 @@ import Testing
             (Self.health { $0.isDirectoryAvailable = false }, .critical, ["LDAP", "failed_accounts=0"]),
             (
                 Self.health {
+                    $0.isDirectoryAvailable = false
+                    $0.directoryError = "the LDAP server refuses the daemon's credentials"
+                    $0.failedAccounts = nil
+                }, .critical, ["CRITICAL - the LDAP server refuses the daemon's credentials | failed_accounts=U"]
+            ),
+            (
+                Self.health {
                     $0.directoryError = "the search timed out"
                     $0.failedAccounts = nil
                 }, .critical, ["the search timed out", "failed_accounts=U"]

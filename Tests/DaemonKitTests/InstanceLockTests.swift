@@ -35,7 +35,7 @@ struct InstanceLockTests {
         let child = try holder()
         defer { child.wait() }
         defer { child.kill() }
-        let expected = InstanceLockError.busy(file, holder: child.id)
+        let expected = InstanceLockError.busy(file, setting: "RUNTIME_DIRECTORY", holder: child.id)
         #expect(throws: expected) { try InstanceLock(in: directory.path) }
         #expect(expected.exitStatus.rawValue == 75)
         #expect(expected.description.contains("process \(child.id) holds the lock"))
@@ -79,9 +79,9 @@ struct InstanceLockTests {
 
     @Test func `without its directory the lock is refused with path and cure`() {
         let missing = directory.path.appending("none")
-        #expect(throws: InstanceLockError.unusable(missing.appending("lock"), .noSuchFileOrDirectory)) {
-            try InstanceLock(in: missing)
-        }
+        let expected = InstanceLockError.unusable(
+            missing.appending("lock"), setting: "RUNTIME_DIRECTORY", .noSuchFileOrDirectory)
+        #expect(throws: expected) { try InstanceLock(in: missing) }
     }
 }
 

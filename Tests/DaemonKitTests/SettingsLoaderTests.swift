@@ -174,6 +174,11 @@ struct SettingsSecretTests {
         let settings = load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n", mode: 0o644)])
         #expect(settings.errors.isEmpty)
         #expect(settings[Sample.password]?.expose() == secret)
+        #expect(settings.file(of: Sample.password) == file.string)
+        let upper = try directory.file("b.conf", "[Database]\nADMIN_PASSWORD = upper\n")
+        #expect(
+            load([try directory.file("c.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n"), upper])
+                .file(of: Sample.password) == nil)
     }
 
     @Test func `a secret's file that others can reach, that is missing or that is empty is refused`() throws {

@@ -15,32 +15,35 @@ public final class InstanceLock: Sendable {
     /// - Parameters:
     ///   - directory: must exist, see `RuntimeDirectory.prepare`.
     ///   - name: the file's name.
+    ///   - setting: the key that names the directory, for messages.
     /// - Throws: `busy` when another process holds it.
-    public init(in directory: FilePath, name: String = "lock") throws(InstanceLockError) {
+    public init(
+        in directory: FilePath, name: String = "lock", setting: String = "RUNTIME_DIRECTORY"
+    ) throws(InstanceLockError) {
         let path = directory.appending(name)
         self.path = path
-        descriptor = try Self.lockedFile(at: path)
+        descriptor = try Self.lockedFile(at: path, setting: setting)
         Self.write(pid: getpid(), to: descriptor)
     }
 
     deinit { close(descriptor) }
 
-    private static func lockedFile(at path: FilePath) throws(InstanceLockError) -> Int32 {
+    private static func lockedFile(at path: FilePath, setting: String) throws(InstanceLockError) -> Int32 {
         // Somebody may clean the directory between opening and locking: then the lock is on a file without a name, which
         // excludes nobody, and it is to be tried again with the file of that name.
         for _ in 0..<16 {
             let descriptor = open(path.string, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o644)
-            guard descriptor >= 0 else { throw .unusable(path, Errno(rawValue: errno)) }
+            guard descriptor >= 0 else { throw .unusable(path, setting: setting, Errno(rawValue: errno)) }
             guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
                 let code = errno
                 defer { close(descriptor) }
-                guard code == EWOULDBLOCK else { throw .unusable(path, Errno(rawValue: code)) }
-                throw .busy(path, holder: readPID(descriptor))
+                guard code == EWOULDBLOCK else { throw .unusable(path, setting: setting, Errno(rawValue: code)) }
+                throw .busy(path, setting: setting, holder: readPID(descriptor))
             }
             if isFile(descriptor, at: path) { return descriptor }
             close(descriptor)
         }
-        throw .unusable(path, .noSuchFileOrDirectory)
+        throw .unusable(path, setting: setting, .noSuchFileOrDirectory)
     }
 
     private static func isFile(_ descriptor: Int32, at path: FilePath) -> Bool {
@@ -69,19 +72,18 @@ public final class InstanceLock: Sendable {
 /// Why the lock could not be taken.
 public enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertible {
     /// Another process holds it; which one, where the file says so.
-    case busy(FilePath, holder: Int32?)
+    case busy(FilePath, setting: String, holder: Int32?)
     /// The file cannot be opened or locked.
-    case unusable(FilePath, Errno)
+    case unusable(FilePath, setting: String, Errno)
 
     /// The file, who holds it or what the system said, and the cure.
     public var description: String {
         switch self {
-        case .busy(let path, let holder):
+        case .busy(let path, let setting, let holder):
             let who = holder.map { "process \($0)" } ?? "another process"
-            return "\(path): \(who) holds the lock; stop that instance, or give this one another RUNTIME_DIRECTORY"
-        case .unusable(let path, let code):
-            return
-                "\(path): the lock cannot be taken: \(code); let the daemon's user write there, or set RUNTIME_DIRECTORY"
+            return "\(path): \(who) holds the lock; stop that instance, or give this one another \(setting)"
+        case .unusable(let path, let setting, let code):
+            return "\(path): the lock cannot be taken: \(code); let the daemon's user write there, or set \(setting)"
         }
     }
 
@@ -89,7 +91,7 @@ public enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertibl
     public var exitStatus: ProcessExitStatus {
         switch self {
         case .busy: .tryAgain
-        case .unusable(_, .permissionDenied), .unusable(_, .notPermitted), .unusable(_, .readOnlyFileSystem):
+        case .unusable(_, _, .permissionDenied), .unusable(_, _, .notPermitted), .unusable(_, _, .readOnlyFileSystem):
             .notAllowed
         case .unusable: .failure
         }

@@ -61,6 +61,14 @@ public struct Settings: Sendable {
         places[id(key, label)] ?? place(of: key.section, label: label)
     }
 
+    /// The file that a secret was read from; nil where the secret itself stands in the settings.
+    public func file<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> String? {
+        guard let companion = key.declaration.companion,
+            let file = shown[SettingID(key.section, label: label, key: companion.name)], !file.isEmpty
+        else { return nil }
+        return file
+    }
+
     private func place(of section: SectionName, label: String?) -> SettingPlace {
         sectionPlaces[SettingID(section, label: label, key: "")] ?? .nowhere
     }

@@ -12,6 +12,8 @@ import Synchronization
 public final class DirectoryConnection: Sendable {
     /// The server that we are connected to.
     public let server: ServerAddress
+    /// What the server's password policy said of the bind; nil: it has none, or does not tell.
+    public let passwordPolicy: PasswordPolicyResponse?
     /// How long an operation may take.
     let operationTimeout: Duration
     let mailbox: Mailbox
@@ -23,8 +25,11 @@ public final class DirectoryConnection: Sendable {
     }
     private let transaction = Mutex(Transaction())
 
-    private init(server: ServerAddress, operationTimeout: Duration, mailbox: Mailbox) {
+    private init(
+        server: ServerAddress, passwordPolicy: PasswordPolicyResponse?, operationTimeout: Duration, mailbox: Mailbox
+    ) {
         self.server = server
+        self.passwordPolicy = passwordPolicy
         self.operationTimeout = operationTimeout
         self.mailbox = mailbox
     }
@@ -55,12 +60,13 @@ public final class DirectoryConnection: Sendable {
             opening.interrupt(DirectoryError(.timeout, operation: "connect", server: "\(server)"))
         }
         defer { watch.cancel() }
-        try await withTaskCancellationHandler {
+        let policy = try await withTaskCancellationHandler {
             await opening.answer()
         } onCancel: {
             opening.interrupt(DirectoryError(.userCancelled, operation: "connect", server: "\(server)"))
         }.get()
-        return DirectoryConnection(server: server, operationTimeout: options.operationTimeout, mailbox: mailbox)
+        return DirectoryConnection(
+            server: server, passwordPolicy: policy, operationTimeout: options.operationTimeout, mailbox: mailbox)
     }
 
     private static func failure(_ error: SystemError, _ server: ServerAddress) -> DirectoryError {

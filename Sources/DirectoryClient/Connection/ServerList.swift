@@ -16,7 +16,10 @@ public final class ServerList: Sendable {
     public var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
 
     /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
-    /// - Throws: what each server answered, under the code of the first that was tried.
+    ///
+    /// Where a password policy has counted a refused password, the other servers are not asked: they would count it too.
+    /// - Throws: what each server answered, under `invalidCredentials` where one refused them, else under the code of the first that was
+    ///   tried.
     public func connect(options: ConnectionOptions) async throws(DirectoryError) -> DirectoryConnection {
         let preferred = current
         var answers: [DirectoryError] = []
@@ -27,7 +30,7 @@ public final class ServerList: Sendable {
                 return connection
             } catch {
                 answers.append(error)
-                if error.code == .userCancelled { break }
+                if error.code == .userCancelled || error.passwordPolicy != nil { break }
             }
         }
         throw Self.error(answers)
@@ -40,9 +43,12 @@ public final class ServerList: Sendable {
                 diagnostic: "the list of servers is empty; set SERVER")
         }
         guard answers.count > 1 else { return first }
+        let decisive =
+            answers.last { $0.code == .userCancelled } ?? answers.last { $0.code == .invalidCredentials } ?? first
         var error = DirectoryError(
-            answers.last?.code == .userCancelled ? .userCancelled : first.code, operation: "connect",
-            server: answers.map(\.server).joined(separator: ", "), isConnectionLost: first.isConnectionLost)
+            decisive.code, operation: "connect", server: answers.map(\.server).joined(separator: ", "),
+            isConnectionLost: decisive.isConnectionLost)
+        error.passwordPolicy = decisive.passwordPolicy
         error.diagnostic = answers.map { "\($0)" }.joined(separator: "\n")
         return error
     }

@@ -32,16 +32,17 @@ struct ConnectionThread: Sendable {
     fileprivate func main() {
         Self.blockBrokenPipe()
         do throws(DirectoryError) {
-            var loop = ConnectionLoop(handle: try open(), mailbox: mailbox, server: server)
+            var policy: PasswordPolicyResponse?
+            var loop = ConnectionLoop(handle: try open(&policy), mailbox: mailbox, server: server)
             opening.forgetDescriptor()
-            guard opening.resolve(.success(())) else { return }
+            guard opening.resolve(.success(policy)) else { return }
             loop.run()
         } catch {
             opening.resolve(.failure(error))
         }
     }
 
-    private func open() throws(DirectoryError) -> LDAPHandle {
+    private func open(_ policy: inout PasswordPolicyResponse?) throws(DirectoryError) -> LDAPHandle {
         let socket = try Socket.connect(to: server, deadline: deadline, sendLimit: options.operationTimeout)
         let descriptor = socket.descriptor
         let handle = try LDAPHandle.open(on: socket, server: server)
@@ -50,7 +51,7 @@ struct ConnectionThread: Sendable {
             guard opening.begin(descriptor) else { throw handle.lost(.userCancelled, "") }
             try handle.beginTLS(options.tls)
             guard Socket.setReceiveLimit(Self.receiveLimit, on: descriptor) else { throw handle.lost(.localError, "") }
-            try bind(handle)
+            policy = try bind(handle)
         } catch {
             opening.forgetDescriptor()
             _ = consume handle
@@ -59,18 +60,23 @@ struct ConnectionThread: Sendable {
         return handle
     }
 
-    private func bind(_ handle: borrowing LDAPHandle) throws(DirectoryError) {
-        guard options.credentials != .anonymous else { return }
+    private func bind(_ handle: borrowing LDAPHandle) throws(DirectoryError) -> PasswordPolicyResponse? {
+        guard options.credentials != .anonymous else { return nil }
         let request = Request.bind(options.credentials)
+        var controls: [Control] = []
+        if case .simple = options.credentials { controls.append(.passwordPolicy) }
         let outcome: Outcome
         do throws(DirectoryError) {
-            outcome = try result(of: try handle.send(request), handle)
+            outcome = try result(of: try handle.send(request, controls: controls), handle)
         } catch {
             throw error.about("\(request)")
         }
         guard outcome.code == .success else {
-            throw DirectoryError(outcome, operation: "\(request)", server: "\(server)")
+            var error = DirectoryError(outcome, operation: "\(request)", server: "\(server)")
+            error.passwordPolicy = outcome.controls.passwordPolicy
+            throw error
         }
+        return outcome.controls.passwordPolicy
     }
 
     private func result(of messageID: Int32, _ handle: borrowing LDAPHandle) throws(DirectoryError) -> Outcome {

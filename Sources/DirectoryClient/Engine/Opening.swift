@@ -1,9 +1,9 @@
 import Glibc
 import Synchronization
 
-/// The one answer to the question whether a connection came about. The first to answer wins: the thread, the deadline or a cancellation.
+/// The one answer to the question whether a connection came about, and what the password policy said. The first to answer wins: the thread, the deadline or a cancellation.
 final class Opening: Sendable {
-    typealias Answer = Result<Void, DirectoryError>
+    typealias Answer = Result<PasswordPolicyResponse?, DirectoryError>
 
     private struct State {
         var answer: Answer?

@@ -12,6 +12,8 @@ public struct DirectoryError: Error, Hashable, Sendable {
     public var diagnostic: String
     /// The URIs of servers that may do what this one does not (RFC 4511, section 4.1.10).
     public var referrals: [String]
+    /// Of a bind: what the server's password policy says; nil: it has none, or does not tell.
+    public var passwordPolicy: PasswordPolicyResponse?
     /// The connection can no longer be used. What was under way may or may not have been done.
     public var isConnectionLost: Bool
 
@@ -45,6 +47,7 @@ extension DirectoryError: CustomStringConvertible {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
         if !matchedDN.isEmpty { text += " (found as far as \(matchedDN))" }
+        if let fault = passwordPolicy?.fault { text += " (password policy: \(fault))" }
         if !referrals.isEmpty { text += " (refers to \(referrals.joined(separator: ", ")))" }
         if let cure { text += "; \(cure)" }
         return text
@@ -53,6 +56,9 @@ extension DirectoryError: CustomStringConvertible {
     /// What mends it, for the usual ones.
     public var cure: String? {
         switch code {
+        case .invalidCredentials where passwordPolicy?.fault == .accountLocked:
+            "unlock the account at the server (OpenLDAP: delete pwdAccountLockedTime of the entry)"
+        case .invalidCredentials where passwordPolicy?.fault == .passwordExpired: "set a new password at the server"
         case .invalidCredentials:
             "check the bind DN and its password; a DN that does not exist gets the same answer"
         case .insufficientAccessRights:

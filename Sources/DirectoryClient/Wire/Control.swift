@@ -35,6 +35,11 @@ struct Control: Hashable, Sendable {
         Control(identifier: "1.3.6.1.1.21.2", isCritical: true, value: identifier)
     }
 
+    /// Tell what the password policy says of a bind (draft-behera-ldap-password-policy-11, section 6.1).
+    static let passwordPolicy = Control(identifier: passwordPolicyIdentifier)
+
+    fileprivate static let passwordPolicyIdentifier = "1.3.6.1.4.1.42.2.27.8.5.1"
+
     /// Content Synchronization (RFC 4533, section 2.2). Critical: without it the server would answer a plain search.
     static func syncRequest(_ mode: ContentSyncRequest.Mode, cookie: [UInt8]?) -> Control {
         var value = BER.number(BER.enumerated, mode.rawValue)
@@ -59,6 +64,11 @@ extension [Control] {
     func entry(_ kind: RootDSE.Feature) throws(BERReader.Malformed) -> Entry? {
         guard let bytes = value(of: kind.rawValue) else { return nil }
         return try Entry(encoded: bytes)
+    }
+
+    /// What the password policy says; nil when the server sent nothing, or nothing that can be understood: a bind does not depend on it.
+    var passwordPolicy: PasswordPolicyResponse? {
+        value(of: Control.passwordPolicyIdentifier).flatMap { try? PasswordPolicyResponse(encoded: $0) }
     }
 
     func value(of identifier: String) -> [UInt8]? { first(where: { $0.identifier == identifier })?.value }

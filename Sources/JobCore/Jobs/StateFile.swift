@@ -7,13 +7,22 @@ enum StateFile {
     /// Larger files were not written by us; the rest is not read.
     private static let largestSize = 4096
 
+    /// Takes as much memory as the file is long.
     /// - Returns: nil when there is no such file.
     static func read(_ file: FilePath, atMost largestSize: Int = largestSize) throws(StateFileError) -> [UInt8]? {
         do {
             let descriptor = try FileDescriptor.open(file, .readOnly, options: [.closeOnExec, .noFollow])
             return try descriptor.closeAfter {
-                try [UInt8](unsafeUninitializedCapacity: largestSize) { buffer, count in
-                    count = try descriptor.read(into: UnsafeMutableRawBufferPointer(buffer))
+                var status = stat()
+                guard fstat(descriptor.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
+                let size = min(Int(status.st_size), largestSize)
+                return try [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+                    let bytes = UnsafeMutableRawBufferPointer(buffer)
+                    var part = 0
+                    repeat {
+                        part = try descriptor.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[count...]))
+                        count += part
+                    } while part > 0 && count < size
                 }
             }
         } catch Errno.noSuchFileOrDirectory {

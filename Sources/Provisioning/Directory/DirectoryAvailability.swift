@@ -1,30 +1,48 @@
 import DirectoryClient
-public import Logging
+import JobCore
+import Logging
 import Synchronization
 
-/// Says when the directory goes away and when it is back: once per change, not once per try.
+/// Says when the directory goes away and when it is back, and what it says of the daemon's credentials: once per change, not once per try.
 public final class DirectoryAvailability: Sendable {
     private struct State {
         /// Failed tries of each connection that is down, by its name.
         var failures: [String: Int] = [:]
         var announcedError = false
         var attemptsUntilError: Int
+        var password: String?
+        /// While the credentials are not tried: why, and until when.
+        var refusal: String?
+        /// Since they were accepted last.
+        var wereRefused = false
+        var warning: PasswordWarning?
     }
 
     private let state: Mutex<State>
     private let logger: Logger
 
-    /// - Parameter attemptsUntilError: after so many failed tries in a row the message becomes an error (setting
-    ///   `ATTEMPTS`).
-    public init(attemptsUntilError: Int, logger: Logger) {
-        state = Mutex(State(attemptsUntilError: attemptsUntilError))
+    /// One element for each time that the credentials are refused.
+    let refusals: AsyncStream<Void>
+    private let refused: AsyncStream<Void>.Continuation
+
+    /// - Parameters:
+    ///   - attemptsUntilError: after so many failed tries in a row the message becomes an error (setting `ATTEMPTS`).
+    ///   - password: where it stands, for messages; nil: there is none.
+    init(attemptsUntilError: Int, password: String? = nil, logger: Logger) {
+        state = Mutex(State(attemptsUntilError: attemptsUntilError, password: password))
         self.logger = logger
+        (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    func reconfigure(attemptsUntilError: Int) { state.withLock { $0.attemptsUntilError = attemptsUntilError } }
+    func reconfigure(attemptsUntilError: Int, password: String?) {
+        state.withLock { ($0.attemptsUntilError, $0.password) = (attemptsUntilError, password) }
+    }
 
     /// Whether no connection is being sought in vain.
-    public var isAvailable: Bool { state.withLock { $0.failures.isEmpty } }
+    public var isAvailable: Bool { state.withLock { $0.failures.isEmpty && $0.refusal == nil } }
+
+    /// While the credentials are refused and not tried: how the server does, and when the next try is.
+    var refusal: String? { state.withLock(\.refusal) }
 
     /// - Parameter connection: which of the daemon's connections it was, for instance `watch`.
     func failed(_ connection: String, _ error: DirectoryError) {
@@ -51,5 +69,72 @@ public final class DirectoryAvailability: Sendable {
             return tries
         }
         if let tries { logger.notice("the directory is back after \(tries) failed \(tries == 1 ? "try" : "tries")") }
+    }
+
+    // MARK: Credentials
+
+    func credentialsRefused(_ error: DirectoryError, nextTry: WallTime) {
+        let refusal =
+            "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(ProvisioningTimestamp(nextTry))"
+        let password = state.withLock { state in
+            (state.refusal, state.wereRefused) = (refusal, true)
+            return state.password
+        }
+        let place = password.map { "correct \($0)" } ?? "correct the settings"
+        logger.error(
+            """
+            \(refusal), so that no password policy locks the account; to try at once, \(place), or set the password at the \
+            server and reload the daemon
+            """)
+        refused.yield()
+    }
+
+    /// Nothing is known of them: new ones, or the server does not answer.
+    func forgetRefusal() { state.withLock { $0.refusal = nil } }
+
+    /// - Parameter policy: what the server's password policy says of the password.
+    func credentialsAccepted(_ policy: PasswordPolicyResponse?, at now: WallTime) {
+        let warning = PasswordWarning(policy, at: now)
+        let (isBack, isNew, password) = state.withLock { state in
+            let isBack = state.wereRefused
+            (state.refusal, state.wereRefused) = (nil, false)
+            let isNew = warning.map { !$0.isSame(as: state.warning) } ?? false
+            state.warning = warning
+            return (isBack, isNew, state.password)
+        }
+        if isBack { logger.notice("the LDAP server accepts the daemon's credentials again") }
+        guard isNew, let warning else { return }
+        logger.warning("\(warning); set a new one at the server and in \(password ?? "the settings")")
+    }
+}
+
+/// What a password policy says of a password that is accepted still.
+struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
+    private let expiration: WallTime?
+    private let graceLogins: Int?
+    private let fault: PasswordPolicyResponse.Fault?
+
+    /// - Returns: nil when there is nothing to warn of.
+    init?(_ policy: PasswordPolicyResponse?, at now: WallTime) {
+        expiration = policy?.timeBeforeExpiration.map { now + $0 }
+        graceLogins = policy?.graceLogins
+        fault = policy?.fault
+        if expiration == nil, graceLogins == nil, fault == nil { return nil }
+    }
+
+    /// Servers tell the seconds that are left, so one expiration is a different time in each answer.
+    func isSame(as other: Self?) -> Bool {
+        guard let other, graceLogins == other.graceLogins, fault == other.fault else { return false }
+        guard let expiration, let before = other.expiration else { return expiration == other.expiration }
+        return expiration - before < .seconds(60) && before - expiration < .seconds(60)
+    }
+
+    var description: String {
+        let words = [
+            expiration.map { "it expires at \(ProvisioningTimestamp($0))" },
+            graceLogins.map { "it has expired, and the server accepts it \($0) more \($0 == 1 ? "time" : "times")" },
+            fault.map { "\($0)" },
+        ]
+        return "the password of the daemon's LDAP account: " + words.compactMap(\.self).joined(separator: ", ")
     }
 }

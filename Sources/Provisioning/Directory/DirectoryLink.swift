@@ -1,5 +1,5 @@
 public import DirectoryClient
-public import JobCore
+import JobCore
 import Synchronization
 
 /// One connection to the directory that is made when it is needed and made again when it is lost, for ever.
@@ -8,8 +8,7 @@ import Synchronization
 /// settings hold for all who ask, so that nobody waits for a server that is no longer named.
 public actor DirectoryLink {
     private let name: String
-    private var servers: ServerList
-    private var options: ConnectionOptions
+    private let login: DirectoryLogin
     private var retry: RetryPolicy
     private let availability: DirectoryAvailability
     private let clock: any WallClock
@@ -24,15 +23,14 @@ public actor DirectoryLink {
 
     /// - Parameters:
     ///   - name: what messages call the connection, for instance `watch`.
-    ///   - servers: shared by all links of a daemon, so that all its writes go to one provider at a time.
+    ///   - login: shared by all links of a daemon.
     ///   - retry: how long to wait between tries; its number of attempts is not looked at.
-    public init(
-        name: String, servers: ServerList, options: ConnectionOptions, retry: RetryPolicy,
-        availability: DirectoryAvailability, clock: any WallClock = SystemWallClock()
+    init(
+        name: String, login: DirectoryLogin, retry: RetryPolicy, availability: DirectoryAvailability,
+        clock: any WallClock = SystemWallClock()
     ) {
         self.name = name
-        self.servers = servers
-        self.options = options
+        self.login = login
         self.retry = retry
         self.availability = availability
         self.clock = clock
@@ -52,8 +50,8 @@ public actor DirectoryLink {
     }
 
     /// Tries once to reach a server, over a connection that ends at once.
-    /// - Throws: what each server answered.
-    func tryOnce() async throws(DirectoryError) { try await servers.connect(options: options).close() }
+    /// - Throws: what each server answered, or has answered where it refuses the credentials.
+    func tryOnce() async throws(DirectoryError) { try await login.connect(waits: false).close() }
 
     /// A connection of the caller's own, made as soon as a server can be reached. It ends with its last reference.
     ///
@@ -64,7 +62,7 @@ public actor DirectoryLink {
         var tries = 0
         while !isStopped {
             do throws(DirectoryError) {
-                return try await servers.connect(options: options)
+                return try await login.connect()
             } catch {
                 try Task.checkCancellation()
                 guard error.isRetryable else { throw error }
@@ -96,10 +94,8 @@ public actor DirectoryLink {
         availability.failed(name, error)
     }
 
-    /// Goes on with another server, or as somebody else. What is under way is lost, as with any lost connection.
-    func reconfigure(servers: ServerList, options: ConnectionOptions, retry: RetryPolicy) {
-        self.servers = servers
-        self.options = options
+    /// Begins anew, since the login has another server or other credentials. What is under way is lost, as with any lost connection.
+    func reconfigure(retry: RetryPolicy) {
         self.retry = retry
         close()
         // The waits belong to the servers that were named before.
@@ -142,7 +138,7 @@ public actor DirectoryLink {
                 do { try await clock.sleep(for: delay) } catch { return }
             }
             do {
-                let connection = try await servers.connect(options: options)
+                let connection = try await login.connect()
                 guard !Task.isCancelled else { return connection.close() }
                 current = connection
                 connecting = nil

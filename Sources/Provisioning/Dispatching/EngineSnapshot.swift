@@ -25,4 +25,6 @@ public struct EngineSnapshot: Sendable {
     public var deletes = HourlyLimit.Summary()
     /// Whether the directory answers.
     public var isDirectoryAvailable = true
+    /// The server refuses the credentials: how it does, and when they are tried again.
+    public var refusedCredentials: String?
 }

@@ -22,11 +22,11 @@ struct CheckCommand: AsyncParsableCommand {
             return try checklist.end()
         }
         checklist.ok("settings", "\(files.config)")
-        await checklist.directory(configuration)
+        let isBound = await checklist.directory(configuration)
         await checklist.service(configuration)
         checklist.machine(configuration)
         await checklist.jobs(configuration)
-        await checklist.schedules(configuration)
+        await checklist.schedules(configuration, isBound: isBound)
         checklist.history(configuration)
         await checklist.daemon(configuration)
         try checklist.end()

@@ -6,15 +6,18 @@ import Provisioning
 
 /// As whom the LDAP server knows the daemon, what it offers, and what the daemon may do there. Nothing is changed.
 extension Checklist {
-    mutating func directory(_ configuration: DaemonConfiguration) async {
+    /// - Returns: whether the server lets the daemon in.
+    mutating func directory(_ configuration: DaemonConfiguration) async -> Bool {
+        var isBound = false
         do {
             let connection = try await ServerList(configuration.engine.servers).connect(
                 options: configuration.engine.connection)
             defer { connection.close() }
+            isBound = true
             let identity = try await identity(connection)
             features(try await connection.rootDSE())
             try await contentSync(configuration, at: connection.server)
-            guard try await base(configuration.engine.scope.base, connection) else { return }
+            guard try await base(configuration.engine.scope.base, connection) else { return isBound }
             let needs = DirectoryNeeds(configuration)
             let schema = try await schema(needs, connection)
             let listed = try await accounts(needs, connection)
@@ -26,6 +29,7 @@ extension Checklist {
         } catch {
             add("LDAP server", "\(error)", cure: "nothing can be provisioned until this is fixed")
         }
+        return isBound
     }
 
     /// - Returns: the DN as which the server knows the daemon; empty when it is anonymous.

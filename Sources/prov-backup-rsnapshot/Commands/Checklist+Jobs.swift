@@ -80,9 +80,12 @@ extension Checklist {
     }
 
     /// Whether every level that accounts have is made by a schedule.
-    mutating func schedules(_ configuration: DaemonConfiguration) async {
+    /// - Parameter isBound: whether the server lets the daemon in; a wrong password is not tried a second time.
+    mutating func schedules(_ configuration: DaemonConfiguration, isBound: Bool) async {
         guard configuration.script == nil else { return }
         let subject = "[Backup Jobs]"
+        let unknown = "whether each level has a schedule is not known: the accounts cannot be read"
+        guard isBound else { return remark(subject, unknown) }
         let schedules = configuration.jobs.backups.schedules
         do {
             let connection = try await ServerList(configuration.engine.servers).connect(
@@ -96,7 +99,7 @@ extension Checklist {
                 add(subject, unscheduled.finding, cure: unscheduled.hint)
             }
         } catch {
-            return remark(subject, "whether each level has a schedule is not known: the accounts cannot be read")
+            return remark(subject, unknown)
         }
         for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             ok(subject, "\(level) snapshots are made at \(schedule)")

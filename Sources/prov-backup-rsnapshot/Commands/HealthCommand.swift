@@ -67,8 +67,11 @@ struct HealthReport {
         }
         let backups = health.backups
         var problems: [String] = []
-        if !health.isDirectoryAvailable { problems.append("the LDAP server does not answer") }
-        if let error = health.directoryError { problems.append(error) }
+        if let error = health.directoryError {
+            problems.append(error)
+        } else if !health.isDirectoryAvailable {
+            problems.append("the LDAP server does not answer")
+        }
         problems += health.shortages.map {
             "the machine holds up provisioning for \(Self.accounts($0.accounts)): \($0.reason)"
         }

@@ -48,6 +48,11 @@ struct Overview: Encodable {
         backupSlots = configuration.jobs.backups.slots
         var counts = Counts()
         var failed: [String] = []
+        // The daemon's answer says it all, and one more wrong password could lock the account.
+        guard daemon?.refusedCredentials == nil else {
+            (directory, directoryError, failedUIDs) = (nil, nil, [])
+            return
+        }
         do {
             let accounts = try await AccountsDirectory(configuration)
             try await accounts.forEach(accounts.scope.pending) { status, _, _ in
@@ -143,7 +148,11 @@ struct Overview: Encodable {
                 "machine    holds up \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)"
             }
             lines += self.lines(daemon)
-            if !daemon.isDirectoryAvailable { lines.append("directory  no LDAP connection; the daemon keeps trying") }
+            if let refusal = daemon.refusedCredentials {
+                lines.append("directory  \(refusal)")
+            } else if !daemon.isDirectoryAvailable {
+                lines.append("directory  no LDAP connection; the daemon keeps trying")
+            }
         } else {
             lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")
         }

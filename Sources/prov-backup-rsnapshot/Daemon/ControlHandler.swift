@@ -62,7 +62,8 @@ struct ControlHandler: Sendable {
     private func health() async -> DaemonHealth {
         let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isDirectoryAvailable, shortages: snapshot.shortages.map(ShortageLine.init),
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, directoryError: snapshot.refusedCredentials,
+            shortages: snapshot.shortages.map(ShortageLine.init),
             backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
         guard health.isDirectoryAvailable else { return health }
@@ -135,7 +136,7 @@ extension DaemonStatus {
         func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
-            isDirectoryAvailable: snapshot.isDirectoryAvailable,
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, refusedCredentials: snapshot.refusedCredentials,
             running: snapshot.running.map {
                 Running(
                     job: $0.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,

@@ -81,6 +81,8 @@ struct DaemonStatus: Codable {
     let version: String
     let since: String
     let isDirectoryAvailable: Bool
+    /// The LDAP server refuses the credentials: how it does, and when they are tried again.
+    var refusedCredentials: String?
     let running: [Running]
     let retrying: [Retrying]
     /// What the machine lacks, for which accounts wait.

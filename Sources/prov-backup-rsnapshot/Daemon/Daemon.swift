@@ -13,7 +13,7 @@ import UnixSignals
 
 /// Starts everything in order and stops it in the reverse.
 ///
-/// Settings, then the lock, then the state, then the engine: whatever is wrong is said before anything is touched.
+/// Settings, then the locks, then the state, then the engine: whatever is wrong is said before anything is touched.
 struct Daemon {
     private let files: SettingsOptions
     private let configuration: DaemonConfiguration
@@ -22,13 +22,13 @@ struct Daemon {
     private let started = SystemWallClock().now
 
     init(files: SettingsOptions, log: LogOptions, isDryRun: Bool = false) throws {
+        try Self.raiseDescriptorLimit()
         self.files = files
         self.isDryRun = isDryRun
         configuration = try files.load()
         let configuration = configuration
         if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
         umask(0o022)
-        Self.raiseDescriptorLimit()
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment
             return log.isDebugging
@@ -42,10 +42,20 @@ struct Daemon {
         self.logger = logger
     }
 
+    /// The daemon itself has about 40 open, the start of a script wants 36 free, and some jobs run at the same time. With less, the libraries
+    /// end the program in the middle of its work.
+    private static let fewestDescriptors: rlim_t = 128
+
     /// Every job takes some descriptors, and the usual soft limit of 1,024 is for programs that use select(2).
-    private static func raiseDescriptorLimit() {
+    private static func raiseDescriptorLimit() throws {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        guard limit.rlim_max >= fewestDescriptors else {
+            throw CommandFailure(
+                "the limit on open files is \(limit.rlim_max); at least \(fewestDescriptors) are needed",
+                cure: "raise it: LimitNOFILE=1024 in the systemd unit, or ulimit -n 1024 in the shell",
+                status: .wrongConfiguration)
+        }
         limit.rlim_cur = limit.rlim_max
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
@@ -58,7 +68,7 @@ struct Daemon {
             return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
                 .run()
         }
-        let lock = try takeLock()
+        let locks = try takeLocks()
         let work = try await makeWork()
         let engine = work.engine
         let jobs = DaemonJobs(
@@ -76,13 +86,14 @@ struct Daemon {
         let reloader = SettingsReloader(
             files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
             notifier: notifier, logger: logger)
-        let reports = try ReportServer(under: lock, board: work.parts.board)
+        let reports = try ReportServer(under: locks.runtime, board: work.parts.board)
         if let notice = reports.notice { logger.info("\(notice)") }
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(
             services: [
                 MailService(reports: work.parts.reports),
-                ControlService(lock: lock, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
+                ControlService(
+                    lock: locks.runtime, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
                 ReportService(server: reports),
                 EngineService(
                     engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,
@@ -95,13 +106,13 @@ struct Daemon {
             ], signals: logger
         ).run()
         logger.notice("prov-backup-rsnapshot has stopped")
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime(locks) {}
     }
 
     /// Works on what is due now.
     func runOnce() async throws {
         try await configuration.connectOnce().close()
-        let lock = isDryRun ? nil : try takeLock()
+        let locks = isDryRun ? nil : try takeLocks()
         let work = isDryRun ? nil : try await makeWork()
         let engine = work?.engine ?? dryEngine()
         await work?.parts.handlers.start()
@@ -111,7 +122,7 @@ struct Daemon {
         await engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work?.parts.stop()
         await work?.parts.reports.sendMail {}
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime(locks) {}
         // What would be tried again later has not been done either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.waiting > 0 {
             throw ExitCode(ProcessExitStatus.failure.rawValue)
@@ -120,21 +131,28 @@ struct Daemon {
 
     /// Carries one account's wish out here, since no daemon runs.
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
-        let lock = try takeLock()
+        let locks = try takeLocks()
         let work = try await makeWork()
         await work.parts.handlers.start()
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
         await work.parts.reports.sendMail {}
-        withExtendedLifetime(lock) {}
+        withExtendedLifetime(locks) {}
         return code
     }
 
-    private func takeLock() throws -> InstanceLock {
+    /// One lock is not enough: somebody may remove RUNTIME_DIRECTORY, which is made anew, while the first daemon runs.
+    private func takeLocks() throws -> (runtime: InstanceLock, state: InstanceLock) {
+        let (runtime, state) = (configuration.runtimeDirectory, configuration.stateDirectory)
         do {
-            try RuntimeDirectory.prepare(configuration.runtimeDirectory)
-            return try InstanceLock(in: configuration.runtimeDirectory)
+            try RuntimeDirectory.prepare(runtime)
+            try RuntimeDirectory.prepare(state, mode: 0o700)
+            // By another name, since both may be the same directory.
+            return (
+                try InstanceLock(in: runtime),
+                try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY")
+            )
         } catch let error as RuntimeDirectoryError {
             throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
         } catch let error as InstanceLockError {
@@ -142,13 +160,13 @@ struct Daemon {
         }
     }
 
-    /// To be called with the lock held: what runs besides is of no other daemon.
+    /// To be called with the locks held: what runs besides is of no other daemon.
     private func makeWork() async throws -> DaemonWork {
         let state = configuration.stateDirectory
         let attempts = state.appending("attempts")
         do {
             for directory in [
-                state, attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder,
+                attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder,
             ] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }

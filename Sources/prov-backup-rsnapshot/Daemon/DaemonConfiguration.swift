@@ -95,6 +95,7 @@ extension Engine.Configuration {
                 maximumAttempts: .max, delay: min(settings.start.sleep, settings.operation.sleep),
                 maximumDelay: settings.operation.sleep),
             directoryAttemptsUntilError: settings.operation.attempts, service: service)
+        if case .simple = directory.bind { password = directory.password }
     }
 }
 

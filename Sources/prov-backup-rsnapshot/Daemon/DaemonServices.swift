@@ -71,7 +71,7 @@ struct ControlService: Service {
     }
 }
 
-/// Reads the settings anew on SIGHUP. Wrong settings change nothing.
+/// Reads the settings anew on SIGHUP, and when a password that the LDAP server refuses is replaced. Wrong settings change nothing.
 actor SettingsReloader: Service {
     private let files: SettingsOptions
     private let reloads: UnixSignalsSequence
@@ -97,12 +97,34 @@ actor SettingsReloader: Service {
     }
 
     func run() async throws {
-        for await _ in reloads.cancelOnGracefulShutdown() {
+        let (requests, request) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        let password = Task { await self.watchPassword { request.yield() } }
+        defer { password.cancel() }
+        let signals = Task { [reloads] in
+            for await _ in reloads { request.yield() }
+        }
+        defer { signals.cancel() }
+        for await _ in requests.cancelOnGracefulShutdown() {
             logger.notifying { try notifier.notify(.reloading) }
             await reload()
             logger.notifying { try notifier.notify(.ready) }
         }
     }
+
+    /// Where the password stands is for the settings to say, so they are read whole; only while the server refuses the present one.
+    private func watchPassword(_ changed: () -> Void) async {
+        for await _ in work.engine.credentialRefusals {
+            while work.engine.areCredentialsRefused {
+                do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
+                let credentials = (try? files.load { _ in })?.engine.connection.credentials
+                guard let credentials, credentials != current.engine.connection.credentials else { continue }
+                logger.notice("the credentials that the LDAP server refuses were replaced")
+                changed()
+            }
+        }
+    }
+
+    private static let passwordInterval = Duration.seconds(5)
 
     private func reload() async {
         let changed: DaemonConfiguration

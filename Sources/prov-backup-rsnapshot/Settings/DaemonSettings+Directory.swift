@@ -16,7 +16,10 @@ extension DaemonSettings.Directory {
                 cure: "write the entry above them, such as ou=accounts,ou=backup,ou=services,dc=example,dc=org")
         }
         self.init(
-            servers: servers, bind: bind, tls: tls, subtree: subtree, condition: raw[DatabaseSection.searchFilter],
+            servers: servers, bind: bind,
+            password: raw.file(of: DatabaseSection.adminPassword).map { "ADMIN_PASSWORD_FILE (\($0))" }
+                ?? "ADMIN_PASSWORD (\(raw.place(of: DatabaseSection.adminPassword)))", tls: tls, subtree: subtree,
+            condition: raw[DatabaseSection.searchFilter],
             detection: raw[DatabaseSection.detection], pollInterval: raw[DatabaseSection.pollInterval],
             relistInterval: raw[DatabaseSection.relistInterval], connectTimeout: raw[DatabaseSection.connectTimeout],
             operationTimeout: raw[DatabaseSection.operationTimeout], groupCommit: raw[DatabaseSection.groupCommit])

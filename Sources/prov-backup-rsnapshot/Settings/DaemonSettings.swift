@@ -60,6 +60,8 @@ struct DaemonSettings: Sendable {
         /// At least one, in the order of preference.
         var servers: [ServerAddress]
         var bind: Bind
+        /// Where the password stands, for messages.
+        var password: String
         var tls: TLSOptions
         /// Never the root.
         var subtree: DN

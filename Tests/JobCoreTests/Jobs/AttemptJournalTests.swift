@@ -187,6 +187,17 @@ import Testing
         #expect(AttemptJournal.Key(text) == nil)
     }
 
+    @Test("a state file takes as much memory as it is long, and no more of it is read than the limit")
+    func size() throws {
+        try write(String(repeating: "x", count: 2_000), to: file)
+        let contents = try #require(try StateFile.read(file, atMost: AttemptTable.largestSize))
+        #expect(contents.count == 2_000)
+        #expect(contents.capacity < 4_096)
+        #expect(try StateFile.read(file, atMost: 100)?.count == 100)
+        try write("", to: file)
+        #expect(try StateFile.read(file) == [])
+    }
+
     @Test("a folder that is not there is an error with path and cure")
     func noFolder() throws {
         let journal = try AttemptJournal(folder: folder.path.appending("gone"))

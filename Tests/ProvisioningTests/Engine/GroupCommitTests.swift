@@ -17,11 +17,13 @@ struct GroupCommitTests {
     ) throws -> GroupCommit {
         let configuration = try harness.configuration()
         let logger = Logger(label: "test") { _ in harness.log }
+        let availability = DirectoryAvailability(attemptsUntilError: 3, logger: logger)
+        let login = DirectoryLogin(
+            servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
+            clock: harness.clock)
         func link(_ name: String) -> DirectoryLink {
             DirectoryLink(
-                name: name, servers: ServerList(configuration.servers), options: configuration.connection,
-                retry: configuration.directoryRetry,
-                availability: DirectoryAvailability(attemptsUntilError: 3, logger: logger))
+                name: name, login: login, retry: configuration.directoryRetry, availability: availability)
         }
         return GroupCommit(
             link: link("commit"), reader: AccountReader(link: link("work"), scope: configuration.scope),

@@ -1,0 +1,88 @@
+import DirectoryModel
+import DirectorySandbox
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// A password that the directory server refuses, from outside.
+@Suite struct DaemonCredentialTests {
+    private static let policyDN = "cn=policy,\(SandboxTree.suffix)"
+
+    /// A server with a password policy that counts wrong passwords, and settings with a password file of their own.
+    private static func withPolicy(_ body: (DaemonBench, _ password: URL) async throws -> Void) async throws {
+        var options = SandboxOptions.testing
+        options.globalLines = ["moduleload ppolicy"]
+        options.databaseLines = ["overlay ppolicy", "ppolicy_default \"\(policyDN)\"", "ppolicy_use_lockout"]
+        try await DaemonBench.run(options: options) { bench in
+            var policy = Entry(dn: try DN(parsing: policyDN))
+            policy["objectClass"] = ["organizationalRole", "pwdPolicy"]
+            policy["cn"] = ["policy"]
+            policy["pwdAttribute"] = ["userPassword"]
+            policy["pwdLockout"] = ["TRUE"]
+            policy["pwdMaxRecordedFailure"] = ["100"]
+            try await bench.manager.add(policy)
+            let password = bench.folder.appending(path: "password")
+            try write("wrong", to: password)
+            try bench.settings(database: "ADMIN_PASSWORD_FILE = \(password.path)")
+            try await body(bench, password)
+        }
+    }
+
+    private static func write(_ password: String, to file: URL) throws {
+        let draft = file.appendingPathExtension("new")
+        try "\(password)\n".write(to: draft, atomically: true, encoding: .utf8)
+        chmod(draft.path, 0o600)
+        #expect(rename(draft.path, file.path) == 0)
+    }
+
+    /// How many wrong passwords the server has counted.
+    private func failures(_ bench: DaemonBench) async throws -> Int {
+        let dn = try DN(parsing: bench.sandbox.daemonDN)
+        return try await bench.manager.entry(at: dn, attributes: ["pwdFailureTime"])?["pwdFailureTime"].count ?? 0
+    }
+
+    @Test(
+        "the log, health and status say that the password is refused; a new one in its file lets the daemon in at once")
+    func replaced() async throws {
+        try await Self.withPolicy { bench, password in
+            try await bench.add("3724300")
+            let daemon = try bench.start()
+            try await daemon.says("the LDAP server refuses the daemon's credentials: bind \(bench.sandbox.daemonDN)")
+            #expect(daemon.output.contains("correct ADMIN_PASSWORD_FILE (\(password.path))"), "\(daemon.output)")
+            let health = try await bench.command("health")
+            #expect(health.status == 2 && health.output.contains("the next try is at 2"), "\(health.output)")
+            for arguments in [["status"], ["status", "--json"]] {
+                let status = try RunningProgram(
+                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                #expect(await status.end() == 0)
+                #expect(status.output.contains("refuses the daemon's credentials"), "\(status.output)")
+            }
+            #expect(try await failures(bench) == 1)
+
+            try Self.write(bench.sandbox.daemonPassword, to: password)
+            try await bench.reached("added", "3724300")
+            try await daemon.says("accepts the daemon's credentials again")
+            #expect(daemon.output.contains("the settings have been read anew"))
+            #expect(try await bench.command("health").status == 0)
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("commands try a wrong password once and show what the password policy says")
+    func commands() async throws {
+        try await Self.withPolicy { bench, _ in
+            for (number, arguments) in [["check"], ["run", "--once"], ["accounts", "list"], ["status"]].enumerated() {
+                let command = try RunningProgram(
+                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                _ = await command.end()
+                #expect(command.output.contains("invalidCredentials (49)"), "\(command.output)")
+                #expect(try await failures(bench) == number + 1, "\(arguments)")
+            }
+            let lock = Modification.replace("pwdAccountLockedTime", "000001010000Z")
+            try await bench.manager.modify(DN(parsing: bench.sandbox.daemonDN), [lock])
+            let locked = try await bench.command("check")
+            #expect(locked.output.contains("(password policy: the account is locked)"), "\(locked.output)")
+        }
+    }
+}
