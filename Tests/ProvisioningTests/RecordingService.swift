@@ -36,13 +36,14 @@ final class RecordingService: ProvisioningService {
         let call = Call(
             uid: request.entry.text("uid") ?? "", operation: request.operation, attempt: request.attempt,
             job: request.job.number, quota: request.entry.text("sstQuota"))
-        return [Step(service: self, call: call, work: work.withLock { $0 })]
+        return [Step(service: self, call: call, work: work.withLock { $0 }, demandUnique: request.demandUnique)]
     }
 
     private struct Step: ProvisioningStep {
         let service: RecordingService
         let call: Call
         let work: Work
+        let demandUnique: @Sendable () async throws -> Void
         var name: String { "work" }
         var preview: String { "would work on \(call.uid)" }
 
@@ -61,6 +62,8 @@ final class RecordingService: ProvisioningService {
                 }
             }
             try await work(call)
+            // As a service does before it removes something.
+            try await demandUnique()
         }
     }
 }

@@ -146,6 +146,18 @@ struct AccountWorker: Sendable {
             cure: "remove all but one, or give them other numbers; then write the request of that one again")
     }
 
+    /// The same during an attempt: where the LDAP server refuses to tell, another attempt is made.
+    private func demandUniqueAgain(_ entry: Entry, _ status: AccountStatus) async throws {
+        do {
+            try await demandUnique(entry, status)
+        } catch let error as DirectoryError {
+            throw ProvisioningFailure(
+                .undefinedError, .retryable,
+                reason: "it cannot be told whether another entry names what \(status.dn) names: \(error)",
+                cure: "see what the LDAP server says")
+        }
+    }
+
     /// Whether the entry asks for work that may begin now. It is only looked at: another job works on the account.
     /// - Throws: `CancellationError`, or what the directory says.
     func hasWork(on key: AccountKey, _ memory: AccountMemory, ignoringDate: Bool) async throws -> Bool {
@@ -208,7 +220,7 @@ struct AccountWorker: Sendable {
         return try await take(status, by: write, memory, report) { claimed in
             let request = ProvisioningRequest(
                 operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
-                demandUnique: { try await demandUnique(entry, claimed) })
+                demandUnique: { try await demandUniqueAgain(entry, claimed) })
             let origin = operation == .delete ? RequestOrigin(entry) : nil
             return try await run(
                 request, job(request, status), claimed, failures: FailedAttempts(), of: origin, report)
@@ -280,7 +292,7 @@ struct AccountWorker: Sendable {
         }
         let request = ProvisioningRequest(
             operation: operation, entry: entry, job: try last?.job ?? jobs.next(), attempt: (last?.attempt ?? 1) + 1,
-            demandUnique: { try await demandUnique(entry, status) })
+            demandUnique: { try await demandUniqueAgain(entry, status) })
         if let left, left.job.id != request.job {
             ending.lose(left, JobOutcome(.failed, message: "lost: the account's work goes on as job \(request.job)"))
             await report(.pastIsOver)

@@ -246,7 +246,7 @@ import Testing
                     harness.messages.contains { $0.contains("the server lags behind") }
                 }
                 #expect(try await harness.mode("4000001") == "modify")
-                #expect(await engine.snapshot().behind == [key.uuid])
+                try await eventually("it is counted") { await engine.snapshot().behind == [key.uuid] }
             }
             // Another run of the daemon.
             try await harness.running { engine in
@@ -254,7 +254,7 @@ import Testing
                 let key = try await harness.key("4000001")
                 #expect(try await harness.mode("4000001") == "modify")
                 #expect(await engine.provision(key) == .success)
-                #expect(await engine.snapshot().behind.isEmpty)
+                try await eventually("it is counted no more") { await engine.snapshot().behind.isEmpty }
                 #expect(try await harness.mode("4000001") == "modified")
             }
         }
@@ -313,6 +313,30 @@ import Testing
         #expect(seen[uuids[0]] == nil && seen[uuids[1]] != nil && seen[uuids[2]] != nil)
         seen.forget(uuids[1])
         #expect(seen[uuids[1]] == nil)
+    }
+
+    @Test(
+        "where the LDAP server refuses to tell whether another entry has the uid, nothing is removed, and another attempt is made"
+    )
+    func cannotTell() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            let (base, away) = (try EngineHarness.base, RDN("ou", "away"))
+            harness.service.doing { call in
+                if call.attempt == 1 { try await harness.manager.rename(base, to: away) }
+            }
+            try await harness.running {
+                $0.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
+            } _: { engine in
+                try await harness.add("4000001", mode: "delete")
+                try await eventually("it waits for the next attempt") {
+                    await engine.snapshot().retrying.first?.record.failure.reason.contains("cannot be told") == true
+                }
+                let moved = DN(rdns: [away] + base.rdns.dropFirst())
+                try await harness.manager.rename(moved, to: #require(base.rdns.first))
+                try await harness.expectMode("deleted", of: "4000001")
+            }
+        }
     }
 
     @Test(
