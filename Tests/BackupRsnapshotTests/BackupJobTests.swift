@@ -359,6 +359,42 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "on a full disk nothing is removed to make room while it has to be guessed which snapshot is the last full one",
+        .enabled(if: isRoot, "needs root to mount a small file system"))
+    func fullCopyOnFullDisk() async throws {
+        try await BackupBench.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { bench in
+            let small = try TestMount(at: bench.folder.homes, options: "mode=0755,size=3m")
+            try bench.folder.makeFolder("homes/locks")
+            try await bench.addProvisioned(first) {
+                for level in ["Weekly", "Monthly", "Yearly"] {
+                    $0[AttributeName(unchecked: "sstBackupInterval\(level)")] = ["0"]
+                }
+                $0["sstBackupIntervalDaily"] = ["2"]
+            }
+            for index in 0..<20 {
+                try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
+            }
+            #expect(try await bench.backup(.daily, first) == .success)
+            for index in 1..<20 { _ = unlink(bench.home(first).pushing(FilePath("incoming/file\(index)")).string) }
+            #expect(try await bench.backup(.daily, first).result == .warnings)
+            var state = try await bench.state(of: first)
+            state.fullCopy?.inode = 1
+            try await bench.record(state, of: first)
+            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstBackupIntervalDaily", "1")])
+            try await BackupRsnapshotService(configuration: bench.configuration)
+                .carryOut(.modify, try #require(await bench.entry(first)))
+            let filler = bench.folder.homes.appending("filler")
+            try Self.fill(filler)
+            #expect(try await bench.backup(.daily, first).result == .failed)
+            #expect(exists(bench.snapshot("daily.1/file19", of: first)))
+            unlink(filler.string)
+            #expect(try await bench.backup(.daily, first).result == .warnings)
+            #expect(exists(bench.snapshot(".full/file19", of: first)))
+            withExtendedLifetime(small) {}
+        }
+    }
+
     @Test("of two unfinished copies the one that had come further is continued, and a larger level leaves it alone")
     func furtherCopy() async throws {
         try await BackupBench.run { bench in

@@ -141,6 +141,8 @@ struct SnapshotWork: Sendable {
     func makeRoom(isCancelled: @escaping @Sendable () -> Bool) throws {
         do {
             var state = try snapshots.state()
+            // Where it has to be guessed, the next job does that and says so.
+            guard try findFullCopy(&state, isCancelled: isCancelled) == nil else { return }
             try makeRoom(&state, isCancelled: isCancelled)
         } catch is DecodingError {}
     }
