@@ -50,6 +50,17 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// What a plan reads of an entry.
     public var requestedAttributes: [AttributeName] { BackupAttribute.all }
 
+    /// Where the entry names no home that could be worked on, the plan says so, and there is nothing to lock.
+    public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? {
+        do throws(ProvisioningFailure) {
+            let account = try BackupAccount(reading: entry, for: .delete, places: configuration.places)
+            return try await examine { () throws(ProvisioningFailure) in try HomeLock(account.homes) }
+        } catch {
+            guard error.failureClass == .permanent else { throw error }
+            return ()
+        }
+    }
+
     /// - Throws: `ProvisioningFailure`: 1 and 4 to 7 for the entry's problems, 2 for an account that the system does not know, 3 for
     ///   programs that are missing, 4 for a home whose place cannot be examined or trusted.
     public func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {

@@ -111,7 +111,11 @@ struct AccountWorker: Sendable {
         _ work: () async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
         guard let attribute = service.uniqueAttribute else { return try await work() }
-        let disposition = try await exclusion.holding(service.uniqueValues(of: entry).compactMap(\.text)) {
+        let names = service.uniqueValues(of: entry).compactMap(\.text)
+        let disposition = try await exclusion.holding(names) { () -> AccountTurn.Disposition? in
+            // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
+            guard let lock = self.names.claim == nil ? () : try await service.lock(entry) else { return nil }
+            defer { withExtendedLifetime(lock) {} }
             do {
                 try await demandUnique(entry, status)
             } catch let failure as ProvisioningFailure {
@@ -119,8 +123,9 @@ struct AccountWorker: Sendable {
             }
             return try await work()
         }
-        if disposition == nil { logger.debug("\(status.dn) waits for another job that works on its \(attribute)") }
-        return disposition ?? .again(at: clock.now + Self.untilOthersHaveEnded)
+        if let disposition = disposition ?? nil { return disposition }
+        logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
+        return .again(at: clock.now + Self.untilOthersHaveEnded)
     }
 
     private func decide(_ status: AccountStatus, _ ignoringDate: Bool) -> Decision {

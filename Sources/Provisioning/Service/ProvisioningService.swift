@@ -14,6 +14,10 @@ public protocol ProvisioningService: Sendable {
     /// Which values of that attribute are this entry's alone: those that it has, and what else it names by them.
     func uniqueValues(of entry: Entry) -> [AttributeValue]
 
+    /// Keeps other daemons that share accounts (attribute CLAIM) from working on what an entry names, for as long as the value lives.
+    /// - Returns: nil while another daemon works on it.
+    func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)?
+
     /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
     func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
 }
@@ -23,6 +27,8 @@ extension ProvisioningService {
     public var uniqueAttribute: AttributeName? { nil }
     /// Those that it has.
     public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
+    /// Nothing is shared.
+    public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? { () }
 }
 
 /// One step of a plan.
