@@ -59,7 +59,8 @@ struct ScriptStep: ProvisioningStep {
         } catch {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, error.failureClass, reason: "RUN_AS: \(error)",
-                cure: "correct RUN_AS in [Script], or the system's user database")
+                cure: error.failureClass == .configuration
+                    ? "correct RUN_AS in [Script], or the system's user database" : error.cure)
         }
     }
 

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import JobCore
 import Provisioning
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -32,6 +33,9 @@ import Testing
         lchown(incoming.appending("link").string, user, old)
         try folder.write("another's", to: "homes/3723707/incoming/others")
         lchown(incoming.appending("others").string, 65_534, old)
+        try folder.write("set-user-ID", to: "homes/3723707/incoming/suid")
+        lchown(incoming.appending("suid").string, user, old)
+        chmod(incoming.appending("suid").string, 0o6755)
         try folder.write("of another group", to: "homes/3723707/incoming/shared")
         lchown(incoming.appending("shared").string, user, 65_534)
     }
@@ -57,9 +61,9 @@ import Testing
         for name in ["incoming", "incoming/deep/deeper/file", "incoming/link", ".ssh", ".ssh/keys"] {
             #expect(Self.group(home.pushing(FilePath(name))) == Self.new, "\(name)")
         }
-        let places = ["homes/3723707/.snapshots", "homes/.store/3723707"]
-        let copies = places.map { folder.path.pushing(FilePath($0)).pushing("daily.0/incoming/file") }
-        #expect(copies.contains { Self.group($0) == Self.new })
+        // With SNAPSHOTS = own they are moved back into the home afterwards.
+        #expect(Self.group(home.pushing(FilePath("\(HomeFolder.snapshots)/daily.0/incoming/file"))) == Self.new)
+        #expect(status(home.pushing("incoming/suid")).map { $0.st_mode & 0o7777 } == 0o6755, "modes stay")
         #expect(Self.group(home.pushing("incoming/others")) == Self.old)
         #expect(Self.group(home.pushing("incoming/shared")) == 65_534)
         #expect(Self.group("/etc/passwd") == target)
@@ -79,5 +83,71 @@ import Testing
         let step = try #require(try await steps().first)
         #expect(step is GroupStep && step.preview.hasPrefix("chgrp 5000"))
         #expect(Self.group(folder.homes.pushing("3723707/incoming")) == Self.old)
+    }
+
+    @Test("what was cut off is done again: incoming itself is the last")
+    func cutOff() async throws {
+        let folder = try TestFolder()
+        try Self.makeHome(folder, snapshots: "homes/3723707/.snapshots")
+        var entry = folder.entry()
+        entry["gidNumber"] = ["5000"]
+        let configuration = try folder.configuration()
+        let account = try BackupAccount(reading: entry, for: .modify, places: configuration.places)
+        let home = try #require(account.homes.first)
+        func change() throws -> GroupChange? {
+            try GroupChange(of: account, home: home, HomeWalk(to: home), confinement: .on)
+        }
+        let looks = Mutex(0)
+        #expect(throws: CancellationError.self) {
+            try change()?.perform {
+                looks.withLock { looks in
+                    looks += 1
+                    return looks > 3
+                }
+            }
+        }
+        #expect(try change()?.former == Self.old)
+        try change()?.perform { false }
+        #expect(try change() == nil)
+        #expect(Self.group(folder.homes.pushing("3723707/incoming/deep/deeper/file")) == Self.new)
+    }
+
+    @Test("a mount inside is left alone; incoming may be one itself")
+    func mounts() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/3723707/incoming")
+        let own = try TestMount(at: folder.homes.pushing("3723707/incoming"), options: "mode=0755,size=1m")
+        try folder.makeFolder("homes/3723707/incoming/mounted")
+        let inner = try TestMount(
+            at: folder.homes.pushing("3723707/incoming/mounted"), options: "mode=0755,uid=3723707,gid=3723707")
+        try folder.write("text", to: "homes/3723707/incoming/file")
+        let incoming = folder.homes.pushing("3723707/incoming")
+        for path in [incoming, incoming.appending("file")] { lchown(path.string, Self.user, Self.old) }
+        var entry = folder.entry()
+        entry["gidNumber"] = ["5000"]
+        try await BackupRsnapshotService(configuration: try folder.configuration()).carryOut(.modify, entry)
+        #expect(Self.group(incoming) == Self.new && Self.group(incoming.appending("file")) == Self.new)
+        #expect(Self.group(incoming.appending("mounted")) == Self.old)
+        withExtendedLifetime((own, inner)) {}
+    }
+
+    @Test("with BACKUP_SANDBOX = root a group that is not the account's own number may be there on purpose")
+    func onPurpose() throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/3723707/incoming")
+        let incoming = folder.homes.pushing("3723707/incoming")
+        var entry = folder.entry()
+        entry["gidNumber"] = ["5000"]
+        let places = try folder.configuration().places
+        let account = try BackupAccount(reading: entry, for: .modify, places: places)
+        let home = try #require(account.homes.first)
+        for (group, confinement, isChanged) in [
+            (6_000, .on, true), (6_000, .off, true), (6_000, .root, false), (Self.old, .root, true),
+            (Self.new, .on, false),
+        ] as [(UInt32, CopyConfinement, Bool)] {
+            lchown(incoming.string, Self.user, group)
+            let change = try GroupChange(of: account, home: home, HomeWalk(to: home), confinement: confinement)
+            #expect((change != nil) == isChanged, "\(group) \(confinement)")
+        }
     }
 }

@@ -13,16 +13,22 @@ struct GroupChange: Hashable {
     /// The group until now.
     let former: UInt32
 
+    /// A group that is not the account's former one, as its number tells, may be there on purpose. Except with ``CopyConfinement/root`` it is changed as
+    /// well, since a copy made as the account cannot keep another group than the account's.
     /// - Parameter walk: to the home.
     /// - Returns: nil where `incoming` is not there, is not the account's, or has the right group.
-    init?(of account: BackupAccount, home: HomePath, _ walk: HomeWalk) throws(ProvisioningFailure) {
+    init?(
+        of account: BackupAccount, home: HomePath, _ walk: HomeWalk, confinement: CopyConfinement
+    ) throws(ProvisioningFailure) {
         let status: stat?
         do throws(HeldFolder.Failure) {
             status = try walk.folder?.status(of: HomeFolder.incoming)
         } catch {
             throw HomeWalk.explain(error, root: home.root)
         }
-        guard let status, status.st_uid == account.uidNumber, status.st_gid != account.gidNumber else { return nil }
+        guard let status, status.st_uid == account.uidNumber, status.st_gid != account.gidNumber,
+            status.st_gid == account.uidNumber || confinement != .root
+        else { return nil }
         (self.account, self.home) = (account, home)
         former = status.st_gid
     }
@@ -43,8 +49,11 @@ struct GroupChange: Hashable {
     private func change(
         _ name: FilePath.Component, in parent: HeldFolder, _ isCancelled: @escaping @Sendable () -> Bool
     ) throws {
-        guard let status = try parent.status(of: name), status.st_mode & S_IFMT == S_IFDIR else { return }
-        let walk = try TreeWalk(name, in: parent, limit: TreeRemoval.mostNames, isCancelled: isCancelled)
+        // It may be a mount of its own; what is mounted inside is not part of the home.
+        guard let status = try parent.status(of: name), status.st_mode & S_IFMT == S_IFDIR,
+            let top = try parent.folder(name)
+        else { return }
+        let walk = try TreeWalk(".", in: top, limit: TreeRemoval.mostNames, isCancelled: isCancelled)
         while let event = try walk.next() {
             guard case .name(let item) = event else { continue }
             try walk.changeGroup(of: item.text, ownedBy: account.uidNumber, from: former, to: account.gidNumber)
@@ -52,7 +61,6 @@ struct GroupChange: Hashable {
             do throws(HeldFolder.Failure) {
                 try walk.enter(item.text)
             } catch {
-                // Gone or replaced by its owner, or a mount, which is not part of the home.
                 guard HeldFolder.isElsewhere(error.cause) else { throw error }
             }
         }

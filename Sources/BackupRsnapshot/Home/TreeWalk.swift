@@ -155,15 +155,14 @@ final class TreeWalk {
     }
 
     /// Changes the group of a name, where it belongs to a user and has a certain group. What it names is held meanwhile, so that nothing else can
-    /// take its place; a link is changed itself.
+    /// take its place; a link is changed itself, and a mount is left alone.
     func changeGroup(
         of name: UnsafePointer<CChar>, ownedBy user: UInt32, from former: UInt32, to group: UInt32
     ) throws(HeldFolder.Failure) {
-        // Most of a snapshot's names lead to files that an earlier one has led to.
-        guard let status = try status(of: name), status.st_uid == user, status.st_gid == former else { return }
-        let held = openat(descriptor, name, CLINUX_O_PATH | O_NOFOLLOW | O_CLOEXEC)
+        let flags = UInt64(CLINUX_O_PATH | O_NOFOLLOW | O_CLOEXEC)
+        let held = clinux_openat2(descriptor, name, flags, 0, Self.sameTree)
         guard held >= 0 else {
-            guard errno == ENOENT else { throw failure("open", name) }
+            guard HeldFolder.isElsewhere(Errno(rawValue: errno)) else { throw failure("open", name) }
             return
         }
         defer { close(held) }
@@ -182,6 +181,10 @@ final class TreeWalk {
         guard fstat(held, &status) == 0 else { throw failure("examine", name) }
         guard status.st_uid == user, status.st_gid == former else { return }
         guard fchownat(held, "", .max, group, CLINUX_AT_EMPTY_PATH) == 0 else { throw failure("chgrp", name) }
+        // The kernel takes these bits away with the group, and a snapshot keeps the modes of its files.
+        let bits = status.st_mode & (S_ISUID | S_ISGID)
+        guard bits != 0, status.st_mode & S_IFMT == S_IFREG else { return }
+        guard chmod("/proc/self/fd/\(held)", status.st_mode & 0o7777) == 0 else { throw failure("chmod", name) }
     }
 
     /// The device of the current directory.

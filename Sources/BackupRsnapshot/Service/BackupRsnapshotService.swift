@@ -120,7 +120,9 @@ public struct BackupRsnapshotService: ProvisioningService {
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
         // Before the script, which may set the group of a directory and not of what is in it.
-        if configuration.ownership == .account, let change = try GroupChange(of: account, home: home, walk) {
+        if configuration.ownership == .account,
+            let change = try GroupChange(of: account, home: home, walk, confinement: configuration.confinement)
+        {
             steps.append(GroupStep(change: change))
         }
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)

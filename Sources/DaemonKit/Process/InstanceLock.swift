@@ -81,7 +81,7 @@ public enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertibl
         switch self {
         case .busy(let path, let setting, let holder):
             let who = holder.map { "process \($0)" } ?? "another process"
-            return "\(path): \(who) holds the lock; stop that instance, or give this one another \(setting)"
+            return "\(path): \(who) holds the lock; stop that instance (another service needs a \(setting) of its own)"
         case .unusable(let path, let setting, let code):
             return "\(path): the lock cannot be taken: \(code); let the daemon's user write there, or set \(setting)"
         }

@@ -30,7 +30,8 @@ public final class ServerList: Sendable {
                 return connection
             } catch {
                 answers.append(error)
-                if error.code == .userCancelled || error.passwordPolicy != nil { break }
+                let isCounted = error.code == .invalidCredentials && error.passwordPolicy?.fault == nil
+                if error.code == .userCancelled || error.passwordPolicy != nil && isCounted { break }
             }
         }
         throw Self.error(answers)

@@ -4,14 +4,17 @@ public import SystemPackage
 /// So many subjects at most within any hour, also over a restart: a guard against a mistake that would otherwise be carried out at once for all of them.
 ///
 /// The subjects of the last hour are in a small file, which is safely on the disk before one is admitted. A subject that is admitted again within
-/// the hour, such as after a failure, counts once. Those that are not admitted are given times that lie one after the other.
+/// the hour, such as after a failure, counts once. Those that have to wait get times one after the other, so that none overtakes another and few ask
+/// at the same time. It goes by the wall clock: setting it forward by an hour lets as many pass once more.
 public final class HourlyLimit: Sendable {
     /// How it stands.
     public struct Summary: Hashable, Sendable {
         /// So many within an hour; 0: no limit.
         public var limit = 0
-        /// Subjects that wait for their time.
-        public var waiting = 0
+        /// How many subjects wait for their time.
+        public var count = 0
+        /// The first of those that wait, by their time; at most ``HourlyLimit/mostNamed``.
+        public var waiting: [String] = []
         /// When the first of them may be admitted; nil: none waits.
         public var next: WallTime?
 
@@ -25,10 +28,16 @@ public final class HourlyLimit: Sendable {
         var admitted: [String: WallTime]
         /// Not admitted, and when each is to ask again.
         var waiting: [String: WallTime] = [:]
+        /// The last time that one of them was given.
+        var last = WallTime.distantPast
+        /// When it was told that subjects wait.
+        var told: WallTime?
     }
 
     /// The most that a limit can be, so that the file stays small.
     public static let largest = 1_000
+    /// How many a summary names.
+    public static let mostNamed = 1_000
     fileprivate static let hour = Duration.seconds(3_600)
 
     /// What is to be told to the operator: nil unless a damaged file was set aside.
@@ -40,7 +49,7 @@ public final class HourlyLimit: Sendable {
     /// - Parameters:
     ///   - file: in a directory that exists; nil: nothing outlasts the process.
     ///   - limit: so many within an hour (1…``largest``); 0: no limit.
-    ///   - exceeded: called when a subject has to wait and none did before.
+    ///   - exceeded: called when a subject has to wait, at most once an hour.
     /// - Throws: ``StateFileError`` when the file cannot be read or set aside.
     public init(
         file: FilePath? = nil, limit: Int = 0, now: WallTime = SystemWallClock().now,
@@ -77,9 +86,16 @@ public final class HourlyLimit: Sendable {
     public func setLimit(_ limit: Int) {
         state.withLock { state in
             guard state.limit != limit else { return }
-            state.limit = limit
-            state.waiting = [:]
+            state = State(limit: limit, admitted: state.admitted)
         }
+    }
+
+    /// Whether a subject has to wait.
+    /// - Returns: when to ask again; nil: it would be admitted now.
+    public func wait(_ subject: String, now: WallTime) -> WallTime? {
+        let (time, news) = state.withLock { state in state.wait(subject, now: now) }
+        if let news { exceeded(news) }
+        return time
     }
 
     /// Counts a subject, unless there are too many.
@@ -90,14 +106,11 @@ public final class HourlyLimit: Sendable {
     /// - Throws: ``StateFileError`` when that cannot be recorded: then it is not admitted.
     public func admit(_ subject: String, now: WallTime, isUrgent: Bool = false) throws(StateFileError) -> WallTime? {
         let (time, news) = try state.withLock { state throws(StateFileError) -> (WallTime?, Summary?) in
-            guard state.limit > 0 else { return (nil, nil) }
-            state.forget(before: now)
-            if !isUrgent, let time = state.turn(of: subject, now: now) {
-                let isFirst = state.waiting.isEmpty
-                state.waiting[subject] = time
-                return (time, isFirst ? state.summary : nil)
+            if !isUrgent {
+                let answer = state.wait(subject, now: now)
+                guard answer.time == nil else { return answer }
             }
-            if state.admitted[subject] == nil {
+            if state.limit > 0, state.admitted[subject] == nil {
                 var admitted = state.admitted
                 admitted[subject] = now
                 try record(admitted)
@@ -108,15 +121,6 @@ public final class HourlyLimit: Sendable {
         }
         if let news { exceeded(news) }
         return time
-    }
-
-    /// Whether a subject would be admitted now.
-    public func admits(_ subject: String, now: WallTime) -> Bool {
-        state.withLock { state in
-            guard state.limit > 0 else { return true }
-            state.forget(before: now)
-            return state.turn(of: subject, now: now) == nil
-        }
     }
 
     /// A subject does not wait any more, for another reason.
@@ -149,24 +153,35 @@ public final class HourlyLimit: Sendable {
 }
 
 extension HourlyLimit.State {
-    fileprivate mutating func forget(before now: WallTime) {
+    /// - Returns: when a subject is to ask again, nil: it may be admitted now; and what is to be told.
+    fileprivate mutating func wait(_ subject: String, now: WallTime) -> (time: WallTime?, news: HourlyLimit.Summary?) {
+        guard limit > 0 else { return (nil, nil) }
         // Where the clock was set back, what was admitted later than now counts as admitted now.
         admitted = admitted.filter { now - $0.value < HourlyLimit.hour }.mapValues { min($0, now) }
-    }
-
-    /// When a subject is to ask again; nil: it may be admitted now.
-    fileprivate func turn(of subject: String, now: WallTime) -> WallTime? {
-        guard admitted[subject] == nil, admitted.count >= limit else { return nil }
-        if let time = waiting[subject], time > now { return time }
-        // The first of those that count must be over for the first that waits; each further one gets its share of the hour.
+        guard admitted[subject] == nil else { return (nil, nil) }
+        let share = HourlyLimit.hour / limit
+        if waiting.isEmpty { last = .distantPast }
+        // No later time can have been given unless the clock was set back.
+        let latest = now + HourlyLimit.hour + share * waiting.count
+        if last > latest { last = now }
+        if let time = waiting[subject], time > now, time <= latest { return (time, nil) }
+        let hasRoom = admitted.count < limit
+        // One whose time has come goes before those that come now.
+        guard !hasRoom || waiting[subject] == nil && !waiting.isEmpty else { return (nil, nil) }
         let times = admitted.values.sorted()
-        let opening = times[times.count - limit] + HourlyLimit.hour
-        return opening + HourlyLimit.hour / limit * waiting.count { $0.value > now }
+        let opening = hasRoom ? now : times[times.count - limit] + HourlyLimit.hour
+        last = max(opening, last + share)
+        waiting[subject] = last
+        guard told.map({ now - $0 >= HourlyLimit.hour || $0 > now }) ?? true else { return (last, nil) }
+        told = now
+        return (last, summary)
     }
 
     fileprivate var summary: HourlyLimit.Summary {
         var summary = HourlyLimit.Summary()
-        (summary.limit, summary.waiting, summary.next) = (limit, waiting.count, waiting.values.min())
+        (summary.limit, summary.count) = (limit, waiting.count)
+        let first = waiting.sorted { ($0.value, $0.key) < ($1.value, $1.key) }.prefix(HourlyLimit.mostNamed)
+        (summary.waiting, summary.next) = (first.map(\.key), first.first?.value)
         return summary
     }
 }

@@ -25,7 +25,8 @@ extension ScriptError {
                 cure: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
         case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
-                .resources, path: path, errno: number, reason: "cannot be started: the machine lacks something",
+                .resources, path: path, errno: number,
+                reason: "cannot be started for want of descriptors, memory or processes",
                 cure: number.shortageHint(at: path.removingLastComponent()))
         default:
             return atPath(path, errno: number)

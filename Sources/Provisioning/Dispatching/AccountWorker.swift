@@ -36,7 +36,6 @@ struct AccountWorker: Sendable {
         let condition = reader.scope.condition
         let attributes = service.requestedAttributes + RequestOrigin.attributes
         guard let entry = try await reader.entry(key, attributes: attributes, meeting: condition) else {
-            deletes.withdraw(key.uuid.description)
             logger.notice(
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
@@ -58,7 +57,7 @@ struct AccountWorker: Sendable {
                 level: memory.troubles == 0 ? .warning : .debug,
                 """
                 \(status.dn) is shown as it was at \(status.csn), and has been changed at \(seen): the server lags behind another one, and \
-                is asked again; where it was restored from a backup: prov-backup-rsnapshot accounts provision UID
+                is asked again; if it was restored from a backup, see: prov-backup-rsnapshot accounts explain
                 """)
             return .behind
         }
@@ -66,7 +65,7 @@ struct AccountWorker: Sendable {
         if let planPrinter {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
-        if decision != .claim(.delete) { deletes.withdraw(key.uuid.description) }
+        if decision != .claim(.delete), decision != .resume(.delete) { deletes.withdraw(key.uuid.description) }
         switch decision {
         case .resume: break
         default: await ending.abandon(memory.past, of: key.uuid, status, report)
@@ -91,13 +90,12 @@ struct AccountWorker: Sendable {
             return try await ending.refuse(status, failure, memory, report)
         case .claim(let operation):
             if let opening = opening(ignoringDate) { return .again(at: opening) }
+            if operation == .delete, !ignoringDate, let time = deletes.wait(key.uuid.description, now: clock.now) {
+                logger.debug("\(status.dn) is not deleted before \(ProvisioningTimestamp(time)): too many deletes")
+                return .again(at: time)
+            }
             return try await alone(status, entry, memory, report) {
-                if operation == .delete,
-                    let time = try deletes.admit(status.uuid.description, now: clock.now, isUrgent: ignoringDate)
-                {
-                    logger.info("\(status.dn) is not deleted before \(ProvisioningTimestamp(time)): too many deletes")
-                    return .again(at: time)
-                }
+                if let time = try admit(operation, status, ignoringDate) { return .again(at: time) }
                 return try await claim(status, entry, operation, memory, report)
             }
         case .resume(let operation):
@@ -126,6 +124,12 @@ struct AccountWorker: Sendable {
         if let disposition = disposition ?? nil { return disposition }
         logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
         return .again(at: clock.now + Self.untilOthersHaveEnded)
+    }
+
+    /// - Returns: when a delete may begin because of their number; nil: now.
+    private func admit(_ operation: Operation, _ status: AccountStatus, _ isUrgent: Bool) throws -> WallTime? {
+        guard operation == .delete else { return nil }
+        return try deletes.admit(status.uuid.description, now: clock.now, isUrgent: isUrgent)
     }
 
     private func decide(_ status: AccountStatus, _ ignoringDate: Bool) -> Decision {
@@ -174,9 +178,8 @@ struct AccountWorker: Sendable {
         switch decide(status, ignoringDate) {
         case .leave, .wait, .waitForClock, .refuse: return false
         case .claim(let operation):
-            guard operation != .delete || ignoringDate || deletes.admits(key.uuid.description, now: clock.now) else {
-                return false
-            }
+            guard operation != .delete || ignoringDate || deletes.wait(key.uuid.description, now: clock.now) == nil
+            else { return false }
             return opening(ignoringDate) == nil
         case .resume: break
         }
@@ -209,6 +212,7 @@ struct AccountWorker: Sendable {
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
         return try await alone(status, entry, memory, report) {
+            if let time = try admit(operation, status, isUrgent) { return .again(at: time) }
             if case .waits = memory.past { return try await resume(status, entry, operation, memory, report) }
             let write = EntryWrite.resume(status, holder: newHolder(), names: names)
             return try await take(status, by: write, memory, report) { claimed in
@@ -325,8 +329,8 @@ struct AccountWorker: Sendable {
             // From here on the job stands on the board, and what becomes of it is told.
             await report(.pastIsOver)
             if let origin {
-                logger.notice("\(request.operation) of \(status.dn) was requested \(origin)")
-                executor.board.write("requested \(origin)", to: job.id, source: .daemon)
+                logger.notice("\(request.operation) of \(status.dn): \(origin)")
+                executor.board.write("\(origin)", to: job.id, source: .daemon)
             }
             let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
                 do {

@@ -349,6 +349,7 @@ actor Dispatcher {
         if disposition != nil { tell(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
+        if due == nil { worker.deletes.withdraw(uuid.description) }
         let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if outcome != nil || !goesOn {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
@@ -361,7 +362,7 @@ actor Dispatcher {
         for change in changes {
             switch change {
             case .began(let text): logger.error("the machine holds up provisioning: \(text)")
-            case .over(let text): logger.notice("the machine no longer holds up provisioning: \(text)")
+            case .over(let text): logger.notice("no request waits any more because of this: \(text)")
             }
         }
     }

@@ -40,7 +40,7 @@ public struct SeenVersions: Sendable {
         } catch {
             self.file = nil
             notice =
-                "\(file): \(error); until it can be written, a restart of the daemon forgets which versions of entries it has seen"
+                "\(file): \(error); make it writable and restart the daemon: until then a restart forgets which versions of entries it has seen"
         }
     }
 
@@ -68,7 +68,7 @@ public struct SeenVersions: Sendable {
         return next
     }
 
-    private static func read(_ text: Substring) -> (EntryUUID, AttributeValue)? {
+    private static func read(_ text: String) -> (EntryUUID, AttributeValue)? {
         let words = text.split(separator: " ")
         guard words.count == 2, let uuid = EntryUUID(text: String(words[0])) else { return nil }
         let csn = AttributeValue(String(words[1]))
@@ -87,7 +87,7 @@ private final class TableFile: Sendable {
     deinit { try? file.close() }
 
     /// Opens the file, or makes it; one of another size is emptied.
-    static func open(_ path: FilePath, lines count: Int) throws(Errno) -> (TableFile, [Substring]) {
+    static func open(_ path: FilePath, lines count: Int) throws(Errno) -> (TableFile, [String]) {
         do {
             let file = try FileDescriptor.open(
                 path, .readWrite, options: [.create, .closeOnExec, .noFollow], permissions: [.ownerReadWrite])
@@ -102,10 +102,10 @@ private final class TableFile: Sendable {
                 try file.writeAll(toAbsoluteOffset: 0, String(repeating: line(""), count: count).utf8)
                 return (table, [])
             }
-            return (
-                table,
-                String(decoding: contents, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
-            )
+            let lines = stride(from: 0, to: size, by: length + 1).map { start in
+                String(decoding: contents[start..<start + length], as: UTF8.self)
+            }
+            return (table, lines)
         } catch {
             throw error as? Errno ?? .ioError
         }

@@ -43,18 +43,25 @@ public struct AccountStatus: Hashable, Sendable {
         claim = names.claim.flatMap { entry.text($0) }
     }
 
-    /// Why an entry takes no part in provisioning, as half a sentence; to be asked where `init` gives nil.
-    public static func absence(from entry: Entry, names: AttributeNames) -> String {
+    /// Why an entry takes no part in provisioning, as half a sentence, and how to change that; to be asked where `init` gives nil.
+    public static func absence(from entry: Entry, names: AttributeNames) -> (reason: String, hint: String) {
         let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
         let missing = [names.mode, names.state].filter { entry[$0].isEmpty }
         let mode = entry[names.mode].first.map { String(reflecting: $0.description) } ?? ""
-        return if !missing.isEmpty {
-            "it lacks \(missing.map(\.description).joined(separator: " and "))"
-        } else if !hidden.isEmpty {
-            "the LDAP server does not show its \(hidden.map(\.description).joined(separator: " and "))"
-        } else {
-            "its \(names.mode) is \(mode), which is none of \(ProvisioningMode.all.map(\.description).joined(separator: ", "))"
+        if !missing.isEmpty {
+            return (
+                "it lacks \(missing.map(\.description).joined(separator: " and "))",
+                "write \(names.mode): add and \(names.state): 0 to begin"
+            )
         }
+        if !hidden.isEmpty {
+            return (
+                "the LDAP server does not show its \(hidden.map(\.description).joined(separator: " and "))",
+                "let the access rules give them to the daemon (etc/openldap/access.conf)"
+            )
+        }
+        let modes = ProvisioningMode.all.map(\.description).joined(separator: ", ")
+        return ("its \(names.mode) is \(mode), which is none of \(modes)", "write one of these")
     }
 
     /// Where the account stands in the state machine.

@@ -76,7 +76,7 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` with a ReturnValue → `add`: an operator asks for another try.
+    /// `adding` with a ReturnValue → `add`, or `add` → `add`: an operator asks for another try.
     public static func retry(_ status: AccountStatus, names: AttributeNames) -> Self {
         var write = Self(status, to: .wish, names: names)
         write.setReturnValue(nil, names: names)

@@ -24,7 +24,7 @@ public enum AccountEvent: String, CaseIterable, Hashable, Sendable {
     case finish
     /// The last attempt has failed.
     case fail
-    /// An operator asks for another try of what failed.
+    /// An operator asks for another try of what failed, or writes a request again as it is.
     case retry
     /// A daemon starts and finds the entry so.
     case restart
@@ -52,7 +52,7 @@ public enum TransitionTable {
         case (.refuse, .wished): .becomes(.failed)
         case (.finish, .claimed): .becomes(.done)
         case (.fail, .claimed): .becomes(.failed)
-        case (.retry, .failed): .becomes(.wished)
+        case (.retry, .failed), (.retry, .wished): .becomes(.wished)
         case (.restart, .claimed): .resumes
         case (.restart, _): .stays
         case (.claim, _), (.refuse, _), (.finish, _), (.fail, _), (.retry, _): .loses

@@ -93,8 +93,11 @@ struct AccountsCommand: AsyncParsableCommand {
 
     struct Retry: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Write the wish of failed accounts again.",
-            discussion: "The daemon, when it runs, takes it up at once.")
+            abstract: "Write the request of failed accounts again.",
+            discussion: """
+                The daemon, when it runs, takes it up at once. A request that waits is written again as it is: where the LDAP server was restored from a \
+                backup, that makes it newer than what the daemon has seen.
+                """)
 
         @OptionGroup var files: SettingsOptions
         @Argument(help: "The accounts' uids.") var uids: [String] = []

@@ -57,9 +57,8 @@ struct AccountsDirectory {
     func status(uid: String) async throws -> AccountStatus {
         let entry = try await entry(uid: uid)
         guard let status = AccountStatus(entry, names: scope.names) else {
-            throw CommandFailure(
-                "\(entry.dn) takes no part in provisioning: \(AccountStatus.absence(from: entry, names: scope.names))",
-                cure: "write \(scope.names.mode): add and \(scope.names.state): 0 to begin")
+            let absence = AccountStatus.absence(from: entry, names: scope.names)
+            throw CommandFailure("\(entry.dn) takes no part in provisioning: \(absence.reason)", cure: absence.hint)
         }
         return status
     }

@@ -52,9 +52,10 @@ struct Explanation: Encodable {
         let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
             (phase, mode, state, returnValue) = (nil, nil, nil, nil)
-            meaning = "takes no part in provisioning: \(AccountStatus.absence(from: entry, names: policy.names))"
+            let absence = AccountStatus.absence(from: entry, names: policy.names)
+            meaning = "takes no part in provisioning: \(absence.reason)"
             self.daemon = Self.describe(daemon, nil)
-            cure = "write \(policy.names.mode): add and \(policy.names.state): 0"
+            cure = absence.hint
             return
         }
         (phase, mode, state) = (status.phase.rawValue, status.mode.description, status.state)
@@ -63,16 +64,18 @@ struct Explanation: Encodable {
         let isRunning = !daemon.isAbsent
         let start =
             isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
-        let doubtedUntil = daemon.status?.clockDoubtedUntil
+        let (doubtedUntil, deletes) = (daemon.status?.clockDoubtedUntil, daemon.status?.deletes)
         if daemon.status?.behind.contains(status.uuid.description) == true {
             meaning =
                 "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
-            cure = "wait until the server has caught up; if the entry is right as it is: \(command) provision \(uid)"
+            // A request that was claimed was due; another one may have a date, which `provision` would not wait for.
+            let again = status.phase == .claimed ? "provision" : "retry"
+            cure = "wait until the server has caught up; if the request is right as it is: \(command) \(again) \(uid)"
             return
         }
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
-        case .claim(.delete) where daemon.status?.deletes != nil:
-            meaning = "asks for delete, and waits: \(daemon.status?.deletes?.reason ?? "")"
+        case .claim(.delete) where deletes?.accounts.contains(status.uuid.description) == true:
+            meaning = "asks for delete, and waits: \(deletes?.reason ?? "")"
             cure = "\(WaitingDeletes.hint); for this account alone: \(command) provision \(uid)"
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"

@@ -124,7 +124,7 @@ struct Daemon {
         await work?.parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
         // What would be tried again later has not been done either.
-        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.waiting > 0 {
+        if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.count > 0 {
             throw ExitCode(ProcessExitStatus.failure.rawValue)
         }
     }

@@ -259,6 +259,13 @@ extension DaemonJobs {
     }
 
     func warnOfDoubtedClock() {
+        if case .unknown(let reason) = ClockSynchronization.current {
+            logger.warning(
+                """
+                it cannot be told whether the machine's clock is synchronized (adjtimex: \(reason)): requests with a date go by it also after it was \
+                set; let the unit's SystemCallFilter allow adjtimex and clock_adjtime
+                """)
+        }
         guard let until = clockDoubtedUntil else { return }
         logger.warning(
             """

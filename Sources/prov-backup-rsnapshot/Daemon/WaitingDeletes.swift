@@ -8,20 +8,18 @@ struct WaitingDeletes: Codable {
     let limit: Int
     /// When the next of them is carried out.
     let next: String
+    /// entryUUIDs of the accounts, the next first; at most ``HourlyLimit/mostNamed``.
+    let accounts: [String]
 
     /// - Returns: nil where none waits.
     init?(_ deletes: HourlyLimit.Summary) {
-        guard deletes.waiting > 0, let next = deletes.next else { return nil }
-        (count, limit) = (deletes.waiting, deletes.limit)
+        guard let next = deletes.next else { return nil }
+        (count, limit, accounts) = (deletes.count, deletes.limit, deletes.waiting)
         self.next = ProvisioningTimestamp(next).description
     }
 
     /// Why they wait, as half a sentence.
-    var reason: String {
-        let accounts = limit == 1 ? "1 account was" : "\(limit) accounts were"
-        return
-            "\(accounts) deleted within an hour, as many as MAX_DELETES_PER_HOUR allows; the next delete is at \(next)"
-    }
+    var reason: String { "MAX_DELETES_PER_HOUR = \(limit) is reached; the next delete is at \(next)" }
 
     /// What to type if all of them are meant.
     static let hint =

@@ -27,17 +27,18 @@ import Testing
         let second = try limit()
         let later = Self.start + .seconds(600)
         let opening = Self.start + Self.hour
-        #expect(!second.admits("d", now: later) && second.admits("a", now: later))
+        #expect(second.wait("a", now: later) == nil)
         #expect(try second.admit("d", now: later) == opening)
         #expect(try second.admit("e", now: later) == opening + .seconds(1_200))
         #expect(try second.admit("f", now: later) == opening + .seconds(2_400))
         #expect(try second.admit("d", now: later + .seconds(60)) == opening, "a second look keeps the time")
         #expect(told.withLock { $0.map(\.next) } == [opening])
-        #expect(second.summary.waiting == 3 && second.summary.next == opening && second.summary.limit == 3)
+        #expect(second.summary.count == 3 && second.summary.next == opening && second.summary.limit == 3)
+        #expect(second.summary.waiting == ["d", "e", "f"])
         #expect(try second.admit("d", now: opening) == nil)
-        #expect(second.summary.waiting == 2)
+        #expect(second.summary.count == 2)
         second.withdraw("e")
-        #expect(second.summary.waiting == 1)
+        #expect(second.summary.count == 1)
     }
 
     @Test("another limit lets those that wait ask again; 0 is no limit; what a person asks for is admitted and counts")
@@ -46,9 +47,9 @@ import Testing
         #expect(try limit.admit("a", now: Self.start) == nil)
         #expect(try limit.admit("b", now: Self.start) != nil)
         #expect(try limit.admit("b", now: Self.start, isUrgent: true) == nil)
-        #expect(try limit.admit("c", now: Self.start) != nil && limit.summary.waiting == 1)
+        #expect(try limit.admit("c", now: Self.start) != nil && limit.summary.count == 1)
         limit.setLimit(3)
-        #expect(limit.summary.waiting == 0)
+        #expect(limit.summary.count == 0)
         #expect(try limit.admit("c", now: Self.start) == nil)
         #expect(try limit.admit("d", now: Self.start) != nil)
         limit.setLimit(0)
@@ -58,9 +59,32 @@ import Testing
     @Test("a clock that is set back lengthens a wait to an hour and no more")
     func clockSetBack() throws {
         let limit = try HourlyLimit(file: file, limit: 1)
-        #expect(try limit.admit("a", now: Self.start + .seconds(86_400)) == nil)
+        let later = Self.start + .seconds(86_400)
+        #expect(try limit.admit("a", now: later) == nil)
+        #expect(try limit.admit("b", now: later) == later + Self.hour)
+        #expect(try limit.admit("c", now: later) == later + Self.hour * 2)
         #expect(try limit.admit("b", now: Self.start) == Self.start + Self.hour)
+        #expect(try limit.admit("c", now: Self.start) == Self.start + Self.hour * 2)
         #expect(try limit.admit("b", now: Self.start + Self.hour) == nil)
+    }
+
+    @Test("nobody overtakes those that wait, and that they wait is told once an hour at most")
+    func order() throws {
+        let told = Mutex(0)
+        let limit = try HourlyLimit(file: file, limit: 2) { _ in told.withLock { $0 += 1 } }
+        for name in ["a", "b"] { #expect(try limit.admit(name, now: Self.start) == nil) }
+        let waits = try #require(try limit.admit("c", now: Self.start + .seconds(60)))
+        // There is room again, and the one that waits has not asked yet.
+        let now = Self.start + Self.hour
+        #expect(waits == now)
+        #expect(try limit.admit("d", now: now) == now + .seconds(1_800))
+        #expect(try limit.admit("c", now: now) == nil)
+        limit.withdraw("d")
+        #expect(try limit.admit("e", now: now) == nil, "nobody waits any more, and there is room")
+        #expect(try limit.admit("f", now: now) != nil)
+        #expect(told.withLock(\.self) == 1)
+        #expect(try limit.admit("g", now: now + .seconds(120)) != nil)
+        #expect(told.withLock(\.self) == 2, "an hour after the first")
     }
 
     @Test(

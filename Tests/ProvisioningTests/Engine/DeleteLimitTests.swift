@@ -15,7 +15,7 @@ import Testing
                 $0.slots = 1
             } _: { engine in
                 for number in 1...4 { try await harness.add("400000\(number)", mode: "delete") }
-                try await eventually("three wait") { await engine.snapshot().deletes.waiting == 3 }
+                try await eventually("three wait") { await engine.snapshot().deletes.count == 3 }
                 try await harness.add("4000009")
                 try await harness.expectMode("added", of: "4000009")
                 #expect(harness.service.asked.count { $0.operation == .delete } == 1)
@@ -24,7 +24,7 @@ import Testing
                 let next = try #require(await engine.snapshot().deletes.next)
                 clock.advance(to: next)
                 try await eventually("one more is deleted") { try await modes(harness).count { $0 == "deleted" } == 2 }
-                try await eventually("two wait") { await engine.snapshot().deletes.waiting == 2 }
+                try await eventually("two wait") { await engine.snapshot().deletes.count == 2 }
             }
         }
     }
@@ -44,17 +44,56 @@ import Testing
                 try await harness.add("4000001", mode: "delete")
                 try await harness.expectMode("deleted", of: "4000001")
                 for number in 2...5 { try await harness.add("400000\(number)", mode: "delete") }
-                try await eventually("four wait") { await engine.snapshot().deletes.waiting == 4 }
+                try await eventually("four wait") { await engine.snapshot().deletes.count == 4 }
                 #expect(await engine.provision(try harness.key("4000002")) == .success)
-                #expect(await engine.snapshot().deletes.waiting == 3)
+                #expect(await engine.snapshot().deletes.count == 3)
                 try await harness.wish("4000003", "modify")
                 try await harness.expectMode("modified", of: "4000003")
-                #expect(await engine.snapshot().deletes.waiting == 2)
+                #expect(await engine.snapshot().deletes.count == 2)
                 configuration.deletesPerHour = 10
                 await engine.reload(configuration)
                 try await harness.expectMode("deleted", of: "4000004")
                 try await harness.expectMode("deleted", of: "4000005")
-                #expect(await engine.snapshot().deletes.waiting == 0)
+                #expect(await engine.snapshot().deletes.count == 0)
+            }
+        }
+    }
+
+    @Test(
+        "a delete that is withdrawn, refused or whose entry is removed does not wait any more"
+    )
+    func withdrawn() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            try await harness.running {
+                $0.deletesPerHour = 1
+            } _: { engine in
+                try await harness.add("4000001", mode: "delete")
+                try await harness.expectMode("deleted", of: "4000001")
+                for number in 2...4 { try await harness.add("400000\(number)", mode: "delete") }
+                try await eventually("three wait") { await engine.snapshot().deletes.count == 3 }
+                try await harness.set("4000002", "sstProvisioningMode", "none")
+                try await eventually("two wait") { await engine.snapshot().deletes.count == 2 }
+                try await harness.manager.delete(EngineHarness.dn("4000003"))
+                try await eventually("one waits") { await engine.snapshot().deletes.count == 1 }
+                try await harness.set("4000004", "sstIsActive", "TRUE")
+                try await eventually("none waits") { await engine.snapshot().deletes.count == 0 }
+                #expect(try await harness.returnValue("4000004") == "1")
+            }
+        }
+    }
+
+    @Test("a delete that others have written as claimed counts as well")
+    func resumed() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running {
+                $0.deletesPerHour = 1
+            } _: { engine in
+                try await harness.add("4000001", mode: "delete")
+                try await harness.expectMode("deleted", of: "4000001")
+                for number in 2...3 { try await harness.add("400000\(number)", mode: "deleting") }
+                try await eventually("they wait") { await engine.snapshot().deletes.count == 2 }
+                #expect(harness.service.asked.count == 1)
             }
         }
     }
@@ -69,7 +108,7 @@ import Testing
                 let time = try #require(
                     try await harness.manager.entry(at: written.dn, attributes: ["createTimestamp"])?
                         .text("createTimestamp"))
-                let origin = "requested by \(harness.sandbox.adminDN) at \(time)"
+                let origin = "last changed by \(harness.sandbox.adminDN) at \(time)"
                 try await eventually("the log says it") { harness.messages.contains { $0.contains(origin) } }
                 try await eventually("the job's report says it") {
                     harness.recorder.changes.contains { "\($0)".contains(origin) }

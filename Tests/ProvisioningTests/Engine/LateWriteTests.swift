@@ -373,6 +373,6 @@ import Testing
         try "cut off".write(to: file, atomically: false, encoding: .utf8)
         #expect(try (0..<7).allSatisfy { try seen()[uuid($0)] == nil } && seen().notice == nil)
         try FileManager.default.removeItem(at: directory)
-        #expect(seen().notice?.contains("forgets") == true)
+        #expect(seen().notice?.contains("a restart forgets") == true)
     }
 }

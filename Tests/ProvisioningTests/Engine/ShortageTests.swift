@@ -46,7 +46,7 @@ import Testing
                 clock.advance(to: clock.now + .seconds(60))
                 for uid in uids { try await harness.expectMode("added", of: uid) }
                 try await eventually("it is told that it is over") {
-                    harness.messages.contains { $0.hasPrefix("notice: the machine no longer holds up provisioning") }
+                    harness.messages.contains { $0.hasPrefix("notice: no request waits any more because of this") }
                 }
                 #expect(await engine.snapshot().shortages.isEmpty)
             }
@@ -126,7 +126,7 @@ import Testing
                 #expect(rename(folder + ".away", folder) == 0)
                 for uid in uids { try await harness.expectMode("added", of: uid) }
                 try await eventually("it is told that it is over") {
-                    harness.messages.contains { $0.hasPrefix("notice: the machine no longer holds up provisioning") }
+                    harness.messages.contains { $0.hasPrefix("notice: no request waits any more because of this") }
                 }
             }
             let errors = harness.messages.filter { $0.hasPrefix("error") }

@@ -152,17 +152,18 @@ import Testing
     @Test("why an entry takes no part is said with the value, as it stands there")
     func absence() throws {
         let names = AttributeNames()
-        func absence(_ mode: String?, _ state: String?) throws -> String {
+        func absence(_ mode: String?, _ state: String?) throws -> (reason: String, hint: String) {
             let entry = try Fixture.entry(mode: mode, state: state)
             #expect(AccountStatus(entry, names: names) == nil)
             return AccountStatus.absence(from: entry, names: names)
         }
-        #expect(try absence("ad d", "0").contains("\"ad d\", which is none of add, adding, added"))
-        #expect(try absence(nil, "0") == "it lacks sstProvisioningMode")
-        #expect(try absence("add", nil) == "it lacks sstProvisioningState")
+        #expect(try absence("ad d", "0").reason.contains("\"ad d\", which is none of add, adding, added"))
+        #expect(try absence(nil, "0").reason == "it lacks sstProvisioningMode")
+        #expect(try absence("add", nil).reason == "it lacks sstProvisioningState")
         var hidden = try Fixture.entry(mode: "add")
         hidden["entryCSN"] = []
-        #expect(AccountStatus.absence(from: hidden, names: names).contains("does not show its entryCSN"))
+        let absence = AccountStatus.absence(from: hidden, names: names)
+        #expect(absence.reason.contains("does not show its entryCSN") && absence.hint.contains("access rules"))
     }
 
     @Test("a day counts only by a clock that is believed, and only where there is a day")

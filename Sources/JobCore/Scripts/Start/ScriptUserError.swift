@@ -50,6 +50,8 @@ extension ScriptUserError: CustomStringConvertible {
     package var cure: String {
         switch problem {
         case .unknown: "correct the setting (getent passwd lists the users), or add the user with useradd"
+        case .noAnswer(let number) where Errno(rawValue: number).isShortage:
+            Errno(rawValue: number).shortageHint(at: "/etc")
         case .noAnswer: "see what getent passwd says"
         case .root: "leave the setting empty to run scripts as the daemon's user"
         }
