@@ -42,6 +42,17 @@ import Testing
         }
     }
 
+    @Test func `the daemon may ask whether the clock is kept right, and may not set it`() throws {
+        let settings = try settings()
+        let filters = try #require(settings["SystemCallFilter"])
+        #expect(filters.first?.hasPrefix("~@clock ") == true)
+        // A later line without ~ takes its calls off the list of those that are denied.
+        #expect(filters.dropFirst().contains("adjtimex clock_adjtime"))
+        #expect(settings["ProtectClock"] == nil, "it would forbid both again")
+        let taken = (settings["CapabilityBoundingSet"] ?? []).flatMap { $0.split(separator: " ") }
+        #expect(taken.contains { $0.hasSuffix("CAP_SYS_TIME") })
+    }
+
     @Test func `wrong usage and wrong settings are not tried again, everything else is`() throws {
         let settings = try settings()
         #expect(settings["Restart"] == ["on-failure"])
