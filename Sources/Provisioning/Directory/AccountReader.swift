@@ -34,13 +34,20 @@ public struct AccountReader: Sendable {
         }
     }
 
-    /// Hands over every entry that the filter finds, page by page.
+    /// Hands over every entry that the filter finds, page by page. One such search at a time on a link: the server keeps the place of one.
     /// - Parameter body: called for each; the next page is asked for when it has returned.
     public func forEach(
         _ filter: Filter, attributes: [AttributeName], _ body: (Entry) async -> Void
     ) async throws {
+        try await search(filter, attributes, pageSize: 500, body)
+    }
+
+    private func search(
+        _ filter: Filter, _ attributes: [AttributeName], pageSize: Int, _ body: (Entry) async -> Void
+    ) async throws {
         try await link.withConnection { connection throws(DirectoryError) in
-            let request = SearchRequest(base: scope.base, scope: .subtree, filter: filter, attributes: attributes)
+            let request = SearchRequest(
+                base: scope.base, scope: .subtree, filter: filter, attributes: attributes, pageSize: pageSize)
             for try await entry in connection.search(request) { await body(entry) }
         }
     }
@@ -52,8 +59,10 @@ public struct AccountReader: Sendable {
     ) async throws -> [Entry] {
         guard !values.isEmpty else { return [] }
         var others: [Entry] = []
-        try await forEach(.or(values.map { .equal(attribute, $0) }), attributes: scope.names.requested + attributes) {
-            entry in
+        // Not paged: it finds few, and the list of what is pending may be under way on the same connection.
+        try await search(
+            .or(values.map { .equal(attribute, $0) }), scope.names.requested + attributes, pageSize: 0
+        ) { entry in
             if entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) != uuid { others.append(entry) }
         }
         return others
@@ -63,7 +72,7 @@ public struct AccountReader: Sendable {
     func statuses(_ accounts: [EntryUUID]) async throws -> [EntryUUID: AccountStatus] {
         let isOne = Filter.or(accounts.map { .equal(AttributeNames.entryUUID, AttributeValue($0.description)) })
         var statuses: [EntryUUID: AccountStatus] = [:]
-        try await forEach(isOne, attributes: scope.names.requested) { entry in
+        try await search(isOne, scope.names.requested, pageSize: 0) { entry in
             if let status = AccountStatus(entry, names: scope.names) { statuses[status.uuid] = status }
         }
         return statuses

@@ -94,7 +94,7 @@ struct AccountWorker: Sendable {
                 logger.debug("\(status.dn) is not deleted before \(ProvisioningTimestamp(time)): too many deletes")
                 return .again(at: time)
             }
-            return try await alone(status, entry, memory, report) {
+            return try await alone(status, entry) {
                 if let time = try admit(operation, status, ignoringDate) { return .again(at: time) }
                 return try await claim(status, entry, operation, memory, report)
             }
@@ -103,10 +103,9 @@ struct AccountWorker: Sendable {
         }
     }
 
-    /// Works on what the entry names while no other job does, and refuses it while another entry names the same.
+    /// Works on what the entry names while no other job does.
     private func alone(
-        _ status: AccountStatus, _ entry: Entry, _ memory: AccountMemory, _ report: @escaping AccountTurn.Listener,
-        _ work: () async throws -> AccountTurn.Disposition
+        _ status: AccountStatus, _ entry: Entry, _ work: () async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
         guard let attribute = service.uniqueAttribute else { return try await work() }
         let names = service.uniqueValues(of: entry).compactMap(\.text)
@@ -114,11 +113,6 @@ struct AccountWorker: Sendable {
             // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
             guard let lock = self.names.claim == nil ? () : try await service.lock(entry) else { return nil }
             defer { withExtendedLifetime(lock) {} }
-            do {
-                try await demandUnique(entry, status)
-            } catch let failure as ProvisioningFailure {
-                return try await ending.refuse(status, failure, memory, past: memory.past, report)
-            }
             return try await work()
         }
         if let disposition = disposition ?? nil { return disposition }
@@ -211,11 +205,18 @@ struct AccountWorker: Sendable {
         case .rests, .left, .nothing:
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
-        return try await alone(status, entry, memory, report) {
+        return try await alone(status, entry) {
             if let time = try admit(operation, status, isUrgent) { return .again(at: time) }
-            if case .waits = memory.past { return try await resume(status, entry, operation, memory, report) }
+            if case .waits = memory.past {
+                do {
+                    try await demandUnique(entry, status)
+                } catch let failure as ProvisioningFailure {
+                    return try await ending.refuse(status, failure, memory, past: memory.past, report)
+                }
+                return try await resume(status, entry, operation, memory, report)
+            }
             let write = EntryWrite.resume(status, holder: newHolder(), names: names)
-            return try await take(status, by: write, memory, report) { claimed in
+            return try await take(status, entry, by: write, memory, report) { claimed in
                 try await resume(claimed, entry, operation, memory, report)
             }
         }
@@ -226,7 +227,7 @@ struct AccountWorker: Sendable {
         _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         let write = EntryWrite.claim(status, holder: newHolder(), names: names)
-        return try await take(status, by: write, memory, report) { claimed in
+        return try await take(status, entry, by: write, memory, report) { claimed in
             let request = ProvisioningRequest(
                 operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
                 demandUnique: { try await demandUniqueAgain(entry, claimed) })
@@ -253,27 +254,36 @@ struct AccountWorker: Sendable {
         }
     }
 
-    /// Writes a claim, or the same again, and does the work under it.
+    /// Writes a claim, or the same again, and does the work under it. Meanwhile it is looked whether another entry names the same: the work begins when
+    /// both have been answered.
     private func take(
-        _ status: AccountStatus, by write: EntryWrite, _ memory: AccountMemory,
+        _ status: AccountStatus, _ entry: Entry, by write: EntryWrite, _ memory: AccountMemory,
         _ report: @escaping AccountTurn.Listener,
         _ work: (AccountStatus) async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
+        async let isUnique: Void = demandUnique(entry, status)
+        let claimed: AccountStatus
         switch try await committer.commit(write, to: status.key) {
         case .written(let csn?):
             await report(.wrote(csn: csn))
-            return try await work(status.claimed(by: write, csn))
+            claimed = status.claimed(by: write, csn)
         case .written(nil):
             guard let entry = try await reader.entry(status.key, attributes: []),
-                let claimed = AccountStatus(entry, names: names), write.isFulfilled(by: claimed)
+                let found = AccountStatus(entry, names: names), write.isFulfilled(by: found)
             else { return .lost }
-            return try await work(claimed)
+            claimed = found
         case .lost, .disturbed: return .lost
         case .gone: return .settled
         case .refused(let error):
             logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
             return .trouble
         }
+        do {
+            try await isUnique
+        } catch let failure as ProvisioningFailure {
+            return try await ending.refuse(claimed, failure, memory, past: memory.past, report)
+        }
+        return try await work(claimed)
     }
 
     private func resume(

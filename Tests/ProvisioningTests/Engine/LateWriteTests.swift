@@ -340,6 +340,20 @@ import Testing
     }
 
     @Test(
+        "the look for another entry with the same uid does not disturb the list of what is pending, however many pages it has"
+    )
+    func lookDuringList() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            for number in 4_000_000..<4_001_100 { try await harness.add("\(number)") }
+            let engine = try harness.engine(bounds: QueueBounds(due: 50))
+            try await engine.runOnce()
+            await engine.stop(grace: .zero)
+            #expect(Set(harness.service.asked.map(\.uid)).count == 1_100)
+        }
+    }
+
+    @Test(
         "what was seen outlasts the process, also after more entries than are remembered; a damaged file costs only what it held"
     )
     func seenFile() throws {
