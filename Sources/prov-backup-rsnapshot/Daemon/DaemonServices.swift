@@ -215,8 +215,8 @@ struct PurgeService: Service {
                     if !isTold {
                         logger.notice(
                             """
-                            archived homes are not removed before \(ProvisioningTimestamp(until)): the daemon was down \
-                            for more than a day, or the machine's clock was set
+                            archived homes are not removed before \(ProvisioningTimestamp(until)): the daemon has not run for \
+                            more than a day or never before, or the machine's clock was set
                             """)
                     }
                     isTold = true
