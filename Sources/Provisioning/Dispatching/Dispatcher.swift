@@ -256,7 +256,7 @@ actor Dispatcher {
     private func start(_ uuid: EntryUUID, _ now: WallTime) {
         guard let key = queue.key(of: uuid) else { return lane.leave(JobSubject(uuid)) }
         let memory = memories[uuid] ?? AccountMemory()
-        let (ignoringDate, seen) = (urgent[uuid] != nil, seen[uuid])
+        let (ignoringDate, seen) = (urgent[uuid] != nil, seen.version(of: uuid, now: clock.now))
         running[uuid] = Running(
             task: Task { [worker, logger] in
                 let disposition: AccountTurn.Disposition?

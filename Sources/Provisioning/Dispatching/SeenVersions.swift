@@ -44,7 +44,14 @@ public struct SeenVersions: Sendable {
         }
     }
 
-    subscript(_ uuid: EntryUUID) -> AttributeValue? { newest[uuid]?.csn }
+    /// The newest version of an entry; nil: none is known, or it was made by a clock that was ahead. Such a one would have the entry wait until that
+    /// time has come.
+    func version(of uuid: EntryUUID, now: WallTime) -> AttributeValue? {
+        newest[uuid].flatMap { EntryVersion.is($0.csn, laterThan: now + Self.largestLead) ? nil : $0.csn }
+    }
+
+    /// How far a server's clock may be ahead.
+    private static let largestLead = Duration.seconds(3_600)
 
     mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID) {
         // What cannot be compared tells nothing.

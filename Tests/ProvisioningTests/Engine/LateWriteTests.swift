@@ -12,6 +12,15 @@ import Testing
 @Suite struct LateWriteTests {
     private static let names = AttributeNames()
 
+    /// A time by which no version of these tests is ahead.
+    private static let later = WallTime(secondsSince1970: 4_000_000_000)
+
+    /// An entryCSN of a while from now.
+    private static func version(after duration: Duration) -> AttributeValue {
+        let time = ProvisioningTimestamp(SystemWallClock().now + duration).description.replacing("T", with: "")
+        return AttributeValue("\(time.dropLast()).000000Z#000000#000#000000")
+    }
+
     private static func finish(_ entry: Entry) throws -> EntryWrite {
         let status = try #require(AccountStatus(entry, names: names))
         return .finish(status, at: ProvisioningTimestamp(SystemWallClock().now), names: names)
@@ -239,8 +248,7 @@ import Testing
                 try await harness.expectMode("added", of: "4000002")
                 try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
                 let key = try await harness.key("4000001")
-                await engine.dispatcher.handle(
-                    .look(key, csn: "29991231235959.000000Z#000000#000#000000", isChange: true))
+                await engine.dispatcher.handle(.look(key, csn: Self.version(after: .seconds(1_800)), isChange: true))
                 try await harness.wish("4000001", "modify")
                 try await eventually("it is said") {
                     harness.messages.contains { $0.contains("the server lags behind") }
@@ -256,6 +264,19 @@ import Testing
                 #expect(await engine.provision(key) == .success)
                 try await eventually("it is counted no more") { await engine.snapshot().behind.isEmpty }
                 #expect(try await harness.mode("4000001") == "modified")
+            }
+        }
+    }
+
+    @Test("a version of a clock that was ahead does not keep an entry waiting until that time has come")
+    func aheadVersion() async throws {
+        try await EngineHarness.run { harness in
+            try await harness.running { engine in
+                try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
+                let key = try await harness.key("4000001")
+                await engine.dispatcher.handle(.look(key, csn: Self.version(after: .seconds(86_400)), isChange: true))
+                try await harness.wish("4000001", "modify")
+                try await harness.expectMode("modified", of: "4000001")
             }
         }
     }
@@ -307,12 +328,14 @@ import Testing
         }
         seen.insert(version(2), of: uuids[0])
         seen.insert(version(1), of: uuids[0])
-        #expect(seen[uuids[0]] == version(2))
+        #expect(seen.version(of: uuids[0], now: Self.later) == version(2))
         seen.insert(version(1), of: uuids[1])
         seen.insert(version(1), of: uuids[2])
-        #expect(seen[uuids[0]] == nil && seen[uuids[1]] != nil && seen[uuids[2]] != nil)
+        #expect(
+            seen.version(of: uuids[0], now: Self.later) == nil && seen.version(of: uuids[1], now: Self.later) != nil
+                && seen.version(of: uuids[2], now: Self.later) != nil)
         seen.forget(uuids[1])
-        #expect(seen[uuids[1]] == nil)
+        #expect(seen.version(of: uuids[1], now: Self.later) == nil)
     }
 
     @Test(
@@ -375,17 +398,23 @@ import Testing
         first.insert("not comparable", of: try uuid(9))
         var second = seen()
         #expect(second.notice == nil)
-        #expect(try [0, 3, 9].allSatisfy { try second[uuid($0)] == nil })
-        #expect(try second[uuid(1)] == version(1) && second[uuid(2)] == version(7) && second[uuid(4)] == version(4))
+        #expect(try [0, 3, 9].allSatisfy { try second.version(of: uuid($0), now: Self.later) == nil })
+        #expect(
+            try second.version(of: uuid(1), now: Self.later) == version(1)
+                && second.version(of: uuid(2), now: Self.later) == version(7)
+                && second.version(of: uuid(4), now: Self.later) == version(4))
         second.insert(version(9), of: try uuid(5))
         second.insert(version(9), of: try uuid(6))
-        #expect(try seen()[uuid(5)] == version(9) && seen()[uuid(6)] == version(9))
+        #expect(
+            try seen().version(of: uuid(5), now: Self.later) == version(9)
+                && seen().version(of: uuid(6), now: Self.later) == version(9))
         var text = try String(contentsOf: file, encoding: .utf8)
         text.replaceSubrange(text.startIndex..<text.index(text.startIndex, offsetBy: 5), with: "xxxxx")
         try text.write(to: file, atomically: false, encoding: .utf8)
-        #expect(try (0..<7).count { try seen()[uuid($0)] != nil } == 3)
+        #expect(try (0..<7).count { try seen().version(of: uuid($0), now: Self.later) != nil } == 3)
         try "cut off".write(to: file, atomically: false, encoding: .utf8)
-        #expect(try (0..<7).allSatisfy { try seen()[uuid($0)] == nil } && seen().notice == nil)
+        #expect(
+            try (0..<7).allSatisfy { try seen().version(of: uuid($0), now: Self.later) == nil } && seen().notice == nil)
         try FileManager.default.removeItem(at: directory)
         #expect(seen().notice?.contains("a restart forgets") == true)
     }
