@@ -23,6 +23,9 @@ extension Engine {
         reader.scope.failed.map { AccountList(reader: reader, filter: $0, attributes: attributes) }
     }
 
+    /// Whether other daemons may work on the same accounts (attribute CLAIM).
+    public var sharesAccounts: Bool { reader.scope.names.claim != nil }
+
     /// One account as it stands now; nil when it is gone, or no longer this daemon's.
     ///
     /// Waits for a directory that is away, for as long as the calling task lives.

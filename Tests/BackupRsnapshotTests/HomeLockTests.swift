@@ -30,6 +30,34 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.string).isEmpty)
     }
 
+    @Test("a lock that cannot be taken is told, with the place, and nothing goes on without it")
+    func cannot() async throws {
+        let folder = try TestFolder()
+        let service = BackupRsnapshotService(configuration: try folder.configuration())
+        symlink("/tmp", folder.homes.appending(".locks").string)
+        let failure = await #expect(throws: ProvisioningFailure.self) { try await service.lock(folder.entry()) }
+        #expect(
+            failure?.failureClass == .configuration && failure?.cure.contains(".locks") == true,
+            "\(String(describing: failure))")
+    }
+
+    @Test(
+        "of several volumes the first of the settings has the lock, wherever the home is, and the others need not be there"
+    )
+    func volumes() async throws {
+        let folder = try TestFolder()
+        let (one, two) = (folder.homes.appending("one"), folder.homes.appending("two"))
+        try folder.makeFolder("homes/one")
+        let service = BackupRsnapshotService(
+            configuration: try folder.configuration {
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "a", volumes: [one, two])])
+            })
+        let lock = try await service.lock(folder.entry())
+        #expect(lock != nil && exists(one.appending(".locks/3723707")))
+        #expect(try await service.lock(folder.entry()) == nil)
+    }
+
     @Test("what names no home to work on is left to the plan; a root that is not there is told")
     func without() async throws {
         let folder = try TestFolder()

@@ -19,6 +19,8 @@ final class RecordingService: ProvisioningService {
     /// No two accounts may have the same.
     let unique = Mutex<AttributeName?>(nil)
     var uniqueAttribute: AttributeName? { unique.withLock(\.self) }
+    /// Why nothing can be locked; nil: it can.
+    let lockFailure = Mutex<ProvisioningFailure?>(nil)
     private let calls = Mutex<[Call]>([])
     private let work: Mutex<Work>
     private let concurrency = Mutex((now: 0, most: 0, perAccount: [String: Int](), overlapped: false))
@@ -31,6 +33,11 @@ final class RecordingService: ProvisioningService {
     var hasOverlapped: Bool { concurrency.withLock { $0.overlapped } }
 
     func doing(_ work: @escaping Work) { self.work.withLock { $0 = work } }
+
+    func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? {
+        if let failure = lockFailure.withLock(\.self) { throw failure }
+        return ()
+    }
 
     func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
         let call = Call(

@@ -53,15 +53,20 @@ struct RsnapshotBackup: Sendable {
                     .success,
                     message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
             }
-            let outcome = try await engine.exclusion.holding([ready.account.uid]) {
+            let isShared = await engine.sharesAccounts
+            let outcome = try await engine.exclusion.holding([ready.account.uid]) { () -> JobOutcome? in
+                let other = isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
+                defer { withExtendedLifetime(other) {} }
+                if isShared, other == nil { return nil }
                 let lock = try await BlockingWork.run { try Self.lock(ready, isCancelled: $0) }
                 defer { withExtendedLifetime(lock) {} }
                 return try await run(level, ready, attempt)
             }
-            return outcome
+            return (outcome ?? nil)
                 ?? JobOutcome(
                     .failed, failureClass: .retryable,
-                    message: "another job works on the home of \(ready.account.uid), for an entry that had the same uid"
+                    message:
+                        "another job\(isShared ? " or another daemon" : "") works on the home of \(ready.account.uid); wait for its end"
                 )
         } catch let outcome as JobOutcome {
             return outcome

@@ -75,9 +75,8 @@ struct SnapshotWork: Sendable {
         }
         guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
         let hasShrunk = state.lastCopy != full
-        guard let first = configured.levels.first,
-            let name = hasShrunk && kept != nil
-                ? SnapshotRotation.keptName : try snapshot(of: first.name, isNewest: !hasShrunk),
+        let candidate = try configured.levels.lazy.compactMap { try snapshot(of: $0.name, isNewest: !hasShrunk) }.first
+        guard let name = hasShrunk && kept != nil ? SnapshotRotation.keptName : candidate,
             let inode = try snapshots.inode(of: name)
         else { return nil }
         state.fullCopy?.inode = inode

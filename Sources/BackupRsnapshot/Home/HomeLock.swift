@@ -1,36 +1,52 @@
 import Glibc
+import JobCore
 import Provisioning
 import SystemPackage
 
-/// Keeps other daemons that share the storage from working on an account's home meanwhile: a lock on the file `BASE/.locks/UID`, where BASE is each
-/// volume, or else root, on which the home may lie.
+/// Keeps other daemons that share the storage from working on an account's home meanwhile: a lock on the file `BASE/.locks/UID`, where BASE is the
+/// volume, or else root, of the home; where it may lie on several volumes, the first of the settings, which must be the same for all daemons.
 ///
 /// The kernel holds it (flock(2), which NFS passes on to the server) for as long as the value lives, and releases it when the process ends. The file
 /// is removed with it. A daemon alone needs none: ``Exclusion`` sees to its own jobs.
 final class HomeLock: Sendable {
-    private let locks: [LockedFile]
+    private let file: LockedFile
 
     /// The directory below a volume that holds the locks.
     static let directoryName: FilePath.Component = ".locks"
 
-    /// - Parameter homes: where the account's home may lie.
-    /// - Returns: nil while another daemon holds a lock.
-    /// - Throws: `ProvisioningFailure` with code 4.
-    init?(_ homes: [HomePath]) throws(ProvisioningFailure) {
-        var locks: [LockedFile] = []
-        var bases: Set<FilePath> = []
-        for home in homes where bases.insert(home.base).inserted {
-            guard let base = try HomeWalk(to: home).base else { continue }
-            do throws(HeldFolder.Failure) {
-                if try base.makeFolder(Self.directoryName) { try base.synchronize() }
-                guard let directory = try base.folder(Self.directoryName) else { continue }
-                guard let lock = try directory.lock(home.accountName) else { return nil }
-                locks.append(lock)
-            } catch {
-                throw HomeWalk.explain(error, root: home.root)
-            }
+    /// - Returns: nil while another daemon holds the lock.
+    /// - Throws: `ProvisioningFailure` with code 4: what ``HomeWalk`` says, or of class configuration or shortage where the file cannot be locked.
+    init?(of account: BackupAccount) throws(ProvisioningFailure) {
+        let home = account.homes[0]
+        guard let base = try HomeWalk(to: home).base else {
+            throw Self.explain(
+                HeldFolder.Failure(operation: "open", path: home.base, cause: .noSuchFileOrDirectory), home.base)
         }
-        self.locks = locks
+        do throws(HeldFolder.Failure) {
+            if try base.makeFolder(Self.directoryName) { try base.synchronize() }
+            guard let file = try base.folder(Self.directoryName)?.lock(home.accountName) else { return nil }
+            self.file = file
+        } catch {
+            throw Self.explain(error, home.base)
+        }
+    }
+
+    private static func explain(_ failure: HeldFolder.Failure, _ base: FilePath) -> ProvisioningFailure {
+        let cause = failure.cause
+        let hint =
+            switch cause {
+            case _ where cause.isShortage: cause.shortageHint(at: base)
+            case .noLocks, .notSupported, .staleNFSFileHandle:
+                "mount \(base) by NFS version 4, or have rpc.statd and lockd run"
+            case .permissionDenied, .notPermitted: "let the daemon's user write in \(base)"
+            case .noSuchFileOrDirectory: "mount the volume, or make the directory"
+            default: "let \(base.appending(directoryName)) be a directory that belongs to root, with mode 0700"
+            }
+        return ProvisioningFailure(
+            .cannotCheckHomeDirPresence, FailureClass(cause) ?? .configuration,
+            reason:
+                "the lock that keeps other daemons from a home cannot be taken: could not \(failure.operation) \(failure.path): \(cause)",
+            cure: hint)
     }
 }
 
@@ -47,6 +63,8 @@ final class LockedFile: Sendable {
     deinit {
         // While it is still locked: whoever has opened it meanwhile finds that it has no name any more. One that stays is of no harm.
         try? directory.removeFile(name)
+        // Closing is not enough: a child that another thread is starting has a copy of the descriptor until it becomes its program.
+        flock(descriptor, LOCK_UN)
         close(descriptor)
     }
 }

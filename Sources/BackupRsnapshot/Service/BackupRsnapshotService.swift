@@ -50,11 +50,16 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// What a plan reads of an entry.
     public var requestedAttributes: [AttributeName] { BackupAttribute.all }
 
-    /// Where the entry names no home that could be worked on, the plan says so, and there is nothing to lock.
+    /// Where the entry is wrong, or the way to its home cannot be trusted, the plan says so, and there is nothing to lock.
     public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? {
+        let account: BackupAccount
         do throws(ProvisioningFailure) {
-            let account = try BackupAccount(reading: entry, for: .delete, places: configuration.places)
-            return try await examine { () throws(ProvisioningFailure) in try HomeLock(account.homes) }
+            account = try BackupAccount(reading: entry, for: .delete, places: configuration.places)
+        } catch {
+            return ()
+        }
+        do throws(ProvisioningFailure) {
+            return try await examine { () throws(ProvisioningFailure) in try HomeLock(of: account) }
         } catch {
             guard error.failureClass == .permanent else { throw error }
             return ()

@@ -26,7 +26,11 @@ public final class InstanceLock: Sendable {
         Self.write(pid: getpid(), to: descriptor)
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // Closing is not enough: a child that another thread is starting has a copy of the descriptor until it becomes its program.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 
     private static func lockedFile(at path: FilePath, setting: String) throws(InstanceLockError) -> Int32 {
         // Somebody may clean the directory between opening and locking: then the lock is on a file without a name, which

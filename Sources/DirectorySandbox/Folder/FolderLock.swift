@@ -16,5 +16,9 @@ struct FolderLock {
         }
     }
 
-    func release() { close(descriptor) }
+    func release() {
+        // Closing is not enough: a child that another thread is starting has a copy of the descriptor until it becomes its program.
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 }

@@ -34,8 +34,8 @@ struct AccountMemory: Sendable {
     var isBehind = false
     /// How often in a row something stood in the way; what has been said once is not said again.
     var troubles = 0
-    /// What the daemon's own files lack; nil: they did not stand in the way.
-    var stateFileError: StateFileError?
+    /// What of the machine stood in the way before an attempt; nil: nothing.
+    var obstacle: MachineShortages.Cause?
 
     var level: Logger.Level { troubles == 0 ? .error : .debug }
 
@@ -43,7 +43,7 @@ struct AccountMemory: Sendable {
 
     /// What the account waits for, where that is no matter of its own.
     var shortage: MachineShortages.Cause? {
-        if let error = stateFileError { return MachineShortages.Cause(text: "\(error)", hint: error.cure) }
+        if let obstacle { return obstacle }
         guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
         return MachineShortages.Cause(text: "\(failure.reason); \(failure.cure)", hint: failure.cure)
     }

@@ -12,8 +12,10 @@ enum AccountTurn {
         case lost
         /// Something outside the account stands in the way: after a while, that grows with each time.
         case trouble
-        /// The daemon cannot write a file of its own: the same.
-        case stateFileTrouble(StateFileError)
+        /// The machine stands in the way of all accounts, such as where the daemon cannot write a file of its own: the same.
+        case obstructed(MachineShortages.Cause)
+        /// Another job works on what the entry names: after a while.
+        case busy(until: WallTime)
         /// The work is done and its outcome refused: the same, with this outcome to write.
         case unwritten(AccountOutcome)
         /// The work is done, and others change the entry: its outcome is to be written after a while.

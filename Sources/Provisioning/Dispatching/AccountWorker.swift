@@ -66,9 +66,12 @@ struct AccountWorker: Sendable {
             return try await planPrinter.show(decision, status, entry, service: service, names: names)
         }
         if decision != .claim(.delete), decision != .resume(.delete) { deletes.withdraw(key.uuid.description) }
+        var memory = memory
         switch decision {
         case .resume: break
-        default: await ending.abandon(memory.past, of: key.uuid, status, report)
+        default:
+            await ending.abandon(memory.past, of: key.uuid, status, report)
+            memory.past = .nothing
         }
         switch decision {
         case .leave, .wait, .waitForClock: try await giveBack(status, report)
@@ -95,7 +98,7 @@ struct AccountWorker: Sendable {
                 return .again(at: time)
             }
             return try await alone(status, entry) {
-                if let time = try admit(operation, status, ignoringDate) { return .again(at: time) }
+                if let time = try admit(operation, status, entry, isUrgent: ignoringDate) { return .again(at: time) }
                 return try await claim(status, entry, operation, memory, report)
             }
         case .resume(let operation):
@@ -111,19 +114,32 @@ struct AccountWorker: Sendable {
         let names = service.uniqueValues(of: entry).compactMap(\.text)
         let disposition = try await exclusion.holding(names) { () -> AccountTurn.Disposition? in
             // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
-            guard let lock = self.names.claim == nil ? () : try await service.lock(entry) else { return nil }
+            let lock: any Sendable
+            do {
+                guard let held = self.names.claim == nil ? () : try await service.lock(entry) else { return nil }
+                lock = held
+            } catch let failure as ProvisioningFailure {
+                let text = "\(failure.reason); \(failure.cure)"
+                return .obstructed(MachineShortages.Cause(text: text, hint: failure.cure))
+            }
             defer { withExtendedLifetime(lock) {} }
             return try await work()
         }
         if let disposition = disposition ?? nil { return disposition }
         logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
-        return .again(at: clock.now + Self.untilOthersHaveEnded)
+        return .busy(until: clock.now + Self.untilOthersHaveEnded)
     }
 
+    /// - Parameter isOurs: whether the daemon itself has claimed it: then it was admitted, and who asked for it was told.
     /// - Returns: when a delete may begin because of their number; nil: now.
-    private func admit(_ operation: Operation, _ status: AccountStatus, _ isUrgent: Bool) throws -> WallTime? {
+    private func admit(
+        _ operation: Operation, _ status: AccountStatus, _ entry: Entry, isUrgent: Bool, isOurs: Bool = false
+    ) throws -> WallTime? {
         guard operation == .delete else { return nil }
-        return try deletes.admit(status.uuid.description, now: clock.now, isUrgent: isUrgent)
+        let subject = status.uuid.description
+        if let time = try deletes.admit(subject, now: clock.now, isUrgent: isUrgent || isOurs) { return time }
+        if !isOurs { logger.notice("\(operation) of \(status.dn): \(RequestOrigin(entry))") }
+        return nil
     }
 
     private func decide(_ status: AccountStatus, _ ignoringDate: Bool) -> Decision {
@@ -206,7 +222,14 @@ struct AccountWorker: Sendable {
             if let opening = opening(isUrgent) { return .again(at: opening) }
         }
         return try await alone(status, entry) {
-            if let time = try admit(operation, status, isUrgent) { return .again(at: time) }
+            let isOurs =
+                switch memory.past {
+                case .waits, .left, .unwritten: true
+                case .nothing, .rests: jobs.unfinished(status.uuid) != nil
+                }
+            if let time = try admit(operation, status, entry, isUrgent: isUrgent, isOurs: isOurs) {
+                return .again(at: time)
+            }
             if case .waits = memory.past {
                 do {
                     try await demandUnique(entry, status)
@@ -261,6 +284,8 @@ struct AccountWorker: Sendable {
         _ report: @escaping AccountTurn.Listener,
         _ work: (AccountStatus) async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
+        // Where something stood in the way the last time, the entry stays as it is until that can be told.
+        if memory.troubles > 0 { do { try await demandUnique(entry, status) } catch is ProvisioningFailure {} }
         async let isUnique: Void = demandUnique(entry, status)
         let claimed: AccountStatus
         switch try await committer.commit(write, to: status.key) {
@@ -338,10 +363,7 @@ struct AccountWorker: Sendable {
             let job = await executor.open(job)
             // From here on the job stands on the board, and what becomes of it is told.
             await report(.pastIsOver)
-            if let origin {
-                logger.notice("\(request.operation) of \(status.dn): \(origin)")
-                executor.board.write("\(origin)", to: job.id, source: .daemon)
-            }
+            if let origin { executor.board.write("\(origin)", to: job.id, source: .daemon) }
             let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
                 do {
                     try await carryOut(request, attempt, report)

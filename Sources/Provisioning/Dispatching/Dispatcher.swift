@@ -95,7 +95,7 @@ actor Dispatcher {
     }
 
     private func look(at key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
-        if let csn { seen.insert(csn, of: key.uuid) }
+        if let csn { seen.insert(csn, of: key.uuid, now: clock.now) }
         running[key.uuid]?.seen.append(isChange ? csn : nil)
         queue.offer(key, priority: priority(of: key.uuid))
         startDue()
@@ -270,7 +270,7 @@ actor Dispatcher {
                     disposition = nil
                 } catch let error as StateFileError {
                     logger.debug("\(key.dn) cannot be worked on: \(error)")
-                    disposition = .stateFileTrouble(error)
+                    disposition = .obstructed(MachineShortages.Cause(text: "\(error)", hint: error.cure))
                 } catch {
                     logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
                     disposition = .trouble
@@ -287,7 +287,7 @@ actor Dispatcher {
         case .wrote(let csn):
             ownWrites.insert(csn)
             liveness.wrote()
-            seen.insert(csn, of: uuid)
+            seen.insert(csn, of: uuid, now: clock.now)
         case .ended(let code):
             running[uuid]?.outcome = code
             if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
@@ -300,7 +300,7 @@ actor Dispatcher {
         lane.leave(JobSubject(uuid))
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         memory.isBehind = false
-        memory.stateFileError = nil
+        memory.obstacle = nil
         var again: WallTime?
         var outcome = run.outcome
         switch disposition {
@@ -322,7 +322,9 @@ actor Dispatcher {
             memory = AccountMemory(past: .rests(until: time))
             again = time
         case .lost:
-            memory = AccountMemory(troubles: memory.troubles + 1)
+            // A job that was left is ended, or goes on, when it is known what the entry asks for.
+            if case .left = memory.past {} else { memory.past = .nothing }
+            memory.troubles += 1
             again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
             if memory.troubles == 2, let key = queue.key(of: uuid) {
                 logger.warning("\(key.dn) never stands as it was read when it is written to; it is tried again")
@@ -334,10 +336,13 @@ actor Dispatcher {
             memory.isBehind = true
             memory.troubles += 1
             again = clock.now + patience(memory)
-        case .trouble, .stateFileTrouble:
+        case .busy(let time):
+            memory.troubles = 0
+            again = time
+        case .trouble, .obstructed:
             // What the worker has not called over is as true as before.
             memory.troubles += 1
-            if case .stateFileTrouble(let error) = disposition { memory.stateFileError = error }
+            if case .obstructed(let cause) = disposition { memory.obstacle = cause }
             again = clock.now + patience(memory)
             outcome = outcome ?? .undefinedError
         case .unwritten(let unwritten):
@@ -350,7 +355,8 @@ actor Dispatcher {
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
         if due == nil { worker.deletes.withdraw(uuid.description) }
-        let goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
+        var goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
+        if case .busy = disposition { goesOn = true }
         if outcome != nil || !goesOn {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }

@@ -1,6 +1,6 @@
 import DirectoryModel
 import Glibc
-import JobCore
+public import JobCore
 public import SystemPackage
 
 /// The newest versions of entries that this daemon has written or heard of. A server that shows an older one lags behind the one that told of it, or
@@ -20,7 +20,7 @@ public struct SeenVersions: Sendable {
     /// - Parameters:
     ///   - file: in a directory that exists; nil: a restart forgets everything.
     ///   - capacity: entries that are remembered; at least 1.
-    public init(file: FilePath? = nil, capacity: Int = 4_096) {
+    public init(file: FilePath? = nil, capacity: Int = 4_096, now: WallTime = SystemWallClock().now) {
         lines = Array(repeating: nil, count: capacity)
         guard let file else {
             self.file = nil
@@ -30,13 +30,12 @@ public struct SeenVersions: Sendable {
             let (table, contents) = try TableFile.open(file, lines: capacity)
             self.file = table
             for (line, text) in contents.enumerated() {
-                guard let (uuid, csn) = Self.read(text), newest[uuid] == nil else { continue }
+                guard let (uuid, csn) = Self.read(text), newest[uuid] == nil, !Self.isAhead(csn, now) else { continue }
                 lines[line] = uuid
                 newest[uuid] = (csn, line)
             }
-            // The line after the newest is the oldest, or empty.
-            let last = newest.values.max { EntryVersion.is($0.csn, olderThan: $1.csn) }
-            next = last.map { ($0.line + 1) % capacity } ?? 0
+            let oldest = newest.values.min { EntryVersion.is($0.csn, olderThan: $1.csn) }
+            next = lines.firstIndex(of: nil) ?? oldest?.line ?? 0
         } catch {
             self.file = nil
             notice =
@@ -44,19 +43,23 @@ public struct SeenVersions: Sendable {
         }
     }
 
-    /// The newest version of an entry; nil: none is known, or it was made by a clock that was ahead. Such a one would have the entry wait until that
-    /// time has come.
+    /// The newest version of an entry; nil: none is known.
     func version(of uuid: EntryUUID, now: WallTime) -> AttributeValue? {
-        newest[uuid].flatMap { EntryVersion.is($0.csn, laterThan: now + Self.largestLead) ? nil : $0.csn }
+        newest[uuid].flatMap { Self.isAhead($0.csn, now) ? nil : $0.csn }
+    }
+
+    /// Whether a version was made by a clock that was ahead. Such a one would have the entry wait until that time has come, and counts for nothing.
+    private static func isAhead(_ csn: AttributeValue, _ now: WallTime) -> Bool {
+        EntryVersion.is(csn, laterThan: now + largestLead)
     }
 
     /// How far a server's clock may be ahead.
     private static let largestLead = Duration.seconds(3_600)
 
-    mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID) {
+    mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID, now: WallTime) {
         // What cannot be compared tells nothing.
-        guard EntryVersion.isComparable(csn) else { return }
-        if let known = newest[uuid], !EntryVersion.is(known.csn, olderThan: csn) { return }
+        guard EntryVersion.isComparable(csn), !Self.isAhead(csn, now) else { return }
+        if let known = version(of: uuid, now: now), !EntryVersion.is(known, olderThan: csn) { return }
         let line = newest[uuid]?.line ?? newLine(for: uuid)
         newest[uuid] = (csn, line)
         file?.write("\(uuid) \(csn)", toLine: line)

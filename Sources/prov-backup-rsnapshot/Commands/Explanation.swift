@@ -73,8 +73,9 @@ struct Explanation: Encodable {
             cure = "wait until the server has caught up; if the request is right as it is: \(command) \(again) \(uid)"
             return
         }
+        let isOneTooMany = deletes?.accounts.contains(status.uuid.description) == true
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
-        case .claim(.delete) where deletes?.accounts.contains(status.uuid.description) == true:
+        case .claim(.delete) where isOneTooMany, .resume(.delete) where isOneTooMany:
             meaning = "asks for delete, and waits: \(deletes?.reason ?? "")"
             cure = "\(WaitingDeletes.hint); for this account alone: \(command) provision \(uid)"
         case .claim(let operation):

@@ -78,7 +78,7 @@ import Testing
                 try await eventually("one waits") { await engine.snapshot().deletes.count == 1 }
                 try await harness.set("4000004", "sstIsActive", "TRUE")
                 try await eventually("none waits") { await engine.snapshot().deletes.count == 0 }
-                #expect(try await harness.returnValue("4000004") == "1")
+                try await eventually("it is refused") { try await harness.returnValue("4000004") == "1" }
             }
         }
     }

@@ -281,6 +281,49 @@ import Testing
         }
     }
 
+    @Test("where no home can be locked no request is touched, which is told once, and goes on by itself")
+    func noLock() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            harness.service.lockFailure.withLock {
+                $0 = ProvisioningFailure(
+                    .cannotCheckHomeDirPresence, .configuration, reason: "no lock", cure: "make room")
+            }
+            try await harness.running {
+                $0.scope.names.claim = "provisioningClaim"
+                $0.policy.names.claim = "provisioningClaim"
+                $0.policy.claimHolder = "one"
+            } _: { engine in
+                for uid in ["4000001", "4000002"] { try await harness.add(uid, classes: ["provisioningClaimable"]) }
+                try await eventually("both wait") { await engine.snapshot().shortages.first?.accounts == 2 }
+                #expect(try await harness.mode("4000001") == "add" && harness.service.asked.isEmpty)
+                #expect(harness.messages.count { $0.contains("no lock; make room") } == 1)
+                harness.service.lockFailure.withLock { $0 = nil }
+                for uid in ["4000001", "4000002"] { try await harness.expectMode("added", of: uid) }
+            }
+        }
+    }
+
+    @Test("an operator's request waits for another job on what the entry names, and gets its outcome")
+    func busy() async throws {
+        try await EngineHarness.run { harness in
+            harness.service.unique.withLock { $0 = "uid" }
+            try await harness.running { engine in
+                try await harness.add("4000001", date: "20991231")
+                let key = try await harness.key("4000001")
+                let outcome = try #require(
+                    try await engine.exclusion.holding(["4000001"]) {
+                        let asked = Task { await engine.provision(key) }
+                        try await eventually("it is told to wait") {
+                            harness.messages.contains { $0.contains("waits for another job that works on its uid") }
+                        }
+                        return asked
+                    })
+                #expect(await outcome.value == .success)
+            }
+        }
+    }
+
     @Test("a change by the daemon itself needs no look; an entry that was listed gets one, whoever has changed it last")
     func listed() async throws {
         try await EngineHarness.run { harness in
@@ -326,11 +369,11 @@ import Testing
         func version(_ second: Int) -> AttributeValue {
             AttributeValue("2026112112000\(second).000000Z#000000#000#000000")
         }
-        seen.insert(version(2), of: uuids[0])
-        seen.insert(version(1), of: uuids[0])
+        seen.insert(version(2), of: uuids[0], now: Self.later)
+        seen.insert(version(1), of: uuids[0], now: Self.later)
         #expect(seen.version(of: uuids[0], now: Self.later) == version(2))
-        seen.insert(version(1), of: uuids[1])
-        seen.insert(version(1), of: uuids[2])
+        seen.insert(version(1), of: uuids[1], now: Self.later)
+        seen.insert(version(1), of: uuids[2], now: Self.later)
         #expect(
             seen.version(of: uuids[0], now: Self.later) == nil && seen.version(of: uuids[1], now: Self.later) != nil
                 && seen.version(of: uuids[2], now: Self.later) != nil)
@@ -384,7 +427,7 @@ import Testing
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
         let file = directory.appending(path: "seen")
-        func seen() -> SeenVersions { SeenVersions(file: FilePath(file.path), capacity: 4) }
+        func seen() -> SeenVersions { SeenVersions(file: FilePath(file.path), capacity: 4, now: Self.later) }
         func uuid(_ number: Int) throws -> EntryUUID {
             try #require(EntryUUID(text: "f3f1c6b2-6a52-4a0f-9f0e-5a0d6d3c1b7\(number)"))
         }
@@ -392,10 +435,10 @@ import Testing
             AttributeValue("2026112112000\(second).000000Z#000000#000#000000")
         }
         var first = seen()
-        for number in 0..<5 { first.insert(version(number), of: try uuid(number)) }
-        first.insert(version(7), of: try uuid(2))
+        for number in 0..<5 { first.insert(version(number), of: try uuid(number), now: Self.later) }
+        first.insert(version(7), of: try uuid(2), now: Self.later)
         first.forget(try uuid(3))
-        first.insert("not comparable", of: try uuid(9))
+        first.insert("not comparable", of: try uuid(9), now: Self.later)
         var second = seen()
         #expect(second.notice == nil)
         #expect(try [0, 3, 9].allSatisfy { try second.version(of: uuid($0), now: Self.later) == nil })
@@ -403,11 +446,16 @@ import Testing
             try second.version(of: uuid(1), now: Self.later) == version(1)
                 && second.version(of: uuid(2), now: Self.later) == version(7)
                 && second.version(of: uuid(4), now: Self.later) == version(4))
-        second.insert(version(9), of: try uuid(5))
-        second.insert(version(9), of: try uuid(6))
+        second.insert(version(9), of: try uuid(5), now: Self.later)
+        second.insert(version(9), of: try uuid(6), now: Self.later)
         #expect(
             try seen().version(of: uuid(5), now: Self.later) == version(9)
                 && seen().version(of: uuid(6), now: Self.later) == version(9))
+        // What a clock ahead has made is not kept.
+        var early = SeenVersions(capacity: 4)
+        let now = WallTime(secondsSince1970: 1_700_000_000)
+        early.insert(version(1), of: try uuid(1), now: now)
+        #expect(try early.version(of: uuid(1), now: Self.later) == nil)
         var text = try String(contentsOf: file, encoding: .utf8)
         text.replaceSubrange(text.startIndex..<text.index(text.startIndex, offsetBy: 5), with: "xxxxx")
         try text.write(to: file, atomically: false, encoding: .utf8)
