@@ -18,19 +18,6 @@ struct InstanceLockTests {
         return child
     }
 
-    /// Another test's child may hold a copy of a descriptor between its fork and its exec.
-    private func take() throws -> InstanceLock {
-        let deadline = ContinuousClock.now + .seconds(10)
-        while true {
-            do throws(InstanceLockError) {
-                return try InstanceLock(in: directory.path)
-            } catch {
-                guard case .busy = error, ContinuousClock.now < deadline else { throw error }
-                usleep(1_000)
-            }
-        }
-    }
-
     @Test func `a lock that another process holds is refused with the holder's number and status 75`() throws {
         let child = try holder()
         defer { child.wait() }
@@ -46,9 +33,25 @@ struct InstanceLockTests {
         child.kill(SIGKILL)
         #expect(child.wait() == -SIGKILL)
         #expect(FileManager.default.fileExists(atPath: file.string))
-        withExtendedLifetime(try take()) {
+        withExtendedLifetime(try InstanceLock(in: directory.path)) {
             #expect(FileManager.default.contents(atPath: file.string) == Data("\(getpid())\n".utf8))
         }
+    }
+
+    @Test func `it ends with the value, though a child that is being started still has a copy of the descriptor`()
+        throws
+    {
+        var lock: InstanceLock? = try InstanceLock(in: directory.path)
+        let name = try #require(lock).path.string
+        let descriptors = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap(Int32.init)
+        let own = descriptors.filter {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)")) == name
+        }
+        let copy = dup(try #require(own.first))
+        defer { close(copy) }
+        lock = nil
+        #expect(copy >= 0 && lock == nil)
+        #expect(throws: Never.self) { try InstanceLock(in: directory.path) }
     }
 
     @Test func `while it is held nobody else gets it`() throws {
@@ -67,12 +70,12 @@ struct InstanceLockTests {
         #expect(child.line() == "started")
         #expect(lock?.path == file)
         lock = nil
-        _ = try take()
+        _ = try InstanceLock(in: directory.path)
     }
 
     @Test func `rubbish in a file that was left behind is no obstacle and is overwritten`() throws {
         _ = try directory.file("lock", String(repeating: "x", count: 4_096))
-        withExtendedLifetime(try take()) {
+        withExtendedLifetime(try InstanceLock(in: directory.path)) {
             #expect(FileManager.default.contents(atPath: file.string) == Data("\(getpid())\n".utf8))
         }
     }
