@@ -45,7 +45,7 @@ let package = Package(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(
-            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, grdb],
+            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, deque, grdb],
             // The Python side of the event handlers is part of the program, so that the two always fit.
             resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
                 .embedInCode("Events/Python/\($0).py")

@@ -1,4 +1,5 @@
 import DirectoryModel
+import Dispatch
 import Foundation
 import JobCore
 import Provisioning
@@ -16,6 +17,20 @@ struct StandingClock: WallClock {
 }
 
 @Suite struct HomeDisposalTests {
+    @Test("while trees of other accounts are walked through for as long as they like, an account is added and modified")
+    func besideWalks() async throws {
+        let folder = try TestFolder()
+        let gate = DispatchSemaphore(value: 0)
+        let walks = 20
+        // More than there are threads for them.
+        for _ in 0..<walks { BlockingWork.begin(on: .walks) { gate.wait() } }
+        defer { for _ in 0..<walks { gate.signal() } }
+        let service = BackupRsnapshotService(configuration: try folder.configuration())
+        try await service.carryOut(.add, folder.entry())
+        try await service.carryOut(.modify, folder.entry())
+        #expect(exists(folder.homes.pushing("3723707/incoming")))
+    }
+
     /// 2013-08-19T12:34:56Z.
     private let now = WallTime(secondsSince1970: 1_376_915_696)
 

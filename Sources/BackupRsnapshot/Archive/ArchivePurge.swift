@@ -45,7 +45,7 @@ public struct ArchivePurge: Sendable {
     /// - Throws: `CancellationError`; what was removed half is removed whole by the next run.
     public func run(now: WallTime) async throws -> Report {
         let purge = self
-        return try await BlockingWork.run { isCancelled in
+        return try await BlockingWork.run(on: .walks) { isCancelled in
             var report = Report(purged: [], problems: [])
             for base in Set(purge.places.volumes + purge.places.roots).sorted(by: { $0.string < $1.string }) {
                 do {

@@ -36,7 +36,7 @@ struct HomeDisposalStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         if disposal != .keep { try await demandUnique() }
         let step = self
-        try await BlockingWork.run { isCancelled in
+        try await BlockingWork.run(on: .walks) { isCancelled in
             do {
                 try step.dispose(isCancelled)
             } catch let failure as HeldFolder.Failure {

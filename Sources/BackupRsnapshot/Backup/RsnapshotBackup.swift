@@ -58,7 +58,7 @@ struct RsnapshotBackup: Sendable {
                 let other = isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
                 defer { withExtendedLifetime(other) {} }
                 if isShared, other == nil { return nil }
-                let lock = try await BlockingWork.run { try Self.lock(ready, isCancelled: $0) }
+                let lock = try await BlockingWork.run(on: .walks) { try Self.lock(ready, isCancelled: $0) }
                 defer { withExtendedLifetime(lock) {} }
                 return try await run(level, ready, attempt)
             }
@@ -206,7 +206,7 @@ struct RsnapshotBackup: Sendable {
 
     private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
         let work = ready.work
-        let begun = try await BlockingWork.run { try work.begin(attempt.job, isCancelled: $0) }
+        let begun = try await BlockingWork.run(on: .walks) { try work.begin(attempt.job, isCancelled: $0) }
         var (state, warnings) = (begun.state, begun.warnings + ready.warnings)
         warnings.forEach(attempt.write)
         var outcome: JobOutcome
@@ -259,7 +259,7 @@ struct RsnapshotBackup: Sendable {
         }
         state = try await attempt.step("rotate") { [state] in
             // What has begun here is finished whatever happens meanwhile.
-            try await BlockingWork.run { () -> Result<SnapshotState, any Error> in
+            try await BlockingWork.run(on: .walks) { _ -> Result<SnapshotState, any Error> in
                 Result {
                     var state = state
                     try work.rotate(&state)
@@ -336,7 +336,7 @@ struct RsnapshotBackup: Sendable {
     ) async throws -> SnapshotState {
         let (work, job, uid) = (ready.work, attempt.job, ready.account.uid)
         return try await attempt.step("inspect") {
-            try await BlockingWork.run { isCancelled in
+            try await BlockingWork.run(on: .walks) { isCancelled in
                 var state = state
                 do {
                     // Whatever was deleted meanwhile was there to be copied, and whatever came was not.
@@ -408,7 +408,7 @@ struct RsnapshotBackup: Sendable {
         _ state: inout SnapshotState,
         _ body: @escaping @Sendable (inout SnapshotState, @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
-        let (changed, value) = try await BlockingWork.run { [state] isCancelled in
+        let (changed, value) = try await BlockingWork.run(on: .walks) { [state] isCancelled in
             var state = state
             let value = try body(&state, isCancelled)
             return (state, value)

@@ -79,7 +79,7 @@ struct GroupStep: ProvisioningStep {
 
     func perform(in attempt: RunningAttempt) async throws {
         let change = change
-        try await BlockingWork.run { isCancelled in
+        try await BlockingWork.run(on: .walks) { isCancelled in
             do {
                 try change.perform(isCancelled: isCancelled)
             } catch let failure as HeldFolder.Failure {

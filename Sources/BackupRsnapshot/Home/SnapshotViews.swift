@@ -40,7 +40,7 @@ public struct SnapshotViews: Sendable {
         _ change: @escaping @Sendable (SnapshotStore) throws(ProvisioningFailure) -> Void
     ) async throws -> Report {
         let views = self
-        return try await BlockingWork.run { isCancelled in
+        return try await BlockingWork.run(on: .walks) { isCancelled in
             var report = Report()
             let places = views.configuration.places
             for base in Set(places.volumes + places.roots).sorted(by: { $0.string < $1.string }) {

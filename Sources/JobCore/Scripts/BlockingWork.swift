@@ -1,33 +1,49 @@
-import Dispatch
 import Synchronization
 
 /// Calls that may block (a file of /proc, a disk, the system's user database), away from the threads that all tasks share.
-///
-/// They run on a thread of the system's pool, which exists only while there is such work.
 package enum BlockingWork {
-    /// Begins work that nobody waits for.
-    package static func begin(_ body: @escaping @Sendable () -> Void) {
-        DispatchQueue.global(qos: .utility).async(execute: body)
+    /// What kinds of work have threads of their own, so that a slow kind delays no other.
+    package enum Kind: CaseIterable, Sendable {
+        /// Looks and changes that are soon done: plans and steps of accounts, settings, the user database.
+        case steps
+        /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large.
+        case walks
+        /// The start of a program, which stops its thread until the program runs.
+        case starts
     }
+
+    private static let steps = WorkerPool("steps", limit: 16)
+    private static let walks = WorkerPool("walks", limit: 4)
+    private static let starts = WorkerPool("starts", limit: 4)
+
+    private static func pool(_ kind: Kind) -> WorkerPool {
+        switch kind {
+        case .steps: steps
+        case .walks: walks
+        case .starts: starts
+        }
+    }
+
+    /// Begins work that nobody waits for.
+    package static func begin(on kind: Kind, _ body: @escaping @Sendable () -> Void) { pool(kind).begin(body) }
 
     /// Work that is soon done.
     package static func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
         await withCheckedContinuation { continuation in
-            DispatchQueue.global(qos: .utility).async { continuation.resume(returning: body()) }
+            steps.begin { continuation.resume(returning: body()) }
         }
     }
 
-    /// Work that may take long.
+    /// Work that may be cancelled.
     /// - Parameter body: gets a question that it asks now and then: whether the task was cancelled meanwhile.
     package static func run<Value: Sendable>(
+        on kind: Kind = .steps,
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
         let cancelled = Flag()
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                DispatchQueue.global(qos: .utility).async {
-                    continuation.resume(with: Result { try body { cancelled.isSet } })
-                }
+                pool(kind).begin { continuation.resume(with: Result { try body { cancelled.isSet } }) }
             }
         } onCancel: {
             cancelled.set()

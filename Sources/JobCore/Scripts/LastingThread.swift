@@ -21,7 +21,7 @@ enum LastingThread {
             if state.isRunning { state.waiting.append(work) }
             return state.isRunning
         }
-        if isRunning { wakeUp.signal() } else { BlockingWork.begin(work) }
+        if isRunning { wakeUp.signal() } else { BlockingWork.begin(on: .starts, work) }
     }
 
     private static func start() -> Bool {

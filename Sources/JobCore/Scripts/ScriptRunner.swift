@@ -79,7 +79,11 @@ public struct ScriptRunner: Sendable {
                 prepare()
                 course.begin()
             }
-            if course.invocation.isTiedToProcess { LastingThread.begin(start) } else { BlockingWork.begin(start) }
+            if course.invocation.isTiedToProcess {
+                LastingThread.begin(start)
+            } else {
+                BlockingWork.begin(on: .starts, start)
+            }
             return await course.supervise()
         } onCancel: {
             course.cancel()

@@ -1,0 +1,76 @@
+import DequeModule
+import Dispatch
+import Synchronization
+import SystemPackage
+
+/// A few threads for calls that block. They are made when there is work and end when there has been none for a while: an idle pool costs nothing.
+///
+/// Work begins in the order in which it came. A pool that is full makes others of its own wait and nobody else.
+final class WorkerPool: Sendable {
+    private struct State {
+        var waiting: Deque<@Sendable () -> Void> = []
+        var threads = 0
+        /// Threads that wait for work.
+        var idle = 0
+    }
+
+    private let name: String
+    private let limit: Int
+    private let state = Mutex(State())
+    /// Counts the pieces of work that wait.
+    private let work = DispatchSemaphore(value: 0)
+    private static let idleTime = DispatchTimeInterval.seconds(10)
+
+    /// - Parameters:
+    ///   - name: of its threads, at most 15 bytes.
+    ///   - limit: threads at most; at least 1.
+    init(_ name: String, limit: Int) {
+        self.name = name
+        self.limit = limit
+    }
+
+    /// Begins work as soon as a thread is free. Where not even the first thread can be made, for threads have run out, the caller's does it.
+    func begin(_ body: @escaping @Sendable () -> Void) {
+        let isTaken = state.withLock { state in
+            if state.waiting.count >= state.idle, state.threads < limit, startThread() {
+                state.threads += 1
+                state.idle += 1
+            }
+            guard state.threads > 0 else { return false }
+            state.waiting.append(body)
+            return true
+        }
+        if isTaken { work.signal() } else { body() }
+    }
+
+    private func startThread() -> Bool {
+        do throws(Errno) {
+            try DedicatedThread.start(name) { [self] in run() }
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    private func run() {
+        while true {
+            guard work.wait(timeout: .now() + Self.idleTime) == .success else {
+                // Work that has come in this moment is signalled at once.
+                let isOver = state.withLock { state in
+                    guard state.waiting.isEmpty else { return false }
+                    state.idle -= 1
+                    state.threads -= 1
+                    return true
+                }
+                if isOver { return }
+                continue
+            }
+            let body = state.withLock { state in
+                state.idle -= 1
+                return state.waiting.popFirst()
+            }
+            body?()
+            state.withLock { $0.idle += 1 }
+        }
+    }
+}
