@@ -50,6 +50,10 @@ import Testing
                 }, .critical, ["the machine holds up provisioning for 2 accounts: no room; df /srv"]
             ),
             (
+                Self.health { $0.behind = 2 }, .warning,
+                ["older entries than before of 2 accounts", "run: prov-backup-rsnapshot status"]
+            ),
+            (
                 Self.health {
                     $0.failedAccounts = 4
                     $0.failedUIDs = ["1", "2", "3", "4"]

@@ -61,7 +61,7 @@ final class LockedFile: Sendable {
     }
 
     deinit {
-        // While it is still locked: whoever has opened it meanwhile finds that it has no name any more. One that stays is of no harm.
+        // While it is still locked: a process that has opened it meanwhile finds that it has no name any more. A file that stays is used again.
         try? directory.removeFile(name)
         // Closing is not enough: a child that another thread is starting has a copy of the descriptor until it becomes its program.
         flock(descriptor, LOCK_UN)

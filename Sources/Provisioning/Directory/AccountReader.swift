@@ -80,9 +80,9 @@ public struct AccountReader: Sendable {
 
     /// Why an entry that we see cannot be worked on.
     static func hidden(_ attributes: [AttributeName]) -> String {
-        "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); let the access rules give"
-            + " them to the daemon (etc/openldap/access.conf)"
+        "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
     }
+    static let hiddenHint = "let the access rules give them to the daemon (etc/openldap/access.conf)"
 
     /// - Parameter dn: nil looks through the whole scope.
     private func first(

@@ -151,7 +151,7 @@ struct LoginTurn: Hashable, Sendable {
 
     mutating func succeeded() { self = LoginTurn() }
 
-    /// - Returns: how long nobody may try; nil: whoever likes may.
+    /// - Returns: how long nobody may try; nil: another try may follow at once.
     mutating func failed(_ error: DirectoryError) -> Duration? {
         isTaken = false
         guard error.code == .invalidCredentials else { return nil }

@@ -170,7 +170,7 @@ actor Dispatcher {
                 guard let record = memory.record, let key = queue.key(of: uuid) else { return nil }
                 return RetrySummary(key: key, record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
-            behind: memories.filter(\.value.isBehind).map(\.key),
+            behind: memories.filter(\.value.isBehind).keys.compactMap(queue.key),
             troubled: memories.values.filter { $0.troubles > 0 }.count, shortages: shortages.list,
             succeeded: totals.succeeded, failed: totals.failed)
     }

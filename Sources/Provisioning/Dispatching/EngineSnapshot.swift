@@ -1,4 +1,3 @@
-public import DirectoryModel
 public import JobCore
 
 /// What the engine does at this moment.
@@ -12,7 +11,7 @@ public struct EngineSnapshot: Sendable {
     /// Those that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
     /// Accounts whose entries the LDAP server shows older than they were seen before; they are among ``troubled``.
-    public var behind: [EntryUUID] = []
+    public var behind: [AccountKey] = []
     /// Accounts that something outside of them stands in the way of, such as the directory's access rules.
     public var troubled = 0
     /// What the machine lacks, for which accounts wait.

@@ -57,7 +57,7 @@ public struct AccountStatus: Hashable, Sendable {
         if !hidden.isEmpty {
             return (
                 "the LDAP server does not show its \(hidden.map(\.description).joined(separator: " and "))",
-                "let the access rules give them to the daemon (etc/openldap/access.conf)"
+                AccountReader.hiddenHint
             )
         }
         let modes = ProvisioningMode.all.map(\.description).joined(separator: ", ")

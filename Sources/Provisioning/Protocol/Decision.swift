@@ -7,7 +7,7 @@ public enum Decision: Hashable, Sendable {
     case leave(LeaveReason)
     /// The wish's day has not begun.
     case wait(until: WallTime)
-    /// The wish's day has begun by a clock that is not believed.
+    /// The request's day has begun by a clock that may be wrong.
     case waitForClock
     /// The wish is to be carried out now.
     case claim(Operation)

@@ -65,7 +65,7 @@ struct Explanation: Encodable {
         let start =
             isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let (doubtedUntil, deletes) = (daemon.status?.clockDoubtedUntil, daemon.status?.deletes)
-        if daemon.status?.behind.contains(status.uuid.description) == true {
+        if daemon.status?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
             meaning =
                 "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
             // A request that was claimed was due; another one may have a date, which `provision` would not wait for.

@@ -98,7 +98,7 @@ struct HealthReport {
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
         let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
-        let status = health.deletes.map { _ in "prov-backup-rsnapshot status" }
+        let status = health.deletes != nil || health.behind > 0 ? "prov-backup-rsnapshot status" : nil
         if let command = backups.problems.first?.command ?? explain ?? status { text += "; run: \(command)" }
         self.init(
             isCritical ? .critical : problems.isEmpty ? .ok : .warning, text,

@@ -121,10 +121,11 @@ struct Overview: Encodable {
                 "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
-            if !daemon.behind.isEmpty {
+            if let first = daemon.behind.first {
                 lines.append(
-                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait: the LDAP server shows older entries than before; see accounts explain"
+                    "behind     \(HealthReport.accounts(daemon.behind.count)) wait, such as \(first.dn): the LDAP server shows older entries than before"
                 )
+                lines.append("to do      prov-backup-rsnapshot accounts explain UID")
             }
             if let deletes = daemon.deletes {
                 lines.append("deletes    \(HealthReport.accounts(deletes.count)) to be deleted wait: \(deletes.reason)")

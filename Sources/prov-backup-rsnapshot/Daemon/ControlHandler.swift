@@ -149,7 +149,8 @@ extension DaemonStatus {
                     shortageSince: $0.record.failures.shortageBegan.map(text))
             },
             shortages: snapshot.shortages.map(ShortageLine.init), jobs: jobs, waiting: snapshot.waiting,
-            nextDue: snapshot.nextDue.map(text), behind: snapshot.behind.prefix(1_000).map(\.description),
+            nextDue: snapshot.nextDue.map(text),
+            behind: snapshot.behind.prefix(1_000).map { Behind(uuid: $0.uuid.description, dn: $0.dn.description) },
             deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
             succeeded: snapshot.succeeded, failed: snapshot.failed, backups: backups)
     }

@@ -66,6 +66,11 @@ struct DaemonStatus: Codable {
         let since: String
     }
 
+    struct Behind: Codable {
+        let uuid: String
+        let dn: String
+    }
+
     struct Retrying: Codable {
         let job: UInt64
         let uuid: String
@@ -91,8 +96,8 @@ struct DaemonStatus: Codable {
     let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
-    /// entryUUIDs of accounts whose entries the LDAP server shows older than they were before; the first of them.
-    let behind: [String]
+    /// Accounts whose entries the LDAP server shows older than they were before; the first of them.
+    let behind: [Behind]
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     let deletes: WaitingDeletes?
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.

@@ -254,7 +254,7 @@ import Testing
                     harness.messages.contains { $0.contains("the server lags behind") }
                 }
                 #expect(try await harness.mode("4000001") == "modify")
-                try await eventually("it is counted") { await engine.snapshot().behind == [key.uuid] }
+                try await eventually("it is counted") { await engine.snapshot().behind == [key] }
             }
             // Another run of the daemon.
             try await harness.running { engine in
