@@ -14,6 +14,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
+#include <sys/xattr.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -113,6 +114,11 @@ int clinux_sha256(int file, unsigned char *digest) {
 int clinux_accept(int socket) { return accept4(socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
 
 int clinux_syncfs(int file) { return syncfs(file); }
+
+int clinux_remove_default_acl(int directory) {
+    int result = fremovexattr(directory, "system.posix_acl_default");
+    return result != 0 && (errno == ENODATA || errno == ENOTSUP) ? 0 : result;
+}
 
 static int restrict_mount(int mount, unsigned long long propagation) {
     struct mount_attr restricted = {

@@ -101,8 +101,8 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         ]
 
     static let asRoot: [Spoilt] = [
-        Spoilt("a folder on the way that the account owns", .cannotCheckHomeDirPresence) { entry, folder in
-            try folder.makeFolder("homes/3723707/chroot", owner: 3_723_707)
+        Spoilt("a home in another's directory on the way", .cannotCheckHomeDirPresence) { entry, folder in
+            try folder.makeFolder("homes/3723707/chroot", owner: 4_000_001)
             entry["homeDirectory"] = [AttributeValue(folder.homes.string + "/3723707/chroot/./home/3723707")]
         },
         Spoilt("a home inside another's upload folder", .cannotCheckHomeDirPresence) { entry, folder in

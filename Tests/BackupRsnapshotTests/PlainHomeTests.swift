@@ -104,14 +104,21 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder.homes.string) == ["a"])
     }
 
-    @Test("needs root: a home that the account owns is refused with its cure", .enabled(if: isRoot))
-    func unsafe() async throws {
+    @Test(
+        "a link in the place of what the account gets is refused with its hint",
+        arguments: ["incoming", ".ssh", ".snapshots"])
+    func links(place: String) async throws {
         let folder = try TestFolder()
-        try folder.makeFolder("homes/3723707", owner: 3_723_707)
+        let elsewhere = try folder.makeFolder("elsewhere", mode: 0o700)
+        try folder.makeFolder("homes/3723707")
+        try folder.link(FilePath("homes/3723707/" + place), to: elsewhere)
+        let before = status(elsewhere)
         let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(
             .add, folder.entry())
         #expect(failure?.code == .cannotCreateHomeDir)
-        #expect(failure?.reason.contains("belongs to user 3723707") == true)
+        #expect(failure.map { "\($0.reason) \($0.cure)" }?.contains(place) == true)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere.string) == [])
+        #expect(status(elsewhere)?.st_mode == before?.st_mode && status(elsewhere)?.st_uid == before?.st_uid)
     }
 
     @Test("a root that is a symbolic link is the administrator's choice")

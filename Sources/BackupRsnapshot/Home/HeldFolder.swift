@@ -112,6 +112,13 @@ final class HeldFolder: Sendable {
         try check("chmod", fchmod(readable, mode))
     }
 
+    /// Takes away the ACL by which its owner may have given rights in all that is made inside from now on, also by others (acl(5)).
+    func removeDefaultACL() throws(Failure) {
+        let readable = try reopened()
+        defer { close(readable) }
+        try check("remove the default ACL of", clinux_remove_default_acl(readable))
+    }
+
     /// Sees to it that names made or removed in it survive a crash of the machine.
     func synchronize() throws(Failure) {
         let readable = try reopened()
@@ -193,16 +200,23 @@ final class HeldFolder: Sendable {
 
     /// Whether there is no name inside. It reads no further than to the first.
     func isEmpty() throws(Failure) -> Bool {
-        var isEmpty = true
-        try forEachName { _ in
-            isEmpty = false
-            return false
+        try firstName { _ in true } == nil
+    }
+
+    /// A name inside for which something holds, or nil; it reads no further.
+    func firstName(
+        where isWanted: (FilePath.Component) throws(Failure) -> Bool
+    ) throws(Failure) -> FilePath.Component? {
+        var found: FilePath.Component?
+        try forEachName { name throws(Failure) in
+            if try isWanted(name) { found = name }
+            return found == nil
         }
-        return isEmpty
+        return found
     }
 
     /// - Parameter body: whether to go on.
-    private func forEachName(_ body: (FilePath.Component) -> Bool) throws(Failure) {
+    private func forEachName(_ body: (FilePath.Component) throws(Failure) -> Bool) throws(Failure) {
         let readable = try reopened()
         guard let stream = fdopendir(readable) else {
             let cause = Errno(rawValue: errno)
@@ -215,7 +229,7 @@ final class HeldFolder: Sendable {
             let name = withUnsafePointer(to: &item.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { FilePath.Component(platformString: $0) }
             }
-            if let name, name.kind == .regular, !body(name) { return }
+            if let name, name.kind == .regular, try !body(name) { return }
             errno = 0
         }
         try check("read", errno == 0 ? 0 : -1)

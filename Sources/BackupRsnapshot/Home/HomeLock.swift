@@ -18,7 +18,7 @@ final class HomeLock: Sendable {
     /// - Throws: `ProvisioningFailure` with code 4: what ``HomeWalk`` says, or of class configuration or shortage where the file cannot be locked.
     init?(of account: BackupAccount) throws(ProvisioningFailure) {
         let home = account.homes[0]
-        guard let base = try HomeWalk(to: home).base else {
+        guard let base = try HomeWalk(to: home, isTakenOver: true).base else {
             throw Self.explain(
                 HeldFolder.Failure(operation: "open", path: home.base, cause: .noSuchFileOrDirectory), home.base)
         }

@@ -6,7 +6,8 @@ import SystemPackage
 /// The folders from a home root down to a home, opened one by one and held, as far as they exist.
 ///
 /// The root itself may be a symbolic link, as the administrator chose; below it no link is followed, and no folder on the way may be
-/// one that the account or others could change, for then it would be they who decide where root works.
+/// one that the account or others could change, for then it would be they who decide where root works. A home of an earlier time, of which that does not
+/// hold, is taken over first: ``HomeTakeOver``.
 /// Diagnostics: code 4 with the component named; code 3 where the kernel lacks openat2.
 struct HomeWalk {
     let home: HomePath
@@ -15,17 +16,19 @@ struct HomeWalk {
     /// The names from the root down to the home.
     private let folders: [FilePath.Component]
 
-    init(to home: HomePath) throws(ProvisioningFailure) {
+    /// - Parameter isTakenOver: whether a step before takes over the account's own directories, so that nothing is to be said of their owners yet.
+    init(to home: HomePath, isTakenOver: Bool = false) throws(ProvisioningFailure) {
         self.home = home
         folders = home.folders
         held = []
+        let examined = isTakenOver ? home.accountFolders.count - 1 : folders.count - 1
         do {
             var folder = try HeldFolder(configured: home.root)
             held = [folder]
             for (depth, name) in folders.enumerated() {
                 guard let next = try folder.folder(name) else { break }
                 held.append(next)
-                if depth < folders.count - 1, let objection = Self.objection(to: try next.status()) {
+                if depth < examined, let objection = Self.objection(to: try next.status()) {
                     throw Self.untrusted(next.path, objection)
                 }
                 folder = next
@@ -105,6 +108,15 @@ struct HomeWalk {
     }
 }
 
+extension HomePath {
+    /// Does something to a directory on the way to the home; what goes wrong is explained as by ``HomeWalk``.
+    func explained<Value>(
+        _ body: () throws(HeldFolder.Failure) -> Value
+    ) throws(ProvisioningFailure) -> Value {
+        do throws(HeldFolder.Failure) { return try body() } catch { throw HomeWalk.explain(error, root: root) }
+    }
+}
+
 /// What stands at a home's place.
 enum HomeCondition: Hashable {
     case absent
@@ -159,10 +171,9 @@ extension HomeWalk {
     /// A link that the account left where rsnapshot keeps snapshots, from a time when the folder was its own: `rm -rf daily.6/`, with that
     /// slash, empties the folder that the link leads to.
     private static func foreignLink(in snapshots: HeldFolder) throws(HeldFolder.Failure) -> FilePath.Component? {
-        for name in try snapshots.names() {
-            guard let status = try snapshots.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { continue }
-            if status.st_uid != 0, status.st_uid != geteuid() { return name }
+        try snapshots.firstName { name throws(HeldFolder.Failure) in
+            guard let status = try snapshots.status(of: name), status.st_mode & S_IFMT == S_IFLNK else { return false }
+            return status.st_uid != 0 && status.st_uid != geteuid()
         }
-        return nil
     }
 }

@@ -89,7 +89,8 @@ struct PlainHome {
     ) throws(HeldFolder.Failure) -> HeldFolder {
         if try parent.status(of: name) == nil {
             let temporary = FilePath.Component.named(".new-\(account.uid)-\(name)")
-            // One left over from a crash is taken up again: nobody but root can have changed it.
+            // One left over from a crash is empty. Before the parent became root's, the account may have made one with something in it.
+            try parent.removeEmptyFolder(temporary)
             _ = try parent.makeFolder(temporary)
             try parent.folder(temporary)?.set(owner: owner, mode: mode)
             if try !parent.rename(temporary, into: parent, as: name) { try parent.removeEmptyFolder(temporary) }
@@ -107,8 +108,16 @@ struct PlainHome {
         return ProvisioningFailure(
             .cannotCreateHomeDir, FailureClass(cause) ?? .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(cause)",
-            cure: cause == .notPermitted || cause == .permissionDenied
-                ? "run the daemon as root, or set OWNERSHIP = none for trying out without root"
-                : cause.shortageHint(at: home.base))
+            cure: hint(for: failure))
+    }
+
+    private func hint(for failure: HeldFolder.Failure) -> String {
+        switch failure.cause {
+        case .notPermitted, .permissionDenied:
+            "run the daemon as root, or set OWNERSHIP = none for trying out without root"
+        case .directoryNotEmpty, .notDirectory, .tooManySymbolicLinkLevels:
+            "see what \(failure.path) is, and move it away"
+        default: failure.cause.shortageHint(at: home.base)
+        }
     }
 }

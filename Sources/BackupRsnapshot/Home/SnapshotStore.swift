@@ -331,7 +331,7 @@ extension HomeWalk {
     /// The directory that holds the snapshots of the volume's accounts; nil where there is none.
     /// - Throws: code 4 where others than root could enter it.
     func stores() throws(ProvisioningFailure) -> HeldFolder? {
-        let (stores, status) = try explained { () throws(HeldFolder.Failure) in
+        let (stores, status) = try home.explained { () throws(HeldFolder.Failure) in
             let stores = try base?.folder(SnapshotStore.directoryName)
             return (stores, try stores?.status())
         }
@@ -349,19 +349,13 @@ extension HomeWalk {
     /// - Throws: as ``stores()``.
     func store() throws(ProvisioningFailure) -> HeldFolder? {
         guard let stores = try stores() else { return nil }
-        return try explained { () throws(HeldFolder.Failure) in try stores.folder(home.accountName) }
+        return try home.explained { () throws(HeldFolder.Failure) in try stores.folder(home.accountName) }
     }
 
     /// The directory that holds the account's snapshots; nil where there is none.
     /// - Throws: code 4.
     func snapshots() throws(ProvisioningFailure) -> HeldFolder? {
         if let store = try store() { return store }
-        return try explained { () throws(HeldFolder.Failure) in try folder?.folder(HomeFolder.snapshots) }
-    }
-
-    private func explained<Value>(
-        _ body: () throws(HeldFolder.Failure) -> Value
-    ) throws(ProvisioningFailure) -> Value {
-        do throws(HeldFolder.Failure) { return try body() } catch { throw Self.explain(error, root: home.root) }
+        return try home.explained { () throws(HeldFolder.Failure) in try folder?.folder(HomeFolder.snapshots) }
     }
 }

@@ -15,14 +15,15 @@ struct QuotaStep: ProvisioningStep {
     var name: String { "quota" }
 
     /// - Throws: code 6 when the place of the home is on no mount that is known.
-    init(account: BackupAccount, home: HomePath, program: FilePath, configuration: BackupConfiguration)
+    /// - Parameter walk: to the home, as it is when the plan is made.
+    init(account: BackupAccount, walk: HomeWalk, program: FilePath, configuration: BackupConfiguration)
         throws(ProvisioningFailure)
     {
         self.account = account
-        self.home = home
+        home = walk.home
         self.program = program
         self.configuration = configuration
-        let arguments = try Self.arguments(account: account, home: home, backend: configuration.quota)
+        let arguments = try Self.arguments(account: account, walk, backend: configuration.quota)
         preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
     }
 
@@ -30,8 +31,9 @@ struct QuotaStep: ProvisioningStep {
         let (account, home, backend) = (account, home, configuration.quota)
         let arguments = try await BlockingWork.run { _ in
             do {
-                if backend == .btrfs { try Self.demandSubvolume(home) }
-                return try Self.arguments(account: account, home: home, backend: backend)
+                let walk = try HomeWalk(to: home)
+                if backend == .btrfs { try Self.demandSubvolume(walk) }
+                return try Self.arguments(account: account, walk, backend: backend)
             } catch let failure as HeldFolder.Failure {
                 throw HomeWalk.explain(failure, root: home.root)
             }
@@ -52,21 +54,21 @@ struct QuotaStep: ProvisioningStep {
 
     /// setquota counts in blocks of 1024 bytes; soft and hard limit are the same, so that there is no period of grace.
     private static func arguments(
-        account: BackupAccount, home: HomePath, backend: QuotaBackend
+        account: BackupAccount, _ walk: HomeWalk, backend: QuotaBackend
     ) throws(ProvisioningFailure) -> [String] {
         switch backend {
         case .none: return []
         case .btrfs:
-            return ["qgroup", "limit", account.quota.map(\.description) ?? "none", home.accountDirectory.string]
+            return ["qgroup", "limit", account.quota.map(\.description) ?? "none", walk.home.accountDirectory.string]
         case .setquota:
             let blocks = String(account.quota?.kibibytesRoundedUp ?? 0)
-            return ["-u", String(account.uidNumber), blocks, blocks, "0", "0", try mountPoint(of: home).string]
+            return ["-u", String(account.uidNumber), blocks, blocks, "0", "0", try mountPoint(walk).string]
         }
     }
 
     /// Where the home is not there yet, that of the deepest folder on the way to it.
-    private static func mountPoint(of home: HomePath) throws(ProvisioningFailure) -> FilePath {
-        let walk = try HomeWalk(to: home)
+    private static func mountPoint(_ walk: HomeWalk) throws(ProvisioningFailure) -> FilePath {
+        let home = walk.home
         do throws(HeldFolder.Failure) {
             if let folder = walk.deepest,
                 let mount = try MountTable.current(near: folder.realPath()).mount(holding: folder)
@@ -86,12 +88,12 @@ struct QuotaStep: ProvisioningStep {
     }
 
     /// A limit can be set on a subvolume only: its top has the inode number 256.
-    private static func demandSubvolume(_ home: HomePath) throws {
-        guard let account = try HomeWalk(to: home).account else { return }
+    private static func demandSubvolume(_ walk: HomeWalk) throws {
+        guard let account = walk.account else { return }
         let mount = try MountTable.current(near: account.realPath()).mount(holding: account)
         guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
             throw ProvisioningFailure(
-                .cannotSetQuota, reason: "\(home.accountDirectory) is not a btrfs subvolume",
+                .cannotSetQuota, reason: "\(walk.home.accountDirectory) is not a btrfs subvolume",
                 cure: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
         }
     }

@@ -121,9 +121,12 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
         if configuration.requireSystemUser { try SystemUser.demand(account) }
 
-        let walk = try HomeWalk(to: home)
+        let takeOver = configuration.ownership == .account ? try HomeTakeOver(of: account, home: home) : nil
+        let walk = try HomeWalk(to: home, isTakenOver: takeOver != nil)
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
+        // Before the script, which works by name.
+        if let takeOver { steps.append(HomeTakeOverStep(takeOver: takeOver)) }
         // Before the script, which may set the group of a directory and not of what is in it.
         if configuration.ownership == .account,
             let change = try GroupChange(of: account, home: home, walk, confinement: configuration.confinement)
@@ -132,7 +135,7 @@ public struct BackupRsnapshotService: ProvisioningService {
         }
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
         if let script = configuration.homeScript {
-            if let occasion = Self.occasion(request, home, condition) {
+            if let occasion = Self.occasion(request, home, condition, takeOver) {
                 try HomeScriptStep.checkPermissions(script)
                 steps.append(
                     HomeScriptStep(
@@ -144,12 +147,12 @@ public struct BackupRsnapshotService: ProvisioningService {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
             steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: true))
         }
-        let changesHome = steps.contains { $0 is HomeScriptStep || $0 is PlainHomeStep }
+        let changesHome = steps.contains { $0 is HomeTakeOverStep || $0 is HomeScriptStep || $0 is PlainHomeStep }
         if let step = try snapshots(of: home, walk, afterHome: changesHome) { steps.append(step) }
         if let program = configuration.quota.program {
             steps.append(
                 try QuotaStep(
-                    account: account, home: home, program: try program.find(configuration), configuration: configuration
+                    account: account, walk: walk, program: try program.find(configuration), configuration: configuration
                 ))
         }
         steps.append(
@@ -204,11 +207,12 @@ public struct BackupRsnapshotService: ProvisioningService {
 
     /// Why the home script is to run, or nil when it is not.
     private static func occasion(
-        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition
+        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition, _ takeOver: HomeTakeOver?
     ) -> String? {
         switch condition {
         case .absent: "\(home.path) does not exist"
         case .unfinished(let objection): "\(home.path) \(objection)"
+        case .whole where takeOver != nil: "\(home.path) was not safe from the account"
         case .whole where request.operation == .modify: "the account is modified"
         case .whole where request.attempt > 1: "an attempt before may have been cut off"
         case .whole: nil

@@ -141,6 +141,10 @@ int clinux_accept(int socket);
 /// syncfs(2): writes to the disk what was written to the file system that holds the file. Returns 0, or -1 with errno.
 int clinux_syncfs(int file);
 
+/// Takes away a directory's default ACL (acl(5)), where it has one and its file system has such.
+/// Returns 0, or -1 with errno as fremovexattr(2) set it.
+int clinux_remove_default_acl(int directory);
+
 /// Mounts a directory at another one: read-only, nosuid and nodev from its first instant, and private. Linux 5.12 or later.
 /// - directory, point: descriptors, for which O_PATH is enough; no path is resolved.
 /// Returns 0, or -1 with errno as open_tree(2), mount_setattr(2) or move_mount(2) set it.

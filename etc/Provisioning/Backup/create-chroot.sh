@@ -16,8 +16,10 @@
 # Exit code 0: all is well. 75: try again later. Anything else, a signal or running out of time: the account is not provisioned, and
 # the end of the output goes into the log. It must be idempotent: after a crash the same action is run again.
 #
-# Who owns what decides whether it is safe. rsnapshot works as root in .snapshots, and sshd demands a chroot that is root's: so all
-# folders down to the home, the home and .snapshots are root's. Only incoming (uploads) and .ssh (keys) are the account's.
+# It makes the directory HOME, those above it, and a chroot around it. The daemon makes incoming, .ssh and .snapshots afterwards.
+#
+# This script works by name as root, so nobody else may be able to rename anything on its way. Before it starts the daemon takes over what
+# an account could change from an earlier time; run by hand on such a home, it refuses. Nothing below HOME is touched: that is the account's.
 
 set -euo pipefail
 umask 022
@@ -62,106 +64,82 @@ chroot=
 [[ $home == */./* ]] && chroot=${home%%/./*}
 path=${home/\/.\///}
 
-# --- Folders ----------------------------------------------------------------------------------------------------------------------
+# --- Directories ------------------------------------------------------------------------------------------------------------------
 
-# Folders that only root, or whoever runs this, can change.
-trusted() {
-    local facts owner mode
-    facts=$(stat -c '%u %a' -- "$1")
-    owner=${facts% *} mode=${facts#* }
-    { [ "$owner" -eq 0 ] || [ "$owner" -eq "$EUID" ]; } && (((8#$mode & 8#022) == 0))
-}
-
-# make_folder PATH MODE [OWNER]: makes a folder under a name of its own and renames it when owner and mode are right, so that after a
-# crash it is there as it should be or not at all. What exists is left as it is.
-make_folder() {
-    local folder=$1 mode=$2 owner=${3:-} temporary
-    [ ! -L "$folder" ] || die "$folder is a symbolic link"
-    if [ -d "$folder" ]; then return; fi
-    [ ! -e "$folder" ] || die "$folder is not a folder"
-    temporary=${folder%/*}/.new-$uid-${folder##*/}
-    [ ! -L "$temporary" ] || die "$temporary is a symbolic link"
-    [ -d "$temporary" ] || mkdir -m 0700 -- "$temporary"
-    if [ -n "$owner" ] && [ "$ownership" = account ]; then chown -- "$owner" "$temporary"; fi
-    chmod -- "$mode" "$temporary"
-    # Another account's job may have made a common parent meanwhile: then theirs stays.
-    mv -nT -- "$temporary" "$folder" || true
-    if [ -d "$temporary" ]; then rmdir -- "$temporary"; fi
-    [ -d "$folder" ] || die "$folder could not be made"
-}
-
-# The account's own folder is a subvolume where the file system is btrfs, so that it can have a limit of its own.
-make_account_folder() {
-    if [ ! -e "$1" ] && [ "$(stat -f -c %T -- "${1%/*}")" = btrfs ] && command -v btrfs >/dev/null; then
-        btrfs subvolume create "$1" >/dev/null
-    fi
-    make_folder "$1" 0755
-}
-
-# take_over FOLDER: a folder of an earlier time that the account could change becomes root's. The one above it is root's already, so
-# nobody can put something else in its place meanwhile.
-take_over() {
-    trusted "$1" && return
-    [ "$ownership" = account ] || die "$1 can be changed by others: chmod go-w $1"
-    chown -h -- root:root "$1"
-    chmod -- go-w "$1"
-}
-
-current=
-own=no # whether the walk has come to the account's own folder
-rest=${path#/}/
+# Those that are missing, and those that decide whether it is safe to make them: the account's own, and the deepest one above them that
+# is there. A symbolic link above the account's directory is the administrator's choice.
+missing=() decisive=(/) account=
+rest=${path#/}/ current=
 while [ -n "$rest" ]; do
-    name=${rest%%/*}
+    current=$current/${rest%%/*}
+    if [ -z "$account" ] && [ "${rest%%/*}" = "$uid" ]; then account=$current; fi
     rest=${rest#*/}
-    parent=${current:-/}
-    current=$current/$name
-    if [ "$own" = yes ]; then
-        make_folder "$current" 0755
-        take_over "$current"
-    elif [ "$name" = "$uid" ]; then
-        own=yes
-        trusted "$parent" || die "$parent can be changed by others than root: chown root $parent; chmod go-w $parent"
-        make_account_folder "$current"
-        take_over "$current"
-    elif [ -L "$current" ]; then
-        # A link on the way to the homes is the administrator's choice, where nobody else can have put it.
-        trusted "$parent" || die "$current is a symbolic link in a folder that others can change"
-        [ -d "$current" ] || die "$current is a symbolic link that leads to no folder"
-    elif [ ! -d "$current" ]; then
-        trusted "$parent" || die "$parent can be changed by others than root: chown root $parent; chmod go-w $parent"
-        make_folder "$current" 0755
+    if [ ! -e "$current" ] && [ ! -L "$current" ]; then
+        missing+=("$current")
+    elif [ -n "$account" ]; then
+        decisive+=("$current")
+    else
+        decisive=("$current/.")
     fi
 done
 
-# --- The chroot -------------------------------------------------------------------------------------------------------------------
-
-if [ -n "$chroot" ]; then
-    # In a chroot of an earlier time the account may have left links and folders of its own, such as etc -> /etc, and what follows would
-    # write through them. Its own folders in the home are no part of this.
-    foreign=$(find "$chroot" -path "$path" -prune -o ! -uid 0 ! -uid "$EUID" -print -quit)
-    [ -z "$foreign" ] || die "$foreign, where programs are put for the account, belongs to another than root: move it away"
-    if [ "$ownership" = none ]; then
-        echo "PROV_OWNERSHIP is none: $chroot gets its folders and no programs"
-    elif ! command -v jk_init >/dev/null; then
-        echo "jailkit is not installed: $chroot gets its folders and no programs (apt install jailkit)"
-    else
-        # What a client needs to upload: sftp, scp and rsync.
-        jk_init -j "$chroot" sftp scp rsync
-        mkdir -p -m 0755 -- "$chroot/etc"
-        for file in passwd group; do
-            [ ! -L "$chroot/etc/$file" ] || die "$chroot/etc/$file is a symbolic link"
-        done
-        # The account must know itself by name inside.
-        grep -qs "^$uid:" "$chroot/etc/passwd" ||
-            echo "$uid:x:$uid_number:$gid_number::/${home#*/./}:/bin/sh" >>"$chroot/etc/passwd"
-        grep -qs "^[^:]*:[^:]*:$gid_number:" "$chroot/etc/group" || echo "$uid:x:$gid_number:" >>"$chroot/etc/group"
-    fi
+# find does not follow the links that it is given.
+unsafe=$(find "${decisive[@]}" -maxdepth 0 \( ! -type d -o ! -uid 0 ! -uid "$EUID" -o -perm /022 \) -print -quit)
+if [ -n "$unsafe" ]; then
+    [ ! -L "$unsafe" ] || die "$unsafe is a symbolic link"
+    [ -d "$unsafe" ] || die "$unsafe is not a directory"
+    die "$unsafe can be changed by others than root: let the daemon take it over (modify), or chown root $unsafe; chmod go-w $unsafe"
 fi
 
-# --- What clients of the service expect in a home -----------------------------------------------------------------------------------
+# Each of them is there with its mode or not at all, whenever the power fails. Another account's job may make the same parents at once.
+make_directories() { [ $# -eq 0 ] || mkdir -p -m 0755 -- "$@"; }
 
-make_folder "$path/incoming" 0750 "$uid_number:$gid_number"
-make_folder "$path/.ssh" 0700 "$uid_number:$gid_number"
-# Last, so that its presence says that the home is whole. With SNAPSHOTS = readonly the daemon mounts the snapshots here.
-make_folder "$path/.snapshots" 0755
-take_over "$path/.snapshots"
+# The account's own directory is a subvolume where the file system is btrfs, so that it can have a limit of its own.
+if [ ! -e "$account" ] && command -v btrfs >/dev/null; then
+    above=()
+    while [ "${missing[0]}" != "$account" ]; do above+=("${missing[0]}") missing=("${missing[@]:1}"); done
+    make_directories "${above[@]}"
+    if [ "$(stat -f -c %T -- "${account%/*}")" = btrfs ]; then
+        btrfs subvolume create "$account" >/dev/null
+        missing=("${missing[@]:1}")
+    fi
+fi
+make_directories "${missing[@]}"
+
+# --- The chroot -------------------------------------------------------------------------------------------------------------------
+
+[ -n "$chroot" ] || exit 0
+if [ "$ownership" = none ]; then
+    echo "PROV_OWNERSHIP is none: $chroot gets its directories and no programs"
+    exit 0
+elif ! command -v jk_init >/dev/null; then
+    echo "jailkit is not installed: $chroot gets its directories and no programs (apt install jailkit)"
+    exit 0
+fi
+
+# What follows would write through links and into files that somebody else has put there. What lies in the home is no part of this, nor
+# are directories such as /tmp, in which names have owners.
+foreign=$(find "$chroot" -path "$path" -prune -o \( ! -uid 0 -o -perm /022 ! -type l ! -type c ! \( -type d -perm -1000 \) \) -print -quit)
+[ -z "$foreign" ] || die "$foreign, where programs are put for the account, can be changed by others than root: move it away"
+
+# has FILE PATTERN: whether a line is like it.
+has() {
+    local line
+    [ -e "$1" ] || return 1
+    while IFS= read -r line; do
+        # shellcheck disable=SC2053 # It is a pattern.
+        [[ $line != $2 ]] || return 0
+    done <"$1"
+    return 1
+}
+
+# What a client needs to upload: sftp, scp and rsync.
+jk_init -j "$chroot" sftp scp rsync
+make_directories "$chroot/etc"
+for file in "$chroot/etc" "$chroot/etc/passwd" "$chroot/etc/group"; do
+    [ ! -L "$file" ] || die "$file is a symbolic link"
+done
+# The account must know itself by name inside.
+has "$chroot/etc/passwd" "$uid:*" ||
+    echo "$uid:x:$uid_number:$gid_number::/${home#*/./}:/bin/sh" >>"$chroot/etc/passwd"
+has "$chroot/etc/group" "*:*:$gid_number:*" || echo "$uid:x:$gid_number:" >>"$chroot/etc/group"
