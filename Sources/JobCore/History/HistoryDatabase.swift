@@ -22,7 +22,7 @@ actor HistoryDatabase {
     private let intake: HistoryIntake
     private let clock: any WallClock
     private let notice: NoticeHandler
-    private let executor = QueueExecutor(label: "job history")
+    private let executor = ThreadExecutor("job history")
     private var state = State.unopened
     private var ledger = HistoryLedger()
     private var sweeper: HistorySweeper

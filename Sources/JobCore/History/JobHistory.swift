@@ -3,7 +3,7 @@ public import SystemPackage
 /// The past of all jobs, in one SQLite file with one owner.
 ///
 /// **Contract.** Recording neither blocks nor fails: changes wait in a bounded buffer and are written a batch at a time, one transaction
-/// each, on a queue of the history's own. Nothing runs while nothing is recorded. What is recorded is safe against the end of the process
+/// each, on a thread of the history's own. Nothing runs while nothing is recorded. What is recorded is safe against the end of the process
 /// after a moment (``flush()`` waits for that), and against a loss of power after the next checkpoint.
 ///
 /// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, told with one notice, and a new one is begun, also in the

@@ -12,10 +12,18 @@ final class WorkerPool: Sendable {
         var threads = 0
         /// Threads that wait for work.
         var idle = 0
+
+        mutating func join() {
+            threads += 1
+            idle += 1
+        }
     }
 
-    private let name: String
+    /// Starts a thread.
+    typealias Start = @Sendable (_ body: @escaping @Sendable () -> Void) throws(Errno) -> Void
+
     private let limit: Int
+    private let start: Start
     private let state = Mutex(State())
     /// Counts the pieces of work that wait.
     private let work = DispatchSemaphore(value: 0)
@@ -24,37 +32,41 @@ final class WorkerPool: Sendable {
     /// - Parameters:
     ///   - name: of its threads, at most 15 bytes.
     ///   - limit: threads at most; at least 1.
-    init(_ name: String, limit: Int) {
-        self.name = name
-        self.limit = limit
+    convenience init(_ name: String, limit: Int) {
+        self.init(limit: limit) { body throws(Errno) in try DedicatedThread.start(name, body) }
     }
 
-    /// Begins work as soon as a thread is free. Where not even the first thread can be made, for threads have run out, the caller's does it.
+    init(limit: Int, start: @escaping Start) {
+        self.limit = limit
+        self.start = start
+    }
+
+    /// Begins work as soon as a thread is free. Where not even the first thread can be made, for threads have run out, the caller's is one
+    /// until nothing waits: of a pool of one thread still no two pieces of work run at once.
     func begin(_ body: @escaping @Sendable () -> Void) {
-        let isTaken = state.withLock { state in
-            if state.waiting.count >= state.idle, state.threads < limit, startThread() {
-                state.threads += 1
-                state.idle += 1
-            }
-            guard state.threads > 0 else { return false }
+        let isCallersTurn = state.withLock { state in
+            if state.waiting.count >= state.idle, state.threads < limit, startThread() { state.join() }
             state.waiting.append(body)
+            guard state.threads == 0 else { return false }
+            state.join()
             return true
         }
-        if isTaken { work.signal() } else { body() }
+        work.signal()
+        if isCallersTurn { run(idleTime: .seconds(0)) }
     }
 
     private func startThread() -> Bool {
         do throws(Errno) {
-            try DedicatedThread.start(name) { [self] in run() }
+            try start { [self] in run(idleTime: Self.idleTime) }
             return true
         } catch {
             return false
         }
     }
 
-    private func run() {
+    private func run(idleTime: DispatchTimeInterval) {
         while true {
-            guard work.wait(timeout: .now() + Self.idleTime) == .success else {
+            guard work.wait(timeout: .now() + idleTime) == .success else {
                 // Work that has come in this moment is signalled at once.
                 let isOver = state.withLock { state in
                     guard state.waiting.isEmpty else { return false }

@@ -1,5 +1,8 @@
 import Dispatch
+import Foundation
+import Glibc
 import Synchronization
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -9,6 +12,24 @@ private final class Counter: Sendable {
     private let count = Mutex(0)
     var value: Int { count.withLock(\.self) }
     func add() { count.withLock { $0 += 1 } }
+}
+
+private actor ThreadBound {
+    private let executor = ThreadExecutor("bound")
+    private(set) var value = 0
+    /// The names of all threads that it has run on.
+    private(set) var threads: Set<String> = []
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    func count() {
+        let before = value
+        sched_yield()
+        value = before + 1
+        threads.insert(
+            ((try? String(contentsOfFile: "/proc/thread-self/comm", encoding: .utf8)) ?? "").trimmingCharacters(
+                in: .newlines))
+    }
 }
 
 @Suite struct WorkerPoolTests {
@@ -34,6 +55,31 @@ private final class Counter: Sendable {
         try await eventually("all are done") { state.withLock { $0.done.count == 50 && $0.now == 0 } }
         #expect(state.withLock(\.most) <= 3)
         #expect(state.withLock { Set($0.done) } == Set(0..<50))
+    }
+
+    @Test("where no thread can be made the caller does all work that comes meanwhile, one piece after the other")
+    func withoutThreads() {
+        let pool = WorkerPool(limit: 1) { _ throws(Errno) in throw .resourceTemporarilyUnavailable }
+        let order = Mutex<[String]>([])
+        @Sendable func note(_ text: String) { order.withLock { $0.append(text) } }
+        pool.begin {
+            note("first begins")
+            pool.begin { note("second") }
+            note("first ends")
+        }
+        #expect(order.withLock(\.self) == ["first begins", "first ends", "second"])
+        pool.begin { note("third") }
+        #expect(order.withLock(\.self).last == "third")
+    }
+
+    @Test("an actor on a thread of its own does one thing at a time, whoever asks, and always on that thread")
+    func executor() async {
+        let actor = ThreadBound()
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<500 { group.addTask { await actor.count() } }
+        }
+        #expect(await actor.value == 500)
+        #expect(await actor.threads == ["bound"])
     }
 
     @Test("a pool that is full keeps no other waiting: while walks hang, steps and starts are done")
