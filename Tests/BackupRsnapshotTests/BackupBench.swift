@@ -16,7 +16,12 @@ import Testing
 final class BackupBench: Sendable {
     private final class Recorder: JobRecorder {
         let changes = Mutex<[JobChange]>([])
-        func record(_ change: JobChange) { changes.withLock { $0.append(change) } }
+        let afterSteps = Mutex<[String: @Sendable () -> Void]>([:])
+
+        func record(_ change: JobChange) {
+            changes.withLock { $0.append(change) }
+            if case .stepEnded(let step) = change.event { afterSteps.withLock { $0[step.name] }?() }
+        }
     }
 
     let folder: TestFolder
@@ -237,6 +242,9 @@ final class BackupBench: Sendable {
             changes.compactMap { if case .progress(let percent) = $0.event { percent } else { nil } }
         }
     }
+
+    /// Has something done whenever a step of this name ends; nil: nothing any more.
+    func after(step name: String, _ body: (@Sendable () -> Void)?) { recorder.afterSteps.withLock { $0[name] = body } }
 
     var steps: [JobStep] {
         recorder.changes.withLock { changes in

@@ -147,6 +147,93 @@ struct BackupJobTests {
         }
     }
 
+    @Test(
+        "TIMEOUT cuts off whatever is done but the rotation; no snapshot suffers, and the next run goes on",
+        arguments: ["account", "make room", "copy", "inspect", "rotate", "clean up"])
+    func timeLimit(step: String) async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            try bench.folder.makeFolder(FilePath("homes/\(first)/incoming/deep"))
+            try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/deep/file"))
+            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
+            let before = try bench.snapshots(of: first)
+            try bench.folder.write("new", to: FilePath("homes/\(first)/incoming/new"))
+
+            let clock = ManualSteadyClock()
+            var jobs = bench.jobs()
+            jobs.steadyClock = clock
+            bench.after(step: step) { clock.advance(by: .seconds(120)) }
+            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
+            let outcome = try await bench.attempt(request)
+            bench.after(step: step, nil)
+            let isCopied = ["inspect", "rotate", "clean up"].contains(step)
+            #expect(outcome.result == (isCopied ? .warnings : .failed), "\(outcome)")
+            #expect(outcome.message.contains("raise TIMEOUT in [Backup Jobs]"), "\(outcome)")
+            #expect(try await bench.state(of: first).copyHitTimeLimit == (isCopied ? nil : true))
+            let after = try bench.snapshots(of: first)
+            #expect(isCopied ? after["daily.1"] == before["daily.0"] : after == before)
+            let copied = status(bench.snapshot(isCopied ? "daily.0/new" : ".sync/new", of: first))?.st_ino
+            #expect((copied == nil) == ["account", "make room"].contains(step))
+
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            let newest = try #require(status(bench.snapshot("daily.0/new", of: first))?.st_ino)
+            #expect(copied ?? newest == newest, "what was copied is not copied again")
+            for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(bench.snapshot(name, of: first))) }
+            let all = try await du([bench.home(first).appending(".snapshots")])
+            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+        }
+    }
+
+    @Test(
+        "how many names a walk may come to grows with what rsync has counted in the copy, by ten times in a night too")
+    func names() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            var count = 0
+            for number in [0, 20, 200] {
+                for _ in 0..<number {
+                    try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/file\(count)"))
+                    count += 1
+                }
+                #expect(try await bench.backup(.daily, first) == .success)
+                let state = try await bench.state(of: first)
+                #expect(state.lastCopy?.names == UInt64(count))
+                #expect(state.sizes.nameLimit(of: state.lastCopy?.inode) == .counted(UInt64(count)))
+            }
+        }
+    }
+
+    @Test(
+        "a copy that has far more names than rsync has counted is none, with the place and what to do; snapshots stay")
+    func tooManyNames() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            try bench.folder.write("text", to: FilePath("homes/\(first)/incoming/file"))
+            #expect(try await bench.backup(.daily, first) == .success)
+            let before = try bench.snapshots(of: first)
+            // As if the account made and moved names faster than they can be read.
+            let script = try bench.folder.write(
+                """
+                #!/bin/sh
+                for copy; do :; done
+                cd "$copy" && seq 100010 | xargs touch
+                echo "Number of files: 2 (reg: 1, dir: 1)"
+
+                """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
+            try Self.set(rsync: script, bench, of: first)
+            let outcome = try await bench.backup(.daily, first)
+            #expect(outcome.result == .failed, "\(outcome)")
+            for part in [".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "lsof +D "] {
+                #expect(outcome.message.contains(part), "\(outcome)")
+            }
+            #expect(try bench.snapshots(of: first) == before)
+            try Self.usualRsync(bench, of: first)
+            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(!exists(bench.snapshot(".partial", of: first)))
+        }
+    }
+
     @Test("an rsnapshot by hand is worth another try; a lock of a process that is none is left over and replaced")
     func locked() async throws {
         try await BackupBench.run { bench in

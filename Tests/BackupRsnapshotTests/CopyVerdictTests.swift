@@ -121,6 +121,25 @@ import Testing
         #expect(output.errors.count == 0)
     }
 
+    @Test("names are counted as rsync tells at the end of each run, and a file's name cannot tell a number")
+    func names() {
+        func names(_ text: String) -> UInt64? {
+            var output = RsyncOutput()
+            output.read(Array(text.utf8))
+            output.end()
+            return output.names
+        }
+        #expect(names("") == nil)
+        #expect(names("Number of files: 23 (reg: 21, dir: 2)\nNumber of created files: 22 (reg: 21, dir: 1)\n") == 23)
+        #expect(names("Number of files: 0\n\nNumber of files: 7 (reg: 7)\n") == 7)
+        for forged in [
+            "file has vanished: \"/h/Number of files: 9\"\n", "Number of files: 99999999999999999999\n",
+            " Number of files: 9\n", "Number of files: many\n",
+        ] {
+            #expect(names(forged) == nil, "\(forged)")
+        }
+    }
+
     @Test("a copy with less than a tenth of the files or of the bytes has shrunk")
     func shrunk() {
         func tree(_ files: UInt64, _ bytes: UInt64) -> SnapshotState.CopiedTree {

@@ -112,6 +112,52 @@ import Testing
         #expect(Self.group(folder.homes.pushing("3723707/incoming/deep/deeper/file")) == Self.new)
     }
 
+    @Test("a directory that is moved in front of the change is gone through once")
+    func movedAhead() throws {
+        let folder = try TestFolder()
+        let incoming = try folder.makeFolder("homes/3723707/incoming")
+        for number in 0..<60 { try folder.makeFolder(FilePath("homes/3723707/incoming/\(number)")) }
+        let order = try HeldFolder(configured: incoming).names()
+        for number in 0..<5 { try folder.makeFolder(FilePath("homes/3723707/incoming/\(order[0])/S/\(number)")) }
+        lchown(incoming.string, Self.user, Self.old)
+        var entry = folder.entry()
+        entry["gidNumber"] = ["5000"]
+        let places = try folder.configuration().places
+        let account = try BackupAccount(reading: entry, for: .modify, places: places)
+        let home = try #require(account.homes.first)
+        let change = try #require(try GroupChange(of: account, home: home, HomeWalk(to: home), confinement: .on))
+        let looks = Mutex(0)
+        try change.perform {
+            let place = looks.withLock { looks in
+                looks += 1
+                return looks - 1
+            }
+            guard place + 1 < order.count else { return false }
+            rename(
+                incoming.appending(order[place]).appending("S").string,
+                incoming.appending(order[place + 1]).appending("S").string)
+            return false
+        }
+        // The directories, what moves with its five, and the look at the end; else the five would be read again with every move.
+        #expect(looks.withLock(\.self) < 60 + 6 + 60)
+        #expect(Self.group(incoming) == Self.new)
+    }
+
+    @Test("what TIMEOUT has cut off goes on in another attempt")
+    func timeLimit() async throws {
+        let folder = try TestFolder()
+        try Self.makeHome(folder, snapshots: "homes/3723707/.snapshots")
+        var entry = folder.entry()
+        entry["gidNumber"] = ["5000"]
+        let late = BackupRsnapshotService(configuration: try folder.configuration { $0.timeLimit = .zero })
+        let failure = try #require(try await late.failure(.modify, entry))
+        #expect(failure.failureClass == .retryable && failure.reason.contains("within TIMEOUT"), "\(failure)")
+        let incoming = folder.homes.pushing("3723707/incoming")
+        #expect(Self.group(incoming) == Self.old)
+        try await BackupRsnapshotService(configuration: try folder.configuration()).carryOut(.modify, entry)
+        #expect(Self.group(incoming) == Self.new)
+    }
+
     @Test("a mount inside is left alone; incoming may be one itself")
     func mounts() async throws {
         let folder = try TestFolder()

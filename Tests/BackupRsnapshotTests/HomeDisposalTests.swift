@@ -179,6 +179,36 @@ struct StandingClock: WallClock {
         #expect(exists(account))
     }
 
+    @Test("what TIMEOUT has cut off is removed in another attempt")
+    func timeLimit() async throws {
+        let folder = try TestFolder()
+        let account = try await makeAccount(folder)
+        let late = BackupRsnapshotService(
+            configuration: try folder.configuration { ($0.onDelete, $0.timeLimit) = (.remove, .zero) })
+        let failure = try #require(try await late.failure(.delete, entry(folder)))
+        #expect(failure.failureClass == .retryable, "\(failure)")
+        #expect(failure.reason == "\(account) could not be removed within TIMEOUT")
+        #expect(exists(account))
+        try await service(folder, .remove).carryOut(.delete, entry(folder))
+        #expect(!exists(account))
+    }
+
+    @Test("a purge that TIMEOUT has cut off says which homes stay, and the next one takes them")
+    func purgeTimeLimit() async throws {
+        let folder = try TestFolder()
+        try folder.makeFolder("homes/.deleted", mode: 0o700)
+        let names = ["3723707-20130101T000000Z", "3723708-20130101T000000Z"]
+        for name in names { try folder.makeFolder(FilePath("homes/.deleted/\(name)/incoming")) }
+        let late = try await ArchivePurge(folder.configuration { $0.timeLimit = .zero }).run(now: now)
+        #expect(late.purged == [])
+        #expect(late.problems.count == names.count)
+        for (problem, name) in zip(late.problems, names) {
+            #expect(problem.contains("/\(name) could not be removed within TIMEOUT"), "\(problem)")
+        }
+        let next = try await ArchivePurge(folder.configuration()).run(now: now)
+        #expect(next.problems == [] && next.purged.map(\.uid) == ["3723707", "3723708"])
+    }
+
     @Test("a purge takes what is older than the days it is kept, and only names that archiving gave")
     func due() {
         let purge = ArchivePurge(BackupConfiguration(purgeAfterDays: 30))

@@ -23,7 +23,8 @@ import Testing
         let failure = HeldFolder.Failure(operation: "open", path: home.path, cause: cause)
         let plain = PlainHome(account: account, home: home, ownership: .none)
         let disposal = HomeDisposalStep(
-            account: account, home: home, disposal: .remove, clock: SystemWallClock(), demandUnique: {})
+            account: account, home: home, disposal: .remove, timeLimit: .seconds(60), clock: SystemWallClock(),
+            demandUnique: {})
         let file = ConfigurationFile(directory: folder.configurations, uid: account.uid, ownership: .none)
         let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }
         let failures = [

@@ -144,8 +144,11 @@ private final class Nights {
         try await sync()
         let previous = name("daily", 0)
         let tree = try SnapshotTree.walk(
-            ".sync", in: root, previous: inode(previous) == nil ? nil : previous, limit: nil, isCancelled: { false })
-        record.add(inode: try #require(inode(".sync")), bytes: tree.bytes, ownBytes: tree.ownBytes)
+            ".sync", in: root, previous: inode(previous) == nil ? nil : previous,
+            limit: { _ in NameLimit(.max) }, isCancelled: { false })
+        record.add(
+            inode: try #require(inode(".sync")), bytes: tree.bytes, ownBytes: tree.ownBytes,
+            names: UInt64(tree.entries))
         if inode(name("daily", daily - 1)) != nil, number % daily == 1 {
             try shift("weekly", weekly, from: name("daily", daily - 1))
         }
@@ -299,14 +302,16 @@ struct SizeRecordTests {
         #expect(record.due == nil)
         var verified: [UInt64: Int] = [:]
         for night in 1...60 as ClosedRange<UInt64> {
-            record.add(inode: night, bytes: 10, ownBytes: 10)
+            record.add(inode: night, bytes: 10, ownBytes: 10, names: night)
             if record.snapshots.count > 7 {
                 let removed = record.snapshots[record.snapshots.count - (night % 3 == 0 ? 2 : 1)]
                 record.beginRemoval(of: removed.inode)
                 record.endRemoval(of: removed.inode, freed: removed.bytes)
             }
             guard let due = record.due else { continue }
-            record.confirm(due.snapshot.inode)
+            #expect(record.nameLimit(of: due.snapshot.inode) == .counted(due.snapshot.names ?? 0))
+            record.confirm(due.snapshot.inode, names: 1_000 + night)
+            #expect(record.nameLimit(of: due.snapshot.inode) == .counted(1_000 + night))
             verified[due.snapshot.inode, default: 0] += 1
             #expect(record.snapshots.allSatisfy { $0.copies <= 8 })
         }

@@ -10,10 +10,11 @@ import Testing
 @Suite struct SnapshotTreeTests {
     private func walk(
         _ folder: TestFolder, _ name: FilePath.Component = "daily.0", previous: FilePath.Component? = nil,
-        limit: Int? = nil, isCancelled: @escaping () -> Bool = { false }
+        limit: Int = .max, isCancelled: @escaping () -> Bool = { false }
     ) throws -> SnapshotTree {
         try SnapshotTree.walk(
-            name, in: HeldFolder(configured: folder.homes), previous: previous, limit: limit, isCancelled: isCancelled)
+            name, in: HeldFolder(configured: folder.homes), previous: previous,
+            limit: { _ in NameLimit(limit) }, isCancelled: isCancelled)
     }
 
     @Test("everything of a snapshot counts as du counts it, and its own is what the one before lacks")
@@ -162,7 +163,7 @@ extension SnapshotTreeTests {
             let failure = #expect(throws: TreeWalk.LimitExceeded.self) {
                 try walk(folder, .named(name), previous: previous.map { .named($0) }, limit: 49)
             }
-            #expect(failure == TreeWalk.LimitExceeded(path: folder.homes.appending("daily.1"), limit: 49))
+            #expect(failure == TreeWalk.LimitExceeded(path: folder.homes.appending("daily.1"), limit: NameLimit(49)))
         }
     }
 
@@ -174,7 +175,9 @@ extension SnapshotTreeTests {
         for (name, directory) in [("homes", folder.path), ("daily.0", folder.homes)] as [(String, FilePath)] {
             var asked = 0
             #expect(throws: CancellationError.self) {
-                try SnapshotTree.walk(.named(name), in: HeldFolder(configured: directory), previous: nil, limit: nil) {
+                try SnapshotTree.walk(
+                    .named(name), in: HeldFolder(configured: directory), previous: nil, limit: { _ in NameLimit(.max) }
+                ) {
                     asked += 1
                     return true
                 }

@@ -5,6 +5,10 @@ import TestSupport
 
 @testable import BackupRsnapshot
 
+extension NameLimit {
+    init(_ names: Int) { self.init(names: names, reason: "as the test says") }
+}
+
 /// A folder of a test's own, gone with the last who holds it: a home root, a folder for configurations, one for scripts.
 final class TestFolder: Sendable {
     let path: FilePath

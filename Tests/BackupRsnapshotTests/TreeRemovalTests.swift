@@ -11,7 +11,7 @@ import Testing
     private func remove(
         _ folder: TestFolder, limit: Int? = nil, freed: inout UInt64, _ meanwhile: @escaping @Sendable () -> Void = {}
     ) throws {
-        let removal = TreeRemoval(limit: limit) {
+        let removal = TreeRemoval(limit: limit.map { NameLimit($0) }) {
             meanwhile()
             return false
         }
@@ -142,7 +142,7 @@ import Testing
         let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
             try remove(folder, limit: 500) { make(atMost: .max) }
         }
-        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), limit: 500))
+        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), limit: NameLimit(500)))
     }
 
     @Test("a removal that the limit has stopped goes on where it was")

@@ -26,11 +26,13 @@ public struct ArchivePurge: Sendable {
 
     let places: HomePlaces
     let keepDays: Int
+    private let timeLimit: Duration
 
-    /// - Parameter configuration: of it, the places of homes and the days that an archived home is kept.
+    /// - Parameter configuration: of it, the places of homes, the days that an archived home is kept, and how long a removal may take.
     public init(_ configuration: BackupConfiguration) {
         places = configuration.places
         keepDays = configuration.purgeAfterDays
+        timeLimit = configuration.timeLimit
     }
 
     /// Those of the names that are older than the days they are kept.
@@ -44,48 +46,72 @@ public struct ArchivePurge: Sendable {
     /// - Parameter now: the time that ages are counted from.
     /// - Throws: `CancellationError`; what was removed half is removed whole by the next run.
     public func run(now: WallTime) async throws -> Report {
-        let purge = self
-        return try await BlockingWork.run(on: .walks) { isCancelled in
-            var report = Report(purged: [], problems: [])
-            for base in Set(purge.places.volumes + purge.places.roots).sorted(by: { $0.string < $1.string }) {
-                do {
-                    try purge.run(in: base, now: now, isCancelled: isCancelled, report: &report)
-                } catch let failure as HeldFolder.Failure {
-                    report.problems.append(purge.problem(failure))
-                }
-            }
-            return report
-        }
-    }
-
-    private func run(
-        in base: FilePath, now: WallTime, isCancelled: @escaping @Sendable () -> Bool, report: inout Report
-    ) throws {
-        let root = places.root(containing: base) ?? base
-        var folder = try HeldFolder(configured: root)
-        for name in base.components.dropFirst(root.components.count) + [ArchiveName.folder] {
-            guard let next = try folder.folder(name) else { return }
-            if let objection = HomeWalk.objection(to: try next.status()) {
-                report.problems.append("\(next.path) \(objection); chown root \(next.path); chmod go-w \(next.path)")
-                return
-            }
-            folder = next
-        }
-        for name in due(try folder.names().map(\.string), now: now) {
+        var report = Report(purged: [], problems: [])
+        for base in Set(places.volumes + places.roots).sorted(by: { $0.string < $1.string }) {
             do {
-                try TreeRemoval(isCancelled: isCancelled).remove(name.component, in: folder)
-                report.purged.append(Purged(uid: name.uid, path: folder.path.appending(name.component), volume: base))
-            } catch let failure as HeldFolder.Failure {
-                report.problems.append(problem(failure))
-            } catch let excess as TreeWalk.LimitExceeded {
-                report.problems.append(
-                    "\(excess); end what makes files there (lsof +D \(excess.path)); the next run goes on")
+                guard let found = try await BlockingWork.run({ _ in try archive(in: base, now: now) }) else { continue }
+                for name in found.due {
+                    do {
+                        try await remove(name, in: found.directory)
+                        let path = found.directory.path.appending(name.component)
+                        report.purged.append(Purged(uid: name.uid, path: path, volume: base))
+                    } catch let problem as Problem {
+                        report.problems.append(problem.text)
+                    }
+                }
+            } catch let problem as Problem {
+                report.problems.append(problem.text)
             }
+        }
+        return report
+    }
+
+    /// Why something stays, with the hint.
+    private struct Problem: Error {
+        var text: String
+
+        init(_ text: String) { self.text = text }
+
+        init(_ failure: HeldFolder.Failure) {
+            let isMount = failure.cause == .improperLink
+            text = "\(failure)" + (isMount ? "; something is mounted there: umount \(failure.path)" : "")
         }
     }
 
-    private func problem(_ failure: HeldFolder.Failure) -> String {
-        "could not \(failure.operation) \(failure.path): \(failure.cause)"
-            + (failure.cause == .improperLink ? "; something is mounted there: umount \(failure.path)" : "")
+    /// - Returns: what is due of a volume, and the directory in which it lies; nil where nothing was archived.
+    private func archive(
+        in base: FilePath, now: WallTime
+    ) throws -> (directory: HeldFolder, due: [ArchiveName])? {
+        do {
+            let root = places.root(containing: base) ?? base
+            var directory = try HeldFolder(configured: root)
+            for name in base.components.dropFirst(root.components.count) + [ArchiveName.folder] {
+                guard let next = try directory.folder(name) else { return nil }
+                if let objection = HomeWalk.objection(to: try next.status()) {
+                    throw Problem("\(next.path) \(objection); chown root \(next.path); chmod go-w \(next.path)")
+                }
+                directory = next
+            }
+            return (directory, due(try directory.names().map(\.string), now: now))
+        } catch let failure as HeldFolder.Failure {
+            throw Problem(failure)
+        }
+    }
+
+    /// Each home has a time limit of its own: one that takes long does not keep the others for ever.
+    private func remove(_ name: ArchiveName, in directory: HeldFolder) async throws {
+        do {
+            try await BlockingWork.run(on: .walks, until: Deadline(in: timeLimit)) {
+                try TreeRemoval(isCancelled: $0).remove(name.component, in: directory)
+            }
+        } catch let failure as HeldFolder.Failure {
+            throw Problem(failure)
+        } catch let excess as TreeWalk.LimitExceeded {
+            throw Problem("\(excess); \(excess.hint); the next run goes on")
+        } catch is Deadline.Passed {
+            throw Problem(
+                "\(directory.path.appending(name.component)) could not be removed within TIMEOUT; the next run goes on; if none ends, "
+                    + "raise TIMEOUT in [Backup Jobs]")
+        }
     }
 }

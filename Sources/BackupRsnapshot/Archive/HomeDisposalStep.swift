@@ -11,6 +11,7 @@ struct HomeDisposalStep: ProvisioningStep {
     let account: BackupAccount
     let home: HomePath
     let disposal: HomeDisposal
+    let timeLimit: Duration
     let clock: any WallClock
     /// Looks whether the home is another entry's as well (``ProvisioningRequest/demandUnique``).
     let demandUnique: @Sendable () async throws -> Void
@@ -36,16 +37,18 @@ struct HomeDisposalStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         if disposal != .keep { try await demandUnique() }
         let step = self
-        try await BlockingWork.run(on: .walks) { isCancelled in
-            do {
-                try step.dispose(isCancelled)
-            } catch let failure as HeldFolder.Failure {
-                throw step.explain(failure)
-            } catch let excess as TreeWalk.LimitExceeded {
-                throw ProvisioningFailure(
-                    .undefinedError, .retryable, reason: "\(excess)",
-                    cure: "end what makes files there (lsof +D \(excess.path)); the removal goes on where it was")
-            }
+        do {
+            try await BlockingWork.run(on: .walks, until: Deadline(in: timeLimit)) { try step.dispose($0) }
+        } catch let failure as HeldFolder.Failure {
+            throw explain(failure)
+        } catch let excess as TreeWalk.LimitExceeded {
+            throw ProvisioningFailure(
+                .undefinedError, .retryable, reason: "\(excess)",
+                cure: "\(excess.hint); another attempt goes on where this one was")
+        } catch is Deadline.Passed {
+            throw ProvisioningFailure(
+                .undefinedError, .retryable, reason: "\(home.accountDirectory) could not be removed within TIMEOUT",
+                cure: "another attempt goes on where this one was; if none ends, raise TIMEOUT in [Backup Jobs]")
         }
     }
 

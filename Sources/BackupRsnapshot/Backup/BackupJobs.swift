@@ -20,6 +20,8 @@ public struct BackupJobs: Sendable {
     let configuration: BackupConfiguration
     let jobs: BackupJobsConfiguration
     let clock: any WallClock
+    /// By which TIMEOUT goes.
+    var steadyClock: any SteadyClock = ContinuousClock()
 
     /// Backups of the engine's accounts; a reload of the settings makes another of these.
     public init(
@@ -152,7 +154,8 @@ public struct BackupJobs: Sendable {
 
     private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
         let backup = RsnapshotBackup(
-            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock)
+            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock,
+            steadyClock: steadyClock)
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
             subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",

@@ -5,7 +5,7 @@ public import JobCore
 public struct BackupJobsConfiguration: Hashable, Sendable {
     /// SLOTS: backups at once, 1 or more.
     public var slots: Int
-    /// TIMEOUT: how long one run of rsnapshot may take.
+    /// TIMEOUT: how long one attempt may work on the files of an account, the copy included.
     public var timeLimit: Duration
     /// How long rsnapshot may take to leave before it is killed.
     public var grace: Duration

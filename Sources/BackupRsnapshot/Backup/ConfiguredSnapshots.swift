@@ -101,8 +101,8 @@ struct ConfiguredSnapshots: Hashable, Sendable {
         "rsync_short_args", "include", "exclude", "include_file", "exclude_file", "one_fs", "backup",
     ]
     /// What every copy does, whatever the account's file says: files that did not change are links to the snapshot before, told apart
-    /// to the nanosecond; holes and hard links stay what they are.
-    private static let longArguments = "--sparse --hard-links --modify-window=-1"
+    /// to the nanosecond; holes and hard links stay what they are, and rsync counts what it has copied.
+    private static let longArguments = "--sparse --hard-links --modify-window=-1 --stats --no-human-readable"
 
     /// The files that rsync reads besides the account's own.
     var patternFiles: [FilePath] {

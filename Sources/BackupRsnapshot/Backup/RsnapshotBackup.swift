@@ -15,19 +15,23 @@ struct RsnapshotBackup: Sendable {
     let jobs: BackupJobsConfiguration
     let key: AccountKey
     let clock: any WallClock
+    /// By which the time limit goes.
+    let steadyClock: any SteadyClock
 
     /// Everything that the run needs, found in order.
     private struct Ready: Sendable {
         var account: BackupAccount
         var home: HomePath
         var work: SnapshotWork
+        /// Of all work on the account's files but the rotation.
+        var deadline: Deadline
         /// What somebody should look at.
         var warnings: [String]
         /// Another entry with the same uid, whose job makes the snapshot; nil: there is none.
         var copiedBy: DN?
     }
 
-    /// The copy was ended by its time limit and goes on in the next run.
+    /// The copy was cut off by its time limit and goes on in the next run.
     private struct Unfinished: Error {
         var outcome: JobOutcome
     }
@@ -58,7 +62,9 @@ struct RsnapshotBackup: Sendable {
                 let other = isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
                 defer { withExtendedLifetime(other) {} }
                 if isShared, other == nil { return nil }
-                let lock = try await BlockingWork.run(on: .walks) { try Self.lock(ready, isCancelled: $0) }
+                let lock = try await BlockingWork.run(on: .walks, until: ready.deadline) {
+                    try Self.lock(ready, isCancelled: $0)
+                }
                 defer { withExtendedLifetime(lock) {} }
                 return try await run(level, ready, attempt)
             }
@@ -93,9 +99,11 @@ struct RsnapshotBackup: Sendable {
                 "could not \(failure.operation) \(failure.path): \(failure.cause); check the directory, the disk and the kernel's log"
             failureClass = FailureClass(failure.cause) ?? .permanent
         case let lost as SnapshotRotation.Lost: text = "\(lost)"
-        case let limit as TreeWalk.LimitExceeded:
+        case let excess as TreeWalk.LimitExceeded:
+            text = "\(excess); \(excess.hint); with SNAPSHOTS = readonly no account can change its snapshots"
+        case is Deadline.Passed:
             text =
-                "\(limit.path) has more than \(limit.limit) names, or its owner moves directories while they are read; find the process with: lsof +D \(limit.path)"
+                "the backup reached TIMEOUT and was stopped; the next run goes on; if none ends, raise TIMEOUT in [Backup Jobs]"
         default: return nil
         }
         return (text, JobOutcome(.failed, failureClass: failureClass, message: text))
@@ -183,7 +191,7 @@ struct RsnapshotBackup: Sendable {
         return Ready(
             account: account, home: home,
             work: SnapshotWork(snapshots: snapshots, configured: configured, sandbox: sandbox, clock: clock),
-            warnings: show(home))
+            deadline: Deadline(in: jobs.timeLimit, by: steadyClock), warnings: show(home))
     }
 
     /// What the customer sees is no reason to make no snapshot.
@@ -206,7 +214,9 @@ struct RsnapshotBackup: Sendable {
 
     private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
         let work = ready.work
-        let begun = try await BlockingWork.run(on: .walks) { try work.begin(attempt.job, isCancelled: $0) }
+        let begun = try await BlockingWork.run(on: .walks, until: ready.deadline) {
+            try work.begin(attempt.job, isCancelled: $0)
+        }
         var (state, warnings) = (begun.state, begun.warnings + ready.warnings)
         warnings.forEach(attempt.write)
         var outcome: JobOutcome
@@ -232,7 +242,7 @@ struct RsnapshotBackup: Sendable {
                 .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
         }
         let (result, message) = (outcome.result, outcome.message)
-        try await change(&state) { state, _ in try work.end(&state, result, message) }
+        try await change(&state, until: nil) { state, _ in try work.end(&state, result, message) }
         attempt.progress(100)
         return outcome
     }
@@ -249,13 +259,21 @@ struct RsnapshotBackup: Sendable {
         }
         if let refusal = Self.refusal(of: attempt, after: previous, now: clock.now) { throw refusal }
         if let source = work.configured.source(of: level) {
-            guard try await change(&state, { state, _ in try work.takeOver(&state, job: job, from: source) }) else {
+            guard
+                try await change(
+                    &state, until: nil, { state, _ in try work.takeOver(&state, job: job, from: source) })
+            else {
                 return .init(
                     isWhole: false, note: "nothing to do: there is no \(source) yet that \(level) could take over")
             }
         } else {
-            let end = try await copy(ready, &state, attempt)
-            state = try await inspectCopy(ready, state, end, attempt)
+            do {
+                let copied = try await copy(ready, &state, attempt)
+                state = try await inspectCopy(ready, state, copied, attempt)
+            } catch let passed as Deadline.Passed {
+                guard let reason = Self.reason(of: passed) else { throw passed }
+                throw Unfinished(outcome: reason.outcome)
+            }
         }
         state = try await attempt.step("rotate") { [state] in
             // What has begun here is finished whatever happens meanwhile.
@@ -285,17 +303,26 @@ struct RsnapshotBackup: Sendable {
                 + "\(attempt.number - 1) attempts has finished a copy; see the job's output for what ended them")
     }
 
+    /// A copy that may become a snapshot.
+    private struct Copied: Sendable {
+        var end: SnapshotState.End
+        var hadUploads: Bool
+        /// Names in it, by rsync.
+        var names: UInt64?
+    }
+
     private func copy(
         _ ready: Ready, _ state: inout SnapshotState, _ attempt: RunningAttempt
-    ) async throws -> (end: SnapshotState.End, hadUploads: Bool) {
+    ) async throws -> Copied {
         let (work, limits) = (ready.work, jobs)
         let file = try await attempt.step("make room") {
-            try await change(&state) { try work.prepareCopy(&$0, isCancelled: $1) }
+            try await change(&state, until: ready.deadline) { try work.prepareCopy(&$0, isCancelled: $1) }
         }
         return try await attempt.step("copy") {
             let hadUploads = try await BlockingWork.run { _ in try Self.hasUploads(ready.home) }
+            try ready.deadline.demand()
             let invocation = work.sandbox.invocation(
-                copyingBy: file, timeLimit: limits.timeLimit, grace: limits.grace)
+                copyingBy: file, timeLimit: ready.deadline.left, grace: limits.grace)
             let output = Mutex(RsyncOutput())
             let result: ScriptResult
             do throws(ScriptError) {
@@ -317,13 +344,17 @@ struct RsnapshotBackup: Sendable {
             switch CopyVerdict(
                 result, CopyReports(result.reports), said, command: "\(invocation.executable)")
             {
-            case .whole(let note): return (.init(isWhole: true, note: note), hadUploads)
-            case .partial(let warning): return (.init(isWhole: false, warning: warning), hadUploads)
+            case .whole(let note):
+                return Copied(end: .init(isWhole: true, note: note), hadUploads: hadUploads, names: said.names)
+            case .partial(let warning):
+                return Copied(end: .init(isWhole: false, warning: warning), hadUploads: hadUploads, names: said.names)
             case .failed(let outcome):
                 if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
                 if said.hasLackedRoom {
                     // It would keep everybody else's copies from the room that it has taken and that is not enough for it.
-                    try await change(&state) { _, isCancelled in try work.discardCopy(isCancelled: isCancelled) }
+                    try await change(&state, until: ready.deadline) { _, isCancelled in
+                        try work.discardCopy(isCancelled: isCancelled)
+                    }
                 }
                 throw outcome
             }
@@ -331,18 +362,19 @@ struct RsnapshotBackup: Sendable {
     }
 
     private func inspectCopy(
-        _ ready: Ready, _ state: SnapshotState, _ copy: (end: SnapshotState.End, hadUploads: Bool),
+        _ ready: Ready, _ state: SnapshotState, _ copy: Copied,
         _ attempt: RunningAttempt
     ) async throws -> SnapshotState {
         let (work, job, uid) = (ready.work, attempt.job, ready.account.uid)
         return try await attempt.step("inspect") {
-            try await BlockingWork.run(on: .walks) { isCancelled in
+            try await BlockingWork.run(on: .walks, until: ready.deadline) { isCancelled in
                 var state = state
                 do {
                     // Whatever was deleted meanwhile was there to be copied, and whatever came was not.
                     let hadUploads = try copy.hadUploads && Self.hasUploads(ready.home)
                     let tree = try work.inspect(
-                        &state, job: job, uid: uid, hadUploads: hadUploads, copy.end, isCancelled: isCancelled)
+                        &state, job: job, uid: uid, hadUploads: hadUploads, names: copy.names, copy.end,
+                        isCancelled: isCancelled)
                     attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
                     return state
                 } catch let unfit as SnapshotWork.Unfit {
@@ -376,11 +408,13 @@ struct RsnapshotBackup: Sendable {
         var warnings: [String] = []
         do {
             try await attempt.step("clean up") {
-                try await change(&state) { try work.cleanUp(&$0, hasCopied: isCopy, isCancelled: $1) }
+                try await change(&state, until: ready.deadline) {
+                    try work.cleanUp(&$0, hasCopied: isCopy, isCancelled: $1)
+                }
             }
             if jobs.writesSize || isCopy && jobs.writesIncrement {
                 let (sizes, doubt) = try await attempt.step("sizes") {
-                    try await change(&state) { try work.measure(&$0, isCancelled: $1) }
+                    try await change(&state, until: ready.deadline) { try work.measure(&$0, isCancelled: $1) }
                 }
                 if let doubt { attempt.write("measured all snapshots again, because \(doubt)") }
                 if jobs.writesSize { record.size = sizes.total }
@@ -402,19 +436,21 @@ struct RsnapshotBackup: Sendable {
         return warnings
     }
 
-    /// Does something that blocks to the recorded state.
-    /// - Parameter body: gets a question that it asks now and then: whether the job is to stop.
+    /// Does something that blocks to the recorded state. What it has come to is kept, also where it fails: so much of it may be recorded.
+    /// - Parameters:
+    ///   - deadline: when it is cut off.
+    ///   - body: gets a question that it asks now and then: whether it has to end.
     private func change<Value: Sendable>(
-        _ state: inout SnapshotState,
+        _ state: inout SnapshotState, until deadline: Deadline?,
         _ body: @escaping @Sendable (inout SnapshotState, @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
-        let (changed, value) = try await BlockingWork.run(on: .walks) { [state] isCancelled in
-            var state = state
-            let value = try body(&state, isCancelled)
-            return (state, value)
+        let changed = Mutex(state)
+        defer { state = changed.withLock(\.self) }
+        return try await BlockingWork.run(on: .walks, until: deadline) { isCancelled in
+            var state = changed.withLock(\.self)
+            defer { changed.withLock { [state] in $0 = state } }
+            return try body(&state, isCancelled)
         }
-        state = changed
-        return value
     }
 }
 

@@ -37,6 +37,8 @@ struct RsyncOutput: Sendable {
     private(set) var uncopied = Lines()
     /// Everything else that rsync calls an error: disk, quota, memory, and what is not known.
     private(set) var errors = Lines()
+    /// Names in what was copied, by rsync's own count at the end of each run (`--stats`); nil: it told of none.
+    private(set) var names: UInt64?
 
     private var line: [UInt8] = []
 
@@ -61,8 +63,15 @@ struct RsyncOutput: Sendable {
         case .vanished: vanished.add(text, number)
         case .uncopied: uncopied.add(text, number)
         case .error: errors.add(text, number)
-        case .other: break
+        case .other: if let count = Self.count(in: text) { names = (names ?? 0) &+ count }
         }
+    }
+
+    /// How many names a run has seen, from the line that tells it.
+    private static func count(in line: String) -> UInt64? {
+        let label = "Number of files: "
+        guard line.hasPrefix(label) else { return nil }
+        return UInt64(line.dropFirst(label.count).prefix { $0 != " " })
     }
 
     /// Whether the disk was full, or a quota used up.

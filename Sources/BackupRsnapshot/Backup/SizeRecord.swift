@@ -13,6 +13,8 @@ struct SizeRecord: Codable, Hashable, Sendable {
         var bytes: UInt64
         /// Copies that were made since the number was last verified.
         var copies = 0
+        /// Names in it when they were last counted; nil: they were not.
+        var names: UInt64?
     }
 
     /// The newest first.
@@ -33,7 +35,8 @@ struct SizeRecord: Codable, Hashable, Sendable {
     /// - Parameters:
     ///   - bytes: of everything in it.
     ///   - ownBytes: of what the snapshot that has been the newest lacks.
-    mutating func add(inode: UInt64, bytes: UInt64, ownBytes: UInt64) {
+    ///   - names: in it; nil: they were not counted.
+    mutating func add(inode: UInt64, bytes: UInt64, ownBytes: UInt64, names: UInt64?) {
         if snapshots.first?.inode == inode, snapshots.first?.bytes == bytes { return }
         if snapshots.contains(where: { $0.inode == inode }) {
             // It had been removed by somebody else, and the copy got its inode.
@@ -42,7 +45,7 @@ struct SizeRecord: Codable, Hashable, Sendable {
         }
         for index in snapshots.indices { snapshots[index].copies += 1 }
         if !snapshots.isEmpty { subtract(bytes - min(ownBytes, bytes), from: 0) }
-        snapshots.insert(Snapshot(inode: inode, bytes: bytes), at: 0)
+        snapshots.insert(Snapshot(inode: inode, bytes: bytes, names: names), at: 0)
         increment = ownBytes
     }
 
@@ -110,8 +113,15 @@ struct SizeRecord: Codable, Hashable, Sendable {
     }
 
     /// The number of a snapshot was found to be right.
-    mutating func confirm(_ inode: UInt64) {
-        for index in snapshots.indices where snapshots[index].inode == inode { snapshots[index].copies = 0 }
+    mutating func confirm(_ inode: UInt64, names: UInt64) {
+        for index in snapshots.indices where snapshots[index].inode == inode {
+            (snapshots[index].copies, snapshots[index].names) = (0, names)
+        }
+    }
+
+    /// For a walk through one of the snapshots; nil where its names were not counted.
+    func nameLimit(of inode: UInt64?) -> NameLimit? {
+        snapshots.first { $0.inode == inode }?.names.map(NameLimit.counted)
     }
 
     /// All snapshots were measured.

@@ -16,15 +16,12 @@ struct SnapshotSizes: Hashable, Sendable {
 /// Errors: `HeldFolder.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then as it was.
 struct SnapshotMeasure {
     private let root: HeldFolder
-    private let limit: Int?
     private let isCancelled: () -> Bool
 
     /// - Parameters:
     ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot, but for a copy that is not finished.
-    ///   - limit: names that the walk of one snapshot may come to.
-    init(_ root: HeldFolder, limit: Int? = nil, isCancelled: @escaping () -> Bool) {
+    init(_ root: HeldFolder, isCancelled: @escaping () -> Bool) {
         self.root = root
-        self.limit = limit
         self.isCancelled = isCancelled
     }
 
@@ -39,11 +36,11 @@ struct SnapshotMeasure {
         var doubt = record.doubt(Set(names.keys))
         if doubt == nil, let due = record.due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode]
         {
-            let found = try bytes(of: name, lackedBy: newer)
-            if found == due.snapshot.bytes {
-                record.confirm(due.snapshot.inode)
+            let found = try tree(of: name, lackedBy: newer, record)
+            if found.ownBytes == due.snapshot.bytes {
+                record.confirm(due.snapshot.inode, names: UInt64(found.entries))
             } else {
-                doubt = .changed(name: name.string, recorded: due.snapshot.bytes, found: found)
+                doubt = .changed(name: name.string, recorded: due.snapshot.bytes, found: found.ownBytes)
             }
         }
         if let reason = doubt {
@@ -99,21 +96,33 @@ struct SnapshotMeasure {
         }
     }
 
-    private func bytes(of name: FilePath.Component, lackedBy newer: FilePath.Component) throws -> UInt64 {
-        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+    private func tree(
+        of name: FilePath.Component, lackedBy newer: FilePath.Component, _ record: SizeRecord
+    ) throws -> SnapshotTree {
+        var count = count(record)
         try count.know(newer)
-        return try count.unknownBytes(of: name)
+        return try count.unknown(in: name)
+    }
+
+    private func count(_ record: SizeRecord) -> SnapshotCount {
+        SnapshotCount(
+            root,
+            limit: {
+                try record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) ?? root.nameLimit()
+            },
+            isCancelled: isCancelled)
     }
 
     /// - Parameter trees: the newest first.
     private func measure(_ trees: [Tree], _ record: inout SizeRecord, _ progress: (Int, Int) -> Void) throws {
-        var count = SnapshotCount(root, limit: limit, isCancelled: isCancelled)
+        var count = count(record)
         let snapshots = try trees.enumerated().map { index, tree in
             defer { progress(index + 1, trees.count) }
-            return SizeRecord.Snapshot(inode: tree.inode, bytes: try count.unknownBytes(of: tree.name))
+            let found = try count.unknown(in: tree.name)
+            return SizeRecord.Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
         }
         var increment = snapshots.first?.bytes ?? 0
-        if trees.count > 1 { increment = try bytes(of: trees[0].name, lackedBy: trees[1].name) }
+        if trees.count > 1 { increment = try tree(of: trees[0].name, lackedBy: trees[1].name, record).ownBytes }
         record.replace(snapshots, increment: increment)
     }
 }

@@ -82,6 +82,8 @@ public struct SnapshotState: Codable, Hashable, Sendable {
         var bytes: UInt64
         /// Of these, what the snapshot before it lacks.
         var ownBytes: UInt64 = 0
+        /// Names in it; nil: they were not counted.
+        var names: UInt64?
     }
 
     /// One try of a job of a level.

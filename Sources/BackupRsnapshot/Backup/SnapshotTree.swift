@@ -22,11 +22,11 @@ struct SnapshotTree: Hashable, Sendable {
     ///   - name: a directory in `parent`.
     ///   - previous: the snapshot in `parent` that it was made from, of which only the names are read; nil: all is its own. Links are not
     ///     counted: the account may have linked its files elsewhere, and `.partial` may share them too.
-    ///   - limit: names that each walk may come to; nil: as many as there are.
+    ///   - limit: names that the walk of a snapshot may come to.
     /// - Throws: `HeldFolder.Failure`, also where one of the two does not exist; `TreeWalk.LimitExceeded`; `CancellationError`.
     static func walk(
-        _ name: FilePath.Component, in parent: HeldFolder, previous: FilePath.Component?, limit: Int?,
-        isCancelled: @escaping () -> Bool
+        _ name: FilePath.Component, in parent: HeldFolder, previous: FilePath.Component?,
+        limit: @escaping SnapshotCount.Limit, isCancelled: @escaping () -> Bool
     ) throws -> SnapshotTree {
         var count = SnapshotCount(parent, limit: limit, isCancelled: isCancelled)
         if let previous { try count.know(previous) }
@@ -37,11 +37,14 @@ struct SnapshotTree: Hashable, Sendable {
 /// Counts snapshots of one account, one after the other, and knows the files that it has met.
 struct SnapshotCount {
     private let parent: HeldFolder
-    private let limit: Int?
+    /// Tells how many names the walk of a snapshot may come to.
+    typealias Limit = (FilePath.Component) throws -> NameLimit
+
+    private let limit: Limit
     private let isCancelled: () -> Bool
     private var known = InodeSet()
 
-    init(_ parent: HeldFolder, limit: Int?, isCancelled: @escaping () -> Bool) {
+    init(_ parent: HeldFolder, limit: @escaping Limit, isCancelled: @escaping () -> Bool) {
         self.parent = parent
         self.limit = limit
         self.isCancelled = isCancelled
@@ -53,10 +56,10 @@ struct SnapshotCount {
         return try visit(name, met: &met, readsSizes: true)
     }
 
-    /// Bytes of what is in a snapshot and was not known; it is afterwards. Only that is examined.
-    mutating func unknownBytes(of name: FilePath.Component) throws -> UInt64 {
+    /// What is in a snapshot and was not known; it is afterwards. Only that is examined.
+    mutating func unknown(in name: FilePath.Component) throws -> SnapshotTree {
         var none: InodeSet?
-        return try visit(name, met: &none, readsSizes: true).ownBytes
+        return try visit(name, met: &none, readsSizes: true)
     }
 
     /// Makes what is in a snapshot known. Only names are read.
@@ -70,7 +73,7 @@ struct SnapshotCount {
     private mutating func visit(
         _ name: FilePath.Component, met: inout InodeSet?, readsSizes: Bool
     ) throws -> SnapshotTree {
-        let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
+        let walk = try TreeWalk(name, in: parent, limit: limit(name), isCancelled: isCancelled)
         var tree = SnapshotTree()
         /// - Returns: whether it was met for the first time.
         func meet(_ device: UInt64, _ inode: UInt64, _ status: () throws -> stat?) rethrows -> Bool {

@@ -68,9 +68,9 @@ struct SnapshotWork: Sendable {
         guard let full = state.fullCopy else {
             guard let kept else { return nil }
             let tree = try SnapshotTree.walk(
-                SnapshotRotation.keptName, in: directory, previous: nil, limit: Self.mostNames, isCancelled: isCancelled
-            )
-            state.fullCopy = .init(inode: kept, files: UInt64(tree.files), bytes: tree.bytes)
+                SnapshotRotation.keptName, in: directory, previous: nil, limit: limit(state), isCancelled: isCancelled)
+            state.fullCopy = .init(
+                inode: kept, files: UInt64(tree.files), bytes: tree.bytes, names: UInt64(tree.entries))
             return nil
         }
         guard try !directory.names().contains(where: { try snapshots.inode(of: $0) == full.inode }) else { return nil }
@@ -168,7 +168,9 @@ struct SnapshotWork: Sendable {
     }
 
     private func bytes(of name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool) throws -> UInt64 {
-        try SnapshotTree.walk(name, in: directory, previous: nil, limit: Self.mostNames, isCancelled: isCancelled).bytes
+        try SnapshotTree.walk(
+            name, in: directory, previous: nil, limit: { _ in try directory.nameLimit() }, isCancelled: isCancelled
+        ).bytes
     }
 
     /// Removes a copy that cannot be finished, and the one that it continued.
@@ -208,11 +210,13 @@ struct SnapshotWork: Sendable {
     }
 
     /// Looks at the finished copy on the disk and records that it is finished.
-    /// - Parameter hadUploads: whether there was anything to copy before the copy began.
+    /// - Parameters:
+    ///   - hadUploads: whether there was anything to copy before the copy began.
+    ///   - names: that rsync counted in it; nil: it told of none.
     /// - Returns: what it holds.
     /// - Throws: ``Unfit``.
     func inspect(
-        _ state: inout SnapshotState, job: Job, uid: String, hadUploads: Bool, _ end: SnapshotState.End,
+        _ state: inout SnapshotState, job: Job, uid: String, hadUploads: Bool, names: UInt64?, _ end: SnapshotState.End,
         isCancelled: @escaping @Sendable () -> Bool
     ) throws -> SnapshotTree {
         try reopenClosedCopy()
@@ -222,13 +226,16 @@ struct SnapshotWork: Sendable {
         }
         let newest = configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
         let previous = try newest.flatMap { try snapshots.inode(of: $0) == nil ? nil : $0 }
+        let others = limit(state)
         let tree = try SnapshotTree.walk(
-            name, in: directory, previous: previous, limit: Self.mostNames, isCancelled: isCancelled)
+            name, in: directory, previous: previous,
+            limit: { if $0 == name, let names { .counted(names) } else { try others($0) } }, isCancelled: isCancelled)
         guard !tree.isEmpty || !hadUploads else {
             throw Unfit(reason: "the copy is empty and the uploads are not")
         }
         let copy = SnapshotState.CopiedTree(
-            inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes)
+            inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
+            names: UInt64(tree.entries))
         var end = end
         if let warning = ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
@@ -270,7 +277,7 @@ struct SnapshotWork: Sendable {
         if let copy = next.copy {
             if ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: "") == nil { state.fullCopy = copy }
             state.lastCopy = copy
-            state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes)
+            state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes, names: copy.names)
         }
         state.rotation = nil
         state.complete(next.job, level: next.level, next.end, at: clock.now)
@@ -304,7 +311,8 @@ struct SnapshotWork: Sendable {
                 try recordIfRoom(state)
             }
             var freed: UInt64 = 0
-            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory, freed: &freed)
+            try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
+                .remove(name, in: directory, freed: &freed)
             if let inode {
                 state.sizes.endRemoval(of: inode, freed: freed)
                 try recordIfRoom(state)
@@ -319,9 +327,11 @@ struct SnapshotWork: Sendable {
     func measure(
         _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
     ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
-        try SnapshotMeasure(directory, limit: Self.mostNames, isCancelled: isCancelled).check(&state.sizes)
+        try SnapshotMeasure(directory, isCancelled: isCancelled).check(&state.sizes)
     }
 
-    /// More names than any account has: the owner of a snapshot can move directories in front of a walk for ever.
-    private static let mostNames = 100_000_000
+    /// For a walk through a snapshot: by what was counted in it, or else by its file system.
+    private func limit(_ state: SnapshotState) -> SnapshotCount.Limit {
+        { try state.sizes.nameLimit(of: snapshots.inode(of: $0)) ?? directory.nameLimit() }
+    }
 }

@@ -37,10 +37,9 @@ struct GroupChange: Hashable {
     func perform(isCancelled: @escaping @Sendable () -> Bool) throws {
         let walk = try HomeWalk(to: home)
         guard let folder = walk.folder else { return }
-        if let stores = try walk.stores(), try walk.store() != nil {
-            try change(home.accountName, in: stores, isCancelled)
-        } else {
-            try change(HomeFolder.snapshots, in: folder, isCancelled)
+        // Their directory is root's.
+        if let snapshots = try walk.snapshots() {
+            for name in try snapshots.names() { try change(name, in: snapshots, isCancelled) }
         }
         try change(HomeFolder.ssh, in: folder, isCancelled)
         try change(HomeFolder.incoming, in: folder, isCancelled)
@@ -53,16 +52,17 @@ struct GroupChange: Hashable {
         guard let status = try parent.status(of: name), status.st_mode & S_IFMT == S_IFDIR,
             let top = try parent.folder(name)
         else { return }
-        let walk = try TreeWalk(".", in: top, limit: TreeRemoval.mostNames, isCancelled: isCancelled)
+        let walk = try TreeWalk(".", in: top, limit: top.nameLimit(), isCancelled: isCancelled)
+        var entered = InodeSet()
         while let event = try walk.next() {
             guard case .name(let item) = event else { continue }
             try walk.changeGroup(of: item.text, ownedBy: account.uidNumber, from: former, to: account.gidNumber)
             guard try walk.isDirectory(item) else { continue }
-            do throws(HeldFolder.Failure) {
-                try walk.enter(item.text)
-            } catch {
-                guard HeldFolder.isElsewhere(error.cause) else { throw error }
-            }
+            do {
+                let status = try walk.enter(item.text)
+                // One that was read before has been moved in front of the walk.
+                if !entered.insert(device: UInt64(status.st_dev), inode: UInt64(status.st_ino)) { try walk.skip() }
+            } catch let failure as HeldFolder.Failure where HeldFolder.isElsewhere(failure.cause) {}
         }
         try walk.changeGroupOfTop(ownedBy: account.uidNumber, from: former, to: account.gidNumber)
     }
@@ -71,6 +71,7 @@ struct GroupChange: Hashable {
 /// See ``GroupChange``. Diagnostics: code 5, or code 4 where the way to the home cannot be trusted.
 struct GroupStep: ProvisioningStep {
     let change: GroupChange
+    let timeLimit: Duration
     let name = "group"
 
     var preview: String {
@@ -79,16 +80,22 @@ struct GroupStep: ProvisioningStep {
 
     func perform(in attempt: RunningAttempt) async throws {
         let change = change
-        try await BlockingWork.run(on: .walks) { isCancelled in
-            do {
-                try change.perform(isCancelled: isCancelled)
-            } catch let failure as HeldFolder.Failure {
-                throw PlainHome(account: change.account, home: change.home, ownership: .account).explain(failure)
-            } catch let excess as TreeWalk.LimitExceeded {
-                throw ProvisioningFailure(
-                    .cannotCreateHomeDir, .retryable, reason: "\(excess)",
-                    cure: "end what makes files there (lsof +D \(excess.path))")
+        do {
+            try await BlockingWork.run(on: .walks, until: Deadline(in: timeLimit)) {
+                try change.perform(isCancelled: $0)
             }
+        } catch let failure as HeldFolder.Failure {
+            throw PlainHome(account: change.account, home: change.home, ownership: .account).explain(failure)
+        } catch let excess as TreeWalk.LimitExceeded {
+            throw ProvisioningFailure(.cannotCreateHomeDir, .retryable, reason: "\(excess)", cure: excess.hint)
+        } catch is Deadline.Passed {
+            throw ProvisioningFailure(
+                .cannotCreateHomeDir, .retryable,
+                reason:
+                    "not all files in \(change.home.path) have got the group \(change.account.gidNumber) within TIMEOUT",
+                cure:
+                    "another attempt goes on, and passes over those that have it; if none ends, raise TIMEOUT in [Backup Jobs]"
+            )
         }
     }
 }

@@ -8,10 +8,8 @@ import SystemPackage
 /// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
 /// `CancellationError`.
 struct TreeRemoval {
-    /// Names that one call may come to; nil: as many as there are, also when somebody makes new ones for ever.
-    var limit: Int? = mostNames
-    /// More than a volume holds of one account.
-    static let mostNames = 100_000_000
+    /// Names that one call may come to; nil: by the file system.
+    var limit: NameLimit?
     let isCancelled: @Sendable () -> Bool
 
     /// - Parameters:
@@ -31,7 +29,7 @@ struct TreeRemoval {
             freed += status.bytesOfLastLink
             return
         }
-        let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
+        let walk = try TreeWalk(name, in: parent, limit: limit ?? parent.nameLimit(), isCancelled: isCancelled)
         repeat { try empty(walk, freed: &freed) } while try !removeTop(name, in: parent, walk)
         freed += walk.status.allocatedBytes
         try parent.synchronize()

@@ -16,14 +16,16 @@ import SystemPackage
 /// ```
 /// Errors: `HeldFolder.Failure` with the place, `CancellationError`, ``LimitExceeded``.
 final class TreeWalk {
-    /// The walk came to more names than it may. The owner can move directories in front of a walk, so it would not end by itself.
+    /// The walk came to more names than it may.
     struct LimitExceeded: Error, Hashable, CustomStringConvertible {
         /// The tree.
         var path: FilePath
-        /// Names that the walk may come to.
-        var limit: Int
+        var limit: NameLimit
 
-        var description: String { "\(path) has more than \(limit) names, or its owner moves them while they are read" }
+        var description: String {
+            "\(path) has more than \(limit), or its owner makes or moves them while they are read"
+        }
+        var hint: String { "find the process and end it: lsof +D \(path.shellWord)" }
     }
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
@@ -59,7 +61,7 @@ final class TreeWalk {
     /// The status of the tree's top as it was opened.
     let status: stat
     private let top: HeldFolder
-    private let limit: Int?
+    private let limit: NameLimit
     private let isCancelled: () -> Bool
     private var levels: [Level] = []
     /// Those of the levels below the top, each closed by a NUL.
@@ -73,10 +75,10 @@ final class TreeWalk {
 
     /// - Parameters:
     ///   - name: the tree's top, a directory in `parent` and on its file system.
-    ///   - limit: names that the walk may come to; nil: as many as there are.
+    ///   - limit: names that the walk may come to.
     ///   - isCancelled: asked at every directory and at least once for 256 names.
     init(
-        _ name: FilePath.Component, in parent: HeldFolder, limit: Int?, isCancelled: @escaping () -> Bool
+        _ name: FilePath.Component, in parent: HeldFolder, limit: NameLimit, isCancelled: @escaping () -> Bool
     ) throws(HeldFolder.Failure) {
         guard let top = try parent.folder(name, reach: .sameFileSystem) else {
             throw HeldFolder.Failure(
@@ -117,7 +119,7 @@ final class TreeWalk {
     /// Counts towards the limit.
     func step() throws {
         steps += 1
-        if let limit, steps > limit { throw LimitExceeded(path: top.path, limit: limit) }
+        if steps > limit.names { throw LimitExceeded(path: top.path, limit: limit) }
         if steps % 256 == 0, isCancelled() { throw CancellationError() }
     }
 

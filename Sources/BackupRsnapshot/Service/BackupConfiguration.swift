@@ -75,6 +75,8 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var onDelete: HomeDisposal
     /// Days that an archived home is kept, 0 or more.
     public var purgeAfterDays: Int
+    /// TIMEOUT of `[Backup Jobs]`: how long one attempt may work on the files of an account.
+    public var timeLimit: Duration
     /// REQUIRE_SYSTEM_USER.
     public var requireSystemUser: Bool
     /// Where rsnapshot keeps one lock file for each account: a folder that only root can write.
@@ -94,8 +96,8 @@ public struct BackupConfiguration: Hashable, Sendable {
         configurationDirectory: FilePath = "/etc/rsnapshot.d",
         template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template",
         configurationTest: ConfigurationTest = .template, onDelete: HomeDisposal = .keep, purgeAfterDays: Int = 30,
-        requireSystemUser: Bool = false, lockDirectory: FilePath = "/run/prov-backup-rsnapshot",
-        reportSocket: String = "",
+        timeLimit: Duration = .seconds(12 * 3600), requireSystemUser: Bool = false,
+        lockDirectory: FilePath = "/run/prov-backup-rsnapshot", reportSocket: String = "",
         programDirectories: [FilePath] = [
             "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
         ]
@@ -115,6 +117,7 @@ public struct BackupConfiguration: Hashable, Sendable {
         self.configurationTest = configurationTest
         self.onDelete = onDelete
         self.purgeAfterDays = purgeAfterDays
+        self.timeLimit = timeLimit
         self.requireSystemUser = requireSystemUser
         self.lockDirectory = lockDirectory
         self.reportSocket = reportSocket

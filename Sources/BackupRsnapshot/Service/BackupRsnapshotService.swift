@@ -131,7 +131,7 @@ public struct BackupRsnapshotService: ProvisioningService {
         if configuration.ownership == .account,
             let change = try GroupChange(of: account, home: home, walk, confinement: configuration.confinement)
         {
-            steps.append(GroupStep(change: change))
+            steps.append(GroupStep(change: change, timeLimit: configuration.timeLimit))
         }
         let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
         if let script = configuration.homeScript {
@@ -194,7 +194,8 @@ public struct BackupRsnapshotService: ProvisioningService {
         if hasStore || configuration.onDelete != .keep && walk.account != nil {
             steps.append(
                 HomeDisposalStep(
-                    account: account, home: home, disposal: configuration.onDelete, clock: clock,
+                    account: account, home: home, disposal: configuration.onDelete,
+                    timeLimit: configuration.timeLimit, clock: clock,
                     demandUnique: request.demandUnique))
         }
         return steps

@@ -34,16 +34,26 @@ package enum BlockingWork {
         }
     }
 
-    /// Work that may be cancelled.
-    /// - Parameter body: gets a question that it asks now and then: whether the task was cancelled meanwhile.
+    /// Work that may be cut off.
+    /// - Parameters:
+    ///   - deadline: when it is; nil: only with its task.
+    ///   - body: gets a question that it asks now and then: whether it has to end, by a `CancellationError`.
+    /// - Throws: what the body throws; `Deadline.Passed` where the deadline has cut it off, and not the task.
     package static func run<Value: Sendable>(
-        on kind: Kind = .steps,
+        on kind: Kind = .steps, until deadline: Deadline? = nil,
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
         let cancelled = Flag()
+        let work: @Sendable () throws -> Value = {
+            do {
+                return try body { cancelled.isSet || deadline?.hasPassed ?? false }
+            } catch is CancellationError where !cancelled.isSet && deadline?.hasPassed ?? false {
+                throw Deadline.Passed()
+            }
+        }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                pool(kind).begin { continuation.resume(with: Result { try body { cancelled.isSet } }) }
+                pool(kind).begin { continuation.resume(with: Result { try work() }) }
             }
         } onCancel: {
             cancelled.set()

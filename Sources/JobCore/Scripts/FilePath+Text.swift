@@ -5,7 +5,7 @@ extension FilePath {
     var printable: String { string.escapingControlCharacters }
 
     /// For commands that a person copies into a shell.
-    var shellWord: String {
+    package var shellWord: String {
         let plain = string.utf8.allSatisfy { byte in
             switch UInt8(byte) {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -125,6 +125,7 @@ extension BackupConfiguration {
             configurationDirectory: FilePath(backup.rsnapshotConfigDirectory),
             template: FilePath(backup.rsnapshotTemplate), configurationTest: backup.rsnapshotConfigTest,
             onDelete: backup.onDelete, purgeAfterDays: backup.purgeAfterDays,
+            timeLimit: settings.backupJobs.timeout,
             requireSystemUser: backup.requireSystemUser,
             // Not below the runtime directory: rsnapshot also runs while the daemon does not.
             lockDirectory: FilePath(settings.service.stateDirectory).appending("locks"),

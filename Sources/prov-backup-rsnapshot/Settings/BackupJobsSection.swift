@@ -10,7 +10,10 @@ enum BackupJobsSection {
         name, "SLOTS", .number(1...1_024), default: 2, meaning: "How many accounts are backed up at once.")
     static let timeout = SettingKey(
         name, "TIMEOUT", .duration(.seconds(1)...Quantity.longest), default: .seconds(12 * 3_600),
-        meaning: "How long the backup of one account may take.")
+        meaning: """
+            How long the backup of one account may take, from making room to measuring; also how long one attempt may remove a home, \
+            an archived home, or change a group. What is cut off goes on in the next run or attempt.
+            """)
     static let memory = SettingKey(
         name, "MEMORY", .size, default: ByteCount(2 << 30),
         meaning: "The most memory of each process of a copy; 0: no limit. rsync needs about 1G for ten million files."
