@@ -1,4 +1,5 @@
 import ArgumentParser
+import DirectoryClient
 import Glibc
 
 @main
@@ -20,8 +21,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         defaultSubcommand: RunCommand.self)
 
     static func main() async {
-        // Cyrus SASL would load every mechanism that is installed, which is megabytes; the only one that is used, EXTERNAL, is built in.
-        setenv("SASL_PATH", "/nonexistent", 1)
+        LDAPLibrary.ignoreSurroundings()
         var status = EXIT_SUCCESS
         do {
             var command = try parseAsRoot()

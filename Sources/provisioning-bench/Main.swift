@@ -1,4 +1,5 @@
 import ArgumentParser
+import DirectoryClient
 import FoundationEssentials
 import Glibc
 import SystemPackage
@@ -29,6 +30,7 @@ struct ProvisioningBench: AsyncParsableCommand {
     var only: [Benchmark.Part] = []
 
     func run() async throws {
+        LDAPLibrary.ignoreSurroundings()
         // A tool that ends early must not take this program with it.
         signal(SIGPIPE, SIG_IGN)
         let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)

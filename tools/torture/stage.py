@@ -67,7 +67,8 @@ class Directory:
     def _run(self, tool: str, *arguments: str, text: str = "") -> str:
         try:
             done = subprocess.run(
-                [tool, *self._bind, *arguments], input=text, capture_output=True, text=True, timeout=30)
+                [tool, *self._bind, *arguments], input=text, capture_output=True, text=True, timeout=30,
+                env={**os.environ, "LDAPNOINIT": "1"})
         except subprocess.TimeoutExpired as late:
             raise DirectoryDown(str(late)) from late
         if done.returncode in self.DOWN or "Can't contact" in done.stderr:

@@ -55,9 +55,36 @@ struct ConnectionThread: Sendable {
         } catch {
             opening.forgetDescriptor()
             _ = consume handle
-            throw error
+            throw explained(error)
         }
         return handle
+    }
+
+    /// The library does not say why it refuses a certificate, so it is fetched once more without asking for trust, and nothing is sent.
+    private func explained(_ error: DirectoryError) -> DirectoryError {
+        guard error.code == .connectError, DirectoryError.usesTLS.contains(error.operation),
+            options.tls.requirement == .demand, case .tcp(let host, _, _) = server.endpoint,
+            let certificate = fetchCertificate()
+        else { return error }
+        var error = error
+        error.certificateFault =
+            certificate.fault(for: host) ?? options.tls.authorities.map { .untrusted(authorities: $0) }
+        return error
+    }
+
+    /// - Returns: nil when there is no way to one, which is then the reason.
+    private func fetchCertificate() -> PeerCertificate? {
+        do {
+            let socket = try Socket.connect(to: server, deadline: deadline, sendLimit: options.operationTimeout)
+            let descriptor = socket.descriptor
+            let handle = try LDAPHandle.open(on: socket, server: server)
+            defer { opening.forgetDescriptor() }
+            guard opening.begin(descriptor) else { return nil }
+            try handle.beginTLS(TLSOptions(startTLS: options.tls.startTLS, requirement: .never))
+            return try handle.peerCertificate.map { try PeerCertificate($0) }
+        } catch {
+            return nil
+        }
     }
 
     private func bind(_ handle: borrowing LDAPHandle) throws(DirectoryError) -> PasswordPolicyResponse? {

@@ -16,15 +16,13 @@ extension LDAPHandle {
     }
 
     /// The first use of the library's TLS must be alone, too. It is left to those who use TLS, and what it makes for handles that have nothing of
-    /// their own is given back: some hundred authorities are megabytes.
+    /// their own is given back. Whether it fails is told where a handle's own is made.
     private static let prepareTLS: Void = {
-        // Fails when ldap.conf names what is not there; that is told where a certificate is checked.
         _ = cldap_set_int(nil, LDAP_OPT_X_TLS_NEWCTX, 0)
         ldap_set_option(nil, LDAP_OPT_X_TLS_CTX, nil)
     }()
 
-    /// Everything that bears on trust is set on the handle, so that ldap.conf, ldaprc and the environment cannot weaken it. They may name
-    /// the authorities when the options do not.
+    /// Everything that bears on trust is set on the handle.
     private func configure(_ options: TLSOptions) throws(DirectoryError) {
         let requirement =
             switch options.requirement {
@@ -35,12 +33,7 @@ extension LDAPHandle {
         try set(LDAP_OPT_X_TLS_REQUIRE_CERT, requirement)
         // The names in subjectAltName count where there are any, else the common name (RFC 4513, section 3.1.3).
         try set(LDAP_OPT_X_TLS_REQUIRE_SAN, LDAP_OPT_X_TLS_ALLOW)
-        if let file = options.caFile {
-            try set(LDAP_OPT_X_TLS_CACERTFILE, file: file, "the CA file")
-        } else {
-            try inherit(LDAP_OPT_X_TLS_CACERTFILE)
-            try inherit(LDAP_OPT_X_TLS_CACERTDIR)
-        }
+        if let file = try authorities(options) { try set(LDAP_OPT_X_TLS_CACERTFILE, file: file, "the CA file") }
         if let file = options.certificateFile { try set(LDAP_OPT_X_TLS_CERTFILE, file: file, "the certificate file") }
         if let file = options.keyFile { try set(LDAP_OPT_X_TLS_KEYFILE, file: file, "the key file") }
         // Last: it makes the context from all that was set before.
@@ -62,10 +55,23 @@ extension LDAPHandle {
         try check(unsafe ldap_set_option(pointer, option, file), "set \(role)")
     }
 
-    private func inherit(_ option: Int32) throws(DirectoryError) {
-        var file: UnsafeMutablePointer<CChar>?
-        guard unsafe ldap_get_option(nil, option, &file) == LDAP_OPT_SUCCESS, let file = unsafe file else { return }
-        defer { unsafe ldap_memfree(file) }
-        try check(unsafe ldap_set_option(pointer, option, file), "take ldap.conf's authorities")
+    private func authorities(_ options: TLSOptions) throws(DirectoryError) -> String? {
+        if let file = options.authorities { return file }
+        guard options.requirement == .demand else { return nil }
+        throw DirectoryError(
+            .localError, operation: "prepare TLS", server: "\(server)",
+            diagnostic: "this system has no list of authorities (looked for "
+                + TLSOptions.systemAuthorities.joined(separator: ", ")
+                + "); name the certificate of the server's authority in TLS_CA_FILE, or apt install ca-certificates")
+    }
+
+    /// The server's certificate in DER, after the handshake.
+    var peerCertificate: [UInt8]? {
+        var certificate = unsafe berval()
+        guard unsafe ldap_get_option(pointer, LDAP_OPT_X_TLS_PEERCERT, &certificate) == LDAP_OPT_SUCCESS,
+            let start = unsafe certificate.bv_val
+        else { return nil }
+        defer { unsafe ldap_memfree(start) }
+        return unsafe Array(UnsafeRawBufferPointer(start: start, count: Int(certificate.bv_len)))
     }
 }

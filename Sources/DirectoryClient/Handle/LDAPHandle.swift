@@ -23,7 +23,7 @@ import Glibc
     static func open(
         on socket: consuming Socket, server: ServerAddress
     ) throws(DirectoryError) -> LDAPHandle {
-        _ = Self.isLibraryReady
+        _ = LDAPLibrary.isReady
         let layer =
             switch server.endpoint {
             case .tcp: LDAP_PROTO_TCP
@@ -47,12 +47,6 @@ import Glibc
 
     /// Sends an unbind as far as the socket takes it, and closes.
     deinit { unsafe ldap_unbind_ext(pointer, nil, nil) }
-
-    /// The first call into the library must be alone: it fills global variables.
-    private static let isLibraryReady: Bool = {
-        var version: Int32 = 0
-        return unsafe ldap_get_option(nil, LDAP_OPT_PROTOCOL_VERSION, &version) == LDAP_OPT_SUCCESS
-    }()
 
     /// Whether bytes wait within the library, where poll(2) does not see them.
     var isDataReady: Bool { unsafe cldap_is_data_ready(pointer) }

@@ -1,8 +1,10 @@
+import Glibc
+
 /// How TLS is used.
 public struct TLSOptions: Hashable, Sendable {
     /// What becomes of a server whose certificate is not trusted or names another host.
     public enum Requirement: Hashable, Sendable {
-        /// It is refused. The default, whatever ldap.conf, ldaprc or the environment say.
+        /// It is refused. The default.
         case demand
         /// It is accepted, as is one without a certificate: encrypted, but with nobody known.
         case allow
@@ -12,7 +14,7 @@ public struct TLSOptions: Hashable, Sendable {
 
     /// Begin TLS on an `ldap://` connection before anything else (RFC 4511, section 4.14). Not used for `ldaps` and `ldapi`.
     public var startTLS: Bool
-    /// PEM file with the authorities that are trusted; nil means the one that the system's ldap.conf names (TLS_CACERT).
+    /// PEM file with the authorities that are trusted; nil means the system's list.
     public var caFile: String?
     /// PEM file with our own certificate; needs `keyFile`.
     public var certificateFile: String?
@@ -32,6 +34,17 @@ public struct TLSOptions: Hashable, Sendable {
         self.keyFile = keyFile
         self.requirement = requirement
     }
+
+    /// The file with the authorities that are trusted: ``caFile``, or the system's list; nil where there is none.
+    public var authorities: String? {
+        caFile ?? Self.systemAuthorities.first { unsafe access($0, R_OK) == 0 }
+    }
+
+    /// Where systems keep their list: Debian and Arch, Red Hat, SUSE, Alpine.
+    static let systemAuthorities = [
+        "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+    ]
 }
 
 /// How a connection is made and how long anything may take.

@@ -14,6 +14,8 @@ public struct DirectoryError: Error, Hashable, Sendable {
     public var referrals: [String]
     /// Of a bind: what the server's password policy says; nil: it has none, or does not tell.
     public var passwordPolicy: PasswordPolicyResponse?
+    /// Of the start of TLS: why the server's certificate is not accepted; nil: that is not the reason, or it is not known.
+    public var certificateFault: CertificateFault?
     /// The connection can no longer be used. What was under way may or may not have been done.
     public var isConnectionLost: Bool
 
@@ -46,6 +48,7 @@ extension DirectoryError: CustomStringConvertible {
     public var description: String {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
+        if let certificateFault { text += ": \(certificateFault)" }
         if !matchedDN.isEmpty { text += " (found as far as \(matchedDN))" }
         if let fault = passwordPolicy?.fault { text += " (password policy: \(fault))" }
         if !referrals.isEmpty { text += " (refers to \(referrals.joined(separator: ", ")))" }
@@ -55,7 +58,8 @@ extension DirectoryError: CustomStringConvertible {
 
     /// What mends it, for the usual ones.
     public var cure: String? {
-        switch code {
+        if let certificateFault { return certificateFault.hint }
+        return switch code {
         case .invalidCredentials where passwordPolicy?.fault == .accountLocked:
             "unlock the account at the server (OpenLDAP: delete pwdAccountLockedTime of the entry)"
         case .invalidCredentials where passwordPolicy?.fault == .passwordExpired: "set a new password at the server"
@@ -76,8 +80,8 @@ extension DirectoryError: CustomStringConvertible {
         case .undefinedAttributeType, .objectClassViolation: "check that the server has loaded the schema"
         case .syncRefreshRequired: "begin anew without a cookie"
         case .connectError where Self.usesTLS.contains(operation):
-            "the server's certificate is not trusted for this name, or the server does not speak TLS there; name the"
-                + " certificate of its authority as the CA file, and connect to a name that stands in the certificate"
+            "check that the server speaks TLS at this port, that its certificate is for this name, and that TLS_CA_FILE holds"
+                + " its authority's"
         case .connectError: "check the server's name and port, that it runs, and that no firewall is between"
         case .timeout: "the server did not answer in time; check its load, or raise the time limit"
         default: nil

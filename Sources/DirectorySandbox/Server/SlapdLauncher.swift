@@ -6,7 +6,10 @@ import SystemPackage
 struct SlapdLauncher: Sendable {
     /// Where slapd and slapadd are searched for, as many users' PATH lacks these folders.
     private static let programFolders: [FilePath] = ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
-    private static let environment = Environment.custom(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"])
+    /// No `ldaprc` that lies about, see ldap.conf(5): slapd is a user of the LDAP library, too.
+    private static let environment = Environment.custom([
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LDAPNOINIT": "1",
+    ])
 
     let folder: SandboxFolder
 

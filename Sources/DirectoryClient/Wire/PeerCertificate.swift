@@ -1,0 +1,112 @@
+import Glibc
+
+/// What a server's certificate says of itself (X.509, RFC 5280, section 4.1): for the words of a refusal. Nothing is accepted by it.
+struct PeerCertificate: Hashable {
+    /// Host names and addresses: those in subjectAltName, and the subject's common name.
+    private(set) var names: [String] = []
+    /// As `YYYYMMDDhhmmssZ`.
+    let begin: String, end: String
+
+    private static let commonName: [UInt8] = [0x55, 0x04, 0x03], alternativeNames: [UInt8] = [0x55, 0x1d, 0x11]
+    private static let objectIdentifier: UInt8 = 0x06, utcTime: UInt8 = 0x17
+    private static let hostName = BER.context(2), address = BER.context(7)
+
+    init(_ der: [UInt8]) throws(BERReader.Malformed) {
+        var outer = BERReader(der)
+        var certificate = try outer.members(BER.sequence)
+        var body = try certificate.members(BER.sequence)
+        _ = try body.optional(BER.context(0, constructed: true))  // version
+        _ = try body.content(BER.integer)  // serial number
+        _ = try body.content(BER.sequence)  // signature
+        _ = try body.content(BER.sequence)  // issuer
+        var validity = try body.members(BER.sequence)
+        begin = try Self.time(&validity)
+        end = try Self.time(&validity)
+        let common = try Self.commonNames(try body.members(BER.sequence))
+        _ = try body.content(BER.sequence)  // public key
+        _ = try body.optional(BER.context(1))  // identifiers that nobody uses
+        _ = try body.optional(BER.context(2))
+        if let extensions = try body.optional(BER.context(3, constructed: true)) {
+            var list = BERReader(extensions)
+            names = try Self.alternativeNames(try list.members(BER.sequence))
+        }
+        names += common.filter { !names.contains($0) }
+    }
+
+    /// What is wrong with it for this host at this time, as far as it says itself.
+    func fault(for host: String, at now: time_t = Glibc.time(nil)) -> CertificateFault? {
+        let now = Self.text(now)
+        if now > end { return .expired(Self.day(end)) }
+        if now < begin { return .notYetValid(Self.day(begin)) }
+        return names.contains { Self.matches($0, host) } ? nil : .otherHost(host, names: names)
+    }
+
+    // MARK: - Names
+
+    private static func matches(_ name: String, _ host: String) -> Bool {
+        let (name, host) = (name.lowercased(), host.lowercased())
+        guard name.hasPrefix("*."), let dot = host.firstIndex(of: ".") else { return name == host }
+        return name.dropFirst() == host[dot...]
+    }
+
+    private static func commonNames(_ subject: BERReader) throws(BERReader.Malformed) -> [String] {
+        var (subject, names) = (subject, [String]())
+        while !subject.isAtEnd {
+            var set = try subject.members(BER.set)
+            while !set.isAtEnd {
+                var attribute = try set.members(BER.sequence)
+                guard try attribute.content(objectIdentifier).elementsEqual(commonName), let tag = attribute.nextTag
+                else { continue }
+                names.append(String(decoding: try attribute.content(tag), as: UTF8.self))
+            }
+        }
+        return names
+    }
+
+    private static func alternativeNames(_ extensions: BERReader) throws(BERReader.Malformed) -> [String] {
+        var (extensions, names) = (extensions, [String]())
+        while !extensions.isAtEnd {
+            var member = try extensions.members(BER.sequence)
+            guard try member.content(objectIdentifier).elementsEqual(alternativeNames) else { continue }
+            _ = try member.flag(default: false)
+            var value = BERReader(try member.content(BER.octets))
+            var list = try value.members(BER.sequence)
+            while let tag = list.nextTag {
+                let content = try list.content(tag)
+                switch tag {
+                case hostName: names.append(String(decoding: content, as: UTF8.self))
+                case address: numeric(Array(content)).map { names.append($0) }
+                default: break
+                }
+            }
+        }
+        return names
+    }
+
+    private static func numeric(_ bytes: [UInt8]) -> String? {
+        guard let family = [4: AF_INET, 16: AF_INET6][bytes.count] else { return nil }
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        guard unsafe inet_ntop(family, bytes, &text, socklen_t(text.count)) != nil else { return nil }
+        return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    // MARK: - Times
+
+    /// UTCTime has a year of two digits, which are of 1950 to 2049.
+    private static func time(_ reader: inout BERReader) throws(BERReader.Malformed) -> String {
+        guard let tag = reader.nextTag else { throw BERReader.Malformed() }
+        let text = String(decoding: try reader.content(tag), as: UTF8.self)
+        return tag == utcTime ? (text < "50" ? "20" : "19") + text : text
+    }
+
+    private static func text(_ time: time_t) -> String {
+        var (time, parts, buffer) = unsafe (time, tm(), [CChar](repeating: 0, count: 32))
+        unsafe gmtime_r(&time, &parts)
+        let count = unsafe strftime(&buffer, buffer.count, "%Y%m%d%H%M%SZ", &parts)
+        return String(decoding: buffer.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    private static func day(_ time: String) -> String {
+        "\(time.prefix(4))-\(time.dropFirst(4).prefix(2))-\(time.dropFirst(6).prefix(2))"
+    }
+}
