@@ -53,6 +53,13 @@ public struct ScriptServiceConfiguration: Hashable, Sendable {
         }
     }
 
+    /// What is run.
+    public var trusted: [TrustedPath] {
+        [("ADD", add), ("MODIFY", modify), ("DELETE", delete)].compactMap { setting, path in
+            path.map { TrustedPath("[Script] \(setting)", $0, .program) }
+        }
+    }
+
     /// Two attributes whose variables would have the same names, such as `x-1` and the first value of `x`: what is wrong, and the cure.
     public var problem: (reason: String, cure: String)? {
         for (place, name) in attributes.enumerated() {

@@ -90,7 +90,7 @@ struct ScriptStep: ProvisioningStep {
     func checkPermissions() async throws {
         let (script, setting) = (script, operation.setting)
         try await BlockingWork.run { _ in
-            try ScriptPermissions.demand(script, setting: setting, code: .runtimeRequirementNotSatisfied)
+            try FileTrust.demand(script, setting: setting, code: .runtimeRequirementNotSatisfied)
         }
     }
 }

@@ -65,6 +65,37 @@ import Testing
         }
     }
 
+    @Test("a template that others could change is refused, also when it was read before, and with it the request")
+    func openTemplate() async throws {
+        let folder = try TestFolder()
+        let path = try folder.write("verbose\t1\n", to: "some.template")
+        let template = TemplateFile(path, restlessTime: .zero)
+        for _ in 1...2 { _ = try template.template() }
+        for (place, mode, usual) in [(path, 0o666, 0o644), (folder.path, 0o777, 0o755)] as [(FilePath, mode_t, mode_t)]
+        {
+            #expect(chmod(place.string, mode) == 0)
+            let failure = #expect(throws: ProvisioningFailure.self) { try template.template() }
+            #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
+            #expect(failure?.cure == "chmod go-w \(place)")
+            #expect(chmod(place.string, usual) == 0)
+            #expect(try template.template().text == "verbose\t1\n")
+        }
+    }
+
+    @Test("a program that others could change is not used, though another one would be found behind it")
+    func openProgram() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration {
+            $0.programDirectories.insert(folder.path.appending("scripts"), at: 0)
+        }
+        let rsync = try folder.write("#!/bin/sh\n", to: "scripts/rsync", mode: 0o757)
+        let failure = #expect(throws: ProvisioningFailure.self) { try Program.rsync.find(configuration) }
+        #expect(failure?.cure == "chmod go-w \(rsync)")
+        #expect(failure?.failureClass == .configuration)
+        #expect(chmod(rsync.string, 0o755) == 0)
+        #expect(try Program.rsync.find(configuration) == rsync)
+    }
+
     @Test("modify brings the file to what the entry says now")
     func changed() async throws {
         let folder = try TestFolder()

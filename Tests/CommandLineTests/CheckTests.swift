@@ -82,7 +82,7 @@ import Testing
                 SCRIPT = \(path)/missing.sh
                 """)
             let checked = try await bench.command("check")
-            #expect(checked.status == 1)
+            #expect(checked.status == 78, "as the start")
             let wrong = checked.output.split(separator: "\n").filter { $0.hasPrefix("NOT ") }
             for (subject, words) in [
                 ("Backup post script", "ENABLED = no"), ("Admin pre script", "namei -l"),
@@ -95,6 +95,88 @@ import Testing
             }
             #expect(!wrong.contains { $0.contains("Backup pre script") }, "\(checked.output)")
         }
+    }
+
+    /// What others could change: by its place below the test's folder.
+    @Test(
+        "`check` and the start refuse alike what others could change, run nothing, and the command that they name fixes it",
+        arguments: [
+            ("Rsnapshot.conf", "settings"), ("password", "settings"), ("ca.pem", "settings"),
+            ("account.template", "RSNAPSHOT_TEMPLATE"), ("bin/rsnapshot", "RSNAPSHOT"), ("sendmail", "SENDMAIL"),
+            ("home.sh", "HOME_SCRIPT"), ("nightly.sh", "[Job nightly]"), ("hooks/pre_script.sh", "Backup pre script"),
+            ("events/DirStartUp.py", "event handlers"), ("events/helper.py", "event handlers"),
+            ("events/package", "event handlers"), ("above", "STATE_DIRECTORY"), ("above/run", "RUNTIME_DIRECTORY"),
+            ("homes", "HOME_ROOTS"), ("rsnapshot.d", "RSNAPSHOT_CONFIG_DIRECTORY"),
+        ])
+    func trust(name: String, subject: String) async throws {
+        try await DaemonBench.run { bench in
+            try Self.trusted(bench)
+            let fine = try await bench.command("check")
+            #expect(fine.status == 0, "\(fine.output)")
+            #expect(fine.output.contains("ok    permissions: "), "\(fine.output)")
+            try FileManager.default.removeItem(at: bench.folder.appending(path: "ran"))
+
+            let path = bench.folder.appending(path: name).path
+            var before = stat()
+            #expect(stat(path, &before) == 0)
+            chmod(path, before.st_mode & 0o7777 | 0o002)
+            let checked = try await bench.command("check")
+            let started = try await bench.command("run", "--once")
+            for (status, output) in [checked, started] {
+                #expect(status == 78, "\(output)")
+                #expect(output.contains("chmod go-w \(path)"), "\(output)")
+                #expect(output.contains("mode 0"), "\(output)")
+            }
+            #expect(checked.output.contains("NOT   \(subject): "), "\(checked.output)")
+            #expect(
+                !FileManager.default.fileExists(atPath: bench.folder.appending(path: "ran").path), "rsnapshot has run")
+
+            let fixed = try RunningProgram(URL(filePath: "/bin/sh"), ["-c", "chmod go-w '\(path)'"])
+            #expect(await fixed.end() == 0)
+            let again = try await bench.command("run", "--once")
+            #expect(again.status == 0, "\(again.output)")
+        }
+    }
+
+    /// Settings in which everything that is run or believed lies below the bench's folder.
+    private static func trusted(_ bench: DaemonBench) throws {
+        let path = bench.folder.path
+        for name in ["home.sh", "nightly.sh", "sendmail", "hooks/pre_script.sh", "hooks/post_script.sh"] {
+            try script(bench.folder.appending(path: name))
+        }
+        try script(bench.folder.appending(path: "bin/rsnapshot"))
+        try "#!/bin/sh\ntouch \(path)/ran\necho rsnapshot 1.4.4\n"
+            .write(toFile: "\(path)/bin/rsnapshot", atomically: false, encoding: .utf8)
+        for name in ["events/package", "above/run"] {
+            try FileManager.default.createDirectory(
+                atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        }
+        for name in ["events/DirStartUp.py", "events/helper.py", "ca.pem"] {
+            try Data().write(to: bench.folder.appending(path: name))
+        }
+        try FileManager.default.copyItem(
+            atPath: "\(DaemonBench.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
+            toPath: "\(path)/account.template")
+        try FileManager.default.copyItem(
+            atPath: bench.sandbox.daemonPasswordFile.string, toPath: "\(path)/password")
+        try bench.settings(
+            database: "ADMIN_PASSWORD_FILE = \(path)/password\nTLS_CA_FILE = \(path)/ca.pem",
+            service: "STATE_DIRECTORY = \(path)/above/state\nRUNTIME_DIRECTORY = \(path)/above/run",
+            backup: """
+                HOME_SCRIPT = \(path)/home.sh
+                RSNAPSHOT = \(path)/bin/rsnapshot
+                RSNAPSHOT_TEMPLATE = \(path)/account.template
+                [Mail]
+                SENDTO = operator@example.org
+                SENDMAIL = \(path)/sendmail
+                [Scripts]
+                EVENTS_DIRECTORY = \(path)/events
+                [Hooks Backup]
+                ENABLED = yes
+                DIRECTORY = \(path)/hooks
+                [Job nightly]
+                SCRIPT = \(path)/nightly.sh
+                """)
     }
 
     @Test("with TYPE = Script `check` looks at its scripts and not at [Backup]")

@@ -294,6 +294,10 @@ import Testing
             try await daemon.says("read anew")
             try await bench.add("3724301")
             try await bench.returned("5", "3724301")
+            chmod(script.path, 0o777)
+            daemon.kill(SIGHUP)
+            try await daemon.says("HOME_SCRIPT: \(script.path): can be written by others")
+            try await daemon.says("chmod go-w \(script.path)")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
         }

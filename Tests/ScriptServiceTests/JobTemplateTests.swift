@@ -38,7 +38,7 @@ import Testing
     func neverExecuted(name: String) throws {
         let attributes = try FileManager.default.attributesOfItem(atPath: template(name).string)
         #expect((attributes[.posixPermissions] as? Int).map { $0 & 0o111 } == 0)
-        #expect(throws: ScriptPermissionError.self) { try ScriptPermissions.check(template(name)) }
+        #expect(throws: FileTrustError.self) { try FileTrust.check(template(name)) }
     }
 
     @Test("L7 a template's head says how to enable it, and that others must not be able to write it", arguments: names)
@@ -62,7 +62,7 @@ import Testing
     func enabled(name: String) async throws {
         let folder = try TestFolder()
         let script = try enable(name, in: folder)
-        _ = try ScriptPermissions.check(script)
+        _ = try FileTrust.check(script)
         let result = try await run(script, path: reporter(in: folder))
         #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
         if name.hasPrefix("client") { #expect(try folder.text("reports") == "report -r\nreport -p 50\nreport -f 0\n") }

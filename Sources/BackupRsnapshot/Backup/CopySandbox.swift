@@ -47,13 +47,14 @@ struct CopySandbox: Hashable, Sendable {
         var rsync: FilePath
     }
 
+    static let helper = "prov-backup-confine"
+
     /// Where the helper is installed; in a build directory it lies next to the program itself.
     static var installedHelper: FilePath {
-        let name: FilePath.Component = "prov-backup-confine"
-        let installed = FilePath("/usr/lib/prov-backup-rsnapshot").appending(name)
+        let installed = FilePath("/usr/lib/prov-backup-rsnapshot").appending(helper)
         var room = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
         guard readlink("/proc/self/exe", &room, room.count - 1) > 0 else { return installed }
-        let built = FilePath(platformString: room).removingLastComponent().appending(name)
+        let built = FilePath(platformString: room).removingLastComponent().appending(helper)
         return Program.isExecutable(built) ? built : installed
     }
 

@@ -159,9 +159,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     private func inspect(_ account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {
-        guard Program.isExecutable(configuration.rsnapshot) else {
-            throw Program.missing("\(configuration.rsnapshot) is not there", package: "rsnapshot")
-        }
+        try Program.demand(configuration.rsnapshot, setting: "RSNAPSHOT", package: "rsnapshot")
         let home: HomePath
         switch try HomeChoice(configuration: configuration).place(of: account) {
         case .given(let place): home = place
@@ -485,6 +483,7 @@ extension CopySandbox.Programs {
                 .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
                 cure: "install it with the daemon (README, Install)")
         }
+        try FileTrust.demand(configuration.confine, setting: CopySandbox.helper, code: .runtimeRequirementNotSatisfied)
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
         self.init(
             bubblewrap: CopySandbox.isConfined(configuration.confinement)

@@ -24,6 +24,7 @@ struct HomeWalk {
         let examined = isTakenOver ? home.accountFolders.count - 1 : folders.count - 1
         do {
             var folder = try HeldFolder(configured: home.root)
+            try FileTrust.demand(home.root, as: .directory, setting: "HOME_ROOTS", code: .cannotCheckHomeDirPresence)
             held = [folder]
             for (depth, name) in folders.enumerated() {
                 guard let next = try folder.folder(name) else { break }

@@ -173,8 +173,7 @@ public struct BackupRequirements: Sendable {
 
     private func programs() async -> [Requirement] {
         var findings: [Requirement] = []
-        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
-        for program in [Program.rsync] + sandbox + (configuration.quota.program.map { [$0] } ?? []) {
+        for program in Program.needed(configuration) {
             do throws(ProvisioningFailure) {
                 let path = try program.find(configuration)
                 findings.append(

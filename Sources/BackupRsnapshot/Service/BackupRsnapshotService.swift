@@ -116,9 +116,7 @@ public struct BackupRsnapshotService: ProvisioningService {
         _ account: BackupAccount, home: HomePath, _ request: ProvisioningRequest
     ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
         let rsync = try Program.rsync.find(configuration)
-        guard Program.isExecutable(configuration.rsnapshot) else {
-            throw Program.missing("\(configuration.rsnapshot) is not there", package: "rsnapshot")
-        }
+        try Program.demand(configuration.rsnapshot, setting: "RSNAPSHOT", package: "rsnapshot")
         if configuration.requireSystemUser { try SystemUser.demand(account) }
 
         let takeOver = configuration.ownership == .account ? try HomeTakeOver(of: account, home: home) : nil

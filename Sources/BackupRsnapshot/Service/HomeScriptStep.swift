@@ -65,6 +65,6 @@ struct HomeScriptStep: ProvisioningStep {
 
     /// - Throws: code 5, class configuration, for a script that others could write.
     static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
-        try ScriptPermissions.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
+        try FileTrust.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
     }
 }

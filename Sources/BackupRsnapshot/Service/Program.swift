@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -16,13 +17,35 @@ enum Program: String {
         }
     }
 
-    /// - Throws: code 3 when it is in none of the folders.
+    /// Those that these settings need.
+    static func needed(_ configuration: BackupConfiguration) -> [Program] {
+        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
+        return [.rsync] + sandbox + [configuration.quota.program].compactMap(\.self)
+    }
+
+    /// - Throws: code 3 when it is in none of the folders, or others could change it.
     func find(_ configuration: BackupConfiguration) throws(ProvisioningFailure) -> FilePath {
-        let candidates = configuration.programDirectories.map { $0.appending(rawValue) }
-        if let path = candidates.first(where: { Self.isExecutable($0) }) { return path }
-        throw Self.missing(
-            "\(rawValue) is in none of "
-                + configuration.programDirectories.map(\.string).joined(separator: ", "), package: package)
+        guard let path = path(configuration) else {
+            throw Self.missing(
+                "\(rawValue) is in none of "
+                    + configuration.programDirectories.map(\.string).joined(separator: ", "), package: package)
+        }
+        try FileTrust.demand(path, setting: rawValue, code: .runtimeRequirementNotSatisfied)
+        return path
+    }
+
+    /// The first in the folders of the settings.
+    func path(_ configuration: BackupConfiguration) -> FilePath? {
+        configuration.programDirectories.map { $0.appending(rawValue) }.first { Self.isExecutable($0) }
+    }
+
+    /// - Parameter setting: what names it.
+    /// - Throws: code 3 when it is not there, or others could change it.
+    static func demand(
+        _ path: FilePath, setting: String, package: String
+    ) throws(ProvisioningFailure) {
+        guard isExecutable(path) else { throw missing("\(path) is not there", package: package) }
+        try FileTrust.demand(path, setting: setting, code: .runtimeRequirementNotSatisfied)
     }
 
     static func isExecutable(_ path: FilePath) -> Bool {

@@ -20,6 +20,10 @@ final class TemplateFile: Sendable {
 
     /// The template as it is now. Waits for the file system.
     func template() throws(ProvisioningFailure) -> RsnapshotTemplate {
+        if access(path.string, F_OK) == 0 {
+            try FileTrust.demand(
+                path, as: .file, setting: "RSNAPSHOT_TEMPLATE", code: .cannotCreateRsnapshotConfiguration)
+        }
         do {
             var status = stat()
             if stat(path.string, &status) == 0, let kept = kept.withLock({ $0 }), kept.version == FileVersion(status) {

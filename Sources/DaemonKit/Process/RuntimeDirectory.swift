@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 public import SystemPackage
 
 /// Makes sure that a directory of the daemon's own is there and that nobody else can meddle with it.
@@ -8,25 +9,16 @@ public enum RuntimeDirectory {
     /// - Parameters:
     ///   - path: absolute.
     ///   - mode: of a directory that is created, whatever the umask; one that exists keeps its own.
-    /// - Throws: when it cannot be made, is no directory, belongs to somebody else or can be written by others.
+    /// - Throws: when it cannot be made, is no directory, or others could change it or a directory above it.
     public static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(RuntimeDirectoryError) {
         guard path.isAbsolute else {
             throw RuntimeDirectoryError(path, "is not an absolute path", cure: "write it from /")
         }
         try create(path.lexicallyNormalized(), mode: mode)
-        var status = stat()
-        guard stat(path.string, &status) == 0 else { throw RuntimeDirectoryError(path, "cannot be examined", errno) }
-        guard status.st_mode & S_IFMT == S_IFDIR else {
-            throw RuntimeDirectoryError(path, "is not a directory", cure: "move it away, or name another directory")
-        }
-        guard status.st_uid == geteuid() || status.st_uid == 0 else {
-            throw RuntimeDirectoryError(
-                path, "belongs to user \(status.st_uid), who could replace what lies in it",
-                cure: "run: chown \(geteuid()) \(path)")
-        }
-        guard status.st_mode & 0o022 == 0 else {
-            throw RuntimeDirectoryError(
-                path, "can be written by others, who could replace what lies in it", cure: "run: chmod go-w \(path)")
+        do throws(FileTrustError) {
+            try FileTrust.check(path, as: .directory)
+        } catch {
+            throw RuntimeDirectoryError(path, error.findingOfFile, cure: error.cure)
         }
         guard access(path.string, W_OK | X_OK) == 0 else {
             throw RuntimeDirectoryError(path, "cannot be written", errno)

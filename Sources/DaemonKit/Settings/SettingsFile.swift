@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 import SystemPackage
 
 /// A settings file or a secret's file as it was when it was read: bytes and mode from one descriptor.
@@ -19,7 +20,11 @@ struct SettingsFile {
         static let empty = Unreadable(reason: "the file is empty", cure: "write the secret into it")
     }
 
+    /// - Throws: also where others could change the file: nothing of it is believed then.
     init(reading path: FilePath) throws(Unreadable) {
+        if let fault = TrustedPath("", Self.absolute(path), .file).fault {
+            throw Unreadable(reason: fault.findingOfFile, cure: fault.cure)
+        }
         let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard descriptor >= 0 else { throw Self.failure(errno) }
         defer { close(descriptor) }
@@ -50,6 +55,14 @@ struct SettingsFile {
         if content.last == UInt8(ascii: "\r") { content.removeLast() }
         guard !content.contains(0) else { return nil }
         return String(validating: content, as: UTF8.self)
+    }
+
+    /// A command may name its settings from where it was started.
+    private static func absolute(_ path: FilePath) -> FilePath {
+        if path.isAbsolute { return path }
+        var directory = [CChar](repeating: 0, count: Int(PATH_MAX))
+        guard getcwd(&directory, directory.count) != nil else { return path }
+        return FilePath(platformString: directory).pushing(path)
     }
 
     private static func readAll(_ descriptor: Int32) throws(Unreadable) -> [UInt8] {

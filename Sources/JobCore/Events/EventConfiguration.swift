@@ -54,4 +54,12 @@ public struct EventConfiguration: Hashable, Sendable {
 
     /// The handlers' script.
     var script: FilePath { directory.appending("DirStartUp.py") }
+
+    /// What Python runs.
+    public var trusted: [TrustedPath] {
+        [
+            TrustedPath("event handlers", script, .pythonScript),
+            TrustedPath(interpreter.lastComponent?.string ?? "interpreter", interpreter, .program),
+        ]
+    }
 }

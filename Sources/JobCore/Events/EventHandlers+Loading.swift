@@ -109,10 +109,10 @@ extension EventHandlers {
     /// Starts an interpreter and lets it load the script.
     func loadHandlers() async -> Result<Interpreter, LoadFailure> {
         let script = configuration.script
-        do throws(ScriptPermissionError) {
-            _ = try ScriptPermissions.check(script, mustBeExecutable: false)
+        do throws(FileTrustError) {
+            try FileTrust.check(script, as: .pythonScript)
         } catch {
-            if error.problem == .unreachable(.noSuchFileOrDirectory) { return .failure(.noScript) }
+            if error.isAbsent, error.file == script { return .failure(.noScript) }
             return .failure(.fault("\(error)"))
         }
         let python = configuration.interpreter
@@ -121,6 +121,11 @@ extension EventHandlers {
                 .fault(
                     "\(python.printable) cannot be run, and \(script.printable) needs it; install it (apt-get install python3)"
                 ))
+        }
+        do throws(FileTrustError) {
+            try FileTrust.check(python)
+        } catch {
+            return .failure(.fault("\(error)"))
         }
         do throws(HandlerModuleError) {
             try HandlerModule.write(into: configuration.moduleFolder)

@@ -34,8 +34,8 @@ struct HookScript: Sendable {
 
     /// Runs it, when it is there and can be trusted. Cancelling the task stops it, and it counts as failed.
     func run(in attempt: RunningAttempt) async -> Ended {
-        do throws(ScriptPermissionError) {
-            _ = try ScriptPermissions.check(path)
+        do throws(FileTrustError) {
+            _ = try FileTrust.check(path)
         } catch {
             let message = "\(name): \(error)"
             attempt.write(message)

@@ -6,6 +6,9 @@ public import SystemPackage
 /// Where there is no systemd-inhibit, or logind does not answer, one notice says so, once in the life of this value, and jobs run without it. The
 /// next job that begins when none runs tries again.
 public actor Inhibitor {
+    /// Where systemd has it.
+    public static let usualProgram: FilePath = "/usr/bin/systemd-inhibit"
+
     private let program: FilePath
     private let who: String
     private let patience: Duration
@@ -24,7 +27,7 @@ public actor Inhibitor {
     ///   - patience: how long a job waits at most for logind's answer. An answer that comes later counts from then on.
     ///   - notice: is told once when there is no inhibitor to be had.
     public init(
-        program: FilePath = "/usr/bin/systemd-inhibit", who: String, patience: Duration = .seconds(2),
+        program: FilePath = Inhibitor.usualProgram, who: String, patience: Duration = .seconds(2),
         notice: @escaping NoticeHandler
     ) {
         self.program = program

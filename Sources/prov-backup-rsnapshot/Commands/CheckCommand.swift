@@ -22,6 +22,7 @@ struct CheckCommand: AsyncParsableCommand {
             return try checklist.end()
         }
         checklist.ok("settings", "\(files.config)")
+        checklist.trust(configuration)
         let isBound = await checklist.directory(configuration)
         await checklist.service(configuration)
         checklist.machine(configuration)

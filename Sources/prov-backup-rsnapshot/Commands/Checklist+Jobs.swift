@@ -9,9 +9,26 @@ import SystemPackage
 
 /// What carries out wishes, and what jobs need: scripts and their users, handlers, mail, the history.
 extension Checklist {
+    /// Whether only root and the daemon's user can change what it runs or believes. To be asked first: some of it is run for other checks.
+    mutating func trust(_ configuration: DaemonConfiguration) {
+        let trusted = configuration.trusted
+        for path in trusted {
+            guard let fault = path.fault else { continue }
+            refused.insert(path.path)
+            add(
+                path.subject, fault.finding, cure: "\(fault.cure); until then the daemon does not start",
+                status: .wrongConfiguration)
+        }
+        guard refused.isEmpty else { return }
+        ok("permissions", "nobody else can change the \(trusted.count) files and directories that are run or believed")
+    }
+
     /// The service itself.
     mutating func service(_ configuration: DaemonConfiguration) async {
         guard let service = configuration.script else {
+            guard refused.isEmpty else {
+                return remark("[Backup]", "was not looked at further: for that, programs are run")
+            }
             let requirements = BackupRequirements(configuration.backup)
             for requirement in await requirements.findings() { add(requirement) }
             do {
@@ -28,8 +45,9 @@ extension Checklist {
                 remark(subject, "empty: nothing is done for it")
                 continue
             }
-            do throws(ScriptPermissionError) {
-                _ = try ScriptPermissions.check(path)
+            guard !refused.contains(path) else { continue }
+            do throws(FileTrustError) {
+                try FileTrust.check(path)
                 ok(subject, "\(path)")
             } catch {
                 add(subject, "\(error)", hint: error.cure, untilThen: "requests fail with code 3")
@@ -122,6 +140,7 @@ extension Checklist {
     }
 
     private mutating func script(_ line: ScriptLine, _ jobs: JobConfiguration) {
+        guard !refused.contains(FilePath(line.path)) else { return }
         let subject = line.kind == .job ? "[Job \(line.name)]" : line.name
         switch (line.kind, line.state) {
         case (.handlers, .missing): remark(subject, "none: \(line.path) is not there")
@@ -142,6 +161,7 @@ extension Checklist {
     }
 
     private mutating func program(_ path: FilePath, _ subject: String, cure: String) {
+        guard !refused.contains(path) else { return }
         guard access(path.string, X_OK) != 0 else { return ok(subject, "\(path)") }
         let reason = Errno(rawValue: errno)
         add(subject, "\(path) cannot be run: \(reason)", cure: cure)

@@ -1,6 +1,7 @@
 import ArgumentParser
 import BackupRsnapshot
 import DaemonKit
+import SystemPackage
 
 /// What has been looked at, printed as it is found, or as one JSON object at the end.
 struct Checklist {
@@ -34,6 +35,8 @@ struct Checklist {
     private(set) var lines: [Line] = []
     /// What the command ends with; nil when all is ok.
     private(set) var worst: ProcessExitStatus?
+    /// What others could change: it is neither run nor named a second time.
+    var refused: Set<FilePath> = []
 
     init(asJSON isJSON: Bool = false) { self.isJSON = isJSON }
 

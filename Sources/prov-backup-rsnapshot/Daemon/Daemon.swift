@@ -26,6 +26,7 @@ struct Daemon {
         self.files = files
         self.isDryRun = isDryRun
         configuration = try files.load()
+        try configuration.demandTrust { printError($0) }
         let configuration = configuration
         if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
         umask(0o022)

@@ -130,6 +130,7 @@ actor SettingsReloader: Service {
         let changed: DaemonConfiguration
         do {
             changed = try files.load { logger.log(level: $0.severity == .error ? .error : .warning, "\($0)") }
+            try changed.demandTrust { logger.error("\($0)") }
             try RuntimeDirectory.prepare(changed.backup.lockDirectory, mode: 0o700)
         } catch {
             logger.error("the settings are wrong and nothing was changed: \(error)")

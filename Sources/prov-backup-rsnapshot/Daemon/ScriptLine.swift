@@ -68,23 +68,19 @@ extension ScriptLine {
         }
         let handlers = ScriptLine(
             kind: .handlers, name: "event handlers", configuration.events.directory.appending("DirStartUp.py"),
-            isExecutable: false)
+            as: .pythonScript)
         return (service ?? []) + hooks + jobs + [handlers]
     }
 
     /// - Parameter path: nil: switched off.
-    private init(kind: Kind, name: String, _ path: FilePath?, isExecutable: Bool = true) {
+    private init(kind: Kind, name: String, _ path: FilePath?, as trust: FileTrust.Kind = .program) {
         self.init(kind: kind, name: name, path: path?.string ?? "", state: .off)
         guard let path else { return }
-        do throws(ScriptPermissionError) {
-            _ = try ScriptPermissions.check(path, mustBeExecutable: isExecutable)
+        do throws(FileTrustError) {
+            try FileTrust.check(path, as: trust)
             state = .ok
         } catch {
-            if case .unreachable(.noSuchFileOrDirectory) = error.problem {
-                state = .missing
-            } else {
-                state = .notTrusted
-            }
+            state = error.isAbsent && error.file == path ? .missing : .notTrusted
             // Without handlers there is just no scripting.
             if state != .missing || kind != .handlers { (problem, hint) = ("\(error)", error.cure) }
         }

@@ -2,6 +2,8 @@ import DaemonKit
 import DirectoryClient
 import DirectoryModel
 import Glibc
+import JobCore
+import SystemPackage
 
 extension DaemonSettings.Directory {
     /// `[Database]` as a whole: who is reached, as whom, and how safely.
@@ -55,7 +57,7 @@ extension DaemonSettings.Directory {
     private static func tls(checking raw: inout Settings) -> TLSOptions {
         let key = raw[DatabaseSection.tlsKeyFile]
         let certificate = raw[DatabaseSection.tlsCertFile]
-        checkReadable(DatabaseSection.tlsCAFile, &raw)
+        let authorities = checkReadable(DatabaseSection.tlsCAFile, &raw)
         checkReadable(DatabaseSection.tlsCertFile, &raw)
         if checkReadable(DatabaseSection.tlsKeyFile, &raw), let key, isOpenToOthers(key) {
             raw.warn(DatabaseSection.tlsKeyFile, "others can read this key", cure: "run: chmod 600 \(key)")
@@ -79,10 +81,15 @@ extension DaemonSettings.Directory {
             case .allow: .allow
             case .never: .never
             }
-        return TLSOptions(
+        let options = TLSOptions(
             startTLS: raw[DatabaseSection.startTLS], caFile: raw[DatabaseSection.tlsCAFile],
             certificateFile: certificate,
             keyFile: key, requirement: requirement)
+        // The system's list is nobody's setting; what it says is believed all the same.
+        if authorities, options.caFile == nil, let list = options.authorities {
+            checkTrust(DatabaseSection.tlsCAFile, list, &raw)
+        }
+        return options
     }
 
     private static func bind(
@@ -140,7 +147,14 @@ extension DaemonSettings.Directory {
                 cure: "check the path, and let the daemon's user read it")
             return false
         }
-        return true
+        return checkTrust(key, path, &raw)
+    }
+
+    @discardableResult
+    private static func checkTrust(_ key: SettingKey<String?>, _ path: String, _ raw: inout Settings) -> Bool {
+        guard let fault = TrustedPath(key.name, FilePath(path), .file).fault else { return true }
+        raw.refuse(key, fault.finding, cure: fault.cure)
+        return false
     }
 
     private static func isOpenToOthers(_ path: String) -> Bool {

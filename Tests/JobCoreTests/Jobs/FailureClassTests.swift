@@ -39,7 +39,7 @@ import Testing
         }
         #expect(user(.tooManyOpenFiles) == .shortage && user(.timedOut) == .retryable)
         func path(_ errno: Errno) -> FailureClass {
-            ScriptPermissionError(script: "/x", problem: .unreachable(errno), path: "/x").failureClass
+            FileTrustError(file: "/x", problem: .unreachable(errno), path: "/x").failureClass
         }
         #expect(path(.ioError) == .shortage && path(.noSuchFileOrDirectory) == .configuration)
     }

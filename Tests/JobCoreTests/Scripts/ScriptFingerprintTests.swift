@@ -25,7 +25,7 @@ extension Processes {
             let script = try folder.script("exit 0", mode: 0o750)
             let link = folder.path.appending("link")
             #expect(symlink(script.string, link.string) == 0)
-            var expected = try ScriptPermissions.check(link)
+            var expected = try FileTrust.check(link)
             let identity = try #require(ScriptFingerprint.identity(of: link))
             #expect(identity.resolvedPath == script)
             expected.sha256 = identity.sha256

@@ -166,7 +166,7 @@ extension Processes {
         func owner() throws {
             let script = try folder.script("exit 0")
             #expect(chown(script.string, nobody.uid, nobody.gid) == 0)
-            let error = #expect(throws: ScriptPermissionError.self) { try ScriptPermissions.check(script) }
+            let error = #expect(throws: FileTrustError.self) { try FileTrust.check(script) }
             #expect(error?.problem == .wrongOwner(trusted: [0]))
         }
     }

@@ -22,7 +22,14 @@ public struct ScriptIdentity: Hashable, Sendable {
     /// executable without being readable). ``ScriptFingerprint`` fills it.
     public var sha256: String?
 
-    /// An identity as ``ScriptPermissions`` finds it.
+    /// Which file it is, whatever its name.
+    struct Place: Hashable {
+        let device: UInt64, inode: UInt64
+    }
+
+    var place: Place { Place(device: device, inode: inode) }
+
+    /// An identity as ``FileTrust`` finds it.
     public init(
         path: FilePath, resolvedPath: FilePath, device: UInt64, inode: UInt64, owner: UInt32, mode: UInt32, size: Int64,
         modified: Duration, sha256: String? = nil

@@ -4,9 +4,9 @@ import Testing
 @testable import JobCore
 
 /// The decision alone, without a file system.
-@Suite struct ScriptPermissionRulesTests {
+@Suite struct FileTrustRulesTests {
     typealias Component = PathComponentStatus
-    typealias Problem = ScriptPermissionError.Problem
+    typealias Problem = FileTrustError.Problem
 
     static let trusted: Set<UInt32> = [0, 42]
     static let root = Component(path: "/", kind: .folder, owner: 0, mode: 0o755)
@@ -53,7 +53,7 @@ import Testing
         (
             "a stranger's folder in a sticky folder",
             [root, shared, Component(path: "/t/s", kind: .folder, owner: 7, mode: 0o755)],
-            (.strangerInSharedFolder(trusted: [0, 42]), "/t/s")
+            (.strangerInSharedDirectory(trusted: [0, 42]), "/t/s")
         ),
         (
             "a sticky folder of a stranger",
@@ -63,7 +63,7 @@ import Testing
         (
             "a stranger's link in a sticky folder",
             [root, shared, Component(path: "/t/l", kind: .link, owner: 7, mode: 0o777), scripts, file("/s/x")],
-            (.strangerInSharedFolder(trusted: [0, 42]), "/t/l")
+            (.strangerInSharedDirectory(trusted: [0, 42]), "/t/l")
         ),
         (
             "a link in a safe folder, whosoever's",
@@ -77,34 +77,55 @@ import Testing
         (
             "what a link leads to in the same sticky folder is judged by that",
             [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
-            (.strangerInSharedFolder(trusted: [0, 42]), "/t/x")
+            (.strangerInSharedDirectory(trusted: [0, 42]), "/t/x")
         ),
         ("a folder in the place of a script", [root, scripts], (.notAFile, "/s")),
         (
             "a device in the place of a script", [root, Component(path: "/d", kind: .other, owner: 0, mode: 0o755)],
             (.notAFile, "/d")
         ),
-        ("a file in the place of a folder", [root, file("/s"), file("/s/x")], (.notAFolder, "/s")),
+        ("a file in the place of a folder", [root, file("/s"), file("/s/x")], (.notADirectory, "/s")),
         ("a set-user-id bit changes nothing", [root, scripts, file("/s/x", mode: 0o4755)], nil),
     ]
 
     @Test("L2: each rule", arguments: table)
     func rule(_ row: (rule: String, components: [Component], fault: (Problem, FilePath)?)) {
-        let error = ScriptPermissions.fault(in: row.components, script: "/s/x", trustedOwners: Self.trusted)
+        let error = FileTrust.fault(in: row.components, file: "/s/x", trustedOwners: Self.trusted)
         #expect(error?.problem == row.fault?.0, "\(row.rule)")
         #expect(error?.path == row.fault?.1, "\(row.rule)")
     }
 
+    @Test("L2: a directory that is believed may not even be one with the sticky bit, and is no file")
+    func directories() {
+        func problem(_ components: [Component]) -> Problem? {
+            FileTrust.fault(in: components, file: "/s", as: .directory, trustedOwners: Self.trusted)?.problem
+        }
+        #expect(problem([Self.root, Self.scripts]) == nil)
+        #expect(problem([Self.root, Self.shared]) == .writable)
+        #expect(problem([Self.root, Self.file("/s")]) == .notADirectory)
+        #expect(
+            problem([Self.root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755)])
+                == .wrongOwner(trusted: [0, 42]))
+    }
+
+    @Test(
+        "what Python can import is told by its name",
+        arguments: [
+            ("a.py", true), ("_a.cpython-311-x86_64-linux-gnu.so", true), ("__pycache__", true), ("é.py", true),
+            (".a.py", false), (".#a.py", false), ("a-b.py", false), ("a b", false), ("", false),
+        ])
+    func moduleNames(name: String, isModule: Bool) { #expect(PythonModules.isModule(name) == isModule) }
+
     @Test("L2: the message names the component, its owner and mode, and the command that mends it")
     func message() {
-        let error = ScriptPermissionError(
-            script: "/s/x y", problem: .writable, path: "/s/x y",
+        let error = FileTrustError(
+            file: "/s/x y", problem: .writable, path: "/s/x y",
             status: Component(path: "/s/x y", kind: .file, owner: 0, mode: 0o775))
         #expect(
             error.description
                 == "/s/x y: can be written by others than its owner [owner root (0), mode 0775]; chmod go-w '/s/x y'")
-        let above = ScriptPermissionError(
-            script: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
+        let above = FileTrustError(
+            file: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
             status: Component(path: "/s", kind: .folder, owner: 4_000_000_001, mode: 0o755))
         #expect(
             above.description

@@ -1,12 +1,15 @@
 import Glibc
 import SystemPackage
 
-/// Goes the way to a script as the kernel does, component by component, with lstat: links are followed by hand, so that each is seen.
-struct ScriptPathWalk {
-    /// What was found so far, from `/` on. A folder that is come through a second time is not noted again.
+/// Goes the way to a file or directory as the kernel does, component by component, with lstat: links are followed by hand, so that each is seen.
+struct PathWalk {
+    /// As many as the kernel follows (path_resolution(7)).
+    static let largestNumberOfLinks = 40
+
+    /// What was found so far, from `/` on. A directory that is come through a second time is noted again only at the end.
     private(set) var components: [PathComponentStatus] = []
 
-    private let script: FilePath
+    private let file: FilePath
     /// Where the walk stands, links resolved.
     private var folder: FilePath = "/"
     /// What is still to be gone, the next one last.
@@ -14,10 +17,10 @@ struct ScriptPathWalk {
     private var links = 0
     private var lastStatus = stat()
 
-    /// - Parameter script: an absolute path.
-    init(script: FilePath) {
-        self.script = script
-        self.pending = script.components.reversed()
+    /// - Parameter file: an absolute path.
+    init(to file: FilePath) {
+        self.file = file
+        self.pending = Self.steps(of: file)
     }
 
     /// Whether the last component found is what the path leads to.
@@ -25,7 +28,7 @@ struct ScriptPathWalk {
 
     /// Looks at the next component.
     /// - Returns: false when there is none.
-    mutating func advance() throws(ScriptPermissionError) -> Bool {
+    mutating func advance() throws(FileTrustError) -> Bool {
         if components.isEmpty {
             try examine("/")
             return true
@@ -36,6 +39,9 @@ struct ScriptPathWalk {
                 continue
             case .parentDirectory:
                 folder.removeLastComponent()
+                guard pending.isEmpty else { continue }
+                try examine(folder)
+                return true
             case .regular:
                 let path = folder.appending(next)
                 switch try examine(path) {
@@ -49,25 +55,30 @@ struct ScriptPathWalk {
         return false
     }
 
+    /// The components, the next one last; `.` leads nowhere.
+    private static func steps(of path: FilePath) -> [FilePath.Component] {
+        path.components.filter { $0.kind != .currentDirectory }.reversed()
+    }
+
     /// - Throws: when we may not execute it, and must.
-    func identity(mustBeExecutable: Bool) throws(ScriptPermissionError) -> ScriptIdentity {
+    func identity(mustBeExecutable: Bool) throws(FileTrustError) -> ScriptIdentity {
         guard let last = components.last else {
-            throw ScriptPermissionError(script: script, problem: .notAFile, path: script)
+            throw FileTrustError(file: file, problem: .notAFile, path: file)
         }
         guard !mustBeExecutable || last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
         else {
-            throw ScriptPermissionError(script: script, problem: .notExecutable, path: last.path, status: last)
+            throw FileTrustError(file: file, problem: .notExecutable, path: last.path, status: last)
         }
         return ScriptIdentity(
-            path: script, resolvedPath: last.path, device: UInt64(lastStatus.st_dev), inode: UInt64(lastStatus.st_ino),
+            path: file, resolvedPath: last.path, device: UInt64(lastStatus.st_dev), inode: UInt64(lastStatus.st_ino),
             owner: last.owner, mode: last.mode, size: Int64(lastStatus.st_size),
             modified: Duration(lastStatus.st_mtim))
     }
 
     @discardableResult
-    private mutating func examine(_ path: FilePath) throws(ScriptPermissionError) -> PathComponentStatus.Kind {
+    private mutating func examine(_ path: FilePath) throws(FileTrustError) -> PathComponentStatus.Kind {
         guard path.withPlatformString({ lstat($0, &lastStatus) }) == 0 else {
-            throw ScriptPermissionError(script: script, problem: .unreachable(Errno(rawValue: errno)), path: path)
+            throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: path)
         }
         let kind: PathComponentStatus.Kind =
             switch lastStatus.st_mode & S_IFMT {
@@ -83,22 +94,22 @@ struct ScriptPathWalk {
         return kind
     }
 
-    private mutating func follow(_ link: FilePath) throws(ScriptPermissionError) {
+    private mutating func follow(_ link: FilePath) throws(FileTrustError) {
         links += 1
-        guard links <= ScriptPermissions.largestNumberOfLinks else {
-            throw ScriptPermissionError(script: script, problem: .tooManyLinks, path: link)
+        guard links <= Self.largestNumberOfLinks else {
+            throw FileTrustError(file: file, problem: .tooManyLinks, path: link)
         }
         let target = try withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) {
-            buffer throws(ScriptPermissionError) -> FilePath in
+            buffer throws(FileTrustError) -> FilePath in
             let start = buffer.baseAddress
             let length = link.withPlatformString { link in start.map { readlink(link, $0, Int(PATH_MAX)) } ?? -1 }
             guard let start, length >= 0 else {
-                throw ScriptPermissionError(script: script, problem: .unreachable(Errno(rawValue: errno)), path: link)
+                throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: link)
             }
             start[length] = 0
             return FilePath(platformString: start)
         }
         if target.isAbsolute { folder = "/" }
-        pending.append(contentsOf: target.components.reversed())
+        pending += Self.steps(of: target)
     }
 }

@@ -10,18 +10,18 @@ extension Processes {
         let folder: ScriptFolder
         init() throws { folder = try ScriptFolder() }
 
-        private func problem(_ path: FilePath, trustedOwners: Set<UInt32> = ScriptPermissions.usualOwners)
-            -> ScriptPermissionError?
+        private func problem(_ path: FilePath, trustedOwners: Set<UInt32> = FileTrust.usualOwners)
+            -> FileTrustError?
         {
-            #expect(throws: ScriptPermissionError.self) {
-                try ScriptPermissions.check(path, trustedOwners: trustedOwners)
+            #expect(throws: FileTrustError.self) {
+                try FileTrust.check(path, trustedOwners: trustedOwners)
             }
         }
 
         @Test("L2: a script that only we can write, in a temporary folder of ours, is accepted and identified")
         func accepted() throws {
             let script = try folder.script("exit 0\n", mode: 0o750)
-            let identity = try ScriptPermissions.check(script)
+            let identity = try FileTrust.check(script)
             var status = stat()
             #expect(stat(script.string, &status) == 0)
             #expect(identity.path == script)
@@ -36,7 +36,7 @@ extension Processes {
 
         @Test("L2: a script of the system's own passes with root alone as trusted owner")
         func ofTheSystem() throws {
-            let identity = try ScriptPermissions.check("/bin/sh", trustedOwners: [0])
+            let identity = try FileTrust.check("/bin/sh", trustedOwners: [0])
             #expect(identity.owner == 0)
         }
 
@@ -58,13 +58,13 @@ extension Processes {
                 atPath: middle.appending("inner").string, withIntermediateDirectories: true)
             _ = try folder.script("exit 0\n", name: "middle/inner/x")
             let script = middle.appending("inner/x")
-            _ = try ScriptPermissions.check(script)
+            try FileTrust.check(script)
             #expect(chmod(middle.string, 0o775) == 0)
             let error = problem(script)
             #expect(error?.problem == .writable)
             #expect(error?.path == middle)
             _ = try await ScriptRunner().run(.test("/bin/sh", ["-c", try #require(error?.cure)]))
-            _ = try ScriptPermissions.check(script)
+            try FileTrust.check(script)
         }
 
         @Test(
@@ -76,14 +76,15 @@ extension Processes {
             #expect(chown(script.string, 65_534, 65_534) == 0)
             #expect(problem(script)?.problem == .wrongOwner(trusted: [0]))
             #expect(problem(script)?.cure == "chown root \(script.string)")
-            _ = try ScriptPermissions.check(script, trustedOwners: [0, 65_534])
+            try FileTrust.check(script, trustedOwners: [0, 65_534])
             #expect(chown(script.string, 0, 0) == 0)
             #expect(chown(folder.path.string, 65_534, 65_534) == 0)
             let error = problem(script)
             #expect(error?.path == folder.path)
             // The temporary folder itself is open to all, so a stranger's folder in it could be anybody's.
             #expect(
-                error?.problem == .strangerInSharedFolder(trusted: [0]) || error?.problem == .wrongOwner(trusted: [0]))
+                error?.problem == .strangerInSharedDirectory(trusted: [0])
+                    || error?.problem == .wrongOwner(trusted: [0]))
             #expect(chown(folder.path.string, 0, 0) == 0)
         }
 
@@ -110,12 +111,78 @@ extension Processes {
             #expect(symlink("../inner/./x", relative.string) == 0)
             #expect(symlink("inner", overFolder.string) == 0)
             for path in [absolute, relative, overFolder.appending("x"), overFolder.appending("relative")] {
-                let identity = try ScriptPermissions.check(path)
+                let identity = try FileTrust.check(path)
                 #expect(identity.path == path)
                 #expect(identity.resolvedPath == target)
             }
             #expect(chmod(inner.string, 0o777) == 0)
             for path in [absolute, relative, overFolder.appending("x")] { #expect(problem(path)?.path == inner) }
+        }
+
+        @Test("L2: what a path that goes up leads to is judged as that")
+        func goesUp() throws {
+            let shared = folder.path.appending("shared")
+            try FileManager.default.createDirectory(
+                atPath: shared.appending("x").string, withIntermediateDirectories: true)
+            #expect(symlink("shared/x/..", folder.path.appending("up").string) == 0)
+            let up = folder.path.appending("up")
+            try FileTrust.check(up, as: .directory)
+            #expect(chmod(shared.string, 0o1777) == 0)
+            #expect(throws: FileTrustError.self) { try FileTrust.check(up, as: .directory) }
+        }
+
+        @Test("L2: of what is run or believed, only what others could change is a fault")
+        func faults() throws {
+            let script = try folder.script("exit 0\n", mode: 0o644)
+            #expect(TrustedPath("X", script, .program).fault == nil, "it is for its user to say")
+            #expect(TrustedPath("X", folder.path.appending("none"), .file).fault == nil)
+            #expect(TrustedPath("X", folder.path, .file).fault?.problem == .notAFile)
+            #expect(chmod(folder.path.string, 0o777) == 0)
+            #expect(TrustedPath("X", folder.path.appending("none"), .file).fault?.path == folder.path)
+            #expect(chmod(folder.path.string, 0o755) == 0)
+        }
+
+        /// What lies beside the handlers' script, and which of it others can change.
+        @Test(
+            "L2: Python's script is trusted with everything that can be imported from its directory",
+            arguments: [
+                ("json.py", true), ("native.cpython-311-x86_64-linux-gnu.so", true), ("package/__init__.py", true),
+                ("package/deep/er.py", true), ("__pycache__/os.cpython-311.pyc", true), ("namespace/", true),
+                ("package/__pycache__/", true), ("notes.txt", false), ("hook-1.sh", false), ("a-b/c.py", false),
+            ])
+        func modules(name: String, counts: Bool) throws {
+            let script = try folder.script("", name: "DirStartUp.py", mode: 0o644)
+            let path = folder.path.pushing(FilePath(name))
+            let directory = name.hasSuffix("/") ? path : path.removingLastComponent()
+            try FileManager.default.createDirectory(atPath: directory.string, withIntermediateDirectories: true)
+            if !name.hasSuffix("/") { try Data().write(to: URL(filePath: path.string)) }
+            #expect(chmod(path.string, 0o755) == 0)
+            try FileTrust.check(script, as: .pythonScript)
+            #expect(chmod(path.string, 0o777) == 0)
+            guard counts else {
+                try FileTrust.check(script, as: .pythonScript)
+                return
+            }
+            let error = #expect(throws: FileTrustError.self) { try FileTrust.check(script, as: .pythonScript) }
+            #expect(error?.problem == .writable)
+            #expect(error?.cure == "chmod go-w \(path)")
+        }
+
+        @Test("L2: links to modules are followed, also those that lead in a circle, and none may lead to nothing")
+        func linkedModules() throws {
+            let events = folder.path.appending("events")
+            try FileManager.default.createDirectory(atPath: events.string, withIntermediateDirectories: false)
+            let script = try folder.script("", name: "events/DirStartUp.py", mode: 0o644)
+            let outside = folder.path.appending("outside")
+            try FileManager.default.createDirectory(atPath: outside.string, withIntermediateDirectories: false)
+            #expect(symlink("../outside", events.appending("package").string) == 0)
+            #expect(symlink("..", outside.appending("back").string) == 0)
+            try FileTrust.check(script, as: .pythonScript)
+            #expect(chmod(outside.string, 0o777) == 0)
+            #expect(TrustedPath("X", script, .pythonScript).fault?.path == outside)
+            #expect(chmod(outside.string, 0o755) == 0)
+            #expect(symlink("/tmp/none-\(getpid())", events.appending("late.py").string) == 0)
+            #expect(TrustedPath("X", script, .pythonScript).fault?.isAbsent == true)
         }
 
         @Test("links in a circle are refused")
@@ -134,7 +201,7 @@ extension Processes {
             #expect(problem(script)?.cure == "chmod u+x \(script.string)")
             #expect(problem(folder.path)?.problem == .notAFile)
             #expect(problem("/dev/null")?.problem == .notAFile)
-            #expect(problem(script.appending("x"))?.problem == .notAFolder)
+            #expect(problem(script.appending("x"))?.problem == .notADirectory)
             #expect(problem(folder.path.appending("gone"))?.problem == .unreachable(.noSuchFileOrDirectory))
             #expect(problem(folder.path.appending("gone"))?.path == folder.path.appending("gone"))
             #expect(problem("bin/sh")?.problem == .notAbsolute)

@@ -1,8 +1,8 @@
 import Glibc
 public import SystemPackage
 
-/// Why a script is not trusted (row L2): which component on the way to it is at fault, and the command that mends it.
-public struct ScriptPermissionError: Error, Hashable, Sendable {
+/// Why a file or directory is not trusted (row L2): which component on the way to it is at fault, and the command that fixes it.
+public struct FileTrustError: Error, Hashable, Sendable {
     /// Which rule is not kept.
     public enum Problem: Hashable, Sendable {
         /// The path does not begin at the root.
@@ -11,22 +11,24 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
         case unreachable(Errno)
         /// The links lead in a circle, or so it seems.
         case tooManyLinks
-        /// A component above the script is no folder.
-        case notAFolder
-        /// The script is no regular file.
+        /// A component on the way, or what is to be a directory, is none.
+        case notADirectory
+        /// What is to be a regular file is none.
         case notAFile
-        /// Nobody may execute the script.
+        /// Nobody may execute the program.
         case notExecutable
         /// Neither of these may be the owner: the numbers are the trusted ones.
         case wrongOwner(trusted: [UInt32])
         /// Somebody besides the owner may write to it.
         case writable
-        /// A folder with the sticky bit that everybody may write to holds a link or file that belongs to somebody not trusted.
-        case strangerInSharedFolder(trusted: [UInt32])
+        /// A directory with the sticky bit that others may write to holds something that belongs to somebody not trusted.
+        case strangerInSharedDirectory(trusted: [UInt32])
+        /// So many files can be imported that they are not all looked at.
+        case tooManyFiles(limit: Int)
     }
 
-    /// The script that was asked for.
-    public var script: FilePath
+    /// The file or directory that was asked for.
+    public var file: FilePath
     /// Which rule is not kept.
     public var problem: Problem
     /// The component at fault.
@@ -34,9 +36,9 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
     /// As lstat found it; nil when it could not be examined.
     public var status: PathComponentStatus?
 
-    /// A fault as ``ScriptPermissions`` finds it.
-    public init(script: FilePath, problem: Problem, path: FilePath, status: PathComponentStatus? = nil) {
-        self.script = script
+    /// A fault as ``FileTrust`` finds it.
+    public init(file: FilePath, problem: Problem, path: FilePath, status: PathComponentStatus? = nil) {
+        self.file = file
         self.problem = problem
         self.path = path
         self.status = status
@@ -48,43 +50,58 @@ public struct ScriptPermissionError: Error, Hashable, Sendable {
     }
 }
 
-extension ScriptPermissionError: CustomStringConvertible {
-    /// `component (on the way to script): reason [owner, mode]; cure`
-    public var description: String {
-        let place = path == script ? "" : " (on the way to \(script.printable))"
-        let facts = status.map { " [owner \(Self.name(ofUser: $0.owner)), mode \(Self.octal($0.mode))]" } ?? ""
-        return "\(path.printable)\(place): \(reason)\(facts); \(cure)"
+extension FileTrustError: CustomStringConvertible {
+    /// `component (on the way to file): reason [owner, mode]; cure`
+    public var description: String { "\(finding); \(cure)" }
+
+    /// The same without the cure.
+    public var finding: String {
+        "\(path.printable)\(path == file ? "" : " (on the way to \(file.printable))"): \(reason)\(facts)"
     }
+
+    /// The same for a message that begins with the file.
+    public var findingOfFile: String {
+        path == file ? reason + facts : "\(path.printable), on the way to it, \(reason)\(facts)"
+    }
+
+    private var facts: String {
+        status.map { " [owner \(Self.name(ofUser: $0.owner)), mode \(Self.octal($0.mode))]" } ?? ""
+    }
+
+    /// Nothing is there.
+    public var isAbsent: Bool { problem == .unreachable(.noSuchFileOrDirectory) }
 
     private var reason: String {
         switch problem {
-        case .notAbsolute: "the path of a script must be absolute"
+        case .notAbsolute: "is not an absolute path"
         case .unreachable(let errno): "cannot be examined: \(errno) (errno \(errno.rawValue))"
-        case .tooManyLinks: "more than \(ScriptPermissions.largestNumberOfLinks) symbolic links"
-        case .notAFolder: "is no folder"
-        case .notAFile: "is no regular file"
+        case .tooManyLinks: "more than \(PathWalk.largestNumberOfLinks) symbolic links"
+        case .notADirectory: "is not a directory"
+        case .notAFile: "is not a regular file"
         case .notExecutable: "is not executable"
         case .wrongOwner(let trusted): "does not belong to \(Self.names(ofUsers: trusted))"
         case .writable: "can be written by others than its owner"
-        case .strangerInSharedFolder(let trusted):
-            "lies in a folder that others can write to, and does not belong to \(Self.names(ofUsers: trusted))"
+        case .strangerInSharedDirectory(let trusted):
+            "lies in a directory that others can write to, and does not belong to \(Self.names(ofUsers: trusted))"
+        case .tooManyFiles(let limit): "holds more than \(limit) files that Python can import"
         }
     }
 
-    /// What mends it, ready to be copied into a shell.
+    /// What fixes it, ready to be copied into a shell where it is a command.
     public var cure: String {
         let word = path.shellWord
         return switch problem {
         case .notAbsolute: "give the whole path, beginning with /"
         case .unreachable(let errno) where errno.isShortage:
-            errno.shortageHint(at: script.removingLastComponent())
-        case .unreachable: "see what is there: namei -l \(script.shellWord)"
-        case .tooManyLinks: "see where they lead: namei -l \(script.shellWord)"
-        case .notAFolder, .notAFile: "correct the setting that names it: ls -ld \(word)"
+            errno.shortageHint(at: file.removingLastComponent())
+        case .unreachable: "see what is there: namei -l \(file.shellWord)"
+        case .tooManyLinks: "see where they lead: namei -l \(file.shellWord)"
+        case .notADirectory, .notAFile: "correct the setting that names it: ls -ld \(word)"
         case .notExecutable: "chmod u+x \(word)"
         case .wrongOwner: "chown root \(word)"
-        case .strangerInSharedFolder: "move the script to a folder of root's, or: chown -h root \(word)"
+        case .strangerInSharedDirectory: "move it to a directory of root's, or: chown -h root \(word)"
         case .writable: "chmod go-w \(word)"
+        case .tooManyFiles: "keep only handlers and their modules there"
         }
     }
 

@@ -1,0 +1,44 @@
+import BackupRsnapshot
+import DaemonKit
+import JobCore
+import ScriptService
+
+extension DaemonConfiguration {
+    /// Everything that root runs or believes, besides the settings themselves and what they name for TLS: those are looked at when they are read.
+    ///
+    /// `check`, the start and each reload refuse by this list; a job refuses by the same rule what has changed since.
+    var trusted: [TrustedPath] {
+        [
+            TrustedPath("STATE_DIRECTORY", stateDirectory, .directory),
+            TrustedPath("RUNTIME_DIRECTORY", runtimeDirectory, .directory),
+        ] + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + jobs.trusted
+    }
+
+    /// - Parameter note: hears of each fault.
+    /// - Throws: `CommandFailure` when others could change anything in the list.
+    func demandTrust(note: (String) -> Void) throws {
+        let faults = trusted.compactMap { path in path.fault.map { (path.subject, $0) } }
+        guard !faults.isEmpty else { return }
+        for (subject, fault) in faults { note("\(subject): \(fault)") }
+        let isShortage = faults.allSatisfy { $0.1.failureClass == .shortage }
+        throw CommandFailure(
+            "others than root and the daemon's user could change what it runs or believes, so nothing was started",
+            cure: "do what is said above; check shows it as well", status: isShortage ? .tryAgain : .wrongConfiguration)
+    }
+}
+
+extension JobConfiguration {
+    /// Scripts, handlers and the programs of all jobs. The history is not among them: a job does not wait for it, and it refuses its file itself.
+    fileprivate var trusted: [TrustedPath] {
+        let hooks = policies.sorted { $0.key.rawValue < $1.key.rawValue }.flatMap { type, policy in
+            (policy.hooks.map { [("pre script", $0.preScript), ("post script", $0.postScript)] } ?? [])
+                .map { TrustedPath("\(type) \($0)", $1, .program) }
+        }
+        let scripts = self.scripts.values.sorted { $0.name < $1.name }
+            .map { TrustedPath("[Job \($0.name)]", $0.path, .program) }
+        let sendmail = mail.recipients.isEmpty ? [] : [TrustedPath("SENDMAIL", mail.sendmail, .program)]
+        return hooks + scripts + events.trusted + sendmail + [
+            TrustedPath("systemd-inhibit", Inhibitor.usualProgram, .program)
+        ]
+    }
+}
