@@ -1,55 +1,170 @@
-// Starts a program as a script is to be started, by posix_spawn(3): the calling thread sleeps until the program has begun or has been refused,
-// and nothing of this process is copied.
+// Starts a program as a script is to be started: the calling thread sleeps until the program has begun or has been refused, and nothing of this
+// process is copied, as with vfork(2). posix_spawn(3) of this C library knows neither cgroups nor limits.
 
 #define _GNU_SOURCE
 #include "clinux.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
-#include <spawn.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-static int prepare_files(posix_spawn_file_actions_t *files, int folder, int input, int output, int reports) {
-    int fault = posix_spawn_file_actions_addfchdir_np(files, folder);
-    if (fault == 0) fault = posix_spawn_file_actions_adddup2(files, output, STDOUT_FILENO);
-    if (fault == 0) fault = posix_spawn_file_actions_adddup2(files, output, STDERR_FILENO);
-    if (fault == 0)
-        fault = input < 0 ? posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-                          : posix_spawn_file_actions_adddup2(files, input, STDIN_FILENO);
-    // A descriptor that is duplicated onto itself is only kept open.
-    for (int place = CLINUX_REPORTS; fault == 0 && reports >= 0 && place < CLINUX_REPORTS_END; place++)
-        fault = posix_spawn_file_actions_adddup2(files, reports, place);
-    // The last: it closes what the others came from.
-    if (fault == 0)
-        fault = posix_spawn_file_actions_addclosefrom_np(files, reports < 0 ? STDERR_FILENO + 1 : CLINUX_REPORTS_END);
-    return fault;
+// The soft limit on open files that this process was started with; RLIM_INFINITY: it has not been raised.
+static rlim_t open_files = RLIM_INFINITY;
+
+void clinux_raise_open_files(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0) open_files = before;
 }
 
-static int prepare_attributes(posix_spawnattr_t *attributes) {
-    sigset_t all, none;
-    sigfillset(&all);
+// What the child works on. It lies in the parent's memory, which is the child's as well until it has become the program.
+struct start {
+    const struct clinux_program *program;
+    int fault;
+};
+
+static _Noreturn void refuse(struct start *start) {
+    start->fault = errno;
+    _exit(127);
+}
+
+static void put(struct start *start, int file, int place) {
+    // Onto itself a descriptor would keep the mark by which exec closes it.
+    if ((file == place ? fcntl(file, F_SETFD, 0) : dup2(file, place)) < 0) refuse(start);
+}
+
+static void put_files(struct start *start) {
+    const struct clinux_program *program = start->program;
+    int input = program->input < 0 ? open("/dev/null", O_RDONLY) : program->input;
+    if (input < 0) refuse(start);
+    put(start, program->output, STDOUT_FILENO);
+    put(start, program->output, STDERR_FILENO);
+    put(start, input, STDIN_FILENO);
+    int end = STDERR_FILENO + 1;
+    if (program->reports >= 0)
+        for (end = CLINUX_REPORTS; end < CLINUX_REPORTS_END; end++) put(start, program->reports, end);
+    if (close_range((unsigned)end, ~0u, 0) != 0) refuse(start);
+}
+
+static void give_back_open_files(struct start *start) {
+    struct rlimit limit;
+    if (open_files == RLIM_INFINITY) return;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
+    limit.rlim_cur = open_files < limit.rlim_max ? open_files : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
+}
+
+static int become_program(void *argument) {
+    struct start *start = argument;
+    const struct clinux_program *program = start->program;
+    const struct sigaction standard = {.sa_handler = SIG_DFL};
+    // Those that may not be changed need not be.
+    for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+    if (setsid() < 0 || fchdir(program->folder) != 0) refuse(start);
+    give_back_open_files(start);
+    put_files(start);
+    sigset_t none;
     sigemptyset(&none);
-    int fault = posix_spawnattr_setsigdefault(attributes, &all);
-    if (fault == 0) fault = posix_spawnattr_setsigmask(attributes, &none);
-    if (fault == 0)
-        fault = posix_spawnattr_setflags(
-            attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-    return fault;
+    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0) refuse(start);
+    execve(program->path, program->arguments, program->environment);
+    refuse(start);
 }
 
-int clinux_spawn(int *process, const char *path, char *const *arguments, char *const *environment, int folder, int input,
-                 int output, int reports) {
-    posix_spawn_file_actions_t files;
-    int fault = posix_spawn_file_actions_init(&files);
-    if (fault != 0) return fault;
-    posix_spawnattr_t attributes;
-    fault = posix_spawnattr_init(&attributes);
-    if (fault == 0) {
-        fault = prepare_files(&files, folder, input, output, reports);
-        if (fault == 0) fault = prepare_attributes(&attributes);
-        if (fault == 0) fault = posix_spawn(process, path, &files, &attributes, arguments, environment);
-        posix_spawnattr_destroy(&attributes);
+static int end_at_once(void *argument) {
+    (void)argument;
+    _exit(0);
+}
+
+// clone3(2) with memory of its own for the child's stack, of which the child never returns: what clone(3) does, with one thing more, the cgroup.
+static int clone_into(int cgroup, int (*child)(void *), void *argument, char *stack, size_t size, int *handle) {
+    struct clone_args arguments = {
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP,
+        .pidfd = (unsigned long long)(uintptr_t)handle,
+        .exit_signal = SIGCHLD,
+        .stack = (unsigned long long)(uintptr_t)stack,
+        .stack_size = size,
+        .cgroup = (unsigned long long)cgroup,
+    };
+    long result;
+#if defined(__x86_64__)
+    __asm__ volatile("syscall\n\t"
+                     "testq %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xorl %%ebp, %%ebp\n\t"
+                     "movq %[argument], %%rdi\n\t"
+                     "callq *%[child]\n\t"
+                     "hlt\n"
+                     "1:"
+                     : "=a"(result)
+                     : "0"(SYS_clone3), "D"(&arguments), "S"(sizeof arguments), [child] "r"(child),
+                       [argument] "r"(argument)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = SYS_clone3;
+    register long first __asm__("x0") = (long)&arguments;
+    register long second __asm__("x1") = sizeof arguments;
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, xzr\n\t"
+                     "mov x0, %[argument]\n\t"
+                     "blr %[child]\n\t"
+                     "brk #0\n"
+                     "1:"
+                     : "+r"(first)
+                     : "r"(number), "r"(second), [child] "r"(child), [argument] "r"(argument)
+                     : "memory");
+    result = first;
+#else
+    (void)child, (void)argument, (void)arguments;
+    result = -ENOSYS;
+#endif
+    if (result >= 0) return (int)result;
+    errno = (int)-result;
+    return -1;
+}
+
+static int start_child(int cgroup, int (*child)(void *), void *argument, int *handle) {
+    char stack[32 * 1024] __attribute__((aligned(16)));
+    sigset_t all, before;
+    sigfillset(&all);
+    // A signal handler must not run in the child, which shares this thread's memory.
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int process =
+        cgroup < 0 ? clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, argument, handle)
+                   : clone_into(cgroup, child, argument, stack, sizeof stack, handle);
+    int fault = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = fault;
+    return process;
+}
+
+static void reap(int process, int handle) {
+    while (waitpid(process, NULL, 0) < 0 && errno == EINTR) {
     }
-    posix_spawn_file_actions_destroy(&files);
-    return fault;
+    close(handle);
+}
+
+int clinux_spawn(int *process, int *handle, const struct clinux_program *program) {
+    struct start start = {.program = program};
+    *process = start_child(program->cgroup, become_program, &start, handle);
+    if (*process < 0) return errno;
+    if (start.fault != 0) reap(*process, *handle);
+    return start.fault;
+}
+
+int clinux_try_cgroup(int cgroup) {
+    int handle;
+    int process = start_child(cgroup, end_at_once, NULL, &handle);
+    if (process < 0) return errno;
+    reap(process, handle);
+    return 0;
 }

@@ -66,16 +66,38 @@ int clinux_is_subreaper(void);
 /// pipe2(2), both ends close-on-exec and non-blocking: ends[0] to read from, ends[1] to write to. Returns 0, or -1 with errno.
 int clinux_pipe(int *_Nonnull ends);
 
-/// posix_spawn(3) of a program that leads a session of its own, with every signal at its default and none blocked, and with no descriptor but
-/// the three standard ones.
-/// - process: gets its number.
-/// - path: absolute. arguments, environment: ended by NULL.
-/// - folder: a descriptor of the folder that it begins in.
-/// - input: a descriptor for its standard input; -1: /dev/null. output: one for its standard output and error.
-/// - reports: a descriptor that it gets as CLINUX_REPORTS and the one after it; -1: it gets neither.
+/// A program and what it begins with.
+struct clinux_program {
+    /// Absolute.
+    const char *_Nonnull path;
+    /// Ended by NULL.
+    char *_Nullable const *_Nonnull arguments;
+    /// Ended by NULL.
+    char *_Nullable const *_Nonnull environment;
+    /// A descriptor of the folder that it begins in.
+    int folder;
+    /// A descriptor for its standard input; -1: /dev/null.
+    int input;
+    /// A descriptor for its standard output and error.
+    int output;
+    /// A descriptor that it gets as CLINUX_REPORTS and the one after it; -1: it gets neither.
+    int reports;
+    /// A descriptor of the cgroup that it begins in; -1: this process's.
+    int cgroup;
+};
+
+/// Starts a program that leads a session of its own, with every signal at its default and none blocked, with no descriptor but the three standard
+/// ones and those of its reports, and with the soft limit on open files that this process was started with.
+/// - process: gets its number. handle: gets a pidfd(2), close-on-exec.
 /// Returns 0, or why it did not begin, as a number of errno; then nothing is left of it.
-int clinux_spawn(int *_Nonnull process, const char *_Nonnull path, char *_Nullable const *_Nonnull arguments,
-                 char *_Nullable const *_Nonnull environment, int folder, int input, int output, int reports);
+int clinux_spawn(int *_Nonnull process, int *_Nonnull handle, const struct clinux_program *_Nonnull program);
+
+/// Whether a process can be started in a cgroup: starts one that ends at once. Returns 0, or why not, as a number of errno.
+/// - cgroup: a descriptor of its directory.
+int clinux_try_cgroup(int cgroup);
+
+/// Raises this process's soft limit on open files to the hard one, which every process may. Programs that clinux_spawn starts get the one from before.
+void clinux_raise_open_files(void);
 
 // Where a program finds the two descriptors of its reports: the first, and the number after the last.
 enum : int { CLINUX_REPORTS = 3, CLINUX_REPORTS_END = 5 };

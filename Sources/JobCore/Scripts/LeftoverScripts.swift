@@ -1,7 +1,7 @@
 /// What scripts of an earlier daemon of this instance have left running: it ended without ending them (kill -9, the OOM killer).
 ///
-/// Every program of a job carries in its environment where the instance's scripts report, and so does what it has started. Only where the
-/// instance's lock is held is it certain that they are nobody's.
+/// The cgroup of a job's program has the instance in its name. Besides, every program of a job carries in its environment where the instance's scripts
+/// report, and so does what it has started. Only where the instance's lock is held is it certain that they are nobody's.
 public enum LeftoverScripts {
     /// Ends them: SIGTERM, the grace, SIGKILL until none is left.
     /// - Parameters:
@@ -10,7 +10,20 @@ public enum LeftoverScripts {
     ///   - grace: how long they may take to leave.
     /// - Returns: those that were there, by name and number; one that could not be ended says so.
     public static func end(reportingTo socket: String, users: Set<UInt32> = [], grace: Duration) async -> [String] {
+        let grace = grace.boundedForSleep
+        let cgroups = await BlockingWork.run { (try? CgroupParent.own.get())?.left(by: socket) ?? [] }
+        var ended: [String] = []
+        for cgroup in cgroups {
+            ended += await ScriptSession(of: cgroup).sweep(after: .none, grace: grace)
+            await BlockingWork.run { cgroup.remove() }
+        }
         let marker = ScriptMarker(variable: RunningAttempt.reportSocketVariable, text: socket)
-        return await ScriptSession(carrying: marker, users: users).sweep(after: .none, grace: grace.boundedForSleep)
+        return ended + (await ScriptSession(carrying: marker, users: users).sweep(after: .none, grace: grace))
+    }
+
+    /// Why a process that a script starts can outlive the script unseen: there is no cgroup for each. nil: none can. It blocks when it is first asked.
+    package static var escape: String? {
+        guard case .failure(let obstacle) = CgroupParent.own else { return nil }
+        return obstacle.description
     }
 }

@@ -18,10 +18,13 @@ final class ScriptCourse: Sendable {
     let invocation: ScriptInvocation
     private let output: LiveOutput
     private let clock: any SteadyClock
+    private let usesCgroups: Bool
     private let happenings = Inbox<Happening>()
     private let state = Mutex(State())
 
-    init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock) {
+    /// - Parameter usesCgroups: where this process can make them.
+    init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock, usesCgroups: Bool) {
+        self.usesCgroups = usesCgroups
         self.invocation = invocation
         self.output = output
         self.clock = clock
@@ -50,7 +53,7 @@ final class ScriptCourse: Sendable {
         let watch: ScriptWatch
         do throws(Errno) { watch = try ScriptWatch.get() } catch { throw .start(of: invocation, errno: error) }
         let end = clock.now + invocation.timeLimit.boundedForSleep
-        let process = try ScriptProcess(starting: invocation)
+        let process = try ScriptProcess(starting: invocation, in: usesCgroups ? try? CgroupParent.own.get() : nil)
         // Before anything can be told of it.
         let isCancelled = state.withLock { state in
             state.running = (process, watch)
@@ -62,6 +65,8 @@ final class ScriptCourse: Sendable {
             }
         } catch {
             state.withLock { $0.running = nil }
+            _ = process.session.cgroup?.kill()
+            defer { process.removeCgroup() }
             throw ScriptProcess.lost(process.number, of: invocation, errno: error)
         }
         if isCancelled { happenings.post(.came(.cancelled)) }
@@ -110,6 +115,7 @@ final class ScriptCourse: Sendable {
                     .lost, path: invocation.executable, errno: error, reason: "has ended, and nobody knows how",
                     cure: "see that nothing else in this program waits for all children (waitpid(-1))"))
         }
+        BlockingWork.begin(on: .starts) { process.removeCgroup() }
         if let failure = process.starter?.failure() { return .failure(failure) }
         return .success(
             ScriptResult(

@@ -38,7 +38,8 @@ final class ScriptProcess: Sendable {
     }
 
     /// Starts a script. It blocks until the kernel has loaded the program, from whatever file system.
-    convenience init(starting invocation: ScriptInvocation) throws(ScriptError) {
+    /// - Parameter parent: where it gets a cgroup; nil: it gets none.
+    convenience init(starting invocation: ScriptInvocation, in parent: CgroupParent?) throws(ScriptError) {
         let start = ContinuousClock.now
         let reservation: StartReservation
         let starter: ScriptStarter?
@@ -58,27 +59,46 @@ final class ScriptProcess: Sendable {
             throw .start(of: invocation, errno: reason)
         }
         let marker = ScriptMarker()
-        let number: pid_t
-        do {
+        let cgroup: ScriptCgroup?
+        let started: (number: pid_t, handle: Int32)
+        do throws(ScriptError) {
             defer { Self.closeAll([pipe[1], reports[1]]) }
-            number = try Self.spawn(invocation, by: starter, marker: marker, output: pipe[1], reports: reports[1])
+            cgroup = try Self.cgroup(for: invocation, in: parent)
+            do throws(ScriptError) {
+                started = try Self.spawn(
+                    invocation, by: starter, marker: marker, output: pipe[1], reports: reports[1], in: cgroup)
+            } catch {
+                cgroup?.remove()
+                throw error
+            }
         } catch {
             Self.closeAll([pipe[0], reports[0]])
             throw error
         }
-        let handle = clinux_pidfd_open(number)
-        guard handle >= 0 else {
-            let reason = Errno(rawValue: errno)
-            Self.closeAll([pipe[0], reports[0]])
-            throw Self.lost(number, of: invocation, errno: reason)
-        }
         self.init(
-            number: number, handle: handle, output: pipe[0], reports: reports[0],
+            number: started.number, handle: started.handle, output: pipe[0], reports: reports[0],
             session: ScriptSession(
-                leader: number, marker: marker, user: invocation.user?.uid,
-                later: LaterProcesses(than: number, startedAfter: start)),
+                leader: started.number, marker: marker, user: invocation.user?.uid,
+                later: LaterProcesses(than: started.number, startedAfter: start), cgroup: cgroup),
             starter: starter)
     }
+
+    private static func cgroup(
+        for invocation: ScriptInvocation, in parent: CgroupParent?
+    ) throws(ScriptError) -> ScriptCgroup? {
+        do throws(Errno) {
+            return try parent?.make(for: invocation.environment[RunningAttempt.reportSocketVariable])
+        } catch {
+            let path = parent?.path.printable ?? ""
+            throw ScriptError(
+                .resources, path: invocation.executable, errno: error,
+                reason: "was not started: no cgroup could be made for it in \(path)",
+                cure: "see how many there are (cgroup.max.descendants, cgroup.stat), or restart the daemon")
+        }
+    }
+
+    /// Gives back what only a running script needs. It blocks.
+    func removeCgroup() { session.cgroup?.remove() }
 
     private static func closeAll(_ descriptors: [Int32]) {
         for descriptor in descriptors where descriptor >= 0 { close(descriptor) }
@@ -105,8 +125,9 @@ final class ScriptProcess: Sendable {
     }
 
     private static func spawn(
-        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32, reports: Int32
-    ) throws(ScriptError) -> pid_t {
+        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32, reports: Int32,
+        in cgroup: ScriptCgroup?
+    ) throws(ScriptError) -> (number: pid_t, handle: Int32) {
         let folder = invocation.workingDirectory.withPlatformString {
             open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
         }
@@ -114,16 +135,19 @@ final class ScriptProcess: Sendable {
         defer { close(folder) }
         var environment = invocation.environment
         environment[ScriptMarker.variable] = marker.text
-        var number: pid_t = 0
+        var (number, handle): (pid_t, Int32) = (0, -1)
         let arguments = starter?.arguments ?? [invocation.executable.string] + invocation.arguments
         let fault = (starter?.executable ?? invocation.executable).withPlatformString { path in
             withCStrings(arguments) { arguments in
                 withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
-                    clinux_spawn(&number, path, arguments, environment, folder, starter?.input ?? -1, output, reports)
+                    var program = clinux_program(
+                        path: path, arguments: arguments, environment: environment, folder: folder,
+                        input: starter?.input ?? -1, output: output, reports: reports, cgroup: cgroup?.directory ?? -1)
+                    return clinux_spawn(&number, &handle, &program)
                 }
             }
         }
-        guard fault != 0 else { return number }
+        guard fault != 0 else { return (number, handle) }
         guard faccessat(folder, ".", X_OK, AT_EACCESS) == 0 else {
             throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno))
         }

@@ -7,13 +7,13 @@
 ///   for reports (``ScriptInvocation/hasReports``). No other descriptor is open.
 /// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
 /// - Signals have their default dispositions and none is blocked. Its priority is that of this process, and so are its umask and
-///   resource limits where none are given.
+///   resource limits where none are given; the soft limit on open files is the one that this process was started with.
 /// - With a user it has no right that this user has not, and cannot get one: real, effective and saved numbers, supplementary groups, all five
 ///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
 ///   working folder is entered before that, with the rights of this process.
 /// - It is over when its own process has ended, whoever may still hold the pipe. Whatever it has started and outlives it is ended and named
-///   (row D13), also in a session of its own. Not found is a process that did that and wiped its environment, or that did that and went over to a
-///   third user (neither root's, nor this process's, nor the script's).
+///   (row D13), wherever this process can give it a cgroup. Elsewhere not found is a process that made a session of its own and wiped
+///   its environment, or that did that and went over to a third user (neither root's, nor this process's, nor the script's).
 /// - At its time limit, or when the task is cancelled, all its processes get SIGTERM (and SIGCONT, so that a stopped one hears it), and
 ///   after the grace SIGKILL.
 ///
@@ -22,16 +22,27 @@ public struct ScriptRunner: Sendable {
     private let headLimit: Int
     private let tailLimit: Int
     private let clock: any SteadyClock
+    private let usesCgroups: Bool
 
     /// - Parameters:
     ///   - headLimit: how many of the first bytes of output are kept.
     ///   - tailLimit: how many of the last bytes of output are kept.
     public init(headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024) {
-        self.init(headLimit: headLimit, tailLimit: tailLimit, clock: ContinuousClock())
+        self.init(headLimit: headLimit, tailLimit: tailLimit, usesCgroups: true)
     }
 
-    /// - Parameter clock: by which time limits and graces go.
     package init(headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024, clock: any SteadyClock) {
+        self.init(headLimit: headLimit, tailLimit: tailLimit, clock: clock, usesCgroups: true)
+    }
+
+    /// - Parameters:
+    ///   - clock: by which time limits and graces go.
+    ///   - usesCgroups: where this process can make them; false is for tests of what holds elsewhere.
+    package init(
+        headLimit: Int = 16 * 1024, tailLimit: Int = 48 * 1024, clock: any SteadyClock = ContinuousClock(),
+        usesCgroups: Bool
+    ) {
+        self.usesCgroups = usesCgroups
         self.headLimit = headLimit
         self.tailLimit = tailLimit
         self.clock = clock
@@ -54,7 +65,8 @@ public struct ScriptRunner: Sendable {
         var pauses = Self.pauses[...]
         while true {
             do throws(ScriptError) {
-                var result = try await attempt(ScriptCourse(invocation, output: live, clock: clock), prepare)
+                var result = try await attempt(
+                    ScriptCourse(invocation, output: live, clock: clock, usesCgroups: usesCgroups), prepare)
                 result.duration = ContinuousClock.now - start
                 return result
             } catch {

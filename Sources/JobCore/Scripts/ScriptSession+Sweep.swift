@@ -45,7 +45,7 @@ extension ScriptSession {
             }
         } catch {
             if let leader { kill(-leader, SIGKILL) }
-            return ["any process left behind: /proc cannot be read (\(error))"]
+            return ["any process left behind: \(cgroup == nil ? "/proc" : "its cgroup") cannot be read (\(error))"]
         }
     }
 

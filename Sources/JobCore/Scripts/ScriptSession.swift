@@ -2,8 +2,8 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Everything that a script has started and that is still there: the session that it leads, and whatever made a session of its own (setsid, a
-/// double fork) but carries the script's marker in its environment.
+/// Everything that a script has started and that is still there: what is in its cgroup, where it has one (``ScriptCgroup``). Where it has none: the session
+/// that it leads, and whatever made a session of its own (setsid, a double fork) but carries the script's marker in its environment.
 ///
 /// The marker is 128 random bits in the variable `PROV_SESSION`, which every descendant inherits. Not found are a process that wiped its
 /// environment or overwrote it, and one that made a session of its own and took on a user other than root, this process's and the script's:
@@ -15,7 +15,7 @@ import SystemPackage
 ///
 /// The leader's number is the session's number. It cannot be given to another process while the leader has not been reaped, so a value of
 /// this type is to be used only until then.
-struct ScriptSession: Hashable, Sendable {
+struct ScriptSession: Sendable {
     struct Member: Hashable, Sendable, CustomStringConvertible {
         var process: pid_t
         var name: String
@@ -30,16 +30,31 @@ struct ScriptSession: Hashable, Sendable {
     let users: Set<UInt32>
     /// Where everything that the script has started is found while it has not run for long.
     let later: LaterProcesses?
+    /// Where all of it is, and nothing else; nil: it is searched for among the machine's processes.
+    let cgroup: ScriptCgroup?
 
     /// - Parameters:
     ///   - user: as whom the script runs; nil: as this process.
     ///   - later: than the leader; nil: all processes of the machine are looked at.
-    init(leader: pid_t, marker: ScriptMarker, user: UInt32? = nil, later: LaterProcesses? = nil) {
+    init(
+        leader: pid_t, marker: ScriptMarker, user: UInt32? = nil, later: LaterProcesses? = nil,
+        cgroup: ScriptCgroup? = nil
+    ) {
         self.leader = leader
+        self.cgroup = cgroup
         self.marker = marker
         self.later = later
         // A process that may not be traced shows as root's.
         users = [0, geteuid(), user ?? 0]
+    }
+
+    /// Everything in the cgroup of a script that nobody waits for.
+    init(of cgroup: ScriptCgroup) {
+        leader = nil
+        later = nil
+        marker = ScriptMarker()
+        users = []
+        self.cgroup = cgroup
     }
 
     /// Everything that carries a marker, in whatever session.
@@ -47,6 +62,7 @@ struct ScriptSession: Hashable, Sendable {
     init(carrying marker: ScriptMarker, users: Set<UInt32>) {
         leader = nil
         later = nil
+        cgroup = nil
         self.marker = marker
         self.users = users.union([0, geteuid()])
     }
@@ -58,6 +74,7 @@ struct ScriptSession: Hashable, Sendable {
     func signal(_ numbers: Int32...) async {
         if let leader { for number in numbers { kill(-leader, number) } }
         await BlockingWork.run {
+            if numbers == [SIGKILL], let cgroup, cgroup.kill() { return }
             do throws(Errno) {
                 for member in try search().members where getpgid(member.process) != leader {
                     send(numbers, to: member.process)
@@ -73,7 +90,7 @@ struct ScriptSession: Hashable, Sendable {
         let held = clinux_pidfd_open(process)
         guard held >= 0 else { return }
         defer { close(held) }
-        guard presence(in: process) == .present else { return }
+        guard isPresent(process) else { return }
         for number in numbers { _ = clinux_pidfd_send_signal(held, number) }
     }
 
@@ -82,6 +99,7 @@ struct ScriptSession: Hashable, Sendable {
     /// Sessions are made or inherited, never entered. So nothing that this script has started is in our own session, or in one that another child
     /// of ours has made: what it leaves behind becomes a child of another process than us.
     var leavesNothing: Bool {
+        if let cgroup { return cgroup.isEmpty }
         guard let later else { return false }
         var isCertain = true
         let isComplete = later.visit { process in
@@ -113,6 +131,7 @@ struct ScriptSession: Hashable, Sendable {
     /// None means none: what ends while it is looked for may have started another just before, so the search is repeated until nothing has.
     /// - Throws: when /proc cannot be read.
     func members() throws(Errno) -> [Member] {
+        if let cgroup { return try members(of: cgroup) }
         // The leader's own end was waited for.
         var gone = Set(leader.map { [$0] } ?? [])
         for _ in 0..<Self.mostSearches {
@@ -123,14 +142,36 @@ struct ScriptSession: Hashable, Sendable {
         return []
     }
 
+    /// The kernel says whether there are any; which they are may change faster than their names can be read.
+    private func members(of cgroup: ScriptCgroup) throws(Errno) -> [Member] {
+        for _ in 0..<Self.mostSearches {
+            let members = try living(in: cgroup)
+            if !members.isEmpty || cgroup.isEmpty { return members }
+        }
+        return [Member(process: try cgroup.processes().first ?? 0, name: "?")]
+    }
+
+    private func living(in cgroup: ScriptCgroup) throws(Errno) -> [Member] {
+        try cgroup.processes().sorted().compactMap { process in
+            ProcessStat(of: process).flatMap { $0.isAlive ? Member(process: process, name: $0.name) : nil }
+        }
+    }
+
     /// On a machine where processes end all the time one search in so many is undisturbed, or none ever is.
     private static let mostSearches = 20
 
     /// Those of some members that are still there: much cheaper than to look for all. It blocks.
-    func remaining(of members: [Member]) -> [Member] { members.filter { presence(in: $0.process) == .present } }
+    func remaining(of members: [Member]) -> [Member] { members.filter { isPresent($0.process) } }
+
+    private func isPresent(_ process: pid_t) -> Bool {
+        guard let cgroup else { return presence(in: process) == .present }
+        guard let all = try? cgroup.processes(), all.contains(process) else { return false }
+        return ProcessStat(of: process)?.isAlive == true
+    }
 
     /// - Returns: the members, and what had ended since the kernel listed it, member or not.
     private func search() throws(Errno) -> (members: [Member], gone: Set<pid_t>) {
+        if let cgroup { return (try living(in: cgroup), []) }
         var members: [Member] = []
         var gone: Set<pid_t> = []
         func look(at process: pid_t) {

@@ -47,7 +47,7 @@ struct Daemon {
     /// end the program in the middle of its work.
     private static let fewestDescriptors: rlim_t = 128
 
-    /// Every job takes some descriptors, and the usual soft limit of 1,024 is for programs that use select(2).
+    /// Every job takes some descriptors, more than the usual soft limit of 1,024 allows.
     private static func raiseDescriptorLimit() throws {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
@@ -57,8 +57,7 @@ struct Daemon {
                 cure: "raise it: LimitNOFILE=1024 in the systemd unit, or ulimit -n 1024 in the shell",
                 status: .wrongConfiguration)
         }
-        limit.rlim_cur = limit.rlim_max
-        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        OwnProcess.raiseOpenFiles()
     }
 
     /// Runs until a signal ends it.
@@ -214,6 +213,13 @@ struct Daemon {
             reportingTo: configuration.jobs.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
         for name in left {
             logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
+        }
+        if let reason = await BlockingWork.run({ LeftoverScripts.escape }) {
+            logger.notice(
+                """
+                a process that a script starts can outlive its job unseen if it makes a session of its own and its environment \
+                is cleared or may not be read: \(reason)
+                """)
         }
     }
 

@@ -1,0 +1,7 @@
+import CLinux
+
+/// What this process sets for itself, and what it starts is not to have.
+package enum OwnProcess {
+    /// Raises the soft limit on open files to the hard one. The usual soft limit is for programs that use select(2), and scripts may: they get that one.
+    package static func raiseOpenFiles() { clinux_raise_open_files() }
+}

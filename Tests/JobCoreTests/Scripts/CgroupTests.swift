@@ -1,0 +1,139 @@
+import Foundation
+import Glibc
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+extension Processes {
+    /// A cgroup for each script, where this process can make some.
+    @Suite(.enabled(if: TreeWay.obstacle == nil, "\(TreeWay.obstacle ?? "")")) struct Cgroups {
+        let folder: ScriptFolder
+        init() throws { folder = try ScriptFolder() }
+
+        private func run(
+            _ body: String, grace: Duration = .seconds(60), user: ScriptUser? = nil
+        ) async throws -> ScriptResult {
+            let script = try folder.script(ScriptFolder.note + body)
+            let environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            return try await ScriptRunner().run(.test(script, environment: environment, grace: grace, user: user))
+        }
+
+        private func number(_ name: String) async throws -> pid_t {
+            try await processNumber(in: folder.path.appending(name))
+        }
+
+        private func cgroups(of maker: pid_t) throws -> [String] {
+            try FileManager.default.contentsOfDirectory(atPath: CgroupParent.own.get().path.string)
+                .filter { $0.hasPrefix("script-") && $0.contains("-\(maker)-") }
+        }
+
+        @Test("D13: one that made a session of its own and wiped its environment is found, ended and named")
+        func wiped() async throws {
+            let result = try await run("env -i setsid sleep 1000 & runs sleep $!; note child $!")
+            let child = try await number("child")
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test(
+            "D13: the same as another user, whose environment may not be read",
+            .enabled(if: geteuid() == 0, "only root can become another user"))
+        func otherUser() async throws {
+            let user = try await ScriptUser.named("nobody")
+            #expect(chown(folder.path.string, user.uid, user.gid) == 0)
+            let result = try await run("env -i setsid sleep 1000 & runs sleep $!; note child $!", user: user)
+            let child = try await number("child")
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test("D13: a chain in which each process starts the next and ends at once is ended")
+        func forks() async throws {
+            // The first of it ends after 30 seconds: a chain that escapes does not burden the machine for ever.
+            let result = try await run(
+                #"""
+                perl -e 'use POSIX; exit 0 if fork; POSIX::setsid(); my $end = time + 30;
+                    while (time < $end) { my $child = fork; exit 0 if $child;
+                        if (!$made++) { open F, ">$ENV{DIR}/made.new"; print F $$; close F; rename "$ENV{DIR}/made.new", "$ENV{DIR}/made" } }
+                    open F, ">$ENV{DIR}/escaped"; close F;'
+                noted made
+                """#, grace: .milliseconds(300))
+            #expect(!result.survivors.isEmpty)
+            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
+            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
+        }
+
+        @Test(
+            "D13: what a script puts into a cgroup below its own is found as well",
+            .enabled(if: geteuid() == 0, "needs root"))
+        func nested() async throws {
+            let parent = try CgroupParent.own.get().path
+            let result = try await run(
+                """
+                own=$(sed -n 's/^0:://p' /proc/self/cgroup); own=\(parent)/${own##*/}
+                setsid sleep 1000 & runs sleep $!; note child $!
+                mkdir "$own/inner" && echo $! > "$own/inner/cgroup.procs"
+                """)
+            #expect(result.survivors == ["sleep (\(try await number("child")))"], "\(result.output.text)")
+            try await eventually("both are gone") { try cgroups(of: getpid()) == [] }
+        }
+
+        @Test("a script that ends and one that cannot be started leave no cgroup")
+        func removed() async throws {
+            _ = try await run("exit 3")
+            await #expect(throws: ScriptError.self) {
+                try await ScriptRunner().run(.test(folder.script("#!/nonexistent\n", name: "bad.sh")))
+            }
+            try await eventually("they are gone") { try cgroups(of: getpid()) == [] }
+        }
+
+        @Test(
+            "D13: what an earlier daemon left running is found by its cgroup, and that of another instance is not touched"
+        )
+        func leftovers() async throws {
+            let socket = folder.path.appending("report.sock").string
+            let other = Process()
+            other.executableURL = URL(filePath: "/usr/bin/sleep")
+            other.arguments = ["1000"]
+            other.environment = [:]
+            try other.run()
+            let parent = try CgroupParent.own.get()
+            // As one that has ended: numbers of processes are never as large.
+            let name = "script-\(CgroupParent.key(of: socket))-\(pid_t.max)-1"
+            let place = parent.path.appending(name)
+            #expect(mkdir(place.string, 0o755) == 0)
+            defer { rmdir(place.string) }
+            try "\(other.processIdentifier)".write(
+                toFile: place.appending("cgroup.procs").string, atomically: false, encoding: .utf8)
+            #expect(await LeftoverScripts.end(reportingTo: socket + "2", grace: .seconds(60)) == [])
+            #expect(other.isRunning)
+            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .seconds(60))
+            #expect(ended.count == 1 && ended.first?.contains("(\(other.processIdentifier))") == true, "\(ended)")
+            try await eventually("it has ended") { !other.isRunning }
+            #expect(!FileManager.default.fileExists(atPath: place.string))
+        }
+    }
+
+    @Suite struct OwnLimits {
+        @Test("a script gets the soft limit on open files that this process was started with, and may raise it")
+        func openFiles() async throws {
+            var limit = rlimit()
+            let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+            #expect(getrlimit(resource, &limit) == 0)
+            let hard = limit.rlim_max
+            limit.rlim_cur = min(limit.rlim_cur, hard - 1)
+            #expect(setrlimit(resource, &limit) == 0)
+            OwnProcess.raiseOpenFiles()
+            let folder = try ScriptFolder()
+            for way in TreeWay.possible {
+                let script = try folder.script("ulimit -Sn; ulimit -Hn")
+                let result = try await way.runner().run(.test(script))
+                #expect(result.output.text == "\(limit.rlim_cur)\n\(hard)\n")
+            }
+            #expect(getrlimit(resource, &limit) == 0 && limit.rlim_cur == hard)
+        }
+    }
+}
