@@ -84,10 +84,15 @@ final class DaemonBench: Sendable {
         chmod(settingsFile.path, 0o600)
     }
 
-    /// - Parameter environment: besides this process's own.
-    func start(_ arguments: String..., environment: [String: String] = [:]) throws -> RunningProgram {
+    /// - Parameters:
+    ///   - starter: the command that starts the program, without the program itself.
+    ///   - environment: besides this process's own.
+    func start(
+        _ arguments: String..., by starter: [String] = [], environment: [String: String] = [:]
+    ) throws -> RunningProgram {
+        let command = starter + [Self.program.path, "run", "-d", "-c", settingsFile.path] + arguments
         let daemon = try RunningProgram(
-            Self.program, ["run", "-d", "-c", settingsFile.path] + arguments, environment: environment)
+            URL(filePath: command[0]), Array(command.dropFirst()), environment: environment)
         daemons.withLock { $0.append(daemon) }
         return daemon
     }

@@ -6,6 +6,7 @@ import Testing
 /// The shipped systemd units.
 @Suite struct ServiceUnitTests {
     private static let daemon = "prov-backup-rsnapshot.service"
+    private static let dropIn = "no-mounts.conf"
 
     private func folder() throws -> FilePath {
         try SandboxPieces().directory.removingLastComponent().appending("systemd")
@@ -24,21 +25,45 @@ import Testing
         return settings
     }
 
-    @Test func `systemd understands every line of the units`() async throws {
-        let analyze: FilePath = "/usr/bin/systemd-analyze"
-        try #require(FileManager.default.isExecutableFile(atPath: analyze.string), "systemd-analyze is missing")
-        let names = [Self.daemon]
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder().string).sorted() == names.sorted())
+    private static let analyze: FilePath = "/usr/bin/systemd-analyze"
+
+    /// Calls the body with the unit's path in a folder of its own, with a program that is there.
+    private func withUnit(_ body: (FilePath, FilePath) async throws -> Void) async throws {
+        try #require(FileManager.default.isExecutableFile(atPath: Self.analyze.string), "systemd-analyze is missing")
         try await withFolder { folder in
-            for name in names {
-                // The program need not be installed where the tests run.
-                let text = try unit(name).replacing("/usr/bin/prov-backup-rsnapshot ", with: "/bin/true ")
-                try text.write(toFile: folder.appending(name).string, atomically: false, encoding: .utf8)
-            }
-            for name in names {
-                let outcome = try await command(analyze, ["verify", folder.appending(name).string])
-                #expect(outcome.code == 0 && outcome.errors.isEmpty, "\(name): \(outcome.errors)")
-            }
+            // The program need not be installed where the tests run.
+            let text = try unit(Self.daemon).replacing("/usr/bin/prov-backup-rsnapshot ", with: "/bin/true ")
+            try text.write(toFile: folder.appending(Self.daemon).string, atomically: false, encoding: .utf8)
+            try await body(folder, folder.appending(Self.daemon))
+        }
+    }
+
+    /// Puts the shipped drop-in beside the unit.
+    private func addDropIn(in folder: FilePath) throws {
+        let place = folder.appending("\(Self.daemon).d")
+        try FileManager.default.createDirectory(atPath: place.string, withIntermediateDirectories: true)
+        try unit(Self.dropIn).write(toFile: place.appending(Self.dropIn).string, atomically: false, encoding: .utf8)
+    }
+
+    @Test(arguments: [false, true])
+    func `systemd understands every line of the unit, alone and with the drop-in`(hasDropIn: Bool) async throws {
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: folder().string).sorted() == [Self.dropIn, Self.daemon])
+        try await withUnit { folder, unit in
+            if hasDropIn { try addDropIn(in: folder) }
+            let outcome = try await command(Self.analyze, ["verify", unit.string])
+            #expect(outcome.code == 0 && outcome.errors.isEmpty, "\(outcome.errors)")
+        }
+    }
+
+    @Test(arguments: [(false, 6.4), (true, 5.4)])
+    func `what systemd-analyze counts as exposure stays small`(hasDropIn: Bool, most: Double) async throws {
+        try await withUnit { folder, unit in
+            if hasDropIn { try addDropIn(in: folder) }
+            let outcome = try await command(Self.analyze, ["security", "--offline=true", unit.string])
+            let total = try #require(outcome.output.split(separator: "\n").last { $0.contains("Overall exposure") })
+            let number = try #require(total.split(separator: " ").compactMap { Double($0) }.first, "\(total)")
+            #expect(number <= most, "\(total)")
         }
     }
 
@@ -49,8 +74,8 @@ import Testing
         // A later line without ~ takes its calls off the list of those that are denied.
         #expect(filters.dropFirst().contains("adjtimex clock_adjtime"))
         #expect(settings["ProtectClock"] == nil, "it would forbid both again")
-        let taken = (settings["CapabilityBoundingSet"] ?? []).flatMap { $0.split(separator: " ") }
-        #expect(taken.contains { $0.hasSuffix("CAP_SYS_TIME") })
+        let kept = (settings["CapabilityBoundingSet"] ?? []).flatMap { $0.split(separator: " ") }
+        #expect(!kept.isEmpty && !kept.contains { $0.hasSuffix("CAP_SYS_TIME") })
     }
 
     @Test func `wrong usage and wrong settings are not tried again, everything else is`() throws {
@@ -68,7 +93,8 @@ import Testing
 
     @Test func `no setting hides the mounts that a site's script makes`() throws {
         let hiding = [
-            "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "ReadWritePaths",
+            "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateIPC",
+            "ReadWritePaths",
             "ReadOnlyPaths", "InaccessiblePaths", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs",
             "ProtectControlGroups", "ProtectProc", "BindPaths", "TemporaryFileSystem", "RootDirectory", "DynamicUser",
         ]

@@ -9,6 +9,8 @@ public enum Guest {
     public static let quotaMount = ProcessInfo.processInfo.environment["PROV_TEST_QUOTA_MOUNT"]
     /// Inside: where a btrfs with quotas is mounted.
     public static let btrfsMount = ProcessInfo.processInfo.environment["PROV_TEST_BTRFS_MOUNT"]
+    /// Inside: whether the tests run within a service of systemd.
+    public static let isService = ProcessInfo.processInfo.environment["PROV_TEST_UNIT"] != nil
 
     private static let script = FilePath(#filePath).removingLastComponent().removingLastComponent()
         .appending("guest/run")
@@ -16,12 +18,18 @@ public enum Guest {
 
     /// Runs tests there, of this very executable, and expects that none fails and none is skipped.
     ///
-    /// - Parameter filter: as in `swift test --filter`; the suites it names are marked by `.onlyInGuest`.
-    public static func run(_ filter: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    /// - Parameters:
+    ///   - filter: as in `swift test --filter`; the suites it names are marked by `.onlyInGuest`.
+    ///   - unit: the files of a unit of systemd, within which they run; the first is the unit, others its drop-ins. Empty: without systemd.
+    public static func run(
+        _ filter: String, under unit: [String] = [], sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
+        let service = unit.isEmpty ? [] : ["--unit", unit.joined(separator: ":")]
         let result = try await ScriptRunner().run(
             ScriptInvocation(
                 executable: script,
-                arguments: [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), filter],
+                arguments: service
+                    + [try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), filter],
                 environment: environment, timeLimit: .seconds(900), grace: .seconds(5)))
         let words = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
         #expect(
@@ -49,4 +57,6 @@ extension Trait where Self == ConditionTrait {
     public static var inGuest: Self { .enabled(if: Guest.obstacle == nil, "\(Guest.obstacle ?? "")") }
     /// Of a suite that ``Guest/run(_:sourceLocation:)`` runs.
     public static var onlyInGuest: Self { .enabled(if: Guest.quotaMount != nil, "runs in Tests/guest/run") }
+    /// The same of a suite that runs within a unit.
+    public static var onlyInService: Self { .enabled(if: Guest.isService, "runs in Tests/guest/run --unit") }
 }

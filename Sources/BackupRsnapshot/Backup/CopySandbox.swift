@@ -109,7 +109,7 @@ struct CopySandbox: Hashable, Sendable {
             confinement == .root
             ? ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID"] : ["CAP_SETUID", "CAP_SETGID"]
         return [
-            "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+            "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts",
             "--die-with-parent", "--new-session", "--json-status-fd", "3", "--cap-drop", "ALL",
         ] + capabilities.flatMap { ["--cap-add", $0] }
     }

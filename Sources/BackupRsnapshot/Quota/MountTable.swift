@@ -4,6 +4,8 @@ import SystemPackage
 /// The mounts of this process as the kernel lists them (proc(5), `/proc/self/mountinfo`).
 struct MountTable: Hashable, Sendable {
     struct Mount: Hashable, Sendable {
+        /// The kernel gives each mount of the machine a number of its own, whatever namespace it is in.
+        var number = ""
         /// `major:minor`, as in the list.
         var device: String
         var point: FilePath
@@ -27,7 +29,8 @@ struct MountTable: Hashable, Sendable {
             }
             let options = [fields[5]] + fields[dash...].dropFirst(3)
             return Mount(
-                device: String(fields[2]), point: FilePath(Self.decoded(fields[4])), type: String(fields[dash + 1]),
+                number: String(fields[0]), device: String(fields[2]), point: FilePath(Self.decoded(fields[4])),
+                type: String(fields[dash + 1]),
                 options: Set(options.flatMap { $0.split(separator: ",") }.map(String.init)))
         }
     }
