@@ -17,6 +17,12 @@ extension Engine {
             reader: reader, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
     }
 
+    /// The accounts of this daemon with a request that waits or is being worked on.
+    /// - Parameter attributes: besides those of the protocol.
+    public func pendingAccounts(attributes: [AttributeName]) -> AccountList {
+        AccountList(reader: reader, filter: reader.scope.pending, attributes: attributes)
+    }
+
     /// The accounts of this daemon whose last request failed, as their ReturnValue says; nil where the directory has no place for one.
     /// - Parameter attributes: besides those of the protocol.
     public func failedAccounts(attributes: [AttributeName]) -> AccountList? {

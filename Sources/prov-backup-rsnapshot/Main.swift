@@ -13,7 +13,8 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             """,
         version: Version.description,
         subcommands: [
-            RunCommand.self, CheckCommand.self, StatusCommand.self, HealthCommand.self, AccountsCommand.self,
+            RunCommand.self, ReloadCommand.self, CheckCommand.self, StatusCommand.self, HealthCommand.self,
+            AccountsCommand.self,
             JobsCommand.self,
             BackupCommand.self, SnapshotsCommand.self, ScriptsCommand.self, ReportCommand.self, LDIFCommand.self,
             SandboxCommand.self,

@@ -84,6 +84,13 @@ final class DaemonBench: Sendable {
         chmod(settingsFile.path, 0o600)
     }
 
+    /// The number of the line of the settings that begins so.
+    func line(_ beginning: String) throws -> Int {
+        let lines = try String(contentsOf: settingsFile, encoding: .utf8)
+            .split(separator: "\n", omittingEmptySubsequences: false)
+        return try #require(lines.firstIndex { $0.hasPrefix(beginning) }) + 1
+    }
+
     /// - Parameters:
     ///   - starter: the command that starts the program, without the program itself.
     ///   - environment: besides this process's own.

@@ -70,4 +70,38 @@ import Testing
             #expect(try await daemon.end() == 0, "\(daemon.output.suffix(500))")
         }
     }
+
+    @Test(
+        "reload while the daemon is asked to stop: each command is answered, or told that the daemon has gone; none waits for ever"
+    )
+    func reloadAndStop() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try HeldUp(bench)
+            defer { daemon.kill(SIGKILL) }
+            try await eventually("it runs") { try await bench.command("status").output.contains("runs: process") }
+            try bench.settings(
+                backup: "HOME_SCRIPT =\n" + (0..<600).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
+            func reload() throws -> RunningProgram {
+                try RunningProgram(DaemonBench.program, ["reload", "-c", bench.settingsFile.path])
+            }
+            let first = try reload()
+            try await eventually("the reading is held up") { daemon.unread >= 60_000 }
+            let second = try reload()
+            daemon.kill(SIGTERM)
+            daemon.read()
+            // Which of these is a matter of chance.
+            let answers: [Int32: [String]] = [
+                0: ["have been read anew"], 69: ["the daemon stops", "no daemon runs here"],
+                75: ["the daemon ended before it had answered"],
+            ]
+            for command in [first, second] {
+                let status = await command.end()
+                let words = answers[status] ?? []
+                #expect(
+                    words.contains(where: command.output.contains), "\(status): \(command.output.suffix(500))")
+            }
+            #expect(try await daemon.end() == 0, "\(daemon.output.suffix(500))")
+        }
+    }
 }

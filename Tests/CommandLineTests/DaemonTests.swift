@@ -303,6 +303,57 @@ import Testing
         }
     }
 
+    @Test(
+        "reload: what has changed and what waits for a restart; wrong settings end with 78 and their line, and nothing is changed; 69 without a daemon"
+    )
+    func reloadCommand() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let none = try await bench.command("reload")
+            #expect(none.status == 69 && none.output.contains("no daemon runs here"), "\(none.output)")
+            let daemon = try bench.start()
+            try await daemon.says("wishes are noticed")
+            let same = try await bench.command("reload")
+            #expect(same.status == 0 && same.output.contains("nothing has changed"), "\(same.output)")
+
+            try bench.settings(
+                service: "SLOTS = 2\nSYSLOG = other\nNO_SUCH_KEY = 1", backup: "HOME_SCRIPT =\nPURGE_AFTER_DAYS = 7")
+            let good = try await bench.command("reload")
+            #expect(good.status == 0, "\(good.output)")
+            let warning = "\(bench.settingsFile.path):\(try bench.line("NO_SUCH_KEY")): [Service] NO_SUCH_KEY"
+            for part in [
+                warning, "changed: [Backup] PURGE_AFTER_DAYS\nchanged: [Service] SLOTS\nchanged: [Service] SYSLOG\n",
+                "takes effect at the next start: SYSLOG",
+            ] { #expect(good.output.contains(part), "\(part): \(good.output)") }
+
+            let again = try await bench.command("reload")
+            #expect(
+                again.output.contains("nothing has changed\ntakes effect at the next start: SYSLOG"), "\(again.output)")
+
+            try bench.settings(service: "SLOTS = none at all", backup: "HOME_SCRIPT = /nonexistent.sh")
+            let wrong = try await bench.command("reload")
+            let error = "\(bench.settingsFile.path):\(try bench.line("SLOTS")): [Service] SLOTS = none at all: "
+            #expect(wrong.status == 78 && wrong.output.contains(error), "\(wrong.output)")
+            #expect(wrong.output.contains("nothing was changed"), "\(wrong.output)")
+            #expect(!wrong.output.contains("HOME_SCRIPT"), "\(wrong.output)")
+            // With the script of the wrong settings it would fail.
+            try await bench.add("3724300")
+            try await bench.reached("added", "3724300")
+
+            // Two at once: each gets the verdict of a reading that began after it had asked.
+            try bench.settings(service: "SLOTS = 3", backup: "HOME_SCRIPT =\nPURGE_AFTER_DAYS = 7")
+            let commands = try (0..<8).map { _ in
+                try RunningProgram(DaemonBench.program, ["reload", "-c", bench.settingsFile.path])
+            }
+            for command in commands { #expect(await command.end() == 0, "\(command.output)") }
+            #expect(commands.contains { $0.output.contains("changed: [Service] SLOTS") })
+            let after = try await bench.command("reload")
+            #expect(after.output.contains("nothing has changed"), "\(after.output)")
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     @Test("one account now: by the running daemon, and without one; the exit status is the provisioning code")
     func provisionOne() async throws {
         try await DaemonBench.run { bench in

@@ -101,7 +101,7 @@ import Testing
     }
 
     @Test(
-        "the real daemon: health needs no password and no other setting; down is critical, a failed backup and a failed account are warnings that a success ends, and a restart forgets none"
+        "the real daemon: commands that ask it need no password and no other setting; down is critical, a failed backup and a failed account are warnings that a success ends, and a restart forgets none"
     )
     func real() async throws {
         try await DaemonBench.run { bench in
@@ -146,7 +146,20 @@ import Testing
             try settings.replacing("ADMIN_PASSWORD_FILE", with: "NOT_KNOWN")
                 .write(to: bench.settingsFile, atomically: true, encoding: .utf8)
             #expect(try await bench.command("health").status == 1)
-            #expect(try await bench.command("status").status != 0)
+            let job = try #require(try await bench.newest("Backup")).id
+            for arguments in [
+                ["status"], ["status", "--json"], ["jobs", "list"], ["jobs", "show", "\(job)"], ["scripts", "list"],
+                ["scripts", "restart"],
+            ] {
+                let asked = try await RunningProgram(
+                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path]
+                ).result
+                #expect(asked.status == 0 && !asked.output.contains("ADMIN_PASSWORD"), "\(arguments): \(asked)")
+            }
+            let status = try await bench.command("status").output
+            #expect(status.contains("0 wished, 0 claimed, 1 failed") && status.contains("3724301"), "\(status)")
+            let backup = try await bench.command("backup", "daily", "--account", "3724300")
+            #expect(backup.status == 1 && backup.output.contains("3724300"), "\(backup.output)")
             try settings.write(to: bench.settingsFile, atomically: true, encoding: .utf8)
             chmod(bench.settingsFile.path, 0o600)
 

@@ -19,6 +19,7 @@ final class JobDeskBench: JobDesk {
     let history: JobHistory?
     let health = BackupHealth()
     let clockDoubtedUntil: WallTime? = nil
+    let backupSlots = 4
     private let recorded: JobHistory
     private let board: JobBoard
     private let runner: JobRunner

@@ -35,4 +35,11 @@ import Testing
         #expect(after.split(whereSeparator: { " =".contains($0) }).contains("time-sync.target"))
         #expect(lines.contains("Type=notify"))
     }
+
+    @Test("a reload asks the daemon with the settings that it was started with")
+    func reload() throws {
+        let lines = try Self.lines("prov-backup-rsnapshot.service")
+        let start = try #require(lines.first { $0.hasPrefix("ExecStart=") }?.dropFirst("ExecStart=".count))
+        #expect(lines.contains("ExecReload=" + start.replacing(" run ", with: " reload ")))
+    }
 }

@@ -58,6 +58,21 @@ struct SettingsLoaderTests {
         #expect(settings.warnings.isEmpty)
     }
 
+    @Test func `changes are those of values, whichever words say them, and never show a value`() throws {
+        let old = try load(
+            "[Database]\nPORT = 389\nADMIN_PASSWORD = a\n[Operation Mode]\nSLEEP = 1m\n[Pool p]\nVOLUMES = /a\n")
+        let same = try load(
+            "[database]\nserver =\nAdmin_Password = a\n[Pool P]\nVOLUMES = /a\n",
+            environment: ["PROV_OPERATION_MODE_SLEEP": "60s"])
+        #expect(same.changes(since: old) == [] && old.changes(since: same) == [])
+        let other = try load("[Database]\nPORT = 390\nADMIN_PASSWORD = b\n[Pool q]\nVOLUMES = /a\n")
+        let names = [
+            "[Database] ADMIN_PASSWORD", "[Database] PORT", "[Operation Mode] SLEEP", "[Pool p] VOLUMES",
+            "[Pool q] VOLUMES",
+        ]
+        #expect(other.changes(since: old) == names && old.changes(since: other) == names)
+    }
+
     @Test func `blanks in a section's name are underscores in the environment`() throws {
         #expect(try load("", environment: ["PROV_OPERATION_MODE_SLEEP": "5m"])[Sample.sleep] == .seconds(300))
     }

@@ -36,11 +36,11 @@ final class ControlLoop {
         while true {
             for ready in wait() where ready.revents != 0 && visits[ready.fd] != nil { serve(ready) }
             let content = mailbox.collect()
-            if content.isStopping { break }
             for item in content.replies where visits[item.client]?.number == item.visit {
                 perform(visits[item.client]?.exchange.answered(item.reply, now: clock.now) ?? .wait, for: item.client)
                 write(to: item.client)
             }
+            if content.isStopping { break }
             sendLateOnesAway()
         }
         for client in Array(visits.keys) { end(client) }

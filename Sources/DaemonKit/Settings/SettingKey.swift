@@ -22,7 +22,7 @@ public struct SectionName: Hashable, Sendable, CustomStringConvertible {
 }
 
 /// The one declaration of a setting. Reading, the reference and the shipped files all come from it.
-public struct SettingKey<Value: Sendable>: Sendable {
+public struct SettingKey<Value: Hashable & Sendable>: Sendable {
     /// Where it stands.
     public let section: SectionName
     /// In capitals, as the reference writes it.
@@ -56,7 +56,8 @@ public struct SettingKey<Value: Sendable>: Sendable {
     public var declaration: SettingDeclaration {
         SettingDeclaration(
             section: section, name: name, form: kind.form, defaultText: kind.render(defaultValue),
-            defaultNote: defaultNote, example: example, meaning: meaning, isSecret: kind.isSecret
+            defaultNote: defaultNote, example: example, meaning: meaning, isSecret: kind.isSecret,
+            defaultValue: TypedSetting(value: defaultValue)
         ) { [kind] text throws(SettingValueError) in
             TypedSetting(value: try kind.parse(text))
         }
@@ -81,6 +82,7 @@ public struct SettingDeclaration: Sendable {
     public let meaning: String
     /// Whether its value is never shown.
     public let isSecret: Bool
+    let defaultValue: any SettingValue
     let parse: @Sendable (String) throws(SettingValueError) -> any SettingValue
 
     /// For a secret: the key that names a file with it.
@@ -92,7 +94,7 @@ public struct SettingDeclaration: Sendable {
             meaning: """
                 A file that holds \(name) and that only its owner can read. The systemd credential \
                 `\(credentialName)` does the same.
-                """, isSecret: false
+                """, isSecret: false, defaultValue: TypedSetting<String?>(value: nil)
         ) { text throws(SettingValueError) in
             TypedSetting(value: try kind.parse(text))
         }
@@ -110,10 +112,14 @@ public struct SettingDeclaration: Sendable {
 }
 
 /// A value that a declaration has read, kept with its type.
-protocol SettingValue: Sendable {}
+protocol SettingValue: Sendable {
+    func isSame(as other: any SettingValue) -> Bool
+}
 
-struct TypedSetting<Value: Sendable>: SettingValue {
+struct TypedSetting<Value: Hashable & Sendable>: SettingValue, Hashable {
     let value: Value
+
+    func isSame(as other: any SettingValue) -> Bool { other as? Self == self }
 }
 
 enum EnvironmentName {

@@ -13,7 +13,7 @@ public struct SettingValueError: Error, Hashable, Sendable {
 }
 
 /// How the text of one setting becomes a value and back.
-public struct SettingKind<Value: Sendable>: Sendable {
+public struct SettingKind<Value: Hashable & Sendable>: Sendable {
     /// What the reference calls it, such as `duration` or `one of keep, archive, remove`.
     public let form: String
     let isSecret: Bool

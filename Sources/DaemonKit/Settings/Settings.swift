@@ -3,7 +3,13 @@
 /// Where a value could not be read, the default stands and `errors` names it, so that checks across settings can still be
 /// made and everything wrong is found in one pass.
 public struct Settings: Sendable {
-    private var values: [SettingID: any SettingValue] = [:]
+    private struct Entry: Sendable {
+        let declaration: SettingDeclaration
+        let label: String?
+        let value: any SettingValue
+    }
+
+    private var entries: [SettingID: Entry] = [:]
     private var places: [SettingID: SettingPlace] = [:]
     private var shown: [SettingID: String] = [:]
     private var failed: Set<SettingID> = []
@@ -27,7 +33,8 @@ public struct Settings: Sendable {
             places[id] = entry.place
             if !entry.declaration.isSecret { shown[id] = entry.text }
             do throws(SettingValueError) {
-                values[id] = try entry.declaration.parse(entry.text)
+                entries[id] = Entry(
+                    declaration: entry.declaration, label: entry.label, value: try entry.declaration.parse(entry.text))
             } catch {
                 failed.insert(id)
                 errors.append(entry.problem(.error, error.reason, cure: error.cure))
@@ -42,7 +49,17 @@ public struct Settings: Sendable {
 
     /// The value of a setting in a section with labels.
     public subscript<Value>(_ key: SettingKey<Value>, _ label: String?) -> Value {
-        (values[id(key, label)] as? TypedSetting<Value>)?.value ?? key.defaultValue
+        (entries[id(key, label)]?.value as? TypedSetting<Value>)?.value ?? key.defaultValue
+    }
+
+    /// `[Section] KEY` of every setting whose value is not what it is in `old`, sorted. Never holds a value.
+    public func changes(since old: Settings) -> [String] {
+        entries.merging(old.entries) { own, _ in own }.compactMap { id, entry in
+            let declaration = entry.declaration
+            let values = [self, old].map { $0.entries[id]?.value ?? declaration.defaultValue }
+            return values[0].isSame(as: values[1])
+                ? nil : "[\(declaration.section.filled(with: entry.label))] \(declaration.name)"
+        }.sorted()
     }
 
     /// The labels of a section that there may be many of, in the order in which they were written.

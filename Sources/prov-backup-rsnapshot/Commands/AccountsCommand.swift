@@ -50,7 +50,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let accounts = try await AccountsDirectory(settings)
             let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
             let daemon = try await Explanation.Daemon(DaemonControl(settings))
-            let jobs = JobsOfDaemon(settings)
+            let jobs = try JobsOfDaemon(account.files)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
                 lastJob: await jobs.last(.provisioning, ofAccount: uid),

@@ -28,8 +28,7 @@ struct BackupCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let configuration = try files.load()
-        let control = DaemonControl(configuration)
+        let control = try files.control()
         let accepted = try await control.backup(level, accounts: accounts, isForced: force)
         accepted.warn()
         if accepted.recent > 0 {

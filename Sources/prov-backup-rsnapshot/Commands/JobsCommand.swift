@@ -33,7 +33,7 @@ struct JobsCommand: AsyncParsableCommand {
         }
 
         func run() async throws {
-            let jobs = JobsOfDaemon(try files.load())
+            let jobs = try JobsOfDaemon(files)
             let query = try query(now: SystemWallClock().now)
             var (list, isLive) = try await jobs.list(query)
             var table = TextTable(JobText.headings)
@@ -92,7 +92,7 @@ struct JobsCommand: AsyncParsableCommand {
         }
 
         func run() async throws {
-            let jobs = JobsOfDaemon(try job.files.load())
+            let jobs = try JobsOfDaemon(job.files)
             guard let details = try await jobs.details(job.id) else { throw jobs.unknown(job.id) }
             try output.show(details, JobText.lines(details).joined(separator: "\n"))
             if follow { try await jobs.follow(job.id, after: details) }
@@ -108,11 +108,10 @@ struct JobsCommand: AsyncParsableCommand {
         @OptionGroup var job: JobArgument
 
         func run() async throws {
-            let (configuration, id) = (try job.files.load(), job.id)
-            if try await DaemonControl(configuration).cancel(id) {
+            let (jobs, id) = (try JobsOfDaemon(job.files), job.id)
+            if try await jobs.control.cancel(id) {
                 return print("job \(id) is asked to end; to see it end: prov-backup-rsnapshot jobs show \(id) --follow")
             }
-            let jobs = JobsOfDaemon(configuration)
             guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
                 "job \(id) has ended already: \(details.job.result ?? "how is not recorded")",
@@ -130,13 +129,13 @@ struct JobsCommand: AsyncParsableCommand {
         @Flag(help: "Show what it does until it has ended.") var wait = false
 
         func run() async throws {
-            let configuration = try files.load()
-            let accepted = try await DaemonControl(configuration).run(name)
+            let jobs = try JobsOfDaemon(files)
+            let accepted = try await jobs.control.run(name)
             accepted.warn()
             guard let id = accepted.jobs.first else { return }
             print(id)
             guard wait else { return }
-            let ended = try await JobsOfDaemon(configuration).follow(id)
+            let ended = try await jobs.follow(id)
             if !ended.isGood { throw ExitCode(ProcessExitStatus.failure.rawValue) }
         }
     }

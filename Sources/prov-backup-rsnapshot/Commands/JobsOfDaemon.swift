@@ -8,13 +8,15 @@ struct JobsOfDaemon {
     /// Between two looks of a command that follows.
     static let interval = Duration.seconds(1)
 
-    private let configuration: DaemonConfiguration
-    private let control: DaemonControl
+    private let files: SettingsOptions
+    let control: DaemonControl
 
-    init(_ configuration: DaemonConfiguration) {
-        self.configuration = configuration
-        control = DaemonControl(configuration)
-        if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
+    /// - Throws: `CommandFailure` when it cannot be told from the settings where the daemon listens.
+    init(_ files: SettingsOptions) throws {
+        self.files = files
+        control = try files.control()
+        let zone = try files.value(of: ServiceSection.timeZone)
+        if !zone.isEmpty, TimeZoneName.fault(zone) == nil { setenv("TZ", zone, 1) }
     }
 
     /// - Returns: the jobs, the oldest first, and whether a daemon said so.
@@ -86,8 +88,11 @@ struct JobsOfDaemon {
     }
 
     private func recorded() throws -> JobCatalog {
+        let file =
+            try files.value(of: HistorySection.file)
+            ?? DaemonSettings.History.file(in: try files.value(of: ServiceSection.stateDirectory))
         do throws(HistoryError) {
-            return JobCatalog(history: try HistoryReader(file: FilePath(configuration.jobs.history.file)))
+            return JobCatalog(history: try HistoryReader(file: FilePath(file)))
         } catch {
             throw control.noDaemon(", and \(error)")
         }

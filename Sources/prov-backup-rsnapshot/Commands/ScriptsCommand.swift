@@ -16,7 +16,7 @@ struct ScriptsCommand: AsyncParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let scripts = try await DaemonControl(try files.load()).scripts()
+            let scripts = try await files.control().scripts()
             for line in output.json ? try scripts.map(JSONText.line) : ScriptText.lines(scripts) { print(line) }
         }
     }
@@ -28,7 +28,7 @@ struct ScriptsCommand: AsyncParsableCommand {
         @OptionGroup var files: SettingsOptions
 
         func run() async throws {
-            print(OneLine.escaping(try await DaemonControl(try files.load()).restartScripts()))
+            print(OneLine.escaping(try await files.control().restartScripts()))
         }
     }
 }

@@ -21,12 +21,24 @@ struct SettingsOptions: ParsableArguments {
     }
 
     /// Asks the running daemon without looking at settings that only the daemon needs, such as the LDAP password.
-    /// - Throws: `SettingsError` when the files cannot be read.
+    /// - Throws: `CommandFailure` when the files cannot be read, or RUNTIME_DIRECTORY is wrong.
     func control() throws -> DaemonControl {
         DaemonControl(
-            runtimeDirectory: try DaemonSettings.runtimeDirectory(
-                service: FilePath(config), global: globalFile, environment: ProcessInfo.processInfo.environment),
-            configFile: config)
+            runtimeDirectory: FilePath(try value(of: ServiceSection.runtimeDirectory)), configFile: config)
+    }
+
+    /// One setting alone, whatever is wrong with others.
+    /// - Throws: `CommandFailure` when the files cannot be read, or this setting is wrong.
+    func value<Value>(of key: SettingKey<Value>) throws -> Value {
+        do {
+            return try DaemonSettings.value(
+                of: key, service: FilePath(config), global: globalFile,
+                environment: ProcessInfo.processInfo.environment)
+        } catch {
+            throw CommandFailure(
+                error.errors.map(\.description).joined(separator: "; "), cure: "the settings are \(config)",
+                status: .wrongConfiguration)
+        }
     }
 
     /// - Parameter note: hears everything that is odd or wrong; by default it goes to standard error.

@@ -13,9 +13,8 @@ struct StatusCommand: AsyncParsableCommand {
     @Flag(help: "Again every two seconds, until interrupted.") var watch = false
 
     func run() async throws {
-        let configuration = try files.load()
         repeat {
-            let overview = try await Overview(configuration)
+            let overview = try await Overview(asking: files)
             if watch, !output.json { print("\u{1B}[H\u{1B}[2J", terminator: "") }
             try output.show(overview, overview.text)
             if watch { try await Task.sleep(for: .seconds(2)) }
@@ -25,51 +24,37 @@ struct StatusCommand: AsyncParsableCommand {
 
 /// The daemon's own word and the directory's.
 struct Overview: Encodable {
-    struct Counts: Encodable {
-        var wished = 0
-        var claimed = 0
-        var failed = 0
-        /// The oldest wish that waits, by its entryCSN.
-        var oldest: String?
-    }
-
     let daemon: DaemonStatus?
     /// The running backup that has held its slot longest.
     let longestBackup: JobLine?
-    let directory: Counts?
+    let directory: UnfinishedAccounts.Counts?
     let directoryError: String?
     let failedUIDs: [String]
     /// `[Backup Jobs] SLOTS`.
-    let backupSlots: Int
+    let backupSlots: Int?
 
-    init(_ configuration: DaemonConfiguration) async throws {
-        daemon = try await DaemonControl(configuration).status()
+    /// The daemon's word suffices; without a daemon the directory is asked with the caller's own rights.
+    init(asking files: SettingsOptions) async throws {
+        let control = try files.control()
+        daemon = try await control.status()
         longestBackup = Self.longestBackup(daemon?.jobs ?? [])
-        backupSlots = configuration.jobs.backups.slots
-        var counts = Counts()
-        var failed: [String] = []
-        // The daemon's answer says it all, and one more wrong password could lock the account.
-        guard daemon?.refusedCredentials == nil else {
-            (directory, directoryError, failedUIDs) = (nil, nil, [])
-            return
-        }
+        var slots = daemon?.backupSlots
+        var accounts: UnfinishedAccounts?
+        var error: String?
         do {
-            let accounts = try await AccountsDirectory(configuration)
-            try await accounts.forEach(accounts.scope.pending) { status, _, _ in
-                if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
-                let csn = status.csn.text ?? ""
-                counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
+            if let daemon {
+                // Of a directory that cannot be asked the daemon's status says why.
+                if daemon.canAskDirectory { accounts = try await control.unfinishedAccounts() }
+            } else {
+                let configuration = try files.load()
+                slots = configuration.jobs.backups.slots
+                accounts = try await UnfinishedAccounts(AccountsDirectory(configuration))
             }
-            if let filter = accounts.scope.failed {
-                try await accounts.forEach(filter) { _, uid, _ in failed.append(uid) }
-            }
-            counts.failed = failed.count
-            directory = counts
-            directoryError = nil
         } catch let failure as CommandFailure {
-            (directory, directoryError) = (nil, failure.description)
+            error = failure.description
         }
-        failedUIDs = failed
+        (backupSlots, directory, directoryError) = (slots, accounts?.counts, error)
+        failedUIDs = accounts?.failedUIDs ?? []
     }
 
     private static func running(_ jobs: [JobLine]) -> [JobLine] {
@@ -98,7 +83,7 @@ struct Overview: Encodable {
         }
         if let job = longestBackup, let since = job.started {
             lines.append(
-                "slots      \(Self.running(daemon.jobs).count) of \(backupSlots) for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
+                "slots      \(Self.running(daemon.jobs).count) of \(backupSlots.map(String.init) ?? "?") for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
             )
         }
         return lines
@@ -170,4 +155,18 @@ struct Overview: Encodable {
         }
         return lines.map(OneLine.escaping).joined(separator: "\n")
     }
+}
+
+extension UnfinishedAccounts {
+    fileprivate init(_ accounts: AccountsDirectory) async throws {
+        self.init()
+        try await accounts.forEach(accounts.scope.pending) { status, _, _ in add(pending: status) }
+        if let filter = accounts.scope.failed {
+            try await accounts.forEach(filter) { _, uid, _ in add(failed: uid) }
+        }
+    }
+}
+
+extension DaemonStatus {
+    fileprivate var canAskDirectory: Bool { isDirectoryAvailable && refusedCredentials == nil }
 }

@@ -9,6 +9,7 @@ struct ControlHandler: Sendable {
     let engine: Engine
     let started: WallTime
     var desk: (any JobDesk)?
+    var reloader: SettingsReloader?
 
     func answer(_ request: ControlRequest) async -> ControlReply {
         do {
@@ -22,10 +23,9 @@ struct ControlHandler: Sendable {
         do {
             return try await answer(to: request)
         } catch let failure as CommandFailure {
-            return .refused(
-                DaemonReply.Refusal(reason: failure.reason, cure: failure.cure, status: failure.status.rawValue))
+            return .refused(DaemonReply.Refusal(failure))
         } catch {
-            return .refused(DaemonReply.Refusal(reason: "\(error)", cure: "see the daemon's log", status: 1))
+            return .refused(DaemonReply.Refusal(CommandFailure("\(error)", cure: "see the daemon's log")))
         }
     }
 
@@ -38,8 +38,12 @@ struct ControlHandler: Sendable {
                 DaemonStatus(
                     snapshot, jobs: desk?.live().map { JobLine($0, now: now) } ?? [], started: started,
                     clockDoubtedUntil: desk?.clockDoubtedUntil,
-                    backups: desk?.health.summary ?? BackupHealth.Summary()))
+                    backups: desk?.health.summary ?? BackupHealth.Summary(), backupSlots: await desk?.backupSlots))
         case .health: return .health(await health())
+        case .unfinishedAccounts: return .unfinishedAccounts(try await unfinishedAccounts())
+        case .reload:
+            guard let reloader else { throw cannot("reload its settings") }
+            return .reloaded(await reloader.reload())
         case .provision(let uuid, let dn):
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", cure: "see the daemon's log")
@@ -78,31 +82,52 @@ struct ControlHandler: Sendable {
 
     /// How many there are, and the uids of the first; nil where the directory has no place to say so.
     private func failedAccounts() async throws -> (count: Int, first: [String])? {
-        let uid: AttributeName = "uid"
-        guard let accounts = await engine.failedAccounts(attributes: [uid]) else { return nil }
-        return try await withThrowingTaskGroup(of: (count: Int, first: [String]).self) { tasks in
-            tasks.addTask {
-                var (count, first): (Int, [String]) = (0, [])
-                for try await account in accounts {
-                    count += 1
-                    if first.count < BackupHealth.mostNamed { first.append(account.entry.text(uid) ?? "?") }
-                }
-                return (count, first)
+        guard let accounts = await engine.failedAccounts(attributes: [Self.uid]) else { return nil }
+        // A monitoring plug-in is usually given ten seconds.
+        return try await Self.within(.seconds(5)) {
+            var (count, first): (Int, [String]) = (0, [])
+            for try await account in accounts {
+                count += 1
+                if first.count < BackupHealth.mostNamed { first.append(account.entry.text(Self.uid) ?? "?") }
             }
-            tasks.addTask {
-                try await Task.sleep(for: Self.searchTime)
-                throw SearchTimedOut()
-            }
-            defer { tasks.cancelAll() }
-            return try await tasks.next()
+            return (count, first)
         }
     }
 
-    /// A monitoring plug-in is usually given ten seconds.
-    private static let searchTime = Duration.seconds(5)
+    private func unfinishedAccounts() async throws -> UnfinishedAccounts {
+        let pending = await engine.pendingAccounts(attributes: [])
+        let failed = await engine.failedAccounts(attributes: [Self.uid])
+        return try await Self.within(.seconds(60)) {
+            var unfinished = UnfinishedAccounts()
+            for try await account in pending { unfinished.add(pending: account.status) }
+            guard let failed else { return unfinished }
+            for try await account in failed { unfinished.add(failed: account.entry.text(Self.uid) ?? "?") }
+            return unfinished
+        }
+    }
 
-    private struct SearchTimedOut: Error, CustomStringConvertible {
-        var description: String { "the LDAP server did not list the failed accounts within \(searchTime)" }
+    private static let uid: AttributeName = "uid"
+
+    /// A search waits for a directory that is away; this one does not wait longer than the limit.
+    private static func within<Value: Sendable>(
+        _ limit: Duration, _ search: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try await withThrowingTaskGroup(of: Value.self) { tasks in
+            tasks.addTask { try await search() }
+            tasks.addTask {
+                try await Task.sleep(for: limit)
+                throw CommandFailure(
+                    "the LDAP server did not list the accounts within \(limit)", cure: "try again, or look at its load",
+                    status: .unavailable)
+            }
+            defer { tasks.cancelAll() }
+            guard let value = try await tasks.next() else { throw CancellationError() }
+            return value
+        }
+    }
+
+    private func cannot(_ what: String) -> CommandFailure {
+        CommandFailure("this daemon cannot \(what)", cure: "restart it: it may be of another version")
     }
 
     /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.
@@ -121,7 +146,7 @@ struct ControlHandler: Sendable {
     private var theDesk: any JobDesk {
         get throws {
             guard let desk else {
-                throw CommandFailure("this daemon runs no such jobs", cure: "restart it: it may be of another version")
+                throw cannot("run such jobs")
             }
             return desk
         }
@@ -131,7 +156,7 @@ struct ControlHandler: Sendable {
 extension DaemonStatus {
     init(
         _ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, clockDoubtedUntil: WallTime?,
-        backups: BackupHealth.Summary
+        backups: BackupHealth.Summary, backupSlots: Int?
     ) {
         func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
         self.init(
@@ -152,7 +177,7 @@ extension DaemonStatus {
             nextDue: snapshot.nextDue.map(text),
             behind: snapshot.behind.prefix(1_000).map { Behind(uuid: $0.uuid.description, dn: $0.dn.description) },
             deletes: WaitingDeletes(snapshot.deletes), clockDoubtedUntil: clockDoubtedUntil.map(text),
-            succeeded: snapshot.succeeded, failed: snapshot.failed, backups: backups)
+            succeeded: snapshot.succeeded, failed: snapshot.failed, backups: backups, backupSlots: backupSlots)
     }
 }
 

@@ -1,7 +1,14 @@
+import DaemonKit
+import Provisioning
+
 /// What a command asks the running daemon over its control socket.
 enum DaemonRequest: Codable {
     case status
     case health
+    /// The accounts that are pending or have failed, as the directory has them.
+    case unfinishedAccounts
+    /// Read the settings anew.
+    case reload
     case provision(uuid: String, dn: String)
     case jobs(JobQuery)
     /// Those of these jobs that are known.
@@ -20,6 +27,8 @@ enum DaemonRequest: Codable {
 enum DaemonReply: Codable {
     case status(DaemonStatus)
     case health(DaemonHealth)
+    case unfinishedAccounts(UnfinishedAccounts)
+    case reloaded(ReloadOutcome)
     /// The exit code of the job; nil when there was nothing to do.
     case provisioned(Int32?)
     case jobs(JobList)
@@ -40,6 +49,51 @@ enum DaemonReply: Codable {
         let cure: String
         /// What the command ends with.
         let status: Int32
+
+        init(_ failure: CommandFailure) {
+            (reason, cure, status) = (failure.reason, failure.cure, failure.status.rawValue)
+        }
+
+        var failure: CommandFailure {
+            CommandFailure(reason, cure: cure, status: ProcessExitStatus(rawValue: status) ?? .failure)
+        }
+    }
+}
+
+/// What came of reading the settings anew.
+struct ReloadOutcome: Codable, Sendable {
+    /// What is odd or wrong with them, each with its place and hint.
+    var problems: [String] = []
+    /// `[Section] KEY` of each setting that has another value now.
+    var changed: [String] = []
+    /// Settings that have changed and take effect at the next start.
+    var restartNeeded: [String] = []
+    /// Why the daemon goes on with the settings that it has; nil: the new ones hold.
+    var refusal: DaemonReply.Refusal?
+}
+
+/// The accounts that are pending or have failed.
+struct UnfinishedAccounts: Codable {
+    struct Counts: Codable {
+        var wished = 0
+        var claimed = 0
+        var failed = 0
+        /// The oldest wish that waits, by its entryCSN.
+        var oldest: String?
+    }
+
+    private(set) var counts = Counts()
+    private(set) var failedUIDs: [String] = []
+
+    mutating func add(pending status: AccountStatus) {
+        if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
+        let csn = status.csn.text ?? ""
+        counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
+    }
+
+    mutating func add(failed uid: String) {
+        counts.failed += 1
+        failedUIDs.append(uid)
     }
 }
 
@@ -107,6 +161,8 @@ struct DaemonStatus: Codable {
     let failed: Int
     /// Accounts whose backups are not in order.
     let backups: BackupHealth.Summary
+    /// `[Backup Jobs] SLOTS`.
+    let backupSlots: Int?
 }
 
 /// What the machine lacks for the requests of all accounts alike.

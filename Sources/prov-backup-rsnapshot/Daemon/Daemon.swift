@@ -93,7 +93,8 @@ struct Daemon {
             services: [
                 MailService(reports: work.parts.reports),
                 ControlService(
-                    lock: locks.runtime, handler: ControlHandler(engine: engine, started: started, desk: jobs)),
+                    lock: locks.runtime,
+                    handler: ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader)),
                 ReportService(server: reports),
                 EngineService(
                     engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,

@@ -10,6 +10,8 @@ import SystemPackage
 struct DaemonConfiguration: Sendable {
     /// Where the settings come from.
     let configFile: String
+    /// As they stand there.
+    let settings: Settings
     let engine: Engine.Configuration
     let backup: BackupConfiguration
     /// With `TYPE = Script`: what is done in place of the backup accounts' provisioning.
@@ -26,6 +28,7 @@ struct DaemonConfiguration: Sendable {
 
     init(_ settings: DaemonSettings, configFile: String) {
         self.configFile = configFile
+        self.settings = settings.raw
         logSwitches = settings.log
         syslogIdentity = settings.service.syslog
         timeZone = settings.service.timeZone

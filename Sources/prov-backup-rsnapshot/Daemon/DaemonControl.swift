@@ -34,6 +34,16 @@ struct DaemonControl {
         try await ask(.health, timeout: .seconds(8)) { if case .health(let health) = $0 { health } else { nil } }
     }
 
+    func unfinishedAccounts() async throws -> UnfinishedAccounts {
+        try await need(.unfinishedAccounts) { if case .unfinishedAccounts(let accounts) = $0 { accounts } else { nil } }
+    }
+
+    /// Has the daemon read its settings anew.
+    func reload() async throws -> ReloadOutcome {
+        // systemd gives up after 90 seconds.
+        try await need(.reload, timeout: .seconds(80)) { if case .reloaded(let outcome) = $0 { outcome } else { nil } }
+    }
+
     func provision(_ key: AccountKey) async throws -> Provisioned {
         let request = DaemonRequest.provision(uuid: key.uuid.description, dn: key.dn.description)
         // As long as the job takes; its own time limits hold.
@@ -95,9 +105,11 @@ struct DaemonControl {
     }
 
     /// Asks what only a daemon can answer.
-    private func need<Value>(_ request: DaemonRequest, _ read: (DaemonReply) -> Value?) async throws -> Value {
-        // Handlers that are loaded anew, or accounts that are looked up, may take a while.
-        guard let value = try await ask(request, timeout: .seconds(120), read) else {
+    /// - Parameter timeout: handlers that are loaded anew, or accounts that are looked up, may take a while.
+    private func need<Value>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(120), _ read: (DaemonReply) -> Value?
+    ) async throws -> Value {
+        guard let value = try await ask(request, timeout: timeout, read) else {
             throw noDaemon()
         }
         return value
@@ -124,10 +136,7 @@ struct DaemonControl {
             if case .notListening = error { return nil }
             throw CommandFailure("\(error)", cure: "the daemon's log says what it does", status: error.exitStatus)
         }
-        if case .refused(let refusal) = reply {
-            throw CommandFailure(
-                refusal.reason, cure: refusal.cure, status: ProcessExitStatus(rawValue: refusal.status) ?? .failure)
-        }
+        if case .refused(let refusal) = reply { throw refusal.failure }
         guard let reply, let value = read(reply) else {
             throw CommandFailure(
                 "the daemon answered something else", cure: "restart it: it may be of another version")

@@ -296,6 +296,8 @@ actor DaemonJobs: JobDesk {
 
     /// The names by which handlers know the volumes.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
+    var backupSlots: Int { configuration.jobs.backups.slots }
+
 
     func scripts() async -> [ScriptLine] {
         let configuration = configuration

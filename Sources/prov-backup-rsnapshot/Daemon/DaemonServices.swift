@@ -71,7 +71,8 @@ struct ControlService: Service {
     }
 }
 
-/// Reads the settings anew on SIGHUP, and when a password that the LDAP server refuses is replaced. Wrong settings change nothing.
+/// Reads the settings anew on SIGHUP, when a command asks for it, and when a password that the LDAP server refuses is replaced. Wrong settings
+/// change nothing. One reading follows the other; those who ask while one is under way share the next.
 actor SettingsReloader: Service {
     private let files: SettingsOptions
     private let reloads: UnixSignalsSequence
@@ -80,7 +81,14 @@ actor SettingsReloader: Service {
     private let views: SnapshotViewService
     private let notifier: ServiceNotifier
     private let logger: Logger
+    /// By these some things go until the next start.
+    private let first: DaemonConfiguration
     private(set) var current: DaemonConfiguration
+    private let requests: AsyncStream<Void>
+    private let request: AsyncStream<Void>.Continuation
+    /// Commands that wait for the verdict of the next reading.
+    private var waiting: [CheckedContinuation<ReloadOutcome, Never>] = []
+    private var hasEnded = false
 
     init(
         files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, work: DaemonWork,
@@ -88,7 +96,9 @@ actor SettingsReloader: Service {
     ) {
         self.files = files
         self.reloads = reloads
+        self.first = first
         current = first
+        (requests, request) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         self.work = work
         self.jobs = jobs
         self.views = views
@@ -97,54 +107,101 @@ actor SettingsReloader: Service {
     }
 
     func run() async throws {
-        let (requests, request) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
-        let password = Task { await self.watchPassword { request.yield() } }
+        let password = Task { await self.watchPassword() }
         defer { password.cancel() }
-        let signals = Task { [reloads] in
+        let signals = Task { [reloads, request] in
             for await _ in reloads { request.yield() }
         }
         defer { signals.cancel() }
         for await _ in requests.cancelOnGracefulShutdown() {
+            let asking = waiting
+            waiting = []
             logger.notifying { try notifier.notify(.reloading) }
-            await reload()
+            let outcome = await readAnew()
             logger.notifying { try notifier.notify(.ready) }
+            asking.forEach { $0.resume(returning: outcome) }
+        }
+        hasEnded = true
+        waiting.forEach { $0.resume(returning: .stopping) }
+    }
+
+    /// Has the settings read anew by a reading that begins from now on.
+    func reload() async -> ReloadOutcome {
+        guard !hasEnded else { return .stopping }
+        return await withCheckedContinuation { asking in
+            waiting.append(asking)
+            request.yield()
         }
     }
 
     /// Where the password stands is for the settings to say, so they are read whole; only while the server refuses the present one.
-    private func watchPassword(_ changed: () -> Void) async {
+    private func watchPassword() async {
         for await _ in work.engine.credentialRefusals {
             while work.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
                 let credentials = (try? files.load { _ in })?.engine.connection.credentials
                 guard let credentials, credentials != current.engine.connection.credentials else { continue }
                 logger.notice("the credentials that the LDAP server refuses were replaced")
-                changed()
+                request.yield()
             }
         }
     }
 
     private static let passwordInterval = Duration.seconds(5)
 
-    private func reload() async {
-        let changed: DaemonConfiguration
+    private func readAnew() async -> ReloadOutcome {
+        var outcome = ReloadOutcome()
         do {
-            changed = try files.load { logger.log(level: $0.severity == .error ? .error : .warning, "\($0)") }
-            try changed.demandTrust { logger.error("\($0)") }
-            try RuntimeDirectory.prepare(changed.backup.lockDirectory, mode: 0o700)
+            let new = try files.load {
+                logger.log(level: $0.severity == .error ? .error : .warning, "\($0)")
+                outcome.problems.append("\($0)")
+            }
+            try new.demandTrust {
+                logger.error("\($0)")
+                outcome.problems.append("\($0)")
+            }
+            try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
+            outcome.changed = new.settings.changes(since: current.settings)
+            outcome.restartNeeded = first.restartNeeded(for: new)
+            await adopt(new)
         } catch {
             logger.error("the settings are wrong and nothing was changed: \(error)")
-            return
+            outcome.refusal = DaemonReply.Refusal(Self.failure(error))
+            return outcome
         }
-        for name in current.restartNeeded(for: changed) {
+        for name in outcome.restartNeeded {
             logger.warning("\(name) has changed; it takes effect when the daemon is started anew")
         }
-        current = changed
-        await work.engine.reload(work.parts.engine(changed))
-        await jobs.reload(changed)
-        views.follow(changed)
-        logger.notice("the settings have been read anew")
+        let changed = outcome.changed.isEmpty ? "none" : outcome.changed.joined(separator: ", ")
+        logger.notice("the settings have been read anew", metadata: ["changed": "\(changed)"])
+        return outcome
     }
+
+    private func adopt(_ new: DaemonConfiguration) async {
+        current = new
+        await work.engine.reload(work.parts.engine(new))
+        await jobs.reload(new)
+        views.follow(new)
+    }
+
+    private static func failure(_ error: any Error) -> CommandFailure {
+        let (reason, status): (String, ProcessExitStatus) =
+            switch error {
+            case let failure as CommandFailure: (failure.reason, failure.status)
+            case let error as RuntimeDirectoryError: ("\(error)", error.exitStatus)
+            default: ("\(error)", .failure)
+            }
+        return CommandFailure(
+            "\(reason); nothing was changed, the daemon goes on with the settings that it has",
+            cure: "correct them, then: systemctl reload prov-backup-rsnapshot", status: status)
+    }
+}
+
+extension ReloadOutcome {
+    /// The daemon is about to end.
+    fileprivate static let stopping = ReloadOutcome(
+        refusal: DaemonReply.Refusal(
+            CommandFailure("the daemon stops", cure: "it reads its settings when it starts", status: .unavailable)))
 }
 
 /// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.

@@ -10,6 +10,8 @@ protocol JobDesk: Sendable {
     var history: JobHistory? { get }
     /// Accounts whose backups are not in order.
     var health: BackupHealth { get }
+    /// `[Backup Jobs] SLOTS`.
+    var backupSlots: Int { get async }
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
     var clockDoubtedUntil: WallTime? { get }
     /// Asks for a job of `[Job NAME]`.

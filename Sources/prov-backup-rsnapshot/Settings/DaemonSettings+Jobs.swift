@@ -211,9 +211,12 @@ extension DaemonSettings.BackupJobs {
 extension DaemonSettings.History {
     init(_ raw: Settings) {
         self.init(
-            file: raw[HistorySection.file] ?? "\(raw[ServiceSection.stateDirectory])/history.sqlite",
+            file: raw[HistorySection.file] ?? Self.file(in: raw[ServiceSection.stateDirectory]),
             keepDays: raw[HistorySection.keepDays], keepJobs: raw[HistorySection.keepJobs])
     }
+
+    /// Where FILE is not set.
+    static func file(in stateDirectory: String) -> String { "\(stateDirectory)/history.sqlite" }
 }
 
 extension DaemonSettings.Script {

@@ -24,21 +24,21 @@ extension DaemonSettings {
         return (settings, raw.warnings)
     }
 
-    /// RUNTIME_DIRECTORY alone, whatever is wrong with other settings.
+    /// One setting alone, whatever is wrong with others: the password file, for instance, may be for the daemon's eyes only.
     /// - Throws: `SettingsError` when a file cannot be read, or this setting is wrong.
-    static func runtimeDirectory(
-        service: FilePath, global: FilePath?, environment: [String: String]
-    ) throws(SettingsError) -> FilePath {
+    static func value<Value>(
+        of key: SettingKey<Value>, service: FilePath, global: FilePath?, environment: [String: String]
+    ) throws(SettingsError) -> Value {
         let files = [global, service].compactMap(\.self)
         let raw = SettingsLoader(DaemonSchema.schema).load(files: files, environment: environment)
-        guard !raw.lacksFile, !raw.isFaulty(ServiceSection.runtimeDirectory) else {
-            throw SettingsError(errors: raw.errors, warnings: raw.warnings)
-        }
-        return FilePath(raw[ServiceSection.runtimeDirectory])
+        guard !raw.lacksFile else { throw SettingsError(errors: raw.errors.filter(\.isOfWholeFile)) }
+        guard !raw.isFaulty(key) else { throw SettingsError(errors: raw.errors.filter { $0.isAbout(key) }) }
+        return raw[key]
     }
 
     /// Checks what no single key can say, and adds to the errors what is found. With errors the result is not to be used.
     init(checking raw: inout Settings) {
+        self.raw = raw
         log = LogSwitches(
             debug: raw[GlobalSection.logDebug], info: raw[GlobalSection.logInfo],
             warning: raw[GlobalSection.logWarning], error: raw[GlobalSection.logErr])
@@ -80,6 +80,14 @@ extension DaemonSettings {
             }
             return Pool(name: name, volumes: volumes)
         }
+    }
+}
+
+extension SettingsProblem {
+    fileprivate var isOfWholeFile: Bool { if case .wholeFile = place { true } else { false } }
+
+    fileprivate func isAbout<Value>(_ key: SettingKey<Value>) -> Bool {
+        section == key.section.title && self.key == key.name
     }
 }
 

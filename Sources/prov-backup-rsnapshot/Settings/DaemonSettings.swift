@@ -10,6 +10,8 @@ import Provisioning
 /// Made by `load` alone, so that whoever holds one needs no further checks. What each value means stands with its
 /// declaration.
 struct DaemonSettings: Sendable {
+    /// As they stand in files and environment, to tell what others change.
+    var raw: Settings
     /// `[Global]`, `[Operation Mode]`.
     var log: LogSwitches
     /// What this installation is called.
