@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -204,7 +205,7 @@ import Testing
                     """
                         def JobStart(self, job):
                             if job.Job == "first":
-                                job.JobReport = "asked for %d" % job.run("run second")
+                                job.JobReport = "asked for %d" % job.run("run job=second yes")
                                 job.JobReport = "unknown: %d" % job.run("run nobody")
                             elif job.Job == "last":
                                 job.JobReport = "cancelled: %d" % job.cancel(self.second)
@@ -222,7 +223,10 @@ import Testing
             let first = try await bench.ended(try await bench.run("first"))
             let second = try #require(try await bench.jobs("--account", "second").last)
             #expect(first.job.result == "success", "\(first)")
-            #expect(first.reportText.contains("asked for \(second.id)\nunknown: -1"), "\(first.report)")
+            #expect(
+                first.reportText.contains(
+                    "asked for \(second.id)\nerror: job.run: there is no job nobody; the settings know first, last, second\nunknown: -1"
+                ), "\(first.report)")
             try await daemon.says("there is no job nobody")
             try await eventually("the second runs") { !bench.numbers("hanging.sh").isEmpty }
 
@@ -232,6 +236,27 @@ import Testing
             #expect(canceled.job.result == "aborted" && canceled.reportText.contains("heard of it"), "\(canceled)")
             #expect(!bench.numbers("hanging.sh").contains(where: isRunning))
             await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "B5 run as the console has it: keywords in any case, yes anywhere or not at all; what is unknown is refused by name",
+        arguments: [
+            ("run nightly", "run nightly"), ("run job=nightly yes", "run nightly"),
+            ("RUN yes JobName=\"nightly\"", "run nightly"), ("backup daily 1 2", "backup daily 1 2"),
+            ("run job=nightly level=Full yes", "run does not know level=Full; write run job=NAME yes"),
+            ("run job=nightly client=x", "run does not know client=x;"), ("run a b", "run does not know b;"),
+            ("run", "run does not say which job;"), ("run yes", "run yes"),
+            ("run yes yes", "run does not say which job;"),
+            ("run job= yes", "run does not say which job;"), ("backup", "\"backup\" is no command;"),
+            ("status dir", "\"status dir\" is no command; write run job=NAME yes, or backup LEVEL [UID...]"),
+            ("", "\"\" is no command;"),
+        ])
+    func consoleCommand(text: String, meaning: String) {
+        do throws(RefusedCommand) {
+            #expect(try JobCommand(parsing: text).description == meaning)
+        } catch {
+            #expect(error.description.hasPrefix(meaning), "\(error)")
         }
     }
 
@@ -259,6 +284,44 @@ import Testing
             for id in [first] + ids { #expect(try await bench.ended(id).job.result == "success") }
             #expect(try String(contentsOfFile: bench.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
             await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "B12 handlers that cannot be loaded: scripts list and check name the file, Python's last line and what to do; check fails",
+        arguments: [
+            ("import bacula\nthis is no Python\n", "SyntaxError", "line 2"),
+            ("import bacula\nraise ValueError('of mine')\n", "ValueError: of mine", "line 2, in <module>"),
+            (
+                "import bacula\nimport no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'",
+                "line 2"
+            ),
+            ("import bacula\n", "has no handlers", "bacula.set_events"),
+        ])
+    func notLoaded(python: String, error: String, place: String) async throws {
+        try await DaemonBench.run { bench in
+            let handlers = try bench.handlers(python)
+            try bench.settings(backup: "HOME_SCRIPT =\n\(handlers)")
+            let daemon = try await bench.running()
+            let file = bench.path("scripts/DirStartUp.py")
+            let listed = try await bench.command("scripts", "list")
+            let checked = try await bench.command("check")
+            let line = try #require(checked.output.split(separator: "\n").first { $0.contains("event handlers: ") })
+            #expect(line.hasPrefix("NOT ") && checked.status == 1, "\(checked.output)")
+            for part in [file, error, place, "correct it, then run: prov-backup-rsnapshot scripts restart"] {
+                #expect(listed.output.contains(part) && line.contains(part), "\(part): \(listed.output)\(line)")
+            }
+            #expect(listed.output.contains("not loaded"), "\(listed.output)")
+
+            _ = try bench.handlers(Self.python("    def JobStart(self, job): pass"))
+            #expect(try await bench.command("scripts", "restart").status == 0)
+            #expect(try await !bench.command("scripts", "list").output.contains("not loaded"))
+            #expect(try await bench.command("check").output.contains("ok    event handlers: \(file)\n"))
+            // What the next start would not load is told as well, with or without a daemon.
+            _ = try bench.handlers("this is no Python\n")
+            #expect(try await bench.command("check").output.contains("SyntaxError"))
+            await bench.stop(daemon)
+            #expect(try await bench.command("check").output.contains("SyntaxError"))
         }
     }
 

@@ -1,11 +1,20 @@
+/// Why a handler's command started no job.
+public struct RefusedCommand: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What is wrong, and what to write instead.
+    public let description: String
+
+    /// - Parameter description: what is wrong, and what to write instead.
+    public init(_ description: String) { self.description = description }
+}
+
 /// What the daemon does for its event handlers (row B5).
 ///
 /// - Important: While one of these runs, a handler waits and its time limit runs. None may wait for an event of a job, as events wait for the handler.
 public protocol EventHandlerHost: Sendable {
     /// Starts a job.
-    /// - Parameter command: `run NAME` or `backup LEVEL [UID…]`, as a handler wrote it.
-    /// - Returns: the new job's number; nil when it could not be started.
-    func run(_ command: String) async -> JobID?
+    /// - Parameter command: `run job=NAME yes` or `backup LEVEL [UID…]`, as a handler wrote it.
+    /// - Returns: the new job's number, or why there is none, which goes to the report.
+    func run(_ command: String) async -> Result<JobID, RefusedCommand>
 
     /// Cancels a job.
     /// - Returns: whether there was such a job.

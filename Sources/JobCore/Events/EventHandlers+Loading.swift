@@ -74,10 +74,12 @@ extension EventHandlers {
     @discardableResult private func take(_ interpreter: Interpreter) async -> String {
         let script = configuration.script.printable
         let events = await interpreter.daemonEvents
+        fault = nil
         guard !events.isEmpty else {
             adopt(nil)
             await interpreter.end()
             let text = "\(script) was loaded and has no handlers, so scripting is off: let it call bacula.set_events(…)"
+            fault = text
             notice(CoreNotice(.warning, "handlers: \(text)"))
             return text
         }
@@ -95,11 +97,13 @@ extension EventHandlers {
     @discardableResult func tell(_ failure: LoadFailure, _ consequence: String) -> String {
         switch failure {
         case .noScript:
+            fault = nil
             let text = "\(configuration.script.printable) is not there: \(consequence)"
             notice(CoreNotice(.info, "handlers: \(text)"))
             return text
-        case .fault(let fault, let details):
-            let text = "\(fault): \(consequence)"
+        case .fault(let reason, let details):
+            let text = "\(reason): \(consequence)"
+            fault = text
             notice(CoreNotice(.error, "handlers: \(text)"))
             for line in details { notice(CoreNotice(.error, "handlers: \(line)")) }
             return ([text] + details).joined(separator: "\n")
@@ -140,8 +144,30 @@ extension EventHandlers {
             await interpreter.end()
             guard case .failed(let why) = error else { return .failure(.fault("\(script.printable): \(error)")) }
             let lines = why.split(separator: "\n").map { String($0).escapingControlCharacters }
-            let summary = "\(script.printable) cannot be loaded: \(lines.last ?? "")"
-            return .failure(.fault(summary, details: lines.count > 1 ? lines : []))
+            return .failure(.fault(Self.summary(script, lines), details: lines.count > 1 ? lines : []))
         }
+    }
+
+    /// The last line of a traceback, and the place that it names last.
+    private static func summary(_ script: FilePath, _ traceback: [String]) -> String {
+        let place = traceback.last { $0.hasPrefix("  File ") }.map { " (\($0.dropFirst(2)))" }
+        return "\(script.printable) cannot be loaded: \(traceback.last ?? "")\(place ?? "")"
+    }
+
+    /// What Python says of the script's syntax; nothing of it is run.
+    /// - Returns: nil when nothing is wrong.
+    /// - Throws: ``ScriptError`` when Python cannot be asked.
+    public static func syntaxFault(_ configuration: EventConfiguration) async throws(ScriptError) -> String? {
+        let script = configuration.script
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: configuration.interpreter,
+                arguments: [
+                    "-I", "-B", "-X", "utf8", "-c",
+                    "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec')", script.string,
+                ], timeLimit: .seconds(30), grace: .seconds(5)))
+        guard result.termination != .exited(code: 0) else { return nil }
+        let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
+        return summary(script, text.split(separator: "\n").map { String($0).escapingControlCharacters })
     }
 }

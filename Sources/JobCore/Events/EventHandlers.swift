@@ -30,6 +30,8 @@ public actor EventHandlers {
     /// Whose handlers new jobs get; nil when scripting is off.
     private(set) var current: Interpreter? { didSet { noteActivity() } }
     var isStopping = false
+    /// Why new jobs do not get the handlers of the script that is there; nil: they do, or there is no script.
+    public internal(set) var fault: String?
     private var bindings: [JobID: Binding] = [:] { didSet { noteActivity() } }
     private var pauses = InterpreterPauses()
     /// The one whose loss is counted already.

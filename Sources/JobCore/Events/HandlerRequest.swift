@@ -6,8 +6,8 @@ enum HandlerRequest: Sendable {
     case load(EventConfiguration, word: String)
     /// Call a handler.
     case event(EventName, number: Int, EventJob?)
-    /// The answer to a ``HandlerMessage/Call``.
-    case answer(Int64)
+    /// The answer to a ``HandlerMessage/Call``, and what the report is to say of it.
+    case answer(Int64, error: String? = nil)
 
     /// The line.
     func line() throws -> [UInt8] {
@@ -17,7 +17,7 @@ enum HandlerRequest: Sendable {
 
 extension HandlerRequest: Encodable {
     private enum Key: String, CodingKey {
-        case word, script, daemon, event, number, job, levels, answer
+        case word, script, daemon, event, number, job, levels, answer, error
     }
 
     private enum DaemonKey: String, CodingKey {
@@ -44,8 +44,9 @@ extension HandlerRequest: Encodable {
             guard let job else { return }
             try fields.encode(job.levels, forKey: .levels)
             try encode(job, into: fields.nestedContainer(keyedBy: JobAttribute.self, forKey: .job))
-        case .answer(let value):
+        case .answer(let value, let error):
             try fields.encode(value, forKey: .answer)
+            try fields.encodeIfPresent(error, forKey: .error)
         }
     }
 

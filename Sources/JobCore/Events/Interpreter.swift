@@ -243,14 +243,18 @@ actor Interpreter {
     }
 
     private func answer(_ call: HandlerMessage.Call, in number: Int) async {
-        let value: Int64 =
+        let answer: HandlerRequest =
             switch call {
-            case .run(let command): await host.run(command).map { Int64(clamping: $0.number) } ?? -1
-            case .cancel(let job): await host.cancel(job) ? 1 : 0
-            case .volumeExists(let name): await host.volumeExists(name) ? 1 : 0
+            case .run(let command):
+                switch await host.run(command) {
+                case .success(let job): .answer(Int64(clamping: job.number))
+                case .failure(let refusal): .answer(-1, error: refusal.description)
+                }
+            case .cancel(let job): .answer(await host.cancel(job) ? 1 : 0)
+            case .volumeExists(let name): .answer(await host.volumeExists(name) ? 1 : 0)
             }
         guard current?.number == number else { return }
-        send(.answer(value))
+        send(answer)
     }
 
     /// Somebody but the module has written to the pipe of messages.

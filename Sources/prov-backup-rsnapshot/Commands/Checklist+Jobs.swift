@@ -86,7 +86,8 @@ extension Checklist {
         let jobs = configuration.jobs
         for line in ScriptLine.all(configuration, now: SystemWallClock().now) {
             // The service's own have been looked at with it.
-            if line.state != .off, line.kind != .service { script(line, jobs) }
+            guard line.state != .off, line.kind != .service, !refused.contains(FilePath(line.path)) else { continue }
+            if line.kind == .handlers, line.state == .ok { await handlers(line, configuration) } else { script(line) }
         }
         for script in jobs.scripts.values.sorted(by: { $0.name < $1.name }) {
             if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
@@ -139,15 +140,42 @@ extension Checklist {
         return nil
     }
 
-    private mutating func script(_ line: ScriptLine, _ jobs: JobConfiguration) {
-        guard !refused.contains(FilePath(line.path)) else { return }
+    /// Whether Python takes the script, of which nothing is run here, and whether the daemon could load it.
+    private mutating func handlers(_ line: ScriptLine, _ configuration: DaemonConfiguration) async {
+        let events = configuration.jobs.events
+        guard !refused.contains(events.interpreter) else { return }
+        do {
+            guard access(events.interpreter.string, X_OK) == 0 else { throw Errno(rawValue: errno) }
+            var fault = try await EventHandlers.syntaxFault(events)
+            if fault == nil { fault = await loadingFault(configuration) }
+            if let fault {
+                add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
+            } else {
+                ok(line.name, line.path)
+            }
+            ok("python3", "\(events.interpreter)")
+        } catch {
+            add(
+                "python3", "\(events.interpreter) cannot be run: \(error)",
+                cure: "apt install python3: \(line.path) is not loaded without it")
+        }
+    }
+
+    /// Why the daemon that runs could not load the handlers; nil: it could, or there is no daemon that says so.
+    private func loadingFault(_ configuration: DaemonConfiguration) async -> String? {
+        do {
+            let lines = try await DaemonControl(configuration).scripts()
+            return lines.first { $0.kind == .handlers && $0.state == .notLoaded }?.problem
+        } catch {
+            // What keeps the daemon from answering is said of the daemon.
+            return nil
+        }
+    }
+
+    private mutating func script(_ line: ScriptLine) {
         let subject = line.kind == .job ? "[Job \(line.name)]" : line.name
         switch (line.kind, line.state) {
         case (.handlers, .missing): remark(subject, "none: \(line.path) is not there")
-        case (.handlers, .ok):
-            ok(subject, line.path)
-            program(
-                jobs.events.interpreter, "python3", cure: "apt install python3: \(line.path) is not loaded without it")
         case (_, .ok), (_, .off): ok(subject, line.path)
         case (.hook, .missing):
             add(

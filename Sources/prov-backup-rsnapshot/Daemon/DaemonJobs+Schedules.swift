@@ -29,7 +29,11 @@ extension DaemonJobs {
             schedule = Task { [clock] in
                 do {
                     try await timetable.run(clock: clock) { name in
-                        if let command = JobCommand(name) { await self.scheduled(command) }
+                        do throws(RefusedCommand) {
+                            await self.scheduled(try JobCommand(parsing: name))
+                        } catch {
+                            self.logger.error("schedule: \(error)")
+                        }
                     }
                 } catch {
                     // Another timetable takes its place, or the daemon stops.

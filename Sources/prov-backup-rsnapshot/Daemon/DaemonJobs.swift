@@ -139,14 +139,16 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Asking
 
-    /// For whoever cannot be told what went wrong: that is in the log.
+    /// What goes wrong is in the log as well.
     /// - Parameters:
     ///   - isWanted: looks at each job before it is asked for.
     ///   - opened: is told the number of each job before its handlers hear of it.
+    /// - Returns: what went wrong.
+    @discardableResult
     func ask(
         _ command: JobCommand, where isWanted: @escaping @Sendable (JobRequest) -> Bool = { _ in true },
         opened: @escaping @Sendable (JobID) -> Void = { _ in }
-    ) async {
+    ) async -> (any Error)? {
         do {
             switch command {
             case .run(let name):
@@ -155,10 +157,13 @@ actor DaemonJobs: JobDesk {
             case .backup(let level, let accounts):
                 _ = try await backup(level, accounts: accounts, where: isWanted, opened: opened)
             }
+            return nil
         } catch is CancellationError {
             logger.notice("\(command): the daemon stops before all its jobs are asked for")
+            return Self.stops
         } catch {
             logger.error("\(command): \(error)")
+            return error
         }
     }
 
@@ -277,16 +282,21 @@ actor DaemonJobs: JobDesk {
     ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
         guard let job = try await runner.submit(request, opened: opened) else {
-            throw CommandFailure("the daemon stops", cure: "ask again when it runs", status: .unavailable)
+            throw Self.stops
         }
         return job
     }
+
+    private static let stops = CommandFailure(
+        "the daemon stops", cure: "ask again when it runs", status: .unavailable)
 
     // MARK: - Looking
 
     nonisolated func live() -> [LiveJob] { parts.board.live() }
 
     nonisolated var health: BackupHealth { parts.reports.health }
+
+    var backupSlots: Int { configuration.jobs.backups.slots }
 
     nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
 
@@ -296,13 +306,18 @@ actor DaemonJobs: JobDesk {
 
     /// The names by which handlers know the volumes.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
-    var backupSlots: Int { configuration.jobs.backups.slots }
-
 
     func scripts() async -> [ScriptLine] {
         let configuration = configuration
         let now = clock.now
-        return await Task.detached { ScriptLine.all(configuration, now: now) }.value
+        var lines = await Task.detached { ScriptLine.all(configuration, now: now) }.value
+        // What is wrong with the file on the disk has been said already.
+        if let fault = await parts.handlers.fault,
+            let handlers = lines.firstIndex(where: { $0.kind == .handlers && $0.state == .ok })
+        {
+            lines[handlers].handlersAreNotLoaded(fault)
+        }
+        return lines
     }
 }
 

@@ -105,14 +105,37 @@ enum JobCommand: Hashable, Sendable, CustomStringConvertible {
     case run(String)
     case backup(String, accounts: [String])
 
-    /// - Returns: nil when it is neither.
-    init?(_ text: String) {
-        let words = text.split(separator: " ").map(String.init)
-        switch (words.first?.lowercased(), words.count) {
-        case ("run", 2): self = .run(words[1])
-        case ("backup", 2...): self = .backup(words[1], accounts: Array(words[2...]))
-        default: return nil
+    /// `run` also as Bacula's console has it: `run job=NAME yes`.
+    init(parsing text: String) throws(RefusedCommand) {
+        let words = text.split(whereSeparator: \.isWhitespace).map(String.init)
+        switch words.first?.lowercased() {
+        case "run": self = .run(try Self.name(words.dropFirst()))
+        case "backup" where words.count > 1: self = .backup(words[1], accounts: Array(words[2...]))
+        default:
+            throw RefusedCommand(
+                "\(String(reflecting: text)) is no command; write run job=NAME yes, or backup LEVEL [UID...]")
         }
+    }
+
+    /// Keywords in any case, the value also in quotes. Nothing is asked back, so `yes` may be left out; alone it is a name.
+    private static func name(_ words: some Collection<String>) throws(RefusedCommand) -> String {
+        var name: String?
+        for word in words where words.count == 1 || word.lowercased() != "yes" {
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let isName = parts.count == 1 || ["job", "jobname"].contains(parts[0].lowercased())
+            guard isName, name == nil, let value = parts.last else {
+                throw RefusedCommand(
+                    "run does not know \(word); write run job=NAME yes, with the name of a section [Job NAME]")
+            }
+            name =
+                value.count > 1 && value.first == "\"" && value.last == "\""
+                ? String(value.dropFirst().dropLast()) : String(value)
+        }
+        guard let name, !name.isEmpty else {
+            throw RefusedCommand(
+                "run does not say which job; write run job=NAME yes, with the name of a section [Job NAME]")
+        }
+        return name
     }
 
     var description: String {

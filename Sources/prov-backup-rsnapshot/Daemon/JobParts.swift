@@ -107,15 +107,19 @@ final class HandlerHost: EventHandlerHost {
 
     func serve(_ jobs: DaemonJobs) { self.jobs.withLock { $0 = jobs } }
 
-    func run(_ command: String) async -> JobID? {
-        guard let jobs = jobs.withLock({ $0 }), let command = JobCommand(command) else { return nil }
+    func run(_ command: String) async -> Result<JobID, RefusedCommand> {
+        guard let jobs = jobs.withLock({ $0 }) else { return .failure(RefusedCommand("this daemon runs no jobs")) }
+        let parsed: JobCommand
+        do { parsed = try JobCommand(parsing: command) } catch { return .failure(error) }
         // The new job's handlers are those that wait for this answer: it must not wait for them.
-        let (numbers, first) = AsyncStream<JobID>.makeStream(bufferingPolicy: .bufferingOldest(1))
+        let (answers, first) = AsyncStream<Result<JobID, RefusedCommand>>.makeStream(
+            bufferingPolicy: .bufferingOldest(1))
         Task {
-            await jobs.ask(command, opened: { first.yield($0) })
+            let error = await jobs.ask(parsed, opened: { first.yield(.success($0)) })
+            first.yield(.failure(RefusedCommand(error.map { "\($0)" } ?? "no account needs it, so no job was made")))
             first.finish()
         }
-        return await numbers.first { _ in true }
+        return await answers.first { _ in true } ?? .failure(RefusedCommand("the daemon stops"))
     }
 
     func cancel(_ id: JobID) async -> Bool { board.cancel(id) }

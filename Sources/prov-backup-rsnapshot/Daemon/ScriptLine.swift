@@ -23,6 +23,8 @@ struct ScriptLine: Codable, Hashable, Sendable {
         case missing
         /// Somebody else could change it, or it cannot be run.
         case notTrusted = "not trusted"
+        /// Event handlers that the daemon could not load.
+        case notLoaded = "not loaded"
     }
 
     var kind: Kind
@@ -45,6 +47,13 @@ struct ScriptLine: Codable, Hashable, Sendable {
 }
 
 extension ScriptLine {
+    /// - Parameter fault: why the daemon could not load them.
+    mutating func handlersAreNotLoaded(_ fault: String) {
+        (state, problem, hint) = (.notLoaded, "\(fault); \(Self.loadingHint)", Self.loadingHint)
+    }
+
+    static let loadingHint = "correct it, then run: prov-backup-rsnapshot scripts restart"
+
     /// Everything that the settings name, in the order service, hooks, jobs, handlers. It looks at the disk.
     static func all(_ all: DaemonConfiguration, now: WallTime) -> [ScriptLine] {
         let configuration = all.jobs

@@ -30,9 +30,9 @@ final class RecordingHost: EventHandlerHost {
 
     func note(_ notice: CoreNotice) { state.withLock { $0.notices.append(notice) } }
 
-    func run(_ command: String) async -> JobID? {
+    func run(_ command: String) async -> Result<JobID, RefusedCommand> {
         state.withLock { $0.commands.append(command) }
-        return command == "run nightly" ? JobID(99) : nil
+        return command == "run nightly" ? .success(JobID(99)) : .failure(RefusedCommand("there is no such job"))
     }
 
     func cancel(_ id: JobID) async -> Bool {

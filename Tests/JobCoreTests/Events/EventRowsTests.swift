@@ -166,11 +166,12 @@ extension Processes {
                 _ = await handlers.jobStart(EventBench.job())
                 let report = host.report()
                 #expect(
-                    report.prefix(5) == [
-                        "ab", "c99 -1", "1 0 0 0", "1 0", "['DoesVolumeExist', 'cancel', 'run', 'set_events', 'write']",
+                    report.prefix(6) == [
+                        "ab", "c", "error: job.run: there is no such job", "99 -1", "1 0 0 0", "1 0",
+                        "['DoesVolumeExist', 'cancel', 'run', 'set_events', 'write']",
                     ])
                 #expect(report.count { $0 == "refused" } == 4)
-                #expect(report.count { $0.hasPrefix("error: job.") } == 4)
+                #expect(report.count { $0.hasPrefix("error: job.") } == 5)
                 #expect(host.commands == ["run nightly", "run nothing"])
                 #expect(host.cancelled == [JobID(7), JobID(8)])
             }

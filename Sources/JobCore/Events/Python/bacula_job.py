@@ -46,10 +46,13 @@ class Job:
         object.__setattr__(self, "_handlers", handlers)
 
     def run(self, command):
-        """Starts another job ("run NAME", "backup LEVEL"): its number, or -1 when it could not be started."""
+        """Starts another job ("run job=NAME yes", "backup LEVEL"): its number; or -1, and the report says why."""
         if not isinstance(command, str):
             raise self._misuse(TypeError, "job.run: the command is a string, not %s" % _kind(command))
-        return link.call("run", clean(command))
+        number, error = link.call("run", clean(command))
+        if error is not None:
+            link.write_lines("error: job.run: " + error, self.JobId)
+        return number
 
     def write(self, text):
         """Sends text to the job report, as it is."""
@@ -64,13 +67,13 @@ class Job:
         """Cancels the job with this number: 1 when there was such a job, else 0."""
         if not _is_integer(job_id):
             raise self._misuse(TypeError, "job.cancel: the job's number is an integer, not %s" % _kind(job_id))
-        return link.call("cancel", int(job_id)) if 0 < job_id < 1 << 63 else 0
+        return link.call("cancel", int(job_id))[0] if 0 < job_id < 1 << 63 else 0
 
     def DoesVolumeExist(self, name):
         """1 when there is a volume of this name, else 0."""
         if not isinstance(name, str):
             raise self._misuse(TypeError, "job.DoesVolumeExist: the name is a string, not %s" % _kind(name))
-        return link.call("volume", clean(name))
+        return link.call("volume", clean(name))[0]
 
     # Attributes for handlers
 

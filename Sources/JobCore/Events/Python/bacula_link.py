@@ -59,14 +59,14 @@ class Link:
         _write_all(self._answers, json.dumps(message).encode("ascii") + b"\n")
 
     def call(self, name, argument):
-        """Asks the daemon for something while a handler runs, and waits for the answer."""
+        """Asks the daemon for something while a handler runs, and waits for the answer: a number, and None or what is wrong."""
         if not (self._in_event and self.is_original and threading.get_ident() == self._thread):
             raise RuntimeError("the daemon can be asked only by a handler that it has called, in the thread of the call")
         self.send({"call": name, "argument": argument})
         answer = self.receive()
         if answer is None:
             raise SystemExit("the daemon has gone")
-        return answer["answer"]
+        return answer["answer"], answer.get("error")
 
     # The report
 
