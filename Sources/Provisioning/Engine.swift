@@ -30,8 +30,8 @@ public actor Engine {
         public var jobRetry: RetryPolicy
         /// Between tries to reach the directory; its number of attempts is not looked at.
         public var directoryRetry: RetryPolicy
-        /// After so many failed tries the directory's absence becomes an error in the log.
-        public var directoryAttemptsUntilError: Int
+        /// When the directory's absence becomes an error in the log.
+        public var directoryAttemptsUntilError: AttemptsUntilError
         /// What carries them out.
         public var service: any ProvisioningService
         /// How attempts are carried out, and on which board jobs stand.
@@ -42,7 +42,8 @@ public actor Engine {
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
             groupCommit: GroupCommitMode = .off, slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
-            directoryRetry: RetryPolicy, directoryAttemptsUntilError: Int = 3, service: any ProvisioningService,
+            directoryRetry: RetryPolicy, directoryAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
+            service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
         ) {
             self.servers = servers

@@ -119,7 +119,7 @@ struct SettingsLoadTests {
         #expect(
             warnings.map { "\($0.section ?? "") \($0.key ?? "")" } == [
                 "Mail HOST", "Mail PORT", "Mail USERNAME", "Mail PASSWORD", "Mail CA_DIR", "Mail SSL",
-                "Mail AUTH_METHOD",
+                "Mail AUTH_METHOD", "Mail WANTINFOMAIL",
                 "Database COOKIE_FILE", "Database DEFAULT_COOKIE", "Gateway ",
             ])
         #expect(warnings.allSatisfy { $0.reason.hasPrefix("no longer used: ") })

@@ -3,13 +3,29 @@ import JobCore
 import Logging
 import Synchronization
 
+/// After how many failed tries in a row the directory's absence becomes an error in the log. It is tried for ever.
+public struct AttemptsUntilError: Hashable, Sendable {
+    /// Until the directory was reached for the first time (setting `ATTEMPTS` of `[Global]`).
+    public var atStart: Int
+    /// From then on (setting `ATTEMPTS` of `[Operation Mode]`).
+    public var inOperation: Int
+
+    /// - Parameters: each at least 1.
+    public init(atStart: Int = 3, inOperation: Int = 3) {
+        self.atStart = atStart
+        self.inOperation = inOperation
+    }
+}
+
 /// Says when the directory goes away and when it is back, and what it says of the daemon's credentials: once per change, not once per try.
 public final class DirectoryAvailability: Sendable {
     private struct State {
         /// Failed tries of each connection that is down, by its name.
         var failures: [String: Int] = [:]
         var announcedError = false
-        var attemptsUntilError: Int
+        /// Since the start.
+        var wasReached = false
+        var attemptsUntilError: AttemptsUntilError
         var password: String?
         /// While the credentials are not tried: why, and until when.
         var refusal: String?
@@ -26,15 +42,14 @@ public final class DirectoryAvailability: Sendable {
     private let refused: AsyncStream<Void>.Continuation
 
     /// - Parameters:
-    ///   - attemptsUntilError: after so many failed tries in a row the message becomes an error (setting `ATTEMPTS`).
     ///   - password: where it stands, for messages; nil: there is none.
-    init(attemptsUntilError: Int, password: String? = nil, logger: Logger) {
+    init(attemptsUntilError: AttemptsUntilError, password: String? = nil, logger: Logger) {
         state = Mutex(State(attemptsUntilError: attemptsUntilError, password: password))
         self.logger = logger
         (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    func reconfigure(attemptsUntilError: Int, password: String?) {
+    func reconfigure(attemptsUntilError: AttemptsUntilError, password: String?) {
         state.withLock { ($0.attemptsUntilError, $0.password) = (attemptsUntilError, password) }
     }
 
@@ -49,7 +64,8 @@ public final class DirectoryAvailability: Sendable {
         let (isFirst, isMany) = state.withLock { state in
             let isFirst = state.failures.isEmpty
             state.failures[connection, default: 0] += 1
-            let isMany = !state.announcedError && (state.failures[connection] ?? 0) >= state.attemptsUntilError
+            let most = state.wasReached ? state.attemptsUntilError.inOperation : state.attemptsUntilError.atStart
+            let isMany = !state.announcedError && (state.failures[connection] ?? 0) >= most
             state.announcedError = state.announcedError || isMany
             return (isFirst, isMany)
         }
@@ -97,7 +113,7 @@ public final class DirectoryAvailability: Sendable {
         let warning = PasswordWarning(policy, at: now)
         let (isBack, isNew, password) = state.withLock { state in
             let isBack = state.wereRefused
-            (state.refusal, state.wereRefused) = (nil, false)
+            (state.refusal, state.wereRefused, state.wasReached) = (nil, false, true)
             let isNew = warning.map { !$0.isSame(as: state.warning) } ?? false
             state.warning = warning
             return (isBack, isNew, state.password)

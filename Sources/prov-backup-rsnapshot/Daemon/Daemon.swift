@@ -76,7 +76,10 @@ struct Daemon {
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
-            metadata: ["settings": "\(files.config)", "process": "\(getpid())"])
+            metadata: [
+                "environment": "\(configuration.jobs.installation)", "settings": "\(files.config)",
+                "process": "\(getpid())",
+            ])
         // With TYPE = Script nothing of [Backup] is used.
         let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
         for finding in findings {

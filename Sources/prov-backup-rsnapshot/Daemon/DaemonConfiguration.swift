@@ -97,7 +97,8 @@ extension Engine.Configuration {
             directoryRetry: RetryPolicy(
                 maximumAttempts: .max, delay: min(settings.start.sleep, settings.operation.sleep),
                 maximumDelay: settings.operation.sleep),
-            directoryAttemptsUntilError: settings.operation.attempts, service: service)
+            directoryAttemptsUntilError: AttemptsUntilError(
+                atStart: settings.start.attempts, inOperation: settings.operation.attempts), service: service)
         if case .simple = directory.bind { password = directory.password }
     }
 }

@@ -61,7 +61,7 @@ extension DaemonSettings {
         mail = Mail(
             recipients: raw[MailSection.sendTo],
             senderName: raw[MailSection.fromName].isEmpty ? service.syslog : raw[MailSection.fromName],
-            wantsInfo: raw[MailSection.wantInfoMail], sendmail: raw[MailSection.sendmail])
+            sendmail: raw[MailSection.sendmail])
     }
 
     private static func pools(checking raw: inout Settings, homeRoots: [String]) -> [Pool] {

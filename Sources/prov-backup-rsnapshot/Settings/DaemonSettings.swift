@@ -53,7 +53,6 @@ struct DaemonSettings: Sendable {
     struct Mail: Hashable, Sendable {
         var recipients: [MailAddress]
         var senderName: String
-        var wantsInfo: Bool
         var sendmail: String
     }
 

@@ -14,10 +14,10 @@ enum GlobalSection {
         name, "LOG_ERR", .flag, default: true, meaning: "Log what went wrong.")
     static let environment = SettingKey(
         name, "ENVIRONMENT", .text, default: "", note: "host name",
-        meaning: "What this installation is called in mails and messages, such as production or test.")
+        meaning: "What this installation is called in mails and at the start in the log, such as production or test.")
     static let sleep = SettingKey(
         name, "SLEEP", .duration(.seconds(1)...Quantity.longest), default: .seconds(10),
-        meaning: "At start: the first wait before the directory is tried again.")
+        meaning: "The first wait before a directory that is away is tried again.")
     static let attempts = SettingKey(
         name, "ATTEMPTS", .number(1...1_000_000), default: 3,
         meaning:

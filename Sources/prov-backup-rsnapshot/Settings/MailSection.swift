@@ -12,9 +12,6 @@ enum MailSection {
     static let fromName = SettingKey(
         name, "FROMNAME", .text, default: "", note: "the service's name",
         meaning: "The sender's name in these mails.")
-    static let wantInfoMail = SettingKey(
-        name, "WANTINFOMAIL", .flag, default: true,
-        meaning: "From settings of old, without effect: no mail is sent about what went well.")
     static let sendmail = SettingKey(
         name, "SENDMAIL", .path, default: "/usr/sbin/sendmail",
         meaning: "The program that takes mail; every mail transport of the system has one.")
@@ -23,8 +20,8 @@ enum MailSection {
 
     static let section = SettingsSection(
         name, meaning: "Who is told by mail.",
-        keys: [sendTo.declaration, fromName.declaration, wantInfoMail.declaration, sendmail.declaration],
+        keys: [sendTo.declaration, fromName.declaration, sendmail.declaration],
         retired: ["HOST", "PORT", "USERNAME", "PASSWORD", "CA_DIR", "SSL", "AUTH_METHOD"].map {
             RetiredSetting($0, isSecret: $0 == "PASSWORD", replacement: transport)
-        })
+        } + [RetiredSetting("WANTINFOMAIL", replacement: "no mail is sent about what went well")])
 }

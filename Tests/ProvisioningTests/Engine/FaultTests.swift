@@ -252,7 +252,8 @@ import Testing
             try await harness.add("4000001")
             try await harness.sandbox.kill()
             try await harness.running {
-                $0.directoryAttemptsUntilError = 3
+                // In operation it would not be an error for long.
+                $0.directoryAttemptsUntilError = AttemptsUntilError(atStart: 3, inOperation: 1_000)
             } _: { engine in
                 try await eventually("it has been said loudly") {
                     harness.messages.contains { $0.hasPrefix("error") && $0.contains("still out of reach") }

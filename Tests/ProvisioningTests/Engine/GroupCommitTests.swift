@@ -17,7 +17,7 @@ struct GroupCommitTests {
     ) throws -> GroupCommit {
         let configuration = try harness.configuration()
         let logger = Logger(label: "test") { _ in harness.log }
-        let availability = DirectoryAvailability(attemptsUntilError: 3, logger: logger)
+        let availability = DirectoryAvailability(attemptsUntilError: AttemptsUntilError(), logger: logger)
         let login = DirectoryLogin(
             servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
             clock: harness.clock)
