@@ -23,6 +23,32 @@ import Testing
         }
     }
 
+    @Test(
+        "site refuses names that cannot be meant, with the option's name or the reason, and prints nothing of an LDIF")
+    func badSites() async throws {
+        for (arguments, reason) in [
+            (["--base", "no dn"], "--base: "), (["--base", ""], "cannot stand in an access rule"),
+            (["--base", "o=a\\\"b"], "cannot stand in an access rule"),
+            (["--base", "dc=a", "--daemon-dn", "cn=daemon,dc=b"], "is no cn=... below dc=a"),
+            (["--base", "dc=a", "--daemon-dn", "uid=daemon,dc=a"], "is no cn=... below dc=a"),
+        ] {
+            let refused = try RunningProgram(DaemonBench.program, ["ldif", "site"] + arguments)
+            #expect(await refused.end() == 64)
+            #expect(refused.output.contains(reason) && !refused.output.contains("dn: "), "\(refused.output)")
+        }
+        let own = try RunningProgram(
+            DaemonBench.program,
+            ["ldif", "site", "--base", "o=Example,c=ch", "--daemon-dn", "cn=backupd,o=Example,c=ch"])
+        #expect(await own.end() == 0)
+        let unfolded = own.output.replacing("\n ", with: "")
+        for line in [
+            "\ndn: cn=backupd,o=Example,c=ch\n", "\ncn: backupd\n",
+            "\nolcLimits: dn.exact=\"cn=backupd,o=Example,c=ch\" size=unlimited",
+            "dn: ou=accounts,ou=backup,ou=services,o=Example,c=ch\n",
+        ] { #expect(unfolded.contains(line), "\(line): \(own.output)") }
+        #expect(!own.output.contains("stoney-cloud,") && !own.output.contains("cn=prov-backup-rsnapshot,"))
+    }
+
     @Test("create refuses values that could not be an account's, with the option's name and status 64")
     func badValues() async throws {
         for (option, value) in [("uid", "../../etc"), ("uid", "123"), ("base", "no dn"), ("surname", "a\nb")] {

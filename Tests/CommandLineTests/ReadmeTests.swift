@@ -211,7 +211,7 @@ import Testing
         }
         let initial = try String(contentsOfFile: "/usr/share/slapd/slapd.init.ldif", encoding: .utf8)
         let values = [
-            "@SUFFIX@": "dc=stoney-cloud,dc=org", "@BACKEND@": "mdb", "@BACKENDOBJECTCLASS@": "olcMdbConfig",
+            "@SUFFIX@": Self.base, "@BACKEND@": "mdb", "@BACKENDOBJECTCLASS@": "olcMdbConfig",
             "@PASSWORD@": "secret", "@BACKENDOPTIONS@": "olcDbMaxSize: 104857600",
             "/var/lib/ldap": folder.appending(path: "db").path, "/var/run/slapd": folder.path,
             "gidNumber=0+uidNumber=0": "gidNumber=\(getegid())+uidNumber=\(geteuid())",
@@ -236,19 +236,36 @@ import Testing
         let program = DaemonBench.program.path
         let pieces = DaemonBench.checkout.appending(path: "etc/openldap").path
         _ = try await run(program, "ldif", "load", "--server", uri, "\(pieces)/stoney-cloud.ldif")
-        _ = try await run(program, "ldif", "load", "--server", uri, try write("site.ldif", try block("site.ldif")))
-        let daemonDN = "cn=prov-backup-rsnapshot,ou=programs,dc=stoney-cloud,dc=org"
         let password = try write("password", "secret\n")
+        func load(_ files: String...) async throws {
+            let administrator = ["--server", uri, "--bind-dn", "cn=admin,\(Self.base)", "--password-file", password]
+            let running = try RunningProgram(DaemonBench.program, ["ldif", "load"] + administrator + files)
+            #expect(await running.end() == 0, "\(running.output)")
+        }
+        // Debian makes this one.
+        try await load(
+            try write(
+                "base.ldif",
+                "dn: \(Self.base)\nobjectClass: dcObject\nobjectClass: organization\ndc: nodomain\no: nodomain\n"))
+        #expect(try await anonymous(uri) == [Self.base], "Debian lets everybody read")
+        #expect(text.contains("\nprov-backup-rsnapshot ldif site --base \(Self.base) > site.ldif\n"))
+        let site = try await run(program, "ldif", "site", "--base", Self.base)
+            .replacingOccurrences(of: "gidNumber=0+uidNumber=0", with: "gidNumber=\(getegid())+uidNumber=\(geteuid())")
+        #expect(!site.contains("stoney-cloud,"))
         _ = try await run(
-            program, "ldif", "load", "--server", uri, "--bind-dn", "cn=admin,dc=stoney-cloud,dc=org",
-            "--password-file", password, "\(pieces)/example-tree.ldif",
+            "/usr/bin/ldapmodify", "-Q", "-Y", "EXTERNAL", "-H", uri, "-f", try write("site.ldif", site))
+        let daemonDN = "cn=prov-backup-rsnapshot,ou=programs,\(Self.base)"
+        try await load(
             try write(
                 "password.ldif",
                 "dn: \(daemonDN)\nchangetype: modify\nreplace: userPassword\nuserPassword: secret\n"),
             try write("account.ldif", try accountWithPassword(homes: folder.appending(path: "homes").path)))
 
+        #expect(try await anonymous(uri).filter { $0.contains("ou=backup") || $0.contains("3724300") } == [])
         let settings = try write(
-            "Rsnapshot.conf", try shippedSettings(in: folder, server: uri, passwordFile: password))
+            "Rsnapshot.conf",
+            try shippedSettings(in: folder, server: uri, passwordFile: password)
+                .replacing("dc=stoney-cloud,dc=org", with: Self.base))
         let checked = try await run(program, "check", "-c", settings)
         #expect(checked.contains("content sync: offered"))
         #expect(checked.contains("rights: sstBackupLastSuccessfulBackup can be written"))
@@ -277,7 +294,7 @@ import Testing
                 credentials: .simple(bindDN: try DN(parsing: daemonDN), password: Secret("secret"))))
         defer { daemon.close() }
         let account = try await daemon.entry(
-            at: DaemonBench.dn("3724300"),
+            at: DN(parsing: "uid=3724300,\(Self.accounts)"),
             attributes: [
                 "uid", "userPassword", "sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup",
             ])
@@ -316,11 +333,26 @@ import Testing
         return kept.map { line in "\(line)\n\(own[String(line)] ?? "")" }.joined()
     }
 
+    /// With which Debian's slapd begins.
+    private static let base = "dc=nodomain"
+    private static let accounts = "ou=accounts,ou=backup,ou=services,\(base)"
+
+    /// The DNs of all entries that anybody can read.
+    private func anonymous(_ uri: String) async throws -> [String] {
+        let connection = try await DirectoryConnection.open(ServerAddress(parsing: uri))
+        defer { connection.close() }
+        var found: [String] = []
+        let request = SearchRequest(
+            base: try DN(parsing: Self.base), filter: .present("objectClass"), attributes: ["1.1"])
+        for try await entry in connection.search(request) { found.append(entry.dn.description) }
+        return found
+    }
+
     private static let homeOfSiteAccount = "0/300/724/3724300/chroot/home/3724300"
 
     private func accountWithPassword(homes: String) throws -> String {
         let parameters = TestLDIFs.Parameters(
-            uid: "3724300", base: try DN(parsing: SandboxTree.accountsDN), homeRoot: FilePath(homes))
+            uid: "3724300", base: try DN(parsing: Self.accounts), homeRoot: FilePath(homes))
         let add = try #require(try TestLDIFs(parameters).files.first)
         return add.text.replacingOccurrences(of: "uid: 3724300\n", with: "uid: 3724300\nuserPassword: secret\n")
     }

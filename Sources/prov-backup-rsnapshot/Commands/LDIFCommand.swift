@@ -8,8 +8,10 @@ import SystemPackage
 
 struct LDIFCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "ldif", abstract: "Write test LDIFs for an account, or load LDIF files into the directory.",
-        subcommands: [LDIFCreateCommand.self, LDIFLoadCommand.self])
+        commandName: "ldif",
+        abstract:
+            "Write test LDIFs for an account, load LDIF files into the directory, or print what a site's server needs.",
+        subcommands: [LDIFCreateCommand.self, LDIFLoadCommand.self, LDIFSiteCommand.self])
 }
 
 struct LDIFLoadCommand: AsyncParsableCommand {
