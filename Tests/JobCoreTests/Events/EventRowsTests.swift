@@ -166,7 +166,7 @@ extension Processes {
                 _ = await handlers.jobStart(EventBench.job())
                 let report = host.report()
                 #expect(
-                    report.prefix(6) == [
+                    report.prefix(7) == [
                         "ab", "c", "error: job.run: there is no such job", "99 -1", "1 0 0 0", "1 0",
                         "['DoesVolumeExist', 'cancel', 'run', 'set_events', 'write']",
                     ])
