@@ -19,6 +19,38 @@ import Testing
         #expect(answer.output == records.map(Self.shown).joined(), "seed \(seed)")
     }
 
+    @Test("blanks and TABs before a value are no part of it, for ldapmodify and for us")
+    func fill() throws {
+        let text = """
+            dn:\tcn=a,dc=x
+            changetype:\tmodify
+            replace:\tcn
+            cn:\tone \t
+            -
+            add: sn
+            sn: \t two
+            -
+            add: ou
+            ou::\t YWJj
+            -
+
+            """
+        let file = FileManager.default.temporaryDirectory.appending(component: "\(UUID()).ldif")
+        try text.write(to: file, atomically: false, encoding: .utf8)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let records = try readLDIF(text.utf8).map { try $0.get() }
+        #expect(
+            records.map(\.change) == [
+                .modify([
+                    Modification(.replace, "cn", ["one \t"]), Modification(.add, "sn", ["two"]),
+                    Modification(.add, "ou", ["abc"]),
+                ])
+            ])
+        let answer = try run("/usr/bin/ldapmodify", ["-n", "-v", "-f", file.path])
+        #expect(answer.status == 0, "\(answer.errors)")
+        #expect(answer.output == records.map(Self.shown).joined())
+    }
+
     @Test("slapdn takes our names; what it makes of them is the same name for us")
     func slapdn() throws {
         var random = SeededGenerator(seed: 7)

@@ -15,14 +15,16 @@ struct LDIFLine: Sendable {
 
 /// A line as name and value, the value not yet decoded.
 struct LDIFField {
-    /// A `value-spec` of RFC 2849, without the spaces before the value.
+    /// A `value-spec` of RFC 2849, without the spaces before the value, and without TABs there, which ldapmodify passes over as well.
     enum Content {
         case plain(ArraySlice<UInt8>)
         case base64(ArraySlice<UInt8>)
         case url(ArraySlice<UInt8>)
 
         init(afterColon bytes: ArraySlice<UInt8>) {
-            func value(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> { bytes.drop { $0 == UInt8(ascii: " ") } }
+            func value(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+                bytes.drop { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }
+            }
             switch bytes.first {
             case UInt8(ascii: ":"): self = .base64(value(bytes.dropFirst()))
             case UInt8(ascii: "<"): self = .url(value(bytes.dropFirst()))
