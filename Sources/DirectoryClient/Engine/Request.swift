@@ -17,7 +17,7 @@ extension Request: CustomStringConvertible {
     var description: String {
         switch self {
         case .search(let base, .base, _, _, _): "read \(Self.name(base))"
-        case .search(let base, _, let filter, _, _): "search \(Self.name(base)) \(filter)"
+        case .search(let base, _, let filter, _, _): "search \(Self.name(base)) \(Self.beginning(of: filter))"
         case .add(let entry): "add \(Self.name(entry.dn))"
         case .modify(let dn, _): "modify \(Self.name(dn))"
         case .delete(let dn): "delete \(Self.name(dn))"
@@ -29,6 +29,12 @@ extension Request: CustomStringConvertible {
         case .bind(.anonymous): "bind (anonymous)"
         case .extended(let name, _, _): name
         }
+    }
+
+    /// Those of the accounts are longer than the rest of a message.
+    private static func beginning(of filter: Filter) -> String {
+        let text = "\(filter)"
+        return text.count > 100 ? "\(text.prefix(100))…" : text
     }
 
     private static func name(_ dn: DN) -> String { dn.isEmpty ? "the root DSE" : dn.description }
