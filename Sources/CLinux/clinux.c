@@ -148,6 +148,13 @@ int clinux_is_restricted_mount(int file) {
     return (status.f_flag & wanted) == wanted;
 }
 
+int clinux_has_default_acl(int directory) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", directory);
+    if (getxattr(path, "system.posix_acl_default", NULL, 0) > 0) return 1;
+    return errno == ENODATA || errno == ENOTSUP ? 0 : -1;
+}
+
 int clinux_detach_mount(int root) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", root);

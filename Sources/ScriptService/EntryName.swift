@@ -19,10 +19,10 @@ struct EntryName: Hashable {
             throw Self.refusal(entry, "has no name that is text, neither in uid nor in its relative name")
         }
         guard !text.unicodeScalars.contains(where: \.isControl) else {
-            throw Self.refusal(entry, "has a control character in its name \(String(reflecting: text))")
+            throw Self.refusal(entry, "has a control character in its name \(text.quotedValue)")
         }
         guard !text.hasPrefix("-") else {
-            throw Self.refusal(entry, "has the name \(text), which a program could take for an option")
+            throw Self.refusal(entry, "has the name \(text.quotedValue), which a program could take for an option")
         }
         guard text.utf8.count <= Self.longest else {
             throw Self.refusal(

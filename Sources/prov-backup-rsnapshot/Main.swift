@@ -23,6 +23,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
 
     static func main() async {
         LDAPLibrary.ignoreSurroundings()
+        StandardOutput.holdStandardStreams()
         var status = EXIT_SUCCESS
         do {
             var command = try parseAsRoot()
@@ -37,7 +38,8 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         } catch {
             status = exitCode(for: error).rawValue
             let message = fullMessage(for: error)
-            if !message.isEmpty, status == EXIT_SUCCESS { print(message) }
+            // Help, or a script for completion, which may have long lines.
+            if !message.isEmpty, status == EXIT_SUCCESS { StandardOutput.write("\(message)\n") }
             if !message.isEmpty, status != EXIT_SUCCESS {
                 for line in message.split(separator: "\n") { printError(String(line)) }
             }
@@ -47,7 +49,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
 
     /// Ends without the libraries' destructors: the thread of a connection that is only just being made may still be within them.
     private static func end(_ status: Int32) -> Never {
-        fflush(nil)
+        StandardOutput.close()
         _exit(status)
     }
 }

@@ -117,15 +117,44 @@ import Testing
         #expect(await finding()?.isMet == true)
     }
 
-    @Test("a volume on which files may be run with others' rights, or be devices, is a note")
+    @Test("a volume on which files may be run with others' rights, or be devices, is a warning with the command")
     func restriction() throws {
-        func note(_ options: String) throws -> Requirement? {
-            let table = MountTable(parsing: "31 27 8:1 / /var/backup \(options) - ext4 /dev/sda1 rw\n")
-            return BackupRequirements.restriction(of: try #require(table.mounts.first))
+        func found(_ options: String, at point: String = "/srv/it's", mayHoldDevices: Bool = false) throws
+            -> Requirement?
+        {
+            let table = MountTable(parsing: "31 27 8:1 / \(point) \(options) - ext4 /dev/sda1 rw\n")
+            return BackupRequirements.restriction(
+                of: try #require(table.mounts.first), mayHoldDevices: mayHoldDevices)
         }
-        #expect(try note("rw,nosuid,nodev") == nil)
-        #expect(try note("rw,nosuid")?.isNote == true)
-        #expect(try note("rw")?.isMet == true)
+        #expect(try found("rw,nosuid,nodev") == nil)
+        let device = try #require(try found("rw,nosuid"))
+        #expect(
+            device.isWarning && device.isMet && device.cure?.contains("mount -o remount,nodev '/srv/it'\\''s'") == true)
+        #expect(try found("rw")?.cure?.contains("write nosuid,nodev into the options of") == true)
+        #expect(try found("rw", at: "/")?.cure?.contains("a file system of their own") == true)
+        // A chroot that jailkit has made needs its devices.
+        #expect(try found("rw,nosuid", mayHoldDevices: true)?.isNote == true)
+        #expect(try found("rw", mayHoldDevices: true)?.cure?.contains("remount,nosuid '/srv") == true)
+    }
+
+    @Test("a place for homes that hands its group or an access control list on is a warning with the commands")
+    func inheritance() async throws {
+        let folder = try TestFolder()
+        let configuration = try folder.configuration()
+        func found() async -> [Requirement] {
+            await BackupRequirements(configuration).findings().filter { $0.subject == "HOME_ROOTS" }
+        }
+        #expect(await found().map(\.isWarning) == [false])
+        #expect(chmod(folder.homes.string, 0o2755) == 0)
+        #expect(await found().map(\.isWarning) == [true])
+        #expect(await found().first?.cure?.hasPrefix("chmod g-s \(folder.homes)") == true)
+        #expect(chmod(folder.homes.string, 0o755) == 0)
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/setfacl", arguments: ["-d", "-m", "g:1:rwx", folder.homes.string],
+                environment: [:], timeLimit: .seconds(60), grace: .seconds(1)))
+        #expect(result.complaint == nil, "\(result.outputTail)")
+        #expect(await found().map(\.isWarning) == [true])
     }
 
     @Test(

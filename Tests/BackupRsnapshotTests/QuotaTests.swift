@@ -80,7 +80,8 @@ import Testing
 
     /// A program in the place of the real one that says what it was given.
     private func service(
-        _ folder: TestFolder, _ backend: QuotaBackend, exit code: Int = 0, script: FilePath? = nil
+        _ folder: TestFolder, _ backend: QuotaBackend, exit code: Int = 0, script: FilePath? = nil,
+        files: Int = 100_000
     ) throws -> BackupRsnapshotService {
         for name in ["setquota", "btrfs"] {
             try folder.write(
@@ -89,16 +90,18 @@ import Testing
         }
         return try BackupRsnapshotService(
             configuration: folder.configuration {
-                $0.quota = backend
+                ($0.quota, $0.quotaFiles) = (backend, files)
                 $0.homeScript = script
                 $0.programDirectories.insert(folder.path.appending("scripts"), at: 0)
             })
     }
 
     @Test(
-        "setquota gets the number, the same limit twice, no limit of files, and the mount",
+        "setquota gets the number, each limit twice, files by the GiB, and the mount",
         arguments: [
-            ("10737418241", "10485761 10485761"), ("0", "0 0"),
+            ("10737418241", "10485761 10485761 1100000 1100000"), ("10737418240", "10485760 10485760 1000000 1000000"),
+            ("1", "1 1 100000 100000"), ("0", "0 0 0 0"),
+            ("\(Int64.max)", "9007199254740992 9007199254740992 858993459200000 858993459200000"),
         ])
     func setquota(quota: String, limits: String) async throws {
         let folder = try TestFolder()
@@ -109,10 +112,21 @@ import Testing
         let point = try #require(try MountTable.current().mount(holding: held)?.point)
         let steps = try await service.plan(request(.add, entry))
         #expect(steps.map(\.name) == ["home", "quota", "rsnapshot configuration"])
-        let command = "-u 3723707 \(limits) 0 0 \(point)"
+        let command = "-u 3723707 \(limits) \(point)"
         #expect(steps[1].preview.hasPrefix("run \(folder.path)/scripts/setquota \(command)\n"))
         try await service.carryOut(.add, entry)
         #expect(try text(folder.path.appending("given")) == command + "\n")
+    }
+
+    @Test("QUOTA_FILES = 0 is no limit of files, and the greatest is a number that the kernel takes")
+    func files() async throws {
+        for (files, limits) in [(0, "0 0"), (1_000_000_000, "8589934592000000000 8589934592000000000")] {
+            let folder = try TestFolder()
+            let service = try service(folder, .setquota, files: files)
+            var entry = folder.entry()
+            entry["sstQuota"] = [AttributeValue("\(Int64.max)")]
+            #expect(try await service.plan(request(.add, entry))[1].preview.contains(" 9007199254740992 \(limits) /"))
+        }
     }
 
     @Test("a quota that cannot be set is code 6 with the program's words, and no configuration is written")

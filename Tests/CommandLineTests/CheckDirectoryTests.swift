@@ -71,6 +71,47 @@ import Testing
         }
     }
 
+    @Test("a replica that is first in SERVER is named with its provider, and nothing else of it is wrong")
+    func replica() async throws {
+        var options = SandboxOptions.testing
+        options.databaseLines = ["updatedn \"\(SandboxTree.managerDN)\"", "updateref ldap://provider.example.org"]
+        try await DaemonBench.run(options: options) { bench in
+            try bench.settings(backup: Self.scheduled)
+            try await bench.add("3724300")
+            let checked = try await bench.command("check")
+            #expect(checked.status == 1)
+            let wrong = wrong(checked.output)
+            #expect(wrong.count == 1 && wrong[0].contains("is a replica"), "\(checked.output)")
+            #expect(wrong[0].contains("put ldap://provider.example.org"), "\(wrong)")
+        }
+    }
+
+    @Test("accounts in a subordinate database that syncprov does not tell of are named")
+    func glue() async throws {
+        for (overlays, isWrong) in [(["overlay syncprov"], true), (["overlay glue", "overlay syncprov"], false)] {
+            let place = FileManager.default.temporaryDirectory.appending(
+                path: "prov-glue-\(UUID().uuidString.prefix(8))")
+            try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+            defer { try? FileManager.default.removeItem(at: place) }
+            var options = SandboxOptions.testing
+            let suffix = "ou=more,\(SandboxTree.accountsDN)"
+            options.contentSync = false
+            options.globalLines = [
+                "moduleload syncprov", "database ldif", "suffix \"\(suffix)\"", "rootdn \"\(SandboxTree.managerDN)\"",
+                "directory \(place.path)",
+                "subordinate",
+            ]
+            options.databaseLines = overlays
+            try await DaemonBench.run(options: options) { bench in
+                try bench.settings(backup: Self.scheduled)
+                let checked = try await bench.command("check")
+                let line = line("syncprov", checked.output)
+                #expect((line?.hasPrefix("NOT ") ?? false) == isWrong, "\(checked.output)")
+                if isWrong { #expect(line?.contains(suffix) == true) }
+            }
+        }
+    }
+
     @Test("--json gives the same as one object, each NOT with its fix")
     func json() async throws {
         try await DaemonBench.run { bench in

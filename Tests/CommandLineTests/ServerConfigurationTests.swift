@@ -80,6 +80,29 @@ import Testing
         #expect(try configuration(["olcLimits": ["{0}anonymous size=7"]]).limit(of: "") == .entries(7))
     }
 
+    @Test("a database below the accounts' base is told of where syncprov follows glue, and only there")
+    func glue() throws {
+        func missed(
+            _ overlays: [String], subordinate: String = "TRUE", suffix: String = "ou=b,ou=accounts,dc=example,dc=org"
+        )
+            throws -> [String]
+        {
+            let others = try overlays.map {
+                try entry("olcOverlay=\($0),olcDatabase={1}mdb,cn=config", ["olcOverlay": [$0]])
+            }
+            let below = try entry(
+                "olcDatabase={2}mdb,cn=config", ["olcSuffix": [suffix], "olcSubordinate": [subordinate]])
+            return try configuration([:], others + [below]).missedBySync
+        }
+        let suffix = "ou=b,ou=accounts,dc=example,dc=org"
+        #expect(try missed(["{0}syncprov"]) == [suffix])
+        #expect(try missed(["{1}glue", "{0}syncprov"], subordinate: "advertise") == [suffix])
+        #expect(try missed(["{1}syncprov", "{0}glue"]) == [])
+        #expect(try missed(["{0}syncprov"], subordinate: "FALSE") == [])
+        #expect(try missed(["{0}syncprov"], suffix: "ou=other,dc=example,dc=org") == [])
+        #expect(try missed([]) == [], "without syncprov there is nothing to follow")
+    }
+
     @Test("all names of an attribute are known, and what a description says is none")
     func schema() throws {
         let entry = try entry(

@@ -12,17 +12,6 @@ private final class Lines: Sendable {
     func append(_ line: String) { kept.withLock { $0.append(line) } }
 }
 
-struct OneLineTests {
-    @Test(arguments: [
-        ("plain täxt \\ 100%", "plain täxt \\ 100%"), ("a\nERROR forged", "a\\nERROR forged"), ("a\r\nb", "a\\r\\nb"),
-        ("\u{1B}[2J", "\\u{1b}[2J"), ("\u{0}\u{7F}\u{85}", "\\u{0}\\u{7f}\\u{85}"), ("\u{2028}", "\\u{2028}"),
-        ("\u{202E}txt", "\\u{202e}txt"), ("\u{9B}1m", "\\u{9b}1m"),
-    ])
-    func `text from elsewhere stays on one line and cannot steer a terminal`(text: String, expected: String) {
-        #expect(OneLine.escaping(text) == expected)
-    }
-}
-
 struct TerminalLogHandlerTests {
     private let lines = Lines()
 
@@ -38,6 +27,14 @@ struct TerminalLogHandlerTests {
         let line = try #require(lines.all.first)
         #expect(line.hasSuffix("INFO     account added dn=\"uid=3723707,ou=a\" empty=\"\" uid=3723707\n"))
         #expect(line.wholeMatch(of: #/\d\d:\d\d:\d\d INFO .*\n/#) != nil)
+    }
+
+    @Test func `a line has 4,000 characters at most, and a long message does not hide the job`() throws {
+        let long = String(repeating: "x", count: 1_000_000)
+        logger().info("\(long)", metadata: ["job": "7", "value": "\(long)"])
+        let line = try #require(lines.all.first)
+        #expect(line.unicodeScalars.count <= 4_000)
+        #expect(line.contains("xx… (cut; 1000000 characters in all) job=7 value=\"xx"))
     }
 
     @Test func `every level is written`() {

@@ -74,7 +74,7 @@ public struct ArchivePurge: Sendable {
 
         init(_ failure: HeldFolder.Failure) {
             let isMount = failure.cause == .improperLink
-            text = "\(failure)" + (isMount ? "; something is mounted there: umount \(failure.path)" : "")
+            text = "\(failure)" + (isMount ? "; something is mounted there: umount \(failure.path.shellWord)" : "")
         }
     }
 
@@ -88,7 +88,7 @@ public struct ArchivePurge: Sendable {
             for name in base.components.dropFirst(root.components.count) + [ArchiveName.folder] {
                 guard let next = try directory.folder(name) else { return nil }
                 if let objection = HomeWalk.objection(to: try next.status()) {
-                    throw Problem("\(next.path) \(objection); chown root \(next.path); chmod go-w \(next.path)")
+                    throw Problem("\(next.path) \(objection); chown root \(next.path.shellWord); chmod go-w \(next.path.shellWord)")
                 }
                 directory = next
             }

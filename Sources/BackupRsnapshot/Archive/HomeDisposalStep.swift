@@ -90,7 +90,7 @@ struct HomeDisposalStep: ProvisioningStep {
         {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(archive.path) \(objection)",
-                cure: "chown root \(archive.path); chmod 0700 \(archive.path)")
+                cure: "chown root \(archive.path.shellWord); chmod 0700 \(archive.path.shellWord)")
         }
         let now = clock.now
         for number in 1...99 {
@@ -113,7 +113,7 @@ struct HomeDisposalStep: ProvisioningStep {
         guard mounts.isEmpty else {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(mounts.joined(separator: ", ")) is mounted inside \(folder.path)",
-                cure: "umount \(mounts.joined(separator: " "))")
+                cure: "umount \(mounts.map(\.shellWord).joined(separator: " "))")
         }
     }
 
@@ -126,7 +126,7 @@ struct HomeDisposalStep: ProvisioningStep {
             cure: isCrossing
                 ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
                 : isInUse
-                    ? "end what still works in the folder (lsof +D \(failure.path))"
+                    ? "end what still works in the folder (lsof +D \(failure.path.shellWord))"
                     : failure.cause.isShortage
                         ? failure.cause.shortageHint(at: home.base) : "look at the rights and at the disk"
         )

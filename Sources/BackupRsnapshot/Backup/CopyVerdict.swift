@@ -67,7 +67,7 @@ enum CopyVerdict: Hashable, Sendable {
             (ENOSPC, "the disk is full: make room on the volume, or keep fewer snapshots"),
             (
                 EDQUOT,
-                "the account's quota is used up: raise it (it counts the snapshots too), or keep fewer snapshots"
+                "the account's quota is used up, of bytes or of files (QUOTA_FILES): raise sstQuota (it counts the snapshots too), or keep fewer snapshots"
             ),
             (EROFS, "the file system is read-only: check the disk and the kernel's log"),
             (EIO, "the disk fails: see the kernel's log"),

@@ -61,6 +61,14 @@ final class HeldFolder: Sendable {
         return status
     }
 
+    /// Whether what is made inside gets rights from here besides those that it is made with: a group, or an access control list.
+    func bequeathsRights() throws(Failure) -> Bool {
+        if try status().st_mode & S_ISGID != 0 { return true }
+        let answer = clinux_has_default_acl(descriptor)
+        try check("look for a default ACL of", min(answer, 0))
+        return answer > 0
+    }
+
     /// Owner and kind of a name inside, links not followed; nil where there is none.
     func status(of name: FilePath.Component) throws(Failure) -> stat? {
         var status = stat()

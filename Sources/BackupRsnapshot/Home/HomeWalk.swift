@@ -74,7 +74,7 @@ struct HomeWalk {
     private static func untrusted(_ path: FilePath, _ objection: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "\(path), a directory on the way to the home, \(objection)",
-            cure: "chown root \(path); chmod go-w \(path)")
+            cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
     }
 
     static func explain(_ failure: HeldFolder.Failure, root: FilePath) -> ProvisioningFailure {
@@ -84,7 +84,7 @@ struct HomeWalk {
         case .noSuchFileOrDirectory where path == root:
             return ProvisioningFailure(
                 code, .configuration, reason: "the home root \(path) does not exist",
-                cure: "mount it or make it (install -d -m 0755 \(path)), or correct HOME_ROOTS")
+                cure: "mount it or make it (install -d -m 0755 \(path.shellWord)), or correct HOME_ROOTS")
         case .tooManySymbolicLinkLevels:
             return ProvisioningFailure(
                 code, reason: "\(path) is a symbolic link, and below \(root) none is followed",

@@ -170,7 +170,7 @@ struct SnapshotStore: Sendable {
     private var foreignMount: ProvisioningFailure {
         ProvisioningFailure(
             .cannotCreateHomeDir, reason: "something else than the account's snapshots is mounted at \(home.snapshots)",
-            cure: "umount \(home.snapshots)")
+            cure: "umount \(home.snapshots.shellWord)")
     }
 
     private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
@@ -340,7 +340,7 @@ extension HomeWalk {
         if let objection = Self.objection(to: status) ?? (isOpen ? "can be entered by others" : nil) {
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, reason: "\(stores.path), which holds snapshots, \(objection)",
-                cure: "chown root \(stores.path); chmod 0700 \(stores.path)")
+                cure: "chown root \(stores.path.shellWord); chmod 0700 \(stores.path.shellWord)")
         }
         return stores
     }

@@ -23,17 +23,17 @@ struct QuotaStep: ProvisioningStep {
         home = walk.home
         self.program = program
         self.configuration = configuration
-        let arguments = try Self.arguments(account: account, walk, backend: configuration.quota)
+        let arguments = try Self.arguments(account: account, walk, configuration)
         preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
     }
 
     func perform(in attempt: RunningAttempt) async throws {
-        let (account, home, backend) = (account, home, configuration.quota)
+        let (account, home, configuration) = (account, home, configuration)
         let arguments = try await BlockingWork.run { _ in
             do {
                 let walk = try HomeWalk(to: home)
-                if backend == .btrfs { try Self.demandSubvolume(walk) }
-                return try Self.arguments(account: account, walk, backend: backend)
+                if configuration.quota == .btrfs { try Self.demandSubvolume(walk) }
+                return try Self.arguments(account: account, walk, configuration)
             } catch let failure as HeldFolder.Failure {
                 throw HomeWalk.explain(failure, root: home.root)
             }
@@ -45,24 +45,25 @@ struct QuotaStep: ProvisioningStep {
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,
-            reason: "\(program) \(arguments.joined(separator: " ")) \(complaint)",
-            cure: backend == .setquota
+            reason: "\(([program.string] + arguments).map(\.shellWord).joined(separator: " ")) \(complaint)",
+            cure: configuration.quota == .setquota
                 ? "mount the file system with quotas (usrquota, or tune2fs -O quota) and switch them on (quotaon), or set QUOTA = none"
                 : "switch quotas on (btrfs quota enable), or set QUOTA = none",
             output: result.outputTail)
     }
 
-    /// setquota counts in blocks of 1024 bytes; soft and hard limit are the same, so that there is no period of grace.
+    /// setquota counts in blocks of 1024 bytes and in inodes; soft and hard limit are the same, so that there is no period of grace.
     private static func arguments(
-        account: BackupAccount, _ walk: HomeWalk, backend: QuotaBackend
+        account: BackupAccount, _ walk: HomeWalk, _ configuration: BackupConfiguration
     ) throws(ProvisioningFailure) -> [String] {
-        switch backend {
+        switch configuration.quota {
         case .none: return []
         case .btrfs:
             return ["qgroup", "limit", account.quota.map(\.description) ?? "none", walk.home.accountDirectory.string]
         case .setquota:
             let blocks = String(account.quota?.kibibytesRoundedUp ?? 0)
-            return ["-u", String(account.uidNumber), blocks, blocks, "0", "0", try mountPoint(walk).string]
+            let files = String((account.quota?.gibibytesRoundedUp ?? 0) * UInt64(configuration.quotaFiles))
+            return ["-u", String(account.uidNumber), blocks, blocks, files, files, try mountPoint(walk).string]
         }
     }
 

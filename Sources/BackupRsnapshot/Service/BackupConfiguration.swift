@@ -57,6 +57,8 @@ public struct BackupConfiguration: Hashable, Sendable {
     public var ownership: Ownership
     /// QUOTA.
     public var quota: QuotaBackend
+    /// QUOTA_FILES: inodes for each begun GiB of an account's quota, 0 to 1,000,000,000; 0: no limit.
+    public var quotaFiles: Int
     /// SNAPSHOTS.
     public var snapshots: SnapshotAccess
     /// BACKUP_SANDBOX.
@@ -91,8 +93,9 @@ public struct BackupConfiguration: Hashable, Sendable {
     public init(
         homeScript: FilePath? = "/etc/Provisioning/Backup/create-chroot.sh", scriptTimeout: Duration = .seconds(300),
         scriptGrace: Duration = .seconds(10), places: HomePlaces = HomePlaces(roots: ["/var/backup"]),
-        ownership: Ownership = .account, quota: QuotaBackend = .none, snapshots: SnapshotAccess = .own,
-        confinement: CopyConfinement = .on, confine: FilePath? = nil, rsnapshot: FilePath = "/usr/bin/rsnapshot",
+        ownership: Ownership = .account, quota: QuotaBackend = .none, quotaFiles: Int = 100_000,
+        snapshots: SnapshotAccess = .own, confinement: CopyConfinement = .on, confine: FilePath? = nil,
+        rsnapshot: FilePath = "/usr/bin/rsnapshot",
         configurationDirectory: FilePath = "/etc/rsnapshot.d",
         template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template",
         configurationTest: ConfigurationTest = .template, onDelete: HomeDisposal = .keep, purgeAfterDays: Int = 30,
@@ -108,6 +111,7 @@ public struct BackupConfiguration: Hashable, Sendable {
         self.places = places
         self.ownership = ownership
         self.quota = quota
+        self.quotaFiles = quotaFiles
         self.snapshots = snapshots
         self.confinement = confinement
         self.confine = confine ?? CopySandbox.installedHelper

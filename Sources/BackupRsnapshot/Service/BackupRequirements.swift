@@ -14,15 +14,20 @@ public struct Requirement: Hashable, Sendable {
     public var cure: String?
     /// Neither right nor wrong: it is not known, or it is worth knowing.
     public var isNote = false
+    /// Better otherwise, and nothing fails because of it.
+    public var isWarning = false
 
-    /// Whether nothing is to be fixed.
-    public var isMet: Bool { cure == nil }
+    /// Whether nothing has to be fixed.
+    public var isMet: Bool { cure == nil || isWarning }
 
     static func met(_ subject: String, _ finding: String) -> Self {
         Self(subject: subject, finding: finding, cure: nil)
     }
     static func note(_ subject: String, _ finding: String) -> Self {
         Self(subject: subject, finding: finding, cure: nil, isNote: true)
+    }
+    static func warning(_ subject: String, _ finding: String, cure: String) -> Self {
+        Self(subject: subject, finding: finding, cure: cure, isWarning: true)
     }
     static func unmet(_ subject: String, _ finding: String, cure: String) -> Self {
         Self(subject: subject, finding: finding, cure: cure)
@@ -72,11 +77,18 @@ public struct BackupRequirements: Sendable {
             // Any name will do: the question is whether the kernel has openat2.
             _ = try folder.folder(ArchiveName.folder)
             if configuration.ownership == .account, let objection = HomeWalk.objection(to: try folder.status()) {
-                return .unmet(subject, "\(path) \(objection)", cure: "chown root \(path); chmod go-w \(path)")
+                return .unmet(
+                    subject, "\(path) \(objection)", cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
+            }
+            if try folder.bequeathsRights() {
+                return .warning(
+                    subject,
+                    "\(path) is set-group-ID or has a default ACL: what is made in it gets that group or these rights",
+                    cure: "chmod g-s \(path.shellWord); setfacl -k \(path.shellWord)")
             }
         } catch {
             if error.cause == .noSuchFileOrDirectory {
-                return .unmet(subject, "\(path) does not exist", cure: "install -d -m 0755 \(path)")
+                return .unmet(subject, "\(path) does not exist", cure: "install -d -m 0755 \(path.shellWord)")
             }
             return .unmet(subject, HomeWalk.explain(error, root: path))
         }
@@ -100,7 +112,10 @@ public struct BackupRequirements: Sendable {
             ]
         }
         guard let mount else { return [] }
-        let rights = configuration.ownership == .account ? Self.restriction(of: mount).map { [$0] } ?? [] : []
+        let hasScript = configuration.homeScript != nil
+        let rights =
+            configuration.ownership == .account
+            ? [Self.restriction(of: mount, mayHoldDevices: hasScript)].compactMap(\.self) : []
         switch configuration.quota {
         case .none: return rights
         case .setquota: return [Self.enforcement(on: mount)] + rights
@@ -108,13 +123,25 @@ public struct BackupRequirements: Sendable {
         }
     }
 
-    /// What customers store is never to be run or opened as a device here.
-    static func restriction(of mount: MountTable.Mount) -> Requirement? {
+    /// What customers store is never to be run with others' rights or opened as a device here.
+    /// - Parameter mayHoldDevices: chroots may be there, and jailkit makes device nodes such as /dev/null in them, which nodev would disable.
+    static func restriction(of mount: MountTable.Mount, mayHoldDevices: Bool) -> Requirement? {
+        let subject = "mount options"
         let missing = ["nosuid", "nodev"].filter { !mount.options.contains($0) }
         guard !missing.isEmpty else { return nil }
-        return .note(
-            "mount options",
-            "\(mount.point) is mounted without \(missing.joined(separator: " and ")); customers' files need neither")
+        let finding = "\(mount.point) is mounted without \(missing.joined(separator: " and "))"
+        let exception =
+            mayHoldDevices ? "; nodev only where no chroot needs a device node, such as jailkit's /dev/null" : ""
+        guard missing.contains("nosuid") || !mayHoldDevices else { return .note(subject, finding + exception) }
+        let options = mayHoldDevices ? "nosuid" : missing.joined(separator: ",")
+        let point = mount.point.shellWord
+        return .warning(
+            subject, "\(finding), which customers' files never need\(exception)",
+            // The system's own programs need both.
+            cure: mount.point == "/"
+                ? "let the homes lie on a file system of their own, mounted with \(options)"
+                : "write \(options) into the options of \(point) in /etc/fstab, then: mount -o remount,\(options) \(point)"
+        )
     }
 
     private func btrfsQuota(of volume: FilePath, on mount: MountTable.Mount) async -> Requirement {
@@ -124,7 +151,7 @@ public struct BackupRequirements: Sendable {
                 cure: mount.type == "ext4" || mount.type == "xfs"
                     ? "write QUOTA = setquota, or QUOTA = none" : "write QUOTA = none, or let the homes lie on btrfs")
         }
-        let cure = "switch quotas on: btrfs quota enable \(volume)"
+        let cure = "switch quotas on: btrfs quota enable \(volume.shellWord)"
         do {
             let program = try Program.btrfs.find(configuration)
             let result = try await ScriptRunner().run(

@@ -55,7 +55,7 @@ struct ConfigurationFile: Hashable, Sendable {
                     throw ProvisioningFailure(
                         .cannotCreateRsnapshotConfiguration,
                         reason: "\(path), which rsnapshot carries out as root, \(objection)",
-                        cure: "see who wrote it; then rm \(path), and " + ConfiguredSnapshots.provisionAgain)
+                        cure: "see who wrote it; then rm \(path.shellWord), and " + ConfiguredSnapshots.provisionAgain)
                 }
             }
             return try current()
@@ -114,7 +114,7 @@ struct ConfigurationFile: Hashable, Sendable {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, .configuration,
                 reason: "\(directory), whose files rsnapshot carries out as root, \(objection)",
-                cure: "chown root \(directory); chmod go-w \(directory)")
+                cure: "chown root \(directory.shellWord); chmod go-w \(directory.shellWord)")
         }
         return folder
     }
@@ -131,7 +131,7 @@ struct ConfigurationFile: Hashable, Sendable {
             switch cause {
             case .noSuchFileOrDirectory?, .notDirectory?:
                 failureClass = .configuration
-                cure = "install -d -m 0755 \(directory), or correct RSNAPSHOT_CONFIG_DIRECTORY"
+                cure = "install -d -m 0755 \(directory.shellWord), or correct RSNAPSHOT_CONFIG_DIRECTORY"
             case let cause? where cause.isShortage:
                 failureClass = .shortage
                 cure = cause.shortageHint(at: directory)

@@ -180,6 +180,11 @@ int clinux_restrict_mount(int root);
 /// Whether the mount that a descriptor lies on is read-only, nosuid and nodev (fstatvfs(3)). Returns 1 or 0, or -1 with errno.
 int clinux_is_restricted_mount(int file);
 
+/// Whether a directory has a default ACL, which whatever is made in it gets (acl(5)).
+/// - directory: a descriptor, for which O_PATH is enough. /proc must be mounted.
+/// Returns 1 or 0, also where the file system has none, or -1 with errno.
+int clinux_has_default_acl(int directory);
+
 /// Takes a mount away at once; what still uses it keeps it until it ends (umount2(2), MNT_DETACH).
 /// - root: a descriptor of the mount's root. /proc must be mounted.
 /// Returns 0, or -1 with errno.

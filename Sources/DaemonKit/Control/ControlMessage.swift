@@ -1,4 +1,5 @@
 import FoundationEssentials
+import JobCore
 
 /// What a client of the control socket asks: one line of JSON. What it means is the handler's affair.
 public struct ControlRequest: Hashable, Sendable {
@@ -41,7 +42,7 @@ public struct ControlReply: Hashable, Sendable {
     public static func refusal(_ reason: String) -> Self {
         // A dictionary of one text can always be encoded.
         do {
-            return try ControlReply(encoding: Refusal(refused: OneLine.escaping(reason)))
+            return try ControlReply(encoding: Refusal(refused: OneLine.of(reason)))
         } catch {
             return ControlReply(lines: [Array(#"{"refused":"the reason cannot be written"}"#.utf8)])
         }

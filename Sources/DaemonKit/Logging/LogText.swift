@@ -1,9 +1,17 @@
+import JobCore
 import Logging
 
 /// Makes one line of an event, the same for every handler.
 enum LogText {
+    /// So much of a line is for the metadata; cut on its own, so that a long message does not hide job and account.
+    private static let longestMetadata = OneLine.longest / 4
+    /// With room for the time and the level.
+    private static let longestMessage = OneLine.longest - longestMetadata - 50
+
     /// The message with everything that comes from elsewhere made harmless.
-    static func message(of event: LogEvent) -> String { OneLine.escaping(event.message.description) }
+    static func message(of event: LogEvent) -> String {
+        OneLine.cut(OneLine.escaping(event.message.description), to: longestMessage)
+    }
 
     /// `key=value` for each item in the order of the keys, blanks between them; empty when there is none.
     static func metadata(
@@ -20,12 +28,12 @@ enum LogText {
             text += "="
             text += quoted(value)
         }
-        return text
+        return OneLine.cut(text, to: longestMetadata)
     }
 
     /// Quoted when a reader could not see where it ends.
     private static func quoted(_ value: Logger.MetadataValue) -> String {
-        let text = OneLine.escaping(plain(value))
+        let text = OneLine.cut(OneLine.escaping(plain(value)), to: longestMetadata / 2)
         guard text.isEmpty || text.utf8.contains(where: { " \"=".utf8.contains($0) }) else { return text }
         let quoted = text.utf8.contains(UInt8(ascii: "\"")) ? text.replacing("\"", with: "\\\"") : text
         return "\"" + quoted + "\""

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import JobCore
 
 /// Makes header lines of text from elsewhere: nothing in it can begin a line or a header of its own.
 enum MailHeader {
@@ -7,7 +8,7 @@ enum MailHeader {
 
     /// Text that stands by itself, such as a subject: as it is where it is ASCII, else as encoded words; on as many lines as it takes.
     static func text(_ text: String) -> String {
-        let text = OneLine.escaping(text)
+        let text = OneLine.of(text)
         let words = text.split(separator: " ", omittingEmptySubsequences: false)
         let isPlain =
             text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
@@ -33,7 +34,7 @@ enum MailHeader {
 
     /// A name before an address.
     static func phrase(_ text: String) -> String {
-        let text = OneLine.escaping(text)
+        let text = OneLine.of(text)
         let isPlain = text.utf8.count <= 60 && text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
         guard isPlain else { return encodedWords(text) }
         return "\"\(text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""

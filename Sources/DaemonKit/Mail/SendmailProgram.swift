@@ -1,5 +1,6 @@
 import Glibc
 package import JobCore
+import JobCore
 import Subprocess
 public import SystemPackage
 

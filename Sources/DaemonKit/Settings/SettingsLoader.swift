@@ -1,3 +1,4 @@
+import JobCore
 public import SystemPackage
 
 /// Reads settings from their files, the systemd credentials and the environment.
@@ -83,6 +84,7 @@ public struct SettingsLoader: Sendable {
 
 extension SettingsProblem {
     fileprivate static func unprotected(_ path: FilePath, reason: String) -> Self {
-        SettingsProblem(.error, place: .wholeFile(path.string), reason: reason, cure: "run: chmod 600 \(path.string)")
+        SettingsProblem(
+            .error, place: .wholeFile(path.string), reason: reason, cure: "run: chmod 600 \(path.shellWord)")
     }
 }

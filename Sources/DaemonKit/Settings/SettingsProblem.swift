@@ -1,3 +1,5 @@
+import JobCore
+
 /// Where a setting was written.
 public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
     /// A line of a settings file, counted from 1.

@@ -1,4 +1,5 @@
 import Glibc
+import JobCore
 public import SystemPackage
 
 /// Tells systemd how the service is (sd_notify(3)). Outside systemd it does nothing.
@@ -49,7 +50,7 @@ public struct ServiceNotifier: Sendable {
     private static func assignment(_ state: State) -> String {
         switch state {
         case .ready: "READY=1"
-        case .status(let text): "STATUS=\(OneLine.escaping(text))"
+        case .status(let text): "STATUS=\(OneLine.of(text))"
         case .reloading: "RELOADING=1\nMONOTONIC_USEC=\(monotonicMicroseconds())"
         case .stopping: "STOPPING=1"
         case .watchdog: "WATCHDOG=1"

@@ -56,7 +56,7 @@ extension EventHandlers {
             switch await interpreter.perform(.exit, nil, turn: turn) {
             case .success(let reply):
                 if let error = reply.error {
-                    notice(CoreNotice(.error, "handlers: Exit has failed: \(error.escapingControlCharacters)"))
+                    notice(CoreNotice(.error, "handlers: Exit has failed: \(OneLine.escaping(error))"))
                 }
             case .failure(.hung):
                 notice(CoreNotice(.error, "handlers: Exit did not return within \(configuration.timeLimit)"))
@@ -143,7 +143,7 @@ extension EventHandlers {
         } catch {
             await interpreter.end()
             guard case .failed(let why) = error else { return .failure(.fault("\(script.printable): \(error)")) }
-            let lines = why.split(separator: "\n").map { String($0).escapingControlCharacters }
+            let lines = why.split(separator: "\n").map { OneLine.escaping(String($0)) }
             return .failure(.fault(Self.summary(script, lines), details: lines.count > 1 ? lines : []))
         }
     }
@@ -168,6 +168,6 @@ extension EventHandlers {
                 ], timeLimit: .seconds(30), grace: .seconds(5)))
         guard result.termination != .exited(code: 0) else { return nil }
         let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
-        return summary(script, text.split(separator: "\n").map { String($0).escapingControlCharacters })
+        return summary(script, text.split(separator: "\n").map { OneLine.escaping(String($0)) })
     }
 }

@@ -103,7 +103,7 @@ public actor EventHandlers {
         if let name = effect.volumeName, !volumes.contains(name) {
             let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
             host.write(
-                "error: NewVolume: \"\(name.escapingControlCharacters)\" is no volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
+                "error: NewVolume: \"\(OneLine.escaping(name))\" is no volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
                 to: job.id)
             effect.volumeName = nil
         }
@@ -145,7 +145,7 @@ public actor EventHandlers {
             if let error = reply.error {
                 notice(
                     CoreNotice(
-                        .error, "handlers: \(name) has failed: \(error.escapingControlCharacters)", job: job.id))
+                        .error, "handlers: \(name) has failed: \(OneLine.escaping(error))", job: job.id))
             }
             return reply.effect
         case .failure(.late):

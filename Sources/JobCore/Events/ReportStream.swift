@@ -107,7 +107,7 @@ struct ReportStream: Sendable {
                 continue
             }
             passed += piece.count + 1
-            pieces.append(.line(String(decoding: piece, as: UTF8.self).escapingControlCharacters, job))
+            pieces.append(.line(OneLine.escaping(String(decoding: piece, as: UTF8.self)), job))
         } while !rest.isEmpty
     }
 

@@ -32,7 +32,7 @@ struct AttemptTable {
             {
                 table.note(AttemptJournal.Unfinished(job: JobID(job), number: number), of: key)
             } else {
-                damaged.append(String(decoding: bytes.prefix(80), as: UTF8.self).escapingControlCharacters)
+                damaged.append(OneLine.escaping(String(decoding: bytes.prefix(80), as: UTF8.self)))
             }
         }
         return (table, damaged)

@@ -187,7 +187,7 @@ public final class JobBoard: Sendable {
     /// A job that is not open any more gets none; its events may still be under way.
     public func write(_ text: String, to id: JobID, source: ReportLine.Source) {
         for piece in text.split(separator: "\n", omittingEmptySubsequences: true) {
-            let line = ReportLine(source, String(String(piece).escapingControlCharacters.prefix(Self.longestLine)))
+            let line = ReportLine(source, OneLine.of(String(piece)))
             let isTaken = change(id) { place in
                 guard place.live.report.count < Self.longestReport else {
                     place.live.droppedLines += 1

@@ -75,7 +75,7 @@ final class InhibitorLock: Sendable {
                 return String(decoding: said.captured.head, as: UTF8.self)
             }
             let said = outcome.closureResult.split(separator: "\n").joined(separator: " ")
-            return "\(program.printable) has ended (\(outcome.terminationStatus)): \(said.escapingControlCharacters)"
+            return "\(program.printable) has ended (\(outcome.terminationStatus)): \(OneLine.escaping(said))"
         } catch {
             return "\(program.printable) cannot be run (\(error))"
         }

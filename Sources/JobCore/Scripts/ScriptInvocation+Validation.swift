@@ -14,7 +14,7 @@ extension ScriptInvocation {
             guard let fault = Self.fault(name: name, value: value) else { continue }
             throw ScriptError(
                 .environment, path: executable,
-                reason: "environment variable \"\(name.escapingControlCharacters)\" \(fault)",
+                reason: "environment variable \"\(OneLine.escaping(name))\" \(fault)",
                 cure: "correct the variable's name or the value it was made from")
         }
         if user != nil, let name = environment.keys.sorted().first(where: Self.speaksToLoader) {

@@ -1,44 +1,42 @@
 import SystemPackage
 
-extension FilePath {
-    /// For messages: control characters are escaped, so that a name cannot break a line or paint a terminal.
-    var printable: String { string.escapingControlCharacters }
+/// Text from elsewhere as one word of a command that a person copies into a shell.
+private enum ShellWord {
+    /// As it is where a shell sees nothing in it; else in single quotes; and where a terminal or a reader could see something else than what is
+    /// there, or where it is no text, byte by byte in `$'…'` (bash, zsh, ksh, POSIX 2024).
+    static func quoted(_ bytes: [UInt8]) -> String {
+        guard let text = String(validating: bytes, as: UTF8.self),
+            !text.unicodeScalars.contains(where: OneLine.mustBeEscaped)
+        else { return "$'" + bytes.map(escaped).joined() + "'" }
+        guard text.isEmpty || !bytes.allSatisfy(isPlain) else { return text }
+        return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'\''"#) + "'"
+    }
 
-    /// For commands that a person copies into a shell.
-    package var shellWord: String {
-        let plain = string.utf8.allSatisfy { byte in
-            switch UInt8(byte) {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"):
-                true
-            default: "/._-+:,@%".utf8.contains(byte)
-            }
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch Unicode.Scalar(byte) {
+        case "a"..."z", "A"..."Z", "0"..."9", "/", ".", "_", "-", "+", "=", ":", ",", "@", "%": true
+        default: false
         }
-        if plain { return string }
-        if printable == string {
-            return "'" + string.split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"'\''"#)
-                + "'"
-        }
-        return "$'" + printable.split(separator: "'", omittingEmptySubsequences: false).joined(separator: #"\'"#) + "'"
+    }
+
+    private static func escaped(_ byte: UInt8) -> String {
+        if isPlain(byte) || byte == UInt8(ascii: " ") { return String(Unicode.Scalar(byte)) }
+        let digits = String(byte, radix: 8)
+        return "\\" + String(repeating: "0", count: 3 - digits.count) + digits
     }
 }
 
 extension String {
-    /// Control characters as `\n`, `\t` or `\u0007`, and the backslash doubled where anything is escaped.
-    var escapingControlCharacters: String {
-        guard unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else { return self }
-        var text = ""
-        for scalar in unicodeScalars {
-            switch scalar {
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\t": text += "\\t"
-            case _ where scalar.properties.generalCategory == .control:
-                let digits = String(scalar.value, radix: 16)
-                text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-            default: text.unicodeScalars.append(scalar)
-            }
-        }
-        return text
+    /// For commands that a person copies into a shell.
+    package var shellWord: String { ShellWord.quoted(Array(utf8)) }
+}
+
+extension FilePath {
+    /// For commands that a person copies into a shell.
+    package var shellWord: String {
+        withPlatformString { ShellWord.quoted(Array(UnsafeRawBufferPointer(start: $0, count: length))) }
     }
+
+    /// For messages: a name cannot break a line or paint a terminal.
+    var printable: String { OneLine.escaping(string) }
 }

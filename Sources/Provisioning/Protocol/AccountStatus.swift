@@ -47,7 +47,7 @@ public struct AccountStatus: Hashable, Sendable {
     public static func absence(from entry: Entry, names: AttributeNames) -> (reason: String, hint: String) {
         let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
         let missing = [names.mode, names.state].filter { entry[$0].isEmpty }
-        let mode = entry[names.mode].first.map { String(reflecting: $0.description) } ?? ""
+        let mode = entry[names.mode].first.map { $0.description.quotedValue } ?? ""
         if !missing.isEmpty {
             return (
                 "it lacks \(missing.map(\.description).joined(separator: " and "))",

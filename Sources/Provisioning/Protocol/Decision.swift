@@ -100,7 +100,7 @@ public struct DecisionPolicy: Sendable {
                 ProvisioningFailure(
                     .undefinedError,
                     reason:
-                        "\(names.dates[0]) of \(status.dn) is \(String(reflecting: status.date ?? "")), which names no day",
+                        "\(names.dates[0]) of \(status.dn) is \((status.date ?? "").quotedValue), which names no day",
                     cure: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
         }
         if case .on(let day) = date, !ignoringDate {
@@ -143,18 +143,20 @@ extension LeaveReason: CustomStringConvertible {
         case .nothingAsked: "a mode without state 0 asks for nothing"
         case .done: "done"
         case .failed(let value):
-            "the last attempt failed with ReturnValue \(String(reflecting: value)), and nobody has asked for another"
+            "the last attempt failed with ReturnValue \(value.quotedValue), and nobody has asked for another"
         case .otherHost(let hosts): "it belongs to \(hosts.quoted)"
         case .noHost: "it names no host, and this daemon serves only those of certain hosts"
         case .sharedHosts(let hosts):
             "it names hosts of several daemons, which need a claim attribute for that: \(hosts.quoted)"
-        case .claimed(let holder): "another daemon holds the claim: \(String(reflecting: holder))"
-        case .overdue(let date): "its day \(String(reflecting: date)) has passed, and overdue requests are skipped"
+        case .claimed(let holder): "another daemon holds the claim: \(holder.quotedValue)"
+        case .overdue(let date): "its day \(date.quotedValue) has passed, and overdue requests are skipped"
         }
     }
 }
 
 extension [String] {
-    /// For messages: each in quotation marks, since blanks at its ends and control characters would not be seen.
-    fileprivate var quoted: String { map { String(reflecting: $0) }.joined(separator: ", ") }
+    /// For messages: the first ones.
+    fileprivate var quoted: String {
+        prefix(5).map(\.quotedValue).joined(separator: ", ") + (count > 5 ? " and \(count - 5) more" : "")
+    }
 }

@@ -22,6 +22,12 @@ extension ScriptResult {
     }
 }
 
+extension String {
+    /// A value of an entry for a message: in quotation marks, since blanks at its ends and control characters would not be seen, and cut, since it
+    /// may be of any length.
+    package var quotedValue: String { String(reflecting: OneLine.cut(self, to: 200)) }
+}
+
 extension Unicode.Scalar {
     /// C0, DEL and C1, and the two separators that some programs take for a line's end.
     package var isControl: Bool {

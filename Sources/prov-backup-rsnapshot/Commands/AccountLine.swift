@@ -17,15 +17,15 @@ struct AccountLine: Encodable {
     let hosts: [String]
 
     init(uid: String, status: AccountStatus, lastBackup: WallTime?) {
-        self.uid = uid
+        self.uid = OneLine.value(uid)
         dn = status.dn.description
         phase = status.phase.rawValue
-        mode = status.mode.description
-        state = status.state
-        date = status.date
-        returnValue = status.returnValue
+        mode = OneLine.value(status.mode.description)
+        state = OneLine.value(status.state)
+        date = status.date.map(OneLine.value)
+        returnValue = status.returnValue.map(OneLine.value)
         self.lastBackup = lastBackup.map(Moment.init)
-        hosts = status.hosts
+        hosts = status.hosts.map(OneLine.value)
     }
 
     static let heading = columns("UID", "MODE", "STATE", "DATE", "RETURN", "LAST BACKUP", "HOST")
@@ -44,7 +44,7 @@ struct AccountLine: Encodable {
     }
 }
 
-/// JSON as commands print it: one line, keys in a fixed order, bytes as the text that they mostly are.
+/// JSON as commands print it: one line, keys in a fixed order, bytes as the text that they mostly are, and nothing that steers a terminal.
 enum JSONText {
     static func line(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
@@ -53,6 +53,23 @@ enum JSONText {
             var container = encoder.singleValueContainer()
             try container.encode(String(decoding: bytes, as: UTF8.self))
         }
-        return String(decoding: try encoder.encode(value), as: UTF8.self)
+        return escaping(String(decoding: try encoder.encode(value), as: UTF8.self))
+    }
+
+    /// Such characters can only be within strings, where each may be written by its number (RFC 8259, section 7).
+    private static func escaping(_ json: String) -> String {
+        guard json.unicodeScalars.contains(where: OneLine.mustBeEscaped) else { return json }
+        var result = ""
+        for scalar in json.unicodeScalars {
+            guard OneLine.mustBeEscaped(scalar) else {
+                result.unicodeScalars.append(scalar)
+                continue
+            }
+            for unit in String(scalar).utf16 {
+                let digits = String(unit, radix: 16)
+                result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            }
+        }
+        return result
     }
 }

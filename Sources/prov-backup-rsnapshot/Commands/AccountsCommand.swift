@@ -83,7 +83,7 @@ struct AccountsCommand: AsyncParsableCommand {
                 case .noDaemon: try await Daemon(files: account.files, log: log).provision(key)
                 }
             guard let code else {
-                print("\(uid): nothing to do; see: prov-backup-rsnapshot accounts explain \(uid)")
+                print("\(uid): nothing to do; see: \(AccountCommand.explain.text(uid))")
                 return
             }
             print("\(uid): \(code.name) (\(code.rawValue))")
@@ -115,7 +115,7 @@ struct AccountsCommand: AsyncParsableCommand {
             for uid in wanted {
                 do {
                     let mode = try await accounts.retry(uid: uid)
-                    print(OneLine.escaping("\(uid): \(mode)"))
+                    print("\(uid): \(mode)")
                 } catch let problem as CommandFailure {
                     refused += 1
                     printError("\(uid): \(problem)")
@@ -138,7 +138,7 @@ struct AccountsCommand: AsyncParsableCommand {
         func run() async throws {
             let (settings, uid) = (try account.files.load(), account.uid)
             let claim = try await AccountsDirectory(settings).release(uid: uid)
-            print(OneLine.escaping("\(uid): the claim of \(claim) is removed"))
+            print("\(uid): the claim of \(claim) is removed")
         }
     }
 }

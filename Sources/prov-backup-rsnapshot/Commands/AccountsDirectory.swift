@@ -86,7 +86,7 @@ struct AccountsDirectory {
         guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.wished) else {
             throw CommandFailure(
                 "\(status.dn) stands at \(status.mode)/\(status.state) and has not failed",
-                cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
+                cure: "see: \(AccountCommand.explain.text(uid))")
         }
         let write = EntryWrite.retry(status, names: scope.names)
         try await commit(write, to: status.dn)
@@ -100,7 +100,7 @@ struct AccountsDirectory {
         guard let claim = status.claim, let write = EntryWrite.release(status, names: scope.names) else {
             throw CommandFailure(
                 "\(status.dn) carries no claim" + (scope.names.claim == nil ? ", and CLAIM is empty" : ""),
-                cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
+                cure: "see: \(AccountCommand.explain.text(uid))")
         }
         try await commit(write, to: status.dn)
         return claim

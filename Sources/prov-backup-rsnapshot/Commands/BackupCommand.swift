@@ -2,6 +2,7 @@ import ArgumentParser
 import BackupRsnapshot
 import DaemonKit
 import Glibc
+import JobCore
 
 struct BackupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -72,7 +73,7 @@ struct BackupWatch {
                 let ended = progress.take(try await look(progress.open))
                 bar.advance(by: progress.done - before)
                 if isTerminal { told += ended } else { ended.forEach(tell) }
-                flushOutput()
+                StandardOutput.flush()
             }
         } catch {
             bar.finish()
@@ -85,7 +86,7 @@ struct BackupWatch {
         return progress.isGood
     }
 
-    private func tell(_ job: JobLine) { print(OneLine.escaping(JobsOfDaemon.end(of: job))) }
+    private func tell(_ job: JobLine) { print(JobsOfDaemon.end(of: job)) }
 }
 
 /// How far jobs are that were asked for together.

@@ -209,6 +209,13 @@ extension Checklist {
                     add(
                         "rights", "\(name) cannot be written",
                         cure: "let the access rules give it to the daemon (etc/openldap/access.conf)")
+                case .referral,
+                    .unwillingToPerform where error.diagnostic.contains("shadow context"):
+                    let provider = error.referrals.isEmpty ? "its provider" : error.referrals.joined(separator: " or ")
+                    return add(
+                        "rights",
+                        "\(connection.server) is a replica, which takes no changes: claims and outcomes cannot be written",
+                        cure: "put \(provider) first in SERVER")
                 case .invalidAttributeSyntax, .constraintViolation:
                     remark("rights", "whether \(name) can be written is not known: \(error.code)")
                 default: throw error
@@ -231,6 +238,7 @@ extension Checklist {
             server = try await Self.read(own, base)
         }
         limit(server?.limit(of: identity), identity, listed: listed)
+        glue(server, configuration)
         indexes(server, schema, configuration)
     }
 
@@ -268,6 +276,19 @@ extension Checklist {
                 "is not known: a list of \(accounts) does not reach it (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
             )
         }
+    }
+
+    /// Content Sync answers at the accounts' base, and does not tell of databases below it.
+    private mutating func glue(_ server: ServerConfiguration?, _ configuration: DaemonConfiguration) {
+        guard let missed = server?.missedBySync, !missed.isEmpty, configuration.engine.timing.detection != .poll else {
+            return
+        }
+        add(
+            "syncprov",
+            "changes in \(missed.joined(separator: " and ")), a subordinate database, are noticed only by the next relist",
+            cure:
+                "configure overlay glue before overlay syncprov (slapd-config(5), olcSubordinate), or set DETECTION = poll"
+        )
     }
 
     private mutating func indexes(

@@ -219,7 +219,7 @@ extension Checklist {
         guard access(file.string, F_OK) == 0 || errno != ENOENT else {
             // The daemon makes its own folder when it starts, and no other.
             guard folder == configuration.stateDirectory || access(folder.string, F_OK) == 0 else {
-                return add("history", "\(folder) does not exist", cure: "install -d -m 0700 \(folder)")
+                return add("history", "\(folder) does not exist", cure: "install -d -m 0700 \(folder.shellWord)")
             }
             return remark("history", "\(file) is not there yet: the daemon makes it")
         }

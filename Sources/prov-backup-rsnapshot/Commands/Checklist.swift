@@ -1,6 +1,7 @@
 import ArgumentParser
 import BackupRsnapshot
 import DaemonKit
+import JobCore
 import SystemPackage
 
 /// What has been looked at, printed as it is found, or as one JSON object at the end.
@@ -56,6 +57,12 @@ struct Checklist {
 
     mutating func add(_ requirement: Requirement) {
         guard !requirement.isNote else { return remark(requirement.subject, requirement.finding) }
+        guard !requirement.isWarning else {
+            return append(
+                Line(
+                    subject: requirement.subject, result: .warning, finding: requirement.finding, fix: requirement.cure)
+            )
+        }
         add(requirement.subject, requirement.finding, cure: requirement.cure)
     }
 
@@ -78,7 +85,7 @@ struct Checklist {
         let checks = not + lines.count { $0.result == .ok }
         let status = worst?.rawValue ?? 0
         if isJSON {
-            print(try JSONText.line(Report(checks: checks, not: not, status: status, lines: lines)))
+            try printJSON(Report(checks: checks, not: not, status: status, lines: lines))
         } else {
             print("\(checks) checks, \(not) NOT, exit status \(status)")
         }
@@ -95,7 +102,6 @@ struct Checklist {
             case .warning: "warn"
             case .note: "    "
             }
-        print(
-            OneLine.escaping("\(mark)  \(line.subject): \(line.finding)" + (line.fix.map { "; \($0)" } ?? "")))
+        print(OneLine.escaping("\(mark)  \(line.subject): \(line.finding)" + (line.fix.map { "; \($0)" } ?? "")))
     }
 }

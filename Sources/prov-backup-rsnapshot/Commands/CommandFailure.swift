@@ -3,6 +3,7 @@ import DaemonKit
 import DirectoryClient
 import DirectorySandbox
 import Glibc
+import JobCore
 
 /// Why a command cannot do what it was asked, and what mends it.
 struct CommandFailure: Error, CustomStringConvertible {
@@ -54,5 +55,5 @@ struct CommandFailure: Error, CustomStringConvertible {
 
 /// Writes a line to standard error.
 func printError(_ text: String) {
-    StandardError.write("prov-backup-rsnapshot: \(OneLine.escaping(text))\n")
+    StandardError.write("prov-backup-rsnapshot: \(OneLine.of(text))\n")
 }

@@ -7,7 +7,7 @@ struct OutputOptions: ParsableArguments {
 
     /// Prints a value, as text or as a line of JSON.
     func show(_ value: some Encodable, _ text: @autoclosure () -> String) throws {
-        print(json ? try JSONText.line(value) : text())
+        if json { try printJSON(value) } else { print(text()) }
     }
 }
 

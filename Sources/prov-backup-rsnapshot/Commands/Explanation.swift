@@ -45,11 +45,10 @@ struct Explanation: Encodable {
         uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: Daemon,
         lastJob: JobLine? = nil, backup: BackupExplanation? = nil
     ) {
-        self.uid = uid
+        self.uid = OneLine.value(uid)
         self.lastJob = lastJob
         self.backup = backup
         dn = entry.dn.description
-        let command = "prov-backup-rsnapshot accounts"
         guard let status = AccountStatus(entry, names: policy.names) else {
             (phase, mode, state, returnValue) = (nil, nil, nil, nil)
             let absence = AccountStatus.absence(from: entry, names: policy.names)
@@ -58,8 +57,10 @@ struct Explanation: Encodable {
             cure = absence.hint
             return
         }
-        (phase, mode, state) = (status.phase.rawValue, status.mode.description, status.state)
-        returnValue = status.returnValue
+        (phase, mode, state) = (
+            status.phase.rawValue, OneLine.value(status.mode.description), OneLine.value(status.state)
+        )
+        returnValue = status.returnValue.map(OneLine.value)
         self.daemon = Self.describe(daemon, status.uuid)
         let isRunning = !daemon.isAbsent
         let start =
@@ -69,15 +70,15 @@ struct Explanation: Encodable {
             meaning =
                 "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
             // A request that was claimed was due; another one may have a date, which `provision` would not wait for.
-            let again = status.phase == .claimed ? "provision" : "retry"
-            cure = "wait until the server has caught up; if the request is right as it is: \(command) \(again) \(uid)"
+            let again = status.phase == .claimed ? AccountCommand.provision : .retry
+            cure = "wait until the server has caught up; if the request is right as it is: \(again.text(uid))"
             return
         }
         let isOneTooMany = deletes?.accounts.contains(status.uuid.description) == true
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(.delete) where isOneTooMany, .resume(.delete) where isOneTooMany:
             meaning = "asks for delete, and waits: \(deletes?.reason ?? "")"
-            cure = "\(WaitingDeletes.hint); for this account alone: \(command) provision \(uid)"
+            cure = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"
             cure = isRunning ? "nothing; it is in the queue" : start
@@ -87,13 +88,14 @@ struct Explanation: Encodable {
             let isHeldUp = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
             cure = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
         case .wait(let time):
-            meaning = "asks for \(status.mode.operation), on \(status.date ?? "?"), from \(ProvisioningTimestamp(time))"
-            cure = "nothing; to have it now: \(command) provision \(uid)"
+            meaning =
+                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(ProvisioningTimestamp(time))"
+            cure = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
         case .waitForClock:
             meaning =
-                "asks for \(status.mode.operation), on \(status.date ?? "?"); that day has begun by the machine's clock, which may be wrong"
+                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun by the machine's clock, which may be wrong"
             cure =
-                "have the clock synchronized (timedatectl); it is carried out at \(doubtedUntil ?? "?") at the latest; to have it now: \(command) provision \(uid)"
+                "have the clock synchronized (timedatectl); it is carried out at \(doubtedUntil ?? "?") at the latest; to have it now: \(AccountCommand.provision.text(uid))"
         case .refuse(let failure):
             (meaning, cure) = ("would be refused: \(failure.reason)", failure.cure)
         case .leave(let reason):
@@ -101,11 +103,11 @@ struct Explanation: Encodable {
             cure =
                 switch reason {
                 case .failed:
-                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(command) retry \(uid)"
+                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
                 case .otherHost, .noHost:
                     "if this daemon is to serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
-                case .claimed: "wait for that daemon; if it is gone for good: \(command) release \(uid)"
+                case .claimed: "wait for that daemon; if it is gone for good: \(AccountCommand.release.text(uid))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
                 case .nothingAsked: "write \(policy.names.state): 0 beside the mode"
                 case .done: "nothing"

@@ -1,5 +1,6 @@
 import ArgumentParser
 import DaemonKit
+import JobCore
 
 struct HealthCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -97,7 +98,7 @@ struct HealthReport {
             )
         }
         var text = problems.isEmpty ? "the daemon runs, no account has a problem" : problems.joined(separator: ", ")
-        let explain = health.failedUIDs.first.map { "prov-backup-rsnapshot accounts explain \($0)" }
+        let explain = health.failedUIDs.first.map(AccountCommand.explain.text)
         let status = health.deletes != nil || health.behind > 0 ? "prov-backup-rsnapshot status" : nil
         if let command = backups.problems.first?.command ?? explain ?? status { text += "; run: \(command)" }
         self.init(
@@ -111,7 +112,8 @@ struct HealthReport {
 
     /// `BACKUP WARNING - backups failed for 1 account (3724300 daily); … | failed_backups=1;0;;0 …`
     var line: String {
-        let text = OneLine.escaping(text).replacing("|", with: "/")
+        // The figures behind it must not be cut.
+        let text = OneLine.cut(OneLine.escaping(text), to: OneLine.longest / 2).replacing("|", with: "/")
         return "BACKUP \(state.name) - \(text)"
             + (figures.isEmpty ? "" : " | " + figures.joined(separator: " "))
     }

@@ -1,5 +1,6 @@
 import DaemonKit
 import FoundationEssentials
+import JobCore
 
 /// Jobs as people read them.
 enum JobText {

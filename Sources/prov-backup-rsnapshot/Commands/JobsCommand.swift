@@ -38,7 +38,7 @@ struct JobsCommand: AsyncParsableCommand {
             var (list, isLive) = try await jobs.list(query)
             var table = TextTable(JobText.headings)
             if output.json {
-                for line in list.lines { print(try JSONText.line(line)) }
+                for line in list.lines { try printJSON(line) }
             } else {
                 table.lines(list.lines.map(JobText.row)).forEach { print($0) }
             }
@@ -50,7 +50,7 @@ struct JobsCommand: AsyncParsableCommand {
             var known = Dictionary(list.lines.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
             while true {
                 guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
-                flushOutput()
+                StandardOutput.flush()
                 try await Task.sleep(for: JobsOfDaemon.interval)
                 (list, isLive) = try await jobs.list(query)
                 for line in list.lines where known[line.id] != line.news {

@@ -51,10 +51,10 @@ struct JobsOfDaemon {
         var last = known
         while true {
             if let job = last?.job, !job.isOpen {
-                print(OneLine.escaping(Self.end(of: job)))
+                print(Self.end(of: job))
                 return job
             }
-            flushOutput()
+            StandardOutput.flush()
             if last != nil { try await Task.sleep(for: Self.interval) }
             guard let answer = try await control.job(id) else { throw noDaemon("the job goes on when it starts again") }
             guard let details = answer else {
@@ -108,6 +108,3 @@ extension AcceptedJobs {
         )
     }
 }
-
-/// What was printed is seen at once, also by a pipe.
-func flushOutput() { fflush(nil) }

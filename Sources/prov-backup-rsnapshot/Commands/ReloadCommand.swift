@@ -15,7 +15,7 @@ struct ReloadCommand: AsyncParsableCommand {
         let outcome = try await files.control().reload()
         outcome.problems.forEach(printError)
         if let refusal = outcome.refusal { throw refusal.failure }
-        for line in outcome.lines { print(OneLine.escaping(line)) }
+        outcome.lines.forEach { print($0) }
     }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DirectorySandbox
 import Glibc
+import JobCore
 import SystemPackage
 
 struct SandboxCommand: AsyncParsableCommand {
@@ -40,14 +41,17 @@ struct SandboxCommand: AsyncParsableCommand {
             let sandbox = try await CommandFailure.translatingSandbox {
                 try await DirectorySandbox.start(in: SandboxSettings.server(in: directory), options: options)
             }
-            let settings = try SandboxSettings(sandbox, in: directory).write()
+            let (settings, proposal) = try SandboxSettings(sandbox, in: directory).write()
             print(
                 """
                 directory  \(sandbox.uri)\(sandbox.loopbackURI.map { " \($0)" } ?? "")
                 settings   \(settings)
-                run        prov-backup-rsnapshot run -d -c \(settings)
-                load       prov-backup-rsnapshot ldif load --sandbox \(directory) FILE…
+                run        prov-backup-rsnapshot run -d -c \(settings.shellWord)
+                load       prov-backup-rsnapshot ldif load --sandbox \(directory.shellWord) FILE…
                 """)
+            if let proposal {
+                printError("\(settings) was changed and stays as it is; what it would be is in \(proposal)")
+            }
         }
     }
 

@@ -17,9 +17,13 @@ struct SandboxSettings {
     /// The server's own folder within the sandbox's.
     static func server(in folder: FilePath) -> FilePath { folder.appending("slapd") }
 
-    /// - Returns: the settings' path.
-    func write() throws -> FilePath {
-        let path = folder.appending("Rsnapshot.conf")
+    private static let file = "Rsnapshot.conf"
+    private static let proposal = "Rsnapshot.conf.new"
+
+    /// Settings that are there and say something else are somebody's work: they stay, and these are written beside them.
+    /// - Returns: the settings' path, and that of those beside them.
+    func write() throws -> (settings: FilePath, proposal: FilePath?) {
+        let path = folder.appending(Self.file)
         for name in ["homes", "rsnapshot.d"] {
             guard mkdir(folder.appending(name).string, 0o755) == 0 || errno == EEXIST else {
                 throw CommandFailure(
@@ -27,13 +31,18 @@ struct SandboxSettings {
                     cure: "choose another --directory")
             }
         }
-        try TextFiles.write(try text(), to: path.string, mode: [.ownerReadWrite])
-        return path
+        let text = try text()
+        let isChanged =
+            FileManager.default.fileExists(atPath: path.string)
+            && FileManager.default.contents(atPath: path.string) != Data(text.utf8)
+        let target = isChanged ? folder.appending(Self.proposal) : path
+        try TextFiles.write(text, to: target.string, mode: [.ownerReadWrite])
+        return (path, isChanged ? target : nil)
     }
 
     /// Removes what `write` and a daemon with these settings have made.
     static func remove(from folder: FilePath) throws {
-        for name in ["Rsnapshot.conf", "homes", "rsnapshot.d", "state", "run"] {
+        for name in [file, proposal, "homes", "rsnapshot.d", "state", "run"] {
             let path = folder.appending(name).string
             guard FileManager.default.fileExists(atPath: path) else { continue }
             do {

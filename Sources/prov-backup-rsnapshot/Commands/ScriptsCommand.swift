@@ -1,5 +1,6 @@
 import ArgumentParser
 import DaemonKit
+import JobCore
 
 struct ScriptsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -17,7 +18,8 @@ struct ScriptsCommand: AsyncParsableCommand {
 
         func run() async throws {
             let scripts = try await files.control().scripts()
-            for line in output.json ? try scripts.map(JSONText.line) : ScriptText.lines(scripts) { print(line) }
+            if output.json { return try scripts.forEach(printJSON) }
+            ScriptText.lines(scripts).forEach(print)
         }
     }
 

@@ -12,15 +12,19 @@ struct ServerConfiguration: Hashable {
 
     /// The attributes with an index for equality, in lower case.
     let indexed: Set<String>
+    /// The suffixes of databases below this one whose changes Content Sync at this one does not tell: the overlay syncprov has to follow glue,
+    /// and by itself glue is the last one.
+    let missedBySync: [String]
     private let limits: [String]
     private let sizeLimits: [String]
     private let rootDN: String?
 
     static let base = "cn=config"
     static let filter = Filter.or(
-        ["olcDatabaseConfig", "olcGlobal"].map { .equal("objectClass", AttributeValue($0)) })
+        ["olcDatabaseConfig", "olcGlobal", "olcOverlayConfig"].map { .equal("objectClass", AttributeValue($0)) })
     static let attributes: [AttributeName] = [
-        "olcDatabase", "olcSuffix", "olcDbIndex", "olcLimits", "olcSizeLimit", "olcRootDN",
+        "olcDatabase", "olcOverlay", "olcSubordinate", "olcSuffix", "olcDbIndex", "olcLimits", "olcSizeLimit",
+        "olcRootDN",
     ]
 
     /// - Parameters:
@@ -36,6 +40,7 @@ struct ServerConfiguration: Hashable {
         }
         guard let database = entries.filter({ depth($0) != nil }).max(by: { (depth($0) ?? 0) < (depth($1) ?? 0) })
         else { return nil }
+        missedBySync = Self.missedBySync(entries, database, below: base)
         indexed = Self.indexed(database["olcDbIndex"].compactMap(\.text))
         limits = Self.ordered(database["olcLimits"].compactMap(\.text))
         // A database without a limit of its own has the frontend's, which is that of all.
@@ -43,6 +48,17 @@ struct ServerConfiguration: Hashable {
         let all = ([database] + frontend).map { $0["olcSizeLimit"].compactMap(\.text) }
         sizeLimits = all.first { !$0.isEmpty } ?? []
         rootDN = database.text("olcRootDN")
+    }
+
+    // MARK: - Content Sync
+
+    private static func missedBySync(_ entries: [Entry], _ database: Entry, below base: DN) -> [String] {
+        let overlays = entries.filter { $0.dn.parent == database.dn }.flatMap { $0["olcOverlay"].compactMap(\.text) }
+        let order = ordered(overlays).map { $0.lowercased() }
+        guard let sync = order.firstIndex(of: "syncprov"), !order[..<sync].contains("glue") else { return [] }
+        return entries.filter { !["", "FALSE"].contains($0.text("olcSubordinate")?.uppercased() ?? "") }
+            .flatMap { $0["olcSuffix"].compactMap(\.text) }
+            .filter { (try? DN(parsing: $0))?.isDescendant(of: base) ?? false }
     }
 
     // MARK: - Indexes

@@ -26,7 +26,7 @@ struct SnapshotsCommand: AsyncParsableCommand {
             guard let found = Account(entry, names: accounts.scope.names) else {
                 throw CommandFailure(
                     "\(entry.dn) takes no part in provisioning",
-                    cure: "see: prov-backup-rsnapshot accounts explain \(uid)")
+                    cure: "see: \(AccountCommand.explain.text(uid))")
             }
             do {
                 guard let size = try BackupJobs.acceptNewestCopy(of: found, settings.backup) else {

@@ -13,12 +13,14 @@ struct StatusCommand: AsyncParsableCommand {
     @Flag(help: "Again every two seconds, until interrupted.") var watch = false
 
     func run() async throws {
-        repeat {
+        while true {
             let overview = try await Overview(asking: files)
-            if watch, !output.json { print("\u{1B}[H\u{1B}[2J", terminator: "") }
+            if watch, !output.json { StandardOutput.write("\u{1B}[H\u{1B}[2J") }
             try output.show(overview, overview.text)
-            if watch { try await Task.sleep(for: .seconds(2)) }
-        } while watch
+            guard watch else { return }
+            StandardOutput.flush()
+            try await Task.sleep(for: .seconds(2))
+        }
     }
 }
 
@@ -151,7 +153,7 @@ struct Overview: Encodable {
         if !failedUIDs.isEmpty {
             lines.append(
                 "failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")
-            lines.append("to do      prov-backup-rsnapshot accounts explain \(failedUIDs[0])")
+            lines.append("to do      \(AccountCommand.explain.text(failedUIDs[0]))")
         }
         return lines.map(OneLine.escaping).joined(separator: "\n")
     }

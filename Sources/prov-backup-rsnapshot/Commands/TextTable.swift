@@ -1,4 +1,5 @@
 import DaemonKit
+import JobCore
 
 /// Rows of text under headings, each column as wide as it must be.
 struct TextTable {

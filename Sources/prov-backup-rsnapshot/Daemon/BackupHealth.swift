@@ -20,7 +20,7 @@ final class BackupHealth: Sendable {
         /// What to type to see more. A run that could not list the accounts is of no account.
         var command: String {
             guard let failure, !account.allSatisfy(\.isWholeNumber) else {
-                return "prov-backup-rsnapshot accounts explain \(account)"
+                return AccountCommand.explain.text(account)
             }
             return "prov-backup-rsnapshot jobs show \(failure.job)"
         }

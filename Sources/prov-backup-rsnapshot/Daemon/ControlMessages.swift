@@ -1,4 +1,5 @@
 import DaemonKit
+import JobCore
 import Provisioning
 
 /// What a command asks the running daemon over its control socket.
@@ -93,7 +94,7 @@ struct UnfinishedAccounts: Codable {
 
     mutating func add(failed uid: String) {
         counts.failed += 1
-        failedUIDs.append(uid)
+        failedUIDs.append(OneLine.value(uid))
     }
 }
 

@@ -123,8 +123,8 @@ extension BackupConfiguration {
             places: HomePlaces(
                 layout: backup.homeLayout, roots: backup.homeRoots.map { FilePath($0) },
                 pools: settings.pools.map { Pool(name: $0.name, volumes: $0.volumes.map { FilePath($0) }) }),
-            ownership: backup.ownership, quota: backup.quota, snapshots: backup.snapshots,
-            confinement: backup.confinement,
+            ownership: backup.ownership, quota: backup.quota, quotaFiles: backup.quotaFiles,
+            snapshots: backup.snapshots, confinement: backup.confinement,
             rsnapshot: FilePath(backup.rsnapshot),
             configurationDirectory: FilePath(backup.rsnapshotConfigDirectory),
             template: FilePath(backup.rsnapshotTemplate), configurationTest: backup.rsnapshotConfigTest,

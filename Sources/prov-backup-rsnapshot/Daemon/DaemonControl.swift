@@ -1,4 +1,5 @@
 import DaemonKit
+import JobCore
 import Provisioning
 import SystemPackage
 
@@ -121,7 +122,7 @@ struct DaemonControl {
         CommandFailure(
             "no daemon runs here (\(runtimeDirectory))\(consequence)",
             cure: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
-                + "prov-backup-rsnapshot run -d -c \(configFile)", status: .unavailable)
+                + "prov-backup-rsnapshot run -d -c \(configFile.shellWord)", status: .unavailable)
     }
 
     /// - Returns: nil when no daemon runs here.

@@ -138,7 +138,7 @@ struct JobMail {
         let messages = [end.outcome.message].filter { !$0.isEmpty } + scriptFailures
         return
             (["job \(end.job.id), \(end.title): \(end.verb)", "  ended \(Moment(end.time).local) after \(span)"]
-            + messages.map { "  " + OneLine.escaping($0) }).joined(separator: "\n")
+            + messages.map { "  \($0)" }).map(OneLine.of).joined(separator: "\n")
     }
 
     var message: (subject: String, body: String) {

@@ -40,7 +40,7 @@ final class ReportServer: Sendable {
         let directory = lock.path.removingLastComponent()
         path = Self.socketPath(in: directory)
         notice = Self.closedFolder(above: path).map {
-            "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0)"
+            "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0.shellWord)"
         }
         server = try ControlServer(under: lock, at: path, admission: .everybody, patience: patience) { request in
             Self.answer(request, board)

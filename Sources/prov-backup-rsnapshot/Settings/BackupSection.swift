@@ -32,6 +32,12 @@ enum BackupSection {
     static let quota = SettingKey(
         name, "QUOTA", .choice(QuotaBackend.self), default: .none,
         meaning: "How sstQuota is put into force: none, setquota (ext4, xfs) or btrfs.")
+    static let quotaFiles = SettingKey(
+        name, "QUOTA_FILES", .number(0...1_000_000_000), default: 100_000,
+        meaning: """
+            With QUOTA = setquota: how many files and directories an account may have for each GiB of sstQuota, a begun one counted \
+            whole; those of its snapshots count. 0: any number. btrfs has no such limit.
+            """)
     static let backupSandbox = SettingKey(
         name, "BACKUP_SANDBOX", .choice(CopyConfinement.self), default: .on,
         meaning: """
@@ -73,8 +79,9 @@ enum BackupSection {
         name, meaning: "What is made on this server for an account.",
         keys: [
             homeScript.declaration, scriptTimeout.declaration, scriptGrace.declaration, homeRoots.declaration,
-            homeLayout.declaration, ownership.declaration, quota.declaration, snapshots.declaration,
-            backupSandbox.declaration, rsnapshot.declaration, rsnapshotConfigDirectory.declaration,
+            homeLayout.declaration, ownership.declaration, quota.declaration, quotaFiles.declaration,
+            snapshots.declaration, backupSandbox.declaration, rsnapshot.declaration,
+            rsnapshotConfigDirectory.declaration,
             rsnapshotTemplate.declaration, rsnapshotConfigTest.declaration,
             onDelete.declaration, purgeAfterDays.declaration, requireSystemUser.declaration,
         ])

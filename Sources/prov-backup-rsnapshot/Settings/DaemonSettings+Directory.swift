@@ -60,7 +60,7 @@ extension DaemonSettings.Directory {
         let authorities = checkReadable(DatabaseSection.tlsCAFile, &raw)
         checkReadable(DatabaseSection.tlsCertFile, &raw)
         if checkReadable(DatabaseSection.tlsKeyFile, &raw), let key, isOpenToOthers(key) {
-            raw.warn(DatabaseSection.tlsKeyFile, "others can read this key", cure: "run: chmod 600 \(key)")
+            raw.warn(DatabaseSection.tlsKeyFile, "others can read this key", cure: "run: chmod 600 \(key.shellWord)")
         }
         if certificate != nil, key == nil {
             raw.refuse(

@@ -116,6 +116,8 @@ struct DaemonSettings: Sendable {
         var homeLayout: HomeLayout
         var ownership: Ownership
         var quota: QuotaBackend
+        /// For each GiB of an account's quota; 0: no limit.
+        var quotaFiles: Int
         var snapshots: SnapshotAccess
         var confinement: CopyConfinement
         var rsnapshot: String

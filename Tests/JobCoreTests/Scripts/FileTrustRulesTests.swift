@@ -139,6 +139,7 @@ extension Processes {
             "a path in a command is one word for a shell",
             arguments: [
                 "/plain/path-1.0", "/with space", "/it's", "/$(id)", "/new\nline", "/both '\n\\", "/-x;y", "/ä",
+                "/\u{1B}[2J\u{80}\u{7F}", "/\u{202E}'\"\\",
             ])
         func shellWord(path: String) async throws {
             let result = try await ScriptRunner().run(

@@ -53,7 +53,7 @@ extension Processes {
             let error = try await failure(.test(try folder.script("#! \(name)\nexit 0\n")))
             #expect(error.code == .interpreter)
             #expect(error.errno == .noSuchFileOrDirectory)
-            #expect(error.reason.hasSuffix(name.replacing("\r", with: "\\u000d")), "\(error)")
+            #expect(error.reason.hasSuffix(name.replacing("\r", with: "\\r")), "\(error)")
         }
 
         @Test("a file that is neither program nor script is not handed to a shell")
@@ -95,7 +95,7 @@ extension Processes {
         func variable(name: String, value: String) async throws {
             let error = try await failure(.test("/bin/echo", environment: [name: value]))
             #expect(error.code == .environment)
-            #expect(error.reason.contains("\"\(name.replacing("\0", with: "\\u0000"))\""))
+            #expect(error.reason.contains("\"\(name.replacing("\0", with: "\\u{0}"))\""))
         }
 
         @Test("arguments beyond the kernel's limit")

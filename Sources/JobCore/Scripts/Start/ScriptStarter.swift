@@ -79,7 +79,7 @@ extension ScriptError {
     fileprivate init(_ report: clinux_start_report, of invocation: ScriptInvocation) {
         let path = invocation.executable
         let number = Errno(rawValue: report.number)
-        let user = invocation.user.map { "\($0.name.escapingControlCharacters) (\($0.uid))" } ?? "another user"
+        let user = invocation.user.map { "\(OneLine.escaping($0.name)) (\($0.uid))" } ?? "another user"
         switch report.step {
         case CLINUX_START_LIMIT:
             let resource = ResourceLimit.Resource.allCases.first { $0.number == report.detail }

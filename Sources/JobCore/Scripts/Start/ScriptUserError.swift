@@ -35,7 +35,7 @@ public struct ScriptUserError: Error, Hashable, Sendable {
 extension ScriptUserError: CustomStringConvertible {
     /// `user "name" reason; cure`
     public var description: String {
-        let user = "user \"\(name.escapingControlCharacters)\""
+        let user = "user \"\(OneLine.escaping(name))\""
         return switch problem {
         case .unknown:
             "\(user), as whom a script is to run, is not known to the system; \(cure)"

@@ -1,0 +1,140 @@
+import DirectoryModel
+import Foundation
+import Glibc
+import JobCore
+import Testing
+
+@testable import prov_backup_rsnapshot
+
+/// What commands print: all of it or an error, and nothing in it that an entry could steer a terminal or a shell with.
+@Suite struct OutputTests {
+    /// Runs a command with its standard output as a line of bash leaves it.
+    private func bash(_ line: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
+        let program = try RunningProgram(
+            URL(filePath: "/bin/bash"), ["-c", line, "bash", DaemonBench.program.path] + arguments)
+        return (await program.end(), program.output)
+    }
+
+    @Test(
+        "where standard output cannot be written, a command that prints ends with an error that says so",
+        arguments: ["exec \"$@\" >/dev/full", "exec \"$@\" >&-"],
+        [
+            ["--help"], ["--version"], ["help", "check"], ["health", "-c", "/nonexistent"],
+            ["check", "-c", "/nonexistent"],
+            ["check", "--json", "-c", "/nonexistent"], ["sandbox", "status", "--directory", "/nonexistent"],
+            ["--generate-completion-script", "bash"],
+        ])
+    func unwritable(line: String, arguments: [String]) async throws {
+        let ended = try await bash(line, arguments)
+        #expect(ended.status == 1)
+        #expect(ended.output.hasPrefix("prov-backup-rsnapshot: standard output cannot be written: "), "\(ended.output)")
+    }
+
+    @Test("lists of the directory and of jobs end with an error there too, with and without --json")
+    func lists() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            try await bench.add("3724300")
+            #expect(try await bench.command("run", "--once").status == 0)
+            for command in [
+                ["accounts", "list"], ["accounts", "explain", "3724300"], ["jobs", "list"], ["jobs", "show", "1"],
+                ["status"],
+            ] {
+                for more in [[], ["--json"]] {
+                    let arguments = command + more + ["-c", bench.settingsFile.path]
+                    #expect(try await bash("exec \"$@\" >/dev/null", arguments).status == 0, "\(arguments)")
+                    let ended = try await bash("exec \"$@\" >/dev/full", arguments)
+                    #expect(
+                        ended.status == 1 && ended.output.contains("No space left on device"), "\(arguments): \(ended)")
+                }
+            }
+        }
+    }
+
+    @Test("a reader that has gone ends a command without a word, also where SIGPIPE is ignored", arguments: ["-", ""])
+    func closedPipe(action: String) async throws {
+        // Nobody has the pipe open for reading when the command begins.
+        let line = """
+            trap "\(action)" PIPE; d=$(mktemp -d); mkfifo "$d/f"; exec 3<>"$d/f"; exec 4>"$d/f"; exec 3>&-; rm -r "$d"
+            "$@" >&4; echo "status $?"
+            """
+        let ended = try await bash(line, ["--help"])
+        #expect(ended.output == "status \(128 + SIGPIPE)\n")
+    }
+
+    @Test("no entry makes a line of more than 4,000 characters, steers a terminal, or is whole in a log")
+    func hostile() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let value = "\u{202E}\u{9B}" + String(repeating: "x", count: 300_000)
+            try await bench.add("3724300", ["sstProvisioningState": value, "host": value])
+            for command in [["accounts", "list"], ["accounts", "explain", "3724300"], ["status"], ["check"]] {
+                for more in [[], ["--json"]] {
+                    let program = try RunningProgram(
+                        DaemonBench.program, command + more + ["-c", bench.settingsFile.path])
+                    _ = await program.end()
+                    let output = program.output
+                    #expect(
+                        !output.unicodeScalars.contains { $0 != "\n" && OneLine.mustBeEscaped($0) }, "\(command + more)"
+                    )
+                    for line in output.split(separator: "\n") {
+                        if more.isEmpty { #expect(line.unicodeScalars.count <= OneLine.longest, "\(command)") }
+                        // Each value is cut, and an entry has some of them.
+                        #expect(line.utf8.count < 40_000, "\(command + more)")
+                        if !more.isEmpty { _ = try JSONSerialization.jsonObject(with: Data(line.utf8)) }
+                    }
+                }
+            }
+            let explained = try await bench.command("accounts", "explain", "3724300").output
+            #expect(explained.contains("… (cut; 300002 characters in all)"), "\(explained.prefix(5_000))")
+            let log = try await bench.command("run", "--once").output
+            #expect(log.split(separator: "\n").allSatisfy { $0.unicodeScalars.count <= OneLine.longest })
+        }
+    }
+
+    @Test("JSON writes such characters by their numbers, and a program reads what was there")
+    func json() throws {
+        let text = "\u{0}\u{1B}\u{7F}\u{85}\u{9F}\u{202A}\u{2069}\u{200F}\u{61C}\u{2028}\u{E0001}\n\"\\é"
+        let line = try JSONText.line(["text": text])
+        #expect(!line.unicodeScalars.contains(where: OneLine.mustBeEscaped))
+        #expect(line.contains(#"\u007f\u0085\u009f\u202a\u2069\u200f\u061c\u2028\udb40\udc01"#))
+        #expect(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: String] == ["text": text])
+    }
+
+    @Test("a command is offered for a uid that can be one, and never with what an entry says instead")
+    func commands() {
+        #expect(AccountCommand.retry.text("3724300") == "prov-backup-rsnapshot accounts retry 3724300")
+        #expect(AccountCommand.explain.text("m.muster-2@x").hasSuffix(" explain m.muster-2@x"))
+        for uid in ["", "-x", "1; reboot", "$(id)", "a b", "1\n2", "1\u{202E}", "é", String(repeating: "1", count: 65)]
+        {
+            #expect(AccountCommand.explain.text(uid) == "prov-backup-rsnapshot accounts explain UID")
+        }
+    }
+
+    @Test("`sandbox start` leaves settings that somebody has changed, and writes its own beside them")
+    func sandbox() async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(
+            path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let settings = folder.appending(path: "Rsnapshot.conf")
+        func run(_ arguments: String...) async throws -> String {
+            let program = try RunningProgram(
+                DaemonBench.program, ["sandbox"] + arguments + ["--directory", folder.path])
+            #expect(await program.end() == 0, "\(program.output)")
+            return program.output
+        }
+        func text(_ file: URL) throws -> String { try String(contentsOf: file, encoding: .utf8) }
+        #expect(!(try await run("start")).contains("stays as it is"))
+        let first = try text(settings)
+        _ = try await run("stop", "--keep-data")
+        #expect(!(try await run("start")).contains("stays as it is"))
+        let own = first + "# mine\n"
+        try own.write(to: settings, atomically: true, encoding: .utf8)
+        _ = try await run("stop", "--keep-data")
+        #expect(try await run("start").contains("\(settings.path) was changed and stays as it is"))
+        #expect(try text(settings) == own)
+        #expect(try text(URL(filePath: settings.path + ".new")) == first)
+        _ = try await run("stop")
+        #expect(!FileManager.default.fileExists(atPath: folder.path))
+    }
+}
