@@ -88,7 +88,8 @@ public struct ArchivePurge: Sendable {
             for name in base.components.dropFirst(root.components.count) + [ArchiveName.folder] {
                 guard let next = try directory.folder(name) else { return nil }
                 if let objection = HomeWalk.objection(to: try next.status()) {
-                    throw Problem("\(next.path) \(objection); chown root \(next.path.shellWord); chmod go-w \(next.path.shellWord)")
+                    let path = next.path.shellWord
+                    throw Problem("\(next.path) \(objection); chown root \(path); chmod go-w \(path)")
                 }
                 directory = next
             }

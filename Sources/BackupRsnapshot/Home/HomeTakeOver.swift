@@ -108,12 +108,14 @@ struct HomeTakeOver: Hashable {
         if ![0, geteuid(), account.uidNumber].contains(owner) {
             throw refusal(
                 "\(path) belongs to user \(owner), who is neither root nor the account",
-                "see whose it is; if it is the account's: chown -h root:root \(path.shellWord); chmod go-w \(path.shellWord)")
+                "see whose it is; if it is the account's: chown -h root:root \(path.shellWord); chmod go-w \(path.shellWord)"
+            )
         }
         if place.isMount {
             throw refusal(
                 "\(path) is a mount, which others than root can change",
-                "umount it; or where it is meant to be there: chown -h root:root \(path.shellWord); chmod go-w \(path.shellWord)")
+                "umount it; or where it is meant to be there: chown -h root:root \(path.shellWord); chmod go-w \(path.shellWord)"
+            )
         }
     }
 
