@@ -291,8 +291,8 @@ extension Processes {
                 let report = host.report()
                 #expect(
                     report.prefix(6) == [
-                        #"nul \u0000 escape \u001b[31m return \u000d bell \u0007"#, #"surrogate \udcff and 😀"#, "", "",
-                        "", #"\#u{FFFD}\#u{FFFD}\u0000word begin 7 7"#,
+                        #"nul \u{0} escape \u{1b}[31m return \r bell \u{7}"#, #"surrogate \udcff and 😀"#, "", "",
+                        "", #"\#u{FFFD}\#u{FFFD}\u{0}word begin 7 7"#,
                     ])
                 #expect(report.dropFirst(6).prefix(3).map(\.utf8.count) == [4096, 4096, 1808])
                 #expect(report[9] == #"\udcfe\udcfd"#)

@@ -26,7 +26,7 @@ import Testing
     func noMarks() {
         #expect(
             pieces(["\0v end 1 -\n\0w leave 1 -\n\0w end\nw end 1 -\n"]) == [
-                .line(#"\u0000v end 1 -"#, nil), .line(#"\u0000w leave 1 -"#, nil), .line(#"\u0000w end"#, nil),
+                .line(#"\u{0}v end 1 -"#, nil), .line(#"\u{0}w leave 1 -"#, nil), .line(#"\u{0}w end"#, nil),
                 .line("w end 1 -", nil),
             ])
     }
