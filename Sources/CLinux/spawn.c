@@ -1,17 +1,14 @@
 // Starts a program as a script is to be started: the calling thread sleeps until the program has begun or has been refused, and nothing of this
-// process is copied, as with vfork(2). posix_spawn(3) of this C library knows neither cgroups nor limits.
+// process is copied, as with vfork(2). posix_spawn(3) knows neither cgroups nor limits.
 
 #define _GNU_SOURCE
 #include "clinux.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +26,7 @@ void clinux_raise_open_files(void) {
 // What the child works on. It lies in the parent's memory, which is the child's as well until it has become the program.
 struct start {
     const struct clinux_program *program;
+    int cgroup;
     int fault;
 };
 
@@ -63,12 +61,27 @@ static void give_back_open_files(struct start *start) {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
 }
 
+// The kernel may let it wait some milliseconds. clone3(2) could start it inside, and is not there under RestrictNamespaces= of systemd, which cannot filter
+// its flags.
+static void enter_cgroup(struct start *start) {
+    if (start->cgroup < 0) return;
+    int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, "0", 1) != 1) refuse(start);
+    close(file);
+}
+
+static int end_in_cgroup(void *argument) {
+    enter_cgroup(argument);
+    _exit(0);
+}
+
 static int become_program(void *argument) {
     struct start *start = argument;
     const struct clinux_program *program = start->program;
     const struct sigaction standard = {.sa_handler = SIG_DFL};
     // Those that may not be changed need not be.
     for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
+    enter_cgroup(start);
     if (setsid() < 0 || fchdir(program->folder) != 0) refuse(start);
     give_back_open_files(start);
     put_files(start);
@@ -79,68 +92,13 @@ static int become_program(void *argument) {
     refuse(start);
 }
 
-static int end_at_once(void *argument) {
-    (void)argument;
-    _exit(0);
-}
-
-// clone3(2) with memory of its own for the child's stack, of which the child never returns: what clone(3) does, with one thing more, the cgroup.
-static int clone_into(int cgroup, int (*child)(void *), void *argument, char *stack, size_t size, int *handle) {
-    struct clone_args arguments = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP,
-        .pidfd = (unsigned long long)(uintptr_t)handle,
-        .exit_signal = SIGCHLD,
-        .stack = (unsigned long long)(uintptr_t)stack,
-        .stack_size = size,
-        .cgroup = (unsigned long long)cgroup,
-    };
-    long result;
-#if defined(__x86_64__)
-    __asm__ volatile("syscall\n\t"
-                     "testq %%rax, %%rax\n\t"
-                     "jnz 1f\n\t"
-                     "xorl %%ebp, %%ebp\n\t"
-                     "movq %[argument], %%rdi\n\t"
-                     "callq *%[child]\n\t"
-                     "hlt\n"
-                     "1:"
-                     : "=a"(result)
-                     : "0"(SYS_clone3), "D"(&arguments), "S"(sizeof arguments), [child] "r"(child),
-                       [argument] "r"(argument)
-                     : "rcx", "r11", "memory");
-#elif defined(__aarch64__)
-    register long number __asm__("x8") = SYS_clone3;
-    register long first __asm__("x0") = (long)&arguments;
-    register long second __asm__("x1") = sizeof arguments;
-    __asm__ volatile("svc #0\n\t"
-                     "cbnz x0, 1f\n\t"
-                     "mov x29, xzr\n\t"
-                     "mov x0, %[argument]\n\t"
-                     "blr %[child]\n\t"
-                     "brk #0\n"
-                     "1:"
-                     : "+r"(first)
-                     : "r"(number), "r"(second), [child] "r"(child), [argument] "r"(argument)
-                     : "memory");
-    result = first;
-#else
-    (void)child, (void)argument, (void)arguments;
-    result = -ENOSYS;
-#endif
-    if (result >= 0) return (int)result;
-    errno = (int)-result;
-    return -1;
-}
-
-static int start_child(int cgroup, int (*child)(void *), void *argument, int *handle) {
+static int start_child(int (*child)(void *), struct start *start, int *handle) {
     char stack[32 * 1024] __attribute__((aligned(16)));
     sigset_t all, before;
     sigfillset(&all);
     // A signal handler must not run in the child, which shares this thread's memory.
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int process =
-        cgroup < 0 ? clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, argument, handle)
-                   : clone_into(cgroup, child, argument, stack, sizeof stack, handle);
+    int process = clone(child, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, start, handle);
     int fault = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = fault;
@@ -154,8 +112,8 @@ static void reap(int process, int handle) {
 }
 
 int clinux_spawn(int *process, int *handle, const struct clinux_program *program) {
-    struct start start = {.program = program};
-    *process = start_child(program->cgroup, become_program, &start, handle);
+    struct start start = {.program = program, .cgroup = program->cgroup};
+    *process = start_child(become_program, &start, handle);
     if (*process < 0) return errno;
     if (start.fault != 0) reap(*process, *handle);
     return start.fault;
@@ -163,8 +121,9 @@ int clinux_spawn(int *process, int *handle, const struct clinux_program *program
 
 int clinux_try_cgroup(int cgroup) {
     int handle;
-    int process = start_child(cgroup, end_at_once, NULL, &handle);
+    struct start start = {.cgroup = cgroup};
+    int process = start_child(end_in_cgroup, &start, &handle);
     if (process < 0) return errno;
     reap(process, handle);
-    return 0;
+    return start.fault;
 }

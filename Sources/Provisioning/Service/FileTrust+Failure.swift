@@ -14,7 +14,8 @@ extension FileTrust {
             try check(path, as: kind)
         } catch {
             throw ProvisioningFailure(
-                code, error.failureClass, reason: "\(setting) is refused: \(error.finding)", cure: error.cure)
+                code, error.failureClass, reason: "\(setting) is refused: \(error.finding)",
+                cure: error.isAbsent ? "put it there, or correct \(setting)" : error.cure)
         }
     }
 }

@@ -108,9 +108,9 @@ extension Processes {
             defer { rmdir(place.string) }
             try "\(other.processIdentifier)".write(
                 toFile: place.appending("cgroup.procs").string, atomically: false, encoding: .utf8)
-            #expect(await LeftoverScripts.end(reportingTo: socket + "2", grace: .seconds(60)) == [])
+            #expect(await LeftoverScripts.end(reportingTo: socket + "2", grace: .milliseconds(300)) == [])
             #expect(other.isRunning)
-            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .seconds(60))
+            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
             #expect(ended.count == 1 && ended.first?.contains("(\(other.processIdentifier))") == true, "\(ended)")
             try await eventually("it has ended") { !other.isRunning }
             #expect(!FileManager.default.fileExists(atPath: place.string))
