@@ -56,7 +56,7 @@ import Testing
                 let changed = try changes(of: key, in: section, unchanged)
                 let name = "[\(section.name)] \(key.name)"
                 #expect(
-                    !changed.isEmpty, "\(name) changes nothing: does anything read it? Or do `bases` lack what it needs?")
+                    !changed.isEmpty, "\(name) changes nothing: is it read? Or do `bases` lack what it needs?")
                 #expect(
                     changed.isEmpty || changed.contains(where: uses.contains),
                     "\(name) changes \(changed.sorted()), which no code names but that which passes it on")
@@ -138,7 +138,7 @@ import Testing
         if key.form.hasPrefix("one of ") { return key.form.dropFirst(7).components(separatedBy: ", ") }
         return files + [
             "yes", "no", "7", "17s", "2h", "700", "3G", "other", "/var/backup/other", "dc=other", "(ou=other)",
-            "other@example.org", "30 4 * * *", "01:00-02:00", "Europe/Zurich", "description",
+            "posix", "other@example.org", "30 4 * * *", "01:00-02:00", "Europe/Zurich", "description",
             "ldaps://other.example.org",
         ]
     }
@@ -155,7 +155,7 @@ private struct SourceUses {
             let passed = line.replacing(/\/\/.*/, with: "")
                 .replacing(/self\.(\w+) = \1\b/, with: "")
                 .replacing(/\b(\w+): (?:[\w.?!]*\.)?\1\b/, with: "")
-                .replacing(/\b\w+:/, with: "")
+                .replacing(/([(,]\s*|\b(?:let|var) |^\s*)\w+:/) { $0.1 }
                 .replacing(/^\s*(?:\w+(?:\(set\))? )*(?:let|var) \w+ =/, with: "")
             names.formUnion(passed.matches(of: /\w+/).map { String($0.output) })
         }

@@ -28,7 +28,7 @@ struct LDIFSiteCommand: ParsableCommand {
                 error.reason, cure: error.cure, status: error.code == .option ? .wrongUsage : .failure)
         }
         print(LDIFWriter.comment(head(site)))
-        for record in site.records { print(LDIFWriter.text(for: record), terminator: "") }
+        for record in site.records { StandardOutput.write(LDIFWriter.text(for: record)) }
     }
 
     private func dn(_ text: String, of option: String) throws -> DN {

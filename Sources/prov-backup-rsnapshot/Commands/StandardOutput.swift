@@ -66,3 +66,7 @@ func print(_ text: some CustomStringConvertible) {
 
 /// Prints a value as one line of JSON. It is whole however long it is: a program that reads it must not take a part for the value.
 func printJSON(_ value: some Encodable) throws { StandardOutput.write(try JSONText.line(value) + "\n") }
+
+/// Swift's own, which ``StandardOutput`` knows nothing of.
+@available(*, unavailable, message: "use StandardOutput.write")
+func print(_: Any..., separator: String = " ", terminator: String = "\n") {}
