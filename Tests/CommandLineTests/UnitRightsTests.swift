@@ -39,10 +39,15 @@ enum ShippedUnit {
         try FileManager.default.createDirectory(at: shared, withIntermediateDirectories: true)
         let number = try #require(UInt32(uid))
         #expect(chown(shared.path, number, number) == 0 && chmod(shared.path, 0o2700) == 0)
+        let tool = shared.appending(path: "tool")
+        try "".write(to: tool, atomically: false, encoding: .utf8)
+        #expect(chown(tool.path, number, number) == 0 && chmod(tool.path, 0o2750) == 0)
         try await bench.wish(uid, "modify", ["gidNumber": group])
         try await bench.reached("modified", uid)
-        #expect(status(shared).map { $0.st_gid } == UInt32(group))
-        #expect(status(shared).map { $0.st_mode & 0o7777 } == 0o2700)
+        for (place, mode) in [(shared, 0o2700), (tool, 0o2750)] as [(URL, mode_t)] {
+            #expect(status(place).map { $0.st_gid } == UInt32(group))
+            #expect(status(place).map { $0.st_mode & 0o7777 } == mode)
+        }
 
         let file = shared.appending(path: "file")
         try "precious".write(to: file, atomically: false, encoding: .utf8)
