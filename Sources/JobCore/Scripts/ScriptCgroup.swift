@@ -42,17 +42,21 @@ final class ScriptCgroup: Sendable {
         return write(file, "1", 1) == 1
     }
 
-    /// Takes it away when it is empty. It blocks. One with a process that does not end stays for the next start to find.
+    /// Takes it away when it is empty. It blocks, for four seconds at most: the kernel may let go of a process a moment after it has told of its end.
+    /// One with a process that does not end stays for the next start to find.
     func remove() {
-        for _ in 0..<Self.mostRemovals {
-            if unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY { return }
-            for name in Self.directories(in: directory) { (try? ScriptCgroup(name, in: directory))?.remove() }
-            // The kernel may let go of a process a moment after it has told of its end.
-            usleep(1_000)
+        for attempt in 0..<12 {
+            if isRemoved() { return }
+            usleep(1_000 << attempt)
         }
     }
 
-    private static let mostRemovals = 10
+    /// - Returns: whether it is gone, or cannot be taken away later either.
+    private func isRemoved() -> Bool {
+        if unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY { return true }
+        for name in Self.directories(in: directory) { _ = (try? ScriptCgroup(name, in: directory))?.isRemoved() }
+        return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY
+    }
 
     static func directories(in directory: Int32) -> [String] {
         let copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)

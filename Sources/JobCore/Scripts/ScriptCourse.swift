@@ -115,7 +115,7 @@ final class ScriptCourse: Sendable {
                     .lost, path: invocation.executable, errno: error, reason: "has ended, and nobody knows how",
                     cure: "see that nothing else in this program waits for all children (waitpid(-1))"))
         }
-        BlockingWork.begin(on: .starts) { process.removeCgroup() }
+        BlockingWork.begin(on: .steps) { process.removeCgroup() }
         if let failure = process.starter?.failure() { return .failure(failure) }
         return .success(
             ScriptResult(
