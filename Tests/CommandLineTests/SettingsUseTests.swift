@@ -8,8 +8,8 @@ import Testing
 /// something that the daemon works with, and code besides that which passes settings on must name what it changes.
 @Suite struct SettingsUseTests {
     private let fixture: SettingsFixture
-    /// Settings in each of which other keys matter.
-    private let bases: [String]
+    /// Settings in which the keys of a section matter, by the section's title; for all others the first.
+    private let bases: [(titles: Set<String>, text: String)]
     private let files: [String]
 
     init() throws {
@@ -21,32 +21,41 @@ import Testing
             "[Database]\nSERVER = ldap.example.org\nSERVICE_SUBTREE = ou=accounts,dc=example,dc=org\n\(more)\n"
         }
         bases = [
-            local,
-            local + """
-                [Hooks Backup]
-                ENABLED = yes
-                DIRECTORY = /etc/hooks
-                [Job nightly]
-                SCRIPT = /etc/nightly.sh
-                EXIT_PROFILE = odd
-                [Exit odd]
-                3 = success
-                """,
-            local + "[Pool fast]\nVOLUMES = /var/backup/fast\n",
-            local + "[Service]\nSERVICE = Other\nTYPE = Script\n[Script]\nADD = /etc/add.sh\n",
-            remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD = secret"),
-            remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD_FILE = \(files[0])"),
-            remote("SASL_MECHANISM = EXTERNAL\nTLS_CERT_FILE = \(files[0])\nTLS_KEY_FILE = \(files[0])"),
+            (["Service"], local),
+            (
+                ["Hooks", "Job", "Exit"],
+                local + """
+                    [Hooks Backup]
+                    ENABLED = yes
+                    DIRECTORY = /etc/hooks
+                    [Job nightly]
+                    SCRIPT = /etc/nightly.sh
+                    EXIT_PROFILE = odd
+                    [Exit odd]
+                    3 = success
+                    """
+            ),
+            (["Pool"], local + "[Pool fast]\nVOLUMES = /var/backup/fast\n"),
+            (
+                ["Script", "Service"],
+                local + "[Service]\nSERVICE = Other\nTYPE = Script\n[Script]\nADD = /etc/add.sh\n"
+            ),
+            (["Database"], remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD = secret")),
+            (["Database"], remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD_FILE = \(files[0])")),
+            (
+                ["Database"],
+                remote("SASL_MECHANISM = EXTERNAL\nTLS_CERT_FILE = \(files[0])\nTLS_KEY_FILE = \(files[0])")
+            ),
         ]
     }
 
     @Test("every setting changes what the daemon works with, and code names what it changes")
     func everyKeyIsRead() throws {
-        let unchanged = try bases.map { try #require(try values($0)) }
+        let unchanged = try bases.map { try #require(try values($0.text)) }
         for (base, before) in zip(bases, unchanged) {
-            #expect(try values(base) == before, "settings that are the same give the same")
+            #expect(try values(base.text) == before, "settings that are the same give the same")
         }
-        let uses = try SourceUses(of: DaemonBench.checkout)
+        let uses = SourceUses(of: DaemonBench.checkout)
         var looked = 0
         for section in DaemonSchema.schema.sections where section.use == .read {
             for key in section.keys + [section.pattern?.example].compactMap(\.self) {
@@ -58,7 +67,7 @@ import Testing
                 #expect(
                     !changed.isEmpty, "\(name) changes nothing: is it read? Or do `bases` lack what it needs?")
                 #expect(
-                    changed.isEmpty || changed.contains(where: uses.contains),
+                    try changed.isEmpty || changed.contains(where: uses.contains),
                     "\(name) changes \(changed.sorted()), which no code names but that which passes it on")
             }
         }
@@ -67,10 +76,10 @@ import Testing
 
     @Test("what only passes a value on is no use of it")
     func passingOn() {
-        #expect(SourceUses(in: ["limits.window.contains(now)"]).contains("window"))
-        #expect(SourceUses(in: ["guard let window else { return }"]).contains("window"))
+        #expect(SourceUses.isUse(of: "window", in: "limits.window.contains(now)"))
+        #expect(SourceUses.isUse(of: "window", in: "guard let window else { return }"))
         for line in ["public var window: Window?", "self.window = window", "let jobs = Jobs(window: settings.window)"] {
-            #expect(!SourceUses(in: [line]).contains("window"), "\(line)")
+            #expect(!SourceUses.isUse(of: "window", in: line), "\(line)")
         }
     }
 
@@ -78,98 +87,105 @@ import Testing
 
     /// - Returns: the properties whose value the key has changed, by the first of the settings in which it changes any.
     private func changes(
-        of key: SettingDeclaration, in section: SettingsSection, _ unchanged: [[String: Leaf]]
+        of key: SettingDeclaration, in section: SettingsSection, _ unchanged: [[String: String]]
     ) throws -> Set<String> {
         let labels = ["Hooks": " Backup", "Job": " nightly", "Pool": " fast", "Exit": " odd"]
         if section.name.placeholder != nil { try #require(labels[section.name.title] != nil, "\(section.name)") }
         let title = section.name.title + (labels[section.name.title] ?? "")
-        for (base, before) in zip(bases, unchanged) {
+        let own = bases.indices.filter { bases[$0].titles.contains(section.name.title) }
+        for place in own.isEmpty ? [0] : own {
+            let (base, before) = (bases[place], unchanged[place])
             for text in texts(for: key) {
-                guard let after = try values("\(base)\n[\(title)]\n\(key.name) = \(text)\n") else { continue }
-                let places = Set(before.keys).union(after.keys).filter { before[$0]?.value != after[$0]?.value }
-                if !places.isEmpty { return Set(places.compactMap { (before[$0] ?? after[$0])?.owners }.joined()) }
+                guard let after = try values("\(base.text)\n[\(title)]\n\(key.name) = \(text)\n") else { continue }
+                let places = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] }
+                if !places.isEmpty { return Set(places.compactMap(Self.property)) }
             }
         }
         return []
     }
 
-    private struct Leaf: Equatable {
-        let value: String
-        /// The names of the properties on the way to it, without those that hold a whole section.
-        let owners: [String]
+    /// The last property on the way to a value.
+    private static func property(at path: String) -> String? {
+        path.split(separator: ".").last.map { String($0.prefix { $0 != "[" }) }
     }
 
     /// - Returns: nil for settings that are refused.
-    private func values(_ text: String) throws -> [String: Leaf]? {
+    private func values(_ text: String) throws -> [String: String]? {
         do {
-            let settings = try fixture.load(text).settings
-            var leaves: [String: Leaf] = [:]
-            Self.collect(DaemonConfiguration(settings, configFile: "file"), at: "", [], into: &leaves)
+            var leaves: [String: String] = [:]
+            collect(DaemonConfiguration(try fixture.load(text).settings, configFile: "file"), at: "", into: &leaves)
             return leaves
         } catch is SettingsError {
             return nil
         }
     }
 
-    private static func collect(_ value: Any, at path: String, _ owners: [String], into leaves: inout [String: Leaf]) {
+    /// Down to the values of libraries, each under the names of the properties that lead to it.
+    private func collect(_ value: Any, at path: String, into leaves: inout [String: String]) {
         // What was read is not what is worked with.
         if value is Settings { return }
         let mirror = Mirror(reflecting: value)
-        guard !mirror.children.isEmpty, mirror.displayStyle != .class, mirror.displayStyle != .set else {
-            // Secrets do not show themselves.
-            let hash = (value as? AnyHashable).map { " \($0.hashValue)" } ?? ""
-            leaves[path] = Leaf(value: mirror.displayStyle == .class ? "" : "\(value)\(hash)", owners: owners)
-            return
-        }
-        // Those that are read as a whole are not named by what reads a part.
-        let isLeaf = mirror.children.allSatisfy { Mirror(reflecting: $0.value).children.isEmpty }
-        for (offset, child) in mirror.children.enumerated() {
-            if mirror.displayStyle == .dictionary, let (key, value) = child.value as? (key: AnyHashable, value: Any) {
-                collect(value, at: "\(path)[\(key)]", owners, into: &leaves)
-                continue
+        switch mirror.displayStyle {
+        case .class: leaves[path] = ""
+        case .dictionary:
+            for case let (_, (key, value) as (key: AnyHashable, value: Any)) in mirror.children {
+                collect(value, at: "\(path)[\(key)]", into: &leaves)
             }
-            let label = child.label ?? "\(offset)"
-            let own = mirror.displayStyle == .struct ? [label] : []
-            collect(child.value, at: "\(path).\(label)", (isLeaf ? owners.suffix(1) : []) + own, into: &leaves)
+        case .optional, .collection, .enum, .tuple, .struct:
+            guard !mirror.children.isEmpty, mirror.displayStyle != .struct || isOurs(type(of: value)) else {
+                fallthrough
+            }
+            for (offset, child) in mirror.children.enumerated() {
+                let name = mirror.displayStyle == .struct ? ".\(child.label ?? "")" : "[\(offset)]"
+                collect(child.value, at: path + name, into: &leaves)
+            }
+        default:
+            // Secrets do not show themselves.
+            leaves[path] = "\(value) \((value as? AnyHashable)?.hashValue ?? 0)"
         }
+    }
+
+    private func isOurs(_ type: Any.Type) -> Bool {
+        let name = String(reflecting: type)
+        return !["Swift.", "SystemPackage.", "Foundation."].contains { name.hasPrefix($0) }
     }
 
     private func texts(for key: SettingDeclaration) -> [String] {
         if key.form.hasPrefix("one of ") { return key.form.dropFirst(7).components(separatedBy: ", ") }
-        return files + [
+        return [
             "yes", "no", "7", "17s", "2h", "700", "3G", "other", "/var/backup/other", "dc=other", "(ou=other)",
             "posix", "other@example.org", "30 4 * * *", "01:00-02:00", "Europe/Zurich", "description",
             "ldaps://other.example.org",
-        ]
+        ] + files
     }
 }
 
-/// The names in code that are more than declared, kept or passed on. Types are not told apart, so a name that many types have passes for all.
+/// The product's sources, but for the declarations of settings and what reads the files.
 private struct SourceUses {
-    private var names: Set<String> = []
+    private let sources: URL
 
-    func contains(_ name: String) -> Bool { names.contains(name) }
+    init(of checkout: URL) { sources = checkout.appending(path: "Sources") }
 
-    init(in lines: some Sequence<String>) {
-        for line in lines {
-            let passed = line.replacing(/\/\/.*/, with: "")
-                .replacing(/self\.(\w+) = \1\b/, with: "")
-                .replacing(/\b(\w+): (?:[\w.?!]*\.)?\1\b/, with: "")
-                .replacing(/([(,]\s*|\b(?:let|var) |^\s*)\w+:/) { $0.1 }
-                .replacing(/^\s*(?:\w+(?:\(set\))? )*(?:let|var) \w+ =/, with: "")
-            names.formUnion(passed.matches(of: /\w+/).map { String($0.output) })
-        }
+    /// Whether code uses a name for more than to declare, keep or pass on. Types are not told apart, so a name that many types have passes for all.
+    func contains(_ name: String) throws -> Bool { try lines(with: name).contains { Self.isUse(of: name, in: $0) } }
+
+    static func isUse(of name: String, in line: String) -> Bool {
+        let rest = line.replacing(/\/\/.*/, with: "")
+            .replacing(/self\.(\w+) = \1\b/, with: "")
+            .replacing(/\b(\w+): (?:[\w.?!]*\.)?\1\b/, with: "")
+            .replacing(/([(,]\s*|\b(?:let|var) |^\s*)\w+:/) { $0.1 }
+            .replacing(/^\s*(?:\w+(?:\(set\))? )*(?:let|var) \w+ =/, with: "")
+        return rest.matches(of: /\w+/).contains { $0.output == name }
     }
 
-    /// - Parameter checkout: of it, the product's sources, but for the declarations of settings and what reads the files.
-    init(of checkout: URL) throws {
-        let sources = checkout.appending(path: "Sources")
-        let files = try #require(FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil))
-        self.init(in: [])
-        for case let file as URL in files where file.pathExtension == "swift" && !file.path.contains("/Settings/") {
-            let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map(String.init)
-            names.formUnion(SourceUses(in: lines).names)
-        }
-        try #require(!names.isEmpty)
+    private func lines(with name: String) throws -> [String] {
+        let (grep, pipe) = (Process(), Pipe())
+        grep.executableURL = URL(filePath: "/usr/bin/grep")
+        grep.arguments = ["-rhwF", "--include=*.swift", "--exclude-dir=Settings", "-e", name, sources.path]
+        grep.standardOutput = pipe
+        try grep.run()
+        let output = try pipe.fileHandleForReading.readToEnd() ?? Data()
+        grep.waitUntilExit()
+        return String(decoding: output, as: UTF8.self).split(separator: "\n").map(String.init)
     }
 }
