@@ -22,7 +22,7 @@ extension DaemonConfiguration {
         for (subject, fault) in faults { note("\(subject): \(fault)") }
         let isShortage = faults.allSatisfy { $0.1.failureClass == .shortage }
         throw CommandFailure(
-            "others than root and the daemon's user could change what it runs or believes, so nothing was started",
+            "others than root and the daemon's user could change what it runs or believes",
             cure: "do what is said above; check shows it as well", status: isShortage ? .tryAgain : .wrongConfiguration)
     }
 }
