@@ -2,7 +2,6 @@ import ArgumentParser
 import DaemonKit
 import Foundation
 import Glibc
-import JobCore
 import SystemPackage
 import TestSupport
 import Testing

@@ -1,6 +1,5 @@
 import Glibc
 package import JobCore
-import JobCore
 import Subprocess
 public import SystemPackage
 
