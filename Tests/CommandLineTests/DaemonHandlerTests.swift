@@ -345,6 +345,7 @@ import Testing
             #expect(try await report().contains("new"))
             _ = try bench.handlers("import bacula\nthis is no Python\n")
             let wrong = try await bench.command("scripts", "restart")
+            #expect(wrong.status == 1)
             #expect(wrong.output.contains("line 2") && wrong.output.contains("stay as they were"), "\(wrong.output)")
             #expect(try await report().contains("new"))
             await bench.stop(daemon)

@@ -302,7 +302,12 @@ actor DaemonJobs: JobDesk {
 
     nonisolated func cancel(_ id: JobID) -> Bool { parts.board.cancel(id) }
 
-    func restartHandlers() async -> String { await parts.handlers.restart() }
+    /// - Throws: `CommandFailure` when there are no handlers now, or not the new ones.
+    func restartHandlers() async throws -> String {
+        let said = await parts.handlers.restart()
+        if let fault = await parts.handlers.fault { throw CommandFailure(fault, cure: ScriptLine.loadingHint) }
+        return said
+    }
 
     /// The names by which handlers know the volumes.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }

@@ -31,5 +31,5 @@ protocol JobDesk: Sendable {
     func scripts() async -> [ScriptLine]
     /// Loads the event handlers anew (row B10).
     /// - Returns: what came of it.
-    func restartHandlers() async -> String
+    func restartHandlers() async throws -> String
 }
