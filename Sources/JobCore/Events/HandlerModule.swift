@@ -21,15 +21,10 @@ enum HandlerModule {
                 folder: folder, reason: "cannot be made: \(Errno(rawValue: errno))",
                 cure: "see that the folder above it exists and can be written to")
         }
-        var status = stat()
-        guard folder.withPlatformString({ lstat($0, &status) }) == 0 else {
-            throw HandlerModuleError(
-                folder: folder, reason: "cannot be examined: \(Errno(rawValue: errno))", cure: "see what is there")
-        }
-        guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
-            throw HandlerModuleError(
-                folder: folder, reason: "is no folder that belongs to this daemon's user and that only he can write to",
-                cure: "remove it: it is made anew")
+        do throws(FileTrustError) {
+            try FileTrust.check(folder, as: .directory)
+        } catch {
+            throw HandlerModuleError(folder: folder, reason: error.findingOfFile, cure: error.cure)
         }
         do throws(StateFileError) {
             for file in files {

@@ -281,7 +281,7 @@ actor HistoryDatabase {
         if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
         for _ in 0...Self.mostSetAside {
             do throws(HistoryError) {
-                try file.checkFolder()
+                try file.checkDirectory()
                 if let objection = try file.prepare() {
                     guard replace(because: objection) else { return nil }
                     continue

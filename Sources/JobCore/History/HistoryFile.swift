@@ -6,23 +6,12 @@ import SystemPackage
 struct HistoryFile {
     let path: FilePath
 
-    /// Looks whether nobody else can put a file into the folder.
-    func checkFolder() throws(HistoryError) {
-        let folder = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
-        var status = stat()
-        guard stat(folder.string, &status) == 0 else {
-            throw HistoryError("the folder \(folder.printable) cannot be looked at: \(Errno(rawValue: errno)); make it")
-        }
-        guard status.st_mode & S_IFMT == S_IFDIR else {
-            throw HistoryError("\(folder.printable) is no folder; name another FILE")
-        }
-        guard status.st_uid == 0 || status.st_uid == geteuid() else {
-            throw HistoryError(
-                "the folder \(folder.printable) belongs to user \(status.st_uid); chown \(geteuid()) \(folder.shellWord)"
-            )
-        }
-        guard status.st_mode & 0o022 == 0 else {
-            throw HistoryError("others can write to the folder \(folder.printable); chmod go-w \(folder.shellWord)")
+    /// Looks whether nobody else can put a file into the directory.
+    func checkDirectory() throws(HistoryError) {
+        do throws(FileTrustError) {
+            try FileTrust.check(path.removingLastComponent(), as: .directory)
+        } catch {
+            throw HistoryError("\(error)")
         }
     }
 

@@ -237,8 +237,8 @@ import Testing
         #expect(chmod(open.string, 0o777) == 0)
         try bench.write("x".utf8, to: bench.folder.appending("plain"))
         let places: [(FilePath, String)] = [
-            (bench.folder.appending("none").appending("h"), "make it"), (open.appending("h"), "chmod go-w"),
-            (bench.folder.appending("plain").appending("h"), "name another FILE"),
+            (bench.folder.appending("none").appending("h"), "namei -l"), (open.appending("h"), "chmod go-w"),
+            (bench.folder.appending("plain").appending("h"), "correct the setting"),
         ]
         for (count, (file, cure)) in places.enumerated() {
             let history = bench.history(file: file)
