@@ -11,11 +11,12 @@ import Testing
 struct CertificateTests {
     /// A server with a certificate of an authority of our own.
     private func withServer(
-        named names: String, days: Int = 30, _ body: (DirectorySandbox, TestAuthority, Ports) async throws -> Void
+        named names: String, commonName: String = "server", days: Int = 30,
+        _ body: (DirectorySandbox, TestAuthority, Ports) async throws -> Void
     ) async throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
-        let certificate = try authority.certify(names, days: days)
+        let certificate = try authority.certify(names, commonName: commonName, days: days)
         var options = SandboxOptions.testing
         (options.loopbackPort, options.loopbackTLSPort) = (0, 0)
         options.globalLines = [
@@ -63,7 +64,19 @@ struct CertificateTests {
                 }
                 #expect(
                     error?.certificateFault
-                        == .otherHost("localhost", names: [ProcessInfo.processInfo.hostName, "server"]))
+                        == .otherHost("localhost", names: [ProcessInfo.processInfo.hostName]))
+            }
+        }
+    }
+
+    @Test func `where a certificate names hosts its common name, which may be anything, is none of them`() async throws
+    {
+        try await withServer(named: "DNS:web.example", commonName: "localhost") { _, authority, ports in
+            for way in ports.ways {
+                let error = await failure { () async throws(DirectoryError) in
+                    try await open("localhost", way, caFile: authority.file.path)
+                }
+                #expect(error?.certificateFault == .otherHost("localhost", names: ["web.example"]))
             }
         }
     }
@@ -86,7 +99,7 @@ struct CertificateTests {
                 let stranger = await failure { () async throws(DirectoryError) in
                     try await open("localhost", way, caFile: authority.file.path)
                 }
-                let names = ["ldap.example.org", "*.example.net", "127.0.0.1", "server"]
+                let names = ["ldap.example.org", "*.example.net", "127.0.0.1"]
                 #expect(stranger?.certificateFault == .otherHost("localhost", names: names))
                 #expect(stranger?.cure?.hasSuffix("into SERVER, such as ldap.example.org") == true)
                 for error in [unknown, unlisted, stranger] {
@@ -142,16 +155,16 @@ struct CertificateTests {
         let file = try authority.certify("DNS:*.example.org,IP:::1,email:a@example.org", days: 30)
         let bytes = try authority.der(of: file)
         let certificate = try PeerCertificate(bytes)
-        #expect(certificate.names == ["*.example.org", "::1", "server"])
-        for host in ["a.EXAMPLE.org", "::1", "server"] { #expect(certificate.fault(for: host) == nil) }
-        for host in ["example.org", "a.b.example.org", "127.0.0.1"] {
+        #expect(certificate.names == ["*.example.org", "::1"])
+        for host in ["a.EXAMPLE.org", "::1"] { #expect(certificate.fault(for: host) == nil) }
+        for host in ["example.org", "a.b.example.org", "127.0.0.1", "server"] {
             #expect(certificate.fault(for: host) == .otherHost(host, names: certificate.names))
         }
         let now = time(nil)
-        guard case .expired = certificate.fault(for: "server", at: now + 31 * 86_400) else {
+        guard case .expired = certificate.fault(for: "::1", at: now + 31 * 86_400) else {
             throw TestAuthority.Failed()
         }
-        guard case .notYetValid = certificate.fault(for: "server", at: now - 86_400) else {
+        guard case .notYetValid = certificate.fault(for: "::1", at: now - 86_400) else {
             throw TestAuthority.Failed()
         }
         for count in bytes.indices {
@@ -192,14 +205,14 @@ struct TestAuthority {
     func remove() { try? FileManager.default.removeItem(at: folder) }
 
     /// - Parameters:
-    ///   - names: as openssl writes subjectAltName; the common name is `server`.
+    ///   - names: as openssl writes subjectAltName.
     ///   - days: from now; -1 until yesterday.
-    func certify(_ names: String, days: Int) throws -> URL {
+    func certify(_ names: String, commonName: String = "server", days: Int) throws -> URL {
         try "subjectAltName=\(names)\n".write(
             to: folder.appending(path: "names"), atomically: true, encoding: .utf8)
         try shell(
             """
-            openssl req \(Self.newKey) -subj /CN=server -keyout server.key -out server.csr
+            openssl req \(Self.newKey) -subj /CN=\(commonName) -keyout server.key -out server.csr
             openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -set_serial 2 -days \(days) -extfile names -out server.crt
             """)
         return folder.appending(path: "server.crt")

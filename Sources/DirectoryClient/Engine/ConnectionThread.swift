@@ -63,9 +63,10 @@ struct ConnectionThread: Sendable {
     /// The library does not say why it refuses a certificate, so it is fetched once more without asking for trust, and nothing is sent.
     private func explained(_ error: DirectoryError) -> DirectoryError {
         guard error.code == .connectError, DirectoryError.usesTLS.contains(error.operation),
-            options.tls.requirement == .demand, case .tcp(let host, _, _) = server.endpoint,
-            let certificate = fetchCertificate()
+            options.tls.requirement == .demand, case .tcp(let host, _, _) = server.endpoint
         else { return error }
+        opening.willFail(error)
+        guard let certificate = fetchCertificate() else { return error }
         var error = error
         error.certificateFault =
             certificate.fault(for: host) ?? options.tls.authorities.map { .untrusted(authorities: $0) }

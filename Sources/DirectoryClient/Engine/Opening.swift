@@ -10,6 +10,8 @@ final class Opening: Sendable {
         var waiter: CheckedContinuation<Answer, Never>?
         /// The socket of the thread while it may be stuck in a call of the library.
         var descriptor: Int32?
+        /// Why there will be no connection, where the thread knows that already and looks for more to say of it.
+        var failure: DirectoryError?
     }
 
     private let state = Mutex(State())
@@ -40,7 +42,7 @@ final class Opening: Sendable {
 
     /// Answers from outside, and makes a stalled handshake or bind come back.
     func interrupt(_ error: DirectoryError) {
-        guard resolve(.failure(error)) else { return }
+        guard resolve(.failure(state.withLock(\.failure) ?? error)) else { return }
         state.withLock { state in
             if let descriptor = state.descriptor { shutdown(descriptor, Int32(SHUT_RDWR)) }
         }
@@ -54,6 +56,9 @@ final class Opening: Sendable {
             return state.answer == nil
         }
     }
+
+    /// There will be no connection, and the thread is about to find out more. Until it has, this is the answer.
+    func willFail(_ error: DirectoryError) { state.withLock { $0.failure = error } }
 
     /// The thread is about to close the socket, or no longer calls what can stall.
     func forgetDescriptor() { state.withLock { $0.descriptor = nil } }

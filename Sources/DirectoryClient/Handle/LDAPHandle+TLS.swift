@@ -32,7 +32,7 @@ extension LDAPHandle {
             }
         try set(LDAP_OPT_X_TLS_REQUIRE_CERT, requirement)
         // The names in subjectAltName count where there are any, else the common name (RFC 4513, section 3.1.3).
-        try set(LDAP_OPT_X_TLS_REQUIRE_SAN, LDAP_OPT_X_TLS_ALLOW)
+        try set(LDAP_OPT_X_TLS_REQUIRE_SAN, LDAP_OPT_X_TLS_TRY)
         if let file = try authorities(options) { try set(LDAP_OPT_X_TLS_CACERTFILE, file: file, "the CA file") }
         if let file = options.certificateFile { try set(LDAP_OPT_X_TLS_CERTFILE, file: file, "the certificate file") }
         if let file = options.keyFile { try set(LDAP_OPT_X_TLS_KEYFILE, file: file, "the key file") }

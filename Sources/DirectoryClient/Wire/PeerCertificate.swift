@@ -2,7 +2,7 @@ import Glibc
 
 /// What a server's certificate says of itself (X.509, RFC 5280, section 4.1): for the words of a refusal. Nothing is accepted by it.
 struct PeerCertificate: Hashable {
-    /// Host names and addresses: those in subjectAltName, and the subject's common name.
+    /// Host names and addresses: those in subjectAltName, else the subject's common name (RFC 4513, section 3.1.3).
     private(set) var names: [String] = []
     /// As `YYYYMMDDhhmmssZ`.
     let begin: String, end: String
@@ -30,7 +30,7 @@ struct PeerCertificate: Hashable {
             var list = BERReader(extensions)
             names = try Self.alternativeNames(try list.members(BER.sequence))
         }
-        names += common.filter { !names.contains($0) }
+        if names.isEmpty { names = common }
     }
 
     /// What is wrong with it for this host at this time, as far as it says itself.
