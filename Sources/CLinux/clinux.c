@@ -71,6 +71,8 @@ int clinux_is_subreaper(void) {
     return prctl(PR_GET_CHILD_SUBREAPER, &is_one, 0, 0, 0) != 0 || is_one;
 }
 
+void clinux_forbid_core_dumps(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
 int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }
 
 int clinux_output_pipe(int *ends) {

@@ -83,8 +83,9 @@ static int become_program(void *argument) {
     for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
     enter_cgroup(start);
     if (setsid() < 0 || fchdir(program->folder) != 0) refuse(start);
-    give_back_open_files(start);
     put_files(start);
+    // Not before: this process may have more files open than the program may.
+    give_back_open_files(start);
     sigset_t none;
     sigemptyset(&none);
     if (sigprocmask(SIG_SETMASK, &none, NULL) != 0) refuse(start);

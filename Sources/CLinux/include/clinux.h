@@ -63,6 +63,9 @@ int clinux_pidfd_send_signal(int process, int signal);
 /// Whether descendants that lose their parent become children of this process (PR_SET_CHILD_SUBREAPER of prctl(2)).
 int clinux_is_subreaper(void);
 
+/// PR_SET_DUMPABLE of prctl(2): no core dump of this process is written. execve(2) makes an end of it.
+void clinux_forbid_core_dumps(void);
+
 /// pipe2(2), both ends close-on-exec and non-blocking: ends[0] to read from, ends[1] to write to. Returns 0, or -1 with errno.
 int clinux_pipe(int *_Nonnull ends);
 

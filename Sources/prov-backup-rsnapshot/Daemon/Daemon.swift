@@ -22,6 +22,7 @@ struct Daemon {
     private let started = SystemWallClock().now
 
     init(files: SettingsOptions, log: LogOptions, isDryRun: Bool = false) throws {
+        OwnProcess.forbidCoreDumps()
         try Self.raiseDescriptorLimit()
         self.files = files
         self.isDryRun = isDryRun

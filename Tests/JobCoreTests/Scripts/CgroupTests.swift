@@ -135,5 +135,39 @@ extension Processes {
             }
             #expect(getrlimit(resource, &limit) == 0 && limit.rlim_cur == hard)
         }
+
+        @Test("a script starts while this process has more files open than the script may have")
+        func manyOpenFiles() async {
+            await #expect(processExitsWith: .success) {
+                var limit = rlimit()
+                let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+                #expect(getrlimit(resource, &limit) == 0)
+                limit.rlim_cur = 100
+                #expect(setrlimit(resource, &limit) == 0)
+                OwnProcess.raiseOpenFiles()
+                for _ in 0..<150 { #expect(dup(STDERR_FILENO) > 0) }
+                let folder = try ScriptFolder()
+                let result = try await ScriptRunner().run(.test(try folder.script("ulimit -Sn")))
+                #expect(result.output.text == "100\n")
+            }
+        }
+
+        @Test("no core dump is made of this process, and scripts start as before")
+        func coreDumps() async {
+            await #expect(processExitsWith: .success) {
+                typealias Control = @convention(c) (Int32, UInt, UInt, UInt, UInt) -> Int32
+                let control = try unsafeBitCast(#require(dlsym(nil, "prctl")), to: Control.self)
+                let isDumpable: Int32 = 3  // PR_GET_DUMPABLE
+                #expect(control(isDumpable, 0, 0, 0, 0) == 1)
+                OwnProcess.forbidCoreDumps()
+                #expect(control(isDumpable, 0, 0, 0, 0) == 0)
+                let folder = try ScriptFolder()
+                var invocation = ScriptInvocation.test(try folder.script("exit 7"))
+                for umask in [nil, 0o077] as [UInt32?] {
+                    invocation.umask = umask
+                    #expect(try await ScriptRunner().run(invocation).termination == .exited(code: 7))
+                }
+            }
+        }
     }
 }
