@@ -274,8 +274,8 @@ struct RsnapshotBackup: Sendable {
             }
         }
         state = try await attempt.step("rotate") { [state] in
-            // What has begun here is finished whatever happens meanwhile.
-            try await BlockingWork.run(on: .walks) { _ -> Result<SnapshotState, any Error> in
+            // What has begun here is finished whatever happens meanwhile. It renames, and walks nowhere.
+            try await BlockingWork.run { _ -> Result<SnapshotState, any Error> in
                 Result {
                     var state = state
                     try work.rotate(&state)
@@ -436,7 +436,7 @@ struct RsnapshotBackup: Sendable {
 
     /// Does something that blocks to the recorded state. What it has come to is kept, also where it fails: so much of it may be recorded.
     /// - Parameters:
-    ///   - deadline: when it is cut off.
+    ///   - deadline: when a walk is cut off; nil: it walks nowhere.
     ///   - body: gets a question that it asks now and then: whether it has to end.
     private func change<Value: Sendable>(
         _ state: inout SnapshotState, until deadline: Deadline?,
@@ -444,7 +444,7 @@ struct RsnapshotBackup: Sendable {
     ) async throws -> Value {
         let changed = Mutex(state)
         defer { state = changed.withLock(\.self) }
-        return try await BlockingWork.run(on: .walks, until: deadline) { isCancelled in
+        return try await BlockingWork.run(on: deadline == nil ? .steps : .walks, until: deadline) { isCancelled in
             var state = changed.withLock(\.self)
             defer { changed.withLock { [state] in $0 = state } }
             return try body(&state, isCancelled)

@@ -6,14 +6,15 @@ package enum BlockingWork {
     package enum Kind: CaseIterable, Sendable {
         /// Looks and changes that are soon done: plans and steps of accounts, settings, the user database.
         case steps
-        /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large.
+        /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large, so there are more threads than
+        /// jobs that usually run at once: a job makes one walk at a time, and the jobs' slots bound how many there are.
         case walks
         /// The start of a program, which stops its thread until the program runs.
         case starts
     }
 
     private static let steps = WorkerPool("steps", limit: 16)
-    private static let walks = WorkerPool("walks", limit: 4)
+    private static let walks = WorkerPool("walks", limit: 64)
     private static let starts = WorkerPool("starts", limit: 4)
 
     private static func pool(_ kind: Kind) -> WorkerPool {
@@ -34,35 +35,67 @@ package enum BlockingWork {
         }
     }
 
-    /// Work that may be cut off.
+    /// Work that may be cut off. While it waits for a thread it ends with its task, too.
     /// - Parameters:
-    ///   - deadline: when it is; nil: only with its task.
+    ///   - deadline: when it is cut off; nil: only with its task.
     ///   - body: gets a question that it asks now and then: whether it has to end, by a `CancellationError`.
     /// - Throws: what the body throws; `Deadline.Passed` where the deadline has cut it off, and not the task.
     package static func run<Value: Sendable>(
         on kind: Kind = .steps, until deadline: Deadline? = nil,
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
     ) async throws -> Value {
-        let cancelled = Flag()
+        let place = Place()
         let work: @Sendable () throws -> Value = {
             do {
-                return try body { cancelled.isSet || deadline?.hasPassed ?? false }
-            } catch is CancellationError where !cancelled.isSet && deadline?.hasPassed ?? false {
+                return try body { place.isCancelled || deadline?.hasPassed ?? false }
+            } catch is CancellationError where !place.isCancelled && deadline?.hasPassed ?? false {
                 throw Deadline.Passed()
             }
         }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                pool(kind).begin { continuation.resume(with: Result { try work() }) }
+                place.wait { continuation.resume(throwing: CancellationError()) }
+                pool(kind).begin {
+                    if place.begin() { continuation.resume(with: Result { try work() }) }
+                }
             }
         } onCancel: {
-            cancelled.set()
+            place.cancel()
         }
     }
 
-    private final class Flag: Sendable {
-        private let value = Atomic(false)
-        var isSet: Bool { value.load(ordering: .relaxed) }
-        func set() { value.store(true, ordering: .relaxed) }
+    /// One piece of work in a pool: it is either begun or withdrawn.
+    private final class Place: Sendable {
+        private struct State {
+            var isCancelled = false
+            var hasBegun = false
+            /// What ends the wait; nil: nobody waits yet, or it has ended.
+            var withdraw: (@Sendable () -> Void)?
+        }
+
+        private let state = Mutex(State())
+
+        var isCancelled: Bool { state.withLock(\.isCancelled) }
+
+        /// - Parameter withdraw: is called when the task is cancelled before the work has begun.
+        func wait(_ withdraw: @escaping @Sendable () -> Void) { state.withLock { $0.withdraw = withdraw } }
+
+        /// - Returns: false when it has been withdrawn.
+        func begin() -> Bool {
+            state.withLock { state in
+                state.hasBegun = state.withdraw != nil
+                state.withdraw = nil
+                return state.hasBegun
+            }
+        }
+
+        func cancel() {
+            let withdraw = state.withLock { state in
+                state.isCancelled = true
+                defer { state.withdraw = nil }
+                return state.hasBegun ? nil : state.withdraw
+            }
+            withdraw?()
+        }
     }
 }

@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import TestSupport
 import Testing
@@ -34,5 +35,38 @@ import Testing
         let late = Deadline(in: .zero, by: ManualSteadyClock())
         #expect(late.hasPassed)
         #expect(try await BlockingWork.run(until: late) { _ in 7 } == 7)
+    }
+
+    @Test("work that waits for a thread ends with its task, and is not done later")
+    func queued() async throws {
+        let gate = DispatchSemaphore(value: 0)
+        let hanging = Counter()
+        let threads = 64
+        for _ in 0..<threads {
+            BlockingWork.begin(on: .walks) {
+                hanging.add()
+                gate.wait()
+            }
+        }
+        defer { for _ in 0..<threads { gate.signal() } }
+        try await eventually("all threads are held") { hanging.value == threads }
+        let (asked, withdrawn, done) = (Counter(), Counter(), Counter())
+        // Whoever is cancelled before he waits is for the work itself to end, so one is too few.
+        let tasks = (0..<20).map { _ in
+            Task {
+                asked.add()
+                do {
+                    try await BlockingWork.run(on: .walks) { isCancelled in
+                        if !isCancelled() { done.add() }
+                    }
+                } catch is CancellationError {
+                    withdrawn.add()
+                }
+            }
+        }
+        try await eventually("all have asked") { asked.value == tasks.count }
+        tasks.forEach { $0.cancel() }
+        try await eventually("the wait is over") { withdrawn.value > 0 }
+        #expect(done.value == 0)
     }
 }

@@ -8,7 +8,7 @@ import Testing
 
 @testable import JobCore
 
-private final class Counter: Sendable {
+final class Counter: Sendable {
     private let count = Mutex(0)
     var value: Int { count.withLock(\.self) }
     func add() { count.withLock { $0 += 1 } }
