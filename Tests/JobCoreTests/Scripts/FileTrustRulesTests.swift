@@ -108,14 +108,6 @@ import Testing
                 == .wrongOwner(trusted: [0, 42]))
     }
 
-    @Test(
-        "what Python can import is told by its name",
-        arguments: [
-            ("a.py", true), ("_a.cpython-311-x86_64-linux-gnu.so", true), ("__pycache__", true), ("é.py", true),
-            (".a.py", false), (".#a.py", false), ("a-b.py", false), ("a b", false), ("", false),
-        ])
-    func moduleNames(name: String, isModule: Bool) { #expect(PythonModules.isModule(name) == isModule) }
-
     @Test("L2: the message names the component, its owner and mode, and the command that mends it")
     func message() {
         let error = FileTrustError(

@@ -148,7 +148,8 @@ extension Processes {
             arguments: [
                 ("json.py", true), ("native.cpython-311-x86_64-linux-gnu.so", true), ("package/__init__.py", true),
                 ("package/deep/er.py", true), ("__pycache__/os.cpython-311.pyc", true), ("namespace/", true),
-                ("package/__pycache__/", true), ("notes.txt", false), ("hook-1.sh", false), ("a-b/c.py", false),
+                ("package/__pycache__/", true), ("site-hooks.py", true), ("a-b/c.py", true), ("notes.txt", false),
+                ("hook-1.sh", false), (".#a.py", false), ("python3.11/c.py", false),
             ])
         func modules(name: String, counts: Bool) throws {
             let script = try folder.script("", name: "DirStartUp.py", mode: 0o644)

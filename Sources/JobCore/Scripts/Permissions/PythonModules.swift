@@ -1,8 +1,9 @@
 import Glibc
 import SystemPackage
 
-/// Everything that Python would import from a directory (sys.path): sources, compiled files and extensions whose names are names of modules, and
-/// directories, each of which is a package, even without `__init__.py`.
+/// Everything that Python can be told to import from a directory (sys.path): sources, compiled files and extensions of whatever name, for
+/// `importlib.import_module` asks for no identifier, and directories, each of which is a package, even without `__init__.py`. No name of a module begins
+/// with a dot, and no name of a package has one.
 enum PythonModules {
     /// More files than any site has for its handlers.
     private static let limit = 10_000
@@ -15,12 +16,12 @@ enum PythonModules {
         while let next = pending.popLast() {
             let identity = try FileTrust.check(next, as: .directory, trustedOwners: trustedOwners)
             guard seen.insert(identity.place).inserted else { continue }
-            for name in try names(in: next) where isModule(name) {
+            for name in try names(in: next) where !name.hasPrefix(".") {
                 guard seen.count + pending.count <= limit else {
                     throw FileTrustError(file: directory, problem: .tooManyFiles(limit: limit), path: next)
                 }
                 let path = next.appending(name)
-                if isDirectory(path) {
+                if !name.contains("."), isDirectory(path) {
                     pending.append(path)
                 } else if suffixes.contains(where: { name.hasSuffix($0) }) {
                     let file = try FileTrust.check(path, as: .file, trustedOwners: trustedOwners)
@@ -28,12 +29,6 @@ enum PythonModules {
                 }
             }
         }
-    }
-
-    /// An identifier, up to the first dot; also `__pycache__`.
-    static func isModule(_ name: String) -> Bool {
-        let stem = name.prefix { $0 != "." }
-        return !stem.isEmpty && stem.allSatisfy { !$0.isASCII || $0.isLetter || $0.isNumber || $0 == "_" }
     }
 
     private static func isDirectory(_ path: FilePath) -> Bool {
