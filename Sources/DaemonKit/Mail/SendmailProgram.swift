@@ -39,7 +39,7 @@ public struct SendmailProgram: Sendable {
     ///
     /// - Throws: ``Refusal``, also when the program is missing or hangs; `CancellationError` when the task is cancelled before the end.
     public func send(_ mail: String) async throws {
-        if let fault = TrustedPath("SENDMAIL", path, .program).fault {
+        if let fault = await BlockingWork.run({ [path] in TrustedPath("SENDMAIL", path, .program).fault }) {
             throw Refusal(reason: fault.finding, cure: fault.cure)
         }
         let input = try Self.temporaryFile(holding: Array(mail.utf8))

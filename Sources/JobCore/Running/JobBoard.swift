@@ -6,8 +6,6 @@ import Synchronization
 public final class JobBoard: Sendable {
     /// Lines that a job's report holds; what comes later is counted.
     static let longestReport = 2_000
-    /// Characters of a line; the rest is cut off.
-    static let longestLine = 4_000
 
     private struct Place {
         var live: LiveJob

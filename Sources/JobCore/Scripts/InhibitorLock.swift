@@ -49,7 +49,7 @@ final class InhibitorLock: Sendable {
             "echo held; exec cat",
         ]
         do {
-            try FileTrust.check(program)
+            try await FileTrust.checkAside(program)
             let reservation = try StartReservation()
             let outcome = try await Subprocess.run(
                 .path(program), arguments: Arguments(arguments),

@@ -17,7 +17,9 @@ extension ScriptResult {
         let bytes =
             output.tail.isEmpty ? output.head : output.head.suffix(max(0, 2000 - output.tail.count)) + output.tail
         let text = String(decoding: bytes.suffix(2000), as: UTF8.self)
-        let scalars = text.unicodeScalars.map { $0.isControl && $0 != "\n" && $0 != "\t" ? "\u{fffd}" : $0 }
+        let scalars = text.unicodeScalars.map {
+            OneLine.mustBeEscaped($0) && $0 != "\n" && $0 != "\t" ? "\u{fffd}" : $0
+        }
         return String(String.UnicodeScalarView(scalars))
     }
 }

@@ -20,10 +20,10 @@ extension DaemonConfiguration {
         let faults = trusted.compactMap { path in path.fault.map { (path.subject, $0) } }
         guard !faults.isEmpty else { return }
         for (subject, fault) in faults { note("\(subject): \(fault)") }
-        let isShortage = faults.allSatisfy { $0.1.failureClass == .shortage }
+        let isPassing = faults.allSatisfy { $0.1.failureClass != .configuration }
         throw CommandFailure(
             "others than root and the daemon's user could change what it runs or believes",
-            cure: "do what is said above; check shows it as well", status: isShortage ? .tryAgain : .wrongConfiguration)
+            cure: "do what is said above; check shows it as well", status: isPassing ? .tryAgain : .wrongConfiguration)
     }
 }
 

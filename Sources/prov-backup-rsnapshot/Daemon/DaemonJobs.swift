@@ -315,7 +315,7 @@ actor DaemonJobs: JobDesk {
     func scripts() async -> [ScriptLine] {
         let configuration = configuration
         let now = clock.now
-        var lines = await Task.detached { ScriptLine.all(configuration, now: now) }.value
+        var lines = await BlockingWork.run { ScriptLine.all(configuration, now: now) }
         // What is wrong with the file on the disk has been said already.
         if let fault = await parts.handlers.fault,
             let handlers = lines.firstIndex(where: { $0.kind == .handlers && $0.state == .ok })

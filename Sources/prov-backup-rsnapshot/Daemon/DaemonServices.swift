@@ -139,7 +139,9 @@ actor SettingsReloader: Service {
         for await _ in work.engine.credentialRefusals {
             while work.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
-                let credentials = (try? files.load { _ in })?.engine.connection.credentials
+                let credentials = await BlockingWork.run { [files] in
+                    (try? files.load { _ in })?.engine.connection.credentials
+                }
                 guard let credentials, credentials != current.engine.connection.credentials else { continue }
                 logger.notice("the credentials that the LDAP server refuses were replaced")
                 request.yield()
@@ -152,15 +154,12 @@ actor SettingsReloader: Service {
     private func readAnew() async -> ReloadOutcome {
         var outcome = ReloadOutcome()
         do {
-            let new = try files.load {
-                logger.log(level: $0.severity == .error ? .error : .warning, "\($0)")
-                outcome.problems.append("\($0)")
+            let (read, problems) = await BlockingWork.run { [files] in Self.read(files) }
+            for (level, problem) in problems {
+                logger.log(level: level, "\(problem)")
+                outcome.problems.append(problem)
             }
-            try new.demandTrust {
-                logger.error("\($0)")
-                outcome.problems.append("\($0)")
-            }
-            try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
+            let new = try read.get()
             outcome.changed = new.settings.changes(since: current.settings)
             outcome.restartNeeded = first.restartNeeded(for: new)
             await adopt(new)
@@ -175,6 +174,20 @@ actor SettingsReloader: Service {
         let changed = outcome.changed.isEmpty ? "none" : outcome.changed.joined(separator: ", ")
         logger.notice("the settings have been read anew", metadata: ["changed": "\(changed)"])
         return outcome
+    }
+
+    /// Reads them, and what is odd or wrong about them. It blocks.
+    private static func read(
+        _ files: SettingsOptions
+    ) -> (Result<DaemonConfiguration, any Error>, problems: [(Logger.Level, String)]) {
+        var problems: [(Logger.Level, String)] = []
+        let result = Result {
+            let new = try files.load { problems.append(($0.severity == .error ? .error : .warning, "\($0)")) }
+            try new.demandTrust { problems.append((.error, $0)) }
+            try RuntimeDirectory.prepare(new.backup.lockDirectory, mode: 0o700)
+            return new
+        }
+        return (result, problems)
     }
 
     private func adopt(_ new: DaemonConfiguration) async {

@@ -57,6 +57,16 @@ public enum FileTrust {
         return identity
     }
 
+    /// The same for tasks, whose threads must not wait for a file system.
+    @discardableResult
+    package static func checkAside(_ path: FilePath, as kind: Kind = .program) async throws(FileTrustError)
+        -> ScriptIdentity
+    {
+        try await BlockingWork.run { () -> Result<ScriptIdentity, FileTrustError> in
+            do throws(FileTrustError) { return .success(try check(path, as: kind)) } catch { return .failure(error) }
+        }.get()
+    }
+
     /// The decision alone: the first fault in a path, given what lstat said of its components from `/` down.
     /// - Parameter isComplete: whether the last component is what the path leads to; else there is more to come.
     static func fault(

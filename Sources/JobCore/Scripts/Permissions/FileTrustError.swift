@@ -44,9 +44,19 @@ public struct FileTrustError: Error, Hashable, Sendable {
         self.status = status
     }
 
+    /// What lstat says of a path that no other try makes better. Else it is the file system, which may come back (NFS).
+    private static let wrongPaths: Set<Errno> = [
+        .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .fileNameTooLong, .permissionDenied,
+        .notPermitted,
+    ]
+
     /// What another try can be expected to bring.
     package var failureClass: FailureClass {
-        if case .unreachable(let errno) = problem, errno.isShortage { .shortage } else { .configuration }
+        switch problem {
+        case .unreachable(let errno) where errno.isShortage: .shortage
+        case .unreachable(let errno) where !Self.wrongPaths.contains(errno): .retryable
+        default: .configuration
+        }
     }
 }
 
