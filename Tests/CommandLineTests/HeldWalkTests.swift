@@ -67,7 +67,9 @@ private final class HeldOpening {
         if: FileManager.default.isExecutableFile(atPath: "/usr/bin/rsnapshot"),
         "rsnapshot is not installed: apt install rsnapshot"))
 struct HeldWalkTests {
-    @Test("while homes are removed and snapshots are measured for as long as they like, another account is modified")
+    @Test(
+        "while homes are removed and snapshots are measured for as long as they like, another account is modified and backed up"
+    )
     func otherAccount() async throws {
         try await DaemonBench.run { bench in
             try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = remove")
@@ -81,7 +83,6 @@ struct HeldWalkTests {
                 chown(deep.path, UInt32(uid) ?? 0, UInt32(uid) ?? 0)
             }
             #expect(try await bench.command("backup", "daily", "--account", measured).status == 0)
-            // As many as there are threads for walks.
             let places =
                 removed.map { bench.home($0).appending(path: "incoming/deep") }
                 + [bench.home(measured).appending(path: ".snapshots/daily.0/deep")]
@@ -93,6 +94,7 @@ struct HeldWalkTests {
 
             try await bench.wish(other, "modify")
             try await bench.reached("modified", other)
+            #expect(try await bench.command("backup", "daily", "--account", other).status == 0)
             #expect(held?.openers().count == 4)
             for uid in removed { #expect(try await bench.text(uid, "sstProvisioningMode") == "deleting") }
 
