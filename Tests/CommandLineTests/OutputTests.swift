@@ -137,4 +137,17 @@ import Testing
         _ = try await run("stop")
         #expect(!FileManager.default.fileExists(atPath: folder.path))
     }
+
+    @Test("`sandbox start` writes nothing into a directory of somebody else's", .enabled(if: geteuid() == 0))
+    func strangersSandbox() async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(
+            path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        #expect(chown(folder.path, 4_000_001, 4_000_001) == 0)
+        let program = try RunningProgram(DaemonBench.program, ["sandbox", "start", "--directory", folder.path])
+        #expect(await program.end() == 78)
+        #expect(program.output.contains("chown -h root \(folder.path)"), "\(program.output)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+    }
 }

@@ -54,6 +54,17 @@ struct InstanceLockTests {
         #expect(throws: Never.self) { try InstanceLock(in: directory.path) }
     }
 
+    @Test func `other users cannot open it, and so cannot lock it, also where an earlier version has let them`() throws
+    {
+        for _ in 0..<2 {
+            withExtendedLifetime(try InstanceLock(in: directory.path)) {
+                var status = stat()
+                #expect(stat(file.string, &status) == 0 && status.st_mode & 0o777 == 0o600)
+            }
+            #expect(chmod(file.string, 0o644) == 0)
+        }
+    }
+
     @Test func `while it is held nobody else gets it`() throws {
         let attempt = ["/usr/bin/flock", "--nonblock", "--exclusive", file.string, "/bin/true"]
         let lock = try InstanceLock(in: directory.path)

@@ -4,7 +4,7 @@ public import SystemPackage
 /// The proof that this process is the only instance: as long as the value lives, no other process gets the lock.
 ///
 /// The kernel holds the lock (flock(2)) and releases it when the process ends, however it ends, so a file that was left
-/// behind is no obstacle. The file is never removed: another process may be about to lock it. Children do not inherit it.
+/// behind is no obstacle. Nobody else can open it, and so nobody else can lock it. The file is never removed: another process may be about to lock it. Children do not inherit it.
 public final class InstanceLock: Sendable {
     /// The file that is locked. It holds the process's id, for messages alone.
     public let path: FilePath
@@ -36,8 +36,10 @@ public final class InstanceLock: Sendable {
         // Somebody may clean the directory between opening and locking: then the lock is on a file without a name, which
         // excludes nobody, and it is to be tried again with the file of that name.
         for _ in 0..<16 {
-            let descriptor = open(path.string, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o644)
+            let descriptor = open(path.string, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o600)
             guard descriptor >= 0 else { throw .unusable(path, setting: setting, Errno(rawValue: errno)) }
+            // Whoever can read the file can lock it. An earlier version let everybody.
+            fchmod(descriptor, 0o600)
             guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
                 let code = errno
                 defer { close(descriptor) }

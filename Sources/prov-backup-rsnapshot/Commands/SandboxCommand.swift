@@ -1,4 +1,5 @@
 import ArgumentParser
+import DaemonKit
 import DirectorySandbox
 import Glibc
 import JobCore
@@ -38,6 +39,12 @@ struct SandboxCommand: AsyncParsableCommand {
             options.loopbackPort = port
             options.contentSync = sync
             let directory = try folder.resolve()
+            do throws(RuntimeDirectoryError) {
+                try RuntimeDirectory.prepare(directory, mode: 0o700)
+            } catch {
+                throw CommandFailure(
+                    "\(error)", cure: "or choose another --directory; nothing was started", status: error.exitStatus)
+            }
             let sandbox = try await CommandFailure.translatingSandbox {
                 try await DirectorySandbox.start(in: SandboxSettings.server(in: directory), options: options)
             }
