@@ -30,7 +30,7 @@ public enum CertificateFault: Hashable, Sendable, CustomStringConvertible {
         case .expired: "renew the certificate at the server"
         case .notYetValid: "set the clock of this machine right (timedatectl), or that of the server's authority"
         case .otherHost(_, let names):
-            "make sure that it is your server; then write its name in the certificate into SERVER\(names.first.map { ", such as \($0)" } ?? "")"
+            "make sure that it is your server; then write the server's name in the certificate into SERVER\(names.first.map { ", such as \($0)" } ?? "")"
         case .untrusted: "name the certificate of the server's authority in TLS_CA_FILE"
         }
     }
