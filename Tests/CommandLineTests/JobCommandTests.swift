@@ -187,6 +187,13 @@ import Testing
                 #expect(program.output.contains("systemctl start prov-backup-rsnapshot, or"), "\(program.output)")
                 #expect(program.output.contains("run -d -c \(moved.path)"), "\(program.output)")
             }
+            let global = bench.folder.appending(path: "our global.conf")
+            try "[Global]\n".write(to: global, atomically: true, encoding: .utf8)
+            let program = try RunningProgram(
+                DaemonBench.program, ["jobs", "run", "bad", "-c", moved.path, "-g", global.path])
+            #expect(await program.end() == 69)
+            #expect(
+                program.output.contains("run -d -c \(moved.path) -g '\(global.path)'"), "\(program.output)")
         }
     }
 

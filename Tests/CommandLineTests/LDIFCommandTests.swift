@@ -47,6 +47,10 @@ import Testing
             "dn: ou=accounts,ou=backup,ou=services,o=Example,c=ch\n",
         ] { #expect(unfolded.contains(line), "\(line): \(own.output)") }
         #expect(!own.output.contains("stoney-cloud,") && !own.output.contains("cn=prov-backup-rsnapshot,"))
+        let spaced = try RunningProgram(DaemonBench.program, ["ldif", "site", "--base", "o=Our Company"])
+        #expect(await spaced.end() == 0)
+        #expect(
+            spaced.output.contains(" -S 'cn=prov-backup-rsnapshot,ou=programs,o=Our Company'\n"), "\(spaced.output)")
     }
 
     @Test("create refuses values that could not be an account's, with the option's name and status 64")

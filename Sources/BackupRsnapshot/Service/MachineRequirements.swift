@@ -107,9 +107,9 @@ public struct MachineRequirements: Sendable {
             guard let shortage = room.shortage else { return .met(name, "\(path): \(room.text)") }
             return .unmet(
                 name, "the file system of \(path) \(shortage)",
-                cure: "make room or enlarge it: see df -h \(path) and df -i \(path)")
+                cure: "make room or enlarge it: see df -h \(path.shellWord) and df -i \(path.shellWord)")
         } catch {
-            return .unmet(name, "\(path) cannot be examined: \(error)", cure: "see df \(path)")
+            return .unmet(name, "\(path) cannot be examined: \(error)", cure: "see df \(path.shellWord)")
         }
     }
 

@@ -45,7 +45,7 @@ struct LDIFSiteCommand: ParsableCommand {
         who is known there by the socket:
 
             ldapmodify -Y EXTERNAL -H ldapi:/// -f site.ldif
-            ldappasswd -Y EXTERNAL -H ldapi:/// -S \(site.daemonDN)
+            ldappasswd -Y EXTERNAL -H ldapi:/// -S \("\(site.daemonDN)".shellWord)
 
         Debian lets everybody read everything without a password. From then on the accounts and their service
         are for these alone: \(site.daemonDN),

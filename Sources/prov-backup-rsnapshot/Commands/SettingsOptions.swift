@@ -24,7 +24,8 @@ struct SettingsOptions: ParsableArguments {
     /// - Throws: `CommandFailure` when the files cannot be read, or RUNTIME_DIRECTORY is wrong.
     func control() throws -> DaemonControl {
         DaemonControl(
-            runtimeDirectory: FilePath(try value(of: ServiceSection.runtimeDirectory)), configFile: config)
+            runtimeDirectory: FilePath(try value(of: ServiceSection.runtimeDirectory)), configFile: config,
+            globalFile: global)
     }
 
     /// One setting alone, whatever is wrong with others.
@@ -49,7 +50,7 @@ struct SettingsOptions: ParsableArguments {
                 service: FilePath(config), global: globalFile,
                 environment: ProcessInfo.processInfo.environment)
             warnings.forEach(note)
-            return DaemonConfiguration(settings, configFile: config)
+            return DaemonConfiguration(settings, configFile: config, globalFile: global)
         } catch {
             (error.warnings + error.errors).forEach(note)
             let count = error.errors.count

@@ -10,6 +10,8 @@ import SystemPackage
 struct DaemonConfiguration: Sendable {
     /// Where the settings come from.
     let configFile: String
+    /// Where the global settings come from, if that was named; nil: from their usual place, if anywhere.
+    let globalFile: String?
     /// As they stand there.
     let settings: Settings
     let engine: Engine.Configuration
@@ -26,8 +28,9 @@ struct DaemonConfiguration: Sendable {
     let stateDirectory: FilePath
     let runtimeDirectory: FilePath
 
-    init(_ settings: DaemonSettings, configFile: String) {
+    init(_ settings: DaemonSettings, configFile: String, globalFile: String? = nil) {
         self.configFile = configFile
+        self.globalFile = globalFile
         self.settings = settings.raw
         logSwitches = settings.log
         syslogIdentity = settings.service.syslog

@@ -7,15 +7,20 @@ import SystemPackage
 struct DaemonControl {
     private let runtimeDirectory: FilePath
     private let configFile: String
+    private let globalFile: String?
 
     init(_ configuration: DaemonConfiguration) {
-        self.init(runtimeDirectory: configuration.runtimeDirectory, configFile: configuration.configFile)
+        self.init(
+            runtimeDirectory: configuration.runtimeDirectory, configFile: configuration.configFile,
+            globalFile: configuration.globalFile)
     }
 
     /// For what must work without the other settings.
-    init(runtimeDirectory: FilePath, configFile: String) {
+    /// - Parameter globalFile: where the global settings are; nil: in their usual place, if anywhere.
+    init(runtimeDirectory: FilePath, configFile: String, globalFile: String?) {
         self.runtimeDirectory = runtimeDirectory
         self.configFile = configFile
+        self.globalFile = globalFile
     }
 
     enum Provisioned {
@@ -122,7 +127,8 @@ struct DaemonControl {
         CommandFailure(
             "no daemon runs here (\(runtimeDirectory))\(consequence)",
             cure: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
-                + "prov-backup-rsnapshot run -d -c \(configFile.shellWord)", status: .unavailable)
+                + "prov-backup-rsnapshot run -d -c \(configFile.shellWord)"
+                + (globalFile.map { " -g \($0.shellWord)" } ?? ""), status: .unavailable)
     }
 
     /// - Returns: nil when no daemon runs here.
