@@ -71,15 +71,12 @@ public struct BackupRequirements: Sendable {
         return findings
     }
 
+    /// Whose it must be is for ``BackupConfiguration/trusted``.
     private func folder(_ path: FilePath, subject: String) -> Requirement {
         do throws(HeldFolder.Failure) {
             let folder = try HeldFolder(configured: path)
             // Any name will do: the question is whether the kernel has openat2.
             _ = try folder.folder(ArchiveName.folder)
-            if configuration.ownership == .account, let objection = HomeWalk.objection(to: try folder.status()) {
-                return .unmet(
-                    subject, "\(path) \(objection)", cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
-            }
             if try folder.bequeathsRights() {
                 return .warning(
                     subject,
