@@ -107,6 +107,7 @@ import Testing
             ("events/DirStartUp.py", "event handlers"), ("events/helper.py", "event handlers"),
             ("events/package", "event handlers"), ("above", "STATE_DIRECTORY"), ("above/run", "RUNTIME_DIRECTORY"),
             ("homes", "HOME_ROOTS"), ("rsnapshot.d", "RSNAPSHOT_CONFIG_DIRECTORY"),
+            ("past", "[History] FILE"),
         ])
     func trust(name: String, subject: String) async throws {
         try await DaemonBench.run { bench in
@@ -147,7 +148,7 @@ import Testing
         try script(bench.folder.appending(path: "bin/rsnapshot"))
         try "#!/bin/sh\ntouch \(path)/ran\necho rsnapshot 1.4.4\n"
             .write(toFile: "\(path)/bin/rsnapshot", atomically: false, encoding: .utf8)
-        for name in ["events/package", "above/run"] {
+        for name in ["events/package", "above/run", "past"] {
             try FileManager.default.createDirectory(
                 atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         }
@@ -176,6 +177,8 @@ import Testing
                 DIRECTORY = \(path)/hooks
                 [Job nightly]
                 SCRIPT = \(path)/nightly.sh
+                [History]
+                FILE = \(path)/past/history.sqlite
                 """)
     }
 

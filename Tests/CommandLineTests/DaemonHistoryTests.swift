@@ -76,11 +76,14 @@ import Testing
             let script = try bench.waiting("waiting.sh", for: "go")
             let past = bench.folder.appending(path: "past")
             try FileManager.default.createDirectory(at: past, withIntermediateDirectories: false)
-            chmod(past.path, 0o777)
+            chmod(past.path, 0o755)
             try bench.settings(
                 backup:
                     "HOME_SCRIPT =\n[Job waiting]\nSCRIPT = \(script)\n[History]\nFILE = \(past.path)/history.sqlite")
             let daemon = try await bench.running()
+            // The start would refuse this.
+            chmod(past.path, 0o777)
+            unlink(past.appending(path: "history.sqlite").path)
             let asked = try await bench.command("jobs", "run", "waiting")
             #expect(asked.status == 0, "the job is accepted all the same: \(asked.output)")
             #expect(

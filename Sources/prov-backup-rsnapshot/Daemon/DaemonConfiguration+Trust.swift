@@ -2,6 +2,7 @@ import BackupRsnapshot
 import DaemonKit
 import JobCore
 import ScriptService
+import SystemPackage
 
 extension DaemonConfiguration {
     /// Everything that root runs or believes, besides the settings themselves and what they name for TLS: those are looked at when they are read.
@@ -11,7 +12,13 @@ extension DaemonConfiguration {
         [
             TrustedPath("STATE_DIRECTORY", stateDirectory, .directory),
             TrustedPath("RUNTIME_DIRECTORY", runtimeDirectory, .directory),
-        ] + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + jobs.trusted
+        ] + history + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + jobs.trusted
+    }
+
+    /// Where the history lies, unless that is the state directory.
+    private var history: [TrustedPath] {
+        let directory = FilePath(jobs.history.file).removingLastComponent()
+        return directory == stateDirectory ? [] : [TrustedPath("[History] FILE", directory, .directory)]
     }
 
     /// - Parameter note: hears of each fault.
@@ -28,7 +35,7 @@ extension DaemonConfiguration {
 }
 
 extension JobConfiguration {
-    /// Scripts, handlers and the programs of all jobs. The history is not among them: a job does not wait for it, and it refuses its file itself.
+    /// Scripts, handlers and the programs of all jobs.
     fileprivate var trusted: [TrustedPath] {
         let hooks = policies.sorted { $0.key.rawValue < $1.key.rawValue }.flatMap { type, policy in
             (policy.hooks.map { [("pre script", $0.preScript), ("post script", $0.postScript)] } ?? [])
