@@ -113,6 +113,49 @@ import Testing
     }
 
     @Test(
+        "needs root: a directory far above that is not root's is refused, and so is a link that somebody has put into /tmp",
+        .enabled(if: isRoot), arguments: ["owner", "link"])
+    func farAbove(what: String) async throws {
+        let folder = try TestFolder()
+        if what == "owner" {
+            try folder.makeFolder("bob/roots/homes")
+            #expect(chown(folder.path.appending("bob").string, 3_723_707, 3_723_707) == 0)
+        } else {
+            try folder.makeFolder("shared", mode: 0o1777)
+            try folder.makeFolder("elsewhere/roots/homes")
+            try folder.link("shared/bob", to: folder.path.appending("elsewhere"))
+            #expect(lchown(folder.path.pushing("shared/bob").string, 3_723_707, 3_723_707) == 0)
+        }
+        let bobs = folder.path.pushing(what == "owner" ? "bob" : "shared/bob")
+        let before = try folder.listing()
+        let result = try await run(bobs.pushing("roots/homes/3723707"))
+        #expect(result.termination == .exited(code: 1))
+        #expect(result.outputTail.contains("\(bobs) can be changed by others than root"), "\(result.outputTail)")
+        #expect(try folder.listing() == before)
+    }
+
+    @Test("needs root: what the account puts into the chroot's /tmp keeps no later modify back", .enabled(if: isRoot))
+    func temporaryFiles() async throws {
+        let folder = try chrootFolder()
+        let chroot = try folder.makeFolder("homes/3723707/chroot")
+        try folder.makeFolder("homes/3723707/chroot/tmp", mode: 0o1777)
+        try folder.makeFolder("homes/3723707/chroot/tmp/deep", mode: 0o777, owner: 3_723_707)
+        try folder.write("x", to: "homes/3723707/chroot/tmp/file", mode: 0o666)
+        #expect(chown(chroot.pushing("tmp/file").string, 3_723_707, 3_723_707) == 0)
+        let programs = try folder.makeFolder("programs")
+        try folder.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: shippedScript,
+                arguments: ["3723707", chroot.string + "/./home/3723707", "3723707", "3723707"],
+                environment: [
+                    "PATH": "\(programs):/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": "modify",
+                    "PROV_OWNERSHIP": "account",
+                ], timeLimit: .seconds(60), grace: .seconds(1)))
+        #expect(result.complaint == nil, "\(result.outputTail)")
+    }
+
+    @Test(
         "needs root: run by hand it refuses what others than root can change, and makes nothing", .enabled(if: isRoot),
         arguments: ["homes/7", "homes/7/3723707", "homes/7/3723707/chroot"], [0o755, 0o775] as [mode_t])
     func untrusted(place: String, mode: mode_t) async throws {

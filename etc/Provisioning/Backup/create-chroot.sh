@@ -66,9 +66,10 @@ path=${home/\/.\///}
 
 # --- Directories ------------------------------------------------------------------------------------------------------------------
 
-# Those that are missing, and those that decide whether it is safe to make them: the account's own, and the deepest one above them that
-# is there. A symbolic link above the account's directory is the administrator's choice.
-missing=() decisive=(/) account=
+# Those that are missing, and those that decide whether it is safe to make them: all above the account's own that are there, the deepest of
+# these, in which something is made, and the account's own. A symbolic link above the account's directory is the administrator's choice, if
+# it is root's.
+missing=() above=() deepest=/ own=() account=
 rest=${path#/}/ current=
 while [ -n "$rest" ]; do
     current=$current/${rest%%/*}
@@ -77,18 +78,23 @@ while [ -n "$rest" ]; do
     if [ ! -e "$current" ] && [ ! -L "$current" ]; then
         missing+=("$current")
     elif [ -n "$account" ]; then
-        decisive+=("$current")
+        own+=("$current")
     else
-        decisive=("$current/.")
+        [ -d "$current" ] || die "$current is not a directory"
+        above+=("$current" "$current/.") deepest=$current/.
     fi
 done
 
-# find does not follow the links that it is given.
-unsafe=$(find "${decisive[@]}" -maxdepth 0 \( ! -type d -o ! -uid 0 ! -uid "$EUID" -o -perm /022 \) -print -quit)
+# find does not follow the links that it is given. In a directory with the sticky bit, such as /tmp, others can change only what is theirs.
+foreign=(! -uid 0 ! -uid "$EUID")
+unsafe=$(find / "${above[@]}" -maxdepth 0 \( "${foreign[@]}" -o ! -type l -perm /022 ! -perm -1000 \) -print -quit)
+[ -n "$unsafe" ] ||
+    unsafe=$(find "$deepest" "${own[@]}" -maxdepth 0 \( ! -type d -o "${foreign[@]}" -o -perm /022 \) -print -quit)
+unsafe=${unsafe%/.}
 if [ -n "$unsafe" ]; then
-    [ ! -L "$unsafe" ] || die "$unsafe is a symbolic link"
+    [[ ! -L $unsafe || -z $account || $unsafe/ != "$account"/* ]] || die "$unsafe is a symbolic link"
     [ -d "$unsafe" ] || die "$unsafe is not a directory"
-    die "$unsafe can be changed by others than root: let the daemon take it over (modify), or chown root $unsafe; chmod go-w $unsafe"
+    die "$unsafe can be changed by others than root: let the daemon take it over (modify), or chown -h root $unsafe; chmod go-w $unsafe"
 fi
 
 # Each of them is there with its mode or not at all, whenever the power fails. Another account's job may make the same parents at once.
@@ -118,8 +124,8 @@ elif ! command -v jk_init >/dev/null; then
 fi
 
 # What follows would write through links and into files that somebody else has put there. What lies in the home is no part of this, nor
-# are directories such as /tmp, in which names have owners.
-foreign=$(find "$chroot" -path "$path" -prune -o \( ! -uid 0 -o -perm /022 ! -type l ! -type c ! \( -type d -perm -1000 \) \) -print -quit)
+# is what lies in a directory of root's such as /tmp, where names have owners and no program is put.
+foreign=$(find "$chroot" -path "$path" -prune -o -uid 0 -type d -perm -1000 -prune -o \( ! -uid 0 -o -perm /022 ! -type l ! -type c \) -print -quit)
 [ -z "$foreign" ] || die "$foreign, where programs are put for the account, can be changed by others than root: move it away"
 
 # has FILE PATTERN: whether a line is like it.
