@@ -46,6 +46,12 @@ import Testing
         try Data(state.encoded()).write(to: URL(filePath: snapshots.appending(".state").string))
     }
 
+    @Test("an interval that is no number of snapshots counts as none", arguments: ["18446744073709551615", "-1", "x"])
+    func interval(text: String) throws {
+        let found = try inspect { $0["sstBackupIntervalDaily"] = [AttributeValue(text)] }
+        #expect(!found.levels.contains { $0.level == .daily } && !found.obstacles.isEmpty)
+    }
+
     @Test("snapshots on the disk, successes and the last attempt as they are recorded, and sizes from the entry")
     func good() async throws {
         try await provision()

@@ -91,29 +91,16 @@ import Testing
 
     @Test(
         "QUOTA = btrfs on a btrfs that does not count is found, and content when it does",
-        .enabled(
-            if: isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.btrfs"),
-            "needs root, loop devices and btrfs-progs"))
+        .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
     func btrfs() async throws {
         let folder = try TestFolder()
-        func run(_ program: FilePath, _ arguments: String...) async throws {
-            let result = try await ScriptRunner().run(
-                ScriptInvocation(
-                    executable: program, arguments: arguments, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
-                    timeLimit: .seconds(60), grace: .seconds(1)))
-            #expect(result.complaint == nil, "\(program): \(result.outputTail)")
-        }
-        let image = try folder.write("", to: "image")
-        #expect(truncate(image.string, 128 << 20) == 0)
-        try await run("/usr/sbin/mkfs.btrfs", "-q", image.string)
-        try await run("/usr/bin/mount", "-o", "loop", image.string, folder.homes.string)
-        defer { umount2(folder.homes.string, Int32(MNT_DETACH)) }
+        try await mountBtrfs(in: folder)
         let configuration = try folder.configuration { $0.quota = .btrfs }
         func finding() async -> Requirement? {
             await BackupRequirements(configuration).findings().first { $0.subject == "QUOTA" }
         }
         #expect(await finding()?.cure?.contains("btrfs quota enable") == true)
-        try await run("/usr/bin/btrfs", "quota", "enable", folder.homes.string)
+        try await runTool("/usr/bin/btrfs", "quota", "enable", folder.homes.string)
         #expect(await finding()?.isMet == true)
     }
 

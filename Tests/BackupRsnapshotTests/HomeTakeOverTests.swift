@@ -174,6 +174,22 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         #expect(try folder.listing() == before)
     }
 
+    @Test(
+        "a subvolume among the snapshots is refused, and nothing is changed",
+        .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
+    func subvolume() async throws {
+        try await mountBtrfs(in: folder)
+        try makeOldHome()
+        try await runTool(
+            "/usr/bin/btrfs", "subvolume", "create", folder.path.pushing(home).pushing(".snapshots/mine").string)
+        let service = try service()
+        let before = try folder.listing()
+        let failure = try await service.failure(.modify, entry)
+        #expect(failure?.reason.contains("holds \"mine\"") == true, "\(failure?.reason ?? "was taken")")
+        #expect(failure?.cure.contains("none of them a subvolume") == true)
+        #expect(try folder.listing() == before)
+    }
+
     @Test("a mount that the account could change is refused, and nothing is changed")
     func mount() async throws {
         let ways = try makeOldHome()

@@ -54,6 +54,22 @@ import Testing
         withExtendedLifetime((other, bound)) {}
     }
 
+    @Test(
+        "subvolumes beside the snapshots, which all have one inode number, are not the account's snapshots",
+        .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
+    func subvolumes() async throws {
+        let folder = try TestFolder()
+        try await mountBtrfs(in: folder)
+        try folder.makeFolder("homes/daily.0")
+        let before = try measure(folder.homes)
+        for name in ["one", "two"] {
+            let path = folder.homes.appending(name).string
+            try await runTool("/usr/bin/btrfs", "subvolume", "create", path)
+            try folder.write(String(repeating: "x", count: 100_000), to: FilePath("homes/\(name)/file"))
+        }
+        #expect(try measure(folder.homes).total - before.total < 100_000)
+    }
+
     @Test("a file is met once, whatever its device's and its inode's number")
     func inodes() {
         var generator = SeededGenerator(seed: 7)

@@ -1,7 +1,9 @@
 import Foundation
 import Glibc
+import JobCore
 import SystemPackage
 import TestSupport
+import Testing
 
 @testable import BackupRsnapshot
 
@@ -118,6 +120,27 @@ final class TestMount {
     }
 
     deinit { umount2(point.string, Int32(MNT_DETACH)) }
+}
+
+/// A small btrfs mounted at a folder's `homes` for a test, for as long as the folder is there.
+func mountBtrfs(in folder: TestFolder) async throws {
+    let image = try folder.write("", to: "image")
+    guard truncate(image.string, 128 << 20) == 0 else { throw Errno(rawValue: errno) }
+    try await runTool("/usr/sbin/mkfs.btrfs", "-q", image.string)
+    try await runTool("/usr/bin/mount", "-o", "loop", image.string, folder.homes.string)
+    guard unlink(image.string) == 0 else { throw Errno(rawValue: errno) }
+}
+
+let canMountBtrfs =
+    isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.btrfs")
+
+/// Runs a program of the system's that must succeed.
+func runTool(_ program: FilePath, _ arguments: String...) async throws {
+    let result = try await ScriptRunner().run(
+        ScriptInvocation(
+            executable: program, arguments: arguments, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
+            timeLimit: .seconds(60), grace: .seconds(1)))
+    #expect(result.complaint == nil, "\(program): \(result.outputTail)")
 }
 
 func status(_ path: FilePath) -> stat? {

@@ -82,10 +82,8 @@ private final class BackupInspector {
     func look() {
         let retained = Dictionary(
             uniqueKeysWithValues: SnapshotLevel.allCases.map { level in
-                (
-                    level,
-                    account.entry.text(BackupAttribute.interval(level)).flatMap(EntryReader.decimal).map(Int.init) ?? 0
-                )
+                let number = account.entry.text(BackupAttribute.interval(level)).flatMap(EntryReader.decimal)
+                return (level, number.flatMap { Int(exactly: $0) } ?? 0)
             })
         let first = SnapshotLevel.allCases.first { (retained[$0] ?? 0) > 0 } ?? .daily
         if let refusal = BackupQualification(level: first).objection(to: account) {

@@ -32,7 +32,8 @@ struct SnapshotMeasure {
         _ record: inout SizeRecord, progress: (Int, Int) -> Void = { _, _ in }
     ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
         let (trees, others) = try contents()
-        let names = Dictionary(uniqueKeysWithValues: trees.map { ($0.inode, $0.name) })
+        // One that is renamed while the names are read may come twice.
+        let names = Dictionary(trees.map { ($0.inode, $0.name) }, uniquingKeysWith: { first, _ in first })
         var doubt = record.doubt(Set(names.keys))
         if doubt == nil, let due = record.due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode]
         {
@@ -73,14 +74,16 @@ struct SnapshotMeasure {
         }
     }
 
+    /// Directories of other file systems are left out: they are known by their inodes, and every subvolume of btrfs has the same.
     /// - Returns: the directories, and the bytes of everything else: of other names, and of `.snapshots` itself.
     private func contents() throws -> (trees: [Tree], others: UInt64) {
-        var contents = (trees: [Tree](), others: try root.status().allocatedBytes)
+        let own = try root.status()
+        var contents = (trees: [Tree](), others: own.allocatedBytes)
         for name in try root.names() where !SnapshotWork.unfinishedNames.contains(name) {
             guard let found = try root.status(of: name) else { continue }
             if found.st_mode & S_IFMT != S_IFDIR {
                 contents.others += found.allocatedBytes
-            } else if try !isMount(name) {
+            } else if found.st_dev == own.st_dev, try !isMount(name) {
                 contents.trees.append(Tree(name: name, inode: UInt64(found.st_ino)))
             }
         }

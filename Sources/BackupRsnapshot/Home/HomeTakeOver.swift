@@ -127,7 +127,9 @@ struct HomeTakeOver: Hashable {
         throw refusal(
             "\(place.path) is not root's alone, and holds \(EntryReader.quote(name.string)), which the account may have put there for root "
                 + "to come across",
-            "leave nothing in it but " + (place.next == nil ? "the directories of snapshots" : "the way to the home"))
+            "leave nothing in it but "
+                + (place.next == nil
+                    ? "the directories of snapshots, none of them a subvolume or a mount" : "the way to the home"))
     }
 
     /// In a chroot programs are put as root, so it is to hold nothing yet but the way to the home.
@@ -136,14 +138,17 @@ struct HomeTakeOver: Hashable {
         return try place.directory.firstName { name throws(HeldFolder.Failure) in name != place.next }
     }
 
-    /// Snapshots are directories, and what else belongs there is root's. A link of root's may have been moved there.
+    /// Snapshots are directories of one file system (a subvolume of btrfs is one of its own), and what else belongs there is root's. A link of
+    /// root's may have been moved there.
     private func foreignSnapshot(in snapshots: HeldFolder) throws(HeldFolder.Failure) -> FilePath.Component? {
+        let device = try snapshots.status().st_dev
         var count = 0
         return try snapshots.firstName { name throws(HeldFolder.Failure) in
             guard let status = try snapshots.status(of: name) else { return false }
             count += 1
             let isRoots = status.st_uid == 0 && status.st_mode & S_IFMT == S_IFREG
-            return status.st_mode & S_IFMT != S_IFDIR && !isRoots || count > Self.mostSnapshots
+            let isSnapshot = status.st_mode & S_IFMT == S_IFDIR && status.st_dev == device
+            return !isSnapshot && !isRoots || count > Self.mostSnapshots
         }
     }
 
