@@ -41,6 +41,56 @@ import Testing
             "\(String(describing: failure))")
     }
 
+    @Test("a lock that cannot be verified is let go: nothing stays open, and the next one gets it")
+    func letGo() async throws {
+        let folder = try TestFolder()
+        let account = try BackupAccount(
+            reading: folder.entry(), for: .modify, places: folder.configuration().places)
+        _ = try HomeLock(of: account)
+        let failure = await withCheckedContinuation { continuation in
+            Thread.detachNewThread {
+                refuseToExamineNames()
+                continuation.resume(
+                    returning: #expect(throws: ProvisioningFailure.self) { _ = try HomeLock(of: account) })
+            }
+        }
+        #expect(failure?.reason.contains("could not examine") == true, "\(String(describing: failure))")
+        let held = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").filter {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?
+                .hasPrefix(folder.path.string) == true
+        }
+        #expect(held.isEmpty)
+        #expect(try HomeLock(of: account) != nil)
+    }
+
+    /// Has the kernel answer EIO, as of a disk that fails, to this thread's fstatat of a name in an open directory.
+    private func refuseToExamineNames() {
+        #if arch(x86_64)
+            let call: UInt32 = 262
+        #else
+            let call: UInt32 = 79
+        #endif
+        // seccomp(2): each of load, compare or return, how far to jump, and a number.
+        let (load, compare, end) = (UInt16(0x20), UInt16(0x15), UInt16(0x06))
+        var filter: [(code: UInt16, ifTrue: UInt8, ifFalse: UInt8, value: UInt32)] = [
+            (load, 0, 0, 0), (compare, 0, 5, call),
+            (load, 0, 0, 16), (compare, 3, 0, UInt32(bitPattern: AT_FDCWD)),
+            (load, 0, 0, 40), (compare, 0, 1, UInt32(AT_SYMLINK_NOFOLLOW)),
+            (end, 0, 0, 0x0005_0000 | UInt32(EIO)), (end, 0, 0, 0x7fff_0000),
+        ]
+        typealias Prctl = @convention(c) (CInt, UInt, UInt, UInt, UInt) -> CInt
+        let prctl = unsafeBitCast(dlsym(nil, "prctl"), to: Prctl.self)
+        let (noNewPrivileges, seccomp, filterMode) = (CInt(38), CInt(22), UInt(2))
+        let count = UInt16(filter.count)
+        filter.withUnsafeMutableBufferPointer { start in
+            var program = (count, start.baseAddress)
+            #expect(prctl(noNewPrivileges, 1, 0, 0, 0) == 0)
+            withUnsafePointer(to: &program) {
+                #expect(prctl(seccomp, filterMode, UInt(bitPattern: $0), 0, 0) == 0)
+            }
+        }
+    }
+
     @Test(
         "of several volumes the first of the settings has the lock, wherever the home is, and the others need not be there"
     )

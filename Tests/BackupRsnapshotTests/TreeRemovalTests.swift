@@ -157,6 +157,18 @@ import Testing
         #expect(!exists(tree))
     }
 
+    @Test("wherever the limit stops a removal whose way was moved, no directory stays open")
+    func nothingStaysOpen() throws {
+        for limit in 40..<170 {
+            let folder = try TestFolder()
+            let inodes = try folder.nest(40, in: "homes/tree")
+            let moved = folder.homes.pushing(FilePath("tree/d/d/d/d/d/d"))
+            let target = folder.path.appending("target")
+            do { try remove(folder, limit: limit) { rename(moved.string, target.string) } } catch is TreeWalk.LimitExceeded {}
+            #expect(openDirectories(of: inodes) == 0, "stopped after \(limit) names")
+        }
+    }
+
     @Test("a removal ends when it is cancelled")
     func cancelled() throws {
         let folder = try TestFolder()

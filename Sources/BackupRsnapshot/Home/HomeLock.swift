@@ -88,8 +88,14 @@ extension HeldFolder {
                 throw Failure(operation: "lock", path: path.appending(name), cause: cause)
             }
             var status = stat()
-            if fstat(opened, &status) == 0, try self.status(of: name)?.st_ino == status.st_ino {
-                return LockedFile(self, name, opened)
+            do throws(Failure) {
+                if fstat(opened, &status) == 0, try self.status(of: name)?.st_ino == status.st_ino {
+                    return LockedFile(self, name, opened)
+                }
+            } catch {
+                flock(opened, LOCK_UN)
+                close(opened)
+                throw error
             }
             // Its holder has removed it since it was opened.
             close(opened)

@@ -241,10 +241,10 @@ final class TreeWalk {
         defer { close(place) }
         var found = 1
         while found < levels.count, let next = try descend(from: place, to: levels[found]) {
-            try step()
             close(place)
             place = next
             found += 1
+            try step()
         }
         if found < levels.count {
             names.removeSubrange(levels[found].name...)
