@@ -224,7 +224,7 @@ struct BackupJobTests {
             try Self.set(rsync: script, bench, of: first)
             let outcome = try await bench.backup(.daily, first)
             #expect(outcome.result == .failed, "\(outcome)")
-            for part in [".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "lsof +D "] {
+            for part in [".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "ps -fu \(first)"] {
                 #expect(outcome.message.contains(part), "\(outcome)")
             }
             #expect(try bench.snapshots(of: first) == before)

@@ -163,7 +163,10 @@ extension SnapshotTreeTests {
             let failure = #expect(throws: TreeWalk.LimitExceeded.self) {
                 try walk(folder, .named(name), previous: previous.map { .named($0) }, limit: 49)
             }
-            #expect(failure == TreeWalk.LimitExceeded(path: folder.homes.appending("daily.1"), limit: NameLimit(49)))
+            #expect(
+                failure
+                    == TreeWalk.LimitExceeded(
+                        path: folder.homes.appending("daily.1"), owner: geteuid(), limit: NameLimit(49)))
         }
     }
 

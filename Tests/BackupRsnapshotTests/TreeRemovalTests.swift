@@ -142,7 +142,21 @@ import Testing
         let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
             try remove(folder, limit: 500) { make(atMost: .max) }
         }
-        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), limit: NameLimit(500)))
+        #expect(
+            excess
+                == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), owner: geteuid(), limit: NameLimit(500)))
+    }
+
+    @Test(
+        "whose processes are to be looked at is the tree's owner, or where that is root the one who makes the names",
+        .enabled(if: isRoot, "only root changes owners"), arguments: [true, false])
+    func owner(ownsTop: Bool) throws {
+        let folder = try TestFolder()
+        let inner = try folder.makeFolder("homes/tree/inner", owner: 3_723_707)
+        if ownsTop { #expect(chown(inner.removingLastComponent().string, 4_000_001, 0) == 0) }
+        for number in 0..<20 { #expect(mkfifo(inner.appending("\(number)").string, 0o600) == 0) }
+        let excess = #expect(throws: TreeWalk.LimitExceeded.self) { try remove(folder, limit: 10) }
+        #expect(excess?.hint.hasSuffix("ps -fu \(ownsTop ? 4_000_001 : 3_723_707)") == true)
     }
 
     @Test("a removal that the limit has stopped goes on where it was")

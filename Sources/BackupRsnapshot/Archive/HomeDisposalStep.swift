@@ -126,7 +126,7 @@ struct HomeDisposalStep: ProvisioningStep {
             cure: isCrossing
                 ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
                 : isInUse
-                    ? "end what still works in the folder (lsof +D \(failure.path.shellWord))"
+                    ? "end what still works in the directory: ps -fu \(account.uidNumber)"
                     : failure.cause.isShortage
                         ? failure.cause.shortageHint(at: home.base) : "look at the rights and at the disk"
         )

@@ -20,12 +20,15 @@ final class TreeWalk {
     struct LimitExceeded: Error, Hashable, CustomStringConvertible {
         /// The tree.
         var path: FilePath
+        /// The user who owns it; where that is root, who owns the directory that was being read.
+        var owner: UInt32
         var limit: NameLimit
 
         var description: String {
             "\(path) has more than \(limit), or its owner makes or moves them while they are read"
         }
-        var hint: String { "find the process and end it: lsof +D \(path.shellWord)" }
+        /// What works on the tree is not looked for in it: a search would not end either.
+        var hint: String { "find the process and end it: ps -fu \(owner)" }
     }
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
@@ -119,8 +122,15 @@ final class TreeWalk {
     /// Counts towards the limit.
     func step() throws {
         steps += 1
-        if steps > limit.names { throw LimitExceeded(path: top.path, limit: limit) }
+        if steps > limit.names { throw LimitExceeded(path: top.path, owner: owner, limit: limit) }
         if steps % 256 == 0, isCancelled() { throw CancellationError() }
+    }
+
+    /// Whose processes can change the tree.
+    private var owner: UInt32 {
+        var current = status
+        if current.st_uid == 0 { fstat(descriptor, &current) }
+        return current.st_uid
     }
 
     // MARK: - Names of the current directory
