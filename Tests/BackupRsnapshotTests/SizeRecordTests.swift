@@ -212,7 +212,7 @@ struct SizeRecordTests {
         let ownName = try #require(own.lastComponent)
         let inside = shared.string.dropFirst(nights.incoming.string.utf8.count + 1)
         switch tampering {
-        case .deepDirectories: try nights.folder.nest(5_000, in: "homes/daily.0")
+        case .deepDirectories: try nights.folder.nest(4_000, in: "homes/daily.0")
         case .grownFile:
             let file = open(snapshots.pushing(FilePath("daily.0/\(inside)")).string, O_WRONLY)
             #expect(ftruncate(file, 0) == 0 && lseek(file, 300_000, SEEK_SET) == 300_000)

@@ -44,10 +44,16 @@ import Testing
         try remove(folder)
     }
 
-    @Test("a tree 6,000 deep goes with few descriptors and on a small stack")
+    @Test("a tree 6,000 deep, which measuring refuses with its place, goes with few descriptors and on a small stack")
     func deep() throws {
         let folder = try TestFolder()
         let inodes = try folder.nest(6_000, in: "homes/tree")
+        let parent = try HeldFolder(configured: folder.homes)
+        let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
+            try SnapshotTree.walk(
+                "tree", in: parent, previous: nil, limit: { _ in NameLimit(.max) }, isCancelled: { false })
+        }
+        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), owner: geteuid(), limit: nil))
         let seen = Mutex((asked: 0, most: 0))
         try remove(folder) {
             seen.withLock {
@@ -57,6 +63,21 @@ import Testing
         }
         #expect(!exists(folder.homes.appending("tree")))
         #expect((2...TreeWalk.window + 1).contains(seen.withLock { $0.most }), "one for each level would be 6,000")
+    }
+
+    @Test(
+        "the place of a failure far down is told by its beginning and its end",
+        .enabled(if: isRoot, "needs root to mount"))
+    func place() throws {
+        let folder = try TestFolder()
+        let way = "tree/" + String(repeating: "d/", count: 1_200)
+        let mount = try TestMount(at: folder.makeFolder(FilePath("homes/\(way)mount")))
+        let failure = #expect(throws: HeldFolder.Failure.self) { try remove(folder) }
+        #expect(failure?.cause == .improperLink)
+        let path = failure?.path.string ?? ""
+        #expect(path.hasPrefix("\(folder.homes)/tree/d/d/") && path.contains("/d/…/"), "\(path)")
+        #expect(path.hasSuffix("/d/d/mount") && path.utf8.count < 2_048, "\(path)")
+        withExtendedLifetime(mount) {}
     }
 
     @Test("what is told as freed is what du counts less, whatever has links elsewhere")
@@ -144,7 +165,8 @@ import Testing
         }
         #expect(
             excess
-                == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), owner: geteuid(), limit: NameLimit(500)))
+                == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), owner: geteuid(), limit: NameLimit(500))
+        )
     }
 
     @Test(
@@ -173,12 +195,15 @@ import Testing
 
     @Test("wherever the limit stops a removal whose way was moved, no directory stays open")
     func nothingStaysOpen() throws {
-        for limit in 40..<170 {
+        for limit in stride(from: 80, to: 400, by: 20) {
             let folder = try TestFolder()
-            let inodes = try folder.nest(40, in: "homes/tree")
-            let moved = folder.homes.pushing(FilePath("tree/d/d/d/d/d/d"))
+            let inodes = try folder.nest(80, in: "homes/tree")
+            let moved = folder.homes.pushing(
+                FilePath("tree/" + Array(repeating: "d", count: 40).joined(separator: "/")))
             let target = folder.path.appending("target")
-            do { try remove(folder, limit: limit) { rename(moved.string, target.string) } } catch is TreeWalk.LimitExceeded {}
+            do {
+                try remove(folder, limit: limit) { rename(moved.string, target.string) }
+            } catch is TreeWalk.LimitExceeded {}
             #expect(openDirectories(of: inodes) == 0, "stopped after \(limit) names")
         }
     }

@@ -107,7 +107,7 @@ struct SnapshotCount {
     private func enter(_ item: TreeWalk.Name, _ walk: TreeWalk) throws -> stat? {
         do {
             return try walk.enter(item.text)
-        } catch let failure where HeldFolder.isElsewhere(failure.cause) {
+        } catch let failure as HeldFolder.Failure where HeldFolder.isElsewhere(failure.cause) {
             return nil
         }
     }

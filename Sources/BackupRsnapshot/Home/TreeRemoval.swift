@@ -1,7 +1,8 @@
 import Glibc
 import SystemPackage
 
-/// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``.
+/// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``. Directories that are deeper than a walk
+/// goes are moved into the tree's top first.
 ///
 /// The owner of the tree may go on changing it. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
 /// A removal that did not come to its end goes on where it was when it is repeated.
@@ -94,10 +95,12 @@ struct TreeRemoval {
     }
 
     private func enter(_ name: UnsafePointer<CChar>, _ walk: TreeWalk) throws {
+        if walk.isDeepest { return try walk.moveToTop(name) }
         do {
             try walk.enter(name)
-        } catch {
-            guard HeldFolder.isElsewhere(error.cause), error.cause != .improperLink else { throw error }
+        } catch let failure as HeldFolder.Failure
+            where HeldFolder.isElsewhere(failure.cause) && failure.cause != .improperLink
+        {
             // Gone, or replaced likewise.
         }
     }

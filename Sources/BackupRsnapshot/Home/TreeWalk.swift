@@ -5,9 +5,9 @@ import SystemPackage
 /// Goes through one tree, name by name and depth first, by descriptors only.
 ///
 /// The tree's owner may change it at any time, so nothing in it is trusted: no symbolic link is followed and no mount is entered. The tree may
-/// be of any depth, also deeper than a path can be: the deepest ``window`` directories are open, and a directory above them is opened again as
+/// be deeper than a path can be: the deepest ``window`` directories are open, and a directory above them is opened again as
 /// `..` and compared with what it was. If it is another one, somebody has moved something, and the way is searched again from the top.
-/// Memory: some 50 bytes and the name for each level, and 32 KiB for each open directory.
+/// Memory: some 50 bytes and the name for each of at most ``mostLevels`` levels, and 32 KiB for each open directory.
 ///
 /// ```swift
 /// while let event = try walk.next() {
@@ -16,19 +16,23 @@ import SystemPackage
 /// ```
 /// Errors: `HeldFolder.Failure` with the place, `CancellationError`, ``LimitExceeded``.
 final class TreeWalk {
-    /// The walk came to more names than it may.
+    /// The walk came to more names, or to deeper directories, than it may.
     struct LimitExceeded: Error, Hashable, CustomStringConvertible {
         /// The tree.
         var path: FilePath
         /// The user who owns it; where that is root, who owns the directory that was being read.
         var owner: UInt32
-        var limit: NameLimit
+        /// nil: ``mostLevels``.
+        var limit: NameLimit?
 
         var description: String {
-            "\(path) has more than \(limit), or its owner makes or moves them while they are read"
+            guard let limit else { return "\(path) has directories in each other, more than \(mostLevels) deep" }
+            return "\(path) has more than \(limit), or its owner makes or moves them while they are read"
         }
         /// What works on the tree is not looked for in it: a search would not end either.
-        var hint: String { "find the process and end it: ps -fu \(owner)" }
+        var hint: String {
+            limit == nil ? "let user \(owner) remove them" : "find the process and end it: ps -fu \(owner)"
+        }
     }
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
@@ -49,6 +53,8 @@ final class TreeWalk {
 
     /// Directories that are open at a time.
     static let window = 32
+    /// Of directories in each other. No copy is as deep: rsync goes no further than a path of 4,096 bytes leads.
+    static let mostLevels = 4_096
 
     fileprivate struct Level {
         let device: UInt64
@@ -72,6 +78,7 @@ final class TreeWalk {
     /// The levels from here on are open, those before are closed.
     private var shallowestOpen = 0
     private var steps = 0
+    private var moved = 0
 
     private static let sameTree =
         CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_MAGICLINKS | CLINUX_RESOLVE_NO_XDEV
@@ -150,9 +157,28 @@ final class TreeWalk {
 
     /// Goes into a directory: its names come next.
     /// - Returns: its status.
-    /// - Throws: with a cause for which `HeldFolder.isElsewhere` holds when there is no such directory in this tree: gone, replaced, or a mount.
+    /// - Throws: `HeldFolder.Failure` with a cause for which `HeldFolder.isElsewhere` holds when there is no such directory in this tree: gone,
+    ///   replaced, or a mount; ``LimitExceeded`` where ``isDeepest``.
     @discardableResult
-    func enter(_ name: UnsafePointer<CChar>) throws(HeldFolder.Failure) -> stat { try enter(name, from: descriptor) }
+    func enter(_ name: UnsafePointer<CChar>) throws -> stat {
+        if isDeepest { throw LimitExceeded(path: top.path, owner: owner, limit: nil) }
+        return try enter(name, from: descriptor)
+    }
+
+    /// Whether no directory of the current one can be entered.
+    var isDeepest: Bool { levels.count == Self.mostLevels }
+
+    /// Moves a name of the current directory into the tree's top, under a name that is free there. The walk comes to it there, or when it begins
+    /// again. A name that is gone is no failure.
+    func moveToTop(_ name: UnsafePointer<CChar>) throws {
+        repeat {
+            try step()
+            moved += 1
+            let free = ".moved-\(moved)"
+            if clinux_renameat2(descriptor, name, top.descriptor, free, CLINUX_RENAME_NOREPLACE) == 0 { return }
+        } while errno == EEXIST
+        guard errno == ENOENT else { throw failure("move", name) }
+    }
 
     /// Leaves a directory that was just entered, without reading it.
     func skip() throws { _ = try leave() }
@@ -309,11 +335,14 @@ final class TreeWalk {
         return HeldFolder.Failure(operation: operation, path: path(name), cause: cause)
     }
 
-    /// The path of a name in the current directory, or its own; cut where it is too long to be read.
+    /// The path of a name in the current directory, or its own; the middle is left out where it is too long to be read.
     private func path(_ name: UnsafePointer<CChar>?) -> FilePath {
-        let parts = names.split(separator: 0).map { String(decoding: $0.map(UInt8.init(bitPattern:)), as: UTF8.self) }
-        let whole = ([top.path.string] + parts + (name.map { [String(cString: $0)] } ?? [])).joined(separator: "/")
-        return FilePath(whole.utf8.count < 2048 ? whole : "\(whole.prefix(1024))/…/\(whole.suffix(256))")
+        func text(_ names: ArraySlice<CChar>) -> String {
+            String(decoding: names.map { $0 == 0 ? UInt8(ascii: "/") : UInt8(bitPattern: $0) }, as: UTF8.self)
+        }
+        let way = names.count < 2048 ? text(names[...]) : "\(text(names.prefix(1024)))/…/\(text(names.suffix(256)))"
+        let path = top.path.appending(way)
+        return name.map { path.appending(String(cString: $0)) } ?? path
     }
 }
 
