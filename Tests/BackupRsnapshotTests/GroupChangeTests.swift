@@ -143,6 +143,23 @@ import Testing
         #expect(Self.group(incoming) == Self.new)
     }
 
+    @Test("all trees of the account together may have so many names, however many snapshots there are")
+    func nameLimit() throws {
+        let folder = try TestFolder()
+        try Self.makeHome(folder, snapshots: "homes/3723707/.snapshots")
+        let parent = try HeldFolder(configured: folder.homes.appending("3723707"))
+        var steps = 0
+        for name in [".snapshots", ".ssh", "incoming"] as [FilePath.Component] {
+            let walk = try TreeWalk(name, in: parent, limit: NameLimit(steps + 2), after: steps) { false }
+            do { while try walk.next() != nil {} } catch is TreeWalk.LimitExceeded {}
+            steps = walk.steps
+        }
+        #expect(steps > 3)
+        #expect(throws: TreeWalk.LimitExceeded.self) {
+            _ = try TreeWalk("incoming", in: parent, limit: NameLimit(steps), after: steps) { false }.next()
+        }
+    }
+
     @Test("what TIMEOUT has cut off goes on in another attempt")
     func timeLimit() async throws {
         let folder = try TestFolder()

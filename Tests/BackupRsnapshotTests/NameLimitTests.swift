@@ -1,4 +1,3 @@
-import SystemPackage
 import Testing
 
 @testable import BackupRsnapshot
@@ -11,28 +10,36 @@ import Testing
         #expect("\(NameLimit.counted(7))" == "100014 names (twice the 7 that were counted in it, and 100000)")
     }
 
-    @Test("of a tree of which nothing is known the file system tells, where it counts inodes")
+    @Test(
+        "trees that were not counted go by the account's largest snapshot, or else by a number that is the same for all"
+    )
     func uncounted() {
-        #expect(NameLimit.uncounted(inodes: 0).names == 100_000)
-        #expect(NameLimit.uncounted(inodes: 50_000).names == 5_100_000)
-        #expect(NameLimit.uncounted(inodes: nil).names == 1_000_000_000)
-        #expect("\(NameLimit.uncounted(inodes: 3))".contains("100 for each of the 3 inodes in use"))
+        #expect(NameLimit.uncounted().names == 100_000_000)
+        #expect(NameLimit.uncounted(3).names == 300_000_000)
+        #expect(NameLimit.uncounted(10_000).names == 1_000_000_000)
+        #expect(NameLimit.uncounted(2, like: 5_000_000).names == 120_000_000)
+        #expect("\(NameLimit.uncounted(like: 7))".contains("ten times the 7 of the account's largest snapshot"))
+    }
+
+    @Test("all snapshots and the home together may have what was counted in each, and some for what was not")
+    func account() {
+        var record = SizeRecord()
+        #expect(record.nameLimit(others: 3) == .unrecorded)
+        for (inode, names) in [(1, 20), (2, nil), (3, 1_000_000)] as [(UInt64, UInt64?)] {
+            record.add(inode: inode, bytes: 1, ownBytes: 1, names: names)
+        }
+        #expect(record.nameLimit(others: 3) == .counted(1_000_020) + .uncounted(4, like: 1_000_000))
+        #expect(record.nameLimit(of: 2) == .uncounted(like: 1_000_000))
     }
 
     @Test("no number overflows, whoever says it", arguments: [UInt64(1) << 40, .max])
     func large(number: UInt64) {
         #expect(NameLimit.counted(number).names == NameLimit.counted(1 << 40).names)
-        #expect(NameLimit.uncounted(inodes: number).names == NameLimit.uncounted(inodes: 1 << 40).names)
-    }
-
-    @Test("what is in use is asked of the file system that holds the tree", .enabled(if: isRoot, "needs root to mount"))
-    func fileSystem() throws {
-        let folder = try TestFolder()
-        let small = try TestMount(at: folder.homes, options: "size=1m,nr_inodes=1000")
-        let root = try HeldFolder(configured: folder.homes)
-        let before = try root.nameLimit().names
-        for number in 0..<10 { try folder.write("", to: FilePath("homes/\(number)")) }
-        #expect(try root.nameLimit().names == before + 1_000)
-        withExtendedLifetime(small) {}
+        #expect(NameLimit.uncounted(.max, like: number).names == 1_000_000_000)
+        var record = SizeRecord()
+        for inode in 1...20 as ClosedRange<UInt64> {
+            record.add(inode: inode, bytes: 0, ownBytes: 0, names: number)
+        }
+        #expect(record.nameLimit(others: .max / 2).names > 1 << 40)
     }
 }

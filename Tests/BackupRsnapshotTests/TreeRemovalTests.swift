@@ -11,7 +11,7 @@ import Testing
     private func remove(
         _ folder: TestFolder, limit: Int? = nil, freed: inout UInt64, _ meanwhile: @escaping @Sendable () -> Void = {}
     ) throws {
-        let removal = TreeRemoval(limit: limit.map { NameLimit($0) }) {
+        let removal = TreeRemoval(limit: limit.map { NameLimit($0) } ?? .unrecorded) {
             meanwhile()
             return false
         }

@@ -61,12 +61,11 @@ struct HomeDisposalStep: ProvisioningStep {
         case .remove:
             let walk = try HomeWalk(to: home)
             if let folder = walk.account { try demandNoMounts(inside: folder) }
-            if hasStore, let stores = try walk.stores() {
-                try TreeRemoval(isCancelled: isCancelled).remove(accountName, in: stores)
-            }
-            if walk.account != nil, let parent = walk.accountParent {
-                try TreeRemoval(isCancelled: isCancelled).remove(accountName, in: parent)
-            }
+            // Besides the snapshots: the home, and two unfinished copies.
+            let sizes = (try? walk.snapshots()).map { SnapshotDirectory(directory: $0).sizes } ?? SizeRecord()
+            let removal = TreeRemoval(limit: sizes.nameLimit(others: 3), isCancelled: isCancelled)
+            if hasStore, let stores = try walk.stores() { try removal.remove(accountName, in: stores) }
+            if walk.account != nil, let parent = walk.accountParent { try removal.remove(accountName, in: parent) }
         }
     }
 

@@ -350,9 +350,7 @@ struct RsnapshotBackup: Sendable {
                 if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
                 if said.hasLackedRoom {
                     // It would keep everybody else's copies from the room that it has taken and that is not enough for it.
-                    try await change(&state, until: ready.deadline) { _, isCancelled in
-                        try work.discardCopy(isCancelled: isCancelled)
-                    }
+                    try await change(&state, until: ready.deadline) { try work.discardCopy($0, isCancelled: $1) }
                 }
                 throw outcome
             }

@@ -119,10 +119,22 @@ struct SizeRecord: Codable, Hashable, Sendable {
         }
     }
 
-    /// For a walk through one of the snapshots; nil where its names were not counted.
-    func nameLimit(of inode: UInt64?) -> NameLimit? {
-        snapshots.first { $0.inode == inode }?.names.map(NameLimit.counted)
+    /// For a walk through one of the snapshots, or another tree of the account: an unfinished copy, or its uploads.
+    func nameLimit(of inode: UInt64?) -> NameLimit {
+        snapshots.first { $0.inode == inode }?.names.map(NameLimit.counted) ?? .uncounted(like: largest)
     }
+
+    /// For all walks of a job through the recorded snapshots and other trees of the account together.
+    /// - Parameter others: how many those are, at least 1.
+    func nameLimit(others: Int) -> NameLimit {
+        let counts = snapshots.compactMap(\.names)
+        guard let largest else { return .unrecorded }
+        let sum = counts.reduce(0) { $0 &+ min($1, 1 << 40) }
+        return .counted(sum) + .uncounted(others + snapshots.count - counts.count, like: largest)
+    }
+
+    /// Names in the largest snapshot that was counted.
+    private var largest: UInt64? { snapshots.compactMap(\.names).max() }
 
     /// All snapshots were measured.
     /// - Parameters:

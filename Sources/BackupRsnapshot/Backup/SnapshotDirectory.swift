@@ -64,6 +64,12 @@ struct SnapshotDirectory {
         return try SnapshotState(decoding: bytes)
     }
 
+    /// What is recorded of the snapshots' sizes; nothing where that cannot be read, or the account could have written it.
+    var sizes: SizeRecord {
+        guard let status = try? directory.status(), HomeWalk.objection(to: status) == nil else { return SizeRecord() }
+        return (try? state().sizes) ?? SizeRecord()
+    }
+
     /// Replaces what is recorded. When this returns it outlasts a loss of power.
     func record(_ state: SnapshotState) throws {
         try directory.write(try state.encoded(), to: Self.stateName)

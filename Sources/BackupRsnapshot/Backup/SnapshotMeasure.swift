@@ -110,9 +110,7 @@ struct SnapshotMeasure {
     private func count(_ record: SizeRecord) -> SnapshotCount {
         SnapshotCount(
             root,
-            limit: {
-                try record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) ?? root.nameLimit()
-            },
+            limit: { record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
             isCancelled: isCancelled)
     }
 

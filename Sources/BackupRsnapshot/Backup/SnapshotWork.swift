@@ -116,7 +116,7 @@ struct SnapshotWork: Sendable {
     /// - Returns: the path of the run's configuration.
     func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
         try makeRoom(&state, isCancelled: isCancelled)
-        try keepPartial(isCancelled: isCancelled)
+        try keepPartial(state, isCancelled: isCancelled)
         let isClosed = sandbox.confinement == .root
         if isClosed {
             try directory.removeFile(SnapshotRotation.copyName)
@@ -152,14 +152,17 @@ struct SnapshotWork: Sendable {
     }
 
     /// A copy that was begun and is not recorded as finished becomes the one to continue, unless an earlier one had come further.
-    private func keepPartial(isCancelled: @escaping @Sendable () -> Bool) throws {
+    private func keepPartial(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
         guard let copy = try directory.folder(name) else { return }
         if try copy.isEmpty() { return try directory.removeEmptyFolder(name) }
-        let removal = TreeRemoval(isCancelled: isCancelled)
+        let limit = state.sizes.nameLimit(of: nil)
+        let removal = TreeRemoval(limit: limit, isCancelled: isCancelled)
         if try directory.folder(Self.partialName) != nil {
-            let (new, old) = (try bytes(of: name, isCancelled), try bytes(of: Self.partialName, isCancelled))
+            let (new, old) = (
+                try bytes(of: name, limit, isCancelled), try bytes(of: Self.partialName, limit, isCancelled)
+            )
             // It was cut off before it came as far as the one that it continued.
             if new < old { return try removal.remove(name, in: directory) }
             try removal.remove(Self.partialName, in: directory)
@@ -167,17 +170,17 @@ struct SnapshotWork: Sendable {
         _ = try directory.rename(name, into: directory, as: Self.partialName)
     }
 
-    private func bytes(of name: FilePath.Component, _ isCancelled: @escaping @Sendable () -> Bool) throws -> UInt64 {
-        try SnapshotTree.walk(
-            name, in: directory, previous: nil, limit: { _ in try directory.nameLimit() }, isCancelled: isCancelled
-        ).bytes
+    private func bytes(
+        of name: FilePath.Component, _ limit: NameLimit, _ isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> UInt64 {
+        try SnapshotTree.walk(name, in: directory, previous: nil, limit: { _ in limit }, isCancelled: isCancelled).bytes
     }
 
     /// Removes a copy that cannot be finished, and the one that it continued.
-    func discardCopy(isCancelled: @escaping @Sendable () -> Bool) throws {
+    func discardCopy(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         for name in [SnapshotRotation.copyName, Self.partialName] {
-            try TreeRemoval(isCancelled: isCancelled).remove(name, in: directory)
+            try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled).remove(name, in: directory)
         }
     }
 
@@ -299,7 +302,10 @@ struct SnapshotWork: Sendable {
             try rotation(state).drop(SnapshotRotation.keptName)
         }
         // First, so that nothing but snapshots shares what is removed after it.
-        if hasCopied { try TreeRemoval(isCancelled: isCancelled).remove(Self.partialName, in: directory) }
+        if hasCopied {
+            try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled)
+                .remove(Self.partialName, in: directory)
+        }
         try emptyTrash(&state, isCancelled: isCancelled)
     }
 
@@ -330,8 +336,8 @@ struct SnapshotWork: Sendable {
         try SnapshotMeasure(directory, isCancelled: isCancelled).check(&state.sizes)
     }
 
-    /// For a walk through a snapshot: by what was counted in it, or else by its file system.
+    /// For a walk through a snapshot.
     private func limit(_ state: SnapshotState) -> SnapshotCount.Limit {
-        { try state.sizes.nameLimit(of: snapshots.inode(of: $0)) ?? directory.nameLimit() }
+        { state.sizes.nameLimit(of: try snapshots.inode(of: $0)) }
     }
 }

@@ -37,22 +37,30 @@ struct GroupChange: Hashable {
     func perform(isCancelled: @escaping @Sendable () -> Bool) throws {
         let walk = try HomeWalk(to: home)
         guard let folder = walk.folder else { return }
+        var trees: [(name: FilePath.Component, parent: HeldFolder)] = []
+        var sizes = SizeRecord()
         // Their directory is root's.
         if let snapshots = try walk.snapshots() {
-            for name in try snapshots.names() { try change(name, in: snapshots, isCancelled) }
+            sizes = SnapshotDirectory(directory: snapshots).sizes
+            trees = try snapshots.names().map { ($0, snapshots) }
         }
-        try change(HomeFolder.ssh, in: folder, isCancelled)
-        try change(HomeFolder.incoming, in: folder, isCancelled)
+        trees += [(HomeFolder.ssh, folder), (HomeFolder.incoming, folder)]
+        let limit = sizes.nameLimit(others: max(1, trees.count - sizes.snapshots.count))
+        // One number for all of them: the account could otherwise move names from one to the next.
+        var steps = 0
+        for tree in trees { try change(tree.name, in: tree.parent, limit, &steps, isCancelled) }
     }
 
     private func change(
-        _ name: FilePath.Component, in parent: HeldFolder, _ isCancelled: @escaping @Sendable () -> Bool
+        _ name: FilePath.Component, in parent: HeldFolder, _ limit: NameLimit, _ steps: inout Int,
+        _ isCancelled: @escaping @Sendable () -> Bool
     ) throws {
         // It may be a mount of its own; what is mounted inside is not part of the home.
         guard let status = try parent.status(of: name), status.st_mode & S_IFMT == S_IFDIR,
             let top = try parent.folder(name)
         else { return }
-        let walk = try TreeWalk(".", in: top, limit: top.nameLimit(), isCancelled: isCancelled)
+        let walk = try TreeWalk(".", in: top, limit: limit, after: steps, isCancelled: isCancelled)
+        defer { steps = walk.steps }
         var entered = InodeSet()
         while let event = try walk.next() {
             guard case .name(let item) = event else { continue }

@@ -1,11 +1,7 @@
-import Glibc
-import SystemPackage
-
 /// How many names one walk through a customer's tree may come to, and why so many.
 ///
-/// The owner can make names, and move them in front of a walk, for as long as it reads, so without a limit it would not end. The limit grows
-/// with what is known of the tree, so that it stops no tree that nobody changes meanwhile. How long a walk may take is limited besides
-/// (`Deadline`).
+/// The owner can make names, and move them in front of a walk, for as long as it reads, so without a limit it would not end. The limit goes by
+/// what is recorded of the account, and stops no tree that nobody changes meanwhile. How long a walk may take is limited besides (`Deadline`).
 struct NameLimit: Hashable, Sendable, CustomStringConvertible {
     let names: Int
     /// Where the number comes from.
@@ -13,9 +9,10 @@ struct NameLimit: Hashable, Sendable, CustomStringConvertible {
 
     /// What may come on top of any number: a tree that was empty gets files meanwhile.
     private static let margin = 100_000
-    /// An account has as many names of one file as it has snapshots of it, and as hard links in each.
-    private static let namesOfInode = 100
-    private static let namesWithoutInodes = 1_000_000_000
+    /// For one tree of an account of which nothing is recorded.
+    private static let mostOfTree = 100_000_000
+    /// For all trees of an account that were not counted.
+    private static let mostUncounted = 1_000_000_000
     /// No number is larger than this, whoever says it, so that sums do not overflow.
     private static let most: UInt64 = 1 << 40
 
@@ -28,25 +25,24 @@ struct NameLimit: Hashable, Sendable, CustomStringConvertible {
             reason: "twice the \(count) that were counted in it, and \(margin)")
     }
 
-    /// For a tree of which nothing is known, by the inodes in use on its file system; nil: it does not count them, as btrfs does not.
-    static func uncounted(inodes: UInt64?) -> NameLimit {
-        guard let inodes else {
-            return NameLimit(names: namesWithoutInodes, reason: "its file system counts no inodes")
-        }
+    /// For trees that were not counted.
+    /// - Parameters:
+    ///   - trees: how many they are, at least 1.
+    ///   - largest: names in the largest tree of the account that was counted; nil: none was.
+    static func uncounted(_ trees: Int = 1, like largest: UInt64? = nil) -> NameLimit {
+        let each = largest.map { 10 * Int(min($0, most)) + 100 * margin } ?? mostOfTree
         return NameLimit(
-            names: namesOfInode * Int(min(inodes, most)) + margin,
-            reason: "\(namesOfInode) for each of the \(inodes) inodes in use on its file system, and \(margin)")
+            names: trees > mostUncounted / each ? mostUncounted : trees * each,
+            reason: largest.map {
+                "ten times the \($0) of the account's largest snapshot, and \(100 * margin), for each of \(trees) trees"
+            } ?? "its names were not counted before")
     }
-}
 
-extension HeldFolder {
-    /// For a tree in this directory of which nothing is known.
-    func nameLimit() throws(Failure) -> NameLimit {
-        var status = statvfs()
-        guard fstatvfs(descriptor, &status) == 0 else {
-            throw Failure(operation: "examine", path: path, cause: Errno(rawValue: errno))
-        }
-        return .uncounted(
-            inodes: status.f_files > 0 ? UInt64(status.f_files - min(status.f_ffree, status.f_files)) : nil)
+    /// For a home or an archive of which nothing is recorded, with all snapshots in it.
+    static let unrecorded = NameLimit(names: mostUncounted, reason: "nothing is recorded of it")
+
+    /// For one walk, or several, through the trees of both.
+    static func + (left: NameLimit, right: NameLimit) -> NameLimit {
+        NameLimit(names: left.names + right.names, reason: "\(left.reason); and \(right.reason)")
     }
 }

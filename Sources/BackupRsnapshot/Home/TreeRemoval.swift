@@ -9,8 +9,8 @@ import SystemPackage
 /// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
 /// `CancellationError`.
 struct TreeRemoval {
-    /// Names that one call may come to; nil: by the file system.
-    var limit: NameLimit?
+    /// Names that one call may come to.
+    var limit = NameLimit.unrecorded
     let isCancelled: @Sendable () -> Bool
 
     /// - Parameters:
@@ -30,7 +30,7 @@ struct TreeRemoval {
             freed += status.bytesOfLastLink
             return
         }
-        let walk = try TreeWalk(name, in: parent, limit: limit ?? parent.nameLimit(), isCancelled: isCancelled)
+        let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
         repeat { try empty(walk, freed: &freed) } while try !removeTop(name, in: parent, walk)
         freed += walk.status.allocatedBytes
         try parent.synchronize()

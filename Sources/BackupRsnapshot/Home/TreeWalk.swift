@@ -77,7 +77,8 @@ final class TreeWalk {
     private var names: [CChar] = []
     /// The levels from here on are open, those before are closed.
     private var shallowestOpen = 0
-    private var steps = 0
+    /// Names that this walk, and those before it that count together with it, have come to.
+    private(set) var steps: Int
     private var moved = 0
 
     private static let sameTree =
@@ -86,9 +87,11 @@ final class TreeWalk {
     /// - Parameters:
     ///   - name: the tree's top, a directory in `parent` and on its file system.
     ///   - limit: names that the walk may come to.
+    ///   - steps: how many of them earlier walks of the same job have come to.
     ///   - isCancelled: asked at every directory and at least once for 256 names.
     init(
-        _ name: FilePath.Component, in parent: HeldFolder, limit: NameLimit, isCancelled: @escaping () -> Bool
+        _ name: FilePath.Component, in parent: HeldFolder, limit: NameLimit, after steps: Int = 0,
+        isCancelled: @escaping () -> Bool
     ) throws(HeldFolder.Failure) {
         guard let top = try parent.folder(name, reach: .sameFileSystem) else {
             throw HeldFolder.Failure(
@@ -96,6 +99,7 @@ final class TreeWalk {
         }
         self.top = top
         self.limit = limit
+        self.steps = steps
         self.isCancelled = isCancelled
         status = try top.status()
         _ = try enter(".", from: top.descriptor)
