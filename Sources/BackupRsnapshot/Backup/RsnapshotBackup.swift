@@ -31,7 +31,7 @@ struct RsnapshotBackup: Sendable {
         var copiedBy: DN?
     }
 
-    /// The copy was cut off by its time limit and goes on in the next run.
+    /// The program that copies was ended by the time limit; the next run goes on.
     private struct Unfinished: Error {
         var outcome: JobOutcome
     }
@@ -62,9 +62,7 @@ struct RsnapshotBackup: Sendable {
                 let other = isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
                 defer { withExtendedLifetime(other) {} }
                 if isShared, other == nil { return nil }
-                let lock = try await BlockingWork.run(on: .walks, until: ready.deadline) {
-                    try Self.lock(ready, isCancelled: $0)
-                }
+                let lock = try await begin(ready) { try Self.lock(ready, isCancelled: $0) }
                 defer { withExtendedLifetime(lock) {} }
                 return try await run(level, ready, attempt)
             }
@@ -202,6 +200,18 @@ struct RsnapshotBackup: Sendable {
         }
     }
 
+    /// Does something with the snapshots before an attempt is recorded. That the time limit has cut it off is recorded all the same.
+    private func begin<Value: Sendable>(
+        _ ready: Ready, _ body: @escaping @Sendable (@escaping @Sendable () -> Bool) throws -> Value
+    ) async throws -> Value {
+        do {
+            return try await BlockingWork.run(on: .walks, until: ready.deadline, body)
+        } catch let passed as Deadline.Passed {
+            try await BlockingWork.run(on: .walks) { _ in try ready.work.recordTimeLimit() }
+            throw passed
+        }
+    }
+
     private static func missing(_ place: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
@@ -212,12 +222,11 @@ struct RsnapshotBackup: Sendable {
 
     private func run(_ level: SnapshotLevel, _ ready: Ready, _ attempt: RunningAttempt) async throws -> JobOutcome {
         let work = ready.work
-        let begun = try await BlockingWork.run(on: .walks, until: ready.deadline) {
-            try work.begin(attempt.job, isCancelled: $0)
-        }
+        let begun = try await begin(ready) { try work.begin(attempt.job, isCancelled: $0) }
         var (state, warnings) = (begun.state, begun.warnings + ready.warnings)
         warnings.forEach(attempt.write)
         var outcome: JobOutcome
+        var isCutOff = false
         do {
             let end = try await snapshot(level, ready, &state, after: begun.previous, attempt)
             outcome = JobOutcome(.success, message: end.note)
@@ -228,7 +237,7 @@ struct RsnapshotBackup: Sendable {
             }
         } catch let unfinished as Unfinished {
             outcome = unfinished.outcome
-            state.copyHitTimeLimit = true
+            isCutOff = true
         } catch let failed as JobOutcome {
             outcome = failed
         } catch {
@@ -238,6 +247,11 @@ struct RsnapshotBackup: Sendable {
         if outcome.result.isSuccess, !warnings.isEmpty {
             outcome = JobOutcome(
                 .warnings, message: (warnings + [outcome.message].filter { !$0.isEmpty }).joined(separator: "; "))
+        }
+        if isCutOff || ready.deadline.hasPassed {
+            state.copyHitTimeLimit = true
+        } else if outcome.result.isSuccess, work.configured.copies(level) {
+            state.copyHitTimeLimit = nil
         }
         let (result, message) = (outcome.result, outcome.message)
         try await change(&state, until: nil) { state, _ in try work.end(&state, result, message) }
@@ -265,13 +279,8 @@ struct RsnapshotBackup: Sendable {
                     isWhole: false, note: "nothing to do: there is no \(source) yet that \(level) could take over")
             }
         } else {
-            do {
-                let copied = try await copy(ready, &state, attempt)
-                state = try await inspectCopy(ready, state, copied, attempt)
-            } catch let passed as Deadline.Passed {
-                guard let reason = Self.reason(of: passed) else { throw passed }
-                throw Unfinished(outcome: reason.outcome)
-            }
+            let copied = try await copy(ready, &state, attempt)
+            state = try await inspectCopy(ready, state, copied, attempt)
         }
         state = try await attempt.step("rotate") { [state] in
             // What has begun here is finished whatever happens meanwhile. It renames, and walks nowhere.

@@ -26,7 +26,7 @@ public struct SnapshotState: Codable, Hashable, Sendable {
     var sizes = SizeRecord()
     /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
     public var lastAttempt: Attempt?
-    /// Whether the newest copy was ended by its time limit and goes on in the next run; nil: it was not.
+    /// Whether a job has reached its time limit, and none that copies has ended within its own since; nil: no.
     public internal(set) var copyHitTimeLimit: Bool?
     /// The newest copy; nil: none was made.
     var lastCopy: CopiedTree?

@@ -60,6 +60,15 @@ struct SnapshotWork: Sendable {
         return (state, previous, warnings)
     }
 
+    /// Records that the time limit has ended a job before its attempt was recorded.
+    func recordTimeLimit() throws {
+        do {
+            var state = try snapshots.state()
+            state.copyHitTimeLimit = true
+            try recordIfRoom(state)
+        } catch is DecodingError {}  // The next job sets it aside.
+    }
+
     /// The last full copy is known by its inode. Where that is not known any more, since the state file was lost or the volume was moved, it is
     /// found by its name: nothing is to be dropped because a record is missing.
     /// - Returns: a warning where a guess had to be made.
@@ -244,7 +253,6 @@ struct SnapshotWork: Sendable {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try directory.synchronizeFileSystem()
-        state.copyHitTimeLimit = nil
         state.rotation = SnapshotState.Rotation(
             level: job.level, inode: inode, source: name.string, job: .init(job), copy: copy, end: end)
         try snapshots.record(state)
