@@ -316,6 +316,39 @@ struct BackupJobTests {
         }
     }
 
+    @Test("a copy that lacks room fails for that reason, also where TIMEOUT cuts off its removal")
+    func fullDiskAndTimeLimit() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let script = bench.home(first).appending("rsync")
+            try bench.folder.write(
+                """
+                #!/bin/sh
+                for copy; do :; done
+                mkdir "$copy/inner"
+                while [ ! -e \(script).go ]; do sleep 0.05; done
+                echo 'rsync: [receiver] write failed on "x": No space left on device (28)'
+                exit 11
+
+                """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
+            try Self.set(rsync: script, bench, of: first)
+            let clock = ManualSteadyClock()
+            var jobs = bench.jobs()
+            jobs.steadyClock = clock
+            let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
+            async let ended = bench.attempt(request)
+            _ = try await Self.pid(in: script)
+            clock.advance(by: .seconds(120))
+            try Self.letGo(script)
+            let outcome = try await ended
+            #expect(outcome.result == .failed, "\(outcome)")
+            for part in ["the disk is full", "the unfinished copy was not removed: ", "TIMEOUT"] {
+                #expect(outcome.message.contains(part), "\(outcome)")
+            }
+            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
+        }
+    }
+
     @Test(
         "on a disk without a free byte a lowered number of snapshots, and what a cut-off job has left, give the room for the next copy",
         .enabled(if: isRoot, "needs root to mount a small file system"), arguments: [false, true])

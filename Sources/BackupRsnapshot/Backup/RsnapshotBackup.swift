@@ -357,13 +357,25 @@ struct RsnapshotBackup: Sendable {
                 return Copied(end: .init(isWhole: false, warning: warning), hadUploads: hadUploads, names: said.names)
             case .failed(let outcome):
                 if result.cause == .timeLimit { throw Unfinished(outcome: outcome) }
-                if said.hasLackedRoom {
-                    // It would keep everybody else's copies from the room that it has taken and that is not enough for it.
-                    try await change(&state, until: ready.deadline) { try work.discardCopy($0, isCancelled: $1) }
-                }
-                throw outcome
+                throw said.hasLackedRoom ? try await discardCopy(ready, &state, after: outcome) : outcome
             }
         }
+    }
+
+    /// Removes a copy for which there was no room: it would keep everybody else's copies from the room that it has taken and that is not enough
+    /// for it.
+    /// - Returns: the outcome, with the reason why the copy could not be removed, if so.
+    private func discardCopy(
+        _ ready: Ready, _ state: inout SnapshotState, after outcome: JobOutcome
+    ) async throws -> JobOutcome {
+        var outcome = outcome
+        do {
+            try await change(&state, until: ready.deadline) { try ready.work.discardCopy($0, isCancelled: $1) }
+        } catch {
+            guard let reason = Self.reason(of: error) else { throw error }
+            outcome.message += "; and the unfinished copy was not removed: \(reason.text)"
+        }
+        return outcome
     }
 
     private func inspectCopy(
