@@ -249,13 +249,40 @@ struct BackupJobTests {
             try Self.set(rsync: script, bench, of: first)
             let outcome = try await bench.backup(.daily, first)
             #expect(outcome.result == .failed, "\(outcome)")
-            for part in [".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "ps -fu \(first)"] {
+            for part in [
+                ".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "ps -fu \(first)",
+            ] {
                 #expect(outcome.message.contains(part), "\(outcome)")
             }
             #expect(try bench.snapshots(of: first) == before)
             try Self.usualRsync(bench, of: first)
             #expect(try await bench.backup(.daily, first) == .success)
             #expect(!exists(bench.snapshot(".partial", of: first)))
+        }
+    }
+
+    @Test(
+        "an rsync or a file with patterns that others can write is not used, though the account's configuration names it",
+        arguments: ["cmd_rsync", "exclude_file"])
+    func untrusted(directive: String) async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(first)
+            let file = try bench.folder.write(
+                "#!/bin/sh\ntouch \(bench.home(first))/ran\nexec /usr/bin/rsync \"$@\"\n", to: "scripts/named",
+                mode: 0o777)
+            if directive == "cmd_rsync" {
+                try Self.set(rsync: file, bench, of: first)
+            } else {
+                let own = FilePath("rsnapshot.d/\(first).conf")
+                try bench.folder.write(text(bench.folder.path.pushing(own)) + "exclude_file\t\(file)\n", to: own)
+            }
+            let outcome = try await bench.backup(.daily, first)
+            #expect(outcome.result == .wrongConfiguration, "\(outcome)")
+            for part in [directive, "is refused: \(file)", "chmod go-w \(file)"] {
+                #expect(outcome.message.contains(part), "\(outcome)")
+            }
+            #expect(!exists(bench.home(first).appending("ran")))
+            #expect(try bench.snapshots(of: first).isEmpty)
         }
     }
 

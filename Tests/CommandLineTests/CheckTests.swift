@@ -107,7 +107,7 @@ import Testing
             ("events/DirStartUp.py", "event handlers"), ("events/helper.py", "event handlers"),
             ("events/package", "event handlers"), ("above", "STATE_DIRECTORY"), ("above/run", "RUNTIME_DIRECTORY"),
             ("homes", "HOME_ROOTS"), ("rsnapshot.d", "RSNAPSHOT_CONFIG_DIRECTORY"),
-            ("past", "[History] FILE"),
+            ("past", "[History] FILE"), ("our-rsync", "cmd_rsync"), ("patterns", "include_file or exclude_file"),
         ])
     func trust(name: String, subject: String) async throws {
         try await DaemonBench.run { bench in
@@ -142,7 +142,7 @@ import Testing
     /// Settings in which everything that is run or believed lies below the bench's folder.
     private static func trusted(_ bench: DaemonBench) throws {
         let path = bench.folder.path
-        for name in ["home.sh", "nightly.sh", "sendmail", "hooks/pre_script.sh", "hooks/post_script.sh"] {
+        for name in ["home.sh", "nightly.sh", "sendmail", "our-rsync", "hooks/pre_script.sh", "hooks/post_script.sh"] {
             try script(bench.folder.appending(path: name))
         }
         try script(bench.folder.appending(path: "bin/rsnapshot"))
@@ -152,12 +152,14 @@ import Testing
             try FileManager.default.createDirectory(
                 atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         }
-        for name in ["events/DirStartUp.py", "events/helper.py", "ca.pem"] {
+        for name in ["events/DirStartUp.py", "events/helper.py", "ca.pem", "patterns"] {
             try Data().write(to: bench.folder.appending(path: name))
         }
-        try FileManager.default.copyItem(
-            atPath: "\(DaemonBench.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
-            toPath: "\(path)/account.template")
+        let template = try String(
+            contentsOfFile: "\(DaemonBench.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
+            encoding: .utf8)
+        try (template.replacing("%RSYNC%", with: "\(path)/our-rsync") + "exclude_file\t\(path)/patterns\n")
+            .write(toFile: "\(path)/account.template", atomically: false, encoding: .utf8)
         try FileManager.default.copyItem(
             atPath: bench.sandbox.daemonPasswordFile.string, toPath: "\(path)/password")
         try bench.settings(

@@ -472,7 +472,7 @@ struct RsnapshotBackup: Sendable {
 }
 
 extension CopySandbox {
-    /// - Throws: code 3 when a program is missing, or when the copy could not reach the snapshots.
+    /// - Throws: code 3 when a program is missing, others could change it or a file that rsync reads, or the copy could not reach the snapshots.
     init(
         _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,
         configured: ConfiguredSnapshots, memory: UInt64
@@ -482,6 +482,10 @@ extension CopySandbox {
                 .runtimeRequirementNotSatisfied, .configuration,
                 reason: "the snapshots lie in \(snapshots), where without a sandbox the account cannot copy to",
                 cure: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
+        }
+        for file in configured.patternFiles {
+            try FileTrust.demand(
+                file, as: .file, setting: TrustedPath.patternFile, code: .runtimeRequirementNotSatisfied)
         }
         self.init(
             confinement: configuration.confinement,
@@ -494,8 +498,8 @@ extension CopySandbox {
 }
 
 extension CopySandbox.Programs {
-    /// - Parameter rsync: nil: the first that is found.
-    /// - Throws: code 3 when one is missing.
+    /// - Parameter rsync: of the account's configuration; nil: the first that is found.
+    /// - Throws: code 3 when one is missing, or others could change it.
     init(_ configuration: BackupConfiguration, rsync: FilePath? = nil) throws(ProvisioningFailure) {
         guard Program.isExecutable(configuration.confine) else {
             throw ProvisioningFailure(
@@ -504,6 +508,7 @@ extension CopySandbox.Programs {
         }
         try FileTrust.demand(configuration.confine, setting: CopySandbox.helper, code: .runtimeRequirementNotSatisfied)
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
+        try FileTrust.demand(found, setting: TrustedPath.configuredRsync, code: .runtimeRequirementNotSatisfied)
         self.init(
             bubblewrap: CopySandbox.isConfined(configuration.confinement)
                 ? try Program.bwrap.find(configuration) : nil, confine: configuration.confine,
