@@ -222,6 +222,33 @@ struct StandingClock: WallClock {
         #expect(purge.due(names, now: now).map(\.text) == ["3723707-20130720T123455Z", "3723707-20130720T123455Z-2"])
     }
 
+    @Test(
+        "what the daemon keeps in a volume is left alone where others could change the way to it, and the command that is named fixes it",
+        arguments: ["homes", "homes/disk", "homes/disk/.deleted", "homes/disk/.store"])
+    func untrustedWay(place: String) async throws {
+        let folder = try TestFolder()
+        for name in [".deleted/3723707-20130101T000000Z", ".store/3723707"] {
+            try folder.makeFolder(FilePath("homes/disk/\(name)"))
+        }
+        for name in [".deleted", ".store"] { try folder.makeFolder(FilePath("homes/disk/\(name)"), mode: 0o700) }
+        let configuration = try folder.configuration {
+            $0.places = HomePlaces(
+                roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
+        }
+        let path = folder.path.pushing(FilePath(place))
+        #expect(chmod(path.string, 0o777) == 0)
+        let (purge, views) = (ArchivePurge(configuration), SnapshotViews(configuration))
+        let purged = try await purge.run(now: now)
+        let looked = try await views.look()
+        #expect(purged.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".store"))
+        #expect(looked.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".deleted"))
+        #expect(purged.purged.isEmpty != place.hasSuffix(".store"))
+        #expect(looked.unassigned.isEmpty != place.hasSuffix(".deleted"))
+        #expect(chmod(path.string, 0o755) == 0)
+        #expect(try await purge.run(now: now).problems == [])
+        #expect(try await views.look().problems == [])
+    }
+
     @Test("a purge removes old homes on every volume and says which")
     func purge() async throws {
         let folder = try TestFolder()

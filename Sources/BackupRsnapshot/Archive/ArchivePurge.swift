@@ -82,20 +82,11 @@ public struct ArchivePurge: Sendable {
     private func archive(
         in base: FilePath, now: WallTime
     ) throws -> (directory: HeldFolder, due: [ArchiveName])? {
-        do {
-            let root = places.root(containing: base) ?? base
-            var directory = try HeldFolder(configured: root)
-            for name in base.components.dropFirst(root.components.count) + [ArchiveName.folder] {
-                guard let next = try directory.folder(name) else { return nil }
-                if let objection = HomeWalk.objection(to: try next.status()) {
-                    let path = next.path.shellWord
-                    throw Problem("\(next.path) \(objection); chown root \(path); chmod go-w \(path)")
-                }
-                directory = next
-            }
-            return (directory, due(try directory.names().map(\.string), now: now))
-        } catch let failure as HeldFolder.Failure {
-            throw Problem(failure)
+        do throws(ProvisioningFailure) {
+            guard let found = try HomeWalk.contents(of: ArchiveName.folder, in: base, places) else { return nil }
+            return (found.directory, due(found.names.map(\.string), now: now))
+        } catch {
+            throw Problem("\(error.reason); \(error.cure)")
         }
     }
 

@@ -20,28 +20,44 @@ struct HomeWalk {
     init(to home: HomePath, isTakenOver: Bool = false) throws(ProvisioningFailure) {
         self.home = home
         folders = home.folders
-        held = []
-        let examined = isTakenOver ? home.accountFolders.count - 1 : folders.count - 1
-        do {
-            var folder = try HeldFolder(configured: home.root)
-            try FileTrust.demand(home.root, as: .directory, setting: "HOME_ROOTS", code: .cannotCheckHomeDirPresence)
-            held = [folder]
-            for (depth, name) in folders.enumerated() {
-                guard let next = try folder.folder(name) else { break }
-                held.append(next)
-                if depth < examined, let objection = Self.objection(to: try next.status()) {
-                    throw Self.untrusted(next.path, objection)
-                }
-                folder = next
+        held = try Self.descend(
+            from: home.root, folders, examined: (isTakenOver ? home.accountFolders : folders).count - 1)
+    }
+
+    /// A directory that the daemon keeps in a volume, or else root, for all its accounts.
+    /// - Returns: it, held, and the names in it; nil where there is none.
+    /// - Throws: as ``init(to:isTakenOver:)``; it is judged as the directories on the way to a home are.
+    static func contents(
+        of name: FilePath.Component, in base: FilePath, _ places: HomePlaces
+    ) throws(ProvisioningFailure) -> (directory: HeldFolder, names: [FilePath.Component])? {
+        let root = places.root(containing: base) ?? base
+        let way = base.components.dropFirst(root.components.count) + [name]
+        let held = try descend(from: root, Array(way), examined: way.count)
+        guard held.count == way.count + 1, let directory = held.last else { return nil }
+        return (directory, try explained(below: root) { () throws(HeldFolder.Failure) in try directory.names() })
+    }
+
+    /// Opens the directories below a root, one by one, as far as they exist.
+    /// - Parameter examined: how many of them only root may be able to change.
+    /// - Returns: the root first.
+    private static func descend(
+        from root: FilePath, _ names: [FilePath.Component], examined: Int
+    ) throws(ProvisioningFailure) -> [HeldFolder] {
+        var held = [try explained(below: root) { () throws(HeldFolder.Failure) in try HeldFolder(configured: root) }]
+        try FileTrust.demand(root, as: .directory, setting: "HOME_ROOTS", code: .cannotCheckHomeDirPresence)
+        for (depth, name) in names.enumerated() {
+            let parent = held[depth]
+            let found = try explained(below: root) { () throws(HeldFolder.Failure) in
+                let next = try parent.folder(name)
+                return (next, try next?.status())
             }
-        } catch let failure as HeldFolder.Failure {
-            throw Self.explain(failure, root: home.root)
-        } catch let failure as ProvisioningFailure {
-            throw failure
-        } catch {
-            throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence, reason: "\(error)", cure: "report this as a bug, with the log")
+            guard case (let next?, let status?) = found else { break }
+            if depth < examined, let objection = objection(to: status) {
+                throw untrusted(next.path, below: root, objection)
+            }
+            held.append(next)
         }
+        return held
     }
 
     /// The home itself, where it exists.
@@ -62,19 +78,25 @@ struct HomeWalk {
     /// Why root must not work in a folder, or nil when it may.
     static func objection(to status: stat) -> String? {
         if status.st_uid != 0, status.st_uid != geteuid() { return "belongs to user \(status.st_uid)" }
-        if status.st_mode & 0o022 != 0 { return "can be written by others (mode \(octal(status.st_mode)))" }
+        if status.st_mode & 0o022 != 0 {
+            return "can be written by others (mode \(FileTrustError.octal(status.st_mode & 0o7777)))"
+        }
         return nil
     }
 
-    static func octal(_ mode: mode_t) -> String {
-        let digits = String(mode & 0o7777, radix: 8)
-        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    private static func untrusted(
+        _ path: FilePath, below root: FilePath, _ objection: String
+    ) -> ProvisioningFailure {
+        ProvisioningFailure(
+            .cannotCheckHomeDirPresence, reason: "\(path), a directory below the home root \(root), \(objection)",
+            cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
     }
 
-    private static func untrusted(_ path: FilePath, _ objection: String) -> ProvisioningFailure {
-        ProvisioningFailure(
-            .cannotCheckHomeDirPresence, reason: "\(path), a directory on the way to the home, \(objection)",
-            cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
+    /// Does something below a root; what goes wrong is explained by ``explain(_:root:)``.
+    static func explained<Value>(
+        below root: FilePath, _ body: () throws(HeldFolder.Failure) -> Value
+    ) throws(ProvisioningFailure) -> Value {
+        do throws(HeldFolder.Failure) { return try body() } catch { throw explain(error, root: root) }
     }
 
     static func explain(_ failure: HeldFolder.Failure, root: FilePath) -> ProvisioningFailure {
@@ -114,7 +136,7 @@ extension HomePath {
     func explained<Value>(
         _ body: () throws(HeldFolder.Failure) -> Value
     ) throws(ProvisioningFailure) -> Value {
-        do throws(HeldFolder.Failure) { return try body() } catch { throw HomeWalk.explain(error, root: root) }
+        try HomeWalk.explained(below: root, body)
     }
 }
 

@@ -55,19 +55,12 @@ public struct SnapshotViews: Sendable {
 
     /// The directories of accounts in the store of a volume.
     private func stores(in base: FilePath, _ report: inout Report) -> [FilePath] {
-        let root = configuration.places.root(containing: base) ?? base
-        do {
-            var directory = try HeldFolder(configured: root)
-            for name in base.components.dropFirst(root.components.count) + [SnapshotStore.directoryName] {
-                guard let next = try directory.folder(name) else { return [] }
-                directory = next
-            }
-            return try directory.names().map { directory.path.appending($0) }.sorted { $0.string < $1.string }
+        do throws(ProvisioningFailure) {
+            let found = try HomeWalk.contents(of: SnapshotStore.directoryName, in: base, configuration.places)
+            guard let (directory, names) = found else { return [] }
+            return names.map { directory.path.appending($0) }.sorted { $0.string < $1.string }
         } catch {
-            report.problems.append(
-                error.cause == .permissionDenied
-                    ? "\(error.path) cannot be read; run check as root"
-                    : "could not \(error.operation) \(error.path): \(error.cause); check the disk with dmesg and df")
+            report.problems.append("\(error.reason); \(error.cure)")
             return []
         }
     }

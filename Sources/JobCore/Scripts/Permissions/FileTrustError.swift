@@ -115,7 +115,8 @@ extension FileTrustError: CustomStringConvertible {
         }
     }
 
-    private static func octal(_ mode: UInt32) -> String {
+    /// A mode as chmod takes it, of four digits or more.
+    package static func octal(_ mode: UInt32) -> String {
         let digits = String(mode, radix: 8)
         return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
     }
