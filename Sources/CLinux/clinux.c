@@ -66,11 +66,6 @@ int clinux_pidfd_send_signal(int process, int signal) {
     return (int)syscall(SYS_pidfd_send_signal, process, signal, NULL, 0);
 }
 
-int clinux_is_subreaper(void) {
-    int is_one = 0;
-    return prctl(PR_GET_CHILD_SUBREAPER, &is_one, 0, 0, 0) != 0 || is_one;
-}
-
 void clinux_forbid_core_dumps(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
 int clinux_pipe(int *ends) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK); }

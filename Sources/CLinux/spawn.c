@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +83,7 @@ static int become_program(void *argument) {
     // Those that may not be changed need not be.
     for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
     enter_cgroup(start);
+    if (program->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) refuse(start);
     if (setsid() < 0 || fchdir(program->folder) != 0) refuse(start);
     put_files(start);
     // Not before: this process may have more files open than the program may.

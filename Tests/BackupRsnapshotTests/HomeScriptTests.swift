@@ -38,9 +38,9 @@ import Testing
             ]
             let lines = try text(said).split(separator: "\n").map(String.init)
             #expect(lines.prefix(5) == ["4", "3723707", home, "3723707", "3723707"])
-            // What the shell sets by itself, and the runner.
+            // What the shell sets by itself.
             let environment = lines.dropFirst(5).filter { line in
-                !["PWD=", "SHLVL=", "_=", "PROV_SESSION="].contains { line.hasPrefix($0) }
+                !["PWD=", "SHLVL=", "_="].contains { line.hasPrefix($0) }
             }
             expected.sort()
             #expect(environment.sorted() == expected)

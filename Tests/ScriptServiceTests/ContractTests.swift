@@ -18,12 +18,12 @@ import Testing
         try folder.text(name).split(separator: "\0", omittingEmptySubsequences: false).dropLast().map(String.init)
     }
 
-    /// Without what the shell sets by itself, and the mark by which the runner finds a script's processes again.
+    /// Without what the shell sets by itself.
     private func environment(_ folder: TestFolder) throws -> [String: String] {
         var variables: [String: String] = [:]
         for field in try fields(folder, "environment") {
             let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            if !["PWD", "SHLVL", "_", "PROV_SESSION"].contains(parts[0]) { variables[parts[0]] = parts[1] }
+            if !["PWD", "SHLVL", "_"].contains(parts[0]) { variables[parts[0]] = parts[1] }
         }
         return variables
     }

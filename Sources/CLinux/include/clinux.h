@@ -60,9 +60,6 @@ int clinux_pidfd_open(int pid);
 /// pidfd_send_signal(2). Returns 0, or -1 with errno (ESRCH: it has ended).
 int clinux_pidfd_send_signal(int process, int signal);
 
-/// Whether descendants that lose their parent become children of this process (PR_SET_CHILD_SUBREAPER of prctl(2)).
-int clinux_is_subreaper(void);
-
 /// PR_SET_DUMPABLE of prctl(2): no core dump of this process is written. execve(2) makes an end of it.
 void clinux_forbid_core_dumps(void);
 
@@ -87,6 +84,8 @@ struct clinux_program {
     int reports;
     /// A descriptor of the cgroup that it begins in; -1: this process's.
     int cgroup;
+    /// Whether it gets SIGKILL when its parent, the thread that starts it, ends: 1 or 0.
+    int dies_with_parent;
 };
 
 /// Starts a program that leads a session of its own, with every signal at its default and none blocked, with no descriptor but the three standard
@@ -94,6 +93,35 @@ struct clinux_program {
 /// - process: gets its number. handle: gets a pidfd(2), close-on-exec.
 /// Returns 0, or why it did not begin, as a number of errno; then nothing is left of it.
 int clinux_spawn(int *_Nonnull process, int *_Nonnull handle, const struct clinux_program *_Nonnull program);
+
+/// The name of a script's init process, as ps(1) shows it.
+#define CLINUX_INIT "script init"
+
+/// The init process of a script: the script and everything that it starts descend from it until they end, for it is a subreaper (prctl(2)). When this
+/// process ends before it, it kills what is left when the script has ended, and ends as well.
+struct clinux_init {
+    /// Its number. It is a child of this process, which must not wait for it but by clinux_end_init.
+    int process;
+    /// A socket, close-on-exec.
+    int control;
+};
+
+/// Starts a program as clinux_spawn does, as a child of an init process of its own, which takes the program's end only when clinux_end_init is
+/// called: until then, the program's number is no other's.
+/// - is_tied: whether everything is killed at once when this process ends.
+/// Returns 0, or why it did not begin, as a number of errno; then nothing is left of either. ECHILD: it has begun, and its init process was killed
+/// at once.
+int clinux_spawn_with_init(struct clinux_init *_Nonnull init, int *_Nonnull process, int *_Nonnull handle,
+                           const struct clinux_program *_Nonnull program, int is_tied);
+
+/// Has SIGKILL sent to all that descends from an init process, until nothing of it is left. It does not wait for that. It needs a kernel with
+/// CONFIG_PROC_CHILDREN, and is without effect elsewhere.
+void clinux_kill_all_of_init(const struct clinux_init *_Nonnull init);
+
+/// Waits for the end of the program, and ends its init process, whose value is not to be used again.
+/// - status: gets the program's, as waitpid(2) does.
+/// Returns 0, or ECHILD when the init process was killed and nobody knows how the program has ended or will.
+int clinux_end_init(const struct clinux_init *_Nonnull init, int *_Nonnull status);
 
 /// Whether a process can be started in a cgroup: starts one that ends at once. Returns 0, or why not, as a number of errno.
 /// - cgroup: a descriptor of its directory.

@@ -32,7 +32,7 @@ extension Interpreter {
                 input: .fileDescriptor(input, closeAfterSpawningProcess: false), output: .sequence, error: .sequence
             ) { execution in
                 reservation.release()
-                let session = ScriptSession(leader: execution.processIdentifier.value, marker: marker)
+                let session = ScriptSession(leader: execution.processIdentifier.value, carrying: marker)
                 await began(session)
                 async let messages: Void = read(execution.standardOutput) { await self.received(message: $0) }
                 async let report: Void = read(execution.standardError) { await self.received(report: $0) }

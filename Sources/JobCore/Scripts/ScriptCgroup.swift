@@ -72,7 +72,8 @@ final class ScriptCgroup: Sendable {
         return names
     }
 
-    private static func text(_ file: String, in directory: Int32) -> String? {
+    /// The contents of a small file of the kernel's; nil: it cannot be opened.
+    static func text(_ file: String, in directory: Int32) -> String? {
         let file = openat(directory, file, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }
         defer { close(file) }

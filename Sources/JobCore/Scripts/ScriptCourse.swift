@@ -65,9 +65,7 @@ final class ScriptCourse: Sendable {
             }
         } catch {
             state.withLock { $0.running = nil }
-            _ = process.session.cgroup?.kill()
-            defer { process.removeCgroup() }
-            throw ScriptProcess.lost(process.number, of: invocation, errno: error)
+            throw process.lost(errno: error, of: invocation)
         }
         if isCancelled { happenings.post(.came(.cancelled)) }
     }
@@ -109,11 +107,8 @@ final class ScriptCourse: Sendable {
         }
         watch.forget(process)
         let termination: ScriptResult.Termination
-        do throws(Errno) { termination = try process.reap() } catch {
-            return .failure(
-                ScriptError(
-                    .lost, path: invocation.executable, errno: error, reason: "has ended, and nobody knows how",
-                    cure: "see that nothing else in this program waits for all children (waitpid(-1))"))
+        do throws(Errno) { termination = try await reaped(process) } catch {
+            return .failure(.lostEnd(of: invocation, process.session, errno: error))
         }
         BlockingWork.begin(on: .steps) { process.removeCgroup() }
         if let failure = process.starter?.failure() { return .failure(failure) }
@@ -121,5 +116,13 @@ final class ScriptCourse: Sendable {
             ScriptResult(
                 termination: termination, cause: supervision.cause, output: output.captured,
                 reports: process.reports(), survivors: survivors))
+    }
+
+    private func reaped(_ process: ScriptProcess) async throws(Errno) -> ScriptResult.Termination {
+        // An init process may have to wait until the machine runs it.
+        guard case .descendants = process.session.extent else { return try process.reap() }
+        return try await BlockingWork.run { () -> Result<ScriptResult.Termination, Errno> in
+            do throws(Errno) { return .success(try process.reap()) } catch { return .failure(error) }
+        }.get()
     }
 }

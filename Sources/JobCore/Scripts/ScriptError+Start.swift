@@ -33,6 +33,22 @@ extension ScriptError {
         }
     }
 
+    /// - Parameter errno: what waiting for a script that has ended failed with.
+    static func lostEnd(of invocation: ScriptInvocation, _ session: ScriptSession, errno number: Errno) -> ScriptError {
+        if case .descendants = session.extent { return lostBelowInit(of: invocation) }
+        return ScriptError(
+            .lost, path: invocation.executable, errno: number, reason: "has ended, and nobody knows how",
+            cure: "see that nothing else in this program waits for all children (waitpid(-1))")
+    }
+
+    /// The init process of a script was killed, and with it the script's own process.
+    static func lostBelowInit(of invocation: ScriptInvocation) -> ScriptError {
+        ScriptError(
+            .lost, path: invocation.executable, errno: .noChildProcess,
+            reason: "was killed, since its parent process (\(ScriptInit.name)) was",
+            cure: "look for what it has left running, and see that it kills neither its parent nor all of its user")
+    }
+
     /// - Parameter errno: what opening or entering the working folder failed with.
     static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
         let path = invocation.workingDirectory

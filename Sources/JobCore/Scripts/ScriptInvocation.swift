@@ -7,7 +7,7 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var executable: FilePath
     /// Arguments after argument 0, each handed over as it is. None may hold a NUL.
     public var arguments: [String]
-    /// The whole environment of the program, but for `PROV_SESSION`, which the runner sets.
+    /// The whole environment of the program.
     public var environment: [String: String]
     /// An absolute path.
     public var workingDirectory: FilePath
@@ -26,7 +26,7 @@ public struct ScriptInvocation: Hashable, Sendable {
     /// They are read when the program has ended: it must not write more than the pipe holds (64 KiB).
     public var hasReports: Bool
     /// Whether it is started by a thread that lives as long as this process. A program that asks the kernel for a signal at its
-    /// parent's death (PR_SET_PDEATHSIG) gets it when the thread that started it ends.
+    /// parent's death (PR_SET_PDEATHSIG) gets it when the thread that started it ends. Below an init process it is killed when this process ends.
     public var isTiedToProcess: Bool
 
     /// - Parameters:

@@ -20,14 +20,12 @@ final class ScriptProcess: Sendable {
 
     private let leftNothing = Atomic(false)
 
-    private init(
-        number: pid_t, handle: Int32, output: Int32, reports: Int32, session: ScriptSession, starter: ScriptStarter?
-    ) {
-        self.number = number
-        self.handle = handle
+    private init(_ started: Started, output: Int32, reports: Int32, starter: ScriptStarter?) {
+        number = started.number
+        handle = started.handle
         self.output = output
         reportPipe = reports
-        self.session = session
+        session = ScriptSession(leader: started.number, extent: started.extent)
         self.starter = starter
     }
 
@@ -38,9 +36,8 @@ final class ScriptProcess: Sendable {
     }
 
     /// Starts a script. It blocks until the kernel has loaded the program, from whatever file system.
-    /// - Parameter parent: where it gets a cgroup; nil: it gets none.
+    /// - Parameter parent: where it gets a cgroup; nil: it gets an init process.
     convenience init(starting invocation: ScriptInvocation, in parent: CgroupParent?) throws(ScriptError) {
-        let start = ContinuousClock.now
         let reservation: StartReservation
         let starter: ScriptStarter?
         do throws(Errno) {
@@ -58,15 +55,12 @@ final class ScriptProcess: Sendable {
             Self.closeAll(pipe)
             throw .start(of: invocation, errno: reason)
         }
-        let marker = ScriptMarker()
-        let cgroup: ScriptCgroup?
-        let started: (number: pid_t, handle: Int32)
+        let started: Started
         do throws(ScriptError) {
             defer { Self.closeAll([pipe[1], reports[1]]) }
-            cgroup = try Self.cgroup(for: invocation, in: parent)
+            let cgroup = try Self.cgroup(for: invocation, in: parent)
             do throws(ScriptError) {
-                started = try Self.spawn(
-                    invocation, by: starter, marker: marker, output: pipe[1], reports: reports[1], in: cgroup)
+                started = try Self.spawn(invocation, by: starter, output: pipe[1], reports: reports[1], in: cgroup)
             } catch {
                 cgroup?.remove()
                 throw error
@@ -75,12 +69,7 @@ final class ScriptProcess: Sendable {
             Self.closeAll([pipe[0], reports[0]])
             throw error
         }
-        self.init(
-            number: started.number, handle: started.handle, output: pipe[0], reports: reports[0],
-            session: ScriptSession(
-                leader: started.number, marker: marker, user: invocation.user?.uid,
-                later: LaterProcesses(than: started.number, startedAfter: start), cgroup: cgroup),
-            starter: starter)
+        self.init(started, output: pipe[0], reports: reports[0], starter: starter)
     }
 
     private static func cgroup(
@@ -98,7 +87,9 @@ final class ScriptProcess: Sendable {
     }
 
     /// Gives back what only a running script needs. It blocks.
-    func removeCgroup() { session.cgroup?.remove() }
+    func removeCgroup() {
+        if case .cgroup(let cgroup) = session.extent { cgroup.remove() }
+    }
 
     private static func closeAll(_ descriptors: [Int32]) {
         for descriptor in descriptors where descriptor >= 0 { close(descriptor) }
@@ -115,39 +106,54 @@ final class ScriptProcess: Sendable {
     private static let longestReports = 64 * 1024
 
     /// Ends what the kernel refuses to tell of. It blocks until it has gone.
-    static func lost(_ number: pid_t, of invocation: ScriptInvocation, errno reason: Errno) -> ScriptError {
+    func lost(errno reason: Errno, of invocation: ScriptInvocation) -> ScriptError {
         kill(-number, SIGKILL)
-        waitpid(number, nil, 0)
+        _ = session.killAll()
+        _ = try? reap()
+        removeCgroup()
         return ScriptError(
             .lost, path: invocation.executable, errno: reason,
             reason: "was started and then lost sight of, and ended",
             cure: "look for what is left of it before it is run again")
     }
 
+    /// What there is of a script that has begun.
+    private struct Started {
+        var number: pid_t
+        var handle: Int32
+        var extent: ScriptSession.Extent
+    }
+
     private static func spawn(
-        _ invocation: ScriptInvocation, by starter: ScriptStarter?, marker: ScriptMarker, output: Int32, reports: Int32,
+        _ invocation: ScriptInvocation, by starter: ScriptStarter?, output: Int32, reports: Int32,
         in cgroup: ScriptCgroup?
-    ) throws(ScriptError) -> (number: pid_t, handle: Int32) {
+    ) throws(ScriptError) -> Started {
         let folder = invocation.workingDirectory.withPlatformString {
             open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
         }
         guard folder >= 0 else { throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno)) }
         defer { close(folder) }
-        var environment = invocation.environment
-        environment[ScriptMarker.variable] = marker.text
         var (number, handle): (pid_t, Int32) = (0, -1)
+        var root = clinux_init(process: 0, control: -1)
         let arguments = starter?.arguments ?? [invocation.executable.string] + invocation.arguments
         let fault = (starter?.executable ?? invocation.executable).withPlatformString { path in
             withCStrings(arguments) { arguments in
-                withCStrings(environment.map { "\($0.key)=\($0.value)" }) { environment in
+                withCStrings(invocation.environment.map { "\($0.key)=\($0.value)" }) { environment in
                     var program = clinux_program(
                         path: path, arguments: arguments, environment: environment, folder: folder,
-                        input: starter?.input ?? -1, output: output, reports: reports, cgroup: cgroup?.directory ?? -1)
-                    return clinux_spawn(&number, &handle, &program)
+                        input: starter?.input ?? -1, output: output, reports: reports, cgroup: cgroup?.directory ?? -1,
+                        dies_with_parent: cgroup == nil ? 1 : 0)
+                    guard cgroup == nil else { return clinux_spawn(&number, &handle, &program) }
+                    let isTied: Int32 = invocation.isTiedToProcess ? 1 : 0
+                    return clinux_spawn_with_init(&root, &number, &handle, &program, isTied)
                 }
             }
         }
-        guard fault != 0 else { return (number, handle) }
+        guard fault != 0 else {
+            let below = { ScriptSession.Extent.descendants(of: ScriptInit(root, of: number, handle: handle)) }
+            return Started(number: number, handle: handle, extent: cgroup.map { .cgroup($0) } ?? below())
+        }
+        guard fault != ECHILD else { throw .lostBelowInit(of: invocation) }
         guard faccessat(folder, ".", X_OK, AT_EACCESS) == 0 else {
             throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno))
         }
@@ -172,11 +178,15 @@ final class ScriptProcess: Sendable {
 
     func hasEnded(leavingNothing: Bool) { leftNothing.store(leavingNothing, ordering: .releasing) }
 
-    /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended.
+    /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended: else it blocks.
     func reap() throws(Errno) -> ScriptResult.Termination {
         var status: Int32 = 0
-        while waitpid(number, &status, 0) < 0 {
-            guard errno == EINTR else { throw Errno(rawValue: errno) }
+        if case .descendants(let root) = session.extent {
+            status = try root.end()
+        } else {
+            while waitpid(number, &status, 0) < 0 {
+                guard errno == EINTR else { throw Errno(rawValue: errno) }
+            }
         }
         // As wait(2) says: the signal in the lowest seven bits, else the exit status in the next eight.
         let signal = status & 0x7f

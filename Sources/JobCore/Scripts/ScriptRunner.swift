@@ -2,7 +2,7 @@
 ///
 /// The contract with a script:
 /// - It is run by its absolute path with just the arguments given; there is no shell, no search, no expansion.
-/// - Its environment is the one given and `PROV_SESSION`, a random number by which its processes are known, and nothing else.
+/// - Its environment is the one given, and nothing else.
 /// - Its standard input is `/dev/null`, its standard output and error are one pipe; where it is asked for, 3 and 4 are another,
 ///   for reports (``ScriptInvocation/hasReports``). No other descriptor is open.
 /// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
@@ -12,8 +12,8 @@
 ///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
 ///   working folder is entered before that, with the rights of this process.
 /// - It is over when its own process has ended, whoever may still hold the pipe. Whatever it has started and outlives it is ended and named
-///   (row D13), wherever this process can give it a cgroup. Elsewhere not found is a process that made a session of its own and wiped
-///   its environment, or that did that and went over to a third user (neither root's, nor this process's, nor the script's).
+///   (row D13): by a cgroup of its own, or where this process can make none by an init process of its own, which is then its parent. A script
+///   that runs as this process's user can kill that: it is ``ScriptError/Code/lost`` then, and what it has started may run on.
 /// - At its time limit, or when the task is cancelled, all its processes get SIGTERM (and SIGCONT, so that a stopped one hears it), and
 ///   after the grace SIGKILL.
 ///

@@ -44,8 +44,8 @@ extension ScriptSession {
                 stubborn.contains(member.process) ? "\(member), which SIGKILL has not ended" : "\(member)"
             }
         } catch {
-            if let leader { kill(-leader, SIGKILL) }
-            return ["any process left behind: \(cgroup == nil ? "/proc" : "its cgroup") cannot be read (\(error))"]
+            if !killAll(), let leader { kill(-leader, SIGKILL) }
+            return ["any process left behind: /proc or its cgroup cannot be read (\(error))"]
         }
     }
 

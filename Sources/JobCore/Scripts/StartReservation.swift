@@ -8,7 +8,8 @@ import SystemPackage
 /// refused before it comes to that: there must be enough left for it, for all others that are under way at the moment, and some for the
 /// rest of the program.
 final class StartReservation: Sendable {
-    /// Two for output, one for input, working folder, process and cgroup each, two for the starter, two for reports, and two to spare.
+    /// Two for output, one for input, working folder and process each, two for the cgroup or the init process, two for the starter, two for reports, and
+    /// one to spare.
     private static let perStart = 12
     /// For sockets and files that others open meanwhile, and for what the library opens once for good.
     private static let forOthers = 24

@@ -220,11 +220,7 @@ struct Daemon {
             logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
         }
         if let reason = await BlockingWork.run({ LeftoverScripts.escape }) {
-            logger.notice(
-                """
-                a process that a script starts can outlive its job unseen if it makes a session of its own and its environment \
-                is cleared or may not be read: \(reason)
-                """)
+            logger.notice("\(reason)")
         }
     }
 

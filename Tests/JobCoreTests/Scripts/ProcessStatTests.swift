@@ -9,6 +9,7 @@ import Testing
     private static func line(
         _ name: String = "x", state: String = "R", memory: Int = 4096, environment: ClosedRange<Int>
     ) -> [UInt8] {
+        // The parent is the first of them.
         let (before, between) = (Array(repeating: "1", count: 19), Array(repeating: "7", count: 26))
         let fields = ["42 (\(name))", state] + before + ["\(memory)"] + between
         return Array((fields + ["\(environment.lowerBound) \(environment.upperBound) 0\n"]).joined(separator: " ").utf8)
@@ -19,6 +20,7 @@ import Testing
         let running = ProcessStat(line: Self.line("a) Z (b", state: "S", environment: 90...99))
         #expect(running?.name == "a) Z (b")
         #expect(running?.isAlive == true)
+        #expect(running?.parent == 1)
         #expect(ProcessStat(line: Self.line(state: "Z", memory: 0, environment: 0...0))?.isAlive == false)
         #expect(ProcessStat(line: Array("42 (x".utf8)) == nil)
         #expect(ProcessStat(line: []) == nil)
@@ -36,6 +38,7 @@ import Testing
     @Test("of a process that is not there nothing is told")
     func real() {
         #expect(ProcessStat(of: getpid())?.isAlive == true)
+        #expect(ProcessStat(of: getpid())?.parent == getppid())
         #expect(ProcessStat(of: getpid())?.isKernelThread == false)
         #expect(ProcessStat(of: .max) == nil)
     }
@@ -53,6 +56,22 @@ extension Processes {
             defer { kill(child.processIdentifier, SIGKILL) }
             try await eventually { ProcessStat(of: child.processIdentifier)?.hasEmptyEnvironment == true }
             #expect(ScriptMarker().presence(in: child.processIdentifier) == .absent)
+        }
+
+        @Test("a marker is found wherever it stands in an environment of any size, whole")
+        func largeEnvironment() async throws {
+            let marker = ScriptMarker()
+            var environment = [ScriptMarker.variable: marker.text]
+            for number in 0..<12 { environment["BIG\(number)"] = String(repeating: "x", count: 12_345) }
+            let child = Process()
+            child.executableURL = URL(fileURLWithPath: "/bin/sleep")
+            child.arguments = ["600"]
+            child.environment = environment
+            try child.run()
+            defer { kill(child.processIdentifier, SIGKILL) }
+            #expect(marker.presence(in: child.processIdentifier) == .present)
+            let part = ScriptMarker(variable: ScriptMarker.variable, text: String(marker.text.dropLast()))
+            #expect(part.presence(in: child.processIdentifier) == .absent)
         }
 
         @Test("D13: a process that takes on one program after the other never escapes the look at its environment")

@@ -84,5 +84,12 @@ func processes(carrying text: String) throws -> [pid_t] {
     }
 }
 
+/// The processes whose arguments hold a text, zombies left out.
+func processes(naming text: String) throws -> [pid_t] {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
+        FileManager.default.contents(atPath: "/proc/\(process)/cmdline")?.range(of: Data(text.utf8)) != nil
+    }
+}
+
 /// Everything that starts processes runs one test after the other: some of it counts processes and descriptors.
 @Suite(.serialized, .timeLimit(.minutes(10))) enum Processes {}

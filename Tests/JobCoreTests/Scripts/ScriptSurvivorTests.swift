@@ -9,12 +9,12 @@ import Testing
 /// How what a script has started is told from everything else.
 enum TreeWay: CaseIterable {
     case cgroup
-    case session
+    case descent
 
     /// Why this process can make no cgroups; nil: it can.
     static let obstacle = LeftoverScripts.escape
     /// Those that this machine allows. The suite `Cgroups` is skipped with the obstacle, where there is one.
-    static let possible = allCases.filter { $0 == .session || obstacle == nil }
+    static let possible = allCases.filter { $0 == .descent || obstacle == nil }
 
     func runner(_ clock: any SteadyClock = ContinuousClock()) -> ScriptRunner {
         ScriptRunner(clock: clock, usesCgroups: self == .cgroup)
@@ -174,18 +174,70 @@ extension Processes {
         }
 
         @Test(
-            "without a cgroup one that wiped its environment and made a session of its own is not found, and does not hold the result, silent or not",
-            arguments: ["sleep 1000", "yes"])
-        func wiped(command: String) async throws {
+            "D13: daemons that made sessions of their own and wiped their environments are found, ended and named",
+            arguments: TreeWay.possible)
+        func wiped(way: TreeWay) async throws {
             let result = try await run(
-                "env -i setsid \(command) & runs \(command.prefix { $0 != " " }) $!; note child $!; exit 0",
-                by: .session)
-            let child = try await number("child")
+                #"""
+                for name in one two three; do
+                    (setsid env -i sleep 1000 >/dev/null 2>&1 & runs sleep $!; note $name $!)
+                done
+                """#, by: way)
+            let children = try await [number("one"), number("two"), number("three")]
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors == [])
-            // yes meets the end of its pipe; sleep is ours to end.
-            kill(child, SIGKILL)
-            try await eventually("\(command) still runs") { !isAlive(child) }
+            #expect(result.survivors == children.sorted().map { "sleep (\($0))" })
+            for child in children { #expect(!isAlive(child)) }
+        }
+
+        @Test(
+            "D13: one that wiped its environment and writes on without end does not hold the result",
+            arguments: TreeWay.possible)
+        func wipedWriter(way: TreeWay) async throws {
+            let result = try await run("setsid env -i yes & runs yes $!; note child $!; exit 4", by: way)
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 4))
+            #expect(result.survivors == ["yes (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test(
+            "D13: a stopped process of a session of its own is ended, and one whose parents were stopped as well",
+            arguments: TreeWay.possible)
+        func stopped(way: TreeWay) async throws {
+            let result = try await run(
+                #"""
+                stop() { kill -STOP $1; while [ "$(sed 's/.*) //; s/ .*//' /proc/$1/stat)" != T ]; do sleep 0.02; done; }
+                setsid env -i sleep 1000 & runs sleep $!; note one $!; stop $!
+                setsid sh -c 'sleep 1001 & echo $! > "$DIR/x"; mv "$DIR/x" "$DIR/two"; wait' & noted two; stop $!
+                stop $(cat "$DIR/two")
+                """#, by: way)
+            let children = try await [number("one"), number("two")]
+            #expect(result.survivors.count == 3)
+            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            for child in children { #expect(!isAlive(child)) }
+            #expect(try processes(carrying: sign) == [])
+        }
+
+        @Test(
+            "D13: a chain in which each process starts the next in a session of its own, without environment, and ends at once is ended",
+            arguments: TreeWay.possible, ["", "POSIX::setsid(); "])
+        func fastChain(way: TreeWay, step: String) async throws {
+            // The chain itself ends after 120 seconds, and says that it did: one that escapes does not burden the machine for ever.
+            let result = try await run(
+                #"""
+                cat > "$DIR/chain.pl" <<'END'
+                use POSIX; my $dir = shift; exit 0 if fork; POSIX::setsid(); my $end = time + 120; my $made = 0;
+                while (time < $end) { my $child = fork; exit 0 if $child; \#(step)
+                    if (!$made++) { open F, ">$dir/made.new"; print F $$; close F; rename "$dir/made.new", "$dir/made" } }
+                open F, ">$dir/escaped"; close F;
+                END
+                env -i /usr/bin/perl "$DIR/chain.pl" "$DIR" </dev/null >/dev/null 2>&1; noted made
+                """#, by: way, grace: .milliseconds(300))
+            #expect(result.termination == .exited(code: 0))
+            #expect(!result.survivors.isEmpty)
+            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
+            #expect(try processes(naming: "\(folder.path)/chain.pl") == [])
         }
 
         @Test("processes of others, and those of another script, are left alone", arguments: TreeWay.possible)
@@ -199,20 +251,6 @@ extension Processes {
             #expect(isAlive(process))
             task.cancel()
             #expect(try await task.value.termination == .signaled(number: SIGTERM))
-        }
-
-        @Test("a marker is found wherever it stands in an environment of any size")
-        func largeEnvironment() async throws {
-            let result = try await run(
-                """
-                i=0; while [ $i -lt 12 ]; do export BIG$i=$(head -c 12345 /dev/zero | tr '\\0' x); i=$((i + 1)); done
-                setsid sleep 1000 & runs sleep $!; note child $!; setsid env -u PROV_SESSION PROV_SESSION=$PROV_SESSION sleep 1001 & runs sleep $!; note last $!
-                """, by: .session)
-            #expect(
-                Set(result.survivors) == [
-                    "sleep (\(try await number("child")))", "sleep (\(try await number("last")))",
-                ])
-            #expect(try processes(carrying: sign) == [])
         }
     }
 }

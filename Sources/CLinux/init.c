@@ -1,0 +1,192 @@
+// The init process of a script: a subreaper (prctl(2)) between this process and the script, which keeps together what the script starts. Whatever loses its
+// parent there becomes a child of the init process, and nothing can leave: neither a session nor an environment of its own changes whose child it is.
+//
+// It is a copy of this process, made by _Fork(3), since starting a program of this size anew takes ten times as long. Other threads of this process may have
+// held any lock at that moment, so the copy does nothing but system calls. It shares the memory until one of both writes to it, and keeps one descriptor.
+//
+// This process sends it one byte at a time. At the end of file this process has died: the script may end by itself, and what it leaves is ended at once.
+
+#define _GNU_SOURCE
+#include "clinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum : char { KILL = 'k', END = 'e' };
+
+// What the init process says first.
+struct began {
+    int script;
+    int fault;
+};
+
+// Where the arguments of this process stand, which ps(1) shows.
+static char *title;
+static size_t title_size;
+
+__attribute__((constructor)) static void find_title(int argc, char **argv) {
+    if (argc == 0) return;
+    title = argv[0];
+    title_size = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) + 1 - argv[0]);
+}
+
+static void take_name(void) {
+    prctl(PR_SET_NAME, CLINUX_INIT, 0, 0, 0);
+    if (title_size > 0) memset(title, 0, title_size);
+    for (size_t place = 0; place + 1 < title_size && CLINUX_INIT[place] != 0; place++) title[place] = CLINUX_INIT[place];
+}
+
+static void heard(int number) { (void)number; }
+
+// Kills every child if that is asked for, and takes the ends of all but the script. Without CONFIG_PROC_CHILDREN it finds none.
+// Returns whether there was any but the script.
+static int tend(pid_t script, int kills) {
+    char text[4096];
+    int file = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        if (kills && script > 0) kill(script, SIGKILL);
+        return 0;
+    }
+    // What does not fit is met again when these have gone.
+    ssize_t count = read(file, text, sizeof text);
+    close(file);
+    int others = 0;
+    pid_t child = 0;
+    for (ssize_t place = 0; place < count; place++) {
+        if (text[place] >= '0' && text[place] <= '9') {
+            child = child * 10 + (text[place] - '0');
+            continue;
+        }
+        // Its number cannot be another's: nobody but this function takes its end.
+        if (kills) kill(child, SIGKILL);
+        if (child != script) {
+            others = 1;
+            waitpid(child, NULL, WNOHANG);
+        }
+        child = 0;
+    }
+    return others;
+}
+
+// Tells how the script has ended, once its end has been seen, and ends. What still lives then is what no SIGKILL ends.
+static _Noreturn void end(int control, pid_t script) {
+    int status = 0;
+    while (waitpid(script, &status, 0) < 0 && errno == EINTR) {
+    }
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+    send(control, &status, sizeof status, MSG_NOSIGNAL);
+    _exit(0);
+}
+
+static _Noreturn void serve(int control, pid_t script, int is_tied) {
+    const struct timespec pause = {.tv_nsec = 5 * 1000 * 1000};
+    sigset_t none;
+    sigemptyset(&none);
+    int is_orphaned = 0, kills = 0;
+    for (;;) {
+        int others = tend(script, kills);
+        if (is_orphaned) {
+            pid_t ended;
+            while ((ended = waitpid(-1, NULL, WNOHANG)) > 0)
+                if (ended == script) {
+                    kills = 1;
+                    script = 0;
+                }
+            if (ended < 0) _exit(0);
+        }
+        // SIGCHLD comes through only here, so none is lost.
+        struct pollfd socket = {.fd = is_orphaned ? -1 : control, .events = POLLIN};
+        if (ppoll(&socket, 1, kills && (others || is_orphaned) ? &pause : NULL, &none) <= 0) continue;
+        char wanted;
+        ssize_t count = recv(control, &wanted, 1, 0);
+        if (count < 0 && errno == EINTR) continue;
+        if (count == 1 && wanted == END) end(control, script);
+        if (count == 1) kills = 1;
+        if (count <= 0) {
+            is_orphaned = 1;
+            kills = kills || is_tied;
+        }
+    }
+}
+
+static _Noreturn void become_init(int control, const struct clinux_program *program, int is_tied) {
+    const struct sigaction wake = {.sa_handler = heard};
+    struct began began = {0};
+    int handle;
+    // A signal to the session or the process group of this process is not for it; all but SIGCHLD stay blocked.
+    if (setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || sigaction(SIGCHLD, &wake, NULL) != 0)
+        began.fault = errno;
+    else
+        began.fault = clinux_spawn(&began.script, &handle, program);
+    take_name();
+    // The script's output, its reports and its folder are its own to hold.
+    if (dup2(control, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) != 0 || chdir("/") != 0) began.fault = errno;
+    send(STDIN_FILENO, &began, sizeof began, MSG_NOSIGNAL);
+    if (began.fault != 0 && began.script > 0) kill(began.script, SIGKILL);
+    if (began.fault != 0) _exit(0);
+    serve(STDIN_FILENO, began.script, is_tied);
+}
+
+// Returns whether all of it has come; else the init process is not there any more.
+static int receive(int control, void *message, size_t size) {
+    ssize_t count;
+    while ((count = recv(control, message, size, 0)) < 0 && errno == EINTR) {
+    }
+    return count == (ssize_t)size;
+}
+
+static void give_up(const struct clinux_init *init) {
+    close(init->control);
+    while (waitpid(init->process, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+static void ask(const struct clinux_init *init, char wanted) {
+    // A script of the same user could have stopped it.
+    kill(init->process, SIGCONT);
+    send(init->control, &wanted, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+int clinux_spawn_with_init(struct clinux_init *init, int *process, int *handle, const struct clinux_program *program,
+                           int is_tied) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return errno;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    *init = (struct clinux_init){.process = _Fork(), .control = ends[0]};
+    struct began began = {.fault = errno};
+    if (init->process == 0) become_init(ends[1], program, is_tied);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    close(ends[1]);
+    if (init->process < 0) {
+        close(init->control);
+        return began.fault;
+    }
+    // It ends without a word only where the script or somebody else has killed it.
+    if (!receive(init->control, &began, sizeof began)) began.fault = ECHILD;
+    if (began.fault == 0 && (*handle = clinux_pidfd_open(began.script)) < 0) began.fault = errno;
+    if (began.fault != 0) {
+        ask(init, KILL);
+        give_up(init);
+    }
+    *process = began.script;
+    return began.fault;
+}
+
+void clinux_kill_all_of_init(const struct clinux_init *init) { ask(init, KILL); }
+
+int clinux_end_init(const struct clinux_init *init, int *status) {
+    ask(init, END);
+    int fault = receive(init->control, status, sizeof *status) ? 0 : ECHILD;
+    give_up(init);
+    return fault;
+}

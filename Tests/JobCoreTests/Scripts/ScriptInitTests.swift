@@ -1,0 +1,265 @@
+import Foundation
+import Glibc
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+extension Processes {
+    /// A script that has no cgroup runs below an init process of its own. Row D13 against what goes out of its way to stay is in `Survivors`.
+    @Suite struct InitProcesses {
+        let folder: ScriptFolder
+        let environment: [String: String]
+        let runner = ScriptRunner(usesCgroups: false)
+
+        init() throws {
+            folder = try ScriptFolder()
+            environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+        }
+
+        private func run(_ body: String, grace: Duration = .seconds(60)) async throws -> ScriptResult {
+            let script = try folder.script(ScriptFolder.note + body)
+            return try await runner.run(.test(script, environment: environment, grace: grace))
+        }
+
+        private func number(_ name: String) async throws -> pid_t {
+            try await processNumber(in: folder.path.appending(name))
+        }
+
+        @Test("exit codes and signals of a script come through as they are, with a starter and without")
+        func ends() async throws {
+            for umask in [nil, 0o22] as [UInt32?] {
+                for code in [0, 1, 126, 127, 128, 255] as [Int32] {
+                    let result = try await runner.run(.test("/bin/sh", ["-c", "exit \(code)"], umask: umask))
+                    #expect(result.termination == .exited(code: code))
+                }
+                for signal in [SIGHUP, SIGABRT, SIGKILL, SIGSEGV, SIGTERM, SIGCHLD + 17] {
+                    let result = try await runner.run(.test("/bin/sh", ["-c", "kill -\(signal) $$"], umask: umask))
+                    #expect(result.termination == .signaled(number: signal))
+                }
+            }
+        }
+
+        @Test("the init process shows its name, holds nothing but its socket, and is the script's parent")
+        func shown() async throws {
+            let result = try await run(
+                "cat /proc/$PPID/comm; tr '\\0' ' ' < /proc/$PPID/cmdline | head -c 11; echo; readlink /proc/$PPID/cwd; ls /proc/$PPID/fd"
+            )
+            #expect(result.output.lines == ["script init", "script init", "/", "0"])
+        }
+
+        @Test(
+            "a script that may not signal the daemon's user cannot end its init process, and what it leaves is ended and named",
+            .enabled(if: geteuid() == 0, "only root can become another user"))
+        func otherUser() async throws {
+            let user = try await ScriptUser.named("nobody")
+            #expect(chown(folder.path.string, user.uid, user.gid) == 0)
+            let script = try folder.script(
+                ScriptFolder.note
+                    + "kill -9 $PPID 2>/dev/null || echo held; umask; ulimit -f; setsid env -i sleep 1000 & runs sleep $!; note child $!"
+            )
+            let limit = ResourceLimit(.fileSize, 1 << 20)
+            let result = try await runner.run(
+                .test(script, environment: environment, user: user, umask: 0o27, resourceLimits: [limit]))
+            let child = try await number("child")
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.output.lines == ["held", "0027", "2048"])
+            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(!isAlive(child))
+        }
+
+        @Test("a script that kills its init process is told to be lost, whatever its exit code would have been")
+        func killed() async throws {
+            let error = await #expect(throws: ScriptError.self) { try await run("kill -9 $PPID; exit 0") }
+            #expect(error?.code == .lost)
+        }
+
+        @Test("a script that kills its init process is killed with it and tried once", arguments: ["", "sleep 0.3; "])
+        func killedWithIt(pause: String) async throws {
+            let error = await #expect(throws: ScriptError.self) {
+                try await run("echo >> \"$DIR/tries\"; \(pause)kill -9 $PPID; exec sleep 1000")
+            }
+            #expect(error?.code == .lost)
+            #expect(try String(contentsOfFile: folder.path.appending("tries").string, encoding: .utf8) == "\n")
+            try await eventually("it has ended") { try processes(carrying: "DIR=\(folder.path)") == [] }
+        }
+
+        @Test("D13: one whose first thread has ended while another runs is ended and named")
+        func firstThreadEnded() async throws {
+            let result = try await run(
+                #"""
+                THREAD='import ctypes, os, sys, threading, time
+                threading.Thread(target=time.sleep, args=(1000,)).start()
+                open(sys.argv[1], "w").write(str(os.getpid()) + "\n")
+                ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)'
+                setsid env -i /usr/bin/python3 -c "$THREAD" "$DIR/new" & while [ ! -s "$DIR/new" ]; do sleep 0.02; done
+                while [ "$(sed 's/.*) //; s/ .*//' /proc/$!/stat)" != Z ]; do sleep 0.02; done; mv "$DIR/new" "$DIR/child"
+                """#)
+            let child = try await number("child")
+            #expect(result.survivors == ["python3 (\(child))"])
+            #expect(state(of: child) == nil)
+        }
+
+        @Test("a script that stops its init process does not hold its own end")
+        func stopped() async throws {
+            let result = try await run("setsid env -i sleep 1000 & runs sleep $!; note child $!; kill -STOP $PPID")
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors == ["sleep (\(try await number("child")))"])
+        }
+
+        @Test("what cannot be started is refused for the same reason as in a cgroup, and leaves nothing")
+        func refused() async throws {
+            let plain = try folder.script("exit 0", name: "plain.sh", mode: 0o644)
+            let noInterpreter = try folder.script("#!/nonexistent/sh\n", name: "none.sh")
+            let before = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+            for (path, code) in [
+                ("/nonexistent", .notFound), (plain, .notExecutable), (noInterpreter, .interpreter),
+                ("/usr", .notAFile),
+            ] as [(FilePath, ScriptError.Code)] {
+                let error = await #expect(throws: ScriptError.self) { try await runner.run(.test(path)) }
+                #expect(error?.code == code, "\(path)")
+            }
+            let error = await #expect(throws: ScriptError.self) {
+                try await runner.run(.test("/bin/true", workingDirectory: "/nonexistent"))
+            }
+            #expect(error?.code == .workingDirectory)
+            try await nothingIsLeft(descriptors: before)
+        }
+
+        @Test(
+            "a script that its user may not execute is refused for that reason",
+            .enabled(if: geteuid() == 0, "only root can become another user"))
+        func noPermission() async throws {
+            let user = try await ScriptUser.named("nobody")
+            let script = try folder.script("exit 0", mode: 0o700)
+            let error = await #expect(throws: ScriptError.self) { try await runner.run(.test(script, user: user)) }
+            #expect(error?.code == .user)
+            #expect(error?.errno == .permissionDenied)
+        }
+
+        @Test("after its time limit and the grace a script and a chain of processes that start each other are killed")
+        func timeLimit() async throws {
+            let script = try folder.script(
+                ScriptFolder.note
+                    + #"""
+                    trap '' TERM
+                    setsid env -i /usr/bin/perl -e 'my ($dir, $end) = (shift, time + 120);
+                        while (time < $end) { exit 0 if fork } open F, ">$dir/escaped"' "$DIR" >/dev/null 2>&1
+                    note ready $$; while :; do sleep 0.1; done
+                    """#)
+            let clock = ManualSteadyClock()
+            let runner = ScriptRunner(clock: clock, usesCgroups: false)
+            let invocation = ScriptInvocation.test(script, environment: environment)
+            let running = Task { try await runner.run(invocation) }
+            _ = try await number("ready")
+            clock.advance(by: .seconds(300))
+            let result = try await clock.passes(until: running)
+            #expect(result.termination == .signaled(number: SIGKILL))
+            #expect(result.cause == .timeLimit)
+            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
+            #expect(try processes(naming: folder.path.string) == [])
+        }
+
+        @Test("a cancelled script is told to leave, and what made a session of its own as well")
+        func cancelled() async throws {
+            let running = Task {
+                try await run(
+                    """
+                    setsid env -i sh -c 'trap ": > $1/left; exit" TERM; : > $1/child; while :; do sleep 0.1; done' sh "$DIR" &
+                    noted child; note ready $$; wait
+                    """)
+            }
+            _ = try await number("ready")
+            running.cancel()
+            let result = try await running.value
+            #expect(result.cause == .cancellation)
+            #expect(result.termination == .signaled(number: SIGTERM))
+            #expect(result.survivors == [])
+            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+        }
+
+        @Test("1,000 processes that ignore SIGTERM, each in a session of its own, are ended and named")
+        func many() async throws {
+            let result = try await run(
+                #"""
+                env -i /usr/bin/perl -e 'use POSIX; $SIG{TERM} = "IGNORE";
+                    for (1..1000) { next if fork; POSIX::setsid(); sleep 1000; exit }'
+                """#, grace: .milliseconds(1))
+            #expect(result.termination == .exited(code: 0))
+            #expect(result.survivors.count == 1_000)
+            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") })
+        }
+
+        @Test("200 scripts at once each get their own result, and leave no init process, no zombie and no descriptor")
+        func parallel() async throws {
+            let script = try folder.script("setsid env -i sleep 1000 & exit $1")
+            _ = try await runner.run(.test(script, ["0"]))
+            let before = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                for number in 0..<200 as Range<Int32> {
+                    tasks.addTask {
+                        let result = try await runner.run(.test(script, ["\(number)"]))
+                        #expect(result.termination == .exited(code: number))
+                        #expect(result.survivors.count == 1)
+                    }
+                }
+                try await tasks.waitForAll()
+            }
+            try await nothingIsLeft(descriptors: before)
+        }
+
+        /// Other tests of this program open files meanwhile, for a moment each.
+        private func nothingIsLeft(descriptors before: Int) async throws {
+            try await eventually("no init process and no zombie") {
+                try ProcessStat.all().values.allSatisfy { stat in
+                    stat.parent != getpid() || stat.isAlive && stat.name != ScriptInit.name
+                }
+            }
+            try await eventually("descriptors left: \(before) before") {
+                try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count <= before + 2
+            }
+        }
+
+        /// Runs a script by a daemon that is killed when the script has noted `ready`.
+        private func runAndKillDaemon(_ script: FilePath, isTied: Bool) async throws {
+            await #expect(processExitsWith: .signal(SIGKILL)) {
+                [script = script.string as String, folder = folder.path.string as String, isTied = isTied as Bool] in
+                var invocation = ScriptInvocation.test(
+                    FilePath(script), environment: ["PATH": "/usr/bin:/bin", "DIR": folder])
+                invocation.isTiedToProcess = isTied
+                let running = Task { [invocation] in try await ScriptRunner(usesCgroups: false).run(invocation) }
+                try await eventually("ready") { access(folder + "/ready", F_OK) == 0 }
+                kill(getpid(), SIGKILL)
+                _ = try await running.value
+            }
+        }
+
+        @Test("D13: when the daemon is killed a script goes on, and what it leaves is ended when it has ended")
+        func daemonKilled() async throws {
+            let script = try folder.script(
+                ScriptFolder.note
+                    + "setsid env -i sleep 1000 & runs sleep $!; note child $!; note init $PPID; note ready $$; noted go; note done $$"
+            )
+            try await runAndKillDaemon(script, isTied: false)
+            let (child, root, leader) = try await (number("child"), number("init"), number("ready"))
+            #expect(isAlive(child) && isAlive(root) && isAlive(leader))
+            try Data().write(to: URL(filePath: folder.path.appending("go").string))
+            _ = try await number("done")
+            try await eventually("they have ended") { ![child, root, leader].contains(where: isAlive) }
+        }
+
+        @Test("when the daemon is killed a script that is tied to it is killed with all that it has started")
+        func daemonKilledTied() async throws {
+            let script = try folder.script(
+                ScriptFolder.note
+                    + "trap '' TERM; setsid env -i sleep 1000 & runs sleep $!; note child $!; note init $PPID; note ready $$; noted go"
+            )
+            try await runAndKillDaemon(script, isTied: true)
+            for name in ["child", "init", "ready"] {
+                let process = try await number(name)
+                try await eventually("\(name) has ended") { !isAlive(process) }
+            }
+        }
+    }
+}
