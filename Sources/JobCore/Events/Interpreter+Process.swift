@@ -32,7 +32,7 @@ extension Interpreter {
                 input: .fileDescriptor(input, closeAfterSpawningProcess: false), output: .sequence, error: .sequence
             ) { execution in
                 reservation.release()
-                let session = ScriptSession(leader: execution.processIdentifier.value, carrying: marker)
+                let session = await session(of: execution.processIdentifier.value, carrying: marker)
                 await began(session)
                 async let messages: Void = read(execution.standardOutput) { await self.received(message: $0) }
                 async let report: Void = read(execution.standardError) { await self.received(report: $0) }
@@ -40,6 +40,9 @@ extension Interpreter {
                 // The leader is a zombie from here until this closure returns, so the session's number cannot be given away.
                 let survivors = await session.sweep(
                     after: .none, grace: configuration.grace.boundedForSleep, by: clock)
+                if case .cgroup(let cgroup) = session.extent {
+                    await BlockingWork.run { CgroupParent.remove(cgroup) }
+                }
                 await messages
                 await report
                 await leaderIsToBeReaped()
@@ -54,6 +57,19 @@ extension Interpreter {
         } catch {
             await ended("could not be started: \(startFailure(error))", survivors: [])
         }
+    }
+
+    /// All that handlers will start: none of the site's code has run yet, for the interpreter waits to be told what to load.
+    private nonisolated func session(of process: pid_t, carrying marker: ScriptMarker) async -> ScriptSession {
+        let instance = configuration.environment[RunningAttempt.reportSocketVariable]
+        let cgroup = await BlockingWork.run { () -> ScriptCgroup? in
+            guard let cgroup = try? CgroupParent.own.get().make(for: instance) else { return nil }
+            if cgroup.take(process) { return cgroup }
+            CgroupParent.remove(cgroup)
+            return nil
+        }
+        return cgroup.map { ScriptSession(leader: process, extent: .cgroup($0)) }
+            ?? ScriptSession(leader: process, carrying: marker)
     }
 
     /// The library lets go of a pipe that others still hold when the process itself has ended.

@@ -21,6 +21,8 @@ package struct CgroupParent: Sendable {
     /// It stays open for good.
     private let directory: Int32
     private static let made = Atomic(0)
+    /// Those with a process in them that did not end in time: it may have ended since.
+    private static let unremoved = Mutex<[ScriptCgroup]>([])
 
     private init() throws(Obstacle) {
         let path = try Self.ownPath()
@@ -73,7 +75,7 @@ package struct CgroupParent: Sendable {
         do throws(Errno) { cgroup = try make() } catch {
             throw Obstacle(reason: "no cgroup can be made in \(path) (\(error))")
         }
-        defer { cgroup.remove() }
+        defer { Self.remove(cgroup) }
         let fault = clinux_try_cgroup(cgroup.directory)
         guard fault == 0 else {
             throw Obstacle(reason: "no process can be started in a cgroup in \(path) (\(Errno(rawValue: fault)))")
@@ -92,8 +94,19 @@ package struct CgroupParent: Sendable {
     func make(for instance: String? = nil) throws(Errno) -> ScriptCgroup {
         let number = Self.made.add(1, ordering: .relaxed).newValue
         let name = "\(Self.prefix)\(Self.key(of: instance))-\(getpid())-\(number)"
+        Self.unremoved.withLock { $0.removeAll { $0.isRemoved() } }
         guard mkdirat(directory, name, 0o755) == 0 else { throw Errno(rawValue: errno) }
-        return try ScriptCgroup(name, in: directory)
+        do throws(Errno) {
+            return try ScriptCgroup(name, in: directory)
+        } catch {
+            unlinkat(directory, name, AT_REMOVEDIR)
+            throw error
+        }
+    }
+
+    /// Takes one away, now or before another is made. It blocks, see ``ScriptCgroup/remove()``.
+    static func remove(_ cgroup: ScriptCgroup) {
+        if !cgroup.remove() { unremoved.withLock { $0.append(cgroup) } }
     }
 
     /// Those that an earlier process of an instance has left. Only where the instance's lock is held are they nobody's.

@@ -16,7 +16,7 @@ public enum LeftoverScripts {
         var ended: [String] = []
         for cgroup in cgroups {
             ended += await ScriptSession(leader: nil, extent: .cgroup(cgroup)).sweep(after: .none, grace: grace)
-            await BlockingWork.run { cgroup.remove() }
+            await BlockingWork.run { CgroupParent.remove(cgroup) }
         }
         let marker = ScriptMarker(variable: RunningAttempt.reportSocketVariable, text: socket)
         return ended + (await ScriptSession(carrying: marker, users: users).sweep(after: .none, grace: grace))

@@ -33,6 +33,22 @@ final class ScriptCgroup: Sendable {
         return found
     }
 
+    /// Moves a process into it; what it starts from then on is there, too. It blocks.
+    /// - Returns: false when the kernel refused.
+    func take(_ process: pid_t) -> Bool {
+        let file = openat(directory, "cgroup.procs", O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return false }
+        defer { close(file) }
+        let text = "\(process)"
+        return write(file, text, text.utf8.count) == text.utf8.count
+    }
+
+    /// Whether a process is in it, or in one that the script has made in it.
+    func holds(_ process: pid_t) -> Bool {
+        guard let text = Self.text("/proc/\(process)/cgroup", in: AT_FDCWD) else { return false }
+        return text.contains("/\(name)\n") || text.contains("/\(name)/")
+    }
+
     /// SIGKILL for all that are in it, in one step which no fork escapes.
     /// - Returns: false when the kernel refused.
     func kill() -> Bool {
@@ -43,16 +59,17 @@ final class ScriptCgroup: Sendable {
     }
 
     /// Takes it away when it is empty. It blocks, for four seconds at most: the kernel may let go of a process a moment after it has told of its end.
-    /// One with a process that does not end stays for the next start to find.
-    func remove() {
+    /// - Returns: false where a process in it does not end.
+    func remove() -> Bool {
         for attempt in 0..<12 {
-            if isRemoved() { return }
+            if isRemoved() { return true }
             usleep(1_000 << attempt)
         }
+        return false
     }
 
     /// - Returns: whether it is gone, or cannot be taken away later either.
-    private func isRemoved() -> Bool {
+    func isRemoved() -> Bool {
         if unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY { return true }
         for name in Self.directories(in: directory) { _ = (try? ScriptCgroup(name, in: directory))?.isRemoved() }
         return unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY
@@ -72,18 +89,22 @@ final class ScriptCgroup: Sendable {
         return names
     }
 
-    /// The contents of a small file of the kernel's; nil: it cannot be opened.
+    /// The contents of a small file of the kernel's; nil, with errno: it cannot be read.
     static func text(_ file: String, in directory: Int32) -> String? {
         let file = openat(directory, file, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }
-        defer { close(file) }
         var text: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4_096)
         while true {
-            let chunk = [UInt8](unsafeUninitializedCapacity: 4_096) { buffer, count in
-                count = max(0, read(file, buffer.baseAddress, buffer.count))
+            let count = read(file, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                let reason = errno
+                close(file)
+                errno = reason
+                return count == 0 ? String(decoding: text, as: UTF8.self) : nil
             }
-            if chunk.isEmpty { return String(decoding: text, as: UTF8.self) }
-            text += chunk
+            text += buffer[..<count]
         }
     }
 }

@@ -106,11 +106,11 @@ final class ScriptCourse: Sendable {
             }.value
         }
         watch.forget(process)
+        defer { BlockingWork.begin(on: .steps) { process.removeCgroup() } }
         let termination: ScriptResult.Termination
         do throws(Errno) { termination = try await reaped(process) } catch {
             return .failure(.lostEnd(of: invocation, process.session, errno: error))
         }
-        BlockingWork.begin(on: .steps) { process.removeCgroup() }
         if let failure = process.starter?.failure() { return .failure(failure) }
         return .success(
             ScriptResult(

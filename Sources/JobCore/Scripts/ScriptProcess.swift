@@ -62,7 +62,7 @@ final class ScriptProcess: Sendable {
             do throws(ScriptError) {
                 started = try Self.spawn(invocation, by: starter, output: pipe[1], reports: reports[1], in: cgroup)
             } catch {
-                cgroup?.remove()
+                if let cgroup { CgroupParent.remove(cgroup) }
                 throw error
             }
         } catch {
@@ -88,7 +88,7 @@ final class ScriptProcess: Sendable {
 
     /// Gives back what only a running script needs. It blocks.
     func removeCgroup() {
-        if case .cgroup(let cgroup) = session.extent { cgroup.remove() }
+        if case .cgroup(let cgroup) = session.extent { CgroupParent.remove(cgroup) }
     }
 
     private static func closeAll(_ descriptors: [Int32]) {

@@ -143,8 +143,7 @@ struct ScriptSession: Sendable {
     private func isPresent(_ process: pid_t) -> Bool {
         switch extent {
         case .cgroup(let cgroup):
-            guard let all = try? cgroup.processes(), all.contains(process) else { return false }
-            return ProcessStat(of: process)?.isAlive == true
+            return cgroup.holds(process) && ProcessStat(of: process)?.isAlive == true
         case .descendants(let root): return root.isAncestor(of: process)
         case .carriers(let marker, let users): return presence(of: marker, of: users, in: process) == .present
         }
