@@ -159,6 +159,13 @@ func openDirectories(of inodes: Set<ino_t>) -> Int {
     return held.count { Int32($0).flatMap(directoryInode).map(inodes.contains) == true }
 }
 
+/// What this process has open there, whether it still has a name or not. Inodes of what was removed are soon those of something else.
+func openFiles(below folder: FilePath) -> [String] {
+    let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+    return held.compactMap { try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)") }
+        .filter { $0.hasPrefix("\(folder)/") }
+}
+
 func exists(_ path: FilePath) -> Bool { status(path) != nil }
 
 func text(_ path: FilePath) throws -> String { try String(contentsOfFile: path.string, encoding: .utf8) }

@@ -110,7 +110,8 @@ struct HomeWalk {
         case .tooManySymbolicLinkLevels:
             return ProvisioningFailure(
                 code, reason: "\(path) is a symbolic link, and below \(root) none is followed",
-                cure: "put the directory itself in its place, or add its target to HOME_ROOTS")
+                cure: "put the directory itself in its place; if it is your own, HOME_ROOTS may have its target instead"
+            )
         case .notDirectory:
             return ProvisioningFailure(
                 code, reason: "\(path) is not a directory", cure: "move what is there out of the way")

@@ -1,17 +1,34 @@
 import Glibc
-import SystemPackage
+import Provisioning
+package import SystemPackage
 
 /// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``. Directories that are deeper than a walk
 /// goes are moved into the tree's top first.
 ///
-/// The owner of the tree may go on changing it. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
+/// Where this process is root, each directory is taken from its owner first, so that no more can be made in it than was there. The owner may go on changing
+/// what has not been reached. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
 /// A removal that did not come to its end goes on where it was when it is repeated.
 /// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
 /// `CancellationError`.
-struct TreeRemoval {
+package struct TreeRemoval {
     /// Names that one call may come to.
     var limit = NameLimit.unrecorded
     let isCancelled: @Sendable () -> Bool
+
+    /// Removes what a path leads to, for the sandbox: customers may have homes there.
+    /// - Throws: `ProvisioningFailure` with the place and a hint.
+    package static func remove(_ path: FilePath) throws {
+        guard let name = path.lastComponent else { return }
+        do {
+            try TreeRemoval(isCancelled: { false }).remove(
+                name, in: HeldFolder(configured: path.removingLastComponent()))
+        } catch let failure as HeldFolder.Failure {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
+                cure: failure.cause == .improperLink
+                    ? "unmount what is mounted there (findmnt lists it), then remove it" : "remove it as root")
+        }
+    }
 
     /// - Parameters:
     ///   - name: what is removed; a name that is gone already is no failure.
@@ -31,6 +48,7 @@ struct TreeRemoval {
             return
         }
         let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
+        try walk.takeFromOwner()
         repeat { try empty(walk, freed: &freed) } while try !removeTop(name, in: parent, walk)
         freed += walk.status.allocatedBytes
         try parent.synchronize()
@@ -98,6 +116,7 @@ struct TreeRemoval {
         if walk.isDeepest { return try walk.moveToTop(name) }
         do {
             try walk.enter(name)
+            try walk.takeFromOwner()
         } catch let failure as HeldFolder.Failure
             where HeldFolder.isElsewhere(failure.cause) && failure.cause != .improperLink
         {

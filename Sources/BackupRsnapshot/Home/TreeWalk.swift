@@ -80,6 +80,8 @@ final class TreeWalk {
     /// Names that this walk, and those before it that count together with it, have come to.
     private(set) var steps: Int
     private var moved = 0
+    /// Of the directory that was taken last.
+    private var formerOwner: UInt32?
 
     private static let sameTree =
         CLINUX_RESOLVE_BENEATH | CLINUX_RESOLVE_NO_SYMLINKS | CLINUX_RESOLVE_NO_MAGICLINKS | CLINUX_RESOLVE_NO_XDEV
@@ -141,7 +143,7 @@ final class TreeWalk {
     private var owner: UInt32 {
         var current = status
         if current.st_uid == 0 { fstat(descriptor, &current) }
-        return current.st_uid
+        return current.st_uid == 0 ? formerOwner ?? 0 : current.st_uid
     }
 
     // MARK: - Names of the current directory
@@ -167,6 +169,15 @@ final class TreeWalk {
     func enter(_ name: UnsafePointer<CChar>) throws -> stat {
         if isDeepest { throw LimitExceeded(path: top.path, owner: owner, limit: nil) }
         return try enter(name, from: descriptor)
+    }
+
+    /// Gives the current directory to root alone, where this process is root. What customers' processes hold of it then serves them no longer.
+    func takeFromOwner() throws(HeldFolder.Failure) {
+        guard geteuid() == 0 else { return }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw failure("examine") }
+        if status.st_uid != 0 { formerOwner = status.st_uid }
+        guard fchown(descriptor, 0, 0) == 0, fchmod(descriptor, 0o700) == 0 else { throw failure("take") }
     }
 
     /// Whether no directory of the current one can be entered.
