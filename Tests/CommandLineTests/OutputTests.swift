@@ -134,8 +134,15 @@ import Testing
         #expect(try await run("start").contains("\(settings.path) was changed and stays as it is"))
         #expect(try text(settings) == own)
         #expect(try text(URL(filePath: settings.path + ".new")) == first)
+        let outside = folder.appendingPathExtension("outside")
+        try FileManager.default.createDirectory(at: outside, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(at: outside) }
+        try Data().write(to: outside.appending(path: "file"))
+        try FileManager.default.createSymbolicLink(
+            at: folder.appending(path: "homes/link"), withDestinationURL: outside)
         _ = try await run("stop")
         #expect(!FileManager.default.fileExists(atPath: folder.path))
+        #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))
     }
 
     @Test("`sandbox start` writes nothing into a directory of somebody else's", .enabled(if: geteuid() == 0))

@@ -1,6 +1,8 @@
+import BackupRsnapshot
 import DirectorySandbox
 import FoundationEssentials
 import Glibc
+import Provisioning
 import SystemPackage
 
 /// Settings for a daemon on a sandbox, and the places they name, all within one folder.
@@ -42,7 +44,13 @@ struct SandboxSettings {
 
     /// Removes what `write` and a daemon with these settings have made.
     static func remove(from folder: FilePath) throws {
-        for name in [file, proposal, "homes", "rsnapshot.d", "state", "run"] {
+        do {
+            // Accounts may still change what lies there.
+            try TreeRemoval.remove(folder.appending("homes"))
+        } catch let failure as ProvisioningFailure {
+            throw CommandFailure(failure.reason, cure: failure.cure)
+        }
+        for name in [file, proposal, "rsnapshot.d", "state", "run"] {
             let path = folder.appending(name).string
             guard FileManager.default.fileExists(atPath: path) else { continue }
             do {
