@@ -271,6 +271,24 @@ extension Processes {
             #expect(host.log.contains("handlers: processes that handlers had left behind were ended: sh ("))
         }
 
+        @Test(
+            "a daemon with a session of its own and an empty environment ends with the interpreter whose handler has started it",
+            .enabled(if: TreeWay.obstacle == nil, "needs cgroups"))
+        func detached() async throws {
+            try bench.install(
+                """
+                    def JobStart(self, job):
+                        subprocess.run(["/usr/bin/setsid", "--fork", "/usr/bin/env", "-i", "/bin/sh", "-c",
+                            "while :; do sleep 1; done", "\(bench.folder.path)"])
+                """)
+            try await bench.run { handlers in
+                _ = await handlers.jobStart(EventBench.job(1))
+                try await eventually("interpreter and daemon are there") { try bench.processes().count == 2 }
+            }
+            #expect(host.log.contains("handlers: processes that handlers had left behind were ended: sh ("))
+            #expect(try bench.processes() == [])
+        }
+
         @Test("B8 whatever is written to the report comes as lines, with nothing in them that a terminal obeys")
         func garbage() async throws {
             try bench.install(
