@@ -83,7 +83,9 @@ enum ShippedUnit {
             to: URL(filePath: script))
         #expect(chown(script, 0, 0) == 0)
         let rightless = "[ $(id -u) = 65534 ] && grep -q 'CapEff:.0000000000000000' /proc/self/status || exit 0"
-        let job = try bench.script("other.sh", "\(rightless)\nsleep 3600 &\nexit 9")
+        // Until it has taken on its program it goes by the script's name.
+        let sleeper = "sleep 3600 &\nuntil read name </proc/$!/comm && [ $name = sleep ]; do :; done"
+        let job = try bench.script("other.sh", "\(rightless)\n\(sleeper)\nexit 9")
         let mail = try bench.mailSection()
         // As the sendmail of Postfix and others is.
         let identity = bench.path("id")
