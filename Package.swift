@@ -127,7 +127,7 @@ let package = Package(
         ),
         .testTarget(
             name: "DirectorySandboxTests",
-            dependencies: ["TestSupport", "DirectorySandbox", "DirectoryClient", "DirectoryModel", subprocess, system],
+            dependencies: ["TestSupport", "DirectorySandbox", subprocess, system],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",

@@ -10,8 +10,6 @@ public struct SandboxOptions: Sendable {
     public var tls = false
     /// Loads the overlay for Content Sync (RFC 4533). Without it a client has to poll.
     public var contentSync = true
-    /// Has the server tell how many operations it has under way on each connection. Without it nobody can use transactions safely.
-    public var monitor = true
     /// Loads the shipped example tree into a new, empty directory. Without it only the Manager can log in.
     public var loadExampleTree = true
     /// Flushes every write to the disk, as a server in operation does. Without it a crash of the machine may lose data,

@@ -20,8 +20,6 @@ public actor Engine {
         public var timing: Watcher.Timing
         /// By which rules is decided what becomes of them.
         public var policy: DecisionPolicy
-        /// Whether writes that wait for one another may go out together.
-        public var groupCommit: GroupCommitMode
         /// Jobs at once; at least 1.
         public var slots: Int
         /// Accounts that may be deleted within an hour (0…``HourlyLimit/largest``); 0: no limit.
@@ -41,7 +39,7 @@ public actor Engine {
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
-            groupCommit: GroupCommitMode = .off, slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
+            slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
             directoryRetry: RetryPolicy, directoryAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
             service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
@@ -51,7 +49,6 @@ public actor Engine {
             self.scope = scope
             self.timing = timing
             self.policy = policy
-            self.groupCommit = groupCommit
             self.slots = slots
             self.deletesPerHour = deletesPerHour
             self.jobRetry = jobRetry
@@ -72,8 +69,6 @@ public actor Engine {
     private let login: DirectoryLogin
     private let watchLink: DirectoryLink
     private let workLink: DirectoryLink
-    private let commitLink: DirectoryLink
-    private let groups: GroupCommit
     private var watcher: Watcher
     let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
@@ -119,13 +114,11 @@ public actor Engine {
         self.login = login
         watchLink = link("watch")
         workLink = link("work")
-        commitLink = link("commit")
         let reader = AccountReader(link: workLink, scope: configuration.scope)
-        groups = GroupCommit(link: commitLink, reader: reader, logger: logger)
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            configuration, reader: reader, jobs: jobs, exclusion: exclusion, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, seen: seen,
@@ -173,18 +166,15 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, groups: groups, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            configuration, reader: reader, jobs: jobs, exclusion: exclusion, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         deletes.setLimit(configuration.deletesPerHour)
         availability.reconfigure(
             attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password)
         await login.reconfigure(servers: ServerList(configuration.servers), options: configuration.connection) {
-            [watchLink, workLink, commitLink] in
-            for link in [watchLink, workLink, commitLink] {
-                await link.reconfigure(retry: configuration.directoryRetry)
-            }
+            [watchLink, workLink] in
+            for link in [watchLink, workLink] { await link.reconfigure(retry: configuration.directoryRetry) }
         }
-        await groups.reconfigure(reader: reader)
         await dispatcher.reconfigure(worker: worker, slots: configuration.slots)
         if watching != nil { start() }
     }
@@ -199,13 +189,11 @@ public actor Engine {
         watching?.cancel()
         async let ended: Void = others()
         await watchLink.stop()
-        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink, commitLink] in
+        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink] in
             await workLink.stop()
-            await commitLink.stop()
         }
         await ended
         await workLink.stop()
-        await commitLink.stop()
         await login.stop()
     }
 
@@ -249,11 +237,11 @@ extension Watcher {
 
 extension AccountWorker {
     fileprivate init(
-        _ configuration: Engine.Configuration, reader: AccountReader, groups: GroupCommit, jobs: JobLedger,
+        _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger,
         exclusion: Exclusion, deletes: HourlyLimit, clock: any WallClock,
         isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: PlanPrinter?
     ) {
-        let committer = Committer(reader: reader, groups: configuration.groupCommit == .auto ? groups : nil)
+        let committer = Committer(reader: reader)
         self.init(
             reader: reader, committer: committer,
             ending: JobEnding(

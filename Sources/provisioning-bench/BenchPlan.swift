@@ -96,26 +96,20 @@ struct DaemonSetup: Hashable, Sendable {
     var task: Task
     /// The setting SLOTS.
     var slots: Int
-    /// The setting GROUP_COMMIT: `auto` or `off`.
-    var groupCommit = false
     /// How wishes are noticed.
     var detection = Detection.persist
 
-    /// Every number of slots, by both ways of noticing wishes, group commit off and on. On comes last: slapd may not survive it.
-    static let grid = grid(groupCommit: false) + grid(groupCommit: true)
-
-    private static func grid(groupCommit: Bool) -> [Self] {
+    /// Every number of slots, by both ways of noticing wishes.
+    static let grid: [Self] = {
         let slots = [1, 2, 4, 8, 16]
         var setups: [Self] = []
         for task in [Task.modify, .empty] {
             for detection in [Detection.persist, .poll] {
-                setups += slots.map {
-                    Self(task: task, slots: $0, groupCommit: groupCommit, detection: detection)
-                }
+                setups += slots.map { Self(task: task, slots: $0, detection: detection) }
             }
         }
-        return setups + slots.map { Self(task: .add, slots: $0, groupCommit: groupCommit) }
-    }
+        return setups + slots.map { Self(task: .add, slots: $0) }
+    }()
 
     /// Those that the ratios need, and one of each other kind.
     static let few =
@@ -123,7 +117,5 @@ struct DaemonSetup: Hashable, Sendable {
         + [
             Self(task: .modify, slots: 8, detection: .poll), Self(task: .empty, slots: 8),
             Self(task: .empty, slots: 16), Self(task: .add, slots: 4),
-            Self(task: .empty, slots: 8, groupCommit: true), Self(task: .empty, slots: 16, groupCommit: true),
-            Self(task: .modify, slots: 16, groupCommit: true),
         ]
 }

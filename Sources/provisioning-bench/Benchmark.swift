@@ -171,10 +171,7 @@ struct Benchmark: Sendable {
         }
         try await add(
             setup.task.rawValue,
-            [
-                "slots": .number(setup.slots), "group_commit": .text(setup.groupCommit ? "auto" : "off"),
-                "detection": .text(setup.detection.rawValue),
-            ], stage, uids,
+            ["slots": .number(setup.slots), "detection": .text(setup.detection.rawValue)], stage, uids,
             [
                 Figure.peak: ProcessFacts.megabytes(facts.peak), Figure.cpu: facts.processorTime,
                 Figure.switches: Double(facts.switches),

@@ -128,6 +128,13 @@ struct SettingsLoadTests {
         #expect(!shown.contains("hunter2"))
     }
 
+    @Test(arguments: ["auto", "off", "nonsense"])
+    func `GROUP_COMMIT has no effect, whatever it says, and one warning says so`(value: String) throws {
+        let (_, warnings) = try fixture.load(SettingsFixture.minimum + "GROUP_COMMIT = \(value)\n")
+        #expect(warnings.map { "\($0.section ?? "") \($0.key ?? "")" } == ["Database GROUP_COMMIT"])
+        #expect(warnings.allSatisfy { $0.reason.hasPrefix("no longer used: ") })
+    }
+
     @Test func `the environment wins, also with an empty value, and blanks are underscores`() throws {
         let (settings, _) = try fixture.load(
             SettingsFixture.minimum

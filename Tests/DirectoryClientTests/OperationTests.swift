@@ -49,8 +49,7 @@ struct OperationTests {
         try await withDirectory { _, connection in
             let root = try await connection.rootDSE()
             #expect(root.namingContexts == ["dc=stoney-cloud,dc=org"])
-            for feature in [RootDSE.Feature.assertion, .preRead, .postRead, .pagedResults, .contentSync, .transactions]
-            {
+            for feature in [RootDSE.Feature.assertion, .preRead, .postRead, .pagedResults, .contentSync] {
                 #expect(root.offers(feature), "\(feature)")
             }
             #expect(!root.offers(.startTLS))

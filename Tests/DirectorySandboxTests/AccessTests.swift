@@ -1,5 +1,3 @@
-import DirectoryClient
-import DirectoryModel
 import DirectorySandbox
 import Testing
 
@@ -86,25 +84,6 @@ import Testing
                 "ldapcompare", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword,
                 [account, "sstProvisioningMode:adding"])
             #expect(compared.code == 6)
-        }
-    }
-
-    /// Not by ldapmodify, which ends a transaction at once: that can crash the server.
-    @Test func `the rules let the daemon group its writes`() async throws {
-        try await DirectorySandbox.temporary { sandbox in
-            try await sandbox.load(accountLDIF(Self.uid))
-            let credentials = Credentials.simple(
-                bindDN: try DN(parsing: sandbox.daemonDN), password: Secret(sandbox.daemonPassword))
-            let connection = try await DirectoryConnection.open(
-                ServerAddress(parsing: sandbox.uri), options: ConnectionOptions(credentials: credentials))
-            let monitor = try #require(try await connection.monitorEntry())
-            let account = try DN(parsing: accountDN(Self.uid))
-            let claim = TransactionMember(
-                account, [.delete("sstProvisioningMode", "add"), .add("sstProvisioningMode", "adding")],
-                asserting: .equal("sstProvisioningMode", "add"))
-            #expect(try await connection.modify(inTransaction: [claim], watching: monitor) == .committed)
-            #expect(try await connection.compare(account, "sstProvisioningMode", "adding"))
-            connection.close()
         }
     }
 
@@ -200,21 +179,6 @@ import Testing
                 "ldapsearch", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword,
                 ["-LLL", "-b", "ou=programs,\(SandboxTree.suffix)"])
             #expect(others.code == 32)
-        }
-    }
-
-    @Test func `the daemon sees what the server counts of its connections, and nothing else of cn=Monitor`()
-        async throws
-    {
-        try await DirectorySandbox.temporary { sandbox in
-            let names = ["-LLL", "-o", "ldif-wrap=no", "-b", "cn=Monitor", "1.1"]
-            let found = try await ldap("ldapsearch", sandbox, as: sandbox.daemonDN, sandbox.daemonPassword, names)
-            let dns = found.output.split(separator: "\n")
-            #expect(dns.contains { $0.hasPrefix("dn: cn=Connection ") })
-            #expect(dns.allSatisfy { $0.hasSuffix("cn=Connections,cn=Monitor") })
-            let others = try await ldap(
-                "ldapsearch", sandbox, as: sandbox.selfcareDN, sandbox.selfcarePassword, names)
-            #expect(others.output == "")
         }
     }
 

@@ -112,7 +112,7 @@ import Testing
     @Test func `each shipped file opens with a comment that says how to use it`() throws {
         let folder = try SandboxPieces().directory.string
         let names = try FileManager.default.contentsOfDirectory(atPath: folder)
-        #expect(names.count == 13)
+        #expect(names.count == 12)
         for name in names {
             let comment = try text(name).split(separator: "\n", omittingEmptySubsequences: false).prefix {
                 $0.hasPrefix("#")

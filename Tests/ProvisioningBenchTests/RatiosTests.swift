@@ -8,13 +8,8 @@ private typealias Measurement = provisioning_bench.Measurement
 
 @Suite struct RatiosTests {
     private static let modify = DaemonSetup.Task.modify.rawValue
-    private static let empty = DaemonSetup.Task.empty.rawValue
 
-    private func rate(
-        _ name: String, _ rate: Double, _ conditions: [String: Measurement.Condition] = [:]
-    ) -> Measurement {
-        Measurement(name, conditions, [Figure.rate: rate])
-    }
+    private func rate(_ name: String, _ rate: Double) -> Measurement { Measurement(name, [:], [Figure.rate: rate]) }
 
     @Test("nothing measured: every ratio is there by its name, and null")
     func nothing() throws {
@@ -24,7 +19,7 @@ private typealias Measurement = provisioning_bench.Measurement
         let ratios = try #require(object["ratios"] as? [String: Any])
         #expect(
             Set(ratios.keys) == [
-                "throughput_vs_limit", "throughput_vs_perl", "throughput_vs_shell", "group_commit_gain",
+                "throughput_vs_limit", "throughput_vs_perl", "throughput_vs_shell",
                 "latency_adding_vs_roundtrip", "latency_added_vs_floor", "scale_1m_vs_10k", "rss_idle_mb",
                 "rss_100k_pending_mb", "idle_cpu_fraction",
             ])
@@ -36,23 +31,11 @@ private typealias Measurement = provisioning_bench.Measurement
     func throughput() {
         let ratios = Ratios([
             rate("limit.combined", 500), rate("limit.combined", 700), rate("baseline.perl", 140),
-            rate("baseline.shell", 35),
-            rate(Self.modify, 600, ["group_commit": "auto"]), rate(Self.modify, 840, ["group_commit": "auto"]),
-            rate(Self.modify, 800, ["group_commit": "off"]),
+            rate("baseline.shell", 35), rate(Self.modify, 600), rate(Self.modify, 840), rate(Self.modify, 800),
         ])
         #expect(ratios.throughputVsLimit == 1.2)
         #expect(ratios.throughputVsPerl == 6)
         #expect(ratios.throughputVsShell == 24)
-        #expect(ratios.groupCommitGain == nil)
-    }
-
-    @Test("what group commit gains is the best with it to the best without it, where no process is started")
-    func groupCommit() {
-        let ratios = Ratios([
-            rate(Self.empty, 900, ["group_commit": "auto"]), rate(Self.empty, 1_800, ["group_commit": "auto"]),
-            rate(Self.empty, 1_000, ["group_commit": "off"]), rate(Self.modify, 5_000, ["group_commit": "auto"]),
-        ])
-        #expect(ratios.groupCommitGain == 1.8)
     }
 
     @Test("latency is held against the single operations of the same run")

@@ -11,8 +11,7 @@ private typealias Measurement = provisioning_bench.Measurement
     private static let measurements = [
         Measurement("limit.combined", ["connections": 4], [Figure.rate: 700]),
         Measurement(
-            "ours.modify", ["slots": 4, "group_commit": "auto", "detection": "persist"],
-            [Figure.rate: 812.4, Figure.peak: nil]),
+            "ours.modify", ["slots": 4, "detection": "persist"], [Figure.rate: 812.4, Figure.peak: nil]),
         Measurement("scale", ["accounts": 1_000], [Figure.seconds: 0.41]),
         Measurement("scale", ["accounts": 1_000_000], [Figure.seconds: 0.5]),
     ]
@@ -39,7 +38,7 @@ private typealias Measurement = provisioning_bench.Measurement
         #expect((object["machine"] as? [String: String]) == ["processors": "2"])
         let ours = try #require((object["measurements"] as? [[String: Any]])?[1])
         #expect((ours["conditions"] as? [String: Any])?["slots"] as? Int == 4)
-        #expect((ours["conditions"] as? [String: Any])?["group_commit"] as? String == "auto")
+        #expect((ours["conditions"] as? [String: Any])?["detection"] as? String == "persist")
         #expect((ours["figures"] as? [String: Any])?[Figure.rate] as? Double == 812.4)
         #expect((ours["figures"] as? [String: Any])?[Figure.peak] is NSNull)
     }

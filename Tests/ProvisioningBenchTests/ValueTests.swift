@@ -85,12 +85,10 @@ import Testing
             #expect(plan.sizes.contains(plan.idleSize))
             #expect(plan.scoutJobs <= plan.jobs && plan.shellJobs <= plan.jobs && plan.scriptJobs <= plan.jobs)
             #expect(plan.pending == 100_000)
-            for groupCommit in [true, false] {
-                #expect(plan.setups.contains { $0.task == .empty && $0.groupCommit == groupCommit })
-                #expect(plan.setups.contains { $0.task == .modify && $0.groupCommit == groupCommit })
+            for task in [DaemonSetup.Task.modify, .empty, .add] {
+                #expect(plan.setups.contains { $0.task == task })
             }
             #expect(plan.setups.contains { $0.detection == .poll })
-            #expect(plan.setups.contains { $0.task == .add })
         }
         #expect(BenchPlan.full.latencyWishes == 2_000)
         #expect(BenchPlan.full.pendingTime == nil)

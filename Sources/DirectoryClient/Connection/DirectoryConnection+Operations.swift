@@ -60,10 +60,8 @@ extension DirectoryConnection {
 
     /// Who we are for the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
     public func whoAmI() async throws(DirectoryError) -> String {
-        let request = Request.extended(
-            name: "who am I", identifier: RootDSE.Feature.whoAmI.rawValue, value: nil)
-        let value = try await succeed(request).outcome.value ?? []
-        guard let text = String(validating: value, as: UTF8.self) else { throw malformed("the identity", request) }
+        let value = try await succeed(.whoAmI).outcome.value ?? []
+        guard let text = String(validating: value, as: UTF8.self) else { throw malformed("the identity", .whoAmI) }
         return text
     }
 

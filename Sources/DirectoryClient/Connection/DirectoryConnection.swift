@@ -1,6 +1,5 @@
 import DirectoryModel
 import Glibc
-import Synchronization
 
 /// A connection to one directory server, bound and ready.
 ///
@@ -17,13 +16,6 @@ public final class DirectoryConnection: Sendable {
     /// How long an operation may take.
     let operationTimeout: Duration
     let mailbox: Mailbox
-
-    private struct Transaction {
-        var isOpen = false
-        /// Somebody wants the connection closed; that waits for the transaction's end.
-        var isLast = false
-    }
-    private let transaction = Mutex(Transaction())
 
     private init(
         server: ServerAddress, passwordPolicy: PasswordPolicyResponse?, operationTimeout: Duration, mailbox: Mailbox
@@ -74,40 +66,10 @@ public final class DirectoryConnection: Sendable {
     }
 
     /// Ends the connection; operations under way fail with `isConnectionLost`. Does not wait. Harmless when it has ended already.
-    ///
-    /// A transaction that is under way comes to its end first (see ``modify(inTransaction:)``).
-    public func close() {
-        let isOpen = transaction.withLock { transaction in
-            transaction.isLast = true
-            return transaction.isOpen
-        }
-        if !isOpen { mailbox.close(ConnectionLoop.closed(server)) }
-    }
+    public func close() { mailbox.close(ConnectionLoop.closed(server)) }
 
-    /// The connection has ended, or ends with the transaction that is under way: closed on our side, or lost.
-    public var isClosed: Bool { mailbox.hasEnded || transaction.withLock(\.isLast) }
-
-    func transactionBegins() { transaction.withLock { $0.isOpen = true } }
-
-    func transactionEnds() {
-        let isLast = transaction.withLock { transaction in
-            transaction.isOpen = false
-            return transaction.isLast
-        }
-        if isLast { close() }
-    }
-
-    /// Sends a request and waits for its answer, whatever its result code is and whoever is cancelled. The server is never asked to stop.
-    func performWhole(_ request: Request, controls: [Control] = []) async throws(DirectoryError) -> Response {
-        let id = mailbox.nextID()
-        return try await withCheckedContinuation { continuation in
-            var operation = Operation(
-                id: id, request: request, controls: controls, deadline: .now + operationTimeout,
-                reply: .once(continuation))
-            operation.isAbandoned = false
-            if let end = mailbox.post(.start(operation)) { operation.fail(end.about("\(request)")) }
-        }.get()
-    }
+    /// The connection has ended: closed on our side, or lost.
+    public var isClosed: Bool { mailbox.hasEnded }
 
     /// Sends a request and waits for its answer, whatever its result code is.
     func perform(_ request: Request, controls: [Control] = []) async throws(DirectoryError) -> Response {

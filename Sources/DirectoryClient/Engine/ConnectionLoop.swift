@@ -72,7 +72,7 @@ struct ConnectionLoop: ~Copyable {
 
     private mutating func drop(_ dropped: OperationTable.Dropped, _ code: ResultCode) {
         guard let operation = operations.removeValue(forKey: dropped.id) else { return }
-        if let messageID = dropped.messageID, operation.isAbandoned { abandoned.append(messageID) }
+        if let messageID = dropped.messageID { abandoned.append(messageID) }
         operation.fail(DirectoryError(code, operation: "\(operation.request)", server: "\(server)"))
     }
 

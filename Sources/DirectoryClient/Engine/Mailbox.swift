@@ -41,8 +41,7 @@ final class Mailbox: Sendable {
 
     deinit { Glibc.close(descriptor) }
 
-    /// Why the connection is no more; nil while it is.
-    var end: DirectoryError? { state.withLock(\.end) }
+    /// The connection is no more.
     var hasEnded: Bool { state.withLock { $0.end != nil } }
 
     func nextID() -> OperationTable.ID {

@@ -22,8 +22,6 @@ struct Outcome: Hashable, Sendable {
 
 /// All messages of an operation that has ended.
 struct Response: Hashable, Sendable {
-    /// The one that its request was sent under.
-    var messageID: Int32 = 0
     var entries: [Entry] = []
     var references: [String] = []
     var outcome = Outcome(code: .success)

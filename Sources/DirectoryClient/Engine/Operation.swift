@@ -14,8 +14,6 @@ struct Operation: Sendable {
     /// When waiting for the answer ends; nil means never.
     var deadline: ContinuousClock.Instant?
     var reply: Reply
-    /// Whether the server is told when nobody waits for the answer any more.
-    var isAbandoned = true
 
     func fail(_ error: DirectoryError) {
         switch reply {

@@ -26,7 +26,7 @@ struct OperationTable {
         var messageID: Int32
         var deadline: Instant?
         var isStream: Bool
-        var response: Response
+        var response = Response()
     }
 
     private var waiting: [(id: ID, deadline: Instant?, isStream: Bool)] = []
@@ -54,10 +54,7 @@ struct OperationTable {
     mutating func sent(as messageID: Int32) {
         guard !waiting.isEmpty else { return }
         let (id, deadline, isStream) = waiting.removeFirst()
-        outstanding.append(
-            Outstanding(
-                id: id, messageID: messageID, deadline: deadline, isStream: isStream,
-                response: Response(messageID: messageID)))
+        outstanding.append(Outstanding(id: id, messageID: messageID, deadline: deadline, isStream: isStream))
     }
 
     /// A message has come; nil when nobody waits for it any more.

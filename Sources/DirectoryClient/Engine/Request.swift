@@ -9,7 +9,7 @@ enum Request: Hashable, Sendable {
     case rename(DN, to: RDN, deleteOldRDN: Bool, newSuperior: DN?)
     case compare(DN, AttributeName, AttributeValue)
     case bind(Credentials)
-    case extended(name: String, identifier: String, value: [UInt8]?)
+    case whoAmI
 }
 
 extension Request: CustomStringConvertible {
@@ -27,7 +27,7 @@ extension Request: CustomStringConvertible {
         case .bind(.simple(let dn, _)): "bind \(Self.name(dn))"
         case .bind(.external): "bind (SASL EXTERNAL)"
         case .bind(.anonymous): "bind (anonymous)"
-        case .extended(let name, _, _): name
+        case .whoAmI: "who am I"
         }
     }
 

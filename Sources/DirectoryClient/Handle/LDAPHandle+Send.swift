@@ -77,10 +77,9 @@ extension LDAPHandle {
             return unsafe ldap_sasl_bind(pointer, "", nil, arena.value([]), list, nil, &messageID)
         case .bind(.external):
             return unsafe ldap_sasl_bind(pointer, nil, "EXTERNAL", arena.value([]), list, nil, &messageID)
-        case .extended(_, let identifier, let value):
-            let bytes = value == nil ? nil : unsafe arena.value(value ?? [])
+        case .whoAmI:
             return unsafe ldap_extended_operation(
-                pointer, try arena.string(identifier), bytes, list, nil, &messageID)
+                pointer, RootDSE.Feature.whoAmI.rawValue, nil, list, nil, &messageID)
         }
     }
 

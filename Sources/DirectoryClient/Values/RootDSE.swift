@@ -15,8 +15,6 @@ public struct RootDSE: Hashable, Sendable {
         /// Content Synchronization (RFC 4533). slapd names it as soon as the module is loaded; a database without the overlay still
         /// answers with unavailableCriticalExtension.
         case contentSync = "1.3.6.1.4.1.4203.1.9.1.1"
-        /// Transactions (RFC 5805).
-        case transactions = "1.3.6.1.1.21.1"
         /// StartTLS (RFC 4511, section 4.14).
         case startTLS = "1.3.6.1.4.1.1466.20037"
         /// Who am I? (RFC 4532).

@@ -30,11 +30,6 @@ struct Control: Hashable, Sendable {
         )
     }
 
-    /// Part of a transaction, carried out at its end (RFC 5805, section 2.2).
-    static func transaction(_ identifier: [UInt8]) -> Control {
-        Control(identifier: "1.3.6.1.1.21.2", isCritical: true, value: identifier)
-    }
-
     /// Tell what the password policy says of a bind (draft-behera-ldap-password-policy-11, section 6.1).
     static let passwordPolicy = Control(identifier: passwordPolicyIdentifier)
 

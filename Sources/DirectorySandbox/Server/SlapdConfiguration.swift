@@ -45,10 +45,6 @@ struct SlapdConfiguration {
         }
         if options.contentSync { lines += ["overlay syncprov", "syncprov-checkpoint 100 10"] }
         lines += options.databaseLines
-        if options.monitor {
-            lines.append("include \(try Self.quoted(pieces.file("monitor.conf").string))")
-            lines.append("rootdn \"\(SandboxTree.managerDN)\"")
-        }
         lines.append("include \(try Self.quoted(pieces.file("config.conf").string))")
         return lines.joined(separator: "\n") + "\n"
     }

@@ -68,16 +68,6 @@ public struct AccountReader: Sendable {
         return others
     }
 
-    /// How these entries stand now; one that is gone is left out.
-    func statuses(_ accounts: [EntryUUID]) async throws -> [EntryUUID: AccountStatus] {
-        let isOne = Filter.or(accounts.map { .equal(AttributeNames.entryUUID, AttributeValue($0.description)) })
-        var statuses: [EntryUUID: AccountStatus] = [:]
-        try await search(isOne, scope.names.requested, pageSize: 0) { entry in
-            if let status = AccountStatus(entry, names: scope.names) { statuses[status.uuid] = status }
-        }
-        return statuses
-    }
-
     /// Why an entry that we see cannot be worked on.
     static func hidden(_ attributes: [AttributeName]) -> String {
         "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"

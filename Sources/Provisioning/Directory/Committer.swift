@@ -17,39 +17,39 @@ enum CommitOutcome: Hashable, Sendable {
 
 /// Writes claims and outcomes, and knows afterwards whether they stand there.
 struct Committer: Sendable {
-    private let reader: AccountReader
-    private let groups: GroupCommit?
-
-    /// - Parameters:
-    ///   - reader: gives the link to write on, and the entry where a write is in doubt.
-    ///   - groups: nil: every write goes alone.
-    init(reader: AccountReader, groups: GroupCommit? = nil) {
-        self.reader = reader
-        self.groups = groups
-    }
+    /// Gives the link to write on, and the entry where a write is in doubt.
+    let reader: AccountReader
 
     /// Writes until the outcome is certain, also over lost connections: a compare-and-set may be repeated, and when it
     /// does not hold after a lost answer, the entry itself tells whether the first try had arrived.
     /// - Throws: `CancellationError` when the daemon stops first; then the outcome may be unknown, and the next start
     ///   decides from the entry.
     func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
-        guard let groups else { return try await commitAlone(write, key, isDoubtful: false) {} }
-        switch try await groups.enter(write, key) {
-        case .written(let csn): return .written(csn: csn)
-        case .alone(let turn, let isDoubtful):
-            var isOver = false
-            func leave() async {
-                if !isOver { await groups.leave(turn) }
-                isOver = true
-            }
-            do {
-                let outcome = try await commitAlone(write, key, isDoubtful: isDoubtful, answered: leave)
-                await leave()
-                return outcome
+        var dn = key.dn
+        var isDoubtful = false
+        while true {
+            let connection = try await reader.link.connection()
+            do throws(DirectoryError) {
+                let after = try await connection.modify(
+                    dn, write.modifications, asserting: write.assertion, postRead: [AttributeNames.entryCSN])
+                reader.link.noteSuccess()
+                return .written(csn: after?[AttributeNames.entryCSN].first)
             } catch {
-                await leave()
-                throw error
+                try Task.checkCancellation()
+                switch error.code {
+                case .noSuchAttribute, .assertionFailed:
+                    return isDoubtful ? try await resolveDoubt(write, key) : .lost
+                case .noSuchObject:
+                    guard let entry = try await reader.entry(key, attributes: []), entry.dn != dn else { return .gone }
+                    dn = entry.dn
+                case _ where error.isRetryable:
+                    isDoubtful = true
+                    await reader.link.drop(connection, because: error)
+                default:
+                    return .refused(error)
+                }
             }
+            try Task.checkCancellation()
         }
     }
 
@@ -70,39 +70,6 @@ struct Committer: Sendable {
     }
 
     private static let triesAtOnce = 3
-
-    /// - Parameter answered: called after each try.
-    private func commitAlone(
-        _ write: EntryWrite, _ key: AccountKey, isDoubtful: Bool, answered: () async -> Void
-    ) async throws -> CommitOutcome {
-        var dn = key.dn
-        var isDoubtful = isDoubtful
-        while true {
-            let connection = try await reader.link.connection()
-            do throws(DirectoryError) {
-                let after = try await connection.modify(
-                    dn, write.modifications, asserting: write.assertion, postRead: [AttributeNames.entryCSN])
-                reader.link.noteSuccess()
-                return .written(csn: after?[AttributeNames.entryCSN].first)
-            } catch {
-                await answered()
-                try Task.checkCancellation()
-                switch error.code {
-                case .noSuchAttribute, .assertionFailed:
-                    return isDoubtful ? try await resolveDoubt(write, key) : .lost
-                case .noSuchObject:
-                    guard let entry = try await reader.entry(key, attributes: []), entry.dn != dn else { return .gone }
-                    dn = entry.dn
-                case _ where error.isRetryable:
-                    isDoubtful = true
-                    await reader.link.drop(connection, because: error)
-                default:
-                    return .refused(error)
-                }
-            }
-            try Task.checkCancellation()
-        }
-    }
 
     private static let mostLosses = 20
 

@@ -83,9 +83,6 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// Whether the entry is still one of those that are watched for (``WatchScope``): then the write comes back as an echo.
-    var isPending: Bool { state == "0" && returnValue == nil }
-
     /// Whether the entry stands as this write would have left it, and not as another daemon's.
     public func isFulfilled(by status: AccountStatus) -> Bool {
         status.mode == mode && status.state == state && status.returnValue == returnValue && status.claim == claim

@@ -92,8 +92,7 @@ extension Engine.Configuration {
                 hosts: hosts, runsOverdue: settings.service.overdue == .run,
                 deleteNeedsInactive: settings.service.requireInactiveForDelete, claimHolder: ThisHost.name,
                 names: settings.attributes),
-            groupCommit: directory.groupCommit, slots: settings.service.slots,
-            deletesPerHour: settings.service.maxDeletesPerHour,
+            slots: settings.service.slots, deletesPerHour: settings.service.maxDeletesPerHour,
             jobRetry: RetryPolicy(
                 maximumAttempts: settings.service.maxAttempts, delay: settings.service.retryDelay,
                 maximumDelay: settings.service.retryMaxDelay),

@@ -24,7 +24,7 @@ extension DaemonSettings.Directory {
             condition: raw[DatabaseSection.searchFilter],
             detection: raw[DatabaseSection.detection], pollInterval: raw[DatabaseSection.pollInterval],
             relistInterval: raw[DatabaseSection.relistInterval], connectTimeout: raw[DatabaseSection.connectTimeout],
-            operationTimeout: raw[DatabaseSection.operationTimeout], groupCommit: raw[DatabaseSection.groupCommit])
+            operationTimeout: raw[DatabaseSection.operationTimeout])
     }
 
     private static func servers(checking raw: inout Settings) -> [ServerAddress] {

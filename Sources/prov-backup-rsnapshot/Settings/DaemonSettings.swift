@@ -72,7 +72,6 @@ struct DaemonSettings: Sendable {
         var relistInterval: Duration
         var connectTimeout: Duration
         var operationTimeout: Duration
-        var groupCommit: GroupCommitMode
     }
 
     /// As whom the daemon binds.

@@ -79,15 +79,6 @@ enum DatabaseSection {
         name, "OPERATION_TIMEOUT", .duration(wait), default: .seconds(30),
         meaning: "How long the directory may take to answer one request.")
 
-    static let groupCommit = SettingKey(
-        name, "GROUP_COMMIT", .choice(GroupCommitMode.self), default: .off,
-        meaning: """
-            Whether writes that wait for one another go out together, in one transaction (RFC 5805): auto where the server \
-            offers it and shows its cn=Monitor (etc/openldap/monitor.conf), off for one by one. More jobs a second where the \
-            directory's disk is the limit; but a daemon or a network that ends in the middle of a transaction can crash slapd \
-            (2.5 and 2.6).
-            """)
-
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
 
     static let section = SettingsSection(
@@ -97,10 +88,11 @@ enum DatabaseSection {
             adminUser.declaration, adminPassword.declaration, startTLS.declaration, tlsCAFile.declaration,
             tlsCertFile.declaration, tlsKeyFile.declaration, tlsRequire.declaration, serviceSubtree.declaration,
             searchFilter.declaration, detection.declaration, pollInterval.declaration, relistInterval.declaration,
-            connectTimeout.declaration, operationTimeout.declaration, groupCommit.declaration,
+            connectTimeout.declaration, operationTimeout.declaration,
         ],
         retired: [
             RetiredSetting("COOKIE_FILE", replacement: noCookie),
             RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
+            RetiredSetting("GROUP_COMMIT", replacement: "it has no effect, every write is sent by itself"),
         ])
 }

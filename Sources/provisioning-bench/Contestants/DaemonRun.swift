@@ -102,7 +102,6 @@ struct DaemonRun: Sendable {
             ADMIN_PASSWORD_FILE = \(stage.sandbox.daemonPasswordFile)
             SERVICE_SUBTREE = \(Stage.accountsDN)
             DETECTION = \(setup.detection.rawValue)
-            GROUP_COMMIT = \(setup.groupCommit ? "auto" : "off")
 
             [Service]
             SLOTS = \(setup.slots)

@@ -13,17 +13,15 @@ struct Plots {
 
     private var rates: [Measurement] { measurements.filter { $0[Figure.rate] != nil } }
 
-    /// The best of each contestant; of ours, with group commit and without.
+    /// The best of each contestant.
     private var throughput: String? {
         var bars: [(name: String, value: Double)] = []
         for measurement in rates where measurement.name != "pending" {
-            let name = [measurement.name, measurement.text("group_commit").map { "group commit \($0)" }]
-                .compactMap { $0 }.joined(separator: ", ")
             let rate = measurement[Figure.rate] ?? 0
-            if let place = bars.firstIndex(where: { $0.name == name }) {
+            if let place = bars.firstIndex(where: { $0.name == measurement.name }) {
                 bars[place].value = max(bars[place].value, rate)
             } else {
-                bars.append((name, rate))
+                bars.append((measurement.name, rate))
             }
         }
         return bars.isEmpty
@@ -32,10 +30,7 @@ struct Plots {
 
     private var slots: String? {
         let series = grouped(rates.filter { $0.number("slots") != nil && $0.name.hasPrefix("ours") }) { measurement in
-            [
-                measurement.name, measurement.text("group_commit").map { "group commit \($0)" },
-                measurement.text("detection"),
-            ].compactMap { $0 }.joined(separator: ", ")
+            [measurement.name, measurement.text("detection")].compactMap(\.self).joined(separator: ", ")
         } point: { measurement in
             (Double(measurement.number("slots") ?? 0), measurement[Figure.rate] ?? 0)
         }

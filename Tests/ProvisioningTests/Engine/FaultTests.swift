@@ -246,6 +246,24 @@ import Testing
         }
     }
 
+    @Test("the server is killed under the writes of many accounts, and each comes to its end")
+    func serverKilledUnderWrites() async throws {
+        try await EngineHarness.run { harness in
+            let uids = (0..<40).map { "\($0)" }
+            for uid in uids { try await harness.add(uid) }
+            try await harness.running {
+                $0.slots = 16
+            } _: { _ in
+                try await eventually("some are done") { harness.service.asked.count > 5 }
+                try await harness.sandbox.kill()
+                try await harness.sandbox.restart()
+                try await harness.reconnect()
+                for uid in uids { try await harness.expectMode("added", of: uid) }
+            }
+            #expect(Set(harness.service.asked.map(\.uid)).count == 40)
+        }
+    }
+
     @Test("the directory may be away at the start for as long as it likes")
     func awayAtStart() async throws {
         try await EngineHarness.run { harness in
