@@ -8,7 +8,9 @@ import Testing
 @testable import BackupRsnapshot
 
 extension NameLimit {
-    init(_ names: Int) { self.init(names: names, reason: "as the test says") }
+    init(_ names: Int, levels: Int = 250_000) {
+        self.init(names: names, reason: "as the test says", levels: levels)
+    }
 }
 
 /// A folder of a test's own, gone with the last who holds it: a home root, a folder for configurations, one for scripts.

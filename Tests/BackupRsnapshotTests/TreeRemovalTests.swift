@@ -9,9 +9,10 @@ import Testing
 @Suite struct TreeRemovalTests {
     /// Removes `homes/tree`, and calls back whenever a directory has been read and at least once for 256 names.
     private func remove(
-        _ folder: TestFolder, limit: Int? = nil, freed: inout UInt64, _ meanwhile: @escaping @Sendable () -> Void = {}
+        _ folder: TestFolder, limit: NameLimit = .unrecorded, freed: inout UInt64,
+        _ meanwhile: @escaping @Sendable () -> Void = {}
     ) throws {
-        let removal = TreeRemoval(limit: limit.map { NameLimit($0) } ?? .unrecorded) {
+        let removal = TreeRemoval(limit: limit) {
             meanwhile()
             return false
         }
@@ -22,7 +23,7 @@ import Testing
         _ folder: TestFolder, limit: Int? = nil, _ meanwhile: @escaping @Sendable () -> Void = {}
     ) throws {
         var freed: UInt64 = 0
-        try remove(folder, limit: limit, freed: &freed, meanwhile)
+        try remove(folder, limit: limit.map { NameLimit($0) } ?? .unrecorded, freed: &freed, meanwhile)
     }
 
     @Test("files whose names are no text go, and those that links lead to stay")
@@ -44,18 +45,25 @@ import Testing
         try remove(folder)
     }
 
-    @Test("a tree 6,000 deep, which measuring refuses with its place, goes with few descriptors and on a small stack")
+    @Test(
+        "a tree that is deeper than a walk goes is refused with its place, and is removed with few descriptors and on a small stack"
+    )
     func deep() throws {
         let folder = try TestFolder()
         let inodes = try folder.nest(6_000, in: "homes/tree")
         let parent = try HeldFolder(configured: folder.homes)
+        let limit = NameLimit(.max, levels: 4_000)
         let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
             try SnapshotTree.walk(
-                "tree", in: parent, previous: nil, limit: { _ in NameLimit(.max) }, isCancelled: { false })
+                "tree", in: parent, previous: nil, limit: { _ in limit }, isCancelled: { false })
         }
-        #expect(excess == TreeWalk.LimitExceeded(path: folder.homes.appending("tree"), owner: geteuid(), limit: nil))
+        #expect(
+            excess
+                == TreeWalk.LimitExceeded(
+                    path: folder.homes.appending("tree"), owner: geteuid(), limit: limit, isTooDeep: true))
         let seen = Mutex((asked: 0, most: 0))
-        try remove(folder) {
+        var freed: UInt64 = 0
+        try remove(folder, limit: limit, freed: &freed) {
             seen.withLock {
                 $0.asked += 1
                 if $0.asked % 100 == 0 { $0.most = max($0.most, openDirectories(of: inodes)) }

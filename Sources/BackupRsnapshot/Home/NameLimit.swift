@@ -1,4 +1,4 @@
-/// How many names one walk through a customer's tree may come to, and why so many.
+/// How many names one walk through a customer's tree may come to, and why so many; and how deep it may go, for it has to remember its way.
 ///
 /// The owner can make names, and move them in front of a walk, for as long as it reads, so without a limit it would not end. The limit goes by
 /// what is recorded of the account, and stops no tree that nobody changes meanwhile. How long a walk may take is limited besides (`Deadline`).
@@ -6,6 +6,8 @@ struct NameLimit: Hashable, Sendable, CustomStringConvertible {
     let names: Int
     /// Where the number comes from.
     let reason: String
+    /// Of directories in each other. Their names take at most 64 MB of memory.
+    var levels = 250_000
 
     /// What may come on top of any number: a tree that was empty gets files meanwhile.
     private static let margin = 100_000

@@ -7,7 +7,7 @@ import SystemPackage
 /// The tree's owner may change it at any time, so nothing in it is trusted: no symbolic link is followed and no mount is entered. The tree may
 /// be deeper than a path can be: the deepest ``window`` directories are open, and a directory above them is opened again as
 /// `..` and compared with what it was. If it is another one, somebody has moved something, and the way is searched again from the top.
-/// Memory: some 50 bytes and the name for each of at most ``mostLevels`` levels, and 32 KiB for each open directory.
+/// Memory: some 50 bytes and the name for each level, and 32 KiB for each open directory.
 ///
 /// ```swift
 /// while let event = try walk.next() {
@@ -22,16 +22,18 @@ final class TreeWalk {
         var path: FilePath
         /// The user who owns it; where that is root, who owns the directory that was being read.
         var owner: UInt32
-        /// nil: ``mostLevels``.
-        var limit: NameLimit?
+        var limit: NameLimit
+        /// Whether it is its levels that were too many, and not its names.
+        var isTooDeep = false
 
         var description: String {
-            guard let limit else { return "\(path) has directories in each other, more than \(mostLevels) deep" }
-            return "\(path) has more than \(limit), or its owner makes or moves them while they are read"
+            isTooDeep
+                ? "\(path) has directories in each other, more than \(limit.levels) deep"
+                : "\(path) has more than \(limit), or its owner makes or moves them while they are read"
         }
         /// What works on the tree is not looked for in it: a search would not end either.
         var hint: String {
-            limit == nil ? "let user \(owner) remove them" : "find the process and end it: ps -fu \(owner)"
+            isTooDeep ? "let user \(owner) remove them" : "find the process and end it: ps -fu \(owner)"
         }
     }
 
@@ -53,8 +55,6 @@ final class TreeWalk {
 
     /// Directories that are open at a time.
     static let window = 32
-    /// Of directories in each other. No copy is as deep: rsync goes no further than a path of 4,096 bytes leads.
-    static let mostLevels = 4_096
 
     fileprivate struct Level {
         let device: UInt64
@@ -167,7 +167,7 @@ final class TreeWalk {
     ///   replaced, or a mount; ``LimitExceeded`` where ``isDeepest``.
     @discardableResult
     func enter(_ name: UnsafePointer<CChar>) throws -> stat {
-        if isDeepest { throw LimitExceeded(path: top.path, owner: owner, limit: nil) }
+        if isDeepest { throw LimitExceeded(path: top.path, owner: owner, limit: limit, isTooDeep: true) }
         return try enter(name, from: descriptor)
     }
 
@@ -181,7 +181,7 @@ final class TreeWalk {
     }
 
     /// Whether no directory of the current one can be entered.
-    var isDeepest: Bool { levels.count == Self.mostLevels }
+    var isDeepest: Bool { levels.count >= limit.levels }
 
     /// Moves a name of the current directory into the tree's top, under a name that is free there. The walk comes to it there, or when it begins
     /// again. A name that is gone is no failure.
