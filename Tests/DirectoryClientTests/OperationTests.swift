@@ -13,8 +13,6 @@ struct OperationTests {
             #expect(stored.dn == .test("one"))
             #expect(stored["title"] == ["open"])
             #expect(stored["cn"].isEmpty)
-            #expect(try await connection.compare(.test("one"), "title", "OPEN"))
-            #expect(try await !connection.compare(.test("one"), "title", "shut"))
             try await connection.modify(.test("one"), [.add("description", "a", "b"), .replace("title", "shut")])
             try await connection.rename(.test("one"), to: RDN("cn", "two"))
             #expect(try await connection.entry(at: .test("one")) == nil)

@@ -45,19 +45,6 @@ extension DirectoryConnection {
         _ = try await succeed(.rename(dn, to: rdn, deleteOldRDN: deleteOldRDN, newSuperior: newSuperior))
     }
 
-    /// Whether an entry has a value, by the attribute's equality rule (RFC 4511, section 4.10).
-    public func compare(
-        _ dn: DN, _ attribute: AttributeName, _ value: AttributeValue
-    ) async throws(DirectoryError) -> Bool {
-        let request = Request.compare(dn, attribute, value)
-        let outcome = try await perform(request).outcome
-        switch outcome.code {
-        case .compareTrue: return true
-        case .compareFalse: return false
-        default: throw error(outcome, request)
-        }
-    }
-
     /// Who we are for the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
     public func whoAmI() async throws(DirectoryError) -> String {
         let value = try await succeed(.whoAmI).outcome.value ?? []

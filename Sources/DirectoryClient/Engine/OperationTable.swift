@@ -35,9 +35,6 @@ struct OperationTable {
     /// The one to send next.
     var next: ID? { waiting.first?.id }
 
-    /// The message ids that an answer may come for, the oldest first.
-    var messageIDs: [Int32] { outstanding.map(\.messageID) }
-
     /// When the next one expires; nil when none does.
     var nextDeadline: Instant? {
         var next: Instant?

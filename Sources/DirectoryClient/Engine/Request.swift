@@ -7,7 +7,6 @@ enum Request: Hashable, Sendable {
     case modify(DN, [Modification])
     case delete(DN)
     case rename(DN, to: RDN, deleteOldRDN: Bool, newSuperior: DN?)
-    case compare(DN, AttributeName, AttributeValue)
     case bind(Credentials)
     case whoAmI
 }
@@ -23,7 +22,6 @@ extension Request: CustomStringConvertible {
         case .delete(let dn): "delete \(Self.name(dn))"
         case .rename(let dn, let rdn, _, nil): "rename \(Self.name(dn)) to \(rdn)"
         case .rename(let dn, let rdn, _, let superior?): "rename \(Self.name(dn)) to \(rdn),\(superior)"
-        case .compare(let dn, let attribute, _): "compare \(attribute) of \(Self.name(dn))"
         case .bind(.simple(let dn, _)): "bind \(Self.name(dn))"
         case .bind(.external): "bind (SASL EXTERNAL)"
         case .bind(.anonymous): "bind (anonymous)"

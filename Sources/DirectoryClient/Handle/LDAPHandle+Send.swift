@@ -65,11 +65,6 @@ extension LDAPHandle {
             return unsafe ldap_rename(
                 pointer, try arena.string(dn.description), try arena.string(rdn.description), superior,
                 deleteOldRDN ? 1 : 0, list, nil, &messageID)
-        case .compare(let dn, let attribute, let value):
-            return unsafe ldap_compare_ext(
-                pointer, try arena.string(dn.description), try arena.string(attribute.spelling),
-                arena.value(value.bytes),
-                list, nil, &messageID)
         case .bind(.simple(let dn, let password)):
             let secret = unsafe arena.value(Array(password.expose().utf8))
             return unsafe ldap_sasl_bind(pointer, try arena.string(dn.description), nil, secret, list, nil, &messageID)

@@ -56,7 +56,7 @@ struct SettingsOptions: ParsableArguments {
             let count = error.errors.count
             throw CommandFailure(
                 count == 1 ? "the settings hold an error" : "the settings hold \(count) errors",
-                cure: "fix what is reported above; the settings are \(config)", status: .wrongConfiguration)
+                cure: "fix what is reported above; the settings are \(config)", status: error.exitStatus)
         }
     }
 }
