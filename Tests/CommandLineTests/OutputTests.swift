@@ -145,6 +145,18 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))
     }
 
+    @Test("`sandbox stop` removes nothing where no sandbox runs")
+    func noSandbox() async throws {
+        let folder = FileManager.default.temporaryDirectory.appending(
+            path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
+        let precious = folder.appending(path: "homes/precious")
+        try FileManager.default.createDirectory(at: precious, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let program = try RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", folder.path])
+        #expect(await program.end() == 1, "\(program.output)")
+        #expect(FileManager.default.fileExists(atPath: precious.path))
+    }
+
     @Test("`sandbox start` writes nothing into a directory of somebody else's", .enabled(if: geteuid() == 0))
     func strangersSandbox() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(

@@ -5,8 +5,8 @@ package import SystemPackage
 /// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``. Directories that are deeper than a walk
 /// goes are moved into the tree's top first.
 ///
-/// Where this process is root, each directory is taken from its owner first, so that no more can be made in it than was there. The owner may go on changing
-/// what has not been reached. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
+/// Where this process is root, each directory is taken from its owner before it is read, so that no more is made in it. The owner may go on changing
+/// what has not been reached, and several processes that hold such directories open can keep a removal going until it is cut off. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
 /// A removal that did not come to its end goes on where it was when it is repeated.
 /// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
 /// `CancellationError`.

@@ -31,7 +31,7 @@ extension LDAPHandle {
             case .never: LDAP_OPT_X_TLS_NEVER
             }
         try set(LDAP_OPT_X_TLS_REQUIRE_CERT, requirement)
-        // The names in subjectAltName count where there are any, else the common name (RFC 4513, section 3.1.3).
+        // Where there is a subjectAltName it alone counts, else the common name (RFC 4513, section 3.1.3).
         try set(LDAP_OPT_X_TLS_REQUIRE_SAN, LDAP_OPT_X_TLS_TRY)
         if let file = try authorities(options) { try set(LDAP_OPT_X_TLS_CACERTFILE, file: file, "the CA file") }
         if let file = options.certificateFile { try set(LDAP_OPT_X_TLS_CERTFILE, file: file, "the certificate file") }

@@ -2,7 +2,7 @@ import Glibc
 
 /// What a server's certificate says of itself (X.509, RFC 5280, section 4.1): for the words of a refusal. Nothing is accepted by it.
 struct PeerCertificate: Hashable {
-    /// Host names and addresses: those in subjectAltName, else the subject's common name (RFC 4513, section 3.1.3).
+    /// Host names and addresses: those in subjectAltName, or where there is none the subject's common name (RFC 4513, section 3.1.3).
     private(set) var names: [String] = []
     /// As `YYYYMMDDhhmmssZ`.
     let begin: String, end: String
@@ -26,11 +26,12 @@ struct PeerCertificate: Hashable {
         _ = try body.content(BER.sequence)  // public key
         _ = try body.optional(BER.context(1))  // identifiers that nobody uses
         _ = try body.optional(BER.context(2))
+        var alternatives: [String]?
         if let extensions = try body.optional(BER.context(3, constructed: true)) {
             var list = BERReader(extensions)
-            names = try Self.alternativeNames(try list.members(BER.sequence))
+            alternatives = try Self.alternativeNames(try list.members(BER.sequence))
         }
-        if names.isEmpty { names = common }
+        names = alternatives ?? common
     }
 
     /// What is wrong with it for this host at this time, as far as it says itself.
@@ -63,19 +64,21 @@ struct PeerCertificate: Hashable {
         return names
     }
 
-    private static func alternativeNames(_ extensions: BERReader) throws(BERReader.Malformed) -> [String] {
-        var (extensions, names) = (extensions, [String]())
+    /// - Returns: nil where there is no such extension; none where it names no host.
+    private static func alternativeNames(_ extensions: BERReader) throws(BERReader.Malformed) -> [String]? {
+        var (extensions, names) = (extensions, [String]?.none)
         while !extensions.isAtEnd {
             var member = try extensions.members(BER.sequence)
             guard try member.content(objectIdentifier).elementsEqual(alternativeNames) else { continue }
             _ = try member.flag(default: false)
             var value = BERReader(try member.content(BER.octets))
             var list = try value.members(BER.sequence)
+            names = names ?? []
             while let tag = list.nextTag {
                 let content = try list.content(tag)
                 switch tag {
-                case hostName: names.append(String(decoding: content, as: UTF8.self))
-                case address: numeric(Array(content)).map { names.append($0) }
+                case hostName: names?.append(String(decoding: content, as: UTF8.self))
+                case address: numeric(Array(content)).map { names?.append($0) }
                 default: break
                 }
             }

@@ -70,10 +70,12 @@ struct SandboxCommand: AsyncParsableCommand {
 
         func run() async throws {
             let directory = try folder.resolve()
-            try await CommandFailure.translatingSandbox {
-                try await DirectorySandbox.running(in: SandboxSettings.server(in: directory)).stop(
-                    keepingData: keepData)
+            let sandbox = try CommandFailure.translatingSandbox {
+                try DirectorySandbox.running(in: SandboxSettings.server(in: directory))
             }
+            // While the server runs, so that the command can be repeated where something stands in the way.
+            if !keepData { try SandboxSettings.removeHomes(from: directory) }
+            try await CommandFailure.translatingSandbox { try await sandbox.stop(keepingData: keepData) }
             if !keepData { try SandboxSettings.remove(from: directory) }
         }
     }

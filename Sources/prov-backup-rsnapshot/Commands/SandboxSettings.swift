@@ -42,14 +42,17 @@ struct SandboxSettings {
         return (path, isChanged ? target : nil)
     }
 
-    /// Removes what `write` and a daemon with these settings have made.
-    static func remove(from folder: FilePath) throws {
+    /// Removes the homes, which accounts may still change.
+    static func removeHomes(from folder: FilePath) throws {
         do {
-            // Accounts may still change what lies there.
             try TreeRemoval.remove(folder.appending("homes"))
         } catch let failure as ProvisioningFailure {
             throw CommandFailure(failure.reason, cure: failure.cure)
         }
+    }
+
+    /// Removes what else `write` and a daemon with these settings have made.
+    static func remove(from folder: FilePath) throws {
         for name in [file, proposal, "rsnapshot.d", "state", "run"] {
             let path = folder.appending(name).string
             guard FileManager.default.fileExists(atPath: path) else { continue }
