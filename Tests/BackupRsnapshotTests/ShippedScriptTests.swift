@@ -27,6 +27,20 @@ import Testing
         try await run(["3723707", home.string, "3723707", "3723707"])
     }
 
+    /// Runs the script as the daemon does, for an account with a chroot. What would fill that does nothing.
+    private func fill(_ chroot: FilePath, of folder: TestFolder, for action: String) async throws -> ScriptResult {
+        let programs = try folder.makeFolder("programs")
+        try folder.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
+        return try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: shippedScript,
+                arguments: ["3723707", chroot.string + "/./home/3723707", "3723707", "3723707"],
+                environment: [
+                    "PATH": "\(programs):/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": action,
+                    "PROV_OWNERSHIP": "account",
+                ], timeLimit: .seconds(60), grace: .seconds(1)))
+    }
+
     @Test("it makes the home and all above it, with owners and modes by which it is safe")
     func makes() async throws {
         let folder = try chrootFolder()
@@ -142,16 +156,7 @@ import Testing
         try folder.makeFolder("homes/3723707/chroot/tmp/deep", mode: 0o777, owner: 3_723_707)
         try folder.write("x", to: "homes/3723707/chroot/tmp/file", mode: 0o666)
         #expect(chown(chroot.pushing("tmp/file").string, 3_723_707, 3_723_707) == 0)
-        let programs = try folder.makeFolder("programs")
-        try folder.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
-        let result = try await ScriptRunner().run(
-            ScriptInvocation(
-                executable: shippedScript,
-                arguments: ["3723707", chroot.string + "/./home/3723707", "3723707", "3723707"],
-                environment: [
-                    "PATH": "\(programs):/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": "modify",
-                    "PROV_OWNERSHIP": "account",
-                ], timeLimit: .seconds(60), grace: .seconds(1)))
+        let result = try await fill(chroot, of: folder, for: "modify")
         #expect(result.complaint == nil, "\(result.outputTail)")
     }
 
@@ -186,16 +191,7 @@ import Testing
         case "directory": try folder.makeFolder("homes/3723707/chroot/etc", owner: 3_723_707)
         default: try folder.makeFolder("homes/3723707/chroot/etc", mode: 0o777)
         }
-        let programs = try folder.makeFolder("programs")
-        try folder.write("#!/bin/sh\n", to: "programs/jk_init", mode: 0o755)
-        let result = try await ScriptRunner().run(
-            ScriptInvocation(
-                executable: shippedScript,
-                arguments: ["3723707", chroot.string + "/./home/3723707", "3723707", "3723707"],
-                environment: [
-                    "PATH": "\(programs):/usr/sbin:/usr/bin:/sbin:/bin", "PROV_ACTION": "add",
-                    "PROV_OWNERSHIP": "account",
-                ], timeLimit: .seconds(60), grace: .seconds(1)))
+        let result = try await fill(chroot, of: folder, for: "add")
         #expect(result.termination == .exited(code: 1), "\(result.outputTail)")
         #expect(result.outputTail.contains("\(etc), where programs are put"), "\(result.outputTail)")
         #expect(try text(elsewhere.appending("passwd")) == "root:x:0:0::/root:/bin/sh\n")

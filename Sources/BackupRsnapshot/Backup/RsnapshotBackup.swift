@@ -207,7 +207,7 @@ struct RsnapshotBackup: Sendable {
         do {
             return try await BlockingWork.run(on: .walks, until: ready.deadline, body)
         } catch let passed as Deadline.Passed {
-            try await BlockingWork.run(on: .walks) { _ in try ready.work.recordTimeLimit() }
+            try await BlockingWork.run { _ in try ready.work.recordTimeLimit() }
             throw passed
         }
     }

@@ -6,7 +6,8 @@ package import SystemPackage
 /// goes are moved into the tree's top first.
 ///
 /// Where this process is root, each directory is taken from its owner before it is read, so that no more is made in it. The owner may go on changing
-/// what has not been reached, and several processes that hold such directories open can keep a removal going until it is cut off. What is moved out of it while it is removed may lose what it holds; nothing else is touched.
+/// what has not been reached, and several processes that hold such directories open can keep a removal going until it is cut off. What is moved out
+/// of the tree while it is removed may lose what it holds; nothing else is touched.
 /// A removal that did not come to its end goes on where it was when it is repeated.
 /// Errors: `HeldFolder.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
 /// `CancellationError`.

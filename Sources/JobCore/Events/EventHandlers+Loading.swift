@@ -114,7 +114,7 @@ extension EventHandlers {
     func loadHandlers() async -> Result<Interpreter, LoadFailure> {
         let script = configuration.script
         do throws(FileTrustError) {
-            try await FileTrust.checkAside(script, as: .pythonScript)
+            try await FileTrust.checkInBackground(script, as: .pythonScript)
         } catch {
             if error.isAbsent, error.file == script { return .failure(.noScript) }
             return .failure(.fault("\(error)"))
@@ -127,7 +127,7 @@ extension EventHandlers {
                 ))
         }
         do throws(FileTrustError) {
-            try await FileTrust.checkAside(python)
+            try await FileTrust.checkInBackground(python)
         } catch {
             return .failure(.fault("\(error)"))
         }

@@ -35,7 +35,7 @@ struct HookScript: Sendable {
     /// Runs it, when it is there and can be trusted. Cancelling the task stops it, and it counts as failed.
     func run(in attempt: RunningAttempt) async -> Ended {
         do throws(FileTrustError) {
-            try await FileTrust.checkAside(path)
+            try await FileTrust.checkInBackground(path)
         } catch {
             let message = "\(name): \(error)"
             attempt.write(message)

@@ -55,7 +55,7 @@ public struct UserScript: Hashable, Sendable {
     private func run(in attempt: RunningAttempt) async throws -> JobOutcome {
         let user: ScriptUser?
         do {
-            try await FileTrust.checkAside(path)
+            try await FileTrust.checkInBackground(path)
             user = if let name = self.user { try await ScriptUser.named(name) } else { nil }
         } catch let error as FileTrustError {
             return JobOutcome(.wrongConfiguration, failureClass: .configuration, message: "SCRIPT is refused: \(error)")

@@ -49,7 +49,7 @@ final class InhibitorLock: Sendable {
             "echo held; exec cat",
         ]
         do {
-            try await FileTrust.checkAside(program)
+            try await FileTrust.checkInBackground(program)
             let reservation = try StartReservation()
             let outcome = try await Subprocess.run(
                 .path(program), arguments: Arguments(arguments),

@@ -59,7 +59,7 @@ public enum FileTrust {
 
     /// The same for tasks, whose threads must not wait for a file system.
     @discardableResult
-    package static func checkAside(_ path: FilePath, as kind: Kind = .program) async throws(FileTrustError)
+    package static func checkInBackground(_ path: FilePath, as kind: Kind = .program) async throws(FileTrustError)
         -> ScriptIdentity
     {
         try await BlockingWork.run { () -> Result<ScriptIdentity, FileTrustError> in
