@@ -1,0 +1,469 @@
+import HeapModule
+
+/// Decides which work may begin: due times, priorities, one running item per exclusion key, limits per class and in total.
+///
+/// A pure value without a clock: the caller tells it what happened and asks for the next item that may begin. Every item is identified by its
+/// key. It names one exclusion key, what it works on; while it runs it can take further ones (``acquire(_:for:)``). Two items with a common
+/// exclusion key never run at the same time.
+///
+/// **Order.** Of the items that may begin, the one with the smallest priority number begins first, then the one that became due first. Items
+/// that wait for the same exclusion key begin in the order of their ranks; the first of them takes the best place of its class among
+/// them in exchange for its own, so that other items lose nothing by it.
+///
+/// **Cost.** Every operation costs at most the logarithm of the number of waiting items, and the length of the one line that it inserts
+/// into. A blocked item waits in the line of what blocks it and is not looked at before it is first there and the key is free.
+package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendable>: Sendable {
+    /// Work that is to be done.
+    package struct Item: Hashable, Sendable {
+        /// Identifies the item. An item that is offered again while it waits is the same item.
+        package var key: Key
+        /// What it works on.
+        package var exclusion: Exclusion
+        /// The index of its class.
+        package var jobClass: Int
+        /// 1 is more urgent than 10.
+        package var priority: Int
+        /// The place in the order among items with the same exclusion key, 0…255; the smallest begins first.
+        package var rank: Int
+        /// The earliest time at which it may begin.
+        package var due: WallTime
+
+        package init(
+            _ key: Key, on exclusion: Exclusion, class jobClass: Int = 0, priority: Int = 10, rank: Int = 0,
+            due: WallTime = .distantPast
+        ) {
+            (self.key, self.exclusion, self.jobClass) = (key, exclusion, jobClass)
+            (self.priority, self.rank, self.due) = (priority, rank, due)
+        }
+    }
+
+    /// What a waiting item waits for.
+    package enum Obstacle: Hashable, Sendable {
+        /// Its due time, or the opening of its class's window.
+        case time(WallTime)
+        /// Another item runs on an exclusion key of it, or begins there before it.
+        case exclusion(Key)
+        /// A more urgent item of its class.
+        case priority
+        /// The concurrency limit of its class or of all classes.
+        case limit
+    }
+
+    private enum State: UInt8 {
+        /// Not due, in `later`.
+        case later
+        /// Due, in a line.
+        case waiting
+        case running
+        case runningAndOffered
+    }
+
+    /// The order of due items. No two items have the same number at any time.
+    private struct Place: Hashable, Comparable {
+        var priority: Int32
+        var number: UInt64
+
+        static func < (left: Self, right: Self) -> Bool {
+            (left.priority, left.number) < (right.priority, right.number)
+        }
+    }
+
+    private struct Entry {
+        var exclusion: Exclusion
+        /// Exclusion keys that it took while it ran, or could not take.
+        var further: [Exclusion] = []
+        var due: WallTime
+        var place: Place
+        var jobClass: UInt8
+        var rank: UInt8
+        var state = State.later
+        /// In whose line it waits: 0 for `exclusion`, then those of `further`.
+        var lineIndex: UInt8 = 0
+
+        var isRunning: Bool { state == .running || state == .runningAndOffered }
+        var exclusions: [Exclusion] { [exclusion] + further }
+        /// In whose line it waits.
+        var line: Exclusion? {
+            guard state == .waiting else { return nil }
+            return lineIndex == 0 ? exclusion : further[Int(lineIndex) - 1]
+        }
+    }
+
+    /// What belongs to an exclusion key. When the key is free, the first that waits is in the heap of its class.
+    private struct Line {
+        var holder: Key?
+        /// Ordered by rank, then by place; the places of each class ascend.
+        var waiting: [Key] = []
+    }
+
+    /// An element of a heap. Heaps cannot remove: one whose place the key does not have any more is stale.
+    private struct Candidate: Hashable, Comparable {
+        var order: Place
+        var key: Key
+
+        static func < (left: Self, right: Self) -> Bool { left.order < right.order }
+    }
+
+    private struct Later: Comparable {
+        var due: WallTime
+        var number: UInt64
+        var key: Key
+
+        static func == (left: Self, right: Self) -> Bool { left.number == right.number }
+        static func < (left: Self, right: Self) -> Bool { (left.due, left.number) < (right.due, right.number) }
+    }
+
+    private struct Class {
+        var settings: JobClass
+        var running = 0
+        var candidates = Heap<Candidate>()
+    }
+
+    private var entries: [Key: Entry] = [:]
+    private var lines: [Exclusion: Line] = [:]
+    private var classes: [Class]
+    private var later = Heap<Later>()
+    private var lastNumber: UInt64 = 0
+    private let calendar: DayCalendar
+
+    /// The most items that run at once, of all classes; nil: no limit. Of more than one place the last is kept for the preferred class.
+    package var limit: Int?
+    /// Items that run.
+    package private(set) var runningCount = 0
+    /// Items that are due and wait.
+    package private(set) var dueCount = 0
+
+    /// - Parameter classes: at least one; the class of an item is an index into them.
+    package init(classes: [JobClass], limit: Int? = nil, calendar: DayCalendar = .system) {
+        precondition(!classes.isEmpty && classes.count <= Int(UInt8.max))
+        self.classes = classes.map { Class(settings: $0) }
+        self.limit = limit
+        self.calendar = calendar
+    }
+
+    /// Items that wait, due or not.
+    package var waitingCount: Int { entries.count - runningCount }
+
+    /// Changes what holds for a class from now on; running items go on.
+    package mutating func setClass(_ index: Int, _ settings: JobClass) { classes[index].settings = settings }
+
+    // MARK: - Waiting
+
+    /// Asks for an item to be run. While it waits, the earlier due time and the more urgent priority count; while it runs, the offer is
+    /// remembered, and it waits again when it ends.
+    package mutating func offer(_ item: Item) {
+        guard var entry = entries[item.key] else {
+            let entry = Entry(
+                exclusion: item.exclusion, due: item.due,
+                place: Place(priority: Int32(clamping: item.priority), number: 0),
+                jobClass: UInt8(item.jobClass), rank: UInt8(clamping: item.rank))
+            return enqueue(item.key, entry)
+        }
+        guard !entry.isRunning else {
+            entries[item.key]?.state = .runningAndOffered
+            return
+        }
+        let priority = min(entry.place.priority, Int32(clamping: item.priority))
+        guard item.due < entry.due || priority < entry.place.priority else { return }
+        leaveLine(item.key)
+        entry.due = min(entry.due, item.due)
+        entry.place.priority = priority
+        enqueue(item.key, entry)
+    }
+
+    /// Removes an item that waits.
+    /// - Returns: false when it does not wait: it runs, or is not here.
+    @discardableResult
+    package mutating func withdraw(_ key: Key) -> Bool {
+        guard let entry = entries[key], !entry.isRunning else { return false }
+        leaveLine(key)
+        forget(key)
+        return true
+    }
+
+    /// Whether the item waits, due or not.
+    package func isWaiting(_ key: Key) -> Bool { entries[key].map { !$0.isRunning } ?? false }
+
+    /// What an item waits for; nil when it does not wait.
+    package mutating func obstacle(of key: Key) -> Obstacle? {
+        guard let entry = entries[key], !entry.isRunning else { return nil }
+        guard let name = entry.line, let line = lines[name] else { return .time(entry.due) }
+        if let blocking = line.holder ?? line.waiting.first, blocking != key { return .exclusion(blocking) }
+        if let holder = entry.exclusions.compactMap({ lines[$0]?.holder }).first { return .exclusion(holder) }
+        let first = candidate(in: Int(entry.jobClass))
+        return first.map { $0.order.priority < entry.place.priority } ?? false ? .priority : .limit
+    }
+
+    /// Which item runs on an exclusion key; nil: none.
+    package func holder(of exclusion: Exclusion) -> Key? { lines[exclusion]?.holder }
+
+    // MARK: - Running
+
+    /// Begins the next item.
+    /// - Parameter now: items that are due until then may begin, and windows that are open then count.
+    /// - Returns: nil when none may begin.
+    package mutating func next(now: WallTime) -> Key? {
+        while let first = later.min, first.due <= now || !isCurrent(first) {
+            later.removeMin()
+            guard isCurrent(first), var entry = entries[first.key] else { continue }
+            entry.due = .distantPast
+            enqueue(first.key, entry)
+        }
+        while let (index, key) = firstCandidate() {
+            _ = classes[index].candidates.popMin()
+            if begin(key, index, now) { return key }
+        }
+        return nil
+    }
+
+    /// Forgets what was offered since an item began: its work has not looked at anything before.
+    package mutating func forgetOffers(of key: Key) {
+        if entries[key]?.state == .runningAndOffered { entries[key]?.state = .running }
+    }
+
+    /// Takes further exclusion keys for a running item, until it ends.
+    /// - Returns: false, and none is taken, when another item has one of them; then ``finish(_:waitingFor:)`` has the item wait for them.
+    package mutating func acquire(_ exclusions: [Exclusion], for key: Key) -> Bool {
+        guard let entry = entries[key], entry.isRunning,
+            exclusions.allSatisfy({ lines[$0]?.holder ?? key == key })
+        else { return false }
+        for exclusion in exclusions where lines[exclusion]?.holder == nil {
+            entries[key]?.further.append(exclusion)
+            lines[exclusion, default: Line()].holder = key
+        }
+        return true
+    }
+
+    /// An item has ended.
+    /// - Parameters:
+    ///   - again: when it must run again; nil: it need not.
+    ///   - ignoringOffers: whether offers made while it ran said nothing new.
+    /// - Returns: when it is due again; nil when it does not wait any more.
+    @discardableResult
+    package mutating func finish(_ key: Key, again: WallTime? = nil, ignoringOffers: Bool = false) -> WallTime? {
+        guard var entry = end(key) else { return nil }
+        let due = entry.state == .runningAndOffered && !ignoringOffers ? .distantPast : again
+        guard let due else {
+            forget(key)
+            return nil
+        }
+        (entry.due, entry.place.priority, entry.further) = (due, 10, [])
+        enqueue(key, entry)
+        return due
+    }
+
+    /// An item has ended because another one has an exclusion key that it needs: it waits until it can have them all.
+    package mutating func finish(_ key: Key, waitingFor exclusions: [Exclusion]) {
+        guard var entry = end(key) else { return }
+        (entry.due, entry.further) = (.distantPast, Array(exclusions.prefix(Int(UInt8.max))))
+        enqueue(key, entry)
+    }
+
+    // MARK: - Time
+
+    /// When the next of the items that are not due becomes due; nil when there is none.
+    package mutating func nextDue() -> WallTime? {
+        while let first = later.min, !isCurrent(first) { later.removeMin() }
+        return later.min?.due
+    }
+
+    /// The clock was set back: what is not due comes so much earlier by it. What was to wait for a duration waits as long as before; what was
+    /// to wait for a date comes up early and has to be offered again.
+    package mutating func clockWasSet(back duration: Duration) {
+        later = Heap(
+            later.unordered.filter(isCurrent).map { element in
+                var element = element
+                element.due = element.due + (.zero - duration)
+                entries[element.key]?.due = element.due
+                return element
+            })
+    }
+
+    // MARK: - Lines
+
+    private mutating func enqueue(_ key: Key, _ entry: Entry) {
+        var entry = entry
+        lastNumber += 1
+        entry.place.number = lastNumber
+        guard entry.due == .distantPast else {
+            entry.state = .later
+            entries[key] = entry
+            later.insert(Later(due: entry.due, number: lastNumber, key: key))
+            if later.count > 2 * entries.count + 64 { later = Heap(later.unordered.filter(isCurrent)) }
+            return
+        }
+        wait(key, entry)
+    }
+
+    /// In the line of what blocks the item, or of the first of its exclusion keys when none does.
+    private mutating func wait(_ key: Key, _ entry: Entry) {
+        var entry = entry
+        entry.state = .waiting
+        entry.lineIndex = UInt8(entry.exclusions.firstIndex { lines[$0]?.holder != nil } ?? 0)
+        entries[key] = entry
+        dueCount += 1
+        join(key, entry)
+    }
+
+    private mutating func join(_ key: Key, _ entry: Entry) {
+        guard let name = entry.line else { return }
+        var line = lines.removeValue(forKey: name) ?? Line()
+        let first = line.waiting.first
+        // Mostly it is the last.
+        var index = line.waiting.count
+        while index > 0, isBefore(key, line.waiting[index - 1]) { index -= 1 }
+        line.waiting.insert(key, at: index)
+        let isExchanged = exchangePlaces(&line.waiting, inserted: index)
+        lines[name] = line
+        if line.holder == nil, let candidate = line.waiting.first, isExchanged || candidate != first {
+            insertCandidate(candidate)
+        }
+    }
+
+    /// The order within a line.
+    private func isBefore(_ key: Key, _ other: Key) -> Bool {
+        guard let left = entries[key], let right = entries[other] else { return false }
+        return (left.rank, left.place) < (right.rank, right.place)
+    }
+
+    /// Makes the places of the class of an inserted item ascend along its line.
+    /// - Returns: whether they did not.
+    private mutating func exchangePlaces(_ waiting: inout [Key], inserted index: Int) -> Bool {
+        guard let inserted = entries[waiting[index]] else { return false }
+        func isMate(_ key: Key) -> Bool { entries[key]?.jobClass == inserted.jobClass }
+        let before = waiting[..<index].last(where: isMate).flatMap { entries[$0]?.place }
+        let after = waiting[(index + 1)...].first(where: isMate).flatMap { entries[$0]?.place }
+        guard before.map({ $0 > inserted.place }) ?? false || after.map({ $0 < inserted.place }) ?? false else {
+            return false
+        }
+        let mates = waiting.filter(isMate)
+        let places = mates.compactMap { entries[$0]?.place }.sorted()
+        for (key, place) in zip(mates, places) { entries[key]?.place = place }
+        waiting.sort(by: isBefore)
+        return true
+    }
+
+    /// A due item waits in its line no longer; the next of the line takes its turn.
+    private mutating func leaveLine(_ key: Key) {
+        guard let name = entries[key]?.line, var line = lines.removeValue(forKey: name) else { return }
+        dueCount -= 1
+        if let index = line.waiting.firstIndex(of: key) { line.waiting.remove(at: index) }
+        restore(line, name)
+    }
+
+    /// Puts a line back that was changed, and its first among the candidates.
+    private mutating func restore(_ line: Line, _ name: Exclusion) {
+        guard line.holder != nil || !line.waiting.isEmpty else { return }
+        lines[name] = line
+        if line.holder == nil, let first = line.waiting.first { insertCandidate(first) }
+    }
+
+    private mutating func insertCandidate(_ key: Key) {
+        guard let entry = entries[key] else { return }
+        let index = Int(entry.jobClass)
+        classes[index].candidates.insert(Candidate(order: entry.place, key: key))
+        guard classes[index].candidates.count > 2 * entries.count + 64 else { return }
+        let current = Set(classes[index].candidates.unordered.filter(isCurrent))
+        classes[index].candidates = Heap(current)
+    }
+
+    // MARK: - Beginning and ending
+
+    /// The class that has room and the best candidate, and that candidate.
+    private mutating func firstCandidate() -> (Int, Key)? {
+        var best: (index: Int, candidate: Candidate)?
+        for index in classes.indices where hasRoom(index) {
+            guard let candidate = candidate(in: index) else { continue }
+            if best.map({ candidate < $0.candidate }) ?? true { best = (index, candidate) }
+        }
+        return best.map { ($0.index, $0.candidate.key) }
+    }
+
+    private func hasRoom(_ index: Int) -> Bool {
+        guard classes[index].running < classes[index].settings.limit else { return false }
+        guard let limit else { return true }
+        if limit > 1, !classes[index].settings.isPreferred,
+            classes.contains(where: { $0.settings.isPreferred && $0.running == 0 })
+        {
+            return runningCount < limit - 1
+        }
+        return runningCount < max(1, limit)
+    }
+
+    private mutating func candidate(in index: Int) -> Candidate? {
+        while let first = classes[index].candidates.min {
+            if isCurrent(first) { return first }
+            classes[index].candidates.removeMin()
+        }
+        return nil
+    }
+
+    /// - Returns: false when it has to wait for something else.
+    private mutating func begin(_ key: Key, _ index: Int, _ now: WallTime) -> Bool {
+        guard var entry = entries[key] else { return false }
+        let opening = classes[index].settings.window?.opening(after: now, in: calendar) ?? now
+        let isBlocked = entry.exclusions.contains { lines[$0]?.holder != nil }
+        guard opening <= now, !isBlocked else {
+            leaveLine(key)
+            guard opening > now else {
+                wait(key, entry)
+                return false
+            }
+            entry.due = opening
+            enqueue(key, entry)
+            return false
+        }
+        for name in entry.exclusions { lines[name, default: Line()].holder = key }
+        leaveLine(key)
+        entry.state = .running
+        entries[key] = entry
+        classes[index].running += 1
+        runningCount += 1
+        return true
+    }
+
+    private mutating func end(_ key: Key) -> Entry? {
+        guard let entry = entries[key], entry.isRunning else { return nil }
+        classes[Int(entry.jobClass)].running -= 1
+        runningCount -= 1
+        for name in entry.exclusions {
+            guard var line = lines.removeValue(forKey: name) else { continue }
+            line.holder = nil
+            restore(line, name)
+        }
+        return entry
+    }
+
+    private mutating func forget(_ key: Key) {
+        entries[key] = nil
+        guard entries.isEmpty else { return }
+        // Removing does not give memory back.
+        (entries, lines, later) = ([:], [:], Heap())
+        for index in classes.indices { classes[index].candidates = Heap() }
+    }
+
+    private func isCurrent(_ element: Later) -> Bool {
+        entries[element.key].map { $0.state == .later && $0.place.number == element.number } ?? false
+    }
+
+    private func isCurrent(_ candidate: Candidate) -> Bool {
+        guard let entry = entries[candidate.key], entry.place == candidate.order, let name = entry.line,
+            let line = lines[name]
+        else { return false }
+        return line.holder == nil && line.waiting.first == candidate.key
+    }
+}
+
+/// What holds for all items of a class of work.
+package struct JobClass: Hashable, Sendable {
+    /// The most items of the class that run at once; at least 1.
+    package var limit: Int
+    /// When an item of the class may begin; nil: at any time.
+    package var window: TimeWindow?
+    /// Whether the last place of the limit on all classes is kept for this class.
+    package var isPreferred: Bool
+
+    package init(limit: Int, window: TimeWindow? = nil, isPreferred: Bool = false) {
+        (self.limit, self.window, self.isPreferred) = (max(1, limit), window, isPreferred)
+    }
+}
