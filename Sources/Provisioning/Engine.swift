@@ -81,15 +81,15 @@ public actor Engine {
     /// - Parameters:
     ///   - deletes: counts them; its limit is that of the configuration.
     ///   - seen: the versions of entries that an earlier run has seen.
-    ///   - admission: shared with all others that run jobs.
+    ///   - scheduler: shared with all others that run jobs.
     ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
-    ///   - bounds: of the accounts that wait.
+    ///   - bound: from so many due accounts on, each of which takes some 300 bytes, the watcher reads no more until there is room. A server
+    ///     whose search is held up has costs of its own, so that is for the utmost case.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
         _ configuration: Configuration, jobs: JobLedger, deletes: HourlyLimit = .none(),
         seen: SeenVersions = SeenVersions(),
-        admission: JobAdmission = JobAdmission(),
-        planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
+        scheduler: JobScheduler = JobScheduler(), planPrinter: PlanPrinter? = nil, bound: Int = 500_000,
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
@@ -121,8 +121,8 @@ public actor Engine {
             configuration, reader: reader, jobs: jobs, exclusion: exclusion, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
-            worker: worker, slots: configuration.slots, admission: admission, liveness: liveness, seen: seen,
-            bounds: bounds,
+            worker: worker, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
+            bound: bound,
             clock: clock, logger: logger)
     }
 
@@ -207,7 +207,7 @@ public actor Engine {
     /// - Throws: what each server answered to one try.
     public func reachDirectory() async throws(DirectoryError) { try await workLink.tryOnce() }
 
-    /// The machine's clock was set: what has come due by it begins, and what waits for a while waits no longer by it.
+    /// The machine's clock was set: what waits for a while waits no longer by it. The scheduler is to be told afterwards.
     /// - Parameter step: negative: back.
     public func clockWasSet(by step: Duration) async { await dispatcher.clockWasSet(by: step) }
 

@@ -83,7 +83,7 @@ final class JobDeskBench: JobDesk {
             board: board, environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: ReportServer.socketPath(in: FilePath(folder.appending(path: "run").path)).string)
         runner = JobRunner(
-            executor: executor, ids: try JobIDSource(file: state.appending("job-number")), admission: JobAdmission(),
+            executor: executor, ids: try JobIDSource(file: state.appending("job-number")), scheduler: JobScheduler(),
             slots: 4)
     }
 

@@ -93,12 +93,14 @@ public final class JobBoard: Sendable {
         if isChanged ?? false { record(.status(status), of: id) }
     }
 
-    /// The job is due and waits. The letter that it has now is recorded; while it waits, whoever looks sees what it waits for at that moment.
-    public func waits(_ id: JobID, in lane: JobAdmission.Lane, with ticket: JobAdmission.Ticket) {
-        guard let obstacle = lane.status(of: ticket) else { return }
-        status(id, obstacle)
+    /// The job waits.
+    /// - Parameters:
+    ///   - status: is recorded.
+    ///   - obstacle: the status of what it waits for at a later moment, for whoever looks then; nil when it does not wait any more.
+    package func waits(_ id: JobID, _ status: JobStatus, obstacle: @escaping @Sendable () -> JobStatus?) {
+        self.status(id, status)
         change(id) { place in
-            if !place.live.isCanceled { place.obstacle = { lane.status(of: ticket) } }
+            if !place.live.isCanceled { place.obstacle = obstacle }
         }
     }
 

@@ -1,6 +1,4 @@
-/// Runs the jobs that are asked for: a limited number at once, the more urgent first, one at a time for each subject.
-///
-/// It sleeps until the next job is due or something ends; a job that waits holds nothing but its place.
+/// Runs the jobs that are asked for, when the ``JobScheduler`` says that they may begin. Each type of job is a class of its own there.
 public actor JobRunner {
     private struct Place {
         var job: Job
@@ -15,19 +13,17 @@ public actor JobRunner {
         var task: Task<Void, Never>?
         /// What is under way is an attempt.
         var isInAttempt = false
-        /// It is due, and waits for its turn.
-        var ticket: JobAdmission.Ticket?
         let submitted: SubmittedJob
     }
 
     private var executor: JobExecutor
     private let ids: JobIDSource
-    private let lane: JobAdmission.Lane
+    private let scheduler: JobScheduler
+    private var slots: Int
+    /// By type, the class in the scheduler.
+    private var classes: [JobType: Int] = [:]
     private let clock: any WallClock
-    /// Jobs whose time has not come.
-    private var queue = JobQueue<JobID>()
     private var places: [JobID: Place] = [:]
-    private var alarm = Alarm()
     private var isStopping = false
     /// Those who wait for room.
     private var held: [AsyncStream<Never>.Continuation] = []
@@ -35,20 +31,46 @@ public actor JobRunner {
     private static let mostBetweenAttempts = 1_000
 
     /// - Parameters:
-    ///   - admission: shared with all others that run jobs.
-    ///   - slots: the most jobs of this runner at once; at least 1.
-    public init(executor: JobExecutor, ids: JobIDSource, admission: JobAdmission, slots: Int) {
+    ///   - scheduler: shared with all others that run jobs.
+    ///   - slots: the most jobs of each type that this runner runs at once; at least 1.
+    public init(executor: JobExecutor, ids: JobIDSource, scheduler: JobScheduler, slots: Int) {
         self.executor = executor
         self.ids = ids
-        lane = admission.lane(slots: slots)
+        self.scheduler = scheduler
+        self.slots = slots
         clock = executor.clock
-        lane.whenInterrupted { [weak self] subject in Task { await self?.interrupt(subject) } }
     }
 
     /// Jobs that begin from now on go by these.
     public func reconfigure(executor: JobExecutor, slots: Int) {
         self.executor = executor
-        lane.setSlots(slots)
+        self.slots = slots
+        for (type, index) in classes { scheduler.setClass(index, settings(of: type)) }
+    }
+
+    private func settings(of type: JobType) -> JobClass {
+        JobClass(limit: slots, window: executor.policies[type]?.window)
+    }
+
+    private func jobClass(of type: JobType) -> Int {
+        if let index = classes[type] { return index }
+        let index = scheduler.addClass(
+            settings(of: type),
+            owner: JobScheduler.Owner { [weak self, weak scheduler] key, _ in
+                Task {
+                    guard let self, case .job(let id) = key else { return scheduler?.finish(key) }
+                    await self.begin(id)
+                    return nil
+                }
+            } waits: { [board = executor.board, weak scheduler] key, status in
+                if case .job(let id) = key {
+                    board.waits(id, status) { [weak scheduler] in scheduler?.status(of: key) }
+                }
+            } interrupt: { [weak self] key in
+                if case .job(let id) = key { Task { await self?.interrupt(id) } }
+            })
+        classes[type] = index
+        return index
     }
 
     /// Takes a job in.
@@ -83,9 +105,9 @@ public actor JobRunner {
         return submitted
     }
 
-    /// An attempt on a subject makes room for work that goes before it, and is repeated afterwards. Without one nothing happens.
-    public func interrupt(_ subject: JobSubject) {
-        for place in places.values where place.isInAttempt && place.job.subject == subject { place.task?.cancel() }
+    /// A running attempt makes room for work that goes before it, and is repeated afterwards. Without one nothing happens.
+    public func interrupt(_ id: JobID) {
+        if let place = places[id], place.isInAttempt { place.task?.cancel() }
     }
 
     private func newJob(_ request: JobRequest) throws -> Job {
@@ -100,9 +122,9 @@ public actor JobRunner {
     /// - Parameter patience: how long one that is cut off may take to end.
     public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
         isStopping = true
-        alarm.stop()
+        classes.values.forEach(scheduler.closeClass)
         letGoOn()
-        for ticket in places.values.compactMap(\.ticket) { _ = lane.withdraw(ticket) }
+        for id in places.keys { _ = scheduler.withdraw(.job(id)) }
         await OrderlyStop(grace: grace, patience: patience).run(by: clock) {
             await self.allEnded()
         } cutOff: {
@@ -126,54 +148,13 @@ public actor JobRunner {
 
     // MARK: - Starting
 
-    private func startDue(reached: WallTime = .distantPast) {
-        guard !isStopping else { return }
-        let now = max(clock.now, reached)
-        while let id = queue.start(now: now) {
-            queue.finish(id)
-            ask(id, now)
-        }
-        alarm.set(to: queue.nextDue(), by: clock) { await self.wake($0) }
-    }
-
-    private func wake(_ time: WallTime) {
-        alarm.rang(time)
-        startDue(reached: time)
-    }
-
-    private func ask(_ id: JobID, _ now: WallTime) {
-        // The queue cannot forget one that was cancelled while it waited.
-        guard let place = places[id], place.task == nil, !isPutOff(id, now) else { return }
-        let subject = place.job.subject
-        let ticket = lane.ask(subject, priority: place.job.priority, rank: executor.rank(of: place.job)) {
-            Task { await self.itsTurn(id, subject) }
-        }
-        guard let ticket else { return begin(id) }
-        places[id]?.ticket = ticket
-        executor.board.waits(id, in: lane, with: ticket)
-    }
-
-    /// It has waited, and may begin.
-    private func itsTurn(_ id: JobID, _ subject: JobSubject) {
-        places[id]?.ticket = nil
-        letGoOn()
-        // It may have been cancelled just now, or its window closed while it waited.
-        guard let place = places[id], place.task == nil, !isStopping, !isPutOff(id, clock.now) else {
-            return lane.leave(subject)
-        }
-        begin(id)
-    }
-
-    /// Whether its type may not begin now; then it waits until it may.
-    private func isPutOff(_ id: JobID, _ now: WallTime) -> Bool {
-        guard let type = places[id]?.job.type else { return false }
-        let opening = executor.opening(for: type, after: now)
-        guard opening > now else { return false }
-        wait(id, until: opening)
-        return true
-    }
-
     private func begin(_ id: JobID) {
+        letGoOn()
+        // It may have been cancelled just now.
+        guard let place = places[id], place.task == nil, !isStopping else {
+            scheduler.finish(.job(id))
+            return
+        }
         places[id]?.attempts += 1
         places[id]?.isInAttempt = true
         places[id]?.task = Task { await self.attempt(id) }
@@ -188,7 +169,7 @@ public actor JobRunner {
             ended = nil
         }
         places[id]?.isInAttempt = false
-        lane.leave(place.job.subject)
+        scheduler.finish(.job(id))
         if let ended { return await self.ended(id, ended) }
         places[id]?.task = nil
         // What a stop has cut off goes on at the next start.
@@ -249,13 +230,6 @@ public actor JobRunner {
         letGoOn()
     }
 
-    /// The machine's clock was set: jobs that wait for a while wait no longer by it.
-    /// - Parameter step: negative: back.
-    public func clockWasSet(by step: Duration) {
-        if step < .zero { queue.clockWasSet(back: .zero - step) }
-        startDue()
-    }
-
     // MARK: - Waiting
 
     /// Returns when a further job would be taken up soon: those of its type may begin now, and fewer than so many wait for their turn.
@@ -268,7 +242,7 @@ public actor JobRunner {
             let opening = executor.opening(for: type, after: now)
             if opening > now {
                 try await clock.sleep(until: opening)
-            } else if hasRoom(below: bound) {
+            } else if hasRoom(for: type, below: bound) {
                 return
             } else {
                 // A stream ends with the task that reads it.
@@ -279,8 +253,8 @@ public actor JobRunner {
         }
     }
 
-    private func hasRoom(below bound: Int) -> Bool {
-        places.values.count { $0.ticket != nil } < bound && places.count < bound + Self.mostBetweenAttempts
+    private func hasRoom(for type: JobType, below bound: Int) -> Bool {
+        scheduler.dueCount(of: jobClass(of: type)) < bound && places.count < bound + Self.mostBetweenAttempts
     }
 
     private func letGoOn() {
@@ -291,9 +265,11 @@ public actor JobRunner {
     /// - Parameter due: `.distantPast`: it need not wait at all.
     private func wait(_ id: JobID, until due: WallTime) {
         guard let job = places[id]?.job else { return }
-        if due > .distantPast { executor.board.status(id, .waitingForStartTime) }
-        queue.offer(id, due: due, priority: job.priority)
-        startDue()
+        let status = scheduler.offer(
+            JobScheduler.Item(
+                .job(id), on: job.subject, class: jobClass(of: job.type), priority: job.priority,
+                rank: executor.rank(of: job), due: due))
+        if let status { executor.board.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
     }
 
     private func listenForCancel(_ id: JobID) {
@@ -304,8 +280,7 @@ public actor JobRunner {
     private func cancelWaiting(_ id: JobID) {
         guard let place = places[id], place.task == nil else { return }
         // If it may begin already, it finds itself cancelled when it is called.
-        if let ticket = place.ticket { _ = lane.withdraw(ticket) }
-        places[id]?.ticket = nil
+        _ = scheduler.withdraw(.job(id))
         startClosing(id, .canceled)
     }
 }

@@ -29,7 +29,8 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         package var due: WallTime
 
         package init(
-            _ key: Key, on exclusion: Exclusion, class jobClass: Int = 0, priority: Int = 10, rank: Int = 0,
+            _ key: Key, on exclusion: Exclusion, class jobClass: Int = 0, priority: Int = Job.usualPriority,
+            rank: Int = 0,
             due: WallTime = .distantPast
         ) {
             (self.key, self.exclusion, self.jobClass) = (key, exclusion, jobClass)
@@ -115,14 +116,19 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
 
     private struct Class {
         var settings: JobClass
+        var isClosed = false
+        var count = 0
         var running = 0
+        /// Due and waiting.
+        var due = 0
         var candidates = Heap<Candidate>()
+        var later = Heap<Later>()
     }
 
     private var entries: [Key: Entry] = [:]
     private var lines: [Exclusion: Line] = [:]
-    private var classes: [Class]
-    private var later = Heap<Later>()
+    private var classes: [Class] = []
+    private var moved: [Key] = []
     private var lastNumber: UInt64 = 0
     private let calendar: DayCalendar
 
@@ -130,22 +136,34 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     package var limit: Int?
     /// Items that run.
     package private(set) var runningCount = 0
-    /// Items that are due and wait.
-    package private(set) var dueCount = 0
 
-    /// - Parameter classes: at least one; the class of an item is an index into them.
-    package init(classes: [JobClass], limit: Int? = nil, calendar: DayCalendar = .system) {
-        precondition(!classes.isEmpty && classes.count <= Int(UInt8.max))
-        self.classes = classes.map { Class(settings: $0) }
-        self.limit = limit
-        self.calendar = calendar
+    package init(limit: Int? = nil, calendar: DayCalendar = .system) { (self.limit, self.calendar) = (limit, calendar) }
+
+    // MARK: - Classes
+
+    /// - Returns: the index of a new class; there are 256 at most.
+    package mutating func addClass(_ settings: JobClass) -> Int {
+        classes.append(Class(settings: settings))
+        return classes.count - 1
     }
-
-    /// Items that wait, due or not.
-    package var waitingCount: Int { entries.count - runningCount }
 
     /// Changes what holds for a class from now on; running items go on.
     package mutating func setClass(_ index: Int, _ settings: JobClass) { classes[index].settings = settings }
+
+    /// No item of the class begins any more.
+    package mutating func closeClass(_ index: Int) { classes[index].isClosed = true }
+
+    /// How many items of a class are due and wait.
+    package func dueCount(of index: Int) -> Int { classes[index].due }
+
+    /// How many items of a class run.
+    package func runningCount(of index: Int) -> Int { classes[index].running }
+
+    /// How many items of a class wait, due or not.
+    package func waitingCount(of index: Int) -> Int { classes[index].count - classes[index].running }
+
+    /// The class of an item; nil when it is not here.
+    package func jobClass(of key: Key) -> Int? { entries[key].map { Int($0.jobClass) } }
 
     // MARK: - Waiting
 
@@ -157,6 +175,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
                 exclusion: item.exclusion, due: item.due,
                 place: Place(priority: Int32(clamping: item.priority), number: 0),
                 jobClass: UInt8(item.jobClass), rank: UInt8(clamping: item.rank))
+            classes[item.jobClass].count += 1
             return enqueue(item.key, entry)
         }
         guard !entry.isRunning else {
@@ -169,6 +188,13 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         entry.due = min(entry.due, item.due)
         entry.place.priority = priority
         enqueue(item.key, entry)
+    }
+
+    /// Makes an item due that waits.
+    package mutating func hasten(_ key: Key) {
+        guard var entry = entries[key], entry.state == .later else { return }
+        entry.due = .distantPast
+        enqueue(key, entry)
     }
 
     /// Removes an item that waits.
@@ -203,17 +229,33 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     /// - Parameter now: items that are due until then may begin, and windows that are open then count.
     /// - Returns: nil when none may begin.
     package mutating func next(now: WallTime) -> Key? {
-        while let first = later.min, first.due <= now || !isCurrent(first) {
-            later.removeMin()
-            guard isCurrent(first), var entry = entries[first.key] else { continue }
+        while let later = takeDue(now), var entry = entries[later.key] {
             entry.due = .distantPast
-            enqueue(first.key, entry)
+            enqueue(later.key, entry)
+            moved.append(later.key)
         }
         while let (index, key) = firstCandidate() {
             _ = classes[index].candidates.popMin()
             if begin(key, index, now) { return key }
         }
         return nil
+    }
+
+    /// Takes the item that has been due for the longest time from those that are not known to be due.
+    private mutating func takeDue(_ now: WallTime) -> Later? {
+        var first: (later: Later, index: Int)?
+        for index in classes.indices where nextDue(of: index).map({ $0 <= now }) ?? false {
+            guard let later = classes[index].later.min else { continue }
+            if first.map({ later < $0.later }) ?? true { first = (later, index) }
+        }
+        if let first { classes[first.index].later.removeMin() }
+        return first?.later
+    }
+
+    /// What the items wait for that became due since it was last asked, or found their window closed, and wait.
+    package mutating func takeMoved() -> [(key: Key, obstacle: Obstacle)] {
+        defer { moved = [] }
+        return moved.compactMap { key in obstacle(of: key).map { (key, $0) } }
     }
 
     /// Forgets what was offered since an item began: its work has not looked at anything before.
@@ -247,7 +289,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
             forget(key)
             return nil
         }
-        (entry.due, entry.place.priority, entry.further) = (due, 10, [])
+        (entry.due, entry.place.priority, entry.further) = (due, Int32(Job.usualPriority), [])
         enqueue(key, entry)
         return due
     }
@@ -262,21 +304,27 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     // MARK: - Time
 
     /// When the next of the items that are not due becomes due; nil when there is none.
-    package mutating func nextDue() -> WallTime? {
-        while let first = later.min, !isCurrent(first) { later.removeMin() }
-        return later.min?.due
+    package mutating func nextDue() -> WallTime? { classes.indices.compactMap { nextDue(of: $0) }.min() }
+
+    /// The same for the items of one class.
+    package mutating func nextDue(of index: Int) -> WallTime? {
+        while let first = classes[index].later.min, !isCurrent(first) { classes[index].later.removeMin() }
+        return classes[index].later.min?.due
     }
 
     /// The clock was set back: what is not due comes so much earlier by it. What was to wait for a duration waits as long as before; what was
     /// to wait for a date comes up early and has to be offered again.
     package mutating func clockWasSet(back duration: Duration) {
-        later = Heap(
-            later.unordered.filter(isCurrent).map { element in
-                var element = element
-                element.due = element.due + (.zero - duration)
-                entries[element.key]?.due = element.due
-                return element
-            })
+        for index in classes.indices {
+            let current = classes[index].later.unordered.filter(isCurrent)
+            classes[index].later = Heap(
+                current.map { element in
+                    var element = element
+                    element.due = element.due + (.zero - duration)
+                    entries[element.key]?.due = element.due
+                    return element
+                })
+        }
     }
 
     // MARK: - Lines
@@ -288,8 +336,11 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         guard entry.due == .distantPast else {
             entry.state = .later
             entries[key] = entry
-            later.insert(Later(due: entry.due, number: lastNumber, key: key))
-            if later.count > 2 * entries.count + 64 { later = Heap(later.unordered.filter(isCurrent)) }
+            let index = Int(entry.jobClass)
+            classes[index].later.insert(Later(due: entry.due, number: lastNumber, key: key))
+            if classes[index].later.count > 2 * entries.count + 64 {
+                classes[index].later = Heap(classes[index].later.unordered.filter(isCurrent))
+            }
             return
         }
         wait(key, entry)
@@ -301,7 +352,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         entry.state = .waiting
         entry.lineIndex = UInt8(entry.exclusions.firstIndex { lines[$0]?.holder != nil } ?? 0)
         entries[key] = entry
-        dueCount += 1
+        classes[Int(entry.jobClass)].due += 1
         join(key, entry)
     }
 
@@ -345,8 +396,10 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
 
     /// A due item waits in its line no longer; the next of the line takes its turn.
     private mutating func leaveLine(_ key: Key) {
-        guard let name = entries[key]?.line, var line = lines.removeValue(forKey: name) else { return }
-        dueCount -= 1
+        guard let entry = entries[key], let name = entry.line, var line = lines.removeValue(forKey: name) else {
+            return
+        }
+        classes[Int(entry.jobClass)].due -= 1
         if let index = line.waiting.firstIndex(of: key) { line.waiting.remove(at: index) }
         restore(line, name)
     }
@@ -380,7 +433,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     }
 
     private func hasRoom(_ index: Int) -> Bool {
-        guard classes[index].running < classes[index].settings.limit else { return false }
+        guard !classes[index].isClosed, classes[index].running < classes[index].settings.limit else { return false }
         guard let limit else { return true }
         if limit > 1, !classes[index].settings.isPreferred,
             classes.contains(where: { $0.settings.isPreferred && $0.running == 0 })
@@ -411,6 +464,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
             }
             entry.due = opening
             enqueue(key, entry)
+            moved.append(key)
             return false
         }
         for name in entry.exclusions { lines[name, default: Line()].holder = key }
@@ -435,11 +489,12 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     }
 
     private mutating func forget(_ key: Key) {
-        entries[key] = nil
+        guard let entry = entries.removeValue(forKey: key) else { return }
+        classes[Int(entry.jobClass)].count -= 1
         guard entries.isEmpty else { return }
         // Removing does not give memory back.
-        (entries, lines, later) = ([:], [:], Heap())
-        for index in classes.indices { classes[index].candidates = Heap() }
+        (entries, lines) = ([:], [:])
+        for index in classes.indices { (classes[index].candidates, classes[index].later) = (Heap(), Heap()) }
     }
 
     private func isCurrent(_ element: Later) -> Bool {

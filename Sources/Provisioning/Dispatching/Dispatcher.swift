@@ -2,36 +2,41 @@ import DirectoryClient
 import DirectoryModel
 import JobCore
 import Logging
+import Synchronization
 
-/// Runs at most one job for each account and a limited number at once, and wakes by itself when the next is due.
+/// Works on accounts when the ``JobScheduler`` says that their turn has come.
 actor Dispatcher {
-    /// Accounts that are to be looked at, at their time.
-    private var queue: AccountQueue
     private var worker: AccountWorker
-    private let lane: JobAdmission.Lane
+    private let scheduler: JobScheduler
+    private let slots: Int
+    /// The class of accounts in the scheduler.
+    private lazy var jobClass = addClass()
     private let liveness: SearchLiveness
     private let clock: any WallClock
     private let logger: Logger
 
+    /// Of accounts that wait or are worked on.
+    private var places: AccountPlaces
     private var running: [EntryUUID: Running] = [:]
+    private let board: JobBoard
+    /// The jobs that wait for their next attempt.
+    private let retrying = Mutex<[JobScheduler.Key: JobID]>([:])
     private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
-    /// Those next in line, which wait among the jobs of all kinds for their turn, and which time had come when they began to.
-    private var asked: [EntryUUID: (ticket: JobAdmission.Ticket, now: WallTime)] = [:]
-    /// Those of them whose entries are looked at for work that another job has to make room for; true: again, since something was seen meanwhile.
+    /// Those that wait whose entries are looked at for work that another job has to make room for; true: again, since something was seen meanwhile.
     private var looking: [EntryUUID: Bool] = [:]
     private var ownWrites = OwnWrites()
     private var seen: SeenVersions
     private var shortages = MachineShortages()
     private var totals = (succeeded: 0, failed: 0)
-    private var alarm = Alarm()
     private var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
     /// Those who bring hints and wait until there is room.
     private var held: [AsyncStream<Never>.Continuation] = []
 
-    private let bounds: QueueBounds
+    /// From so many accounts on that are due no further one is taken from the watcher.
+    private let bound: Int
     private static let urgentPriority = 1
 
     private struct Running {
@@ -43,23 +48,52 @@ actor Dispatcher {
     }
 
     init(
-        worker: AccountWorker, slots: Int, admission: JobAdmission, liveness: SearchLiveness, seen: SeenVersions,
-        bounds: QueueBounds, clock: any WallClock, logger: Logger
+        worker: AccountWorker, slots: Int, scheduler: JobScheduler, liveness: SearchLiveness, seen: SeenVersions,
+        bound: Int, clock: any WallClock, logger: Logger
     ) {
         self.worker = worker
+        self.slots = slots
+        self.scheduler = scheduler
         self.liveness = liveness
         self.seen = seen
-        self.bounds = bounds
-        queue = AccountQueue(base: worker.reader.scope.base, limit: bounds.due)
-        lane = admission.lane(slots: slots)
+        self.bound = bound
+        board = worker.executor.board
+        places = AccountPlaces(base: worker.reader.scope.base)
         self.clock = clock
         self.logger = logger
+    }
+
+    private func addClass() -> Int {
+        scheduler.addClass(
+            JobClass(limit: slots, isPreferred: true),
+            owner: JobScheduler.Owner { [weak self, scheduler] key, due in
+                Task {
+                    guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler.finish(key) }
+                    await self.begin(uuid, due)
+                }
+            } waits: { [weak self] key, status in
+                self?.showObstacle(of: key, status)
+                guard status == .waitingForClientResource, let uuid = Self.uuid(of: key) else { return }
+                Task { await self?.makeRoom(for: uuid) }
+            })
+    }
+
+    /// On the board, where the account has a job that waits for its next attempt.
+    private nonisolated func showObstacle(of key: JobScheduler.Key, _ status: JobStatus) {
+        guard let job = retrying.withLock({ $0[key] }) else { return }
+        board.waits(job, status) { [scheduler] in scheduler.status(of: key) }
+    }
+
+    private static func key(of uuid: EntryUUID) -> JobScheduler.Key { .subject(JobSubject(uuid)) }
+
+    private static func uuid(of key: JobScheduler.Key) -> EntryUUID? {
+        if case .subject(let subject) = key { EntryUUID(text: subject.description) } else { nil }
     }
 
     /// New jobs go by these from now on; those that run keep what they started with.
     func reconfigure(worker: AccountWorker, slots: Int) {
         self.worker = worker
-        lane.setSlots(slots)
+        scheduler.setClass(jobClass, JobClass(limit: slots, isPreferred: true))
     }
 
     /// Jobs of an earlier run of the daemon: their accounts are looked at.
@@ -83,10 +117,9 @@ actor Dispatcher {
         case .look(let key, let csn, let isChange): look(at: key, csn: csn, isChange: isChange)
         case .left(let uuid):
             // One that waits is looked at, which finds nothing to do and forgets it; our own outcomes leave so as well.
-            queue.hasten(uuid)
-            startDue()
+            scheduler.hasten(Self.key(of: uuid))
         }
-        while queue.isFull, !isStopping, !Task.isCancelled {
+        while scheduler.dueCount(of: jobClass) >= bound, !isStopping, !Task.isCancelled {
             // A stream ends with the task that reads it.
             let (room, holder) = AsyncStream<Never>.makeStream()
             held.append(holder)
@@ -97,10 +130,17 @@ actor Dispatcher {
     private func look(at key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
         if let csn { seen.insert(csn, of: key.uuid, now: clock.now) }
         running[key.uuid]?.seen.append(isChange ? csn : nil)
-        queue.offer(key, priority: priority(of: key.uuid))
-        startDue()
-        makeRoom(for: key.uuid)
+        places.note(key)
+        let subject = JobSubject(key.uuid)
+        let priority = urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
+        let obstacle = scheduler.offer(
+            JobScheduler.Item(.subject(subject), on: subject, class: jobClass, priority: priority))
+        if obstacle == .waitingForClientResource { makeRoom(for: key.uuid) }
     }
+
+    /// There is room again, and not for one account only: a search that is called at each end of a job gets little done. Nor is there too much,
+    /// for the server keeps what it reads from as long as its search is held up.
+    private var hasRoomAgain: Bool { scheduler.dueCount(of: jobClass) <= bound - min(bound / 8, 1_000) - 1 }
 
     private func letGoOn() {
         held.forEach { $0.finish() }
@@ -117,22 +157,17 @@ actor Dispatcher {
         return await withCheckedContinuation { continuation in
             urgent[key.uuid, default: []].append(continuation)
             look(at: key, csn: nil)
-            // One that waits for its turn goes before the others now; if it may begin already, it is called.
-            if let place = asked[key.uuid] { lane.hasten(place.ticket, to: Self.urgentPriority) }
         }
     }
 
-    /// The machine's clock was set. What waits for a while waits no longer by it; a dated request is looked at early and waits again.
+    /// The machine's clock was set, which the scheduler is told afterwards. A dated request is looked at early and waits again.
     /// - Parameter step: negative: back.
     func clockWasSet(by step: Duration) {
-        if step < .zero { queue.clockWasSet(back: .zero - step) }
         for (uuid, memory) in memories { memories[uuid]?.past = memory.past.afterClockWasSet(by: step) }
-        startDue()
     }
 
     /// Returns when nothing runs and nothing is due.
     func waitUntilIdle() async {
-        startDue()
         guard !isIdle else { return }
         await withCheckedContinuation { idleWaiters.append($0) }
     }
@@ -141,11 +176,8 @@ actor Dispatcher {
     /// - Parameter giveUp: called when the grace is over, to end what a cancelled job may be waiting for.
     func stop(_ stop: OrderlyStop, giveUp: @escaping @Sendable () async -> Void) async {
         isStopping = true
-        alarm.stop()
+        scheduler.closeClass(jobClass)
         letGoOn()
-        // Those that may begin already find the dispatcher stopping when they are called.
-        for place in asked.values { _ = lane.withdraw(place.ticket) }
-        asked = [:]
         let tasks = running.values.map(\.task)
         guard !tasks.isEmpty else { return finishWaiters() }
         logger.notice("stopping: \(tasks.count) jobs have \(stop.grace) to finish")
@@ -165,55 +197,22 @@ actor Dispatcher {
     func snapshot() -> EngineSnapshot {
         EngineSnapshot(
             running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
-            waiting: queue.waitingCount + asked.count, nextDue: queue.nextDue(),
+            waiting: scheduler.waitingCount(of: jobClass), nextDue: scheduler.nextDue(of: jobClass),
             retrying: memories.compactMap { uuid, memory in
-                guard let record = memory.record, let key = queue.key(of: uuid) else { return nil }
+                guard let record = memory.record, let key = places.key(of: uuid) else { return nil }
                 return RetrySummary(key: key, record: record)
             }.sorted { $0.record.notBefore < $1.record.notBefore },
-            behind: memories.filter(\.value.isBehind).keys.compactMap(queue.key),
+            behind: memories.filter(\.value.isBehind).keys.compactMap(places.key),
             troubled: memories.values.filter { $0.troubles > 0 }.count, shortages: shortages.list,
             succeeded: totals.succeeded, failed: totals.failed)
     }
 
     // MARK: - One account's turn
 
-    /// - Parameter reached: a time that has been slept for; it has come, even if the clock was set back meanwhile.
-    private func startDue(reached: WallTime = .distantPast) {
-        guard !isStopping else { return }
-        // One reading for all: what falls due between two would be neither started nor waited for.
-        let now = max(clock.now, reached)
-        while let uuid = queue.start(now: now, priority: asked.count < bounds.asked ? .max : Self.urgentPriority) {
-            ask(uuid, now)
-        }
-        if !held.isEmpty, queue.hasRoomAgain { letGoOn() }
-        alarm.set(to: queue.nextDue(), by: clock) { await self.wake($0) }
-        if isIdle {
-            idleWaiters.forEach { $0.resume() }
-            idleWaiters = []
-        }
-    }
-
-    private func wake(_ time: WallTime) {
-        alarm.rang(time)
-        startDue(reached: time)
-    }
-
-    private func priority(of uuid: EntryUUID) -> Int {
-        urgent[uuid] == nil ? Job.usualPriority : Self.urgentPriority
-    }
-
-    private func ask(_ uuid: EntryUUID, _ now: WallTime) {
-        let ticket = lane.ask(JobSubject(uuid), priority: priority(of: uuid)) { Task { await self.itsTurn(uuid) } }
-        asked[uuid] = ticket.map { ($0, now) }
-        guard let ticket else { return start(uuid, now) }
-        if let job = memories[uuid]?.record?.job { worker.executor.board.waits(job, in: lane, with: ticket) }
-        makeRoom(for: uuid)
-    }
-
     /// Where another job works on an account that waits, and its entry asks for work, that job is interrupted: it may take hours.
     private func makeRoom(for uuid: EntryUUID) {
-        guard let place = asked[uuid], lane.status(of: place.ticket) == .waitingForClientResource,
-            let key = queue.key(of: uuid)
+        guard !isStopping, scheduler.status(of: Self.key(of: uuid)) == .waitingForClientResource,
+            let key = places.key(of: uuid)
         else { return }
         guard looking[uuid] == nil else {
             looking[uuid] = true
@@ -236,25 +235,25 @@ actor Dispatcher {
 
     private func looked(at key: AccountKey, _ hasWork: Bool) {
         let again = looking.removeValue(forKey: key.uuid) ?? false
-        guard asked[key.uuid] != nil, !isStopping else { return }
+        guard scheduler.isWaiting(Self.key(of: key.uuid)), !isStopping else { return }
         if hasWork {
             logger.info("\(key.dn) asks for work: another job on the account is interrupted and repeated afterwards")
-            lane.interrupt(JobSubject(key.uuid))
+            scheduler.interrupt(JobSubject(key.uuid), for: jobClass)
         } else if again {
             makeRoom(for: key.uuid)
         }
     }
 
-    /// It has waited, and may begin.
-    private func itsTurn(_ uuid: EntryUUID) {
-        guard let place = asked.removeValue(forKey: uuid) else { return lane.leave(JobSubject(uuid)) }
-        // Whatever was seen while it waited is seen by the look that begins now.
-        queue.forgetOffers(of: uuid)
-        start(uuid, max(clock.now, place.now))
-    }
-
-    private func start(_ uuid: EntryUUID, _ now: WallTime) {
-        guard let key = queue.key(of: uuid) else { return lane.leave(JobSubject(uuid)) }
+    /// - Parameter due: the time by which its turn has come.
+    private func begin(_ uuid: EntryUUID, _ due: WallTime) {
+        if !held.isEmpty, hasRoomAgain { letGoOn() }
+        guard !isStopping, let key = places.key(of: uuid) else {
+            scheduler.finish(Self.key(of: uuid))
+            return
+        }
+        // Changes that were seen until now are seen by the look that begins now.
+        scheduler.forgetOffers(of: Self.key(of: uuid))
+        let now = max(clock.now, due)
         let memory = memories[uuid] ?? AccountMemory()
         let (ignoringDate, seen) = (urgent[uuid] != nil, seen.version(of: uuid, now: clock.now))
         running[uuid] = Running(
@@ -297,7 +296,6 @@ actor Dispatcher {
     /// - Parameter disposition: nil when the daemon's stop cut the account's turn off.
     private func ended(_ uuid: EntryUUID, _ disposition: AccountTurn.Disposition?) {
         guard let run = running.removeValue(forKey: uuid) else { return }
-        lane.leave(JobSubject(uuid))
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         memory.isBehind = false
         memory.obstacle = nil
@@ -313,10 +311,6 @@ actor Dispatcher {
             again = record.notBefore
             // Who waits for the outcome is not kept waiting for a day.
             if memory.shortage != nil, run.summary != nil { outcome = outcome ?? .undefinedError }
-            // Now, even if something else has the account looked at first: the clock may be set back meanwhile.
-            if alarm.time.map({ record.notBefore < $0 }) ?? true {
-                alarm.set(to: record.notBefore, by: clock) { await self.wake($0) }
-            }
             lookWhenCanceled(record.job, uuid)
         case .rest(let time):
             memory = AccountMemory(past: .rests(until: time))
@@ -326,7 +320,7 @@ actor Dispatcher {
             if case .left = memory.past {} else { memory.past = .nothing }
             memory.troubles += 1
             again = memory.troubles == 1 ? .distantPast : clock.now + patience(memory)
-            if memory.troubles == 2, let key = queue.key(of: uuid) {
+            if memory.troubles == 2, let key = places.key(of: uuid) {
                 logger.warning("\(key.dn) never stands as it was read when it is written to; it is tried again")
             }
         case .disturbed(let outcome, let delay):
@@ -353,14 +347,23 @@ actor Dispatcher {
         if again != nil { memories[uuid] = memory }
         if disposition != nil { tell(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
-        let due = queue.finish(uuid, again: again, ignoringOffers: onlyEchoes)
-        if due == nil { worker.deletes.withdraw(uuid.description) }
+        let subject = Self.key(of: uuid)
+        let due = scheduler.finish(subject, again: again, ignoringOffers: onlyEchoes)
+        retrying.withLock { $0[subject] = memory.record?.job }
+        if let status = scheduler.status(of: subject) { showObstacle(of: subject, status) }
+        if due == nil {
+            places.forget(uuid)
+            worker.deletes.withdraw(uuid.description)
+        }
         var goesOn = memory.record != nil || due.map { $0 <= clock.now } ?? false
         if case .busy = disposition { goesOn = true }
         if outcome != nil || !goesOn {
             urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
         }
-        startDue()
+        if isIdle {
+            idleWaiters.forEach { $0.resume() }
+            idleWaiters = []
+        }
     }
 
     /// Once for all accounts that wait for the same.
@@ -378,7 +381,7 @@ actor Dispatcher {
     }
 
     private func lookAgain(at uuid: EntryUUID) {
-        if let key = queue.key(of: uuid) { look(at: key, csn: nil) }
+        if let key = places.key(of: uuid) { look(at: key, csn: nil) }
     }
 
     private func patience(_ memory: AccountMemory) -> Duration {
@@ -387,7 +390,7 @@ actor Dispatcher {
     }
 
     /// What is left in the queue is not due.
-    private var isIdle: Bool { running.isEmpty && asked.isEmpty }
+    private var isIdle: Bool { running.isEmpty && scheduler.isIdle(jobClass) }
 
     private func finishWaiters() {
         urgent.values.joined().forEach { $0.resume(returning: nil) }

@@ -192,7 +192,7 @@ struct Daemon {
             let ledger = JobLedger(source: source, journal: journal)
             let parts = JobParts(configuration.jobs, ids: source, presence: presence, reports: reports, logger: logger)
             let engine = Engine(
-                parts.engine(configuration), jobs: ledger, deletes: deletes, seen: seen, admission: parts.admission,
+                parts.engine(configuration), jobs: ledger, deletes: deletes, seen: seen, scheduler: parts.scheduler,
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {

@@ -257,8 +257,7 @@ extension DaemonJobs {
             }
             warnOfDoubtedClock()
             await engine.clockWasSet(by: step)
-            await backups.clockWasSet(by: step)
-            await scripts.clockWasSet(by: step)
+            parts.scheduler.clockWasSet(by: step)
         }
     }
 

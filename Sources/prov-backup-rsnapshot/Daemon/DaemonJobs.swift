@@ -42,9 +42,9 @@ actor DaemonJobs: JobDesk {
         self.logger = logger
         let executor = parts.executor(configuration.jobs)
         backups = JobRunner(
-            executor: executor, ids: parts.ids, admission: parts.admission, slots: configuration.jobs.backups.slots)
+            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: configuration.jobs.backups.slots)
         scripts = JobRunner(
-            executor: executor, ids: parts.ids, admission: parts.admission, slots: Self.scriptSlots)
+            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: Self.scriptSlots)
         parts.serve(self)
     }
 
@@ -77,7 +77,7 @@ actor DaemonJobs: JobDesk {
     /// Jobs that begin from now on go by these settings.
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
-        parts.admission.setLimit(configuration.jobs.limit)
+        parts.scheduler.setLimit(configuration.jobs.limit)
         parts.reports.reconfigure(configuration.jobs)
         let executor = parts.executor(configuration.jobs)
         await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)

@@ -11,7 +11,7 @@ import SystemPackage
 struct JobParts: Sendable {
     let ids: JobIDSource
     let board: JobBoard
-    let admission: JobAdmission
+    let scheduler: JobScheduler
     let handlers: EventHandlers
     let inhibitor: Inhibitor
     let history: JobHistory
@@ -32,7 +32,7 @@ struct JobParts: Sendable {
             notice: notice)
         self.reports = reports
         board = JobBoard(recorder: history) { reports.ended($0) }
-        admission = JobAdmission(limit: configuration.limit)
+        scheduler = JobScheduler(limit: configuration.limit)
         host = HandlerHost(board: board)
         handlers = EventHandlers(configuration.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)

@@ -232,7 +232,7 @@ extension Processes {
                         job, status: status, levels: ["weekly"], storage: "", catalog: "",
                         catalogResource: EventBench.job().catalogResource)
                 }
-                let runner = JobRunner(executor: executor, ids: jobs.ids, admission: JobAdmission(), slots: 1)
+                let runner = JobRunner(executor: executor, ids: jobs.ids, scheduler: JobScheduler(), slots: 1)
                 let script = bench.script.string
                 let request = jobs.request { _ in
                     try FileManager.default.removeItem(atPath: script)

@@ -45,10 +45,10 @@ final class JobBench: Sendable {
         return executor
     }
 
-    func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, admission: JobAdmission = JobAdmission())
-        -> JobRunner
-    {
-        JobRunner(executor: executor(policy), ids: ids, admission: admission, slots: slots)
+    /// - Parameter scheduler: nil: one of its own.
+    func runner(_ policy: JobPolicy = JobPolicy(), slots: Int = 4, scheduler: JobScheduler? = nil) -> JobRunner {
+        JobRunner(
+            executor: executor(policy), ids: ids, scheduler: scheduler ?? JobScheduler(clock: clock), slots: slots)
     }
 
     func job(_ name: String = "job") throws -> Job {

@@ -27,7 +27,7 @@ import Testing
                     catalogResource: CatalogResource(
                         base: "", address: "", bindDN: "", socket: "", port: 0, vendor: ""))
             }
-            let runner = JobRunner(executor: executor, ids: bench.ids, admission: JobAdmission(), slots: 1)
+            let runner = JobRunner(executor: executor, ids: bench.ids, scheduler: JobScheduler(), slots: 1)
             let job = try #require(try await runner.submit(bench.request { _ in .success }))
             try await eventually("its handlers hear of its end") { bench.exists("ending") }
             let outcome = Task { await job.outcome() }
@@ -70,8 +70,8 @@ import Testing
         }
         let job = try #require(try await runner.submit(request))
         try await eventually("the pre script is done and the job works") { bench.exists("works") }
-        await runner.interrupt(JobSubject("another"))
-        await runner.interrupt(JobSubject("account"))
+        await runner.interrupt(try bench.ids.next())
+        await runner.interrupt(job.id)
         #expect(await job.outcome() == .success)
         let events = bench.recorder.changes.filter { $0.job == job.id }.map(\.event)
         #expect(events.contains(.attemptCutOff(number: 1)) && events.contains(.attemptBegan(number: 2)))
@@ -164,9 +164,9 @@ import Testing
     func cancelParked() async throws {
         let bench = try JobBench()
         let gate = Gate()
-        let admission = JobAdmission()
-        let other = bench.runner(admission: admission)
-        let own = bench.runner(slots: 1, admission: admission)
+        let scheduler = JobScheduler()
+        let other = bench.runner(scheduler: scheduler)
+        let own = bench.runner(slots: 1, scheduler: scheduler)
         let holder = try #require(
             try await other.submit(
                 bench.request("holder", subject: "account") { _ in

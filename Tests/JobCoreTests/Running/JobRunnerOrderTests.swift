@@ -46,8 +46,8 @@ import Testing
     )
     func limitOnAll() async throws {
         let bench = try JobBench()
-        let admission = JobAdmission(limit: 1)
-        let (many, few) = (bench.runner(admission: admission), bench.runner(admission: admission))
+        let scheduler = JobScheduler(limit: 1)
+        let (many, few) = (bench.runner(scheduler: scheduler), bench.runner(scheduler: scheduler))
         let (gate, order) = (Gate(), Order())
         _ = try await many.submit(bench.request("holder", work: Self.holding(gate)))
         for (name, priority, runner) in [
@@ -103,7 +103,8 @@ import Testing
         let start = WallTime(secondsSince1970: 1_800_000_000)
         let clock = ManualClock(start)
         let bench = try JobBench(clock: clock)
-        let runner = bench.runner()
+        let scheduler = JobScheduler(clock: clock)
+        let runner = bench.runner(scheduler: scheduler)
         var request = bench.request("job", attempts: 2) { attempt in
             attempt.number == 1 ? JobOutcome(.failed, failureClass: .retryable) : .success
         }
@@ -113,7 +114,7 @@ import Testing
         try await eventually("it waits for its next attempt") { !clock.deadlines.isEmpty }
         let back = Duration.seconds(-2 * 86_400)
         clock.set(to: start + back)
-        await runner.clockWasSet(by: back)
+        scheduler.clockWasSet(by: back)
         clock.advance(to: start + back + .seconds(60))
         #expect(await job.outcome() == .success)
     }

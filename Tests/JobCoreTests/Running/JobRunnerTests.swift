@@ -95,10 +95,10 @@ import Testing
     }
 
     @Test("jobs of two runners share a subject one after the other, and the limit on all")
-    func sharedAdmission() async throws {
+    func sharedScheduler() async throws {
         let bench = try JobBench()
-        let admission = JobAdmission(limit: 1)
-        let (one, other) = (bench.runner(admission: admission), bench.runner(admission: admission))
+        let scheduler = JobScheduler(limit: 1)
+        let (one, other) = (bench.runner(scheduler: scheduler), bench.runner(scheduler: scheduler))
         let gate = Gate()
         let first = try await one.submit(
             bench.request("one", subject: "account") { _ in
@@ -109,7 +109,7 @@ import Testing
         let third = try #require(try await one.submit(bench.request("three") { _ in .success }))
         #expect(bench.board.live(second.id)?.status == .waitingForClientResource)
         #expect(bench.board.live(third.id)?.status == .waitingForMaximumJobs)
-        admission.setLimit(2)
+        scheduler.setLimit(2)
         #expect(await third.outcome() == .success)
         #expect(bench.board.live(second.id)?.status == .waitingForClientResource)
         gate.open()

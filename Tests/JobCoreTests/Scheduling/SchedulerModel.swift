@@ -141,7 +141,8 @@ struct SchedulerWalk {
 
     init(seed: UInt64) {
         generator = SeededGenerator(seed: seed)
-        scheduler = Scheduler(classes: Self.limits.map { JobClass(limit: $0) }, limit: 5)
+        scheduler = Scheduler(limit: 5)
+        for limit in Self.limits { _ = scheduler.addClass(JobClass(limit: limit)) }
         model = SchedulerModel(limits: Self.limits, limit: 5)
     }
 
@@ -203,9 +204,15 @@ struct SchedulerWalk {
             guard key != nil else { break }
         }
         let running = model.items.values.filter(\.isRunning)
-        try #require(
-            scheduler.runningCount == running.count && scheduler.waitingCount == model.items.count - running.count)
-        try #require(scheduler.dueCount == model.items.values.count { $0.line != nil }, "step \(step)")
+        try #require(scheduler.runningCount == running.count, "step \(step)")
+        for index in Self.limits.indices {
+            let items = model.items.values.filter { $0.jobClass == index && !$0.isRunning }
+            try #require(scheduler.dueCount(of: index) == items.count { $0.line != nil }, "step \(step)")
+            let waiting = scheduler.waitingCount(of: index)
+            try #require(waiting == items.count, "step \(step)")
+            let next = scheduler.nextDue(of: index)
+            try #require(next == items.filter { $0.line == nil }.map(\.due).min(), "step \(step)")
+        }
         let held = running.flatMap { Set($0.exclusions) }
         try #require(Set(held).count == held.count, "two items with one exclusion key at step \(step)")
     }
@@ -219,6 +226,6 @@ struct SchedulerWalk {
             scheduler.finish(key, ignoringOffers: true)
             model.items[key] = nil
         }
-        #expect(model.items.isEmpty && scheduler.waitingCount == 0)
+        #expect(model.items.isEmpty && Self.limits.indices.allSatisfy { scheduler.waitingCount(of: $0) == 0 })
     }
 }

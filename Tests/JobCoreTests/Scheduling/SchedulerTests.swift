@@ -12,7 +12,8 @@ import Testing
         var value: Scheduler<String, String>
 
         init(_ classes: [JobClass] = [JobClass(limit: 100)], limit: Int? = nil) {
-            value = Scheduler(classes: classes, limit: limit, calendar: .utc)
+            value = Scheduler(limit: limit, calendar: .utc)
+            for settings in classes { _ = value.addClass(settings) }
         }
 
         func offer(_ item: Item) { value.offer(item) }
@@ -53,7 +54,7 @@ import Testing
         let jobs = Jobs()
         for _ in 1...5 { jobs.offer(Item("a", on: "a")) }
         #expect(jobs.begin(at: now) == ["a"])
-        #expect(jobs.value.waitingCount == 0 && jobs.value.dueCount == 0 && jobs.value.runningCount == 1)
+        #expect(jobs.value.waitingCount(of: 0) == 0 && jobs.value.dueCount(of: 0) == 0 && jobs.value.runningCount == 1)
     }
 
     @Test(
@@ -73,7 +74,7 @@ import Testing
         jobs.offer(Item("a", on: "a"))
         jobs.value.forgetOffers(of: "a")
         #expect(jobs.finish("a") == nil)
-        #expect(jobs.value.waitingCount == 0)
+        #expect(jobs.value.waitingCount(of: 0) == 0)
     }
 
     @Test("an item begins when it is due; the earlier due time and the smaller priority number count")

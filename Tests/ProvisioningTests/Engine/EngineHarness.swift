@@ -80,8 +80,7 @@ final class EngineHarness: Sendable {
     }
 
     func engine(
-        planPrinter: PlanPrinter? = nil, bounds: QueueBounds = QueueBounds(),
-        admission: JobAdmission = JobAdmission(),
+        planPrinter: PlanPrinter? = nil, bound: Int = 500_000, scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in }
     ) throws -> Engine {
         var configuration = try configuration()
@@ -90,8 +89,8 @@ final class EngineHarness: Sendable {
         logger.logLevel = .debug
         return Engine(
             configuration, jobs: try ledger(), seen: SeenVersions(file: stateDirectory.appending("seen")),
-            admission: admission, planPrinter: planPrinter, bounds: bounds,
-            clock: clock, isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
+            scheduler: scheduler ?? JobScheduler(clock: clock), planPrinter: planPrinter, bound: bound, clock: clock,
+            isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
     }
 
     func ledger() throws -> JobLedger {
@@ -102,11 +101,11 @@ final class EngineHarness: Sendable {
 
     /// Runs an engine around a body and stops it, whatever the body does.
     func running(
-        bounds: QueueBounds = QueueBounds(), admission: JobAdmission = JobAdmission(),
+        bound: Int = 500_000, scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in },
         _ body: (Engine) async throws -> Void
     ) async throws {
-        let engine = try engine(bounds: bounds, admission: admission, change)
+        let engine = try engine(bound: bound, scheduler: scheduler, change)
         await engine.start()
         do {
             try await body(engine)

@@ -412,7 +412,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             for number in 4_000_000..<4_001_100 { try await harness.add("\(number)") }
-            let engine = try harness.engine(bounds: QueueBounds(due: 50))
+            let engine = try harness.engine(bound: 50)
             try await engine.runOnce()
             await engine.stop(grace: .zero)
             #expect(Set(harness.service.asked.map(\.uid)).count == 1_100)

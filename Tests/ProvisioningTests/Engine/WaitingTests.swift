@@ -7,7 +7,7 @@ import Testing
 
 @testable import Provisioning
 
-/// A great many accounts at once: few of them are in line for a slot, more wait in little memory, and the others wait in the directory.
+/// A great many accounts at once: some wait in memory, and the others in the directory.
 @Suite struct WaitingTests {
     private static func uids(_ count: Int) -> [String] { (0..<count).map { "\(4_000_000 + $0)" } }
 
@@ -21,23 +21,22 @@ import Testing
 
     @Test(
         "when more are due than the bound, the watcher waits: no more are held, and none is lost",
-        arguments: [Detection.persist, .poll], [QueueBounds(due: 1, asked: 1), QueueBounds(due: 16, asked: 3)])
-    func heldUp(detection: Detection, bounds: QueueBounds) async throws {
+        arguments: [Detection.persist, .poll], [1, 16])
+    func heldUp(detection: Detection, bound: Int) async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(60)
             try await add(uids, to: harness)
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            try await harness.running(bounds: bounds) {
+            try await harness.running(bound: bound) {
                 $0.slots = 2
                 $0.timing = Watcher.Timing(detection: detection, pollInterval: .milliseconds(10))
             } _: { engine in
-                let most = bounds.due + bounds.asked
-                try await eventually("it is full") { await engine.snapshot().waiting == most }
+                try await eventually("it is full") { await engine.snapshot().waiting == bound }
                 // What is written meanwhile is heard by nobody yet, and the directory is worked with all the same.
                 try await harness.add("4000100")
                 try await harness.wish(uids[59], "modify")
-                #expect(await engine.snapshot().waiting == most)
+                #expect(await engine.snapshot().waiting == bound)
                 gate.open()
                 try await allAreAdded(Array(uids.dropLast()) + ["4000100"], harness)
                 try await harness.expectMode("modified", of: uids[59])
@@ -53,15 +52,18 @@ import Testing
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "added", state: "20261121T120000Z")
             let subject = JobSubject("\(try await harness.key("4000001").uuid)")
-            let admission = JobAdmission()
-            let lane = admission.lane(slots: 1)
+            let scheduler = JobScheduler(clock: harness.clock)
             let interrupted = Mutex(0)
-            lane.whenInterrupted { subject in
-                interrupted.withLock { $0 += 1 }
-                lane.leave(subject)
-            }
-            #expect(lane.ask(subject, priority: 10, rank: 1) {} == nil)
-            try await harness.running(admission: admission) { engine in
+            let backups = scheduler.addClass(
+                JobClass(limit: 1),
+                owner: JobScheduler.Owner { _, _ in
+                } interrupt: { key in
+                    interrupted.withLock { $0 += 1 }
+                    scheduler.finish(key)
+                })
+            let backup = JobScheduler.Item(.job(JobID(1)), on: subject, class: backups, rank: 1)
+            #expect(scheduler.offer(backup) == nil)
+            try await harness.running(scheduler: scheduler) { engine in
                 try await harness.set("4000001", "sstProvisioningExecutionDate", "20991231")
                 try await harness.wish("4000001", "modify")
                 try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
@@ -79,17 +81,17 @@ import Testing
             try await add(uids, to: harness)
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            try await harness.running(bounds: QueueBounds(due: 10, asked: 4)) {
+            try await harness.running(bound: 14) {
                 $0.slots = 1
             } _: { engine in
                 try await eventually("it is full") { await engine.snapshot().waiting == 14 }
-                // One is in line, one waits behind the line, and one is not known yet.
+                // Two wait, and one is not known yet.
                 let wanted = [uids[3], uids[9], uids[39]]
                 for uid in wanted {
                     let key = try await harness.key(uid)
                     Task.immediate { await engine.provision(key) }
                 }
-                try await eventually("all are in line") { await engine.snapshot().waiting == 15 }
+                try await eventually("all wait") { await engine.snapshot().waiting == 15 }
                 gate.open()
                 try await allAreAdded(uids, harness)
                 let order = harness.service.asked.map(\.uid)
@@ -99,12 +101,12 @@ import Testing
         }
     }
 
-    @Test("accounts go in the order in which they were seen, however few are in line")
+    @Test("accounts go in the order in which they were seen, however few of them are held")
     func order() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(50)
             try await add(uids, to: harness)
-            try await harness.running(bounds: QueueBounds(asked: 2)) {
+            try await harness.running(bound: 2) {
                 $0.slots = 1
             } _: { _ in
                 try await allAreAdded(uids, harness)
@@ -120,7 +122,7 @@ import Testing
             try await add(uids, to: harness)
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            try await harness.running(bounds: QueueBounds(due: 100, asked: 1)) {
+            try await harness.running(bound: 100) {
                 $0.slots = 1
             } _: { engine in
                 try await eventually("all wait") { await engine.snapshot().waiting == 11 }
@@ -148,7 +150,7 @@ import Testing
             try await add(uids, to: harness)
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            let engine = try harness.engine(bounds: QueueBounds(due: 4, asked: 2)) { $0.slots = 1 }
+            let engine = try harness.engine(bound: 6) { $0.slots = 1 }
             await engine.start()
             try await eventually("it is full") { await engine.snapshot().waiting == 6 }
             var changed = try harness.configuration()
@@ -178,7 +180,7 @@ import Testing
             }
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            try await harness.running(bounds: QueueBounds(due: 10, asked: 10)) {
+            try await harness.running(bound: 20) {
                 $0.slots = 8
                 $0.timing = Watcher.Timing(
                     detection: .poll, pollInterval: .milliseconds(1), relistInterval: .milliseconds(1))
@@ -196,7 +198,7 @@ import Testing
         try await EngineHarness.run { harness in
             let uids = Self.uids(25)
             try await add(uids, to: harness)
-            let engine = try harness.engine(bounds: QueueBounds(due: 2, asked: 2))
+            let engine = try harness.engine(bound: 2)
             try await engine.runOnce()
             #expect(Set(harness.service.asked.map(\.uid)) == Set(uids))
             await engine.stop(grace: .zero)

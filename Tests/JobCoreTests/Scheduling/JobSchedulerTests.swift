@@ -1,0 +1,87 @@
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import JobCore
+
+/// The scheduler at work: who is called, and when.
+@Suite struct JobSchedulerTests {
+    /// What the owner of a class was told.
+    private final class Calls: Sendable {
+        private let calls = Mutex<[String]>([])
+        var all: [String] { calls.withLock { $0 } }
+
+        var owner: JobScheduler.Owner {
+            JobScheduler.Owner { key, due in
+                self.add("\(key) begins by \(due.secondsSince1970)")
+            } waits: { key, status in
+                self.add("\(key) waits, \(status.letter)")
+            } interrupt: { key in
+                self.add("\(key) is interrupted")
+            }
+        }
+
+        private func add(_ call: String) { calls.withLock { $0.append(call) } }
+    }
+
+    private let start = WallTime(secondsSince1970: 1_000)
+    private static func item(
+        _ number: UInt64, on subject: String, class jobClass: Int, due: WallTime = .distantPast
+    ) -> JobScheduler.Item {
+        JobScheduler.Item(.job(JobID(number)), on: JobSubject(subject), class: jobClass, due: due)
+    }
+
+    @Test(
+        "the owner of a class is told when an item begins, when it becomes due and has to wait, and when another class needs it"
+    )
+    func owners() async throws {
+        let clock = ManualClock(start)
+        let scheduler = JobScheduler(clock: clock)
+        let (first, second) = (Calls(), Calls())
+        let one = scheduler.addClass(JobClass(limit: 1), owner: first.owner)
+        let other = scheduler.addClass(JobClass(limit: 1), owner: second.owner)
+        #expect(scheduler.offer(Self.item(1, on: "x", class: one)) == nil)
+        let due = start + .seconds(60)
+        #expect(scheduler.offer(Self.item(2, on: "x", class: other, due: due)) == .waitingForStartTime)
+        try await eventually("it sleeps") { clock.deadlines == [due] }
+        clock.advance(to: due)
+        try await eventually("it is due") { second.all == ["job(2) waits, c"] }
+        scheduler.interrupt(JobSubject("x"), for: one)
+        scheduler.interrupt(JobSubject("y"), for: other)
+        #expect(first.all == ["job(1) begins by 1000"])
+        scheduler.interrupt(JobSubject("x"), for: other)
+        #expect(first.all == ["job(1) begins by 1000", "job(1) is interrupted"])
+        scheduler.finish(.job(JobID(1)))
+        #expect(second.all == ["job(2) waits, c", "job(2) begins by 1060"])
+        #expect(scheduler.isIdle(one) && !scheduler.isIdle(other))
+    }
+
+    @Test("a time that has come has come, although the clock is set back before the item can begin")
+    func setBack() async throws {
+        let clock = ManualClock(start)
+        let scheduler = JobScheduler(clock: clock)
+        let calls = Calls()
+        let jobClass = scheduler.addClass(JobClass(limit: 1), owner: calls.owner)
+        scheduler.offer(Self.item(1, on: "x", class: jobClass))
+        scheduler.offer(Self.item(2, on: "y", class: jobClass, due: start + .seconds(60)))
+        try await eventually("it sleeps") { !clock.deadlines.isEmpty }
+        clock.advance(to: start + .seconds(60))
+        try await eventually("it is due") { scheduler.dueCount(of: jobClass) == 1 }
+        clock.set(to: start + .seconds(-600))
+        scheduler.finish(.job(JobID(1)))
+        #expect(calls.all.last == "job(2) begins by 1060")
+    }
+
+    @Test("no item of a closed class begins; those of others do")
+    func closed() {
+        let scheduler = JobScheduler(clock: ManualClock(start))
+        let (first, second) = (Calls(), Calls())
+        let one = scheduler.addClass(JobClass(limit: 2), owner: first.owner)
+        let other = scheduler.addClass(JobClass(limit: 2), owner: second.owner)
+        scheduler.closeClass(one)
+        scheduler.offer(Self.item(1, on: "x", class: one))
+        scheduler.offer(Self.item(2, on: "y", class: other))
+        #expect(first.all == [] && second.all == ["job(2) begins by 1000"])
+        #expect(scheduler.withdraw(.job(JobID(1))) && !scheduler.withdraw(.job(JobID(2))))
+    }
+}
