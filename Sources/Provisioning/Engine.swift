@@ -1,4 +1,5 @@
 public import DirectoryClient
+public import DirectoryModel
 public import JobCore
 public import Logging
 
@@ -74,8 +75,7 @@ public actor Engine {
     /// For the work of the service's other jobs.
     var reader: AccountReader { watcher.reader }
     nonisolated let liveness = SearchLiveness()
-    /// What this service's jobs work on, by the values of its unique attribute.
-    public nonisolated let exclusion = Exclusion()
+    private nonisolated let scheduler: JobScheduler
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
@@ -94,6 +94,7 @@ public actor Engine {
         logger: Logger
     ) {
         self.jobs = jobs
+        self.scheduler = scheduler
         self.deletes = deletes
         deletes.setLimit(configuration.deletesPerHour)
         self.planPrinter = planPrinter
@@ -118,7 +119,7 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            configuration, reader: reader, jobs: jobs, scheduler: scheduler, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
@@ -166,7 +167,7 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, exclusion: exclusion, deletes: deletes,
+            configuration, reader: reader, jobs: jobs, scheduler: scheduler, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         deletes.setLimit(configuration.deletesPerHour)
         availability.reconfigure(
@@ -195,6 +196,12 @@ public actor Engine {
         await ended
         await workLink.stop()
         await login.stop()
+    }
+
+    /// Until its attempt ends, no other job works on what has this value of the service's unique attribute.
+    /// - Returns: false when another job does.
+    public nonisolated func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
+        scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
     }
 
     /// Tells each time that the server refuses the credentials. For one listener.
@@ -238,7 +245,7 @@ extension Watcher {
 extension AccountWorker {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger,
-        exclusion: Exclusion, deletes: HourlyLimit, clock: any WallClock,
+        scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock,
         isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: PlanPrinter?
     ) {
         let committer = Committer(reader: reader)
@@ -248,7 +255,7 @@ extension AccountWorker {
                 committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
-            executor: configuration.executor, exclusion: exclusion, deletes: deletes, clock: clock,
+            executor: configuration.executor, scheduler: scheduler, deletes: deletes, clock: clock,
             isClockDoubted: isClockDoubted,
             planPrinter: planPrinter)
     }

@@ -26,6 +26,8 @@ final class BackupBench: Sendable {
 
     let folder: TestFolder
     let sandbox: DirectorySandbox
+    private let scheduler = JobScheduler()
+    private let jobClass: Int
     let engine: Engine
     let manager: DirectoryConnection
     let configuration: BackupConfiguration
@@ -66,6 +68,7 @@ final class BackupBench: Sendable {
         configuration = try folder.configuration(change)
         changed = Mutex(configuration)
         board = JobBoard(recorder: recorder)
+        jobClass = scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         try folder.makeFolder("attempts", mode: 0o700)
         let address = try ServerAddress(parsing: sandbox.uri)
@@ -84,7 +87,7 @@ final class BackupBench: Sendable {
                 policy: DecisionPolicy(hosts: hosts), jobRetry: retry, directoryRetry: retry,
                 service: BackupRsnapshotService(configuration: configuration)),
             jobs: JobLedger(source: ids, journal: try AttemptJournal(folder: folder.path.appending("attempts"))),
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            scheduler: scheduler, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
     private func close() async {
@@ -220,6 +223,8 @@ final class BackupBench: Sendable {
                     id: ids.next(), type: request.type, name: request.name, level: request.level,
                     subject: request.subject, client: request.client, created: SystemWallClock().now))
         began(job)
+        scheduler.offer(JobScheduler.Item(.job(job.id), on: JobSubject("\(job.id)"), class: jobClass))
+        defer { scheduler.finish(.job(job.id)) }
         let outcome = try await executor.attempt(job, number: earlier == nil ? 1 : 2, request.work)
         await executor.close(job, outcome)
         return outcome

@@ -58,20 +58,19 @@ struct RsnapshotBackup: Sendable {
                     message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
             }
             let isShared = await engine.sharesAccounts
-            let outcome = try await engine.exclusion.holding([ready.account.uid]) { () -> JobOutcome? in
-                let other = isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
-                defer { withExtendedLifetime(other) {} }
-                if isShared, other == nil { return nil }
-                let lock = try await begin(ready) { try Self.lock(ready, isCancelled: $0) }
-                defer { withExtendedLifetime(lock) {} }
-                return try await run(level, ready, attempt)
-            }
-            return (outcome ?? nil)
-                ?? JobOutcome(
+            let isFree = engine.acquire(ready.account.uid, of: BackupAttribute.uid, for: attempt.job.id)
+            let other = isFree && isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
+            defer { withExtendedLifetime(other) {} }
+            guard isFree, !isShared || other != nil else {
+                return JobOutcome(
                     .failed, failureClass: .retryable,
                     message:
-                        "another job\(isShared ? " or another daemon" : "") works on the home of \(ready.account.uid); wait for its end"
+                        "another \(isFree ? "daemon" : "job") works on the home of \(ready.account.uid); wait for its end"
                 )
+            }
+            let lock = try await begin(ready) { try Self.lock(ready, isCancelled: $0) }
+            defer { withExtendedLifetime(lock) {} }
+            return try await run(level, ready, attempt)
         } catch let outcome as JobOutcome {
             return outcome
         } catch let refusal as BackupRefusal {

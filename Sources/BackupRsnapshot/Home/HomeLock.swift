@@ -7,7 +7,7 @@ import SystemPackage
 /// volume, or else root, of the home; where it may lie on several volumes, the first of the settings, which must be the same for all daemons.
 ///
 /// The kernel holds it (flock(2), which NFS passes on to the server) for as long as the value lives, and releases it when the process ends. The file
-/// is removed with it. A daemon alone needs none: ``Exclusion`` sees to its own jobs.
+/// is removed with it. A daemon alone needs none: the scheduler sees to its own jobs.
 final class HomeLock: Sendable {
     private let file: LockedFile
 

@@ -89,6 +89,16 @@ public final class JobScheduler: Sendable {
     /// Forgets what was offered since an item began.
     package func forgetOffers(of key: Key) { state.withLock { $0.scheduler.forgetOffers(of: key) } }
 
+    /// Takes further exclusion keys for a running item; see ``Scheduler/acquire(_:for:)``.
+    package func acquire(_ subjects: [JobSubject], for key: Key) -> Bool {
+        state.withLock { $0.scheduler.acquire(subjects, for: key) }
+    }
+
+    /// An item has ended since another one has subjects that it needs: it waits until it can have them all.
+    package func finish(_ key: Key, waitingFor subjects: [JobSubject]) {
+        change { $0.finish(key, waitingFor: subjects) }
+    }
+
     /// An item has ended; see ``Scheduler/finish(_:again:ignoringOffers:)``.
     /// - Returns: when it is due again; nil when it does not wait any more.
     @discardableResult

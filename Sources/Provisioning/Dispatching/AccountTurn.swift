@@ -14,7 +14,9 @@ enum AccountTurn {
         case trouble
         /// The machine stands in the way of all accounts, such as where the daemon cannot write a file of its own: the same.
         case obstructed(MachineShortages.Cause)
-        /// Another job works on what the entry names: after a while.
+        /// Another job works on what the entry names: when it has ended.
+        case blocked(by: [JobSubject])
+        /// Another daemon works on what the entry names: after a while.
         case busy(until: WallTime)
         /// The work is done and its outcome refused: the same, with this outcome to write.
         case unwritten(AccountOutcome)

@@ -14,7 +14,7 @@ struct AccountWorker: Sendable {
     let retry: RetryPolicy
     let jobs: JobLedger
     let executor: JobExecutor
-    let exclusion: Exclusion
+    let scheduler: JobScheduler
     /// How many accounts may be deleted within an hour.
     let deletes: HourlyLimit
     let clock: any WallClock
@@ -111,23 +111,24 @@ struct AccountWorker: Sendable {
         _ status: AccountStatus, _ entry: Entry, _ work: () async throws -> AccountTurn.Disposition
     ) async throws -> AccountTurn.Disposition {
         guard let attribute = service.uniqueAttribute else { return try await work() }
-        let names = service.uniqueValues(of: entry).compactMap(\.text)
-        let disposition = try await exclusion.holding(names) { () -> AccountTurn.Disposition? in
-            // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
-            let lock: any Sendable
-            do {
-                guard let held = self.names.claim == nil ? () : try await service.lock(entry) else { return nil }
-                lock = held
-            } catch let failure as ProvisioningFailure {
-                let text = "\(failure.reason); \(failure.cure)"
-                return .obstructed(MachineShortages.Cause(text: text, hint: failure.cure))
-            }
-            defer { withExtendedLifetime(lock) {} }
-            return try await work()
+        let subjects = service.uniqueValues(of: entry).compactMap(\.text).map { JobSubject(attribute, $0) }
+        guard scheduler.acquire(subjects, for: .subject(JobSubject(status.uuid))) else {
+            logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
+            return .blocked(by: subjects)
         }
-        if let disposition = disposition ?? nil { return disposition }
-        logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
-        return .busy(until: clock.now + Self.untilOthersHaveEnded)
+        // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
+        let lock: any Sendable
+        do {
+            guard let held = self.names.claim == nil ? () : try await service.lock(entry) else {
+                logger.debug("\(status.dn) waits for another daemon that works on its \(attribute)")
+                return .busy(until: clock.now + Self.untilOthersHaveEnded)
+            }
+            lock = held
+        } catch {
+            return .obstructed(MachineShortages.Cause(text: "\(error.reason); \(error.cure)", hint: error.cure))
+        }
+        defer { withExtendedLifetime(lock) {} }
+        return try await work()
     }
 
     /// - Parameter isOurs: whether the daemon itself has claimed it: then it was admitted, and who asked for it was told.

@@ -330,6 +330,9 @@ actor Dispatcher {
             memory.isBehind = true
             memory.troubles += 1
             again = clock.now + patience(memory)
+        case .blocked:
+            memory.troubles = 0
+            again = .distantPast
         case .busy(let time):
             memory.troubles = 0
             again = time
@@ -348,7 +351,12 @@ actor Dispatcher {
         if disposition != nil { tell(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
         let onlyEchoes = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
         let subject = Self.key(of: uuid)
-        let due = scheduler.finish(subject, again: again, ignoringOffers: onlyEchoes)
+        var due = again
+        if case .blocked(let subjects) = disposition {
+            scheduler.finish(subject, waitingFor: subjects)
+        } else {
+            due = scheduler.finish(subject, again: again, ignoringOffers: onlyEchoes)
+        }
         retrying.withLock { $0[subject] = memory.record?.job }
         if let status = scheduler.status(of: subject) { showObstacle(of: subject, status) }
         if due == nil {

@@ -308,17 +308,22 @@ import Testing
     func busy() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
-            try await harness.running { engine in
+            let scheduler = JobScheduler(clock: harness.clock)
+            let others = scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
+            let other = JobScheduler.Item(.job(JobID(1)), on: JobSubject("former entry"), class: others)
+            #expect(scheduler.offer(other) == nil)
+            try await harness.running(scheduler: scheduler) { engine in
+                #expect(engine.acquire("4000001", of: "uid", for: JobID(1)))
                 try await harness.add("4000001", date: "20991231")
                 let key = try await harness.key("4000001")
-                let outcome = try #require(
-                    try await engine.exclusion.holding(["4000001"]) {
-                        let asked = Task { await engine.provision(key) }
-                        try await eventually("it is told to wait") {
-                            harness.messages.contains { $0.contains("waits for another job that works on its uid") }
-                        }
-                        return asked
-                    })
+                let outcome = Task { await engine.provision(key) }
+                try await eventually("it is told to wait") {
+                    harness.messages.contains { $0.contains("waits for another job that works on its uid") }
+                }
+                try await eventually("it waits") {
+                    scheduler.status(of: .subject(JobSubject(key.uuid))) == .waitingForClientResource
+                }
+                scheduler.finish(.job(JobID(1)))
                 #expect(await outcome.value == .success)
             }
         }
