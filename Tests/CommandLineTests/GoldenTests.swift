@@ -1,0 +1,140 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// What users and scripts rely on, compared with files that hold it.
+@Suite struct GoldenTests {
+    @Test("the help of every command is what Golden/help.txt holds")
+    func help() async throws {
+        var text = ""
+        func add(_ command: [String]) async throws {
+            let shown = try await DaemonBench.outcome(command + ["--help"], environment: ["COLUMNS": "80"])
+            #expect(shown.status == 0 && shown.errors.isEmpty, "\(command): \(shown)")
+            text += "== \((["prov-backup-rsnapshot"] + command).joined(separator: " "))\n\(shown.output)\n"
+            guard let start = shown.output.range(of: "\nSUBCOMMANDS:\n") else { return }
+            for name in shown.output[start.upperBound...].matches(of: #/(?m)^  ([a-z]+)(?: \(default\))?(?:  |$)/#) {
+                try await add(command + [String(name.output.1)])
+            }
+        }
+        try await add([])
+        try Golden.expect(text, in: "help.txt")
+    }
+
+    @Test("what commands print with --json has the members, types and values that Golden/json holds")
+    func json() async throws {
+        try #require(geteuid() == 0, "needs root: owners are among the values")
+        try await DaemonBench.run { bench in
+            let open = try await Self.scenario(bench)
+            let normalizer = Normalizer(names: [
+                (bench.sandbox.uri, "<server>"), (bench.folder.path, "<folder>"),
+                (DaemonBench.checkout.path, "<checkout>"),
+            ])
+            for command in [
+                "status", "accounts list", "accounts list --pending", "accounts list --failed",
+                "accounts explain 3724300", "accounts explain 3724301", "accounts explain 3724302", "jobs list",
+                "jobs show 1", "jobs show 2", "jobs show 3", "jobs show 4", "jobs show \(open)", "scripts list",
+            ] {
+                let values = try await bench.json(command.split(separator: " ").map(String.init))
+                let name = command.replacing("--", with: "").replacing(" ", with: "-")
+                let text = values.map { normalizer.json($0).text + "\n" }.joined()
+                try Golden.expect(text, in: "json/\(name).json")
+            }
+            let checked = try await DaemonBench.outcome(["check", "--json", "-c", bench.settingsFile.path])
+            let check = try #require(try JSON.lines(checked.output).first)
+            try Golden.expect(Self.stable(check) + "\n", in: "json/check.json")
+            let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+            try Golden.expect(normalizer.text(health.output), in: "health.txt")
+            try bench.touch("go")
+            #expect(try await bench.result(of: open) == "success")
+        }
+    }
+
+    /// An account that was added and backed up, one whose deletion was refused, one whose request has a later date,
+    /// and a script that has ended and one that runs.
+    /// - Returns: the number of the job that runs until there is a file `go`.
+    private static func scenario(_ bench: DaemonBench) async throws -> String {
+        let home = try bench.script("home.sh", "echo making $1\nmkdir -p \"$PROV_HOME\"")
+        let pre = try bench.script("hooks/pre_script.sh", "echo before")
+        _ = try bench.script("hooks/post_script.sh", "echo after")
+        let nightly = try bench.script(
+            "nightly.sh",
+            """
+            echo first line
+            \(DaemonBench.program.path) report -r
+            \(DaemonBench.program.path) report -p 40
+            echo a warning >&2
+            exec \(DaemonBench.program.path) report -f 3
+            """)
+        let waiting = try bench.script(
+            "waiting.sh",
+            "echo waits\ntouch \(bench.path("began"))\nwhile [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
+        )
+        let handlers = try bench.handlers(
+            """
+            import bacula
+            class Events:
+                def JobStart(self, job): job.JobReport = "handled"
+            bacula.set_events(Events())
+            """)
+        let settings = """
+            HOME_SCRIPT = \(home)
+            \(handlers)
+            [Job nightly]
+            SCRIPT = \(nightly)
+            SCHEDULE = 0 3 29 2 *
+            [Job waiting]
+            SCRIPT = \(waiting)
+            [Hooks Backup]
+            ENABLED = yes
+            DIRECTORY = \(URL(filePath: pre).deletingLastPathComponent().path)
+            """
+        // A daemon that has run before has no schedule to make up for.
+        try bench.settings(backup: settings)
+        await bench.stop(try await bench.serving())
+        try bench.settings(backup: settings + "\n[Backup Jobs]\nDAILY = 0 3 29 2 *")
+        _ = try await bench.serving()
+        try await eventually("the handlers are loaded") {
+            try await bench.json("scripts", "list").allSatisfy { ["ok", "off"].contains($0["state"].string) }
+        }
+        for uid in ["3724300", "3724301"] {
+            try await bench.add(uid)
+            try await bench.reached("added", uid)
+        }
+        try await bench.wish("3724301", "delete")
+        try await bench.returned("1", "3724301")
+        try await bench.add("3724302", ["sstProvisioningExecutionDate": "20991231"])
+        try bench.upload("hello", as: "hello.txt", of: "3724300")
+        let backup = try await DaemonBench.outcome(
+            ["backup", "daily", "--account", "3724300", "-c", bench.settingsFile.path])
+        #expect(backup.status == 0, "\(backup)")
+        #expect(try await bench.result(of: try await bench.ask("nightly")) == "warnings")
+        let open = try await bench.ask("waiting")
+        try await eventually("the script runs") { bench.exists("began") }
+        try await eventually("its output is there") {
+            try await bench.json("jobs", "show", open).first?["output"] != .null
+        }
+        try await eventually("all other jobs have ended, and the request with a date is known") {
+            let others = try await bench.json("jobs", "list").filter { $0["id"].number.map(String.init) != open }
+            let waiting = try await bench.json("status").first?["daemon"]["nextDue"]
+            return others.allSatisfy { $0["isOpen"] == .bool(false) } && waiting?.string != nil
+        }
+        return open
+    }
+
+    /// What `check` looks at and finds, without what only this machine decides.
+    private static func stable(_ report: JSON) -> String {
+        let machine: Set<String> = [
+            "mount options", "clock", "BACKUP_SANDBOX", "fs.protected_hardlinks", "bwrap", "rsync", "RSNAPSHOT",
+            "room (STATE_DIRECTORY, RSNAPSHOT_CONFIG_DIRECTORY, homes)", "python3",
+        ]
+        let lines = report["lines"].array.compactMap { line -> JSON? in
+            guard case .object(var members) = line, !machine.contains(line["subject"].string ?? "") else { return nil }
+            for key in ["finding", "fix"] where members[key] != nil { members[key] = .string("<text>") }
+            return .object(members)
+        }
+        guard case .object(var members) = report else { return "" }
+        members["lines"] = .array(lines)
+        return Normalizer(names: []).json(.object(members)).text
+    }
+}
