@@ -135,7 +135,7 @@ let package = Package(
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
                 "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
-            ], exclude: ["Golden"], swiftSettings: settings),
+            ], exclude: ["Golden", "Upgrade"], swiftSettings: settings),
         .testTarget(
             name: "ProvisioningBenchTests",
             dependencies: [

@@ -42,8 +42,9 @@ extension DaemonBench {
     }
 
     /// Starts the daemon and waits until it answers and has looked at the directory.
-    func serving() async throws -> RunningProgram {
-        let daemon = try start()
+    /// - Parameter starter: the command that starts the program, without the program itself.
+    func serving(by starter: [String] = []) async throws -> RunningProgram {
+        let daemon = try start(by: starter)
         try await eventually("the daemon serves") {
             let asked = try await Self.outcome(["status", "--json", "-c", self.settingsFile.path])
             return try JSON.lines(asked.output).first?["daemon"]["isDirectoryAvailable"] == .bool(true)

@@ -1,0 +1,98 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// What an earlier release left on a server is taken over. `Upgrade/fixture` tells what that is, and records it.
+@Suite struct UpgradeTests {
+    private static let fixture = DaemonBench.checkout.appending(path: "Tests/CommandLineTests/Upgrade/fixture")
+    /// The claim in the recording is this host's.
+    private static let asHost = [
+        "/usr/bin/unshare", "--uts", "sh", "-c", "hostname old.example.org && exec \"$@\"", "sh",
+    ]
+
+    @Test(
+        "state of an earlier release is taken over: its claim is resumed, what is done is left alone, new requests and backups work",
+        .enabled(if: geteuid() == 0, "needs root: files have owners"), arguments: ["0.1.0"])
+    func takeOver(release: String) async throws {
+        try await DaemonBench.run { bench in
+            try await Self.unpack(release, bench)
+            try bench.touch("go")
+            let done = ["3724300", "3724301", "3724303", "3724304"]
+            let changes = try await Self.changeNumbers(of: done, bench)
+            #expect(try await bench.text("3724302", "provisioningClaim")?.hasPrefix("old.example.org ") == true)
+            let snapshots = bench.home("3724300").appending(path: ".snapshots")
+            let before = try ["daily.0", "daily.1"].map { try bench.tree(snapshots.appending(path: $0)) }
+            #expect(before.map(\.count) == [3, 2])
+            let configuration = try Self.identity(bench.configuration("3724300"))
+
+            let daemon = try await bench.serving(by: Self.asHost)
+            try await bench.reached("added", "3724302")
+            #expect(try await bench.text("3724302", "sstProvisioningReturnValue") == "0")
+            #expect(try await bench.text("3724302", "provisioningClaim") == nil)
+            #expect(bench.exists("homes/3724302/incoming") && bench.exists("rsnapshot.d/3724302.conf"))
+
+            let jobs = try await bench.json("jobs", "list").compactMap { $0["id"].number }
+            let setsHistoryAside = daemon.output.contains("history") && daemon.output.contains("aside")
+            if !setsHistoryAside {
+                #expect(Set(1...10).isSubset(of: jobs), "\(jobs)\n\(daemon.output)")
+                #expect(try await bench.result(of: "9") == "success", "the script is run again")
+            }
+            let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+            #expect(health.status == 0, "\(health)")
+            let retired = "Rsnapshot.conf:\(try bench.line("HOST = mail.example.org")):"
+            #expect(daemon.output.components(separatedBy: retired).count == 2, "\(daemon.output)")
+
+            // Nothing was done for those that had nothing open.
+            #expect(try await Self.changeNumbers(of: done, bench) == changes)
+            #expect(try Self.identity(bench.configuration("3724300")) == configuration)
+            #expect(try before == ["daily.0", "daily.1"].map { try bench.tree(snapshots.appending(path: $0)) })
+            #expect(try FileManager.default.contentsOfDirectory(atPath: bench.path("homes/.deleted")).count == 1)
+
+            try await bench.wish("3724301", "modify", ["sstBackupIntervalDaily": "9"])
+            try await bench.reached("modified", "3724301")
+            let text = try String(contentsOf: bench.configuration("3724301"), encoding: .utf8)
+            #expect(text.contains("retain\tdaily\t9"), "\(text)")
+            let newest = try await bench.json("jobs", "list", "--account", "3724301").last?["id"].number
+            #expect(try #require(newest) > 10)
+
+            let backup = try await DaemonBench.outcome(
+                ["backup", "daily", "--account", "3724300", "--force", "-c", bench.settingsFile.path])
+            #expect(backup.status == 0, "\(backup)")
+            #expect(try before == ["daily.1", "daily.2"].map { try bench.tree(snapshots.appending(path: $0)) })
+            await bench.stop(daemon)
+        }
+    }
+
+    /// Puts the files in their places and the accounts into the directory.
+    private static func unpack(_ release: String, _ bench: DaemonBench) async throws {
+        let unpacking = try RunningProgram(
+            fixture,
+            [
+                "unpack", release, bench.folder.path, "SERVER=\(bench.sandbox.uri)",
+                "PASSWORD_FILE=\(bench.sandbox.daemonPasswordFile)",
+            ])
+        #expect(await unpacking.end() == 0, "\(unpacking.output)")
+        // The control lets the entries keep their entryUUID.
+        let loading = try RunningProgram(
+            URL(filePath: "/usr/bin/ldapadd"),
+            [
+                "-x", "-H", bench.sandbox.uri, "-D", bench.sandbox.adminDN, "-w", bench.sandbox.adminPassword, "-e",
+                "relax", "-f", bench.path("accounts.ldif"),
+            ], environment: ["LDAPNOINIT": "1"])
+        #expect(await loading.end() == 0, "\(loading.output)")
+    }
+
+    private static func changeNumbers(of uids: [String], _ bench: DaemonBench) async throws -> [String] {
+        var numbers: [String] = []
+        for uid in uids { numbers.append(try #require(try await bench.text(uid, "entryCSN"))) }
+        return numbers
+    }
+
+    /// What a file is, when it was written, and what it holds.
+    private static func identity(_ file: URL) throws -> [String] {
+        var status = stat()
+        #expect(stat(file.path, &status) == 0)
+        return ["\(status.st_ino)", "\(status.st_mtim.tv_sec)", try String(contentsOf: file, encoding: .utf8)]
+    }
+}
