@@ -1,0 +1,174 @@
+import DirectorySandbox
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+/// What the daemon depends on stops in the middle. Time limits of scripts still count, commands are still answered, and the
+/// daemon goes on when all is well again.
+@Suite struct StallTests {
+    /// A `[Job slow]` that would run for ever, with a time limit.
+    private static func slow(_ bench: DaemonBench) throws -> String {
+        let script = try bench.script("slow.sh", "echo $$ >> \(bench.path("slow.sh.pids"))\nexec sleep 100000")
+        return "[Job slow]\nSCRIPT = \(script)\nTIMEOUT = 1s"
+    }
+
+    /// Expects that commands are answered, and that a script is ended by its time limit.
+    /// - Parameter serverIsAway: then `status` is asked when the daemon has noticed that, since before it waits for the server.
+    private static func expectLimits(
+        _ bench: DaemonBench, serverIsAway: Bool = false, sourceLocation: SourceLocation = #_sourceLocation
+    )
+        async throws
+    {
+        let before = bench.numbers("slow.sh").count
+        let job = try await bench.ask("slow", sourceLocation: sourceLocation)
+        try await eventually("the script runs", sourceLocation: sourceLocation) {
+            bench.numbers("slow.sh").count > before
+        }
+        #expect(try await bench.result(of: job) == "failed", sourceLocation: sourceLocation)
+        let script = try #require(bench.numbers("slow.sh").last)
+        #expect(!isRunning(script), sourceLocation: sourceLocation)
+        if serverIsAway {
+            try await eventually("health says that the server is away", sourceLocation: sourceLocation) {
+                let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+                return health.status == 2 && health.output.contains("does not answer")
+            }
+        }
+        #expect(try await bench.json("status").first?["daemon"]["pid"].number != nil, sourceLocation: sourceLocation)
+    }
+
+    @Test(
+        "the LDAP server stops while a home script runs: the script's time limit counts, and its end is written later")
+    func stoppedServer() async throws {
+        try await DaemonBench.run { bench in
+            // It stops the server itself, so that this comes before its time limit.
+            let home = try bench.script(
+                "home.sh",
+                """
+                kill -STOP \(bench.sandbox.processID)
+                echo $$ >> \(bench.path("home.sh.pids"))
+                exec sleep 100000
+                """)
+            try bench.settings(
+                database: "OPERATION_TIMEOUT = 1s", service: "MAX_ATTEMPTS = 1",
+                backup: "HOME_SCRIPT = \(home)\nSCRIPT_TIMEOUT = 1s\n\(try Self.slow(bench))")
+            let daemon = try await bench.serving()
+            try await bench.add("3724300")
+            try await eventually("the home script runs") { bench.numbers("home.sh").count == 1 }
+            let script = try #require(bench.numbers("home.sh").first)
+            try await eventually("the time limit ends it") { !isRunning(script) }
+            try await Self.expectLimits(bench, serverIsAway: true)
+            bench.sandbox.resume()
+            try await bench.returned("5", "3724300")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test("the LDAP server sends a part of a message and no more: time limits count, and a new connection is made")
+    func halfMessage() async throws {
+        try await DaemonBench.run { bench in
+            let proxy = try Self.proxy(bench)
+            defer { proxy.kill(SIGKILL) }
+            try await proxy.says("port ")
+            let port = try #require(proxy.output.firstMatch(of: #/port (\d+)/#)).output.1
+            try bench.settings(
+                database: """
+                    SERVER = ldap://127.0.0.1:\(port)
+                    CONNECT_TIMEOUT = 1s
+                    OPERATION_TIMEOUT = 1s
+                    RELIST_INTERVAL = 2s
+                    """, backup: "HOME_SCRIPT =\n\(try Self.slow(bench))")
+            let daemon = try await bench.serving()
+            try bench.touch("cut")
+            try await bench.add("3724300")
+            try await proxy.says("cut in a message")
+            try await Self.expectLimits(bench, serverIsAway: true)
+            try FileManager.default.removeItem(atPath: bench.path("cut"))
+            try await bench.reached("added", "3724300")
+            await bench.stop(daemon)
+        }
+    }
+
+    /// Passes connections on to the sandbox. While there is a file `cut`, it passes only the begin of the server's next
+    /// message on and then nothing more of that connection, which stays open.
+    private static func proxy(_ bench: DaemonBench) throws -> RunningProgram {
+        let socket = try #require(bench.sandbox.uri.dropFirst("ldapi://".count).removingPercentEncoding)
+        return try RunningProgram(
+            URL(filePath: "/usr/bin/python3"),
+            [
+                "-c",
+                """
+                import os, socket, sys, threading, time
+
+                def pump(source, target, cuts):
+                    while data := source.recv(65536):
+                        if cuts and os.path.exists(sys.argv[2]):
+                            target.sendall(data[:5])
+                            print("cut in a message", flush=True)
+                            time.sleep(100000)
+                        target.sendall(data)
+                    target.shutdown(socket.SHUT_RDWR)
+
+                listener = socket.create_server(("127.0.0.1", 0))
+                print("port", listener.getsockname()[1], flush=True)
+                while True:
+                    client, _ = listener.accept()
+                    server = socket.socket(socket.AF_UNIX)
+                    server.connect(sys.argv[1])
+                    threading.Thread(target=pump, args=(client, server, False), daemon=True).start()
+                    threading.Thread(target=pump, args=(server, client, True), daemon=True).start()
+                """, socket, bench.path("cut"),
+            ])
+    }
+
+    @Test(
+        "nobody reads the daemon's log any more: time limits count, requests are carried out, and a stop ends it",
+        .disabled("the daemon writes standard error on the threads that do its work: no job begins and no stop ends it")
+    )
+    func fullLog() async throws {
+        try await DaemonBench.run { bench in
+            let log = bench.path("log")
+            #expect(mkfifo(log, 0o600) == 0)
+            let descriptor = open(log, O_RDWR | O_NONBLOCK | O_CLOEXEC)
+            defer { close(descriptor) }
+            try bench.settings(backup: "HOME_SCRIPT =\n\(try Self.slow(bench))")
+            let daemon = try await bench.serving(by: ["/bin/sh", "-c", "exec \"$@\" 2>\(log)", "sh"])
+            while write(descriptor, "x", 1) == 1 {}
+            #expect(errno == EAGAIN)
+            try await bench.add("3724300")
+            try await Self.expectLimits(bench)
+            try await bench.reached("added", "3724300")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
+        "a lookup in the user database does not come back: time limits count, and the account goes on when it does",
+        .enabled(if: geteuid() == 0, "needs root: it mounts"))
+    func stalledLookup() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(
+                service: "MAX_ATTEMPTS = 1", backup: "HOME_SCRIPT =\nREQUIRE_SYSTEM_USER = yes\n\(try Self.slow(bench))"
+            )
+            let daemon = try await bench.serving(by: ["/usr/bin/unshare", "--mount"])
+            // Whoever opens it for reading waits for a writer.
+            let users = bench.path("passwd")
+            #expect(mkfifo(users, 0o644) == 0)
+            func mount(_ arguments: String...) async throws {
+                let ended = try RunningProgram(
+                    URL(filePath: "/usr/bin/nsenter"), ["--target", "\(daemon.id)", "--mount"] + arguments)
+                #expect(await ended.end() == 0, "\(ended.output)")
+            }
+            try await mount("mount", "--bind", users, "/etc/passwd")
+            try await bench.add("3724300")
+            try await bench.reached("adding", "3724300")
+            try await Self.expectLimits(bench)
+            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            try await mount("umount", "--lazy", "/etc/passwd")
+            // An empty database, for who waits still.
+            close(open(users, O_WRONLY | O_NONBLOCK | O_CLOEXEC))
+            try await bench.returned("2", "3724300")
+            await bench.stop(daemon)
+        }
+    }
+}
