@@ -68,20 +68,31 @@ import Testing
     func statuses() async throws {
         try await DaemonBench.run { bench in
             var stage = Stage(bench)
-            defer { stage.end() }
-            var made: [String] = []
-            for section in try Self.sections() {
-                if let heading = section.heading { try await stage.enter(heading) }
-                let outcomes = try await stage.run(section.rows.map(\.command))
-                let ended = zip(section.rows, outcomes).map { Row($0.command, $1) }
-                made += section.before + ended.map(\.text) + section.after
-                guard !Golden.isRegenerating else { continue }
-                for (index, row) in section.rows.enumerated() where ended[index].text != row.text {
-                    Issue.record("[\(section.heading ?? "")] \(row.text): \(outcomes[index])")
-                }
+            do {
+                let made = try await Self.compare(on: &stage)
+                if Golden.isRegenerating { try Golden.expect(made.joined(separator: "\n"), in: Self.table) }
+            } catch {
+                await stage.end()
+                throw error
             }
-            if Golden.isRegenerating { try Golden.expect(made.joined(separator: "\n"), in: Self.table) }
+            await stage.end()
         }
+    }
+
+    /// - Returns: the lines of the table as they should be.
+    private static func compare(on stage: inout Stage) async throws -> [String] {
+        var lines: [String] = []
+        for section in try sections() {
+            if let heading = section.heading { try await stage.enter(heading) }
+            let outcomes = try await stage.run(section.rows.map(\.command))
+            let ended = zip(section.rows, outcomes).map { Row($0.command, $1) }
+            lines += section.before + ended.map(\.text) + section.after
+            for (index, row) in section.rows.enumerated()
+            where ended[index].text != row.text && !Golden.isRegenerating {
+                Issue.record("[\(section.heading ?? "")] \(row.text): \(outcomes[index])")
+            }
+        }
+        return lines
     }
 
     @Test(
@@ -177,8 +188,8 @@ private struct Stage: Sendable {
     }
 
     /// Ends what a row has started.
-    func end() {
-        _ = try? RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", bench.path("sandbox")])
+    func end() async {
+        _ = try? await DaemonBench.outcome(["sandbox", "stop", "--directory", bench.path("sandbox")])
     }
 
     /// Runs the rows of the situation, all at once where none changes anything.

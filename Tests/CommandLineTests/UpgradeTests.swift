@@ -24,6 +24,9 @@ import Testing
             let snapshots = bench.home("3724300").appending(path: ".snapshots")
             let before = try ["daily.0", "daily.1"].map { try bench.tree(snapshots.appending(path: $0)) }
             #expect(before.map(\.count) == [3, 2])
+            let cutOff = bench.home("3724305").appending(path: ".snapshots")
+            let first = try bench.tree(cutOff.appending(path: "daily.1"))
+            #expect(first.count == 2)
             let configuration = try Self.identity(bench.configuration("3724300"))
 
             let daemon = try await bench.serving(by: Self.asHost)
@@ -35,8 +38,9 @@ import Testing
             let jobs = try await bench.json("jobs", "list").compactMap { $0["id"].number }
             let setsHistoryAside = daemon.output.contains("history") && daemon.output.contains("aside")
             if !setsHistoryAside {
-                #expect(Set(1...10).isSubset(of: jobs), "\(jobs)\n\(daemon.output)")
-                #expect(try await bench.result(of: "9") == "success", "the script is run again")
+                #expect(Set(1...13).isSubset(of: jobs), "\(jobs)\n\(daemon.output)")
+                #expect(try await bench.result(of: "11") == "success", "the script is run again")
+                #expect(try await bench.result(of: "13") == "success", "the backup goes on")
             }
             let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
             #expect(health.status == 0, "\(health)")
@@ -54,12 +58,24 @@ import Testing
             let text = try String(contentsOf: bench.configuration("3724301"), encoding: .utf8)
             #expect(text.contains("retain\tdaily\t9"), "\(text)")
             let newest = try await bench.json("jobs", "list", "--account", "3724301").last?["id"].number
-            #expect(try #require(newest) > 10)
+            #expect(try #require(newest) > 13)
 
             let backup = try await DaemonBench.outcome(
                 ["backup", "daily", "--account", "3724300", "--force", "-c", bench.settingsFile.path])
             #expect(backup.status == 0, "\(backup)")
             #expect(try before == ["daily.1", "daily.2"].map { try bench.tree(snapshots.appending(path: $0)) })
+
+            // Half of its rotation was done: nothing is lost, and no place is left out.
+            let next = try await DaemonBench.outcome(
+                ["backup", "daily", "--account", "3724305", "--force", "-c", bench.settingsFile.path])
+            #expect(next.status == 0, "\(next)")
+            let names = try FileManager.default.contentsOfDirectory(atPath: cutOff.path).filter { $0 != ".state" }
+                .sorted()
+            #expect(names == [".copy.conf", "daily.0", "daily.1", "daily.2"])
+            #expect(try bench.tree(cutOff.appending(path: "daily.2")) == first)
+            for name in ["daily.0", "daily.1"] {
+                #expect(try bench.tree(cutOff.appending(path: name)).count == 3)
+            }
             await bench.stop(daemon)
         }
     }
