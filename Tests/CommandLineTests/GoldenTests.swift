@@ -33,8 +33,10 @@ import Testing
             ])
             for command in [
                 "status", "accounts list", "accounts list --pending", "accounts list --failed",
-                "accounts explain 3724300", "accounts explain 3724301", "accounts explain 3724302", "jobs list",
-                "jobs show 1", "jobs show 2", "jobs show 3", "jobs show 4", "jobs show \(open)", "scripts list",
+                "accounts explain 3724300", "accounts explain 3724301", "accounts explain 3724302",
+                "accounts explain 3724303", "accounts explain 3724304", "accounts explain 3724305", "jobs list",
+                "jobs show 1", "jobs show 2", "jobs show 3", "jobs show 4", "jobs show 6", "jobs show 7",
+                "jobs show 8", "jobs show \(open)", "scripts list",
             ] {
                 let values = try await bench.json(command.split(separator: " ").map(String.init))
                 let name = command.replacing("--", with: "").replacing(" ", with: "-")
@@ -51,11 +53,18 @@ import Testing
         }
     }
 
-    /// An account that was added and backed up, one whose deletion was refused, one whose request has a later date,
-    /// and a script that has ended and one that runs.
+    /// Accounts: one was added and backed up, of one the deletion was refused, the request of one has a later date, the
+    /// backup of one failed, one is tried again later, and one is being added. Scripts: one has ended, and one runs.
     /// - Returns: the number of the job that runs until there is a file `go`.
     private static func scenario(_ bench: DaemonBench) async throws -> String {
-        let home = try bench.script("home.sh", "echo making $1\nmkdir -p \"$PROV_HOME\"")
+        let home = try bench.script(
+            "home.sh",
+            """
+            echo making $1
+            [ $1 = 3724304 ] && exit 75
+            [ $1 = 3724305 ] && while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+            mkdir -p "$PROV_HOME"
+            """)
         let pre = try bench.script("hooks/pre_script.sh", "echo before")
         _ = try bench.script("hooks/post_script.sh", "echo after")
         let nightly = try bench.script(
@@ -90,10 +99,17 @@ import Testing
             ENABLED = yes
             DIRECTORY = \(URL(filePath: pre).deletingLastPathComponent().path)
             """
+        func write(_ more: String) throws {
+            try bench.settings(backup: settings + more)
+            try String(contentsOf: bench.settingsFile, encoding: .utf8)
+                .replacing("RETRY_DELAY = 1s", with: "RETRY_DELAY = 1h")
+                .write(to: bench.settingsFile, atomically: true, encoding: .utf8)
+            chmod(bench.settingsFile.path, 0o600)
+        }
         // A daemon that has run before has no schedule to make up for.
-        try bench.settings(backup: settings)
+        try write("")
         await bench.stop(try await bench.serving())
-        try bench.settings(backup: settings + "\n[Backup Jobs]\nDAILY = 0 3 29 2 *")
+        try write("\n[Backup Jobs]\nDAILY = 0 3 29 2 *")
         _ = try await bench.serving()
         try await eventually("the handlers are loaded") {
             try await bench.json("scripts", "list").allSatisfy { ["ok", "off"].contains($0["state"].string) }
@@ -110,15 +126,33 @@ import Testing
             ["backup", "daily", "--account", "3724300", "-c", bench.settingsFile.path])
         #expect(backup.status == 0, "\(backup)")
         #expect(try await bench.result(of: try await bench.ask("nightly")) == "warnings")
+        try await bench.add("3724303")
+        try await bench.reached("added", "3724303")
+        let configuration = bench.configuration("3724303")
+        try String(contentsOf: configuration, encoding: .utf8).replacing("3724303", with: "3724309")
+            .write(to: configuration, atomically: true, encoding: .utf8)
+        let failed = try await DaemonBench.outcome(
+            ["backup", "daily", "--account", "3724303", "-c", bench.settingsFile.path])
+        #expect(failed.status == 1, "\(failed)")
+        try await bench.add("3724304")
+        try await eventually("it is to be tried again") {
+            try await bench.json("status").first?["daemon"]["retrying"].array.count == 1
+        }
+        try await bench.add("3724305")
+        try await eventually("its script runs") {
+            try await bench.json("status").first?["daemon"]["running"].array.first?["step"].string != nil
+        }
         let open = try await bench.ask("waiting")
-        try await eventually("the script runs") { bench.exists("began") }
-        try await eventually("its output is there") {
-            try await bench.json("jobs", "show", open).first?["output"] != .null
+        try await eventually("what both scripts say is there") {
+            for job in ["8", open] where try await bench.json("jobs", "show", job).first?["output"] == .null {
+                return false
+            }
+            return true
         }
         try await eventually("all other jobs have ended, and the request with a date is known") {
-            let others = try await bench.json("jobs", "list").filter { $0["id"].number.map(String.init) != open }
+            let ended = try await bench.json("jobs", "list").filter { $0["isOpen"] == .bool(false) }
             let waiting = try await bench.json("status").first?["daemon"]["nextDue"]
-            return others.allSatisfy { $0["isOpen"] == .bool(false) } && waiting?.string != nil
+            return ended.count == 6 && waiting?.string != nil
         }
         return open
     }

@@ -64,6 +64,23 @@ import Testing
         }
     }
 
+    @Test(
+        "status is answered although the LDAP server has just stopped",
+        .disabled("the daemon waits a minute for its list of accounts, whatever OPERATION_TIMEOUT says"))
+    func statusOfStoppedServer() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(database: "OPERATION_TIMEOUT = 1s")
+            let daemon = try await bench.serving()
+            bench.sandbox.pause()
+            defer { bench.sandbox.resume() }
+            let status = try RunningProgram(DaemonBench.program, ["status", "--json", "-c", bench.settingsFile.path])
+            try await eventually("status is answered", within: .seconds(45)) { !status.isRunning }
+            #expect(await status.end() == 0, "\(status.output)")
+            #expect(try JSON.lines(status.output).first?["daemon"]["pid"].number == Int(daemon.id))
+            await bench.stop(daemon)
+        }
+    }
+
     @Test("the LDAP server sends a part of a message and no more: time limits count, and a new connection is made")
     func halfMessage() async throws {
         try await DaemonBench.run { bench in
