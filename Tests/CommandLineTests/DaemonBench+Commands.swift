@@ -30,7 +30,7 @@ extension DaemonBench {
             status: status, output: command.output, errors: try String(contentsOf: errors, encoding: .utf8))
     }
 
-    /// What a command prints with `--json`, one value a line. It must succeed.
+    /// The values that a command prints with `--json`, one for each line. It must succeed.
     func json(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) async throws -> [JSON] {
         try await json(arguments, sourceLocation: sourceLocation)
     }

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// How every command ends, by the table in `Golden/exit-statuses.txt`. After an intended change, and for new lines, which
-/// begin with `? ? ?`, the statuses are written into it by
+/// begin with `? ? ?`, this command writes the statuses into it:
 ///
 ///     PROV_REGENERATE=1 swift test --filter ExitStatusTests
 @Suite struct ExitStatusTests {
@@ -38,7 +38,7 @@ import Testing
         }
     }
 
-    /// What stands below a heading.
+    /// A heading and the lines below it.
     private struct Section {
         var heading: Substring?
         /// Lines that are no rows, before the rows and after them.
@@ -187,7 +187,7 @@ private struct Stage: Sendable {
         }
     }
 
-    /// Ends what a row has started.
+    /// Stops the sandbox that a row starts.
     func end() async {
         _ = try? await DaemonBench.outcome(["sandbox", "stop", "--directory", bench.path("sandbox")])
     }

@@ -2,7 +2,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// Files below `Golden` that hold what the program printed. After an intended change they are written again by
+/// Recorded output of the program, in files below `Golden`. After an intended change this command writes them again:
 ///
 ///     PROV_REGENERATE=1 swift test --filter GoldenTests
 enum Golden {
@@ -100,9 +100,9 @@ enum JSON: Hashable, Sendable, Decodable {
     }
 }
 
-/// Replaces what differs from run to run and from machine to machine by placeholders, which tell the type.
+/// Replaces values that differ from run to run and from machine to machine by placeholders, which tell the type.
 struct Normalizer {
-    /// Texts and what is written for them; earlier ones go first.
+    /// Texts and their placeholders; earlier ones are replaced first.
     var names: [(String, String)]
 
     /// Members whose values are never the same.
@@ -128,7 +128,7 @@ struct Normalizer {
         case .array(let values): return .array(values.map { json($0, of: key) })
         case .object(var members):
             members = members.reduce(into: [:]) { $0[$1.key] = json($1.value, of: $1.key) }
-            // What programs of the system are given and say depends on the system.
+            // Arguments and output of the system's programs depend on the system.
             if let program = members["arguments"]?.array.first, !(program.string ?? "").hasPrefix("<") {
                 members["arguments"] = .array([program])
                 members["output"] = members["output"].map { _ in .string("<output>") }

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// What users and scripts rely on, compared with files that hold it.
+/// Output that users and scripts rely on, compared with recorded files.
 @Suite struct GoldenTests {
     @Test("the help of every command is what Golden/help.txt holds")
     func help() async throws {
@@ -22,13 +22,13 @@ import Testing
     }
 
     @Test(
-        "what commands print with --json has the members, types and values that Golden/json holds",
+        "the JSON output of every command has the members, types and values that Golden/json holds",
         .enabled(if: geteuid() == 0, "needs root: owners are among the values"))
     func json() async throws {
         try await DaemonBench.run { bench in
             let open = try await Self.scenario(bench)
             let normalizer = Normalizer(names: [
-                (bench.sandbox.uri, "<server>"), (bench.folder.path, "<folder>"),
+                (bench.sandbox.uri, "<server>"), (bench.folder.path, "<directory>"),
                 (DaemonBench.checkout.path, "<checkout>"),
             ])
             for command in [
@@ -143,7 +143,7 @@ import Testing
             try await bench.json("status").first?["daemon"]["running"].array.first?["step"].string != nil
         }
         let open = try await bench.ask("waiting")
-        try await eventually("what both scripts say is there") {
+        try await eventually("the output of both scripts is there") {
             for job in ["8", open] where try await bench.json("jobs", "show", job).first?["output"] == .null {
                 return false
             }
@@ -157,7 +157,7 @@ import Testing
         return open
     }
 
-    /// What `check` looks at and finds, without what only this machine decides.
+    /// The report of `check` without the lines that depend on the machine.
     private static func stable(_ report: JSON) -> String {
         let machine: Set<String> = [
             "mount options", "clock", "BACKUP_SANDBOX", "fs.protected_hardlinks", "bwrap", "rsync", "RSNAPSHOT",

@@ -4,8 +4,8 @@ import Glibc
 import TestSupport
 import Testing
 
-/// What the daemon depends on stops in the middle. Time limits of scripts still count, commands are still answered, and the
-/// daemon goes on when all is well again.
+/// Services that the daemon depends on stop in the middle. Time limits of scripts still hold, commands are still answered, and
+/// the daemon goes on afterwards.
 @Suite struct StallTests {
     /// A `[Job slow]` that would run for ever, with a time limit.
     private static func slow(_ bench: DaemonBench) throws -> String {
@@ -38,7 +38,8 @@ import Testing
     }
 
     @Test(
-        "the LDAP server stops while a home script runs: the script's time limit counts, and its end is written later")
+        "the LDAP server stops while a home script runs: the script's time limit holds, and the result is written later"
+    )
     func stoppedServer() async throws {
         try await DaemonBench.run { bench in
             // It stops the server itself, so that this comes before its time limit.
@@ -81,7 +82,7 @@ import Testing
         }
     }
 
-    @Test("the LDAP server sends a part of a message and no more: time limits count, and a new connection is made")
+    @Test("the LDAP server sends a part of a message and no more: time limits hold, and a new connection is made")
     func halfMessage() async throws {
         try await DaemonBench.run { bench in
             let proxy = try Self.proxy(bench)
@@ -106,8 +107,8 @@ import Testing
         }
     }
 
-    /// Passes connections on to the sandbox. While there is a file `cut`, it passes only the begin of the server's next
-    /// message on and then nothing more of that connection, which stays open.
+    /// Forwards connections to the sandbox. While there is a file `cut`, it forwards only the first bytes of the server's next
+    /// message and then nothing more on that connection, which stays open.
     private static func proxy(_ bench: DaemonBench) throws -> RunningProgram {
         let socket = try #require(bench.sandbox.uri.dropFirst("ldapi://".count).removingPercentEncoding)
         return try RunningProgram(
@@ -139,7 +140,7 @@ import Testing
     }
 
     @Test(
-        "nobody reads the daemon's log any more: time limits count, requests are carried out, and a stop ends it",
+        "nobody reads the daemon's log any more: time limits hold, requests are carried out, and a stop ends it",
         .disabled("the daemon writes standard error on the threads that do its work: no job begins and no stop ends it")
     )
     func fullLog() async throws {
@@ -160,7 +161,7 @@ import Testing
     }
 
     @Test(
-        "a lookup in the user database does not come back: time limits count, and the account goes on when it does",
+        "a lookup in the user database hangs: time limits hold, and the account goes on when the lookup ends",
         .enabled(if: geteuid() == 0, "needs root: it mounts"))
     func stalledLookup() async throws {
         try await DaemonBench.run { bench in
@@ -168,7 +169,7 @@ import Testing
                 service: "MAX_ATTEMPTS = 1", backup: "HOME_SCRIPT =\nREQUIRE_SYSTEM_USER = yes\n\(try Self.slow(bench))"
             )
             let daemon = try await bench.serving(by: ["/usr/bin/unshare", "--mount"])
-            // Whoever opens it for reading waits for a writer.
+            // A process that opens it for reading waits for a writer.
             let users = bench.path("passwd")
             #expect(mkfifo(users, 0o644) == 0)
             func mount(_ arguments: String...) async throws {
@@ -182,7 +183,7 @@ import Testing
             try await Self.expectLimits(bench)
             #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
             try await mount("umount", "--lazy", "/etc/passwd")
-            // An empty database, for who waits still.
+            // Ends the open call that still waits: the database is empty.
             close(open(users, O_WRONLY | O_NONBLOCK | O_CLOEXEC))
             try await bench.returned("2", "3724300")
             await bench.stop(daemon)

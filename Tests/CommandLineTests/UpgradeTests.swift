@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-/// What an earlier release left on a server is taken over. `Upgrade/fixture` tells what that is, and records it.
+/// The program takes over the state that an earlier release left on a server. `Upgrade/fixture` describes and records it.
 @Suite struct UpgradeTests {
     private static let fixture = DaemonBench.checkout.appending(path: "Tests/CommandLineTests/Upgrade/fixture")
     /// The claim in the recording is this host's.
@@ -12,7 +12,7 @@ import Testing
     ]
 
     @Test(
-        "state of an earlier release is taken over: its claim is resumed, what is done is left alone, new requests and backups work",
+        "state of an earlier release is taken over: its claim is resumed, finished accounts stay untouched, new requests and backups work",
         .enabled(if: geteuid() == 0, "needs root: files have owners"), arguments: ["0.1.0"])
     func takeOver(release: String) async throws {
         try await DaemonBench.run { bench in
