@@ -60,7 +60,7 @@ public actor Engine {
         }
     }
 
-    private let jobs: JobLedger
+    private let ids: JobIDSource?
     private let deletes: HourlyLimit
     private let planPrinter: PlanPrinter?
     private let clock: any WallClock
@@ -79,6 +79,7 @@ public actor Engine {
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
+    ///   - ids: gives jobs their numbers; nil for a dry run, in which no job begins.
     ///   - deletes: counts them; its limit is that of the configuration.
     ///   - seen: the versions of entries that an earlier run has seen.
     ///   - scheduler: shared with all others that run jobs.
@@ -87,13 +88,13 @@ public actor Engine {
     ///     whose search is held up has costs of its own, so that is for the utmost case.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
-        _ configuration: Configuration, jobs: JobLedger, deletes: HourlyLimit = .none(),
+        _ configuration: Configuration, ids: JobIDSource?, deletes: HourlyLimit = .none(),
         seen: SeenVersions = SeenVersions(),
         scheduler: JobScheduler = JobScheduler(), planPrinter: PlanPrinter? = nil, bound: Int = 500_000,
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
-        self.jobs = jobs
+        self.ids = ids
         self.scheduler = scheduler
         self.deletes = deletes
         deletes.setLimit(configuration.deletesPerHour)
@@ -119,7 +120,7 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, scheduler: scheduler, deletes: deletes,
+            configuration, reader: reader, ids: ids, scheduler: scheduler, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         dispatcher = Dispatcher(
             worker: worker, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
@@ -167,7 +168,7 @@ public actor Engine {
         watcher = Watcher(
             configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
         let worker = AccountWorker(
-            configuration, reader: reader, jobs: jobs, scheduler: scheduler, deletes: deletes,
+            configuration, reader: reader, ids: ids, scheduler: scheduler, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
         deletes.setLimit(configuration.deletesPerHour)
         availability.reconfigure(
@@ -244,7 +245,7 @@ extension Watcher {
 
 extension AccountWorker {
     fileprivate init(
-        _ configuration: Engine.Configuration, reader: AccountReader, jobs: JobLedger,
+        _ configuration: Engine.Configuration, reader: AccountReader, ids: JobIDSource?,
         scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock,
         isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: PlanPrinter?
     ) {
@@ -252,9 +253,9 @@ extension AccountWorker {
         self.init(
             reader: reader, committer: committer,
             ending: JobEnding(
-                committer: committer, executor: configuration.executor, jobs: jobs, names: configuration.policy.names,
+                committer: committer, executor: configuration.executor, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
-            service: configuration.service, retry: configuration.jobRetry, jobs: jobs,
+            service: configuration.service, retry: configuration.jobRetry, ids: ids,
             executor: configuration.executor, scheduler: scheduler, deletes: deletes, clock: clock,
             isClockDoubted: isClockDoubted,
             planPrinter: planPrinter)

@@ -22,6 +22,8 @@ final class BackupBench: Sendable {
             changes.withLock { $0.append(change) }
             if case .stepEnded(let step) = change.event { afterSteps.withLock { $0[step.name] }?() }
         }
+
+        func recorded() async {}
     }
 
     let folder: TestFolder
@@ -70,7 +72,6 @@ final class BackupBench: Sendable {
         board = JobBoard(recorder: recorder)
         jobClass = scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
         ids = try JobIDSource(file: folder.path.appending("job-number"))
-        try folder.makeFolder("attempts", mode: 0o700)
         let address = try ServerAddress(parsing: sandbox.uri)
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
             ConnectionOptions(
@@ -86,8 +87,7 @@ final class BackupBench: Sendable {
                 scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
                 policy: DecisionPolicy(hosts: hosts), jobRetry: retry, directoryRetry: retry,
                 service: BackupRsnapshotService(configuration: configuration)),
-            jobs: JobLedger(source: ids, journal: try AttemptJournal(folder: folder.path.appending("attempts"))),
-            scheduler: scheduler, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            ids: ids, scheduler: scheduler, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 
     private func close() async {

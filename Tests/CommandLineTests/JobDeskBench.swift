@@ -43,7 +43,7 @@ final class JobDeskBench: JobDesk {
         let reports = try ReportServer(under: lock, board: bench.board)
         let configuration = try SettingsOptions.parse(["-c", bench.settings.path]).load()
         var handler = ControlHandler(
-            engine: Engine(configuration.engine, jobs: .none, logger: Logger(label: "test")),
+            engine: Engine(configuration.engine, ids: nil, logger: Logger(label: "test")),
             started: SystemWallClock().now)
         handler.desk = bench
         let control = try ControlServer(under: lock) { [handler] in await handler.answer($0) }

@@ -11,14 +11,10 @@ import Testing
 
 /// The reporter command and the socket behind it, with real processes.
 @Suite struct ReportTests {
-    private struct NoRecorder: JobRecorder {
-        func record(_ change: JobChange) {}
-    }
-
     /// A board with one job whose script runs, and the socket at which it may report.
     private final class Desk: Sendable {
         let folder: URL
-        let board = JobBoard(recorder: NoRecorder())
+        let board = JobBoard(recorder: NoHistory())
         let job: Job
         let token: String
         let server: ReportServer
@@ -205,7 +201,7 @@ import Testing
         try FileManager.default.createDirectory(
             at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
         let server = try ReportServer(
-            under: try InstanceLock(in: FilePath(folder.path)), board: JobBoard(recorder: NoRecorder()))
+            under: try InstanceLock(in: FilePath(folder.path)), board: JobBoard(recorder: NoHistory()))
         #expect(server.notice?.contains("chmod o+x \(folder.path)") == true)
         await server.stop()
         #expect(!FileManager.default.fileExists(atPath: server.path.string))

@@ -59,9 +59,7 @@ import Testing
                     scope: WatchScope(base: people.dn, names: AttributeNames()),
                     policy: DecisionPolicy(calendar: .system), jobRetry: retry, directoryRetry: retry,
                     service: ScriptService(configuration: configuration)),
-                jobs: JobLedger(
-                    source: try JobIDSource(file: folder.path.appending("job-number")),
-                    journal: try AttemptJournal(folder: folder.path.appending("attempts"))),
+                ids: try JobIDSource(file: folder.path.appending("job-number")),
                 logger: Logger(label: "test") { _ in log })
             await engine.start()
             do {

@@ -14,6 +14,9 @@ public final class ChangeRecorder: JobRecorder {
     /// Takes note of a change.
     public func record(_ change: JobChange) { state.withLock { $0.append(change) } }
 
+    /// Returns at once.
+    public func recorded() async {}
+
     /// The letters that a job has had.
     public func letters(of id: JobID) -> String {
         String(

@@ -23,11 +23,11 @@ actor HistoryDatabase {
     private let clock: any WallClock
     private let notice: NoticeHandler
     private let executor = ThreadExecutor("job history")
-    private var state = State.unopened
+    private var state = State.unopened { didSet { noteHindrance() } }
     private var ledger = HistoryLedger()
     private var sweeper: HistorySweeper
     /// What hinders writing just now and has been told; nil when nothing does.
-    private var trouble: String?
+    private var trouble: String? { didSet { noteHindrance() } }
     /// When it was tried last in vain to open the file.
     private var triedAt: ContinuousClock.Instant?
     /// Changes left out since the operator was told how many.
@@ -196,6 +196,10 @@ actor HistoryDatabase {
     }
 
     // MARK: - Trouble
+
+    private func noteHindrance() {
+        if case .off = state { intake.isHindered = true } else { intake.isHindered = trouble != nil }
+    }
 
     /// - Returns: whether it is worth trying again at once.
     private func failed(_ error: any Error) -> Bool {

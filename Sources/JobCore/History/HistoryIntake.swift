@@ -7,6 +7,7 @@ final class HistoryIntake: Sendable {
         /// Whether the writer knows that something waits.
         var isAnnounced = false
         var isClosed = false
+        var isHindered = false
     }
 
     /// What offering a change brings about.
@@ -51,6 +52,12 @@ final class HistoryIntake: Sendable {
 
     /// How many changes have been offered so far.
     var position: UInt64 { state.withLock { $0.buffer.offered } }
+
+    /// Whether nothing can be written just now, so that nobody is to wait for it.
+    var isHindered: Bool {
+        get { state.withLock { $0.isHindered || $0.isClosed } }
+        set { state.withLock { $0.isHindered = newValue } }
+    }
 
     /// What is offered from now on is ignored.
     func close() { state.withLock { $0.isClosed = true } }

@@ -13,6 +13,9 @@ public final class JobHistory: JobRecorder {
     /// How long changes gather before they are written: so a burst of jobs costs few transactions.
     private static let gathering = Duration.milliseconds(20)
 
+    /// A disk that hangs, or a lock on the file, holds up a job that begins no longer than this.
+    private static let longestWait = Duration.seconds(2)
+
     private let intake: HistoryIntake
     /// The file's owner; tests look into it.
     let database: HistoryDatabase
@@ -62,6 +65,24 @@ public final class JobHistory: JobRecorder {
 
     /// Waits until all that was recorded before is written, or left out.
     public func flush() async { await database.flush() }
+
+    /// Waits until all that was recorded before is in the file. All who wait share one transaction. While the history cannot be written nobody waits,
+    /// and never longer than ``longestWait``.
+    public func recorded() async {
+        guard !intake.isHindered else { return }
+        // A stream ends with the task that reads it.
+        let (written, holder) = AsyncStream<Never>.makeStream()
+        Task { [database] in
+            await database.flush()
+            holder.finish()
+        }
+        let limit = Task {
+            try await Task.sleep(for: Self.longestWait)
+            holder.finish()
+        }
+        for await _ in written {}
+        limit.cancel()
+    }
 
     /// Waits until jobs that were opened before are in the file: then the end of the process does not lose them.
     /// - Throws: when one of them cannot be recorded, with the reason; the job itself goes on.

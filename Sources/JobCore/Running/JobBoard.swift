@@ -178,6 +178,9 @@ public final class JobBoard: Sendable {
 
     func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.live.scriptFailures.append(text) } }
 
+    /// Returns once what the board told before outlasts the end of this process, or cannot be recorded now.
+    func recorded() async { await recorder.recorded() }
+
     func record(_ event: JobChange.Event, of id: JobID) { recorder.record(JobChange(event, of: id, at: clock.now)) }
 
     // MARK: - Reports

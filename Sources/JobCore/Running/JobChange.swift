@@ -43,6 +43,8 @@ public struct JobChange: Hashable, Sendable {
 public protocol JobRecorder: Sendable {
     /// Takes note of a change.
     func record(_ change: JobChange)
+    /// Returns once what was noted before outlasts the end of this process, or cannot be recorded now.
+    func recorded() async
 }
 
 /// For jobs that no history is kept of.
@@ -52,6 +54,9 @@ public struct NoHistory: JobRecorder {
 
     /// Does nothing.
     public func record(_ change: JobChange) {}
+
+    /// Returns at once.
+    public func recorded() async {}
 }
 
 /// A line of a job's report.

@@ -119,6 +119,8 @@ public struct JobExecutor: Sendable {
         board.alter(job)
         let token = board.beginAttempt(job.id, number: number)
         defer { board.endAttempt(job.id) }
+        // After a crash the next start knows which attempt this was.
+        await board.recorded()
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock,
             notice: notice)

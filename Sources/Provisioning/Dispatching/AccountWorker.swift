@@ -12,7 +12,8 @@ struct AccountWorker: Sendable {
     let policy: DecisionPolicy
     let service: any ProvisioningService
     let retry: RetryPolicy
-    let jobs: JobLedger
+    /// Gives each job its number; nil for a dry run, in which no job begins.
+    let ids: JobIDSource?
     let executor: JobExecutor
     let scheduler: JobScheduler
     /// How many accounts may be deleted within an hour.
@@ -39,7 +40,7 @@ struct AccountWorker: Sendable {
             logger.notice(
                 "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
-            await ending.abandon(memory.past, of: key.uuid, nil, report)
+            await ending.abandon(memory.past, nil, report)
             return .settled
         }
         guard let status = AccountStatus(entry, names: names) else {
@@ -49,7 +50,7 @@ struct AccountWorker: Sendable {
             } else {
                 logger.error("\(entry.dn) cannot be worked on: \(AccountReader.hidden(hidden))")
             }
-            await ending.abandon(memory.past, of: key.uuid, nil, report)
+            await ending.abandon(memory.past, nil, report)
             return .settled
         }
         if let seen, EntryVersion.is(status.csn, olderThan: seen) {
@@ -70,7 +71,7 @@ struct AccountWorker: Sendable {
         switch decision {
         case .resume: break
         default:
-            await ending.abandon(memory.past, of: key.uuid, status, report)
+            await ending.abandon(memory.past, status, report)
             memory.past = .nothing
         }
         switch decision {
@@ -226,7 +227,7 @@ struct AccountWorker: Sendable {
             let isOurs =
                 switch memory.past {
                 case .waits, .left, .unwritten: true
-                case .nothing, .rests: jobs.unfinished(status.uuid) != nil
+                case .nothing, .rests: openJob(of: status.uuid) != nil
                 }
             if let time = try admit(operation, status, entry, isUrgent: isUrgent, isOurs: isOurs) {
                 return .again(at: time)
@@ -253,7 +254,7 @@ struct AccountWorker: Sendable {
         let write = EntryWrite.claim(status, holder: newHolder(), names: names)
         return try await take(status, entry, by: write, memory, report) { claimed in
             let request = ProvisioningRequest(
-                operation: operation, entry: entry, job: try jobs.next(), attempt: 1,
+                operation: operation, entry: entry, job: try nextJob(), attempt: 1,
                 demandUnique: { try await demandUniqueAgain(entry, claimed) })
             let origin = operation == .delete ? RequestOrigin(entry) : nil
             return try await run(
@@ -325,9 +326,9 @@ struct AccountWorker: Sendable {
             failures = record.failures
         case .left(let job):
             left = job
-            last = jobs.unfinished(status.uuid) ?? (job.job.id, job.attempts)
+            last = (job.job.id, job.attempts)
         case .nothing, .rests, .unwritten:
-            last = jobs.unfinished(status.uuid)
+            last = openJob(of: status.uuid).map { ($0.job.id, $0.attempt) }
         }
         if case .waits = memory.past {
         } else {
@@ -336,14 +337,11 @@ struct AccountWorker: Sendable {
                 "\(status.dn) was left in \(status.mode) and is resumed")
         }
         let request = ProvisioningRequest(
-            operation: operation, entry: entry, job: try last?.job ?? jobs.next(), attempt: (last?.attempt ?? 1) + 1,
+            operation: operation, entry: entry, job: try last?.job ?? nextJob(),
+            // Something claimed the entry before: where nothing is recorded of that attempt, this one is the second or a later one.
+            attempt: max(1, last?.attempt ?? 1) + 1,
             demandUnique: { try await demandUniqueAgain(entry, status) })
-        if let left, left.job.id != request.job {
-            ending.lose(left, JobOutcome(.failed, message: "lost: the account's work goes on as job \(request.job)"))
-            await report(.pastIsOver)
-        }
-        let job = left.flatMap { $0.job.id == request.job ? $0.job : nil } ?? job(request, status)
-        return try await run(request, job, status, failures: failures, report)
+        return try await run(request, left?.job ?? job(request, status), status, failures: failures, report)
     }
 
     private func run(
@@ -353,7 +351,6 @@ struct AccountWorker: Sendable {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
         ]) { logger in
-            try jobs.begin(status.uuid, job: request.job, attempt: request.attempt)
             await report(
                 .started(
                     JobSummary(
@@ -394,6 +391,14 @@ struct AccountWorker: Sendable {
             Logger.current.debug("step: \(step.name)")
             try await attempt.step(step.name) { try await step.perform(in: attempt) }
         }
+    }
+
+    private func nextJob() throws -> JobID { try ids?.next() ?? JobID(0) }
+
+    /// A job that this process opened and did not end, because something outside of it interrupted its attempt.
+    private func openJob(of account: EntryUUID) -> LiveJob? {
+        let subject = JobSubject(account)
+        return executor.board.live().last { $0.job.type == .provisioning && $0.job.subject == subject }
     }
 
     private func job(_ request: ProvisioningRequest, _ status: AccountStatus) -> Job {

@@ -3,11 +3,10 @@ import DirectoryModel
 import JobCore
 import Logging
 
-/// Brings an account's job to its end: in the entry, in the journal and on the board, once each.
+/// Brings an account's job to its end: in the entry and on the board, once each.
 struct JobEnding: Sendable {
     let committer: Committer
     let executor: JobExecutor
-    let jobs: JobLedger
     let names: AttributeNames
     let retry: RetryPolicy
     let clock: any WallClock
@@ -44,7 +43,7 @@ struct JobEnding: Sendable {
         switch past {
         case .waits(let record): job = executor.board.live(record.job)?.job
         case .left(let left):
-            lose(left, of: status.uuid, JobOutcome(failure))
+            lose(left, JobOutcome(failure))
             await report(.pastIsOver)
         case .nothing, .rests, .unwritten: break
         }
@@ -72,13 +71,13 @@ struct JobEnding: Sendable {
             if let csn { await report(.wrote(csn: csn)) }
             written()
             await report(.ended(ended.code))
-            await close(ended.job, of: status.uuid, ended.result)
+            await close(ended.job, ended.result)
             // Without a place for the outcome the entry still asks for it; going on at once would be a busy loop.
             return ended.code != .success && names.returnValue == nil
                 ? .rest(until: clock.now + retry.maximumDelay) : .settled
         case .lost:
             logger.notice("the entry was changed meanwhile: what stands there now is looked at")
-            await close(ended.job, of: status.uuid, ended.result)
+            await close(ended.job, ended.result)
             return .lost
         case .disturbed(let tries):
             var ended = ended
@@ -99,7 +98,7 @@ struct JobEnding: Sendable {
             let reason = "\(status.dn) has gone while it was worked on (\(code.name), \(code.rawValue))"
             await report(.ended(code))
             if ended.job == nil { logger.error("provisioning failed: \(status.mode.operation): \(reason)") }
-            await close(ended.job, of: status.uuid, JobOutcome(.failed, message: reason))
+            await close(ended.job, JobOutcome(.failed, message: reason))
             return .settled
         case .refused(let error):
             logger.log(
@@ -114,27 +113,26 @@ struct JobEnding: Sendable {
     /// What was remembered of an account leads to nothing more: the entry does not ask for it.
     /// - Parameter status: what stands in the entry now; nil: it is gone.
     func abandon(
-        _ past: AccountMemory.Past, of account: EntryUUID, _ status: AccountStatus?,
+        _ past: AccountMemory.Past, _ status: AccountStatus?,
         _ report: @escaping AccountTurn.Listener
     ) async {
         let end = JobOutcome(insteadOf: status)
         switch past {
         case .nothing: return
         case .rests: break
-        case .left(let left): lose(left, of: account, end)
+        case .left(let left): lose(left, end)
         case .waits(let record):
-            await close(executor.board.live(record.job)?.job, of: account, end)
+            await close(executor.board.live(record.job)?.job, end)
         case .unwritten(let outcome):
             var result = outcome.result
             result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
-            await close(outcome.job, of: account, result)
+            await close(outcome.job, result)
         }
         await report(.pastIsOver)
     }
 
     /// A job of an earlier run that nobody goes on with.
-    func lose(_ left: LeftJob, of account: EntryUUID? = nil, _ end: JobOutcome) {
-        if let account { jobs.end(account, logger: logger) }
+    func lose(_ left: LeftJob, _ end: JobOutcome) {
         executor.board.open(left.job)
         executor.board.write(end.message, to: left.job.id, source: .daemon)
         executor.board.close(left.job.id, end)
@@ -156,8 +154,7 @@ struct JobEnding: Sendable {
         }
     }
 
-    private func close(_ job: Job?, of account: EntryUUID, _ outcome: JobOutcome) async {
-        jobs.end(account, logger: logger)
+    private func close(_ job: Job?, _ outcome: JobOutcome) async {
         if let job { await executor.close(job, outcome) }
     }
 

@@ -139,6 +139,9 @@ struct Daemon {
         let locks = try takeLocks()
         let work = try await makeWork()
         await work.parts.handlers.start()
+        // A job that an earlier run began for the account goes on under its number.
+        let left = await work.parts.leftJobs().compactMap(LeftJob.init)
+        await work.engine.takeUp(left.filter { $0.job.subject == JobSubject(key.uuid) })
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
@@ -168,31 +171,27 @@ struct Daemon {
     /// To be called with the locks held: what runs besides is of no other daemon.
     private func makeWork() async throws -> DaemonWork {
         let state = configuration.stateDirectory
-        let attempts = state.appending("attempts")
         do {
-            for directory in [
-                attempts, configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder,
-            ] {
+            for directory in [configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
             await endLeftovers()
             let source = try JobIDSource(file: state.appending("job-number"))
-            let journal = try AttemptJournal(folder: attempts)
             let presence = Presence(file: state.appending("alive")) {
                 ClockSynchronization.current != .unsynchronized
             }
             let reports = JobReports(configuration.jobs, logger: logger)
             let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
             let seen = SeenVersions(file: state.appending("seen"))
-            for notice in [source.notice, journal.notice, presence.notice, deletes.notice, seen.notice].compactMap(
+            for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(
                 \.self)
             {
                 logger.warning("\(notice)")
             }
-            let ledger = JobLedger(source: source, journal: journal)
+            removeAttempts(in: state)
             let parts = JobParts(configuration.jobs, ids: source, presence: presence, reports: reports, logger: logger)
             let engine = Engine(
-                parts.engine(configuration), jobs: ledger, deletes: deletes, seen: seen, scheduler: parts.scheduler,
+                parts.engine(configuration), ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {
@@ -224,9 +223,17 @@ struct Daemon {
         }
     }
 
+    /// Earlier versions counted attempts in files of their own; the history does so now.
+    private func removeAttempts(in state: FilePath) {
+        let directory = state.appending("attempts")
+        unlink(directory.appending("_attempts").string)
+        guard rmdir(directory.string) != 0, errno != ENOENT else { return }
+        logger.notice("\(directory) is no longer used and can be removed")
+    }
+
     /// It needs neither lock nor state: it may run beside the real one.
     private func dryEngine() -> Engine {
-        Engine(configuration.engine, jobs: .none, planPrinter: PlanPrinter { print($0) }, logger: logger)
+        Engine(configuration.engine, ids: nil, planPrinter: PlanPrinter { print($0) }, logger: logger)
     }
 }
 

@@ -311,4 +311,33 @@ import Testing
         #expect(try await history.job(JobID(2))?.report.map(\.text) == ["line", "late"])
         await history.close()
     }
+
+    @Test(
+        "the start of an attempt is in the file before its work begins, and where nothing can be recorded the work begins too"
+    )
+    func startOfAttempt() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        let job = Story(1).job
+        let executor = JobExecutor(board: JobBoard(recorder: history))
+        _ = await executor.open(job)
+        let outcome = try await executor.attempt(job, number: 2) { _ in
+            // What a crash at this moment leaves.
+            let copy = bench.folder.appending("copy")
+            try FileManager.default.createDirectory(
+                atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+            for suffix in ["", "-wal"] {
+                try FileManager.default.copyItem(
+                    atPath: bench.file.string + suffix, toPath: copy.appending("history.sqlite" + suffix).string)
+            }
+            let revived = bench.history(file: copy.appending("history.sqlite"))
+            let left = try #require(try await revived.job(job.id))
+            #expect(left.attempts.map(\.number) == [2] && left.attempts.map(\.fate) == [.lost])
+            await revived.close()
+            return .success
+        }
+        #expect(outcome == .success)
+        await history.close()
+        #expect(try await executor.attempt(job, number: 3) { _ in .success } == .success)
+    }
 }

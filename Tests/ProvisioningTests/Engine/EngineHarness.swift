@@ -42,7 +42,6 @@ final class EngineHarness: Sendable {
         self.clock = clock
         stateDirectory = sandbox.directory.appending("state")
         mkdir(stateDirectory.string, 0o700)
-        mkdir(stateDirectory.appending("attempts").string, 0o700)
         connection = Mutex(try await Self.connect(sandbox))
     }
 
@@ -79,24 +78,34 @@ final class EngineHarness: Sendable {
             executor: JobExecutor(board: JobBoard(recorder: recorder, clock: clock), clock: clock))
     }
 
+    /// - Parameter state: the name of a state directory of its own, for an engine that runs beside another one; nil: the one of all others.
     func engine(
-        planPrinter: PlanPrinter? = nil, bound: Int = 500_000, scheduler: JobScheduler? = nil,
+        state: String? = nil, planPrinter: PlanPrinter? = nil, bound: Int = 500_000, scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in }
     ) throws -> Engine {
         var configuration = try configuration()
         try change(&configuration)
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
+        let stateDirectory = state.map { sandbox.directory.appending($0) } ?? stateDirectory
+        mkdir(stateDirectory.string, 0o700)
         return Engine(
-            configuration, jobs: try ledger(), seen: SeenVersions(file: stateDirectory.appending("seen")),
+            configuration, ids: try JobIDSource(file: stateDirectory.appending("job-number")),
+            seen: SeenVersions(file: stateDirectory.appending("seen")),
             scheduler: scheduler ?? JobScheduler(clock: clock), planPrinter: planPrinter, bound: bound, clock: clock,
             isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
     }
 
-    func ledger() throws -> JobLedger {
-        JobLedger(
-            source: try JobIDSource(file: stateDirectory.appending("job-number")),
-            journal: try AttemptJournal(folder: stateDirectory.appending("attempts")))
+    /// The jobs that its engines did not end, as a history would have them after a crash.
+    var leftJobs: [LeftJob] {
+        let closed = Set(recorder.closed.map(\.job))
+        return recorder.changes.compactMap { change in
+            guard case .opened(let job) = change.event, !closed.contains(job.id) else { return nil }
+            let attempts = recorder.changes.count { other in
+                if other.job == job.id, case .attemptBegan = other.event { true } else { false }
+            }
+            return LeftJob(job: job, attempts: attempts)
+        }
     }
 
     /// Runs an engine around a body and stops it, whatever the body does.

@@ -180,12 +180,12 @@ import Testing
             let abandoned = Task { await crashed.stop(grace: .zero) }
             try await harness.add("4000002", mode: "modifying")
             let next = RecordingService()
-            try await harness.running {
-                $0.service = next
-            } _: { _ in
-                try await harness.expectMode("added", of: "4000001")
-                try await harness.expectMode("modified", of: "4000002")
-            }
+            let engine = try harness.engine { $0.service = next }
+            await engine.takeUp(harness.leftJobs)
+            await engine.start()
+            try await harness.expectMode("added", of: "4000001")
+            try await harness.expectMode("modified", of: "4000002")
+            await engine.stop(grace: .zero)
             gate.open()
             await abandoned.value
             let first = try #require(harness.service.asked.first)
@@ -374,7 +374,7 @@ import Testing
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
             let engines = try ["one", "two"].map { holder in
-                try harness.engine {
+                try harness.engine(state: holder) {
                     $0.scope.names.claim = "provisioningClaim"
                     $0.policy = DecisionPolicy(claimHolder: holder, calendar: .utc, names: $0.scope.names)
                 }
@@ -448,17 +448,22 @@ import Testing
             }
             var configuration = try harness.configuration()
             configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
+            configuration.scope.names.claim = "provisioningClaim"
+            configuration.policy.names.claim = "provisioningClaim"
+            configuration.policy.claimHolder = "one"
             let board = configuration.executor.board
-            let attempts = harness.sandbox.directory.appending("state/attempts")
-            let aside = harness.sandbox.directory.appending("state/aside")
+            harness.service.unique.withLock { $0 = "uid" }
             try await harness.running {
                 $0 = configuration
             } _: { engine in
-                try await harness.add("4000001")
+                try await harness.add("4000001", classes: ["provisioningClaimable"])
                 let job = try await waiting(engine).job
-                #expect(rename(attempts.string, aside.string) == 0)
+                harness.service.lockFailure.withLock {
+                    $0 = ProvisioningFailure(
+                        .cannotCheckHomeDirPresence, .configuration, reason: "no lock", cure: "make room")
+                }
                 try await eventually("trouble comes") { await engine.snapshot().troubled == 1 }
-                #expect(rename(aside.string, attempts.string) == 0)
+                harness.service.lockFailure.withLock { $0 = nil }
                 try await harness.wish("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
                 #expect(board.live(job) == nil)

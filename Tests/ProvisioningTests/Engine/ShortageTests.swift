@@ -104,11 +104,11 @@ import Testing
     }
 
     @Test(
-        "a state directory that cannot be written holds up all accounts, is told once, and loses no entry that was claimed"
+        "a state directory where no number of a job can be reserved holds up all accounts, is told once, and loses no entry that was claimed"
     )
     func stateDirectory() async throws {
         try await EngineHarness.run { harness in
-            let folder = harness.sandbox.directory.appending("state/attempts").string
+            let folder = harness.sandbox.directory.appending("state").string
             try await harness.running { engine in
                 #expect(rename(folder, folder + ".away") == 0)
                 let uids = ["4000001", "4000002"]
