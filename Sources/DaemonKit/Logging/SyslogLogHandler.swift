@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 public import Logging
 import Synchronization
@@ -25,10 +24,8 @@ public struct SyslogLogHandler: LogHandler {
         let destination = SyslogDestination.choose(environment: environment)
         if destination == .syslog { SyslogDestination.open(identity: identity) }
         self.init(switches: switches, metadataProvider: metadataProvider) { priority, text in
-            switch destination {
-            case .syslog: clinux_syslog(priority, text)
-            case .standardError: StandardError.write("<\(priority)>\(text)\n")
-            }
+            let writer = destination == .syslog ? LogWriter.system : LogWriter.standardError
+            writer.write(LogWriter.Line(text, priority: priority))
         }
     }
 

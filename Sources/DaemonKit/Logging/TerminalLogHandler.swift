@@ -25,12 +25,12 @@ public struct TerminalLogHandler: LogHandler {
             (environment["NO_COLOR"] ?? "").isEmpty && environment["TERM"] != "dumb" && isatty(STDERR_FILENO) == 1
         self.init(
             isColoured: isColoured, metadataProvider: metadataProvider, now: { Int64(time(nil)) },
-            write: StandardError.write)
+            write: { LogWriter.standardError.write(LogWriter.Line($0)) })
     }
 
     /// - Parameters:
     ///   - now: seconds since 1970.
-    ///   - write: gets one whole line with its line end.
+    ///   - write: gets one line without its end.
     public init(
         isColoured: Bool, metadataProvider: Logger.MetadataProvider? = nil, now: @escaping @Sendable () -> Int64,
         write: @escaping @Sendable (String) -> Void
@@ -56,7 +56,7 @@ public struct TerminalLogHandler: LogHandler {
             dimmed(Self.clock(now())), (isColoured ? "\(Self.colour(event.level))\(level)\u{1B}[0m" : level) + padding,
             LogText.message(of: event), items.isEmpty ? nil : dimmed(items),
         ]
-        write(shown.compactMap(\.self).joined(separator: " ") + "\n")
+        write(shown.compactMap(\.self).joined(separator: " "))
     }
 
     private func dimmed(_ text: String) -> String { isColoured ? "\u{1B}[2m\(text)\u{1B}[0m" : text }

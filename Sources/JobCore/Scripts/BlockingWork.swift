@@ -11,17 +11,21 @@ package enum BlockingWork {
         case walks
         /// The start of a program, which stops its thread until the program runs.
         case starts
+        /// Lines of a log whose reader does not keep up.
+        case log
     }
 
     private static let steps = WorkerPool("steps", limit: 16)
     private static let walks = WorkerPool("walks", limit: 64)
     private static let starts = WorkerPool("starts", limit: 4)
+    private static let log = WorkerPool("log", limit: 2)
 
     private static func pool(_ kind: Kind) -> WorkerPool {
         switch kind {
         case .steps: steps
         case .walks: walks
         case .starts: starts
+        case .log: log
         }
     }
 

@@ -3,6 +3,7 @@ import DirectoryModel
 import Glibc
 import JobCore
 import Provisioning
+import Synchronization
 
 /// Answers what comes over the control socket.
 struct ControlHandler: Sendable {
@@ -84,7 +85,7 @@ struct ControlHandler: Sendable {
     private func failedAccounts() async throws -> (count: Int, first: [String])? {
         guard let accounts = await engine.failedAccounts(attributes: [Self.uid]) else { return nil }
         // A monitoring plug-in is usually given ten seconds.
-        return try await Self.within(.seconds(5)) {
+        return try await Self.within(.seconds(5)) { _ in
             var (count, first): (Int, [String]) = (0, [])
             for try await account in accounts {
                 count += 1
@@ -97,28 +98,47 @@ struct ControlHandler: Sendable {
     private func unfinishedAccounts() async throws -> UnfinishedAccounts {
         let pending = await engine.pendingAccounts(attributes: [])
         let failed = await engine.failedAccounts(attributes: [Self.uid])
-        return try await Self.within(.seconds(60)) {
+        return try await Self.within(.seconds(60)) { progress in
             var unfinished = UnfinishedAccounts()
-            for try await account in pending { unfinished.add(pending: account.status) }
+            for try await account in pending {
+                unfinished.add(pending: account.status)
+                progress.note()
+            }
             guard let failed else { return unfinished }
-            for try await account in failed { unfinished.add(failed: account.entry.text(Self.uid) ?? "?") }
+            for try await account in failed {
+                unfinished.add(failed: account.entry.text(Self.uid) ?? "?")
+                progress.note()
+            }
             return unfinished
         }
     }
 
     private static let uid: AttributeName = "uid"
 
-    /// A search waits for a directory that is away; this one does not wait longer than the limit.
+    /// What a search has found so far.
+    private final class Progress: Sendable {
+        private let found = Atomic(0)
+        var count: Int { found.load(ordering: .relaxed) }
+        func note() { found.add(1, ordering: .relaxed) }
+    }
+
+    /// A search waits for an LDAP server that is away. This one ends at the limit, and when it has found nothing further for ten seconds.
     private static func within<Value: Sendable>(
-        _ limit: Duration, _ search: @escaping @Sendable () async throws -> Value
+        _ limit: Duration, _ search: @escaping @Sendable (Progress) async throws -> Value
     ) async throws -> Value {
-        try await withThrowingTaskGroup(of: Value.self) { tasks in
-            tasks.addTask { try await search() }
+        let progress = Progress()
+        return try await withThrowingTaskGroup(of: Value.self) { tasks in
+            tasks.addTask { try await search(progress) }
             tasks.addTask {
-                try await Task.sleep(for: limit)
+                let end = ContinuousClock.now + limit
+                var before: Int
+                repeat {
+                    before = progress.count
+                    try await Task.sleep(for: min(limit, .seconds(10)))
+                } while progress.count > before && ContinuousClock.now < end
                 throw CommandFailure(
-                    "the LDAP server did not list the accounts within \(limit)", cure: "try again, or look at its load",
-                    status: .unavailable)
+                    "the LDAP server does not answer, or does not list all accounts within \(limit)",
+                    cure: "try again, or look at its load", status: .unavailable)
             }
             defer { tasks.cancelAll() }
             guard let value = try await tasks.next() else { throw CancellationError() }

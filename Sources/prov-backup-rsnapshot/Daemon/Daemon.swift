@@ -39,6 +39,7 @@ struct Daemon {
                     identity: configuration.syslogIdentity, switches: configuration.logSwitches,
                     environment: environment)
         }
+        LogWriter.flushAtExit()
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
