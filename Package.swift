@@ -134,7 +134,7 @@ let package = Package(
             dependencies: [
                 "TestSupport",
                 "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "JobCore", logging, system,
+                "Provisioning", "BackupRsnapshot", "ScriptService", "JobCore", logging, system,
             ], exclude: ["Golden", "Upgrade"], swiftSettings: settings),
         .testTarget(
             name: "ProvisioningBenchTests",

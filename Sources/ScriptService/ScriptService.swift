@@ -1,6 +1,6 @@
-public import DirectoryModel
+package import DirectoryModel
 import JobCore
-public import Provisioning
+package import Provisioning
 import SystemPackage
 
 /// Provisions anything kept in LDAP: add, modify and delete are nothing but three scripts of the site.
@@ -17,13 +17,13 @@ import SystemPackage
 /// An operation without a script is a success, and nothing is done.
 /// Diagnostics: code 1 for an entry whose name or values cannot be handed over, code 3 for a script that is not there, cannot be started or
 /// could be written by others.
-public struct ScriptService: ProvisioningService {
+package struct ScriptService: ProvisioningService {
     /// The settings.
-    public let configuration: ScriptServiceConfiguration
+    package let configuration: ScriptServiceConfiguration
     private let problem: ProvisioningFailure?
 
     /// A service of these settings.
-    public init(configuration: ScriptServiceConfiguration) {
+    package init(configuration: ScriptServiceConfiguration) {
         self.configuration = configuration
         problem = configuration.problem.map {
             ProvisioningFailure(.undefinedError, .configuration, reason: $0.reason, cure: $0.cure)
@@ -31,10 +31,10 @@ public struct ScriptService: ProvisioningService {
     }
 
     /// What a plan reads of an entry.
-    public var requestedAttributes: [AttributeName] { [EntryName.attribute] + configuration.attributes }
+    package var requestedAttributes: [AttributeName] { [EntryName.attribute] + configuration.attributes }
 
     /// - Throws: `ProvisioningFailure`, see the type's diagnostics.
-    public func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
+    package func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
         if let problem { throw problem }
         guard let script = configuration.script(for: request.operation) else {
             return [NothingStep(operation: request.operation)]

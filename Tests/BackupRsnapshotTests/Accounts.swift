@@ -29,11 +29,16 @@ func accountEntry(home: String, uid: String = "3723707") -> Entry {
 extension TestFolder {
     /// The settings of a test: everything in its own folder, the shipped template, no script.
     func configuration(_ change: (inout BackupConfiguration) -> Void = { _ in }) throws -> BackupConfiguration {
-        var configuration = BackupConfiguration(
-            homeScript: nil, scriptTimeout: .seconds(30), scriptGrace: .seconds(1), places: HomePlaces(roots: [homes]),
-            ownership: isRoot ? .account : .none, configurationDirectory: configurations,
-            template: try write(text(shippedTemplate), to: "account.template"), configurationTest: .never,
-            lockDirectory: path.appending("run"))
+        var configuration = BackupConfiguration()
+        configuration.homeScript = nil
+        configuration.scriptTimeout = .seconds(30)
+        configuration.scriptGrace = .seconds(1)
+        configuration.places.roots = [homes]
+        configuration.ownership = isRoot ? .account : .none
+        configuration.configurationDirectory = configurations
+        configuration.template = try write(text(shippedTemplate), to: "account.template")
+        configuration.configurationTest = .never
+        configuration.lockDirectory = path.appending("run")
         change(&configuration)
         return configuration
     }

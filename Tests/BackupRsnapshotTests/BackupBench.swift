@@ -171,8 +171,16 @@ final class BackupBench: Sendable {
 
     // MARK: Backups
 
+    private static var jobSettings: BackupJobsConfiguration {
+        var jobs = BackupJobsConfiguration()
+        jobs.timeLimit = .seconds(120)
+        jobs.grace = .seconds(1)
+        jobs.host = host
+        return jobs
+    }
+
     func jobs(_ change: (inout BackupJobsConfiguration) -> Void = { _ in }) -> BackupJobs {
-        var jobs = BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host)
+        var jobs = Self.jobSettings
         change(&jobs)
         return BackupJobs(engine: engine, configuration: changed.withLock(\.self), jobs: jobs)
     }
@@ -190,8 +198,7 @@ final class BackupBench: Sendable {
         _ level: SnapshotLevel, _ uid: String, snapshots: SnapshotAccess, confinement: CopyConfinement = .on
     ) async throws -> JobOutcome {
         let jobs = BackupJobs(
-            engine: engine, configuration: changed(snapshots, confinement),
-            jobs: BackupJobsConfiguration(timeLimit: .seconds(120), grace: .seconds(1), host: Self.host))
+            engine: engine, configuration: changed(snapshots, confinement), jobs: Self.jobSettings)
         return try await attempt(
             try #require(await jobs.requests(of: level, accounts: [uid], isForced: true).first))
     }

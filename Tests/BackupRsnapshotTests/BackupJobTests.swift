@@ -79,14 +79,14 @@ struct BackupJobTests {
             try await bench.addProvisioned(first)
             #expect(
                 try await bench.backup(.daily, first) {
-                    ($0.writesSize, $0.writesIncrement, $0.writesLastSuccess) = (false, false, false)
+                    ($0.writesBackupSize, $0.writesIncrementSize, $0.writesBackupTime) = (false, false, false)
                 } == .success)
             for name: AttributeName in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
                 #expect(try await bench.values(name, of: first) == [])
             }
             #expect(!bench.steps.contains { $0.name == "sizes" })
             #expect(
-                try await bench.backup(.daily, first) { ($0.writesIncrement, $0.writesLastSuccess) = (false, false) }
+                try await bench.backup(.daily, first) { ($0.writesIncrementSize, $0.writesBackupTime) = (false, false) }
                     == .success)
             #expect(try await bench.values("sstBackupSize", of: first).count == 1)
             #expect(try await bench.values("sstIncrementSize", of: first) == [])

@@ -155,7 +155,7 @@ struct StandingClock: WallClock {
         #expect(exists(mountPoint.appending("3723707")))
 
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(roots: [folder.homes], pools: [Pool(name: "test", volumes: [mountPoint])])
+            $0.places = HomePlaces(roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: [mountPoint])])
             $0.onDelete = .archive
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.delete, entry)
@@ -211,7 +211,9 @@ struct StandingClock: WallClock {
 
     @Test("a purge takes what is older than the days it is kept, and only names that archiving gave")
     func due() {
-        let purge = ArchivePurge(BackupConfiguration(purgeAfterDays: 30))
+        var configuration = BackupConfiguration()
+        configuration.purgeAfterDays = 30
+        let purge = ArchivePurge(configuration)
         let names = [
             "3723707-20130720T123455Z", "3723707-20130720T123455Z-2", "3723707-20130720T123456Z",
             "3723707-20130819T123456Z",
@@ -233,7 +235,7 @@ struct StandingClock: WallClock {
         for name in [".deleted", ".store"] { try folder.makeFolder(FilePath("homes/disk/\(name)"), mode: 0o700) }
         let configuration = try folder.configuration {
             $0.places = HomePlaces(
-                roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
+                roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
         }
         let path = folder.path.pushing(FilePath(place))
         #expect(chmod(path.string, 0o777) == 0)
@@ -260,7 +262,7 @@ struct StandingClock: WallClock {
         }
         let configuration = try folder.configuration {
             $0.places = HomePlaces(
-                roots: [folder.homes], pools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
+                roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: [folder.homes.appending("disk")])])
         }
         let report = try await ArchivePurge(configuration).run(now: now)
         #expect(report.problems == [])

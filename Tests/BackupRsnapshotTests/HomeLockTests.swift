@@ -101,7 +101,7 @@ import Testing
         let service = BackupRsnapshotService(
             configuration: try folder.configuration {
                 $0.places = HomePlaces(
-                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "a", volumes: [one, two])])
+                    layout: .hashed, roots: [folder.homes], configuredPools: [Pool(name: "a", volumes: [one, two])])
             })
         let lock = try await service.lock(folder.entry())
         #expect(lock != nil && exists(one.appending(".locks/3723707")))
@@ -117,7 +117,7 @@ import Testing
         #expect(try await service.lock(entry) != nil)
         let missing = BackupRsnapshotService(
             configuration: try folder.configuration {
-                $0.places = HomePlaces(layout: .attribute, roots: [folder.homes.appending("none")], pools: [])
+                $0.places = HomePlaces(layout: .attribute, roots: [folder.homes.appending("none")], configuredPools: [])
             })
         entry["homeDirectory"] = [AttributeValue("\(folder.homes)/none/3723707")]
         await #expect(throws: ProvisioningFailure.self) { try await missing.lock(entry) }

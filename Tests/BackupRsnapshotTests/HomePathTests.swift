@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct HomePathTests {
     private let places = HomePlaces(
-        roots: ["/var/backup", "/srv/more"], pools: [Pool(name: "test", volumes: ["/var/backup/disk1", "/srv/more"])])
+        roots: ["/var/backup", "/srv/more"],
+        configuredPools: [Pool(name: "test", volumes: ["/var/backup/disk1", "/srv/more"])])
 
     private func parse(_ text: String, uid: String = "3723707") -> Result<HomePath, HomePath.Invalid> {
         Result { () throws(HomePath.Invalid) in try HomePath(parsing: text, uid: uid, places: places) }
@@ -56,7 +57,7 @@ import Testing
     @Test("a folder that holds a place for all homes is nobody's own")
     func holdsVolume() {
         let places = HomePlaces(
-            roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/var/backup/3723707/disk"])])
+            roots: ["/var/backup"], configuredPools: [Pool(name: "test", volumes: ["/var/backup/3723707/disk"])])
         #expect(throws: HomePath.Invalid.self) {
             try HomePath(parsing: "/var/backup/3723707", uid: "3723707", places: places)
         }
@@ -86,7 +87,8 @@ import Testing
         #expect(HomePlaces(roots: []).problems.count == 1)
         #expect(HomePlaces(roots: ["backup"]).problems.count >= 1)
         #expect(
-            HomePlaces(roots: ["/var/backup"], pools: [Pool(name: "test", volumes: ["/srv/x"])]).problems.count == 1)
+            HomePlaces(roots: ["/var/backup"], configuredPools: [Pool(name: "test", volumes: ["/srv/x"])]).problems
+                .count == 1)
         #expect(places.problems.isEmpty)
     }
 }

@@ -10,7 +10,7 @@ import Testing
     private static let start = WallTime(secondsSince1970: 1_800_000_000)
 
     private static func timing(_ level: SnapshotLevel, _ schedule: String? = nil) throws -> LevelTiming {
-        var jobs = BackupJobsConfiguration(host: "backup1")
+        var jobs = BackupJobsConfiguration()
         if let schedule { jobs.schedules[level] = try CronSchedule(parsing: schedule) }
         return LevelTiming(level, jobs, calendar: utc)
     }

@@ -154,7 +154,7 @@ import Testing
         let service = try BackupRsnapshotService(
             configuration: folder.configuration {
                 $0.places = HomePlaces(
-                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+                    layout: .hashed, roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
             })
         try await service.carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
@@ -179,7 +179,7 @@ import Testing
         defer { withExtendedLifetime(mounts) {} }
         let configuration = try folder.configuration {
             $0.places = HomePlaces(
-                layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+                layout: .hashed, roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
         }
         try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: "/nowhere"))
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
@@ -193,7 +193,7 @@ import Testing
         let service = try BackupRsnapshotService(
             configuration: folder.configuration {
                 $0.places = HomePlaces(
-                    layout: .hashed, roots: [folder.homes], pools: [Pool(name: "test", volumes: volumes)])
+                    layout: .hashed, roots: [folder.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
             },
             newVolume: { _, _ in
                 asked.withLock { count in

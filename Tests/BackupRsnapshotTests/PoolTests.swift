@@ -26,7 +26,7 @@ import Testing
         )
         let pools = [Pool(name: "one", volumes: [small, large]), Pool(name: "two", volumes: [other])]
         let configuration = try folder.configuration {
-            $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], pools: pools)
+            $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], configuredPools: pools)
         }
         let offered = Mutex<[VolumeChoice]>([])
         func service(_ wish: FilePath?) -> BackupRsnapshotService {
@@ -55,10 +55,11 @@ import Testing
 
     @Test("without pools the roots are the volumes of one; a volume in two pools is told")
     func defaults() {
-        let plain = HomePlaces(roots: ["/var/backup"], pools: [Pool(name: "empty", volumes: [])])
+        let plain = HomePlaces(roots: ["/var/backup"], configuredPools: [Pool(name: "empty", volumes: [])])
         #expect(plain.pools == [Pool(name: "Default", volumes: ["/var/backup"])] && plain.problems.isEmpty)
         let twice = HomePlaces(
-            roots: ["/srv"], pools: [Pool(name: "a", volumes: ["/srv/1"]), Pool(name: "b", volumes: ["/srv/1"])])
+            roots: ["/srv"],
+            configuredPools: [Pool(name: "a", volumes: ["/srv/1"]), Pool(name: "b", volumes: ["/srv/1"])])
         #expect(twice.problems.map(\.reason) == ["the volume /srv/1 stands in VOLUMES twice"])
         #expect(twice.pool(of: "/srv/2") == nil)
     }

@@ -323,12 +323,13 @@ import Testing
             let warning = "\(bench.settingsFile.path):\(try bench.line("NO_SUCH_KEY")): [Service] NO_SUCH_KEY"
             for part in [
                 warning, "changed: [Backup] PURGE_AFTER_DAYS\nchanged: [Service] SLOTS\nchanged: [Service] SYSLOG\n",
-                "takes effect at the next start: SYSLOG",
+                "takes effect at the next start: [Service] SYSLOG",
             ] { #expect(good.output.contains(part), "\(part): \(good.output)") }
 
             let again = try await bench.command("reload")
             #expect(
-                again.output.contains("nothing has changed\ntakes effect at the next start: SYSLOG"), "\(again.output)")
+                again.output.contains("nothing has changed\ntakes effect at the next start: [Service] SYSLOG"),
+                "\(again.output)")
 
             try bench.settings(service: "SLOTS = none at all", backup: "HOME_SCRIPT = /nonexistent.sh")
             let wrong = try await bench.command("reload")

@@ -49,14 +49,14 @@ import Testing
 
     @Test("the tables of settings are made anew", .enabled(if: isRegenerating, "set PROV_REGENERATE=1"))
     func regenerate() throws {
-        let made = text.replacingCharacters(in: try settingsRange(), with: DaemonSchema.reference)
+        let made = text.replacingCharacters(in: try settingsRange(), with: SettingsSchema.daemon.reference)
         try Data(made.utf8).write(to: Self.file)
     }
 
     @Test("the tables of settings say what the declarations say", .enabled(if: !isRegenerating, "they are being made"))
     func settings() throws {
         #expect(
-            text[try settingsRange()] == DaemonSchema.reference,
+            text[try settingsRange()] == SettingsSchema.daemon.reference,
             "run: PROV_REGENERATE=1 swift test --filter 'ReadmeTests|SettingsFilesTests'")
     }
 

@@ -100,7 +100,7 @@ struct SettingsFaultTests {
     ]
 
     @Test(arguments: faults)
-    func `a wrong value is named by file, line and key, with its cure`(
+    func `a wrong value is named by file, line and key, with its hint`(
         fault: (lines: String, key: String, message: String)
     ) throws {
         // The line stands last, so it also wins over what was said before.
@@ -111,7 +111,7 @@ struct SettingsFaultTests {
         let shown = try #require(errors.first).description
         #expect(shown.hasPrefix("\(fixture.directory.appending("service.conf")):\(line): ["))
         #expect(shown.contains(fault.message))
-        #expect(errors.first?.cure.isEmpty == false)
+        #expect(errors.first?.hint.isEmpty == false)
     }
 
     @Test func `everything that is wrong is found at once`() throws {
@@ -125,7 +125,7 @@ struct SettingsFaultTests {
         throws
     {
         let base = "[Database]\nSERVER = ldap://localhost\nSERVICE_SUBTREE = dc=org\n"
-        #expect(try fixture.errors(base + "ADMIN_USER = cn=a\n").map(\.cure).joined().contains("ADMIN_PASSWORD_FILE"))
+        #expect(try fixture.errors(base + "ADMIN_USER = cn=a\n").map(\.hint).joined().contains("ADMIN_PASSWORD_FILE"))
         #expect(try fixture.errors(base + "ADMIN_PASSWORD = hunter2\n").map(\.key) == ["ADMIN_PASSWORD"])
         #expect(try fixture.errors(base + "SASL_MECHANISM = EXTERNAL\n").map(\.key) == ["SASL_MECHANISM"])
         #expect(try fixture.errors(base + "ADMIN_USER = cn=a\nADMIN_PASSWORD = hunter2\n").isEmpty)
@@ -143,7 +143,7 @@ struct SettingsFaultTests {
             "open.conf", SettingsFixture.minimum + "ADMIN_USER = cn=a\nADMIN_PASSWORD = hunter2\nSLOTS = x\n",
             mode: 0o644)
         let error = #expect(throws: SettingsError.self) {
-            try DaemonSettings.load(service: file, global: nil, environment: [:])
+            try DaemonConfiguration.load(service: file, global: nil, environment: [:])
         }
         #expect(error?.description.contains("chmod 600 \(file)") == true)
         #expect(error?.exitStatus.rawValue == 78)
@@ -155,7 +155,7 @@ struct SettingsFaultTests {
     @Test func `a missing file is named with its path, and nothing is said of what it may hold`() throws {
         let missing = fixture.directory.appending("none.conf")
         let error = #expect(throws: SettingsError.self) {
-            try DaemonSettings.load(service: missing, global: nil, environment: [:])
+            try DaemonConfiguration.load(service: missing, global: nil, environment: [:])
         }
         #expect(error?.errors.first?.description.hasPrefix("\(missing): the file cannot be read: No such file") == true)
         #expect(error?.errors.count == 1 && error?.warnings.isEmpty == true)

@@ -12,8 +12,8 @@ struct SettingsFilesTests {
     private static let root = FilePath(#filePath).removingLastComponent().removingLastComponent()
         .removingLastComponent()
     private static let files: [(path: FilePath, content: String)] = [
-        (root.appending("etc/Provisioning/Global.conf"), DaemonSchema.globalFile),
-        (root.appending("etc/Provisioning/Backup/Rsnapshot.conf.template"), DaemonSchema.serviceFile),
+        (root.appending("etc/Provisioning/Global.conf"), SettingsSchema.daemon.globalFile),
+        (root.appending("etc/Provisioning/Backup/Rsnapshot.conf.template"), SettingsSchema.daemon.serviceFile),
     ]
 
     private static let isRegenerating = ProcessInfo.processInfo.environment["PROV_REGENERATE"] == "1"
@@ -35,17 +35,19 @@ struct SettingsFilesTests {
 
     @Test func `the shipped files load as they are, without a warning`() throws {
         let fixture = try SettingsFixture()
-        let (settings, warnings) = try DaemonSettings.load(
-            service: try fixture.file("service", DaemonSchema.serviceFile, mode: 0o644),
-            global: try fixture.file("global", DaemonSchema.globalFile, mode: 0o644), environment: [:])
+        let (settings, warnings) = try DaemonConfiguration.load(
+            service: try fixture.file("service", SettingsSchema.daemon.serviceFile, mode: 0o644),
+            global: try fixture.file("global", SettingsSchema.daemon.globalFile, mode: 0o644), environment: [:])
         #expect(warnings.isEmpty)
-        #expect(settings.directory.bind == .external)
+        #expect(settings.engine.connection.credentials == .external)
     }
 
     @Test func `every key that is shown as a comment can be switched on`() throws {
         // Each comment of the form `# KEY = value` is a setting: with all of them in force the file must still be read.
         let fixture = try SettingsFixture()
-        let active = (DaemonSchema.globalFile + "\n" + DaemonSchema.serviceFile).split(separator: "\n").map { line in
+        let active = (SettingsSchema.daemon.globalFile + "\n" + SettingsSchema.daemon.serviceFile).split(
+            separator: "\n"
+        ).map { line in
             line.hasPrefix("# [") || line.contains(#/^# [A-Z_0-9]+ = ./#) ? String(line.dropFirst(2)) : String(line)
         }.joined(separator: "\n")
         let (_, warnings) = try fixture.load(active)
@@ -54,7 +56,7 @@ struct SettingsFilesTests {
 
     @Test func `every key has a default that can be read, a meaning and a variable of its own`() {
         var variables: Set<String> = []
-        for key in DaemonSchema.schema.sections.flatMap(\.keys) {
+        for key in SettingsSchema.daemon.sections.flatMap(\.keys) {
             #expect(key.meaning.hasSuffix("."), "\(key.name)")
             #expect(!key.meaning.contains("\n"), "\(key.name)")
             #expect(variables.insert(key.environmentName(label: "X")).inserted, "\(key.name)")
@@ -63,8 +65,8 @@ struct SettingsFilesTests {
     }
 
     @Test func `the reference names every key of the files, and the files every key of the reference`() {
-        let named = DaemonSchema.reference.matches(of: #/(?m)^\| `([A-Z_]+)` \|/#).map { String($0.output.1) }
-        let shipped = (DaemonSchema.globalFile + DaemonSchema.serviceFile)
+        let named = SettingsSchema.daemon.reference.matches(of: #/(?m)^\| `([A-Z_]+)` \|/#).map { String($0.output.1) }
+        let shipped = (SettingsSchema.daemon.globalFile + SettingsSchema.daemon.serviceFile)
             .matches(of: #/(?m)^(?:# )?([A-Z_]+) =/#).map { String($0.output.1) }
         #expect(named == shipped)
         #expect(named.contains("ADMIN_PASSWORD_FILE"))

@@ -36,8 +36,8 @@ final class SettingsFixture: Sendable {
 
     func load(
         _ service: String, global: String? = nil, environment: [String: String] = [:]
-    ) throws -> (settings: DaemonSettings, warnings: [SettingsProblem]) {
-        try DaemonSettings.load(
+    ) throws -> (settings: DaemonConfiguration, warnings: [SettingsProblem]) {
+        try DaemonConfiguration.load(
             service: try file("service.conf", service), global: try global.map { try file("global.conf", $0) },
             environment: environment)
     }

@@ -2,6 +2,7 @@ import BackupRsnapshot
 import DaemonKit
 import DirectoryModel
 import JobCore
+import ScriptService
 import Testing
 
 @testable import prov_backup_rsnapshot
@@ -12,7 +13,7 @@ struct SettingsJobsTests {
 
     init() throws { fixture = try SettingsFixture() }
 
-    private func load(_ lines: String, environment: [String: String] = [:]) throws -> DaemonSettings {
+    private func load(_ lines: String, environment: [String: String] = [:]) throws -> DaemonConfiguration {
         let (settings, warnings) = try fixture.load(SettingsFixture.minimum + lines, environment: environment)
         #expect(warnings.isEmpty)
         return settings
@@ -20,33 +21,26 @@ struct SettingsJobsTests {
 
     @Test func `the defaults are those of the table`() throws {
         let settings = try load("[Job a]\nSCRIPT = /a.sh\n[Hooks Admin]\nENABLED = yes\nDIRECTORY = /hooks\n")
-        #expect(
-            settings.scripts
-                == .init(eventsDirectory: "/etc/Provisioning/scripts", eventTimeout: .seconds(30), maxJobs: nil))
-        #expect(
-            settings.hooks == [
-                .admin: .init(
-                    directory: "/hooks", skipOnPreFailure: false, timeout: .seconds(365 * 86_400), alert: true)
-            ])
-        #expect(settings.windows.isEmpty)
-        #expect(
-            settings.jobs == [
-                .init(
-                    name: "a", script: "/a.sh", schedule: nil, timeout: .seconds(365 * 86_400),
-                    exitProfile: .lightsOutServer, priority: 10, runAs: nil, onInterrupt: .repeat)
-            ])
-        #expect(settings.exitProfiles == ExitProfile.builtIn + [.provisioning])
-        #expect(
-            settings.backupJobs
-                == .init(
-                    slots: 2, timeout: .seconds(12 * 3_600), memory: 2 << 30, window: nil, schedules: [:],
-                    writesBackupSize: true, writesIncrementSize: true, writesLastSuccess: true))
-        #expect(
-            settings.history
-                == .init(
-                    file: "/var/lib/prov-backup-rsnapshot/history.sqlite", keepDays: 90, keepJobs: 100_000))
-        #expect(settings.script.attributes == ["uid"])
-        #expect(settings.script.exitProfile == .provisioning)
+        #expect(settings.scripts.events.directory == "/etc/Provisioning/scripts")
+        #expect(settings.scripts.events.timeLimit == .seconds(30))
+        #expect(settings.scripts.maxJobs == nil)
+        #expect(settings.policies[.admin]?.hooks == HookSettings(directory: "/hooks"))
+        #expect(settings.policies[.backup]?.hooks == nil)
+        #expect(settings.policies.values.allSatisfy { $0.window == nil && $0.alerts })
+        let job = try #require(settings.userScripts["a"])
+        #expect(job.path == "/a.sh" && job.timeLimit == .seconds(365 * 86_400) && job.profile == .lightsOutServer)
+        #expect(job.priority == 10 && job.user == nil && job.interruption == .repeats)
+        #expect(settings.timetable.lines.isEmpty)
+        var jobs = BackupJobsConfiguration()
+        (jobs.retry, jobs.host) = (settings.service.retry, ThisHost.name)
+        #expect(settings.backupJobs == jobs)
+        #expect(jobs.slots == 2 && jobs.timeLimit == .seconds(12 * 3_600) && jobs.memory == 2 << 30)
+        #expect(jobs.writesSize && jobs.writesIncrement && jobs.writesLastSuccess)
+        #expect(settings.historyFile == "/var/lib/prov-backup-rsnapshot/history.sqlite")
+        #expect(settings.history.keepDays == 90 && settings.history.keepJobs == 100_000)
+        #expect(settings.script == nil)
+        #expect(ScriptServiceConfiguration().attributes == ["uid"])
+        #expect(ScriptServiceConfiguration().exitProfile == .provisioning)
         #expect(settings.service.type == .rsnapshot)
     }
 
@@ -55,7 +49,7 @@ struct SettingsJobsTests {
         let settings = try load(
             "[Backup Jobs]\n" + ["HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"].map { "\($0) = @daily\n" }.joined())
         #expect(
-            DaemonConfiguration(settings, configFile: "").jobs.timetable.lines.map(\.name)
+            settings.timetable.lines.map(\.name)
                 == ["backup yearly", "backup monthly", "backup weekly", "backup daily", "backup hourly"])
     }
 
@@ -98,16 +92,18 @@ struct SettingsJobsTests {
             KEEP_DAYS = 7
             """)
         #expect(settings.scripts.maxJobs == 8)
-        #expect(settings.hooks.keys.map(\.self) == [.backup])
-        #expect(settings.hooks[.backup]?.skipOnPreFailure == true)
-        #expect(settings.hooks[.backup]?.alert == false)
-        #expect(try settings.windows[.backup] == TimeWindow(parsing: "22:00-06:00"))
-        #expect(try settings.windows[.provisioning] == TimeWindow(parsing: "08:00-17:00"))
-        let job = try #require(settings.jobs.first)
-        #expect(try job.schedule == CronSchedule(parsing: "30 2 * * mon-fri"))
-        #expect(job.priority == 1 && job.runAs == "backup" && job.timeout == .seconds(7_200))
-        #expect(job.exitProfile == settings.exitProfiles.last)
-        let readings = [0, 24, 5, 9, 75, 1].map { job.exitProfile.reading(of: .exited(code: $0)) }
+        #expect(settings.policies.filter { $0.value.hooks != nil }.keys.map(\.self) == [.backup])
+        #expect(settings.policies[.backup]?.hooks?.skipsJob == true)
+        #expect(settings.policies[.backup]?.hooks?.timeLimit == .seconds(3_600))
+        #expect(settings.policies[.backup]?.alerts == false)
+        #expect(try settings.policies[.backup]?.window == TimeWindow(parsing: "22:00-06:00"))
+        #expect(try settings.policies[.provisioning]?.window == TimeWindow(parsing: "08:00-17:00"))
+        let job = try #require(settings.userScripts["nightly.1"])
+        let line = settings.timetable.lines.first { $0.name == "run nightly.1" }
+        #expect(try line?.schedule == CronSchedule(parsing: "30 2 * * mon-fri"))
+        #expect(job.priority == 1 && job.user == "backup" && job.timeLimit == .seconds(7_200))
+        #expect(job.profile.name == "mine")
+        let readings = [0, 24, 5, 9, 75, 1].map { job.profile.reading(of: .exited(code: $0)) }
         #expect(
             readings.map(\.result) == [.success, .warnings, .wrongConfiguration, .failed, .failed, .failed])
         #expect(
@@ -116,20 +112,21 @@ struct SettingsJobsTests {
             try settings.backupJobs.schedules == [
                 .daily: CronSchedule(parsing: "0 21 * * *"), .yearly: CronSchedule(parsing: "@yearly"),
             ])
-        #expect(settings.backupJobs.writesBackupSize && !settings.backupJobs.writesIncrementSize)
-        #expect(settings.history == .init(file: "/state/history.sqlite", keepDays: 7, keepJobs: 100_000))
+        #expect(settings.backupJobs.writesSize && !settings.backupJobs.writesIncrement)
+        #expect(settings.historyFile == "/state/history.sqlite" && settings.history.keepDays == 7)
     }
 
     @Test func `a profile that lists 75 says itself what it means`() throws {
-        let settings = try load("[Exit mine]\n0 = success\n75 = aborted\n")
-        let reading = settings.exitProfiles.last?.reading(of: .exited(code: 75))
+        let settings = try load(
+            "[Exit mine]\n0 = success\n75 = aborted\n[Job a]\nSCRIPT = /a.sh\nEXIT_PROFILE = mine\n")
+        let reading = settings.userScripts["a"]?.profile.reading(of: .exited(code: 75))
         #expect(reading?.result == .aborted)
         #expect(reading?.failureClass == .permanent)
     }
 
     @Test func `WRITE_SIZES switches all three off`() throws {
         let jobs = try load("[Backup Jobs]\nWRITE_SIZES = no\nWRITE_BACKUP_SIZE = yes\n").backupJobs
-        #expect(!jobs.writesBackupSize && !jobs.writesIncrementSize && !jobs.writesLastSuccess)
+        #expect(!jobs.writesSize && !jobs.writesIncrement && !jobs.writesLastSuccess)
     }
 
     @Test func `three scripts can be a service of any name`() throws {
@@ -139,11 +136,11 @@ struct SettingsJobsTests {
         #expect(settings.service.name == "Mailbox")
         #expect(settings.service.type == .script)
         #expect(settings.service.syslog == "Mailbox-Script")
-        #expect(settings.script.add == "/add.sh" && settings.script.modify == nil)
-        #expect(settings.script.attributes == ["uid", "mail"])
-        #expect(settings.script.exitProfile == .posix)
+        #expect(settings.script?.add == "/add.sh" && settings.script?.modify == nil)
+        #expect(settings.script?.attributes == ["uid", "mail"] && settings.script?.grace == .seconds(1))
+        #expect(settings.script?.exitProfile == .posix)
         let (_, warnings) = try fixture.load(SettingsFixture.minimum + "[Service]\nTYPE = Script\n")
-        #expect(warnings.map(\.cure) == ["set ADD, MODIFY or DELETE in [Script]"])
+        #expect(warnings.map(\.hint) == ["set ADD, MODIFY or DELETE in [Script]"])
     }
 
     @Test func `labels that mean nothing are refused with the line of their section`() throws {
@@ -170,14 +167,14 @@ struct SettingsJobsTests {
 
     @Test func `the environment reaches jobs and exit codes, and what scripts are given is no setting`() throws {
         let settings = try load(
-            "[Job nightly]\nSCRIPT = /a.sh\n[Exit mine]\n0 = success\n",
+            "[Job nightly]\nSCRIPT = /a.sh\nEXIT_PROFILE = mine\n[Exit mine]\n0 = success\n",
             environment: [
                 "PROV_JOB_NIGHTLY_PRIORITY": "3", "PROV_EXIT_MINE_7": "warnings", "PROV_JOB_ID": "17",
                 "PROV_JOB_TOKEN": "a", "PROV_ATTEMPT": "1", "PROV_REPORT_SOCKET": "/run/x", "PROV_SESSION": "b",
                 "PROV_BACKUP_JOBS_SLOTS": "2",
             ])
-        #expect(settings.jobs.first?.priority == 3)
-        #expect(settings.exitProfiles.last?.meanings[7]?.result == .warnings)
+        #expect(settings.userScripts.values.first?.priority == 3)
+        #expect(settings.userScripts.values.first?.profile.meanings[7]?.result == .warnings)
         #expect(settings.backupJobs.slots == 2)
     }
 }

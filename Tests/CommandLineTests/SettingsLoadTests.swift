@@ -2,6 +2,7 @@ import DaemonKit
 import DirectoryClient
 import DirectoryModel
 import Foundation
+import Provisioning
 import Testing
 
 @testable import prov_backup_rsnapshot
@@ -14,45 +15,46 @@ struct SettingsLoadTests {
     @Test func `the least that must be said gives the documented defaults`() throws {
         let (settings, warnings) = try fixture.load(SettingsFixture.minimum)
         #expect(warnings.isEmpty)
-        #expect(settings.log == LogSwitches(debug: false, info: true, warning: true, error: true))
-        #expect(settings.environment == ThisHost.name)
-        #expect(settings.start == .init(sleep: .seconds(10), attempts: 3))
-        #expect(settings.operation == .init(sleep: .seconds(30), attempts: 3))
-        #expect(settings.directory.bind == .external)
-        #expect(settings.directory.detection == .auto)
-        #expect(settings.directory.pollInterval == .seconds(10))
-        #expect(settings.directory.relistInterval == .seconds(300))
-        #expect(settings.directory.connectTimeout == .seconds(10))
-        #expect(settings.directory.operationTimeout == .seconds(30))
-        #expect(settings.directory.condition == nil)
-        #expect(settings.attributes.dates == ["sstProvisioningExecutionDate", "sstProvisioningDate"])
-        #expect(settings.attributes.returnValue == "sstProvisioningReturnValue")
-        #expect(settings.attributes.claim == nil)
+        #expect(settings.global.log == LogSwitches(debug: false, info: true, warning: true, error: true))
+        #expect(settings.global.environment == ThisHost.name)
+        #expect(settings.engine.directoryRetry.delay == .seconds(10))
+        #expect(settings.engine.directoryRetry.maximumDelay == .seconds(30))
+        #expect(settings.engine.directoryAttemptsUntilError == AttemptsUntilError(atStart: 3, inOperation: 3))
+        #expect(settings.engine.connection.credentials == .external)
+        #expect(settings.engine.timing.detection == .auto)
+        #expect(settings.engine.timing.pollInterval == .seconds(10))
+        #expect(settings.engine.timing.relistInterval == .seconds(300))
+        #expect(settings.engine.connection.connectTimeout == .seconds(10))
+        #expect(settings.engine.connection.operationTimeout == .seconds(30))
+        #expect(settings.engine.scope.condition == nil)
+        #expect(settings.engine.scope.names.dates == ["sstProvisioningExecutionDate", "sstProvisioningDate"])
+        #expect(settings.engine.scope.names.returnValue == "sstProvisioningReturnValue")
+        #expect(settings.engine.scope.names.claim == nil)
         #expect(settings.service.syslog == "Backup-Rsnapshot")
         #expect(settings.service.hosts == .any)
         #expect(settings.service.slots == 4)
-        #expect(settings.service.overdue == .run)
-        #expect(settings.service.requireInactiveForDelete)
-        #expect(settings.service.maxAttempts == 5)
-        #expect(settings.service.retryDelay == .seconds(10))
-        #expect(settings.service.retryMaxDelay == .seconds(3_600))
+        #expect(settings.engine.policy.runsOverdue)
+        #expect(settings.engine.policy.deleteNeedsInactive)
+        #expect(settings.service.retry.maximumAttempts == 5)
+        #expect(settings.service.retry.delay == .seconds(10))
+        #expect(settings.service.retry.maximumDelay == .seconds(3_600))
         #expect(settings.service.stopGrace == .seconds(30))
         #expect(settings.service.stateDirectory == "/var/lib/prov-backup-rsnapshot")
         #expect(settings.service.runtimeDirectory == "/run/prov-backup-rsnapshot")
         #expect(settings.backup.homeScript == "/etc/Provisioning/Backup/create-chroot.sh")
         #expect(settings.backup.scriptTimeout == .seconds(300))
         #expect(settings.backup.scriptGrace == .seconds(10))
-        #expect(settings.backup.homeRoots == ["/var/backup"])
-        #expect(settings.backup.homeLayout == .attribute)
+        #expect(settings.backup.places.roots == ["/var/backup"])
+        #expect(settings.backup.places.layout == .attribute)
         #expect(settings.backup.ownership == .account)
         #expect(settings.backup.quota == .none)
         #expect(settings.backup.rsnapshot == "/usr/bin/rsnapshot")
-        #expect(settings.backup.rsnapshotConfigDirectory == "/etc/rsnapshot.d")
-        #expect(settings.backup.rsnapshotConfigTest == .template)
+        #expect(settings.backup.configurationDirectory == "/etc/rsnapshot.d")
+        #expect(settings.backup.configurationTest == .template)
         #expect(settings.backup.onDelete == .keep)
         #expect(settings.backup.purgeAfterDays == 30)
         #expect(!settings.backup.requireSystemUser)
-        #expect(settings.pools.isEmpty)
+        #expect(settings.backup.places.configuredPools.isEmpty)
         #expect(settings.mail.sendmail == "/usr/sbin/sendmail")
     }
 
@@ -106,13 +108,13 @@ struct SettingsLoadTests {
             [Backup]
             """
         let (settings, warnings) = try fixture.load(service, global: global)
-        #expect(settings.log == .all)
-        #expect(settings.environment == "test")
+        #expect(settings.global.log == .all)
+        #expect(settings.global.environment == "test")
         #expect(settings.mail.recipients.map(\.description) == ["root@localhost"])
-        #expect(settings.directory.condition == nil)
-        #expect(try settings.directory.servers == [ServerAddress(parsing: "ldaps://ldap.example.org:636")])
-        guard case .simple(let user, let password) = settings.directory.bind else {
-            return #expect(Bool(false), "\(settings.directory.bind)")
+        #expect(settings.engine.scope.condition == nil)
+        #expect(try settings.engine.servers == [ServerAddress(parsing: "ldaps://ldap.example.org:636")])
+        guard case .simple(let user, let password) = settings.engine.connection.credentials else {
+            return #expect(Bool(false), "\(settings.engine.connection.credentials)")
         }
         #expect(try user == DN(parsing: "cn=Manager,dc=stoney-cloud,dc=org"))
         #expect(password.expose() == "hunter2")
@@ -144,10 +146,10 @@ struct SettingsLoadTests {
                 "PROV_ATTRIBUTES_RETURN_VALUE": "", "PROV_POOL_FAST_VOLUMES": "/srv/b /srv/c",
             ])
         #expect(settings.service.slots == 8)
-        #expect(settings.operation.sleep == .seconds(60))
+        #expect(settings.engine.directoryRetry.maximumDelay == .seconds(60))
         #expect(settings.backup.homeScript == nil)
-        #expect(settings.attributes.returnValue == nil)
-        #expect(settings.pools == [.init(name: "fast", volumes: ["/srv/b", "/srv/c"])])
+        #expect(settings.engine.scope.names.returnValue == nil)
+        #expect(settings.backup.places.configuredPools == [.init(name: "fast", volumes: ["/srv/b", "/srv/c"])])
     }
 
     @Test func `HOST is any, auto, or a list`() throws {
@@ -165,7 +167,7 @@ struct SettingsLoadTests {
     @Test func `a further condition is a filter`() throws {
         let (settings, _) = try fixture.load(
             SettingsFixture.minimum + "SEARCH_FILTER = (sstBelongsToResellerUID=4000000)\n")
-        #expect(settings.directory.condition == .equal("sstBelongsToResellerUID", "4000000"))
+        #expect(settings.engine.scope.condition == .equal("sstBelongsToResellerUID", "4000000"))
     }
 
     @Test func `the port is for host names; an address has its own`() throws {
@@ -178,7 +180,7 @@ struct SettingsLoadTests {
             SERVICE_SUBTREE = dc=org
             """)
         #expect(
-            settings.directory.servers.map(\.endpoint) == [
+            settings.engine.servers.map(\.endpoint) == [
                 .tcp(host: "ldap1.example.org", port: 3_389, tls: false),
                 .tcp(host: "ldap2.example.org", port: 1_389, tls: false),
                 .tcp(host: "ldap3.example.org", port: 636, tls: true),

@@ -1,191 +1,226 @@
+import BackupRsnapshot
 import DaemonKit
 import Foundation
+import JobCore
+import Provisioning
+import ScriptService
 import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// A setting that is documented and that nothing reads is a promise which nobody keeps. It takes two looks to find one: each setting must change
-/// something that the daemon works with, and code besides that which passes settings on must name what it changes.
+/// A setting that is documented and that nothing reads is an error: for each key, code must read the property that the key declares, of the type
+/// that has it. Properties of the same name in other types do not count.
 @Suite struct SettingsUseTests {
-    private let fixture: SettingsFixture
-    /// Settings in which the keys of a section matter, by the section's title; for all others the first.
-    private let bases: [(titles: Set<String>, text: String)]
-    private let files: [String]
+    private let uses: PropertyUses
 
-    init() throws {
-        let fixture = try SettingsFixture()
-        let files = try ["one", "two"].map { try fixture.file($0, "text of \($0)\n").string }
-        (self.fixture, self.files) = (fixture, files)
-        let local = SettingsFixture.minimum
-        func remote(_ more: String) -> String {
-            "[Database]\nSERVER = ldap.example.org\nSERVICE_SUBTREE = ou=accounts,dc=example,dc=org\n\(more)\n"
-        }
-        bases = [
-            (["Service"], local),
-            (
-                ["Hooks", "Job", "Exit"],
-                local + """
-                    [Hooks Backup]
-                    ENABLED = yes
-                    DIRECTORY = /etc/hooks
-                    [Job nightly]
-                    SCRIPT = /etc/nightly.sh
-                    EXIT_PROFILE = odd
-                    [Exit odd]
-                    3 = success
-                    """
-            ),
-            (["Pool"], local + "[Pool fast]\nVOLUMES = /var/backup/fast\n"),
-            (
-                ["Script", "Service"],
-                local + "[Service]\nSERVICE = Other\nTYPE = Script\n[Script]\nADD = /etc/add.sh\n"
-            ),
-            (["Database"], remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD = secret")),
-            (["Database"], remote("ADMIN_USER = cn=daemon,dc=example,dc=org\nADMIN_PASSWORD_FILE = \(files[0])")),
-            (
-                ["Database"],
-                remote("SASL_MECHANISM = EXTERNAL\nTLS_CERT_FILE = \(files[0])\nTLS_KEY_FILE = \(files[0])")
-            ),
+    init() throws { uses = try PropertyUses(in: DaemonBench.checkout.appending(path: "Sources")) }
+
+    @Test("code reads the property of every key")
+    func everyKeyIsRead() {
+        var titles = [
+            check(GlobalSettings.self), check(OperationModeSettings.self), check(Mailer.Configuration.self),
+            check(DatabaseSettings.self), check(AttributeNames.self), check(ServiceSettings.self),
+            check(BackupConfiguration.self), check(Pool.self), check(ScriptServiceConfiguration.self),
+            check(ScriptsSettings.self), check(HooksSettings.self), check(JobSettings.self),
+            check(BackupJobsConfiguration.self), check(HistorySettings.self),
         ]
+        // Its keys are the elements of one property, which `SettingsJobsTests` reads by a profile.
+        titles.insert(ExitSettings.section.title, at: 12)
+        #expect(titles == SettingsSchema.daemon.sections.filter { $0.replacement == nil }.map(\.name.title))
     }
 
-    @Test("every setting changes what the daemon works with, and code names what it changes")
-    func everyKeyIsRead() throws {
-        let unchanged = try bases.map { try #require(try values($0.text)) }
-        for (base, before) in zip(bases, unchanged) {
-            #expect(try values(base.text) == before, "settings that are the same give the same")
+    @Test("reading a property is a use of it; setting it, passing it on and the same name in another type are none")
+    func examples() {
+        let section = """
+            struct Limits {
+                var window = 1
+                static let keys = [Setting("WINDOW", \\.window, .number)]
+            }
+            """
+        func isUsed(_ line: String) -> Bool {
+            PropertyUses(files: [("Core", section), ("Core", line)]).isRead("window", of: "Limits")
         }
-        let uses = SourceUses(of: DaemonBench.checkout)
-        var looked = 0
-        for section in DaemonSchema.schema.sections where section.use == .read {
-            for key in section.keys + [section.pattern?.example].compactMap(\.self) {
-                // Of a single choice nothing can depend.
-                guard key.form != key.defaultText || key.form.isEmpty else { continue }
-                looked += 1
-                let changed = try changes(of: key, in: section, unchanged)
-                let name = "[\(section.name)] \(key.name)"
-                #expect(
-                    !changed.isEmpty, "\(name) changes nothing: is it read? Or do `bases` lack what it needs?")
-                #expect(
-                    try changed.isEmpty || changed.contains(where: uses.contains),
-                    "\(name) changes \(changed.sorted()), which no code names but that which passes it on")
+        for line in [
+            "func f(limits: Limits) { open(limits.window) }", "extension Limits { var half: Int { window / 2 } }",
+            "let limits = Limits()\nprint(\"\\(limits.window)\")",
+        ] {
+            #expect(isUsed(line), "\(line)")
+        }
+        for line in [
+            "func f(limits: Limits) { limits.window = 2 }", "func f(limits: Limits) { g(window: limits.window) }",
+            "func f(other: Other) { open(other.window) }", "// limits.window",
+        ] {
+            #expect(!isUsed(line), "\(line)")
+        }
+        #expect(
+            isUsed("func f(limits: Limits) { g(window: limits.window) }\nfunc g(window: Int) { open(window) }"),
+            "what is passed on under its name is used where that name is read")
+    }
+
+    /// - Returns: the section's title.
+    private func check<Section: SettingsSection>(_ section: Section.Type) -> String {
+        for key in Section.keys {
+            guard let property = key.property else { continue }
+            // `\Section.retry.delay`; elements of a dictionary end in `<computed …>`.
+            let path = "\(property)".split(separator: ".").dropFirst().prefix { !$0.hasPrefix("<") }.map(String.init)
+            #expect(!path.isEmpty, "\(key.declaration.name)")
+            var owner: Any = Section()
+            for name in path {
+                let type = "\(type(of: owner))"
+                let isRead = uses.isRead(name, of: type)
+                #expect(isRead, "[\(Section.section)] \(key.declaration.name): nothing reads \(name) of \(type)")
+                guard let value = Mirror(reflecting: owner).children.first(where: { $0.label == name })?.value else {
+                    break
+                }
+                owner = value
             }
         }
-        #expect(looked > 100)
-    }
-
-    @Test("what only passes a value on is no use of it")
-    func passingOn() {
-        #expect(SourceUses.isUse(of: "window", in: "limits.window.contains(now)"))
-        #expect(SourceUses.isUse(of: "window", in: "guard let window else { return }"))
-        for line in ["public var window: Window?", "self.window = window", "let jobs = Jobs(window: settings.window)"] {
-            #expect(!SourceUses.isUse(of: "window", in: line), "\(line)")
-        }
-    }
-
-    // MARK: - What the daemon works with
-
-    /// - Returns: the properties whose value the key has changed, by the first of the settings in which it changes any.
-    private func changes(
-        of key: SettingDeclaration, in section: SettingsSection, _ unchanged: [[String: String]]
-    ) throws -> Set<String> {
-        let labels = ["Hooks": " Backup", "Job": " nightly", "Pool": " fast", "Exit": " odd"]
-        if section.name.placeholder != nil { try #require(labels[section.name.title] != nil, "\(section.name)") }
-        let title = section.name.title + (labels[section.name.title] ?? "")
-        let own = bases.indices.filter { bases[$0].titles.contains(section.name.title) }
-        for place in own.isEmpty ? [0] : own {
-            let (base, before) = (bases[place], unchanged[place])
-            for text in texts(for: key) {
-                guard let after = try values("\(base.text)\n[\(title)]\n\(key.name) = \(text)\n") else { continue }
-                let places = Set(before.keys).union(after.keys).filter { before[$0] != after[$0] }
-                if !places.isEmpty { return Set(places.compactMap(Self.property)) }
-            }
-        }
-        return []
-    }
-
-    /// The last property on the way to a value.
-    private static func property(at path: String) -> String? {
-        path.split(separator: ".").last.map { String($0.prefix { $0 != "[" }) }
-    }
-
-    /// - Returns: nil for settings that are refused.
-    private func values(_ text: String) throws -> [String: String]? {
-        do {
-            var leaves: [String: String] = [:]
-            collect(DaemonConfiguration(try fixture.load(text).settings, configFile: "file"), at: "", into: &leaves)
-            return leaves
-        } catch is SettingsError {
-            return nil
-        }
-    }
-
-    /// Down to the values of libraries, each under the names of the properties that lead to it.
-    private func collect(_ value: Any, at path: String, into leaves: inout [String: String]) {
-        // What was read is not what is worked with.
-        if value is Settings { return }
-        let mirror = Mirror(reflecting: value)
-        switch mirror.displayStyle {
-        case .class: leaves[path] = ""
-        case .dictionary:
-            for case let (_, (key, value) as (key: AnyHashable, value: Any)) in mirror.children {
-                collect(value, at: "\(path)[\(key)]", into: &leaves)
-            }
-        case .optional, .collection, .enum, .tuple, .struct:
-            guard !mirror.children.isEmpty, mirror.displayStyle != .struct || isOurs(type(of: value)) else {
-                fallthrough
-            }
-            for (offset, child) in mirror.children.enumerated() {
-                let name = mirror.displayStyle == .struct ? ".\(child.label ?? "")" : "[\(offset)]"
-                collect(child.value, at: path + name, into: &leaves)
-            }
-        default:
-            // Secrets do not show themselves.
-            leaves[path] = "\(value) \((value as? AnyHashable)?.hashValue ?? 0)"
-        }
-    }
-
-    private func isOurs(_ type: Any.Type) -> Bool {
-        let name = String(reflecting: type)
-        return !["Swift.", "SystemPackage.", "Foundation."].contains { name.hasPrefix($0) }
-    }
-
-    private func texts(for key: SettingDeclaration) -> [String] {
-        if key.form.hasPrefix("one of ") { return key.form.dropFirst(7).components(separatedBy: ", ") }
-        return [
-            "yes", "no", "7", "17s", "2h", "700", "3G", "other", "/var/backup/other", "dc=other", "(ou=other)",
-            "posix", "other@example.org", "30 4 * * *", "01:00-02:00", "Europe/Zurich", "description",
-            "ldaps://other.example.org",
-        ] + files
+        return Section.section.title
     }
 }
 
-/// The product's sources, but for the declarations of settings and what reads the files.
-private struct SourceUses {
-    private let sources: URL
-
-    init(of checkout: URL) { sources = checkout.appending(path: "Sources") }
-
-    /// Whether code uses a name for more than to declare, keep or pass on. Types are not told apart, so a name that many types have passes for all.
-    func contains(_ name: String) throws -> Bool { try lines(with: name).contains { Self.isUse(of: name, in: $0) } }
-
-    static func isUse(of name: String, in line: String) -> Bool {
-        let rest = line.replacing(/\/\/.*/, with: "")
-            .replacing(/self\.(\w+) = \1\b/, with: "")
-            .replacing(/\b(\w+): (?:[\w.?!]*\.)?\1\b/, with: "")
-            .replacing(/([(,]\s*|\b(?:let|var) |^\s*)\w+:/) { $0.1 }
-            .replacing(/^\s*(?:\w+(?:\(set\))? )*(?:let|var) \w+ =/, with: "")
-        return rest.matches(of: /\w+/).contains { $0.output == name }
+/// Where names are used in Swift sources, as far as it can be told from the text.
+private struct PropertyUses {
+    private struct Word {
+        let text: String
+        /// The text between the word before and this one.
+        let gap: String
+        let file: Int
+        let line: Int
+        /// The innermost type or extension around it, by its last name; types that are not named there are left out.
+        let type: String?
+        /// Whether a value is assigned to it.
+        let isSet: Bool
     }
 
-    private func lines(with name: String) throws -> [String] {
-        let (grep, pipe) = (Process(), Pipe())
-        grep.executableURL = URL(filePath: "/usr/bin/grep")
-        grep.arguments = ["-rhwF", "--include=*.swift", "--exclude-dir=Settings", "-e", name, sources.path]
-        grep.standardOutput = pipe
-        try grep.run()
-        let output = try pipe.fileHandleForReading.readToEnd() ?? Data()
-        grep.waitUntilExit()
-        return String(decoding: output, as: UTF8.self).split(separator: "\n").map(String.init)
+    /// Those of all files, one after the other.
+    private var words: [Word] = []
+    /// The module of each file.
+    private var modules: [String] = []
+    /// By their text.
+    private var places: [String: [Int]] = [:]
+
+    init(in sources: URL) throws {
+        var files: [(module: String, text: String)] = []
+        for path in try FileManager.default.subpathsOfDirectory(atPath: sources.path) where path.hasSuffix(".swift") {
+            let module = path.split(separator: "/").first.map(String.init) ?? ""
+            files.append((module, try String(contentsOf: sources.appending(path: path), encoding: .utf8)))
+        }
+        self.init(files: files)
+    }
+
+    init(files: [(module: String, text: String)]) {
+        for file in files {
+            modules.append(file.module)
+            read(Array(file.text.utf8))
+        }
+        for place in words.indices { places[words[place].text, default: []].append(place) }
+    }
+
+    func isRead(_ name: String, of type: String) -> Bool {
+        let values = values(of: type)
+        return places[name, default: []].contains { place in
+            isRead(at: place, of: type, values: values) && (!isPassedOn(at: place) || isReadAlone(name))
+        }
+    }
+
+    private func isRead(at place: Int, of type: String, values: [String: Set<String>]) -> Bool {
+        let word = words[place]
+        if word.isSet { return false }
+        if word.gap.hasSuffix(".") {
+            // Not `\.name`, which is how a key declares it.
+            return !word.gap.hasSuffix("\\.")
+                && (values[modules[word.file], default: []].contains(before(place))
+                    || before(place) == "self" && word.type == type)
+        }
+        return word.type == type && !["var", "let", "func"].contains(before(place)) && !isLabel(at: place)
+    }
+
+    /// `name: values.name`.
+    private func isPassedOn(at place: Int) -> Bool {
+        var head = place
+        while words[head].gap.hasSuffix("."), !words[head].gap.hasSuffix("\\.") { head -= 1 }
+        return before(head) == words[place].text && words[head].gap.hasPrefix(":")
+    }
+
+    /// Whether any code reads the name as a parameter, a variable or a property, and does not only pass it on.
+    private func isReadAlone(_ name: String) -> Bool {
+        places[name, default: []].contains { place in
+            !words[place].isSet && !words[place].gap.hasSuffix("\\.")
+                && !["var", "let", "func", "case"].contains(before(place)) && !isLabel(at: place)
+                && !isPassedOn(at: place)
+                // `self.name = name`.
+                && !(before(place) == name && words[place - 1].isSet)
+        }
+    }
+
+    private func before(_ place: Int) -> String {
+        place > 0 && words[place - 1].file == words[place].file ? words[place - 1].text : ""
+    }
+
+    private func isLabel(at place: Int) -> Bool {
+        place + 1 < words.count && words[place + 1].file == words[place].file && words[place + 1].gap.hasPrefix(":")
+    }
+
+    /// For each module, the names of variables, properties and parameters of a type: those that a line declares before it names the type.
+    private func values(of type: String) -> [String: Set<String>] {
+        var values: [String: Set<String>] = [:]
+        for place in places[type, default: []] {
+            var other = place - 1
+            while other >= 0, words[other].file == words[place].file, words[other].line == words[place].line {
+                if isLabel(at: other) || ["var", "let"].contains(before(other)) {
+                    values[modules[words[place].file], default: []].insert(words[other].text)
+                }
+                other -= 1
+            }
+        }
+        return values
+    }
+
+    private mutating func read(_ bytes: [UInt8]) {
+        let file = modules.count - 1
+        var types: [String?] = []
+        var (line, isQuoted, gap, opening) = (1, false, 0, String?.none)
+        var place = 0
+        func text(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
+        while place < bytes.count {
+            if Self.isWordByte(bytes[place]) {
+                let end = bytes[place...].firstIndex { !Self.isWordByte($0) } ?? bytes.count
+                let next = bytes[end...].firstIndex { $0 != UInt8(ascii: " ") } ?? bytes.count
+                words.append(
+                    Word(
+                        text: text(place..<end), gap: text(gap..<place), file: file, line: line,
+                        type: types.last { $0 != nil } ?? nil, isSet: bytes[next...].starts(with: Array("= ".utf8))))
+                let isName = ["struct", "class", "actor", "enum", "extension"].contains(before(words.count - 1))
+                // `extension Mailer.Configuration`
+                let isNested = opening != nil && words[words.count - 1].gap == "." && before(words.count - 1) == opening
+                if isName || isNested { opening = words[words.count - 1].text }
+                (place, gap) = (end, end)
+                continue
+            }
+            switch bytes[place] {
+            case UInt8(ascii: "\n"): line += 1
+            case UInt8(ascii: "\""): isQuoted.toggle()
+            case UInt8(ascii: "/") where !isQuoted && bytes[place...].starts(with: Array("//".utf8)):
+                place = bytes[place...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
+                gap = place
+                continue
+            case UInt8(ascii: "{") where !isQuoted:
+                types.append(opening)
+                opening = nil
+            case UInt8(ascii: "}") where !isQuoted: _ = types.popLast()
+            default: break
+            }
+            place += 1
+        }
+    }
+
+    private static func isWordByte(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), 0x80...:
+            true
+        default: false
+        }
     }
 }

@@ -61,7 +61,7 @@ struct TerminalLogHandlerTests {
         logger.error(
             "x",
             metadata: [
-                "list": [.secret("hunter2"), "b"], "map": ["k": .secret("hunter2")], "s": "\(SecretText("hunter2"))",
+                "list": [.secret("hunter2"), "b"], "map": ["k": .secret("hunter2")],
             ])
         #expect(!lines.all[0].contains("hunter2"))
         #expect(lines.all[0].contains("password=(secret)"))

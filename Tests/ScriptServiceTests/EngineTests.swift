@@ -27,9 +27,13 @@ import Testing
                 .replacing("/srv/folders", with: folder.path.appending("folders").string)
             paths[name] = try folder.write(text, to: "\(name).sh", mode: 0o755)
         }
-        return ScriptServiceConfiguration(
-            add: paths["add"], modify: paths["modify"], delete: paths["delete"], attributes: ["mail"],
-            timeLimit: .seconds(30), grace: .seconds(1))
+        var configuration = ScriptServiceConfiguration()
+        (configuration.add, configuration.modify) = (paths["add"], paths["modify"])
+        configuration.delete = paths["delete"]
+        configuration.attributes = ["mail"]
+        configuration.timeLimit = .seconds(30)
+        configuration.grace = .seconds(1)
+        return configuration
     }
 
     /// Runs an engine with the service around a body, which is bound as the directory's manager.
@@ -136,7 +140,9 @@ import Testing
             esac
             echo "$PROV_ATTEMPT" >> "$folder/$1"
             """)
-        let configuration = ScriptServiceConfiguration(add: script, timeLimit: .seconds(30))
+        var configuration = ScriptServiceConfiguration()
+        configuration.add = script
+        configuration.timeLimit = .seconds(30)
         try await running(configuration, folder) { directory in
             for name in ["bad", "late", "good"] { try await add(name, mail: [], to: directory) }
             try await expect("bad", "adding", returned: "6", directory)

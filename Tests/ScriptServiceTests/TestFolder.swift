@@ -48,8 +48,11 @@ final class TestFolder: Sendable {
         _ body: String, _ change: (inout ScriptServiceConfiguration) -> Void = { _ in }
     ) throws -> ScriptServiceConfiguration {
         let script = try script(body)
-        var configuration = ScriptServiceConfiguration(
-            add: script, modify: script, delete: script, timeLimit: .seconds(30), grace: .seconds(1))
+        var configuration = ScriptServiceConfiguration()
+        (configuration.add, configuration.modify, configuration.delete) = (script, script, script)
+        configuration.attributes = []
+        configuration.timeLimit = .seconds(30)
+        configuration.grace = .seconds(1)
         change(&configuration)
         return configuration
     }

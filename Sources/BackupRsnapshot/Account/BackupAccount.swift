@@ -1,5 +1,5 @@
 public import DirectoryModel
-public import Provisioning
+package import Provisioning
 
 /// A backup account as its entry describes it, every value checked before it reaches a path, a file or an argument.
 ///
@@ -36,7 +36,7 @@ public struct BackupAccount: Hashable, Sendable {
     ///   - operation: for `delete`, only what a deletion needs is demanded: the numbers and the home.
     ///   - places: where homes may lie.
     /// - Throws: `ProvisioningFailure` with all problems.
-    public init(reading entry: Entry, for operation: Operation, places: HomePlaces) throws(ProvisioningFailure) {
+    package init(reading entry: Entry, for operation: Operation, places: HomePlaces) throws(ProvisioningFailure) {
         var reader = EntryReader(entry)
         if entry.dn.description.unicodeScalars.contains(where: \.isControl) {
             reader.refuse(

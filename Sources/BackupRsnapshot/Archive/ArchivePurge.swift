@@ -29,7 +29,7 @@ public struct ArchivePurge: Sendable {
     private let timeLimit: Duration
 
     /// - Parameter configuration: of it, the places of homes, the days that an archived home is kept, and how long a removal may take.
-    public init(_ configuration: BackupConfiguration) {
+    package init(_ configuration: BackupConfiguration) {
         places = configuration.places
         keepDays = configuration.purgeAfterDays
         timeLimit = configuration.timeLimit

@@ -1,7 +1,7 @@
 public import DirectoryModel
 import Glibc
 public import JobCore
-public import Provisioning
+package import Provisioning
 import SystemPackage
 
 /// How an account's backups are, as its entry, its configuration and the disk tell: for people. It reads and changes nothing.
@@ -56,7 +56,7 @@ extension BackupJobs {
     /// - Parameters:
     ///   - account: with ``inspectedAttributes``.
     ///   - host: as which this server writes `sstBackupLastSuccessfulBackup`.
-    public static func inspection(
+    package static func inspection(
         of account: Account, configuration: BackupConfiguration, host: String
     ) -> BackupInspection {
         let inspector = BackupInspector(account: account, configuration: configuration)

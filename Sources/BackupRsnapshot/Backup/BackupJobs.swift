@@ -24,7 +24,7 @@ public struct BackupJobs: Sendable {
     var steadyClock: any SteadyClock = ContinuousClock()
 
     /// Backups of the engine's accounts; a reload of the settings makes another of these.
-    public init(
+    package init(
         engine: Engine, configuration: BackupConfiguration, jobs: BackupJobsConfiguration,
         clock: any WallClock = SystemWallClock()
     ) {

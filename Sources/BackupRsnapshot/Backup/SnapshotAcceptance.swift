@@ -1,4 +1,4 @@
-public import Provisioning
+package import Provisioning
 import SystemPackage
 
 /// Why the size of an account's newest copy was not accepted.
@@ -17,7 +17,7 @@ extension BackupJobs {
     /// - Parameter account: with ``inspectedAttributes``.
     /// - Returns: what the newest copy holds; nil when it had not shrunk.
     /// - Throws: ``AcceptanceFailure``.
-    public static func acceptNewestCopy(
+    package static func acceptNewestCopy(
         of account: Account, _ configuration: BackupConfiguration
     ) throws -> (files: UInt64, bytes: UInt64)? {
         do {

@@ -1,6 +1,6 @@
 import Glibc
 public import JobCore
-public import Provisioning
+package import Provisioning
 import SystemPackage
 
 /// One snapshot on the disk, `LEVEL.INDEX`.
@@ -87,7 +87,7 @@ extension BackupJobs {
     /// - Parameter account: with the attributes of `BackupAttribute.all`.
     /// - Returns: nil where the account has no home or no snapshots yet.
     /// - Throws: `ProvisioningFailure`, `HeldFolder.Failure`, or `DecodingError` for a damaged file.
-    public static func state(of account: Account, _ configuration: BackupConfiguration) throws -> SnapshotState? {
+    package static func state(of account: Account, _ configuration: BackupConfiguration) throws -> SnapshotState? {
         let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
         guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: described) else {
             return nil

@@ -5,7 +5,7 @@ public import SystemPackage
 /// The volumes among which the place of a new home is chosen.
 public struct VolumeChoice: Hashable, Sendable {
     /// The pool with the volume that has the most free space of all.
-    public let pool: Pool
+    package let pool: Pool
     /// Those of the pool, that with the most free space first.
     public let volumes: [FilePath]
 }

@@ -1,4 +1,4 @@
-public import SystemPackage
+package import SystemPackage
 
 /// How the place of a home is found (setting HOME_LAYOUT).
 public enum HomeLayout: String, CaseIterable, Hashable, Sendable {
@@ -8,48 +8,43 @@ public enum HomeLayout: String, CaseIterable, Hashable, Sendable {
     case hashed
 }
 
-/// A pool: volumes over which new homes are spread (settings, section `[Pool NAME]`).
-public struct Pool: Hashable, Sendable {
+/// A pool: volumes over which new homes are spread, the section `[Pool NAME]`.
+package struct Pool: Hashable, Sendable {
     /// The name in the settings.
-    public let name: String
-    /// Folders, usually mounts, that hold homes.
-    public let volumes: [FilePath]
+    package var name = ""
+    /// Directories, usually mounts, that hold homes.
+    package var volumes: [FilePath] = []
 
-    /// A pool of these volumes.
-    public init(name: String, volumes: [FilePath]) {
+    /// The name of the pool of the roots, where the settings have none.
+    package static let defaultName = "Default"
+
+    /// A pool without volumes.
+    package init() {}
+
+    package init(name: String, volumes: [FilePath]) {
         self.name = name
         self.volumes = volumes
     }
-
-    /// What the pool of the roots is called where the settings have none.
-    public static let defaultName = "Default"
 }
 
 /// The only places under which homes may lie.
-public struct HomePlaces: Hashable, Sendable {
-    /// HOME_LAYOUT.
-    public let layout: HomeLayout
-    /// Absolute folders (setting HOME_ROOTS).
-    public let roots: [FilePath]
-    /// Their volumes lie in or below a root; one pool of the roots themselves where none is configured.
-    public let pools: [Pool]
-    /// Those of all pools.
-    public let volumes: [FilePath]
+package struct HomePlaces: Hashable, Sendable {
+    package var layout = HomeLayout.attribute
+    /// Absolute directories, none of them `/`.
+    package var roots: [FilePath] = ["/var/backup"]
+    /// The pools of the settings; those without volumes are not used.
+    package var configuredPools: [Pool] = []
 
-    /// - Parameters:
-    ///   - layout: how the place of a home is found.
-    ///   - roots: absolute folders, none of them `/`.
-    ///   - pools: those without volumes count for nothing; none at all means that the roots are the volumes.
-    public init(layout: HomeLayout = .attribute, roots: [FilePath], pools: [Pool] = []) {
-        self.layout = layout
-        self.roots = roots
-        let used = pools.filter { !$0.volumes.isEmpty }
-        self.pools = used.isEmpty ? [Pool(name: Pool.defaultName, volumes: roots)] : used
-        volumes = self.pools.flatMap(\.volumes)
+    /// Their volumes lie in or below a root; one pool of the roots themselves where none is configured.
+    package var pools: [Pool] {
+        let used = configuredPools.filter { !$0.volumes.isEmpty }
+        return used.isEmpty ? [Pool(name: Pool.defaultName, volumes: roots)] : used
     }
+    /// Those of all pools.
+    package var volumes: [FilePath] { pools.flatMap(\.volumes) }
 
     /// The pool that a volume belongs to; nil for a folder that is none.
-    public func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
+    package func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
 
     /// What is wrong with the settings themselves; empty when nothing is.
     var problems: [(reason: String, cure: String)] {

@@ -23,7 +23,7 @@ public struct SnapshotViews: Sendable {
     let configuration: BackupConfiguration
 
     /// - Parameter configuration: of it, the places of homes, SNAPSHOTS and the directory of the accounts' configurations.
-    public init(_ configuration: BackupConfiguration) { self.configuration = configuration }
+    package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
 
     /// Looks, and changes nothing.
     /// - Throws: `CancellationError`.

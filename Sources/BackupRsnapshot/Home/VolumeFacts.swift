@@ -6,7 +6,7 @@ public struct VolumeFacts: Hashable, Sendable {
     /// The volume's path, which is also its name.
     public let volume: FilePath
     /// The pool that it belongs to.
-    public let pool: Pool
+    package let pool: Pool
     /// The type of its file system, such as `ext4`; empty where it cannot be told.
     public let mediaType: String
 }

@@ -1,4 +1,4 @@
-public import JobCore
+package import JobCore
 import SystemPackage
 
 extension BackupConfiguration {

@@ -49,7 +49,7 @@ public struct BackupRequirements: Sendable {
     static let oldestRsync = (major: 3, minor: 5)
 
     /// - Parameter configuration: the settings.
-    public init(_ configuration: BackupConfiguration) { self.configuration = configuration }
+    package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
 
     /// Everything that is needed, met or not, in the order in which an operator would fix it.
     public func findings() async -> [Requirement] {

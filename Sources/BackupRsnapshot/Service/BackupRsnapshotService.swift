@@ -1,8 +1,8 @@
 public import DirectoryModel
 import Glibc
-public import JobCore
+package import JobCore
 public import Provisioning
-public import SystemPackage
+package import SystemPackage
 
 /// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification, section 4).
 ///
@@ -11,7 +11,7 @@ public import SystemPackage
 /// attempt; a later attempt does, for the one before may have been cut off in the middle of it.
 public struct BackupRsnapshotService: ProvisioningService {
     /// The settings.
-    public let configuration: BackupConfiguration
+    package let configuration: BackupConfiguration
     private let clock: any WallClock
     private let newVolume: @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
     private let template: TemplateFile
@@ -24,7 +24,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     ///   - clock: from which archived homes get their names.
     ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes (event NewVolume, row B2). nil, or a folder that
     ///     is none of them, means the first, which has the most free space.
-    public init(
+    package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
         newVolume: @escaping @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
     ) {

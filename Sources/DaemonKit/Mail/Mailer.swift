@@ -8,36 +8,23 @@ public import SystemPackage
 /// `send` puts a mail into a queue of bounded length and returns; `run` takes one after the other from it. A mail that is not taken is tried
 /// again a few times and then dropped, which is logged. That mail cannot be sent, and that it can again, is one line each.
 public final class Mailer: Sendable {
-    /// To whom, from whom and by what.
+    /// To whom, from whom and by what: the section `[Mail]`.
     public struct Configuration: Hashable, Sendable {
         /// Empty: nothing is sent.
-        public var recipients: [MailAddress]
+        public var recipients: [MailAddress] = []
         /// The name before the sender's address.
-        public var senderName: String
+        public var senderName = ""
         /// From whom.
-        public var sender: MailAddress
+        public var sender = MailAddress.root
         /// The program that takes mail.
-        public var sendmail: FilePath
-        /// How long the program may take.
-        public var timeLimit: Duration
+        public var sendmail: FilePath = "/usr/sbin/sendmail"
+        /// How long the program may take for one mail before it is killed.
+        public var timeLimit = Duration.seconds(60)
         /// The waits before further tries; after the last the mail is dropped.
-        public var pauses: [Duration]
+        public var pauses: [Duration] = [.seconds(10), .seconds(60), .seconds(600)]
 
-        /// - Parameters:
-        ///   - timeLimit: how long the program may take for one mail before it is killed.
-        ///   - pauses: the waits before further tries; after the last the mail is dropped.
-        public init(
-            recipients: [MailAddress], senderName: String, sender: MailAddress, sendmail: FilePath,
-            timeLimit: Duration = .seconds(60),
-            pauses: [Duration] = [.seconds(10), .seconds(60), .seconds(600)]
-        ) {
-            self.recipients = recipients
-            self.senderName = senderName
-            self.sender = sender
-            self.sendmail = sendmail
-            self.timeLimit = timeLimit
-            self.pauses = pauses
-        }
+        /// Nothing is sent.
+        public init() {}
     }
 
     private struct State {
@@ -150,6 +137,46 @@ public final class Mailer: Sendable {
         state.withLock { state in
             defer { state.isFailing = isFailing }
             return state.isFailing != isFailing
+        }
+    }
+}
+
+// MARK: - Settings
+
+extension Mailer.Configuration: SettingsSection {
+    package static let section = SectionName("Mail")
+    package static let meaning = "Who is told by mail."
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "SENDTO", \.recipients, .list("mail addresses split by blanks", of: .mailAddress),
+            meaning: """
+                Who gets mail when jobs or their pre and post scripts fail: addresses split by blanks. Empty: nobody. All failures of a \
+                scheduled run are in one mail, and there is at most one mail an hour.
+                """),
+        Setting(
+            "FROMNAME", \.senderName, .text, note: "the service's name", meaning: "The sender's name in these mails."),
+        Setting(
+            "SENDMAIL", \.sendmail, .path,
+            meaning: "The program that takes mail; every mail transport of the system has one."),
+    ]
+    package static let retired =
+        ["HOST", "PORT", "USERNAME", "PASSWORD", "CA_DIR", "SSL", "AUTH_METHOD"].map {
+            RetiredSetting(
+                $0, isSecret: $0 == "PASSWORD",
+                replacement: "SENDMAIL hands mail to the system's mail transport, which is set up there")
+        } + [RetiredSetting("WANTINFOMAIL", replacement: "no mail is sent about what went well")]
+}
+
+extension SettingKind where Value == MailAddress {
+    fileprivate static var mailAddress: Self {
+        Self(form: "mail address") { text throws(SettingValueError) in
+            do throws(MailAddress.Invalid) {
+                return try MailAddress(parsing: text)
+            } catch {
+                throw SettingValueError(error.reason, hint: error.cure)
+            }
+        } render: {
+            $0.description
         }
     }
 }

@@ -3,40 +3,40 @@
 /// One rule for each line: blank, a comment (`#` or `;` first), `[Section]`, or `KEY = value`. A value goes to the end of
 /// its line, so it may hold `#`, `;` and `=`; blanks around it do not belong to it. Anything else is a problem that names
 /// file and line, and reading goes on behind it, so that one pass finds all of them.
-public struct INIDocument: Hashable, Sendable {
+package struct INIDocument: Hashable, Sendable {
     /// One `KEY = value`.
-    public struct Item: Hashable, Sendable {
+    package struct Item: Hashable, Sendable {
         /// The key as it was written.
-        public let key: String
+        package let key: String
         /// The value without the blanks around it.
-        public let value: String
+        package let value: String
         /// Counted from 1.
-        public let line: Int
+        package let line: Int
     }
 
     /// One `[Section]` with what stands below it. A section that is opened again is a further one.
-    public struct Section: Hashable, Sendable {
+    package struct Section: Hashable, Sendable {
         /// What stands between the brackets, without the blanks around it.
-        public let title: String
+        package let title: String
         /// The line of the brackets, counted from 1.
-        public let line: Int
+        package let line: Int
         /// In the order of the file.
-        public fileprivate(set) var items: [Item] = []
+        package fileprivate(set) var items: [Item] = []
     }
 
     /// The file's name as messages say it.
-    public let source: String
+    package let source: String
     /// In the order of the file.
-    public private(set) var sections: [Section] = []
+    package private(set) var sections: [Section] = []
     /// Every line that could not be read.
-    public private(set) var problems: [SettingsProblem] = []
+    package private(set) var problems: [SettingsProblem] = []
 
     /// Reads a whole file.
     ///
     /// - Parameters:
     ///   - bytes: UTF-8, with or without a byte order mark, lines ended by LF or CRLF.
     ///   - source: the file's name, for messages alone.
-    public init(parsing bytes: some Sequence<UInt8>, source: String) {
+    package init(parsing bytes: some Sequence<UInt8>, source: String) {
         self.source = source
         let lines = Array(bytes).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         for (offset, line) in lines.enumerated() {
@@ -50,20 +50,20 @@ public struct INIDocument: Hashable, Sendable {
         let bytes = bytes.trimmingBlanks
         guard let first = bytes.first, first != UInt8(ascii: "#"), first != UInt8(ascii: ";") else { return }
         guard let text = String(validating: bytes, as: UTF8.self), !text.utf8.contains(0) else {
-            return refuse(line, "the line is not text in UTF-8", cure: "save the file in UTF-8")
+            return refuse(line, "the line is not text in UTF-8", hint: "save the file in UTF-8")
         }
         if first == UInt8(ascii: "[") { return readSection(text, line: line) }
         guard let equals = text.firstIndex(of: "=") else {
             return refuse(
                 line, "the line is neither [Section] nor KEY = value nor a comment",
-                cure: "write KEY = value, or begin the line with #")
+                hint: "write KEY = value, or begin the line with #")
         }
         let key = text[..<equals].trimmingBlanks
         guard !key.isEmpty else {
-            return refuse(line, "no key stands before the equals sign", cure: "write KEY = value")
+            return refuse(line, "no key stands before the equals sign", hint: "write KEY = value")
         }
         guard !sections.isEmpty else {
-            return refuse(line, "the key \(key) stands before any section", cure: "write a line [Section] above it")
+            return refuse(line, "the key \(key) stands before any section", hint: "write a line [Section] above it")
         }
         let value = text[text.index(after: equals)...].trimmingBlanks
         sections[sections.count - 1].items.append(Item(key: String(key), value: String(value), line: line))
@@ -76,15 +76,15 @@ public struct INIDocument: Hashable, Sendable {
             sections.append(Section(title: "", line: line))
             return refuse(
                 line, "the section is not written as [Section]",
-                cure: "write the name between [ and ], alone on its line")
+                hint: "write the name between [ and ], alone on its line")
         }
         sections.append(Section(title: String(title), line: line))
     }
 
     /// The line itself is never shown: what could not be read may be a password.
-    private mutating func refuse(_ line: Int, _ reason: String, cure: String) {
+    private mutating func refuse(_ line: Int, _ reason: String, hint: String) {
         problems.append(
-            SettingsProblem(.error, place: .file(source, line: line), reason: reason, cure: cure))
+            SettingsProblem(.error, place: .file(source, line: line), reason: reason, hint: hint))
     }
 }
 

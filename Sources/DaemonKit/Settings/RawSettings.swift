@@ -1,4 +1,7 @@
-/// Which setting: section, label where there are many, key; without regard to case.
+import JobCore
+import SystemPackage
+
+/// Names a setting: section, label where there are many, key; without regard to case.
 struct SettingID: Hashable, Sendable {
     let section: String
     let label: String?
@@ -11,10 +14,10 @@ struct SettingID: Hashable, Sendable {
     }
 }
 
-/// The first step of two: which text counts for each setting, and where it stands. No value has been read yet.
+/// The first step of two: the text of each setting and its place. No value has been read yet.
 ///
-/// Layers come one upon the other: files in their order, then credentials, then the environment. Of a secret and of the
-/// key that names its file, the layer that says either one replaces both.
+/// Layers come one upon the other: files in their order, then credentials, then the environment. Of a secret and the key that names its file,
+/// the layer that sets either one replaces both.
 struct RawSettings: Sendable {
     struct Entry: Sendable {
         let declaration: SettingDeclaration
@@ -67,7 +70,7 @@ struct RawSettings: Sendable {
             if let other = layer[other], !other.text.isEmpty {
                 problems.append(
                     other.problem(
-                        .error, "\(entry.declaration.name) is set as well (\(entry.place))", cure: "keep one of the two"
+                        .error, "\(entry.declaration.name) is set as well (\(entry.place))", hint: "keep one of the two"
                     ))
                 entries[id] = nil
             }
@@ -98,16 +101,11 @@ struct RawSettings: Sendable {
 
 extension RawSettings.Entry {
     /// A problem at this place; the value is shown unless it is a secret.
-    func problem(_ severity: SettingsProblem.Severity, _ reason: String, cure: String) -> SettingsProblem {
+    func problem(_ severity: SettingsProblem.Severity, _ reason: String, hint: String) -> SettingsProblem {
         SettingsProblem(
             severity, place: place, section: declaration.section.filled(with: label), key: declaration.name,
-            value: declaration.isSecret ? nil : text, reason: reason, cure: cure)
+            value: declaration.isSecret ? nil : text, reason: reason, hint: hint)
     }
-}
-
-extension SectionName {
-    /// The title as a file writes it, without brackets.
-    func filled(with label: String?) -> String { label.map { "\(title) \($0)" } ?? title }
 }
 
 // MARK: - Files
@@ -127,13 +125,12 @@ extension RawSettings {
             }
             let place = SettingPlace.file(document.source, line: written.line)
             if let label { note(label: label, of: section.name, at: place) }
-            switch section.use {
-            case .retired(let replacement):
+            if let replacement = section.replacement {
                 warn(place, written.title, "no longer used: \(replacement)")
-            case .read:
-                for item in written.items {
-                    if lay(item, in: section, label: label, of: document, into: &layer) { holdsSecret = true }
-                }
+                continue
+            }
+            for item in written.items where lay(item, in: section, label: label, of: document, into: &layer) {
+                holdsSecret = true
             }
         }
         lay(layer)
@@ -141,24 +138,24 @@ extension RawSettings {
     }
 
     private mutating func lay(
-        _ item: INIDocument.Item, in section: SettingsSection, label: String?, of document: INIDocument,
+        _ item: INIDocument.Item, in section: SettingsSchema.Section, label: String?, of document: INIDocument,
         into layer: inout [SettingID: Entry]
     ) -> Bool {
         let place = SettingPlace.file(document.source, line: item.line)
         let title = section.name.filled(with: label)
         if let retired = section.retired.first(where: { $0.name.isSameName(as: item.key) }) {
-            warn(place, title, key: item.key, "no longer used: \(retired.replacement)", cure: "take the line out")
+            warn(place, title, key: item.key, "no longer used: \(retired.replacement)", hint: "take the line out")
             return retired.isSecret && !item.value.isEmpty
         }
         guard let declaration = section.key(item.key) else {
-            let known = section.keys.map(\.name) + section.retired.map(\.name)
+            let known = section.keys.filter(\.isListed).map(\.name) + section.retired.map(\.name)
             let owners = schema.sections.filter { $0.key(item.key) != nil }.map { "[\($0.name)]" }
-            let cure =
+            let hint =
                 owners.isEmpty
                 ? NearestName.of(item.key, among: known).map { "did you mean \($0)?" }
                     ?? "look it up in the table of settings in README.md, or take the line out"
                 : "move the line to \(owners.joined(separator: " or "))"
-            warn(place, title, key: item.key, "there is no such key in this section", cure: cure)
+            warn(place, title, key: item.key, "there is no such key in this section", hint: hint)
             return false
         }
         let id = SettingID(section.name, label: label, key: declaration.name)
@@ -166,7 +163,7 @@ extension RawSettings {
             warn(
                 place, title, key: declaration.name,
                 "the key stands here a second time (first at \(earlier.place)): the last one counts",
-                cure: "keep one of the two lines")
+                hint: "keep one of the two lines")
         }
         layer[id] = Entry(declaration: declaration, label: label, text: item.value, place: place)
         return declaration.isSecret && !item.value.isEmpty
@@ -178,22 +175,22 @@ extension RawSettings {
         if let plain = schema.sections.first(where: { $0.name.title.isSameName(as: written.title) }) {
             return warn(
                 place, written.title, "the section needs a name; its keys are left unread",
-                cure: "write [\(plain.name)]")
+                hint: "write [\(plain.name)]")
         }
         let titles = schema.sections.map(\.name.title)
         let nearest = NearestName.of(written.title, among: titles) ?? NearestName.of(firstWord, among: titles)
         let name = schema.sections.first { $0.name.title == nearest }?.name.description
         warn(
             place, written.title, "there is no such section; its keys are left unread",
-            cure: name.map { "did you mean [\($0)]?" }
+            hint: name.map { "did you mean [\($0)]?" }
                 ?? "look it up in the table of settings in README.md, or take the section out")
     }
 
     private mutating func warn(
-        _ place: SettingPlace, _ section: String, key: String? = nil, _ reason: String, cure: String = ""
+        _ place: SettingPlace, _ section: String, key: String? = nil, _ reason: String, hint: String = ""
     ) {
         problems.append(
-            SettingsProblem(.warning, place: place, section: section, key: key, reason: reason, cure: cure))
+            SettingsProblem(.warning, place: place, section: section, key: key, reason: reason, hint: hint))
     }
 }
 
@@ -241,15 +238,14 @@ extension RawSettings {
             if let key = section.keys.first(where: { $0.environmentName() == name }) { return (key, nil) }
         }
         for section in schema.sections where section.name.placeholder != nil {
-            let prefix = "PROV_\(EnvironmentName.word(section.name.title))_"
+            let prefix = "PROV_\(SettingDeclaration.environmentWord(section.name.title))_"
             guard name.hasPrefix(prefix) else { continue }
-            let last = name.split(separator: "_").last.map(String.init) ?? ""
-            for key in section.keys + [section.pattern?.declaration(last)].compactMap(\.self) {
-                let suffix = "_\(EnvironmentName.word(key.name))"
+            for key in section.keys {
+                let suffix = "_\(SettingDeclaration.environmentWord(key.name))"
                 guard name.hasSuffix(suffix), name.utf8.count > prefix.utf8.count + suffix.utf8.count else { continue }
                 let word = String(name.dropFirst(prefix.count).dropLast(suffix.count))
                 let known = labels[section.name.title.lowercased(), default: []]
-                return (key, label: known.first { EnvironmentName.word($0) == word } ?? word.lowercased())
+                return (key, label: known.first { SettingDeclaration.environmentWord($0) == word } ?? word.lowercased())
             }
         }
         return nil
@@ -257,12 +253,93 @@ extension RawSettings {
 
     /// Only what begins like one of our sections: scripts know other names that begin with PROV_.
     private mutating func refuseUnknown(variable name: String) {
-        let sections = schema.sections.filter { name.hasPrefix("PROV_\(EnvironmentName.word($0.name.title))_") }
-        guard !sections.isEmpty, sections.allSatisfy({ $0.use == .read }) else { return }
-        let known = sections.flatMap(\.keys).map { $0.environmentName(label: $0.section.placeholder) }
+        let sections = schema.sections.filter {
+            name.hasPrefix("PROV_\(SettingDeclaration.environmentWord($0.name.title))_")
+        }
+        guard !sections.isEmpty, sections.allSatisfy({ $0.replacement == nil }) else { return }
+        let known = sections.flatMap(\.keys).filter(\.isListed).map {
+            $0.environmentName(label: $0.section.placeholder)
+        }
         report(
             SettingsProblem(
                 .warning, place: .environment(name), reason: "there is no such setting",
-                cure: NearestName.of(name, among: known).map { "did you mean \($0)?" } ?? "take the variable away"))
+                hint: NearestName.of(name, among: known).map { "did you mean \($0)?" } ?? "take the variable away"))
+    }
+}
+
+// MARK: - Reading
+
+extension RawSettings {
+    /// Reads all layers and finds all errors in one pass; see ``Settings/init(_:files:environment:)``.
+    mutating func read(files: [FilePath], environment: [String: String]) {
+        for path in files {
+            do throws(SettingsFile.Unreadable) {
+                let file = try SettingsFile(reading: path)
+                let holdsSecret = lay(INIDocument(parsing: file.bytes, source: path.string))
+                if holdsSecret, file.isOpenToOthers {
+                    report(
+                        .unprotected(path, reason: "the file holds a password and others can read or write it"))
+                }
+            } catch {
+                lacksFile = true
+                report(
+                    SettingsProblem(.error, place: .wholeFile(path.string), reason: error.reason, hint: error.hint))
+            }
+        }
+        var failures: [SettingsProblem] = []
+        if let directory = environment["CREDENTIALS_DIRECTORY"], !directory.isEmpty {
+            layCredentials { name in
+                let path = FilePath(directory).appending(name)
+                do throws(SettingsFile.Unreadable) {
+                    // Who may read a credential is systemd's affair: the mode shows the mask of an access list.
+                    guard let file = try SettingsFile(readingIfPresent: path) else { return nil }
+                    guard let text = file.secretText else { throw .notText }
+                    return (text, .credential(path.string))
+                } catch {
+                    failures.append(
+                        SettingsProblem(.error, place: .credential(path.string), reason: error.reason, hint: error.hint)
+                    )
+                    return nil
+                }
+            }
+        }
+        failures.forEach { report($0) }
+        lay(environment: environment)
+        readSecretFiles()
+    }
+
+    private mutating func readSecretFiles() {
+        for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
+            guard let companion = secret.companion else { continue }
+            let labels: [String?] =
+                secret.section.placeholder == nil ? [nil] : labels[secret.section.title.lowercased(), default: []]
+            for label in labels {
+                guard let entry = entry(companion, label: label), !entry.text.isEmpty else { continue }
+                guard entry.text.hasPrefix("/") else {
+                    setFaulty(secret, label: label)
+                    continue
+                }
+                do throws(SettingsFile.Unreadable) {
+                    let path = FilePath(entry.text)
+                    let file = try SettingsFile(reading: path)
+                    if file.isOpenToOthers {
+                        report(.unprotected(path, reason: "others can read or write this file with \(secret.name)"))
+                    }
+                    guard let text = file.secretText else { throw .notText }
+                    guard !text.isEmpty else { throw .empty }
+                    set(secret, label: label, text: text, place: entry.place)
+                } catch {
+                    setFaulty(secret, label: label)
+                    report(entry.problem(.error, error.reason, hint: error.hint))
+                }
+            }
+        }
+    }
+}
+
+extension SettingsProblem {
+    fileprivate static func unprotected(_ path: FilePath, reason: String) -> Self {
+        SettingsProblem(
+            .error, place: .wholeFile(path.string), reason: reason, hint: "run: chmod 600 \(path.shellWord)")
     }
 }

@@ -1,12 +1,15 @@
-/// The second step of two: every declared setting with its typed value.
+package import JobCore
+package import SystemPackage
+
+/// The second step of two: the value of every setting that is set.
 ///
-/// Where a value could not be read, the default stands and `errors` names it, so that checks across settings can still be
-/// made and everything wrong is found in one pass.
-public struct Settings: Sendable {
+/// Where a value could not be read, the default counts and `errors` names it, so that checks across settings can still be made and all errors
+/// are found in one pass.
+package struct Settings: Sendable {
     private struct Entry: Sendable {
         let declaration: SettingDeclaration
         let label: String?
-        let value: any SettingValue
+        let value: SettingValue
     }
 
     private var entries: [SettingID: Entry] = [:]
@@ -15,14 +18,23 @@ public struct Settings: Sendable {
     private var failed: Set<SettingID> = []
     private let labels: [String: [String]]
     private let sectionPlaces: [SettingID: SettingPlace]
-    /// What was noticed, in the order of the files.
-    public private(set) var warnings: [SettingsProblem]
-    /// What forbids the use of these settings, in the order of the files.
-    public private(set) var errors: [SettingsProblem]
-    /// Whether a whole file could not be read: then nobody knows what is missing.
-    public let lacksFile: Bool
+    /// In the order of the files.
+    package private(set) var warnings: [SettingsProblem]
+    /// They forbid the use of these settings; in the order of the files.
+    package private(set) var errors: [SettingsProblem]
+    /// Whether a whole file could not be read: then it is not known what is missing.
+    package let lacksFile: Bool
 
-    init(_ raw: RawSettings) {
+    /// Reads settings from their files, the systemd credentials and the environment. All errors are collected; nothing is thrown.
+    ///
+    /// - Parameters:
+    ///   - schema: what the files may hold.
+    ///   - files: the global file before the service file: the later one wins.
+    ///   - environment: `PROV_…` variables win over the files; `CREDENTIALS_DIRECTORY` names systemd's credentials, which
+    ///     come between the two.
+    package init(_ schema: SettingsSchema, files: [FilePath], environment: [String: String]) {
+        var raw = RawSettings(schema: schema)
+        raw.read(files: files, environment: environment)
         labels = raw.labels
         sectionPlaces = raw.sectionPlaces
         lacksFile = raw.lacksFile
@@ -37,92 +49,127 @@ public struct Settings: Sendable {
                     declaration: entry.declaration, label: entry.label, value: try entry.declaration.parse(entry.text))
             } catch {
                 failed.insert(id)
-                errors.append(entry.problem(.error, error.reason, cure: error.cure))
+                errors.append(entry.problem(.error, error.reason, hint: error.hint))
             }
         }
         warnings.sort { $0.place.isBefore($1.place) }
         errors.sort { $0.place.isBefore($1.place) }
     }
 
-    /// The value of a setting, its default where it stands nowhere.
-    public subscript<Value>(_ key: SettingKey<Value>) -> Value { self[key, nil] }
+    /// A section with its values, the defaults where they are not set.
+    ///
+    /// - Parameter label: for a section with labels, which one.
+    package subscript<Section: SettingsSection>(_ section: Section.Type, label label: String? = nil) -> Section {
+        var values = Section()
+        for key in Section.keys {
+            if let entry = entries[id(key.declaration, label)] { key.set(entry.value, in: &values) }
+        }
+        return values
+    }
 
-    /// The value of a setting in a section with labels.
-    public subscript<Value>(_ key: SettingKey<Value>, _ label: String?) -> Value {
-        (entries[id(key, label)]?.value as? TypedSetting<Value>)?.value ?? key.defaultValue
+    /// The labels of a section that there may be many of, in the order in which they were written.
+    package func labels<Section: SettingsSection>(of section: Section.Type) -> [String] {
+        labels[Section.section.title.lowercased(), default: []]
     }
 
     /// `[Section] KEY` of every setting whose value is not what it is in `old`, sorted. Never holds a value.
-    public func changes(since old: Settings) -> [String] {
+    ///
+    /// - Parameter isRestartNeeded: only settings that take effect at the daemon's next start.
+    package func changes(since old: Settings, isRestartNeeded: Bool = false) -> [String] {
         entries.merging(old.entries) { own, _ in own }.compactMap { id, entry in
             let declaration = entry.declaration
-            let values = [self, old].map { $0.entries[id]?.value ?? declaration.defaultValue }
-            return values[0].isSame(as: values[1])
+            if isRestartNeeded, !declaration.needsRestart { return nil }
+            let new: SettingValue = entries[id]?.value ?? declaration.defaultValue
+            let old: SettingValue = old.entries[id]?.value ?? declaration.defaultValue
+            return AnyHashable(new) == AnyHashable(old)
                 ? nil : "[\(declaration.section.filled(with: entry.label))] \(declaration.name)"
         }.sorted()
     }
 
-    /// The labels of a section that there may be many of, in the order in which they were written.
-    public func labels(of section: SectionName) -> [String] { labels[section.title.lowercased(), default: []] }
-
-    /// Whether the setting stands somewhere, even empty.
-    public func isSet<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool { places[id(key, label)] != nil }
-
-    /// Whether the setting has an error already, so that its default stands for it.
-    public func isFaulty<Value>(_ key: SettingKey<Value>, _ label: String? = nil) -> Bool {
-        failed.contains(id(key, label))
+    /// Whether any key of a section with a label is set, even wrongly.
+    package func isSet<Section: SettingsSection>(_ section: Section.Type, label: String) -> Bool {
+        Section.keys.contains { places[id($0.declaration, label)] != nil }
     }
 
-    /// Where the setting stands, or else its section where that has a label.
-    public func place<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> SettingPlace {
-        places[id(key, label)] ?? place(of: key.section, label: label)
+    /// Whether the setting has an error already, so that its default counts.
+    package func isFaulty<Section: SettingsSection>(_ property: PartialKeyPath<Section>) -> Bool {
+        declaration(of: property).map { failed.contains(id($0, nil)) } ?? false
     }
 
-    /// The file that a secret was read from; nil where the secret itself stands in the settings.
-    public func file<Value>(of key: SettingKey<Value>, _ label: String? = nil) -> String? {
-        guard let companion = key.declaration.companion,
-            let file = shown[SettingID(key.section, label: label, key: companion.name)], !file.isEmpty
+    /// The errors that keep a setting from being known: those of whole files, else its own.
+    package func errors<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> [SettingsProblem] {
+        errors.filter { error in
+            if lacksFile {
+                if case .wholeFile = error.place { true } else { false }
+            } else {
+                error.section == Section.section.title && error.key == declaration(of: property)?.name
+            }
+        }
+    }
+
+    /// Where the setting was written.
+    package func place<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingPlace {
+        declaration(of: property).flatMap { places[id($0, nil)] } ?? .nowhere
+    }
+
+    /// The file that a secret was read from; `nil` where the settings hold the secret itself.
+    package func file<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> String? {
+        guard let companion = declaration(of: property)?.companion, let file = shown[id(companion, nil)], !file.isEmpty
         else { return nil }
         return file
     }
 
-    private func place(of section: SectionName, label: String?) -> SettingPlace {
-        sectionPlaces[SettingID(section, label: label, key: "")] ?? .nowhere
-    }
-
     /// Adds an error about a section with a label as a whole.
-    public mutating func refuse(_ section: SectionName, label: String, _ reason: String, cure: String) {
-        errors.append(
-            SettingsProblem(
-                .error, place: place(of: section, label: label), section: section.filled(with: label), reason: reason,
-                cure: cure))
-        errors.sort { $0.place.isBefore($1.place) }
+    package mutating func refuse<Section: SettingsSection>(
+        _ section: Section.Type, label: String, _ reason: String, hint: String
+    ) {
+        add(.error, Section.self, nil, label, reason, hint: hint)
     }
 
-    /// Adds an error about a setting, as a check across settings finds it. A setting that could not be read is
-    /// reported already and gets no second error.
-    public mutating func refuse<Value>(_ key: SettingKey<Value>, label: String? = nil, _ reason: String, cure: String) {
-        guard !failed.contains(id(key, label)) else { return }
-        errors.append(problem(.error, key, label, reason, cure: cure))
-        errors.sort { $0.place.isBefore($1.place) }
+    /// Adds an error about a setting, as a check across settings finds it. A setting that could not be read has its error already and gets no
+    /// second one.
+    package mutating func refuse<Section: SettingsSection>(
+        _ property: PartialKeyPath<Section>, label: String? = nil, _ reason: String, hint: String
+    ) {
+        let declaration = declaration(of: property)
+        if let declaration, failed.contains(id(declaration, label)) { return }
+        add(.error, Section.self, declaration, label, reason, hint: hint)
     }
 
     /// Adds a warning about a setting.
-    public mutating func warn<Value>(_ key: SettingKey<Value>, label: String? = nil, _ reason: String, cure: String) {
-        warnings.append(problem(.warning, key, label, reason, cure: cure))
-        warnings.sort { $0.place.isBefore($1.place) }
+    package mutating func warn<Section: SettingsSection>(
+        _ property: PartialKeyPath<Section>, label: String? = nil, _ reason: String, hint: String
+    ) {
+        add(.warning, Section.self, declaration(of: property), label, reason, hint: hint)
     }
 
-    private func problem<Value>(
-        _ severity: SettingsProblem.Severity, _ key: SettingKey<Value>, _ label: String?, _ reason: String, cure: String
-    ) -> SettingsProblem {
-        SettingsProblem(
-            severity, place: place(of: key, label), section: key.section.filled(with: label), key: key.name,
-            value: shown[id(key, label)], reason: reason, cure: cure)
+    private mutating func add<Section: SettingsSection>(
+        _ severity: SettingsProblem.Severity, _ section: Section.Type, _ declaration: SettingDeclaration?,
+        _ label: String?, _ reason: String, hint: String
+    ) {
+        let key = declaration.map { id($0, label) }
+        let problem = SettingsProblem(
+            severity,
+            place: key.flatMap { places[$0] } ?? sectionPlaces[SettingID(Section.section, label: label, key: "")]
+                ?? .nowhere,
+            section: Section.section.filled(with: label), key: declaration?.name, value: key.flatMap { shown[$0] },
+            reason: reason, hint: hint)
+        switch severity {
+        case .error:
+            errors.append(problem)
+            errors.sort { $0.place.isBefore($1.place) }
+        case .warning:
+            warnings.append(problem)
+            warnings.sort { $0.place.isBefore($1.place) }
+        }
     }
 
-    private func id<Value>(_ key: SettingKey<Value>, _ label: String?) -> SettingID {
-        SettingID(key.section, label: label, key: key.name)
+    private func declaration<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingDeclaration? {
+        Section.keys.first { $0.property.map { $0 as PartialKeyPath<Section> } == property }?.declaration
+    }
+
+    private func id(_ declaration: SettingDeclaration, _ label: String?) -> SettingID {
+        SettingID(declaration.section, label: label, key: declaration.name)
     }
 }
 

@@ -13,17 +13,17 @@ struct SettingsFile {
     /// Why a file could not be read.
     struct Unreadable: Error {
         let reason: String
-        let cure: String
+        let hint: String
         fileprivate var isAbsent = false
 
-        static let notText = Unreadable(reason: "the file is not text in UTF-8", cure: "save it in UTF-8")
-        static let empty = Unreadable(reason: "the file is empty", cure: "write the secret into it")
+        static let notText = Unreadable(reason: "the file is not text in UTF-8", hint: "save it in UTF-8")
+        static let empty = Unreadable(reason: "the file is empty", hint: "write the secret into it")
     }
 
     /// - Throws: also where others could change the file: nothing of it is believed then.
     init(reading path: FilePath) throws(Unreadable) {
         if let fault = TrustedPath("", Self.absolute(path), .file).fault {
-            throw Unreadable(reason: fault.findingOfFile, cure: fault.cure)
+            throw Unreadable(reason: fault.findingOfFile, hint: fault.cure)
         }
         let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard descriptor >= 0 else { throw Self.failure(errno) }
@@ -31,7 +31,7 @@ struct SettingsFile {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw Self.failure(errno) }
         guard status.st_mode & S_IFMT == S_IFREG else {
-            throw Unreadable(reason: "this is not a regular file", cure: "name a file")
+            throw Unreadable(reason: "this is not a regular file", hint: "name a file")
         }
         mode = status.st_mode
         bytes = try Self.readAll(descriptor)
@@ -75,20 +75,20 @@ struct SettingsFile {
             guard count > 0 else { throw failure(errno) }
             content += buffer[..<count]
             guard content.count <= limit else {
-                throw Unreadable(reason: "the file is larger than 1 MiB", cure: "name a settings file")
+                throw Unreadable(reason: "the file is larger than 1 MiB", hint: "name a settings file")
             }
         }
     }
 
     private static func failure(_ code: Int32) -> Unreadable {
-        let cure =
+        let hint =
             switch code {
             case ENOENT, ENOTDIR: "check the path, or create the file"
             case EACCES, EPERM: "let the daemon's user read it, or run as root"
             default: "look at the file system"
             }
         return Unreadable(
-            reason: "the file cannot be read: \(Errno(rawValue: code))", cure: cure,
+            reason: "the file cannot be read: \(Errno(rawValue: code))", hint: hint,
             isAbsent: code == ENOENT || code == ENOTDIR)
     }
 }

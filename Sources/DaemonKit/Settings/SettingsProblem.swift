@@ -1,7 +1,7 @@
 import JobCore
 
 /// Where a setting was written.
-public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
+package enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
     /// A line of a settings file, counted from 1.
     case file(String, line: Int)
     /// A settings file as a whole.
@@ -14,7 +14,7 @@ public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
     case nowhere
 
     /// As a message begins: a place that editors and people find.
-    public var description: String {
+    package var description: String {
         switch self {
         case .file(let path, let line): "\(path):\(line)"
         case .wholeFile(let path): path
@@ -25,35 +25,31 @@ public enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// One thing that is wrong with the settings: where, what, and what mends it. Never holds a secret.
-public struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
+/// One thing that is wrong with the settings: where, what, and how to correct it. Never holds a secret.
+package struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
     /// How bad it is.
-    public enum Severity: String, Hashable, Sendable {
-        /// The settings can be used.
+    package enum Severity: String, Hashable, Sendable {
+        /// The settings can be used all the same.
         case warning
-        /// They cannot.
         case error
     }
 
-    /// Whether the settings can be used all the same.
-    public let severity: Severity
-    /// Where it was found.
-    public let place: SettingPlace
+    package let severity: Severity
+    package let place: SettingPlace
     /// The section's title, when the problem lies in one.
-    public let section: String?
+    package let section: String?
     /// The key's name, when the problem lies in one.
-    public let key: String?
+    package let key: String?
     /// The value as it was written; `nil` where there is none and for everything secret.
-    public let value: String?
-    /// What is wrong.
-    public let reason: String
+    package let value: String?
+    package let reason: String
     /// What to do about it; empty where the reason says it.
-    public let cure: String
+    package let hint: String
 
     /// Makes a problem; a secret's value must be left out by the caller.
-    public init(
+    package init(
         _ severity: Severity, place: SettingPlace, section: String? = nil, key: String? = nil, value: String? = nil,
-        reason: String, cure: String = ""
+        reason: String, hint: String = ""
     ) {
         self.severity = severity
         self.place = place
@@ -61,37 +57,37 @@ public struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
         self.key = key
         self.value = value
         self.reason = reason
-        self.cure = cure
+        self.hint = hint
     }
 
-    /// `FILE:LINE: [Section] KEY = value: reason; cure`, always one line.
-    public var description: String {
+    /// `FILE:LINE: [Section] KEY = value: reason; hint`, always one line.
+    package var description: String {
         var parts = [place.description]
         var subject = section.map { "[\($0)]" } ?? ""
         if let key { subject += (subject.isEmpty ? "" : " ") + key }
         if let value { subject += " = \(value)" }
         if !subject.isEmpty { parts.append(subject) }
-        parts.append(cure.isEmpty ? reason : "\(reason); \(cure)")
+        parts.append(hint.isEmpty ? reason : "\(reason); \(hint)")
         return OneLine.escaping(parts.joined(separator: ": "))
     }
 }
 
 /// Settings that cannot be used, with everything that is wrong with them at once.
-public struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
+package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
     /// At least one.
-    public let errors: [SettingsProblem]
+    package let errors: [SettingsProblem]
     /// What else was noticed.
-    public let warnings: [SettingsProblem]
+    package let warnings: [SettingsProblem]
 
     /// - Parameter errors: at least one.
-    public init(errors: [SettingsProblem], warnings: [SettingsProblem] = []) {
+    package init(errors: [SettingsProblem], warnings: [SettingsProblem] = []) {
         self.errors = errors
         self.warnings = warnings
     }
 
     /// One line for each error.
-    public var description: String { errors.map(\.description).joined(separator: "\n") }
+    package var description: String { errors.map(\.description).joined(separator: "\n") }
 
     /// What the process ends with.
-    public var exitStatus: ProcessExitStatus { .wrongConfiguration }
+    package var exitStatus: ProcessExitStatus { .wrongConfiguration }
 }

@@ -3,7 +3,7 @@ import Glibc
 /// How TLS is used.
 public struct TLSOptions: Hashable, Sendable {
     /// What becomes of a server whose certificate is not trusted or names another host.
-    public enum Requirement: Hashable, Sendable {
+    public enum Requirement: String, CaseIterable, Hashable, Sendable {
         /// It is refused. The default.
         case demand
         /// It is accepted, as is one without a certificate: encrypted, but with nobody known.

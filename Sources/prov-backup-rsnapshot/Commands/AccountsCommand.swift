@@ -29,7 +29,7 @@ struct AccountsCommand: AsyncParsableCommand {
             let scope = accounts.scope
             let filter = pending ? scope.pending : failed ? try accounts.failed() : scope.accounts
             if !output.json { print(AccountLine.heading) }
-            let host = settings.jobs.backups.host
+            let host = settings.backupJobs.host
             try await accounts.forEach(filter, attributes: [BackupJobs.lastCopyAttribute]) { status, uid, entry in
                 let line = AccountLine(
                     uid: uid, status: status, lastBackup: BackupJobs.lastCopy(in: entry, host: host))

@@ -54,13 +54,13 @@ struct BackupExplanation: Encodable {
         }
         self.init(
             BackupJobs.inspection(
-                of: account, configuration: settings.backup, host: settings.jobs.backups.host),
-            settings.jobs, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, now: now,
+                of: account, configuration: settings.backup, host: settings.backupJobs.host),
+            settings, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, now: now,
             hasDaemon: hasDaemon, lastJob: lastJob)
     }
 
     private init(
-        _ inspection: BackupInspection, _ settings: JobConfiguration, provisioned: WallTime?, now: WallTime,
+        _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: WallTime?, now: WallTime,
         hasDaemon: Bool, lastJob: JobLine?
     ) {
         let window = settings.policies[.backup]?.window
@@ -70,7 +70,7 @@ struct BackupExplanation: Encodable {
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
         let first = inspection.levels.first { $0.retain > 0 }?.level
         levels = inspection.levels.map { found in
-            let schedule = found.retain > 0 ? settings.backups.schedules[found.level] : nil
+            let schedule = found.retain > 0 ? settings.backupJobs.schedules[found.level] : nil
             let run = schedule?.next(after: now)
             // What cannot be read is no missing success.
             let due =
@@ -80,7 +80,7 @@ struct BackupExplanation: Encodable {
                     .init(
                         copies: found.level == first, lastSuccess: found.lastSuccess,
                         lastCompletion: found.lastCompletion),
-                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backups.timeLimit, now: now)
+                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
                 newest: found.snapshots.first.map { Moment($0.time) }, lastGood: found.lastSuccess.map(Moment.init),

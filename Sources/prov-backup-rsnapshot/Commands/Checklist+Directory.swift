@@ -333,7 +333,7 @@ private struct DirectoryNeeds {
     init(_ configuration: DaemonConfiguration) {
         scope = configuration.engine.scope
         let names = scope.names
-        let backups = configuration.script == nil ? configuration.jobs.backups : nil
+        let backups = configuration.script == nil ? configuration.backupJobs : nil
         written =
             [names.mode, names.state, names.returnValue, names.claim].compactMap(\.self)
             + (backups?.writtenAttributes ?? [])

@@ -58,7 +58,7 @@ extension Checklist {
 
     /// Room on the disks, and the kernel.
     mutating func machine(_ configuration: DaemonConfiguration) {
-        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.stateDirectory)]
+        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.service.stateDirectory)]
         if configuration.script == nil {
             let backup = configuration.backup
             places.append(.init("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
@@ -83,18 +83,17 @@ extension Checklist {
 
     /// What the jobs of all types need.
     mutating func jobs(_ configuration: DaemonConfiguration) async {
-        let jobs = configuration.jobs
         for line in ScriptLine.all(configuration, now: SystemWallClock().now) {
             // The service's own have been looked at with it.
             guard line.state != .off, line.kind != .service, !refused.contains(FilePath(line.path)) else { continue }
             if line.kind == .handlers, line.state == .ok { await handlers(line, configuration) } else { script(line) }
         }
-        for script in jobs.scripts.values.sorted(by: { $0.name < $1.name }) {
+        for script in configuration.userScripts.values.sorted(by: { $0.name < $1.name }) {
             if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
         }
-        guard !jobs.mail.recipients.isEmpty else { return remark("mail", "SENDTO is empty: nobody is told") }
+        guard !configuration.mail.recipients.isEmpty else { return remark("mail", "SENDTO is empty: nobody is told") }
         program(
-            jobs.mail.sendmail, "SENDMAIL",
+            configuration.mail.sendmail, "SENDMAIL",
             cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
     }
 
@@ -105,7 +104,7 @@ extension Checklist {
         let subject = "[Backup Jobs]"
         let unknown = "whether each level has a schedule is not known: the accounts cannot be read"
         guard isBound else { return remark(subject, unknown) }
-        let schedules = configuration.jobs.backups.schedules
+        let schedules = configuration.backupJobs.schedules
         do {
             let connection = try await ServerList(configuration.engine.servers).connect(
                 options: configuration.engine.connection)
@@ -142,7 +141,7 @@ extension Checklist {
 
     /// Whether Python takes the script, of which nothing is run here, and whether the daemon could load it.
     private mutating func handlers(_ line: ScriptLine, _ configuration: DaemonConfiguration) async {
-        let events = configuration.jobs.events
+        let events = configuration.scripts.events
         guard !refused.contains(events.interpreter) else { return }
         do {
             guard access(events.interpreter.string, X_OK) == 0 else { throw Errno(rawValue: errno) }
@@ -214,11 +213,11 @@ extension Checklist {
 
     /// Whether the history can be read, or made where there is none.
     mutating func history(_ configuration: DaemonConfiguration) {
-        let file = FilePath(configuration.jobs.history.file)
+        let file = configuration.historyFile
         let folder = file.removingLastComponent()
         guard access(file.string, F_OK) == 0 || errno != ENOENT else {
             // The daemon makes its own folder when it starts, and no other.
-            guard folder == configuration.stateDirectory || access(folder.string, F_OK) == 0 else {
+            guard folder == configuration.service.stateDirectory || access(folder.string, F_OK) == 0 else {
                 return add("history", "\(folder) does not exist", cure: "install -d -m 0700 \(folder.shellWord)")
             }
             return remark("history", "\(file) is not there yet: the daemon makes it")

@@ -69,12 +69,12 @@ struct Checklist {
     mutating func add(_ subject: String, problem: SettingsProblem) {
         let isError = problem.severity == .error
         var finding = problem.description
-        let end = "; " + OneLine.escaping(problem.cure)
-        if !problem.cure.isEmpty, finding.hasSuffix(end) { finding.removeLast(end.count) }
+        let end = "; " + OneLine.escaping(problem.hint)
+        if !problem.hint.isEmpty, finding.hasSuffix(end) { finding.removeLast(end.count) }
         append(
             Line(
                 subject: subject, result: isError ? .not : .warning, finding: finding,
-                fix: problem.cure.isEmpty ? nil : problem.cure))
+                fix: problem.hint.isEmpty ? nil : problem.hint))
         if isError { worst = .wrongConfiguration }
     }
 

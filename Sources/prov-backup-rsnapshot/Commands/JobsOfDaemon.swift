@@ -15,8 +15,8 @@ struct JobsOfDaemon {
     init(_ files: SettingsOptions) throws {
         self.files = files
         control = try files.control()
-        let zone = try files.value(of: ServiceSection.timeZone)
-        if !zone.isEmpty, TimeZoneName.fault(zone) == nil { setenv("TZ", zone, 1) }
+        // A wrong time zone is no reason to show nothing.
+        if let zone = try? files.value(of: \ServiceSettings.timeZone), !zone.isEmpty { setenv("TZ", zone, 1) }
     }
 
     /// - Returns: the jobs, the oldest first, and whether a daemon said so.
@@ -89,10 +89,10 @@ struct JobsOfDaemon {
 
     private func recorded() throws -> JobCatalog {
         let file =
-            try files.value(of: HistorySection.file)
-            ?? DaemonSettings.History.file(in: try files.value(of: ServiceSection.stateDirectory))
+            try files.value(of: \HistorySettings.file)
+            ?? HistorySettings().file(in: try files.value(of: \ServiceSettings.stateDirectory))
         do throws(HistoryError) {
-            return JobCatalog(history: try HistoryReader(file: FilePath(file)))
+            return JobCatalog(history: try HistoryReader(file: file))
         } catch {
             throw control.noDaemon(", and \(error)")
         }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import DaemonKit
 import FoundationEssentials
+import JobCore
 import SystemPackage
 
 /// Where the settings are, for every command that needs them.
@@ -24,33 +25,33 @@ struct SettingsOptions: ParsableArguments {
     /// - Throws: `CommandFailure` when the files cannot be read, or RUNTIME_DIRECTORY is wrong.
     func control() throws -> DaemonControl {
         DaemonControl(
-            runtimeDirectory: FilePath(try value(of: ServiceSection.runtimeDirectory)), configFile: config,
-            globalFile: global)
+            runtimeDirectory: try value(of: \ServiceSettings.runtimeDirectory), configFile: config, globalFile: global)
     }
 
     /// One setting alone, whatever is wrong with others.
     /// - Throws: `CommandFailure` when the files cannot be read, or this setting is wrong.
-    func value<Value>(of key: SettingKey<Value>) throws -> Value {
-        do {
-            return try DaemonSettings.value(
-                of: key, service: FilePath(config), global: globalFile,
-                environment: ProcessInfo.processInfo.environment)
-        } catch {
+    func value<Section: SettingsSection, Value>(of property: KeyPath<Section, Value>) throws -> Value {
+        let settings = Settings(
+            .daemon, files: [globalFile, FilePath(config)].compactMap(\.self),
+            environment: ProcessInfo.processInfo.environment)
+        let errors = settings.errors(of: property)
+        guard errors.isEmpty else {
             throw CommandFailure(
-                error.errors.map(\.description).joined(separator: "; "), cure: "the settings are \(config)",
+                errors.map(\.description).joined(separator: "; "), cure: "the settings are \(config)",
                 status: .wrongConfiguration)
         }
+        return settings[Section.self][keyPath: property]
     }
 
     /// - Parameter note: hears everything that is odd or wrong; by default it goes to standard error.
     /// - Throws: `CommandFailure` when the settings cannot be used.
     func load(note: (SettingsProblem) -> Void = { printError("\($0)") }) throws -> DaemonConfiguration {
         do {
-            let (settings, warnings) = try DaemonSettings.load(
+            let (configuration, warnings) = try DaemonConfiguration.load(
                 service: FilePath(config), global: globalFile,
-                environment: ProcessInfo.processInfo.environment)
+                environment: ProcessInfo.processInfo.environment, namedGlobal: global)
             warnings.forEach(note)
-            return DaemonConfiguration(settings, configFile: config, globalFile: global)
+            return configuration
         } catch {
             (error.warnings + error.errors).forEach(note)
             let count = error.errors.count

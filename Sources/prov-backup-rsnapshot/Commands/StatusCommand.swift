@@ -49,7 +49,7 @@ struct Overview: Encodable {
                 if daemon.canAskDirectory { accounts = try await control.unfinishedAccounts() }
             } else {
                 let configuration = try files.load()
-                slots = configuration.jobs.backups.slots
+                slots = configuration.backupJobs.slots
                 accounts = try await UnfinishedAccounts(AccountsDirectory(configuration))
             }
         } catch let failure as CommandFailure {

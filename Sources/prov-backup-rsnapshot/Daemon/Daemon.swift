@@ -29,14 +29,14 @@ struct Daemon {
         configuration = try files.load()
         try configuration.demandTrust { printError($0) }
         let configuration = configuration
-        if let zone = configuration.timeZone { setenv("TZ", zone, 1) }
+        if !configuration.service.timeZone.isEmpty { setenv("TZ", configuration.service.timeZone, 1) }
         umask(0o022)
         LoggingSystem.bootstrap { _ in
             let environment = ProcessInfo.processInfo.environment
             return log.isDebugging
                 ? TerminalLogHandler(environment: environment)
                 : SyslogLogHandler(
-                    identity: configuration.syslogIdentity, switches: configuration.logSwitches,
+                    identity: configuration.service.syslog, switches: configuration.global.log,
                     environment: environment)
         }
         LogWriter.flushAtExit()
@@ -79,7 +79,7 @@ struct Daemon {
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
             metadata: [
-                "environment": "\(configuration.jobs.installation)", "settings": "\(files.config)",
+                "environment": "\(configuration.global.environment)", "settings": "\(files.config)",
                 "process": "\(getpid())",
             ])
         // With TYPE = Script nothing of [Backup] is used.
@@ -102,7 +102,7 @@ struct Daemon {
                     handler: ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader)),
                 ReportService(server: reports),
                 EngineService(
-                    engine: engine, jobs: jobs, parts: work.parts, grace: configuration.stopGrace,
+                    engine: engine, jobs: jobs, parts: work.parts, grace: configuration.service.stopGrace,
                     patience: configuration.stopPatience,
                     notifier: notifier, logger: logger),
                 reloader,
@@ -125,7 +125,7 @@ struct Daemon {
         if let work { await engine.takeUp(await work.parts.leftJobs().compactMap(LeftJob.init)) }
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
-        await engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
+        await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
         await work?.parts.stop()
         await work?.parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
@@ -144,7 +144,7 @@ struct Daemon {
         let left = await work.parts.leftJobs().compactMap(LeftJob.init)
         await work.engine.takeUp(left.filter { $0.job.subject == JobSubject(key.uuid) })
         let code = await work.engine.provision(key)
-        await work.engine.stop(grace: configuration.stopGrace, patience: configuration.stopPatience)
+        await work.engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()
         await work.parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
@@ -153,7 +153,7 @@ struct Daemon {
 
     /// One lock is not enough: somebody may remove RUNTIME_DIRECTORY, which is made anew, while the first daemon runs.
     private func takeLocks() throws -> (runtime: InstanceLock, state: InstanceLock) {
-        let (runtime, state) = (configuration.runtimeDirectory, configuration.stateDirectory)
+        let (runtime, state) = (configuration.service.runtimeDirectory, configuration.service.stateDirectory)
         do {
             try RuntimeDirectory.prepare(runtime)
             try RuntimeDirectory.prepare(state, mode: 0o700)
@@ -171,9 +171,9 @@ struct Daemon {
 
     /// To be called with the locks held: what runs besides is of no other daemon.
     private func makeWork() async throws -> DaemonWork {
-        let state = configuration.stateDirectory
+        let state = configuration.service.stateDirectory
         do {
-            for directory in [configuration.backup.lockDirectory, configuration.jobs.events.moduleFolder] {
+            for directory in [configuration.backup.lockDirectory, configuration.scripts.events.moduleFolder] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
             await endLeftovers()
@@ -181,7 +181,7 @@ struct Daemon {
             let presence = Presence(file: state.appending("alive")) {
                 ClockSynchronization.current != .unsynchronized
             }
-            let reports = JobReports(configuration.jobs, logger: logger)
+            let reports = JobReports(configuration, logger: logger)
             let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
             let seen = SeenVersions(file: state.appending("seen"))
             for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(
@@ -190,7 +190,7 @@ struct Daemon {
                 logger.warning("\(notice)")
             }
             removeAttempts(in: state)
-            let parts = JobParts(configuration.jobs, ids: source, presence: presence, reports: reports, logger: logger)
+            let parts = JobParts(configuration, ids: source, presence: presence, reports: reports, logger: logger)
             let engine = Engine(
                 parts.engine(configuration), ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
@@ -206,7 +206,7 @@ struct Daemon {
     private func endLeftovers() async {
         var users: Set<UInt32> = []
         let names =
-            configuration.jobs.scripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
+            configuration.userScripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
         for name in Set(names) {
             do throws(ScriptUserError) {
                 users.insert(try await ScriptUser.named(name).uid)
@@ -215,7 +215,7 @@ struct Daemon {
             }
         }
         let left = await LeftoverScripts.end(
-            reportingTo: configuration.jobs.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
+            reportingTo: configuration.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
         for name in left {
             logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
         }

@@ -10,15 +10,15 @@ extension DaemonConfiguration {
     /// `check`, the start and each reload refuse by this list; a job refuses by the same rule what has changed since.
     var trusted: [TrustedPath] {
         [
-            TrustedPath("STATE_DIRECTORY", stateDirectory, .directory),
-            TrustedPath("RUNTIME_DIRECTORY", runtimeDirectory, .directory),
-        ] + history + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + jobs.trusted
+            TrustedPath("STATE_DIRECTORY", service.stateDirectory, .directory),
+            TrustedPath("RUNTIME_DIRECTORY", service.runtimeDirectory, .directory),
+        ] + historyDirectory + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + trustedPrograms
     }
 
     /// Where the history lies, unless that is the state directory.
-    private var history: [TrustedPath] {
-        let directory = FilePath(jobs.history.file).removingLastComponent()
-        return directory == stateDirectory ? [] : [TrustedPath("[History] FILE", directory, .directory)]
+    private var historyDirectory: [TrustedPath] {
+        let directory = historyFile.removingLastComponent()
+        return directory == service.stateDirectory ? [] : [TrustedPath("[History] FILE", directory, .directory)]
     }
 
     /// - Parameter note: hears of each fault.
@@ -32,19 +32,17 @@ extension DaemonConfiguration {
             "others than root and the daemon's user could change what it runs or believes",
             cure: "do what is said above; check shows it as well", status: isPassing ? .tryAgain : .wrongConfiguration)
     }
-}
 
-extension JobConfiguration {
     /// Scripts, handlers and the programs of all jobs.
-    fileprivate var trusted: [TrustedPath] {
+    private var trustedPrograms: [TrustedPath] {
         let hooks = policies.sorted { $0.key.rawValue < $1.key.rawValue }.flatMap { type, policy in
             (policy.hooks.map { [("pre script", $0.preScript), ("post script", $0.postScript)] } ?? [])
                 .map { TrustedPath("\(type) \($0)", $1, .program) }
         }
-        let scripts = self.scripts.values.sorted { $0.name < $1.name }
+        let programs = userScripts.values.sorted { $0.name < $1.name }
             .map { TrustedPath("[Job \($0.name)]", $0.path, .program) }
         let sendmail = mail.recipients.isEmpty ? [] : [TrustedPath("SENDMAIL", mail.sendmail, .program)]
-        return hooks + scripts + events.trusted + sendmail + [
+        return hooks + programs + scripts.events.trusted + sendmail + [
             TrustedPath("systemd-inhibit", Inhibitor.usualProgram, .program)
         ]
     }

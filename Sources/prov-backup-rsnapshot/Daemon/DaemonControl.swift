@@ -11,7 +11,7 @@ struct DaemonControl {
 
     init(_ configuration: DaemonConfiguration) {
         self.init(
-            runtimeDirectory: configuration.runtimeDirectory, configFile: configuration.configFile,
+            runtimeDirectory: configuration.service.runtimeDirectory, configFile: configuration.configFile,
             globalFile: configuration.globalFile)
     }
 

@@ -24,7 +24,7 @@ extension DaemonJobs {
     /// To be called again when the settings have changed.
     func followSchedules() {
         schedule?.cancel()
-        let timetable = configuration.jobs.timetable
+        let timetable = configuration.timetable
         if !timetable.lines.isEmpty {
             schedule = Task { [clock] in
                 do {
@@ -71,7 +71,7 @@ extension DaemonJobs {
     /// - Parameter since: when the last one was seen; an account of which nothing is known is due by what was missed after that.
     func makeUpForMissedRuns(since: WallTime) {
         // The larger level first: it takes over the snapshot that the smaller one would remove.
-        for level in SnapshotLevel.allCases.reversed() where configuration.jobs.backups.schedules[level] != nil {
+        for level in SnapshotLevel.allCases.reversed() where configuration.backupJobs.schedules[level] != nil {
             beginRun(of: level, since: since)
         }
     }
@@ -151,7 +151,7 @@ extension DaemonJobs {
             await earlier?.value
             var count = 0
             for level in levels {
-                let bound = Self.waitingPerSlot * configuration.jobs.backups.slots
+                let bound = Self.waitingPerSlot * configuration.backupJobs.slots
                 try await backups.waitForRoom(for: .backup, below: bound)
                 // Waiting may have taken hours.
                 guard let request = try await due(level, account, since: since)?.request(level),
@@ -205,7 +205,7 @@ extension DaemonJobs {
                 let state = await selection.state(of: account)
                 for level in BackupJobs.levels(of: account) {
                     note(account, level, state)
-                    if configuration.jobs.backups.schedules[level] == nil, unscheduled[level] == nil {
+                    if configuration.backupJobs.schedules[level] == nil, unscheduled[level] == nil {
                         unscheduled[level] = BackupJobs.uid(of: account)
                     }
                 }
@@ -229,7 +229,7 @@ extension DaemonJobs {
                     copies: BackupJobs.levels(of: account).first == level, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
                 provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time,
-                schedule: configuration.jobs.backups.schedules[level], timeLimit: configuration.jobs.backups.timeLimit,
+                schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
                 now: clock.now)
         }
         parts.reports.health.noted(

@@ -40,9 +40,9 @@ actor DaemonJobs: JobDesk {
         self.engine = engine
         self.history = history
         self.logger = logger
-        let executor = parts.executor(configuration.jobs)
+        let executor = parts.executor(configuration)
         backups = JobRunner(
-            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: configuration.jobs.backups.slots)
+            executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: configuration.backupJobs.slots)
         scripts = JobRunner(
             executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: Self.scriptSlots)
         parts.serve(self)
@@ -77,10 +77,10 @@ actor DaemonJobs: JobDesk {
     /// Jobs that begin from now on go by these settings.
     func reload(_ configuration: DaemonConfiguration) async {
         self.configuration = configuration
-        parts.scheduler.setLimit(configuration.jobs.limit)
-        parts.reports.reconfigure(configuration.jobs)
-        let executor = parts.executor(configuration.jobs)
-        await backups.reconfigure(executor: executor, slots: configuration.jobs.backups.slots)
+        parts.scheduler.setLimit(configuration.scripts.maxJobs)
+        parts.reports.reconfigure(configuration)
+        let executor = parts.executor(configuration)
+        await backups.reconfigure(executor: executor, slots: configuration.backupJobs.slots)
         await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
         followSchedules()
     }
@@ -103,8 +103,8 @@ actor DaemonJobs: JobDesk {
             switch left.type {
             case _ where left.status == .canceled:
                 close(job, .canceled)
-            case .admin where configuration.jobs.scripts[left.name] != nil:
-                guard let request = configuration.jobs.scripts[left.name]?.request else { return }
+            case .admin where configuration.userScripts[left.name] != nil:
+                guard let request = configuration.userScripts[left.name]?.request else { return }
                 try await scripts.submit(
                     request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
             case .backup:
@@ -134,7 +134,7 @@ actor DaemonJobs: JobDesk {
     }
 
     var selection: BackupJobs {
-        BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.jobs.backups)
+        BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.backupJobs)
     }
 
     // MARK: - Asking
@@ -170,8 +170,8 @@ actor DaemonJobs: JobDesk {
     func run(_ name: String) async throws -> JobID { try await submit(try script(name).request, to: scripts).id }
 
     private func script(_ name: String) throws -> UserScript {
-        guard let script = configuration.jobs.scripts[name] else {
-            let names = configuration.jobs.scripts.keys.sorted()
+        guard let script = configuration.userScripts[name] else {
+            let names = configuration.userScripts.keys.sorted()
             throw CommandFailure(
                 "there is no job \(name)",
                 cure: names.isEmpty
@@ -257,7 +257,7 @@ actor DaemonJobs: JobDesk {
     /// - Returns: nil with `TYPE = Script`: archived homes are the affair of the daemon that archives them.
     func purge() async throws -> JobOutcome? {
         guard configuration.script == nil else { return nil }
-        let events = parts.events(configuration.jobs)
+        let events = parts.events(configuration)
         let purge = ArchivePurge(configuration.backup)
         let job = try await submit(
             JobRequest(
@@ -296,7 +296,7 @@ actor DaemonJobs: JobDesk {
 
     nonisolated var health: BackupHealth { parts.reports.health }
 
-    var backupSlots: Int { configuration.jobs.backups.slots }
+    var backupSlots: Int { configuration.backupJobs.slots }
 
     nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
 

@@ -20,21 +20,20 @@ struct JobParts: Sendable {
     private let host: HandlerHost
     private let logger: Logger
 
-    init(_ configuration: JobConfiguration, ids: JobIDSource, presence: Presence, reports: JobReports, logger: Logger) {
+    init(
+        _ configuration: DaemonConfiguration, ids: JobIDSource, presence: Presence, reports: JobReports, logger: Logger
+    ) {
         let notice: NoticeHandler = { logger.log($0) }
         self.ids = ids
         self.presence = presence
         self.logger = logger
         history = JobHistory(
-            file: FilePath(configuration.history.file),
-            retention: HistoryRetention(
-                age: .seconds(configuration.history.keepDays * 86_400), jobs: configuration.history.keepJobs),
-            notice: notice)
+            file: configuration.historyFile, retention: configuration.history.retention, notice: notice)
         self.reports = reports
         board = JobBoard(recorder: history) { reports.ended($0) }
-        scheduler = JobScheduler(limit: configuration.limit)
+        scheduler = JobScheduler(limit: configuration.scripts.maxJobs)
         host = HandlerHost(board: board)
-        handlers = EventHandlers(configuration.events, host: host, notice: notice)
+        handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
     }
 
@@ -42,9 +41,9 @@ struct JobParts: Sendable {
     func serve(_ jobs: DaemonJobs) { host.serve(jobs) }
 
     /// How attempts are carried out by some settings.
-    func executor(_ configuration: JobConfiguration) -> JobExecutor {
+    func executor(_ configuration: DaemonConfiguration) -> JobExecutor {
         JobExecutor(
-            board: board, policies: configuration.policies, environment: configuration.environment,
+            board: board, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
             reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
     }
@@ -74,7 +73,7 @@ struct JobParts: Sendable {
         }
     }
 
-    func events(_ configuration: JobConfiguration) -> JobEvents {
+    func events(_ configuration: DaemonConfiguration) -> JobEvents {
         JobEvents(handlers) { [surroundings = configuration.surroundings] job, status, volume in
             await surroundings.describe(job, status, volume: volume)
         }
@@ -83,9 +82,9 @@ struct JobParts: Sendable {
     /// The engine's settings with everything that this process alone can give it.
     func engine(_ configuration: DaemonConfiguration) -> Engine.Configuration {
         var engine = configuration.engine
-        engine.executor = executor(configuration.jobs)
+        engine.executor = executor(configuration)
         if configuration.script == nil {
-            let events = events(configuration.jobs)
+            let events = events(configuration)
             engine.service = BackupRsnapshotService(configuration: configuration.backup) { [board] job, choice in
                 guard let job = board.live(job)?.job else { return nil }
                 board.status(job.id, .waitingForNewMedia)

@@ -14,17 +14,17 @@ final class JobReports: Sendable {
     /// Of jobs that are about to end.
     private let scriptFailures = Mutex<[JobID: [String]]>([:])
 
-    init(_ configuration: JobConfiguration, clock: any WallClock = SystemWallClock(), logger: Logger) {
+    init(_ configuration: DaemonConfiguration, clock: any WallClock = SystemWallClock(), logger: Logger) {
         self.logger = logger
-        environment = Mutex(configuration.installation)
+        environment = Mutex(configuration.global.environment)
         mailer = Mailer(configuration.mail, clock: clock, logger: logger)
         mail = DigestMailer(mailer, clock: clock)
     }
 
     /// Mails that are made from now on go by these settings.
-    func reconfigure(_ configuration: JobConfiguration) {
+    func reconfigure(_ configuration: DaemonConfiguration) {
         mailer.reconfigure(configuration.mail)
-        environment.withLock { $0 = configuration.installation }
+        environment.withLock { $0 = configuration.global.environment }
     }
 
     /// Pre or post scripts of a job failed (row D8); its end comes next.

@@ -55,19 +55,18 @@ extension ScriptLine {
     static let loadingHint = "correct it, then run: prov-backup-rsnapshot scripts restart"
 
     /// Everything that the settings name, in the order service, hooks, jobs, handlers. It looks at the disk.
-    static func all(_ all: DaemonConfiguration, now: WallTime) -> [ScriptLine] {
-        let configuration = all.jobs
-        let service = all.script.map { service in
+    static func all(_ configuration: DaemonConfiguration, now: WallTime) -> [ScriptLine] {
+        let service = configuration.script.map { service in
             [("ADD", service.add), ("MODIFY", service.modify), ("DELETE", service.delete)]
                 .map { ScriptLine(kind: .service, name: $0, $1) }
         }
-        let hooks = HooksSection.types.flatMap { type in
+        let hooks = HooksSettings.types.flatMap { type in
             let hooks = configuration.policies[type]?.hooks
             return [("pre script", hooks?.preScript), ("post script", hooks?.postScript)].map { name, path in
                 ScriptLine(kind: .hook, name: "\(type) \(name)", path)
             }
         }
-        let jobs = configuration.scripts.values.sorted { $0.name < $1.name }.map { script in
+        let jobs = configuration.userScripts.values.sorted { $0.name < $1.name }.map { script in
             let schedule = configuration.timetable.lines.first { $0.name == JobCommand.run(script.name).description }?
                 .schedule
             var line = ScriptLine(kind: .job, name: script.name, script.path)
@@ -76,7 +75,7 @@ extension ScriptLine {
             return line
         }
         let handlers = ScriptLine(
-            kind: .handlers, name: "event handlers", configuration.events.directory.appending("DirStartUp.py"),
+            kind: .handlers, name: "event handlers", configuration.scripts.events.directory.appending("DirStartUp.py"),
             as: .pythonScript)
         return (service ?? []) + hooks + jobs + [handlers]
     }

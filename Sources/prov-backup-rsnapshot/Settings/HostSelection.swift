@@ -1,5 +1,5 @@
-import DaemonKit
 import Glibc
+import JobCore
 
 /// Which accounts are this daemon's (setting `HOST`).
 enum HostSelection: Hashable, Sendable {
@@ -9,25 +9,6 @@ enum HostSelection: Hashable, Sendable {
     case auto
     /// Those that name one of these hosts.
     case listed([String])
-
-    static let kind = SettingKind<HostSelection>(form: "any, auto, or host names split by blanks") {
-        text throws(SettingValueError) in
-        let hosts = try SettingKind<[String]>.hosts.parse(text)
-        switch hosts.map({ $0.lowercased() }) {
-        case ["any"]: return .any
-        case ["auto"]: return .auto
-        case []: throw SettingValueError("nothing is named", cure: "write any, auto, or host names split by blanks")
-        case let words where words.contains("any") || words.contains("auto"):
-            throw SettingValueError("any and auto stand alone", cure: "write any, auto, or host names split by blanks")
-        default: return .listed(hosts)
-        }
-    } render: { selection in
-        switch selection {
-        case .any: "any"
-        case .auto: "auto"
-        case .listed(let hosts): hosts.joined(separator: " ")
-        }
-    }
 
     /// The names to look for; `nil` for all. Asks the system's resolver for the full name where the kernel knows only
     /// the short one.
@@ -40,7 +21,31 @@ enum HostSelection: Hashable, Sendable {
     }
 }
 
-/// What this machine is called.
+extension SettingKind where Value == HostSelection {
+    static var hostSelection: Self {
+        let list = SettingKind<[String]>.hosts
+        return Self(form: "any, auto, or host names split by blanks") { text throws(SettingValueError) in
+            let hosts = try list.parse(text)
+            switch hosts.map({ $0.lowercased() }) {
+            case ["any"]: return .any
+            case ["auto"]: return .auto
+            case []: throw SettingValueError("nothing is named", hint: "write any, auto, or host names split by blanks")
+            case let words where words.contains("any") || words.contains("auto"):
+                throw SettingValueError(
+                    "any and auto stand alone", hint: "write any, auto, or host names split by blanks")
+            default: return .listed(hosts)
+            }
+        } render: { selection in
+            switch selection {
+            case .any: "any"
+            case .auto: "auto"
+            case .listed(let hosts): hosts.joined(separator: " ")
+            }
+        }
+    }
+}
+
+/// The names of this machine.
 enum ThisHost {
     /// As the kernel has it, usually the short name.
     static var name: String {

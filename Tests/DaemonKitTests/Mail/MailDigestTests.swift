@@ -118,12 +118,13 @@ import Testing
 
     private static func mailer(_ sink: MailSink) throws -> Mailer {
         // As the daemon has it: a transport may refuse a mail once.
-        Mailer(
-            Mailer.Configuration(
-                recipients: [try MailAddress(parsing: "operator@example.org")], senderName: "Backup",
-                sender: try MailAddress(parsing: "daemon@example.org"), sendmail: sink.sendmail,
-                pauses: [.milliseconds(100), .seconds(1), .seconds(10)]),
-            logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
+        var configuration = Mailer.Configuration()
+        configuration.recipients = [try MailAddress(parsing: "operator@example.org")]
+        configuration.senderName = "Backup"
+        configuration.sender = try MailAddress(parsing: "daemon@example.org")
+        configuration.sendmail = sink.sendmail
+        configuration.pauses = [.milliseconds(100), .seconds(1), .seconds(10)]
+        return Mailer(configuration, logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
     }
 
     @Test("two mails an hour apart, and the rest at the stop: nothing is lost")

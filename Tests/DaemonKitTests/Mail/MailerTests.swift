@@ -35,11 +35,14 @@ import Testing
         _ sendmail: FilePath, to recipients: [String] = ["operator@example.org"], name: String = "Backup-Rsnapshot",
         pauses: [Duration] = [], capacity: Int = 100
     ) throws -> Mailer {
-        Mailer(
-            Mailer.Configuration(
-                recipients: try recipients.map { try MailAddress(parsing: $0) }, senderName: name,
-                sender: try MailAddress(parsing: "daemon@example.org"), sendmail: sendmail, pauses: pauses),
-            capacity: capacity, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+        var configuration = Mailer.Configuration()
+        configuration.recipients = try recipients.map { try MailAddress(parsing: $0) }
+        configuration.senderName = name
+        configuration.sender = try MailAddress(parsing: "daemon@example.org")
+        configuration.sendmail = sendmail
+        configuration.pauses = pauses
+        return Mailer(
+            configuration, capacity: capacity, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
     }
 
     private func script(_ body: String) throws -> FilePath {

@@ -78,12 +78,17 @@ final class EventBench: Sendable {
     static let timeLimit = Duration.seconds(300)
 
     func configuration() -> EventConfiguration {
-        EventConfiguration(
-            directory: scripts, timeLimit: Self.timeLimit, grace: .seconds(60), interpreter: Self.python,
-            moduleFolder: modules,
-            daemon: EventConfiguration.Daemon(
-                name: "prov-test", configFile: "/etc/test.conf", workingDirectory: "/var/lib/test",
-                version: "1.2 2026-01-02"))
+        var configuration = EventConfiguration()
+        configuration.directory = scripts
+        configuration.timeLimit = Self.timeLimit
+        configuration.grace = .seconds(60)
+        configuration.interpreter = Self.python
+        configuration.moduleFolder = modules
+        configuration.daemon.name = "prov-test"
+        configuration.daemon.configFile = "/etc/test.conf"
+        configuration.daemon.workingDirectory = "/var/lib/test"
+        configuration.daemon.version = "1.2 2026-01-02"
+        return configuration
     }
 
     /// Starts the handlers, and stops them after the body; then no process of theirs may be left.

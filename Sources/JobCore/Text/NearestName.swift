@@ -1,8 +1,8 @@
 /// Finds the name that somebody probably meant.
-enum NearestName {
+package enum NearestName {
     /// - Returns: the candidate with the fewest single-character changes from `name`, without regard to case; `nil` when
     ///   even the best would change more than a third of the word.
-    static func of(_ name: String, among candidates: some Sequence<String>) -> String? {
+    package static func of(_ name: String, among candidates: some Sequence<String>) -> String? {
         let word = Array(name.lowercased())
         let ranked = candidates.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }
         guard let best = ranked.min(by: { ($0.distance, $0.name) < ($1.distance, $1.name) }) else { return nil }

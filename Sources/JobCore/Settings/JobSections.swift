@@ -1,0 +1,233 @@
+package import SystemPackage
+
+/// `[Scripts]`.
+package struct ScriptsSettings: SettingsSection {
+    package var events = EventConfiguration()
+    /// Over all types; `nil` for no limit.
+    package var maxJobs: Int?
+
+    package init() {}
+
+    package static let section = SectionName("Scripts")
+    package static let meaning = "What holds for scripts and handlers of every kind."
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "EVENTS_DIRECTORY", \.events.directory, .path, restart: true,
+            meaning: "Where DirStartUp.py is looked for, which sets up handlers of events. None there: no scripting."),
+        Setting(
+            "EVENT_TIMEOUT", \.events.timeLimit, .duration(from: .seconds(1)), restart: true,
+            meaning: "How long a handler may take for one event."),
+        Setting(
+            "MAX_JOBS", \.maxJobs, orEmpty: .number(1...10_000),
+            meaning: "How many jobs run at once, those of all types together. Empty: each type has its own limit alone."
+        ),
+    ]
+}
+
+/// `[Hooks TYPE]`.
+package struct HooksSettings: SettingsSection {
+    package var isEnabled = false
+    /// Set where the scripts are enabled.
+    package var directory: FilePath?
+    /// Their directory is that of the section.
+    package var scripts = HookSettings(directory: "")
+    /// `nil`: at any time.
+    package var window: TimeWindow?
+    package var alerts = true
+
+    package init() {}
+
+    /// The types of jobs that there are.
+    package static let types: [JobType] = [.provisioning, .backup, .admin]
+
+    package static let section = SectionName("Hooks", label: "TYPE", example: "Backup")
+    package static let meaning = """
+        The scripts before and after jobs, for each type of jobs a section of its own: [Hooks Provisioning], \
+        [Hooks Backup], [Hooks Admin].
+        """
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "ENABLED", \.isEnabled, .boolean,
+            meaning: "Whether pre_script.sh runs before each job of this type and post_script.sh after it."),
+        Setting(
+            "DIRECTORY", \.directory, orEmpty: .path,
+            meaning: "The folder that holds the two scripts. Must be set where they are enabled."),
+        Setting(
+            "SKIP_ON_PRE_FAILURE", \.scripts.skipsJob, .boolean,
+            meaning: "Whether the job is left out when pre_script.sh fails or is missing."),
+        Setting(
+            "TIMEOUT", \.scripts.timeLimit, .duration(from: .seconds(1)), meaning: "How long each of the two may run."),
+        Setting(
+            "WINDOW", \.window, .window,
+            meaning: "The time of day in which jobs of this type may begin; it may pass midnight, such as 22:00-06:00."
+        ),
+        Setting(
+            "ALERT", \.alerts, .boolean,
+            meaning: "Whether the failure of one of the two scripts is reported by mail, once after the last try."),
+    ]
+
+    /// The scripts, where they are enabled and their directory is named.
+    package var enabledScripts: HookSettings? {
+        guard isEnabled, let directory else { return nil }
+        var scripts = scripts
+        scripts.directory = directory
+        return scripts
+    }
+}
+
+/// `[Job NAME]`.
+package struct JobSettings: SettingsSection {
+    /// Must be set.
+    package var script: FilePath?
+    /// `nil`: only by hand.
+    package var schedule: CronSchedule?
+    /// The name of an exit profile.
+    package var exitProfile = ExitProfile.lightsOutServer.name
+    /// Name, script, profile, environment and retry are set when the section was checked.
+    package var job = UserScript(
+        name: "", path: "", retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
+
+    package init() {}
+
+    package static let section = SectionName("Job", label: "NAME", example: "server_backup")
+    package static let meaning =
+        "Scripts that are run as jobs, as many as are wanted. NAME: letters, digits, hyphens, dots and _."
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "SCRIPT", \.script, orEmpty: .script, example: "/etc/Provisioning/scripts/server_backup.sh",
+            meaning: "The script. Must be set; only its owner may be able to write it and every folder above it."),
+        Setting(
+            "SCHEDULE", \.schedule, orEmpty: .schedule, example: "30 2 * * 1-5",
+            meaning: """
+                When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME. While one still waits or runs, no other is asked \
+                for.
+                """),
+        Setting("TIMEOUT", \.job.timeLimit, .duration(from: .seconds(1)), meaning: "How long it may run."),
+        Setting(
+            "EXIT_PROFILE", \.exitProfile, .text,
+            meaning: """
+                What its exit codes mean: posix, lightsout-server, lightsout-client, rsnapshot, provisioning, or the NAME of an \
+                [Exit NAME].
+                """),
+        Setting(
+            "PRIORITY", \.job.priority, .number(1...100),
+            meaning: "Of the jobs that wait, the one with the lowest number begins first."),
+        Setting(
+            "RUN_AS", \.job.user, orEmpty: .user, meaning: "The user as whom it runs. Empty: the daemon's own."),
+        Setting(
+            "ON_INTERRUPT", \.job.interruption, .choice(["repeat": .repeats, "fail": .fails]),
+            meaning: """
+                What becomes of it when the daemon stops or crashes while it runs: repeat runs it again, fail ends it as failed.
+                """),
+    ]
+}
+
+/// `[Exit NAME]`.
+package struct ExitSettings: SettingsSection {
+    /// What a code can mean: a result, or a failure that is worth another try.
+    package enum Meaning: String, CaseIterable, Hashable, Sendable {
+        case success, failed, aborted, warnings, missed
+        case wrongConfiguration = "wrong configuration"
+        case undefined, unknown, retry
+
+        /// `retry` is a failure.
+        package var result: JobResult { JobResult(rawValue: rawValue) ?? .failed }
+    }
+
+    /// The codes that are listed.
+    private var meanings: [Int32: Meaning] = [:]
+
+    package init() {}
+
+    /// What a code means, whether or not it is listed.
+    package subscript(code: Int32) -> Meaning {
+        get { meanings[code] ?? .failed }
+        set { meanings[code] = newValue }
+    }
+
+    package static let section = SectionName("Exit", label: "NAME", example: "mine")
+    package static let meaning = """
+        Exit profiles of your own, chosen by EXIT_PROFILE. A line for each exit code, such as 24 = warnings. Unless it \
+        is listed, 75 asks for another try.
+        """
+    package static let keys: [Setting<Self>] = (0...255).map { code in
+        Setting(
+            "\(code)", row: code == 0 ? "a number from 0 to 255" : "", \.[code], .choice,
+            example: code == 0 ? "success" : nil,
+            meaning: """
+                What the exit code means. A code that is not listed means failed; retry is failed and worth another try.
+                """)
+    }
+
+    /// The profile that the section describes.
+    package func profile(named name: String) -> ExitProfile {
+        let passing = meanings.filter { $0.value == .retry }.keys
+        return ExitProfile(
+            name: name, meanings: meanings.mapValues { ExitProfile.Meaning($0.result) },
+            retryable: Set(passing).union(
+                meanings[ExitProfile.temporaryFailure] == nil ? [ExitProfile.temporaryFailure] : []))
+    }
+}
+
+/// `[History]`.
+package struct HistorySettings: SettingsSection {
+    /// `nil`: `history.sqlite` in the state directory.
+    package var file: FilePath?
+    package var keepDays = 90
+    package var keepJobs = 100_000
+
+    package init() {}
+
+    package static let section = SectionName("History")
+    package static let meaning = "How much is kept of jobs that are over."
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "FILE", \.file, orEmpty: .path, note: "STATE_DIRECTORY/history.sqlite", restart: true,
+            meaning: "The history's file. It may be deleted while the daemon is down: only the past is lost."),
+        Setting(
+            "KEEP_DAYS", \.keepDays, .number(1...36_525), restart: true,
+            meaning: "How many days a job is kept after its end."),
+        Setting(
+            "KEEP_JOBS", \.keepJobs, .number(1...100_000_000), restart: true,
+            meaning: "How many jobs are kept; the oldest go first."),
+    ]
+
+    package func file(in stateDirectory: FilePath) -> FilePath { file ?? stateDirectory.appending("history.sqlite") }
+
+    package var retention: HistoryRetention {
+        HistoryRetention(age: .seconds(keepDays * 86_400), jobs: keepJobs)
+    }
+}
+
+// MARK: - Kinds of values
+
+extension SettingKind where Value == CronSchedule {
+    /// Cron notation.
+    package static var schedule: Self {
+        Self(form: "cron notation") { text throws(SettingValueError) in
+            do throws(CronSyntaxError) {
+                return try CronSchedule(parsing: text)
+            } catch {
+                throw SettingValueError(error.summary, hint: error.cure)
+            }
+        } render: {
+            $0.description
+        }
+    }
+}
+
+extension SettingKind where Value == TimeWindow? {
+    /// `HH:MM-HH:MM`, or empty for any time.
+    package static var window: Self {
+        Self(form: "HH:MM-HH:MM, or empty for any time") { text throws(SettingValueError) in
+            if text.isEmpty { return nil }
+            do throws(TimeWindow.SyntaxError) {
+                return try TimeWindow(parsing: text)
+            } catch {
+                throw SettingValueError(error.reason, hint: error.cure)
+            }
+        } render: {
+            $0?.description ?? ""
+        }
+    }
+}

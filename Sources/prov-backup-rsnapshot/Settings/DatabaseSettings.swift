@@ -1,0 +1,260 @@
+import DaemonKit
+import DirectoryClient
+import DirectoryModel
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// `[Database]`: the LDAP servers, and how they are reached and watched.
+struct DatabaseSettings: SettingsSection {
+    /// As they are written, in the order of preference.
+    var servers: [String] = []
+    /// Of servers that are written as host names.
+    var port: Int?
+    var user: DN?
+    var password: Secret?
+    /// Whether the daemon proves who it is by the socket or its certificate.
+    var isExternal = false
+    /// The entry above the accounts; never the root once it was checked.
+    var subtree = DN.root
+    var condition: Filter?
+    var timing = Watcher.Timing()
+    /// Its credentials are set when the section was checked.
+    var connection = ConnectionOptions()
+
+    private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
+
+    static let section = SectionName("Database")
+    static let meaning = "The directory that holds the accounts."
+    static let keys: [Setting<Self>] = [
+        Setting(
+            "BACKEND", fixed: .choice(["LDAP": "LDAP"]), value: "LDAP",
+            meaning: "What keeps the accounts; there is one kind."),
+        Setting(
+            "SERVER", \.servers, .words, example: "ldapi:///",
+            meaning: """
+                The directory servers in the order of preference, split by blanks: ldap://HOST, ldaps://HOST, ldapi:/// (a \
+                local socket), or host names. Must be set.
+                """),
+        Setting(
+            "PORT", \.port, orEmpty: .number(1...65_535), note: "389",
+            meaning: "The port of servers that are written as host names; an address holds its own."),
+        Setting(
+            "SASL_MECHANISM", \.isExternal, .choice(["none": false, "EXTERNAL": true]), example: "EXTERNAL",
+            meaning: """
+                EXTERNAL takes who the daemon is from the ldapi socket or from its TLS certificate; then it needs no \
+                ADMIN_USER and no password.
+                """),
+        Setting(
+            "ADMIN_USER", \.user, orEmpty: .dn, meaning: "The entry as which the daemon binds. It needs a password."),
+        Setting(
+            "ADMIN_PASSWORD", \.password, .secret { Secret($0) },
+            meaning: "The password of ADMIN_USER. A file that holds it must be its owner's alone (chmod 600)."),
+        Setting(
+            "START_TLS", \.connection.tls.startTLS, .boolean,
+            meaning: "Whether connections to ldap:// servers are encrypted before anything else is said."),
+        Setting(
+            "TLS_CA_FILE", \.connection.tls.caFile, orEmpty: .path, note: "the system's",
+            meaning: "The certificates (PEM) of the authorities that are trusted."),
+        Setting(
+            "TLS_CERT_FILE", \.connection.tls.certificateFile, orEmpty: .path,
+            meaning: "The daemon's own certificate (PEM), where servers ask for one; needs TLS_KEY_FILE."),
+        Setting(
+            "TLS_KEY_FILE", \.connection.tls.keyFile, orEmpty: .path,
+            meaning: "The key (PEM) of the daemon's own certificate."),
+        Setting(
+            "TLS_REQUIRE", \.connection.tls.requirement, .choice,
+            meaning:
+                "Whether a server's certificate must be trusted and name the server: demand; allow and never take any."
+        ),
+        Setting(
+            "SERVICE_SUBTREE", \.subtree, .dn, example: "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org",
+            meaning: "The entry below which the accounts lie. Must be set."),
+        Setting(
+            "SEARCH_FILTER", \.condition, .condition,
+            meaning: "A further condition that accounts must meet, such as (sstBelongsToResellerUID=4000000)."),
+        Setting(
+            "DETECTION", \.timing.detection, .choice,
+            meaning: """
+                How wishes are noticed: persist has the server tell at once (RFC 4533), poll asks again and again, auto takes \
+                persist where the server offers it.
+                """),
+        Setting(
+            "POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll asks."),
+        Setting(
+            "RELIST_INTERVAL", \.timing.relistInterval, .duration(from: .seconds(1)),
+            meaning: "How often everything is looked through once more, whatever was noticed in between."),
+        Setting(
+            "CONNECT_TIMEOUT", \.connection.connectTimeout, .duration(from: .seconds(1)),
+            meaning: "How long connecting, encrypting and binding may take together."),
+        Setting(
+            "OPERATION_TIMEOUT", \.connection.operationTimeout, .duration(from: .seconds(1)),
+            meaning: "How long the directory may take to answer one request."),
+    ]
+    static let retired = [
+        RetiredSetting("COOKIE_FILE", replacement: noCookie),
+        RetiredSetting("DEFAULT_COOKIE", replacement: noCookie),
+        RetiredSetting("GROUP_COMMIT", replacement: "it has no effect, every write is sent by itself"),
+    ]
+}
+
+// MARK: - Checks across keys
+
+extension DatabaseSettings {
+    /// Checks who is reached, as whom, and how safely; sets the credentials.
+    ///
+    /// - Returns: the servers, in the order of preference.
+    mutating func check(_ settings: inout Settings) -> [ServerAddress] {
+        let addresses = addresses(&settings)
+        checkTLS(&settings)
+        connection.credentials = credentials(addresses, &settings)
+        if subtree.isEmpty {
+            settings.refuse(
+                \Self.subtree, "it is not said where the accounts lie",
+                hint: "write the entry above them, such as ou=accounts,ou=backup,ou=services,dc=example,dc=org")
+        }
+        return addresses
+    }
+
+    private func addresses(_ settings: inout Settings) -> [ServerAddress] {
+        if servers.isEmpty {
+            settings.refuse(
+                \Self.servers, "no directory server is named", hint: "write one, such as ldaps://ldap.example.org")
+        }
+        let port = port.map { UInt16(clamping: $0) }
+        return servers.compactMap { text in
+            do throws(ServerAddress.Invalid) {
+                guard text.contains("://") else { return try ServerAddress(parsing: text, defaultPort: port) }
+                let server = try ServerAddress(parsing: text)
+                if try server != ServerAddress(parsing: text, defaultPort: port) {
+                    settings.warn(
+                        \Self.port, "it counts for host names alone, and \(text) is an address",
+                        hint: "write the port into the address, or take the line out")
+                }
+                return server
+            } catch {
+                settings.refuse(
+                    \Self.servers, "\(text): \(error.reason)",
+                    hint: "write ldap://HOST, ldaps://HOST or ldapi:///, or the name of a host")
+                return nil
+            }
+        }
+    }
+
+    private func checkTLS(_ settings: inout Settings) {
+        let tls = connection.tls
+        let isReadable = Self.checkFile(\.connection.tls.caFile, "TLS_CA_FILE", tls.caFile, &settings)
+        Self.checkFile(\.connection.tls.certificateFile, "TLS_CERT_FILE", tls.certificateFile, &settings)
+        if Self.checkFile(\.connection.tls.keyFile, "TLS_KEY_FILE", tls.keyFile, &settings), let key = tls.keyFile,
+            Self.isOpenToOthers(key)
+        {
+            settings.warn(
+                \Self.connection.tls.keyFile, "others can read this key", hint: "run: chmod 600 \(key.shellWord)")
+        }
+        if tls.certificateFile != nil, tls.keyFile == nil {
+            settings.refuse(
+                \Self.connection.tls.certificateFile, "a certificate without its key is of no use",
+                hint: "set TLS_KEY_FILE")
+        }
+        if tls.keyFile != nil, tls.certificateFile == nil {
+            settings.refuse(
+                \Self.connection.tls.keyFile, "a key without its certificate is of no use", hint: "set TLS_CERT_FILE")
+        }
+        if tls.requirement != .demand {
+            settings.warn(
+                \Self.connection.tls.requirement, "anybody can pretend to be the directory server",
+                hint: "write demand, and name the authority in TLS_CA_FILE")
+        }
+        // The system's list is in no setting; it is trusted all the same.
+        if isReadable, tls.caFile == nil, let list = tls.authorities {
+            Self.checkTrust(\.connection.tls.caFile, "TLS_CA_FILE", list, &settings)
+        }
+    }
+
+    private func credentials(_ servers: [ServerAddress], _ settings: inout Settings) -> Credentials {
+        if isExternal {
+            if user != nil {
+                settings.warn(
+                    \Self.user, "with SASL_MECHANISM = EXTERNAL it is not used",
+                    hint: "take the line out, or set SASL_MECHANISM = none")
+            }
+            if connection.tls.certificateFile == nil, servers.contains(where: { !$0.isLocalSocket }) {
+                settings.refuse(
+                    \Self.isExternal, "except over ldapi, EXTERNAL needs a certificate of the daemon's own",
+                    hint: "set TLS_CERT_FILE and TLS_KEY_FILE, or reach the server by ldapi:///")
+            }
+            return .external
+        }
+        guard let user, !user.isEmpty else {
+            if password != nil {
+                settings.refuse(\Self.password, "it is not said whose password this is", hint: "set ADMIN_USER")
+            }
+            settings.warn(
+                \Self.user, "the daemon does not say who it is, and few directories let such clients write",
+                hint: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
+            return .anonymous
+        }
+        guard let password else {
+            if !settings.isFaulty(\Self.password) {
+                settings.refuse(
+                    \Self.user, "there is no password for it",
+                    hint: "set ADMIN_PASSWORD_FILE or ADMIN_PASSWORD, or SASL_MECHANISM = EXTERNAL")
+            }
+            return .anonymous
+        }
+        if let open = servers.first(where: { !$0.isEncrypted && !$0.isLocal }), !connection.tls.startTLS {
+            settings.warn(
+                \Self.servers, "the password goes to \(open) in the clear",
+                hint: "write ldaps://, or set START_TLS = yes")
+        }
+        return .simple(bindDN: user, password: password)
+    }
+
+    /// - Returns: whether the file can be read and trusted, or none is named.
+    @discardableResult
+    private static func checkFile(
+        _ property: PartialKeyPath<Self>, _ key: String, _ path: String?, _ settings: inout Settings
+    ) -> Bool {
+        guard let path else { return true }
+        guard access(path, R_OK) == 0 else {
+            settings.refuse(
+                property, "the file cannot be read: \(String(cString: strerror(errno)))",
+                hint: "check the path, and let the daemon's user read it")
+            return false
+        }
+        return checkTrust(property, key, path, &settings)
+    }
+
+    @discardableResult
+    private static func checkTrust(
+        _ property: PartialKeyPath<Self>, _ key: String, _ path: String, _ settings: inout Settings
+    ) -> Bool {
+        guard let fault = TrustedPath(key, FilePath(path), .file).fault else { return true }
+        settings.refuse(property, fault.finding, hint: fault.cure)
+        return false
+    }
+
+    private static func isOpenToOthers(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) == 0 && status.st_mode & 0o006 != 0
+    }
+}
+
+extension ServerAddress {
+    fileprivate var isLocalSocket: Bool {
+        if case .local = endpoint { true } else { false }
+    }
+
+    /// Whether nothing goes over the network.
+    fileprivate var isLocal: Bool {
+        switch endpoint {
+        case .local: true
+        case .tcp(let host, _, _): host == "localhost" || host.hasPrefix("127.") || host == "::1"
+        }
+    }
+
+    fileprivate var isEncrypted: Bool {
+        if case .tcp(_, _, tls: true) = endpoint { true } else { false }
+    }
+}
