@@ -64,6 +64,21 @@ struct SettingsFilesTests {
         #expect(variables.count > 60)
     }
 
+    @Test func `README.md names the keys that need a restart, and no other`() throws {
+        let text = try String(contentsOfFile: Self.root.appending("README.md").string, encoding: .utf8)
+        let sentence = try #require(text.firstMatch(of: #/alone tells\. ((?:.|\n)*?) need a restart\./#)).output.1
+        var keys: Set<String> = []
+        for section in SettingsSchema.daemon.sections {
+            let names = section.keys.filter(\.needsRestart).map(\.name)
+            if !names.isEmpty, names.count == section.keys.count {
+                keys.insert("[\(section.name)]")
+            } else {
+                keys.formUnion(names.map { $0.hasPrefix("LOG_") ? "LOG_…" : $0 })
+            }
+        }
+        #expect(Set(sentence.matches(of: #/`([^`]+)`/#).map { String($0.output.1) }) == keys)
+    }
+
     @Test func `the reference names every key of the files, and the files every key of the reference`() {
         let named = SettingsSchema.daemon.reference.matches(of: #/(?m)^\| `([A-Z_]+)` \|/#).map { String($0.output.1) }
         let shipped = (SettingsSchema.daemon.globalFile + SettingsSchema.daemon.serviceFile)

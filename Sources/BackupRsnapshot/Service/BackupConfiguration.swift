@@ -144,13 +144,11 @@ extension BackupConfiguration: SettingsSection {
                 How a copy is confined: on as the account in a sandbox, root as root in a sandbox for uploads with files of other \
                 owners (quotas do not bind it), off as the account without a sandbox (files of mode 000 are not copied).
                 """),
-        Setting(
-            "RSNAPSHOT", \.rsnapshot, .path, meaning: "The rsnapshot program."),
+        Setting("RSNAPSHOT", \.rsnapshot, .path, meaning: "The rsnapshot program."),
         Setting(
             "RSNAPSHOT_CONFIG_DIRECTORY", \.configurationDirectory, .path,
             meaning: "Where each account's rsnapshot configuration is written, as UID.conf."),
-        Setting(
-            "RSNAPSHOT_TEMPLATE", \.template, .path, meaning: "What these files are made from."),
+        Setting("RSNAPSHOT_TEMPLATE", \.template, .path, meaning: "What these files are made from."),
         Setting(
             "RSNAPSHOT_CONFIGTEST", \.configurationTest, .choice,
             meaning: """
@@ -274,8 +272,7 @@ extension BackupJobsConfiguration: SettingsSection {
                 meaning: """
                     Whether anything is written into an account's entry after its backup; no switches the next three off.
                     """),
-            Setting(
-                "WRITE_BACKUP_SIZE", \.writesBackupSize, .boolean, meaning: "Whether sstBackupSize is written."),
+            Setting("WRITE_BACKUP_SIZE", \.writesBackupSize, .boolean, meaning: "Whether sstBackupSize is written."),
             Setting(
                 "WRITE_INCREMENT_SIZE", \.writesIncrementSize, .boolean,
                 meaning: "Whether sstIncrementSize is written."),

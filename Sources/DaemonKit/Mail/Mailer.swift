@@ -175,8 +175,6 @@ extension SettingKind where Value == MailAddress {
             } catch {
                 throw SettingValueError(error.reason, hint: error.cure)
             }
-        } render: {
-            $0.description
         }
     }
 }

@@ -84,7 +84,7 @@ package struct INIDocument: Hashable, Sendable {
     /// The line itself is never shown: what could not be read may be a password.
     private mutating func refuse(_ line: Int, _ reason: String, hint: String) {
         problems.append(
-            SettingsProblem(.error, place: .file(source, line: line), reason: reason, hint: hint))
+            SettingsProblem(severity: .error, place: .file(source, line: line), reason: reason, hint: hint))
     }
 }
 

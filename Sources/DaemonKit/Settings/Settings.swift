@@ -1,29 +1,54 @@
 package import JobCore
 package import SystemPackage
 
-/// The second step of two: the value of every setting that is set.
+/// Names a setting: section, label where there are many, key; without regard to case.
+struct SettingID: Hashable, Sendable {
+    let section: String
+    let label: String?
+    let key: String
+
+    init(_ section: SectionName, label: String?, key: String) {
+        self.section = section.title.lowercased()
+        self.label = label?.lowercased()
+        self.key = key.lowercased()
+    }
+}
+
+/// All settings as they were read: the value of each that is set, with its place, and what is wrong with them.
 ///
-/// Where a value could not be read, the default counts and `errors` names it, so that checks across settings can still be made and all errors
+/// Where a value could not be read, the default counts and ``errors`` names it, so that checks across settings can still be made and all errors
 /// are found in one pass.
 package struct Settings: Sendable {
-    private struct Entry: Sendable {
+    struct Entry: Sendable {
         let declaration: SettingDeclaration
         let label: String?
-        let value: SettingValue
+        /// Empty for a secret, once its value was read.
+        fileprivate(set) var text: String
+        let place: SettingPlace
+        /// `nil`: the text is wrong.
+        var value: SettingValue?
+
+        var id: SettingID { SettingID(declaration.section, label: label, key: declaration.name) }
+
+        /// A problem at this place; the value is shown unless it is a secret.
+        func problem(_ severity: SettingsProblem.Severity, _ reason: String, hint: String) -> SettingsProblem {
+            SettingsProblem(
+                severity: severity, place: place, section: declaration.section.filled(with: label),
+                key: declaration.name, value: declaration.isSecret ? nil : text, reason: reason, hint: hint)
+        }
     }
 
-    private var entries: [SettingID: Entry] = [:]
-    private var places: [SettingID: SettingPlace] = [:]
-    private var shown: [SettingID: String] = [:]
-    private var failed: Set<SettingID> = []
-    private let labels: [String: [String]]
-    private let sectionPlaces: [SettingID: SettingPlace]
-    /// In the order of the files.
-    package private(set) var warnings: [SettingsProblem]
-    /// They forbid the use of these settings; in the order of the files.
-    package private(set) var errors: [SettingsProblem]
+    let schema: SettingsSchema
+    var entries: [SettingID: Entry] = [:]
+    /// Settings with an error: a wrong text, or a secret's file that could not be read.
+    var faulty: Set<SettingID> = []
+    /// The labels of each section with labels, by the section's title in lower case, in the order of their appearance.
+    var labels: [String: [String]] = [:]
+    /// Where each of them was written first, by section and label; the key is empty.
+    var sectionPlaces: [SettingID: SettingPlace] = [:]
+    var problems: [SettingsProblem] = []
     /// Whether a whole file could not be read: then it is not known what is missing.
-    package let lacksFile: Bool
+    package internal(set) var lacksFile = false
 
     /// Reads settings from their files, the systemd credentials and the environment. All errors are collected; nothing is thrown.
     ///
@@ -33,27 +58,28 @@ package struct Settings: Sendable {
     ///   - environment: `PROV_…` variables win over the files; `CREDENTIALS_DIRECTORY` names systemd's credentials, which
     ///     come between the two.
     package init(_ schema: SettingsSchema, files: [FilePath], environment: [String: String]) {
-        var raw = RawSettings(schema: schema)
-        raw.read(files: files, environment: environment)
-        labels = raw.labels
-        sectionPlaces = raw.sectionPlaces
-        lacksFile = raw.lacksFile
-        failed = raw.faulty
-        warnings = raw.problems.filter { $0.severity == .warning }
-        errors = raw.problems.filter { $0.severity == .error }
-        for (id, entry) in raw.entries {
-            places[id] = entry.place
-            if !entry.declaration.isSecret { shown[id] = entry.text }
+        self.schema = schema
+        readLayers(files: files, environment: environment)
+        for (id, entry) in entries {
             do throws(SettingValueError) {
-                entries[id] = Entry(
-                    declaration: entry.declaration, label: entry.label, value: try entry.declaration.parse(entry.text))
+                entries[id]?.value = try entry.declaration.parse(entry.text)
+                if entry.declaration.isSecret { entries[id]?.text = "" }
             } catch {
-                failed.insert(id)
-                errors.append(entry.problem(.error, error.reason, hint: error.hint))
+                faulty.insert(id)
+                problems.append(entry.problem(.error, error.reason, hint: error.hint))
             }
         }
-        warnings.sort { $0.place.isBefore($1.place) }
-        errors.sort { $0.place.isBefore($1.place) }
+    }
+
+    /// They forbid the use of these settings; in the order of the files.
+    package var errors: [SettingsProblem] { problems(.error) }
+    /// In the order of the files.
+    package var warnings: [SettingsProblem] { problems(.warning) }
+
+    package var error: SettingsError { SettingsError(errors: errors, warnings: warnings) }
+
+    private func problems(_ severity: SettingsProblem.Severity) -> [SettingsProblem] {
+        problems.filter { $0.severity == severity }.sorted { $0.place.isBefore($1.place) }
     }
 
     /// A section with its values, the defaults where they are not set.
@@ -62,7 +88,7 @@ package struct Settings: Sendable {
     package subscript<Section: SettingsSection>(_ section: Section.Type, label label: String? = nil) -> Section {
         var values = Section()
         for key in Section.keys {
-            if let entry = entries[id(key.declaration, label)] { key.set(entry.value, in: &values) }
+            if let value = entries[id(key.declaration, label)]?.value { key.set(value, in: &values) }
         }
         return values
     }
@@ -88,35 +114,30 @@ package struct Settings: Sendable {
 
     /// Whether any key of a section with a label is set, even wrongly.
     package func isSet<Section: SettingsSection>(_ section: Section.Type, label: String) -> Bool {
-        Section.keys.contains { places[id($0.declaration, label)] != nil }
+        Section.keys.contains { entries[id($0.declaration, label)] != nil }
     }
 
     /// Whether the setting has an error already, so that its default counts.
     package func isFaulty<Section: SettingsSection>(_ property: PartialKeyPath<Section>) -> Bool {
-        declaration(of: property).map { failed.contains(id($0, nil)) } ?? false
+        declaration(of: property).map { faulty.contains(id($0, nil)) } ?? false
     }
 
     /// The errors that keep a setting from being known: those of whole files, else its own.
     package func errors<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> [SettingsProblem] {
         errors.filter { error in
-            if lacksFile {
-                if case .wholeFile = error.place { true } else { false }
-            } else {
-                error.section == Section.section.title && error.key == declaration(of: property)?.name
-            }
+            if lacksFile { return if case .wholeFile = error.place { true } else { false } }
+            return error.section == Section.section.title && error.key == declaration(of: property)?.name
         }
     }
 
     /// Where the setting was written.
     package func place<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingPlace {
-        declaration(of: property).flatMap { places[id($0, nil)] } ?? .nowhere
+        declaration(of: property).flatMap { entries[id($0, nil)]?.place } ?? .nowhere
     }
 
     /// The file that a secret was read from; `nil` where the settings hold the secret itself.
     package func file<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> String? {
-        guard let companion = declaration(of: property)?.companion, let file = shown[id(companion, nil)], !file.isEmpty
-        else { return nil }
-        return file
+        declaration(of: property)?.companion.flatMap { entries[id($0, nil)]?.text }.flatMap { $0.isEmpty ? nil : $0 }
     }
 
     /// Adds an error about a section with a label as a whole.
@@ -132,7 +153,7 @@ package struct Settings: Sendable {
         _ property: PartialKeyPath<Section>, label: String? = nil, _ reason: String, hint: String
     ) {
         let declaration = declaration(of: property)
-        if let declaration, failed.contains(id(declaration, label)) { return }
+        if let declaration, faulty.contains(id(declaration, label)) { return }
         add(.error, Section.self, declaration, label, reason, hint: hint)
     }
 
@@ -147,21 +168,14 @@ package struct Settings: Sendable {
         _ severity: SettingsProblem.Severity, _ section: Section.Type, _ declaration: SettingDeclaration?,
         _ label: String?, _ reason: String, hint: String
     ) {
-        let key = declaration.map { id($0, label) }
-        let problem = SettingsProblem(
-            severity,
-            place: key.flatMap { places[$0] } ?? sectionPlaces[SettingID(Section.section, label: label, key: "")]
-                ?? .nowhere,
-            section: Section.section.filled(with: label), key: declaration?.name, value: key.flatMap { shown[$0] },
-            reason: reason, hint: hint)
-        switch severity {
-        case .error:
-            errors.append(problem)
-            errors.sort { $0.place.isBefore($1.place) }
-        case .warning:
-            warnings.append(problem)
-            warnings.sort { $0.place.isBefore($1.place) }
+        if let declaration, let entry = entries[id(declaration, label)] {
+            return problems.append(entry.problem(severity, reason, hint: hint))
         }
+        problems.append(
+            SettingsProblem(
+                severity: severity,
+                place: sectionPlaces[SettingID(Section.section, label: label, key: "")] ?? .nowhere,
+                section: Section.section.filled(with: label), key: declaration?.name, reason: reason, hint: hint))
     }
 
     private func declaration<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingDeclaration? {

@@ -34,31 +34,17 @@ package struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
         case error
     }
 
-    package let severity: Severity
-    package let place: SettingPlace
+    package var severity: Severity
+    package var place: SettingPlace
     /// The section's title, when the problem lies in one.
-    package let section: String?
+    package var section: String?
     /// The key's name, when the problem lies in one.
-    package let key: String?
+    package var key: String?
     /// The value as it was written; `nil` where there is none and for everything secret.
-    package let value: String?
-    package let reason: String
+    package var value: String?
+    package var reason: String
     /// What to do about it; empty where the reason says it.
-    package let hint: String
-
-    /// Makes a problem; a secret's value must be left out by the caller.
-    package init(
-        _ severity: Severity, place: SettingPlace, section: String? = nil, key: String? = nil, value: String? = nil,
-        reason: String, hint: String = ""
-    ) {
-        self.severity = severity
-        self.place = place
-        self.section = section
-        self.key = key
-        self.value = value
-        self.reason = reason
-        self.hint = hint
-    }
+    package var hint = ""
 
     /// `FILE:LINE: [Section] KEY = value: reason; hint`, always one line.
     package var description: String {
@@ -79,15 +65,8 @@ package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible
     /// What else was noticed.
     package let warnings: [SettingsProblem]
 
-    /// - Parameter errors: at least one.
-    package init(errors: [SettingsProblem], warnings: [SettingsProblem] = []) {
-        self.errors = errors
-        self.warnings = warnings
-    }
-
     /// One line for each error.
     package var description: String { errors.map(\.description).joined(separator: "\n") }
 
-    /// What the process ends with.
     package var exitStatus: ProcessExitStatus { .wrongConfiguration }
 }

@@ -112,8 +112,7 @@ package struct JobSettings: SettingsSection {
         Setting(
             "PRIORITY", \.job.priority, .number(1...100),
             meaning: "Of the jobs that wait, the one with the lowest number begins first."),
-        Setting(
-            "RUN_AS", \.job.user, orEmpty: .user, meaning: "The user as whom it runs. Empty: the daemon's own."),
+        Setting("RUN_AS", \.job.user, orEmpty: .user, meaning: "The user as whom it runs. Empty: the daemon's own."),
         Setting(
             "ON_INTERRUPT", \.job.interruption, .choice(["repeat": .repeats, "fail": .fails]),
             meaning: """
@@ -210,8 +209,6 @@ extension SettingKind where Value == CronSchedule {
             } catch {
                 throw SettingValueError(error.summary, hint: error.cure)
             }
-        } render: {
-            $0.description
         }
     }
 }

@@ -11,8 +11,6 @@ extension SettingKind where Value == Int {
                 throw SettingValueError("the number is out of range", hint: "write a number, \(bounds)")
             }
             return number
-        } render: {
-            String($0)
         }
     }
 }

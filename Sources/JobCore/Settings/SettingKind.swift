@@ -76,6 +76,15 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
     }
 }
 
+extension SettingKind where Value: CustomStringConvertible {
+    /// A kind whose values are written as they describe themselves.
+    package init(
+        form: String, parse: @escaping @Sendable (String) throws(SettingValueError) -> Value
+    ) {
+        self.init(form: form, parse: parse) { $0.description }
+    }
+}
+
 extension SettingKind where Value: CaseIterable & RawRepresentable, Value.RawValue == String {
     /// One of the type's names, without regard to case.
     package static var choice: Self { named(Value.allCases.map { ($0.rawValue, $0) }) }
@@ -111,8 +120,6 @@ extension SettingKind where Value == String {
     package static var text: Self {
         Self(form: "text") { text throws(SettingValueError) in
             text
-        } render: {
-            $0
         }
     }
 
@@ -126,8 +133,6 @@ extension SettingKind where Value == String {
                 throw SettingValueError("the path goes up by ..", hint: "write the path without ..")
             }
             return text
-        } render: {
-            $0
         }
     }
 
@@ -142,8 +147,6 @@ extension SettingKind where Value == String {
                     "this is not the name of a user", hint: "write a name such as backup, or a number")
             }
             return text
-        } render: {
-            $0
         }
     }
 }
@@ -154,8 +157,6 @@ extension SettingKind where Value == FilePath {
         let path = SettingKind<String>.path
         return Self(form: path.form) { text throws(SettingValueError) in
             FilePath(try path.parse(text))
-        } render: {
-            $0.string
         }
     }
 
@@ -170,8 +171,6 @@ extension SettingKind where Value == FilePath {
                 )
             }
             return script
-        } render: {
-            $0.string
         }
     }
 }
@@ -202,8 +201,6 @@ extension SettingKind where Value == [String] {
                         hint: "write names such as backup1.example.org, split by blanks")
                 }
                 return word
-            } render: {
-                $0
             })
     }
 }

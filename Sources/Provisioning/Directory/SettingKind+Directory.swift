@@ -10,8 +10,6 @@ extension SettingKind where Value == DN {
             } catch {
                 throw SettingValueError("character \(error.position): \(error.reason)", hint: error.cure)
             }
-        } render: {
-            $0.description
         }
     }
 }
@@ -26,8 +24,6 @@ extension SettingKind where Value == AttributeName {
                 throw SettingValueError(
                     "this is not an attribute name", hint: "write letters, digits and hyphens, beginning with a letter")
             }
-        } render: {
-            $0.spelling
         }
     }
 }

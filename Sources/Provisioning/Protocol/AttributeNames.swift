@@ -37,8 +37,7 @@ extension AttributeNames: SettingsSection {
     package static let section = SectionName("Attributes")
     package static let meaning = "The names of the attributes through which the daemon and other programs talk."
     package static let keys: [Setting<Self>] = [
-        Setting(
-            "MODE", \.mode, .attribute, meaning: "What is wished or was done: add, adding, added and so on."),
+        Setting("MODE", \.mode, .attribute, meaning: "What is wished or was done: add, adding, added and so on."),
         Setting(
             "STATE", \.state, .attribute,
             meaning: "0 while there is something to do, afterwards the time at which it was done."),

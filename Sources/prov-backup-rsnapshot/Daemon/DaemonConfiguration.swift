@@ -49,12 +49,10 @@ struct DaemonConfiguration: Sendable {
     ) throws(SettingsError) -> (settings: DaemonConfiguration, warnings: [SettingsProblem]) {
         var settings = Settings(.daemon, files: [global, service].compactMap(\.self), environment: environment)
         // The content of a file that cannot be read is not known, so no key is reported as missing.
-        guard !settings.lacksFile else { throw SettingsError(errors: settings.errors, warnings: settings.warnings) }
+        if settings.lacksFile { throw settings.error }
         let configuration = DaemonConfiguration(
             checking: &settings, configFile: service.string, globalFile: namedGlobal)
-        guard settings.errors.isEmpty else {
-            throw SettingsError(errors: settings.errors, warnings: settings.warnings)
-        }
+        guard settings.errors.isEmpty else { throw settings.error }
         return (configuration, settings.warnings)
     }
 

@@ -18,14 +18,10 @@ struct GlobalSettings: SettingsSection {
     static let section = SectionName("Global")
     static let meaning = "What is logged, and how the start goes while the directory is away."
     static let keys: [Setting<Self>] = [
-        Setting(
-            "LOG_DEBUG", \.log.debug, .flag, restart: true, meaning: "Log every step, for finding faults."),
-        Setting(
-            "LOG_INFO", \.log.info, .flag, restart: true, meaning: "Log what was done."),
-        Setting(
-            "LOG_WARNING", \.log.warning, .flag, restart: true, meaning: "Log what is odd but stops nothing."),
-        Setting(
-            "LOG_ERR", \.log.error, .flag, restart: true, meaning: "Log what went wrong."),
+        Setting("LOG_DEBUG", \.log.debug, .flag, restart: true, meaning: "Log every step, for finding faults."),
+        Setting("LOG_INFO", \.log.info, .flag, restart: true, meaning: "Log what was done."),
+        Setting("LOG_WARNING", \.log.warning, .flag, restart: true, meaning: "Log what is odd but stops nothing."),
+        Setting("LOG_ERR", \.log.error, .flag, restart: true, meaning: "Log what went wrong."),
         Setting(
             "ENVIRONMENT", \.environment, .text, note: "host name",
             meaning:
@@ -108,8 +104,7 @@ struct ServiceSettings: SettingsSection {
                 Which accounts are this daemon's: any takes all of them, auto those whose host attribute names this host, a \
                 list of host names those that name one of them. All others are left alone.
                 """),
-        Setting(
-            "SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are worked on at once."),
+        Setting("SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are worked on at once."),
         Setting(
             "OVERDUE", \.runsOverdue, .choice(["run": true, "skip": false]),
             meaning: "Whether a wish whose day passed while the daemon was down is still carried out."),
@@ -176,8 +171,6 @@ extension SettingKind where Value == String {
                 throw SettingValueError("this is not a name", hint: "write Backup, or letters, digits, hyphens and _")
             }
             return text
-        } render: {
-            $0
         }
     }
 
@@ -194,8 +187,6 @@ extension SettingKind where Value == String {
                 throw SettingValueError("there is no such time zone in /usr/share/zoneinfo", hint: hint)
             }
             return text
-        } render: {
-            $0
         }
     }
 
@@ -209,8 +200,6 @@ extension SettingKind where Value == String {
                     hint: "run it on the backup server itself and write LocalCLI")
             default: throw SettingValueError("there is no such choice", hint: "write LocalCLI")
             }
-        } render: {
-            $0
         }
     }
 }

@@ -80,8 +80,7 @@ struct DatabaseSettings: SettingsSection {
                 How wishes are noticed: persist has the server tell at once (RFC 4533), poll asks again and again, auto takes \
                 persist where the server offers it.
                 """),
-        Setting(
-            "POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll asks."),
+        Setting("POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll asks."),
         Setting(
             "RELIST_INTERVAL", \.timing.relistInterval, .duration(from: .seconds(1)),
             meaning: "How often everything is looked through once more, whatever was noticed in between."),
