@@ -49,6 +49,9 @@ import Testing
         for line in [
             "func f(limits: Limits) { limits.window = 2 }", "func f(limits: Limits) { g(window: limits.window) }",
             "func f(other: Other) { open(other.window) }", "// limits.window",
+            "f(\\Self.limits.window, \\.limits.window)",
+            "extension Limits { static let text = \"the window\" }",
+            "extension Limits { init(window: Int) { self.window = window } }",
         ] {
             #expect(!isUsed(line), "\(line)")
         }
@@ -128,18 +131,26 @@ private struct PropertyUses {
         let word = words[place]
         if word.isSet { return false }
         if word.gap.hasSuffix(".") {
-            // Not `\.name`, which is how a key declares it.
-            return !word.gap.hasSuffix("\\.")
+            // Not a key path, by which a key declares it.
+            let gap = words[head(of: place)].gap
+            return !gap.hasSuffix("\\.") && !gap.hasSuffix("\\")
                 && (values[modules[word.file], default: []].contains(before(place))
                     || before(place) == "self" && word.type == type)
         }
         return word.type == type && !["var", "let", "func"].contains(before(place)) && !isLabel(at: place)
+            && !isStored(at: place)
+    }
+
+    /// The first word of a chain such as `settings.limits.window`.
+    private func head(of place: Int) -> Int {
+        var head = place
+        while words[head].gap.hasSuffix("."), !words[head].gap.hasSuffix("\\."), head > 0 { head -= 1 }
+        return head
     }
 
     /// `name: values.name`.
     private func isPassedOn(at place: Int) -> Bool {
-        var head = place
-        while words[head].gap.hasSuffix("."), !words[head].gap.hasSuffix("\\.") { head -= 1 }
+        let head = head(of: place)
         return before(head) == words[place].text && words[head].gap.hasPrefix(":")
     }
 
@@ -148,11 +159,12 @@ private struct PropertyUses {
         places[name, default: []].contains { place in
             !words[place].isSet && !words[place].gap.hasSuffix("\\.")
                 && !["var", "let", "func", "case"].contains(before(place)) && !isLabel(at: place)
-                && !isPassedOn(at: place)
-                // `self.name = name`.
-                && !(before(place) == name && words[place - 1].isSet)
+                && !isPassedOn(at: place) && !isStored(at: place)
         }
     }
+
+    /// `self.name = name`.
+    private func isStored(at place: Int) -> Bool { before(place) == words[place].text && words[place - 1].isSet }
 
     private func before(_ place: Int) -> String {
         place > 0 && words[place - 1].file == words[place].file ? words[place - 1].text : ""
@@ -181,10 +193,21 @@ private struct PropertyUses {
         let file = modules.count - 1
         var types: [String?] = []
         var (line, isQuoted, gap, opening) = (1, false, 0, String?.none)
+        // The open parentheses of each interpolation that is under way.
+        var interpolations: [Int] = []
         var place = 0
         func text(_ range: Range<Int>) -> String { String(decoding: bytes[range], as: UTF8.self) }
         while place < bytes.count {
-            if Self.isWordByte(bytes[place]) {
+            if isQuoted, bytes[place] == UInt8(ascii: "\\") {
+                if bytes[(place + 1)...].first == UInt8(ascii: "(") {
+                    interpolations.append(0)
+                    isQuoted = false
+                }
+                place += 2
+                continue
+            }
+            // Text is no code.
+            if !isQuoted, Self.isWordByte(bytes[place]) {
                 let end = bytes[place...].firstIndex { !Self.isWordByte($0) } ?? bytes.count
                 let next = bytes[end...].firstIndex { $0 != UInt8(ascii: " ") } ?? bytes.count
                 words.append(
@@ -205,6 +228,14 @@ private struct PropertyUses {
                 place = bytes[place...].firstIndex(of: UInt8(ascii: "\n")) ?? bytes.count
                 gap = place
                 continue
+            case UInt8(ascii: "(") where !isQuoted && !interpolations.isEmpty:
+                interpolations[interpolations.count - 1] += 1
+            case UInt8(ascii: ")") where !isQuoted && !interpolations.isEmpty:
+                interpolations[interpolations.count - 1] -= 1
+                if interpolations[interpolations.count - 1] < 0 {
+                    interpolations.removeLast()
+                    isQuoted = true
+                }
             case UInt8(ascii: "{") where !isQuoted:
                 types.append(opening)
                 opening = nil
