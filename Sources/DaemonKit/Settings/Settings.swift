@@ -28,7 +28,7 @@ package struct Settings: Sendable {
         /// `nil`: the text is wrong.
         var value: SettingValue?
 
-        var id: SettingID { SettingID(declaration.section, label: label, key: declaration.name) }
+        var id: SettingID { declaration.id(label) }
 
         /// A problem at this place; the value is shown unless it is a secret.
         func problem(_ severity: SettingsProblem.Severity, _ reason: String, hint: String) -> SettingsProblem {
@@ -88,7 +88,7 @@ package struct Settings: Sendable {
     package subscript<Section: SettingsSection>(_ section: Section.Type, label label: String? = nil) -> Section {
         var values = Section()
         for key in Section.keys {
-            if let value = entries[id(key.declaration, label)]?.value { key.set(value, in: &values) }
+            if let value = entries[key.declaration.id(label)]?.value { key.set(value, in: &values) }
         }
         return values
     }
@@ -114,12 +114,12 @@ package struct Settings: Sendable {
 
     /// Whether any key of a section with a label is set, even wrongly.
     package func isSet<Section: SettingsSection>(_ section: Section.Type, label: String) -> Bool {
-        Section.keys.contains { entries[id($0.declaration, label)] != nil }
+        Section.keys.contains { entries[$0.declaration.id(label)] != nil }
     }
 
     /// Whether the setting has an error already, so that its default counts.
     package func isFaulty<Section: SettingsSection>(_ property: PartialKeyPath<Section>) -> Bool {
-        declaration(of: property).map { faulty.contains(id($0, nil)) } ?? false
+        declaration(of: property).map { faulty.contains($0.id(nil)) } ?? false
     }
 
     /// The errors that keep a setting from being known: those of whole files, else its own.
@@ -132,12 +132,12 @@ package struct Settings: Sendable {
 
     /// Where the setting was written.
     package func place<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingPlace {
-        declaration(of: property).flatMap { entries[id($0, nil)]?.place } ?? .nowhere
+        declaration(of: property).flatMap { entries[$0.id(nil)]?.place } ?? .nowhere
     }
 
     /// The file that a secret was read from; `nil` where the settings hold the secret itself.
     package func file<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> String? {
-        declaration(of: property)?.companion.flatMap { entries[id($0, nil)]?.text }.flatMap { $0.isEmpty ? nil : $0 }
+        declaration(of: property)?.companion.flatMap { entries[$0.id(nil)]?.text }.flatMap { $0.isEmpty ? nil : $0 }
     }
 
     /// Adds an error about a section with a label as a whole.
@@ -153,7 +153,7 @@ package struct Settings: Sendable {
         _ property: PartialKeyPath<Section>, label: String? = nil, _ reason: String, hint: String
     ) {
         let declaration = declaration(of: property)
-        if let declaration, faulty.contains(id(declaration, label)) { return }
+        if let declaration, faulty.contains(declaration.id(label)) { return }
         add(.error, Section.self, declaration, label, reason, hint: hint)
     }
 
@@ -168,7 +168,7 @@ package struct Settings: Sendable {
         _ severity: SettingsProblem.Severity, _ section: Section.Type, _ declaration: SettingDeclaration?,
         _ label: String?, _ reason: String, hint: String
     ) {
-        if let declaration, let entry = entries[id(declaration, label)] {
+        if let declaration, let entry = entries[declaration.id(label)] {
             return problems.append(entry.problem(severity, reason, hint: hint))
         }
         problems.append(
@@ -181,10 +181,10 @@ package struct Settings: Sendable {
     private func declaration<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingDeclaration? {
         Section.keys.first { $0.property.map { $0 as PartialKeyPath<Section> } == property }?.declaration
     }
+}
 
-    private func id(_ declaration: SettingDeclaration, _ label: String?) -> SettingID {
-        SettingID(declaration.section, label: label, key: declaration.name)
-    }
+extension SettingDeclaration {
+    func id(_ label: String?) -> SettingID { SettingID(section, label: label, key: name) }
 }
 
 extension SettingPlace {

@@ -36,10 +36,9 @@ extension Settings {
             let labels: [String?] =
                 secret.section.placeholder == nil ? [nil] : labels[secret.section.title.lowercased(), default: []]
             for label in labels {
-                let companion = SettingID(companion.section, label: label, key: companion.name)
-                guard let entry = entries[companion], !entry.text.isEmpty else { continue }
+                guard let entry = entries[companion.id(label)], !entry.text.isEmpty else { continue }
                 guard entry.text.hasPrefix("/") else {
-                    faulty.insert(SettingID(secret.section, label: label, key: secret.name))
+                    faulty.insert(secret.id(label))
                     continue
                 }
                 do throws(SettingsFile.Unreadable) {
@@ -54,7 +53,7 @@ extension Settings {
                     let own = Entry(declaration: secret, label: label, text: text, place: entry.place)
                     entries[own.id] = own
                 } catch {
-                    faulty.insert(SettingID(secret.section, label: label, key: secret.name))
+                    faulty.insert(secret.id(label))
                     problems.append(entry.problem(.error, error.reason, hint: error.hint))
                 }
             }
@@ -64,19 +63,15 @@ extension Settings {
     /// Lays one layer upon those before.
     private mutating func lay(_ layer: [SettingID: Entry]) {
         for entry in layer.values {
-            for secret in schema.sections.flatMap(\.keys)
-            where secret.isSecret && secret.section == entry.declaration.section {
-                let ids = [secret.name, "\(secret.name)_FILE"].map {
-                    SettingID(secret.section, label: entry.label, key: $0)
-                }
+            for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
+                let ids = [secret, secret.companion].compactMap { $0?.id(entry.label) }
                 if ids.contains(entry.id) { ids.forEach { entries[$0] = nil } }
             }
         }
         entries.merge(layer) { _, new in new }
         for (id, entry) in layer where entry.declaration.isSecret && !entry.text.isEmpty {
-            let file = layer[
-                SettingID(entry.declaration.section, label: entry.label, key: "\(entry.declaration.name)_FILE")]
-            guard let file, !file.text.isEmpty else { continue }
+            guard let file = entry.declaration.companion.flatMap({ layer[$0.id(entry.label)] }), !file.text.isEmpty
+            else { continue }
             problems.append(
                 file.problem(
                     .error, "\(entry.declaration.name) is set as well (\(entry.place))", hint: "keep one of the two"))
