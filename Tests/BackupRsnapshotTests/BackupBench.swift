@@ -230,7 +230,7 @@ final class BackupBench: Sendable {
                     id: ids.next(), type: request.type, name: request.name, level: request.level,
                     subject: request.subject, client: request.client, created: SystemWallClock().now))
         began(job)
-        scheduler.offer(JobScheduler.Item(.job(job.id), on: JobSubject("\(job.id)"), class: jobClass))
+        scheduler.offer(JobScheduler.Item(job: job.id, on: JobSubject("\(job.id)"), class: jobClass))
         defer { scheduler.finish(.job(job.id)) }
         let outcome = try await executor.attempt(job, number: earlier == nil ? 1 : 2, request.work)
         await executor.close(job, outcome)

@@ -267,7 +267,7 @@ public actor JobRunner {
         guard let job = places[id]?.job else { return }
         let status = scheduler.offer(
             JobScheduler.Item(
-                .job(id), on: job.subject, class: jobClass(of: job.type), priority: job.priority,
+                job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
                 rank: executor.rank(of: job), due: due))
         if let status { executor.board.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
     }

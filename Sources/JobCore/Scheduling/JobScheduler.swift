@@ -5,15 +5,8 @@ import Synchronization
 ///
 /// It sleeps until the next item is due or something ends. Its lock is held while the value is changed, never while anything is called.
 public final class JobScheduler: Sendable {
-    /// Identifies an item.
-    package enum Key: Hashable, Sendable {
-        /// A subject that is reconciled: its owner finds out what there is to do when its turn comes.
-        case subject(JobSubject)
-        /// A job.
-        case job(JobID)
-    }
-
-    package typealias Item = Scheduler<Key, JobSubject>.Item
+    package typealias Key = Scheduler<JobSubject, JobID>.Key
+    package typealias Item = Scheduler<JobSubject, JobID>.Item
 
     /// What the owner of a class is told. None of it may block, or call the scheduler before it returns.
     package struct Owner: Sendable {
@@ -35,7 +28,7 @@ public final class JobScheduler: Sendable {
     }
 
     private struct State {
-        var scheduler: Scheduler<Key, JobSubject>
+        var scheduler: Scheduler<JobSubject, JobID>
         var owners: [Owner] = []
         var alarm = Alarm()
         /// The latest time that was slept for: it has come, even if the clock was set back meanwhile.
@@ -131,7 +124,7 @@ public final class JobScheduler: Sendable {
         state.withLock { $0.scheduler.obstacle(of: key) }.map(Self.status)
     }
 
-    private static func status(_ obstacle: Scheduler<Key, JobSubject>.Obstacle) -> JobStatus {
+    private static func status(_ obstacle: Scheduler<JobSubject, JobID>.Obstacle) -> JobStatus {
         switch obstacle {
         case .time: .waitingForStartTime
         case .exclusion: .waitingForClientResource
@@ -163,7 +156,7 @@ public final class JobScheduler: Sendable {
 
     @discardableResult
     private func change<Result: Sendable>(
-        reached: WallTime = .distantPast, _ body: (inout Scheduler<Key, JobSubject>) -> Result
+        reached: WallTime = .distantPast, _ body: (inout Scheduler<JobSubject, JobID>) -> Result
     ) -> Result {
         let (result, calls) = state.withLock { state in
             state.reached = max(state.reached, reached)

@@ -3,7 +3,7 @@ import HeapModule
 /// Decides which work may begin: due times, priorities, one running item per exclusion key, limits per class and in total.
 ///
 /// A pure value without a clock: the caller tells it what happened and asks for the next item that may begin. Every item is identified by its
-/// key. It names one exclusion key, what it works on; while it runs it can take further ones (``acquire(_:for:)``). Two items with a common
+/// key. It has one exclusion key, what it works on; while it runs it can take further ones (``acquire(_:for:)``). Two items with a common
 /// exclusion key never run at the same time.
 ///
 /// **Order.** Of the items that may begin, the one with the smallest priority number begins first, then the one that became due first. Items
@@ -12,13 +12,23 @@ import HeapModule
 ///
 /// **Cost.** Every operation costs at most the logarithm of the number of waiting items, and the length of the one line that it inserts
 /// into. A blocked item waits in the line of what blocks it and is not looked at before it is first there and the key is free.
-package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendable>: Sendable {
+package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>: Sendable {
+    /// Identifies an item.
+    package enum Key: Hashable, Sendable {
+        /// A subject that is reconciled: its owner finds out what there is to do when its turn comes. The subject is its exclusion key.
+        case subject(Subject)
+        /// A job.
+        case job(ID)
+
+        fileprivate var isSubject: Bool { if case .subject = self { true } else { false } }
+    }
+
     /// Work that is to be done.
     package struct Item: Hashable, Sendable {
         /// Identifies the item. An item that is offered again while it waits is the same item.
         package var key: Key
         /// What it works on.
-        package var exclusion: Exclusion
+        package var exclusion: Subject
         /// The index of its class.
         package var jobClass: Int
         /// 1 is more urgent than 10.
@@ -29,12 +39,19 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         package var due: WallTime
 
         package init(
-            _ key: Key, on exclusion: Exclusion, class jobClass: Int = 0, priority: Int = Job.usualPriority,
-            rank: Int = 0,
+            job id: ID, on exclusion: Subject, class jobClass: Int, priority: Int = Job.usualPriority, rank: Int = 0,
             due: WallTime = .distantPast
         ) {
-            (self.key, self.exclusion, self.jobClass) = (key, exclusion, jobClass)
+            (key, self.exclusion, self.jobClass) = (.job(id), exclusion, jobClass)
             (self.priority, self.rank, self.due) = (priority, rank, due)
+        }
+
+        package init(
+            reconciling subject: Subject, class jobClass: Int, priority: Int = Job.usualPriority,
+            due: WallTime = .distantPast
+        ) {
+            (key, exclusion, self.jobClass) = (.subject(subject), subject, jobClass)
+            (self.priority, rank, self.due) = (priority, 0, due)
         }
     }
 
@@ -70,24 +87,18 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     }
 
     private struct Entry {
-        var exclusion: Exclusion
-        /// Exclusion keys that it took while it ran, or could not take.
-        var further: [Exclusion] = []
+        /// Exclusion keys of a job, and those that an item took while it ran or could not take. That of a subject itself is not among them: a great
+        /// many subjects can wait.
+        var exclusions: [Subject] = []
         var due: WallTime
         var place: Place
         var jobClass: UInt8
         var rank: UInt8
         var state = State.later
-        /// In whose line it waits: 0 for `exclusion`, then those of `further`.
+        /// In whose line it waits, an index into its exclusion keys.
         var lineIndex: UInt8 = 0
 
         var isRunning: Bool { state == .running || state == .runningAndOffered }
-        var exclusions: [Exclusion] { [exclusion] + further }
-        /// In whose line it waits.
-        var line: Exclusion? {
-            guard state == .waiting else { return nil }
-            return lineIndex == 0 ? exclusion : further[Int(lineIndex) - 1]
-        }
     }
 
     /// What belongs to an exclusion key. When the key is free, the first that waits is in the heap of its class.
@@ -126,7 +137,8 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     }
 
     private var entries: [Key: Entry] = [:]
-    private var lines: [Exclusion: Line] = [:]
+    /// By exclusion key. Where only the subject itself waits in a free line, the line is not kept: a great many can wait so.
+    private var lines: [Subject: Line] = [:]
     private var classes: [Class] = []
     private var moved: [Key] = []
     private var lastNumber: UInt64 = 0
@@ -172,7 +184,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     package mutating func offer(_ item: Item) {
         guard var entry = entries[item.key] else {
             let entry = Entry(
-                exclusion: item.exclusion, due: item.due,
+                exclusions: item.key.isSubject ? [] : [item.exclusion], due: item.due,
                 place: Place(priority: Int32(clamping: item.priority), number: 0),
                 jobClass: UInt8(item.jobClass), rank: UInt8(clamping: item.rank))
             classes[item.jobClass].count += 1
@@ -213,15 +225,16 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     /// What an item waits for; nil when it does not wait.
     package mutating func obstacle(of key: Key) -> Obstacle? {
         guard let entry = entries[key], !entry.isRunning else { return nil }
-        guard let name = entry.line, let line = lines[name] else { return .time(entry.due) }
+        guard let name = line(of: key, entry) else { return .time(entry.due) }
+        let line = lines[name] ?? unkeptLine(name)
         if let blocking = line.holder ?? line.waiting.first, blocking != key { return .exclusion(blocking) }
-        if let holder = entry.exclusions.compactMap({ lines[$0]?.holder }).first { return .exclusion(holder) }
+        if let holder = exclusions(of: key, entry).compactMap({ lines[$0]?.holder }).first { return .exclusion(holder) }
         let first = candidate(in: Int(entry.jobClass))
         return first.map { $0.order.priority < entry.place.priority } ?? false ? .priority : .limit
     }
 
     /// Which item runs on an exclusion key; nil: none.
-    package func holder(of exclusion: Exclusion) -> Key? { lines[exclusion]?.holder }
+    package func holder(of exclusion: Subject) -> Key? { lines[exclusion]?.holder }
 
     // MARK: - Running
 
@@ -265,13 +278,13 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
 
     /// Takes further exclusion keys for a running item, until it ends.
     /// - Returns: false, and none is taken, when another item has one of them; then ``finish(_:waitingFor:)`` has the item wait for them.
-    package mutating func acquire(_ exclusions: [Exclusion], for key: Key) -> Bool {
+    package mutating func acquire(_ exclusions: [Subject], for key: Key) -> Bool {
         guard let entry = entries[key], entry.isRunning,
             exclusions.allSatisfy({ lines[$0]?.holder ?? key == key })
         else { return false }
         for exclusion in exclusions where lines[exclusion]?.holder == nil {
-            entries[key]?.further.append(exclusion)
-            lines[exclusion, default: Line()].holder = key
+            entries[key]?.exclusions.append(exclusion)
+            hold(exclusion, for: key)
         }
         return true
     }
@@ -289,15 +302,16 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
             forget(key)
             return nil
         }
-        (entry.due, entry.place.priority, entry.further) = (due, Int32(Job.usualPriority), [])
+        (entry.due, entry.place.priority) = (due, Int32(Job.usualPriority))
         enqueue(key, entry)
         return due
     }
 
     /// An item has ended because another one has an exclusion key that it needs: it waits until it can have them all.
-    package mutating func finish(_ key: Key, waitingFor exclusions: [Exclusion]) {
+    package mutating func finish(_ key: Key, waitingFor exclusions: [Subject]) {
         guard var entry = end(key) else { return }
-        (entry.due, entry.further) = (.distantPast, Array(exclusions.prefix(Int(UInt8.max))))
+        entry.due = .distantPast
+        entry.exclusions += exclusions.prefix(Int(UInt8.max) - 1)
         enqueue(key, entry)
     }
 
@@ -329,6 +343,18 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
 
     // MARK: - Lines
 
+    private func exclusions(of key: Key, _ entry: Entry) -> [Subject] {
+        if case .subject(let subject) = key { [subject] + entry.exclusions } else { entry.exclusions }
+    }
+
+    /// In whose line an item waits; nil when it does not wait, or is not due.
+    private func line(of key: Key, _ entry: Entry) -> Subject? {
+        guard entry.state == .waiting else { return nil }
+        let index = Int(entry.lineIndex)
+        guard case .subject(let subject) = key else { return entry.exclusions[index] }
+        return index == 0 ? subject : entry.exclusions[index - 1]
+    }
+
     private mutating func enqueue(_ key: Key, _ entry: Entry) {
         var entry = entry
         lastNumber += 1
@@ -350,22 +376,22 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     private mutating func wait(_ key: Key, _ entry: Entry) {
         var entry = entry
         entry.state = .waiting
-        entry.lineIndex = UInt8(entry.exclusions.firstIndex { lines[$0]?.holder != nil } ?? 0)
+        entry.lineIndex = UInt8(exclusions(of: key, entry).firstIndex { lines[$0]?.holder != nil } ?? 0)
         entries[key] = entry
         classes[Int(entry.jobClass)].due += 1
         join(key, entry)
     }
 
     private mutating func join(_ key: Key, _ entry: Entry) {
-        guard let name = entry.line else { return }
-        var line = lines.removeValue(forKey: name) ?? Line()
+        guard let name = line(of: key, entry) else { return }
+        var line = lines.removeValue(forKey: name) ?? (key == .subject(name) ? Line() : unkeptLine(name))
         let first = line.waiting.first
         // Mostly it is the last.
         var index = line.waiting.count
         while index > 0, isBefore(key, line.waiting[index - 1]) { index -= 1 }
         line.waiting.insert(key, at: index)
         let isExchanged = exchangePlaces(&line.waiting, inserted: index)
-        lines[name] = line
+        keep(line, name)
         if line.holder == nil, let candidate = line.waiting.first, isExchanged || candidate != first {
             insertCandidate(candidate)
         }
@@ -396,19 +422,34 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
 
     /// A due item waits in its line no longer; the next of the line takes its turn.
     private mutating func leaveLine(_ key: Key) {
-        guard let entry = entries[key], let name = entry.line, var line = lines.removeValue(forKey: name) else {
-            return
-        }
+        guard let entry = entries[key], let name = line(of: key, entry) else { return }
+        var line = lines.removeValue(forKey: name) ?? unkeptLine(name)
         classes[Int(entry.jobClass)].due -= 1
         if let index = line.waiting.firstIndex(of: key) { line.waiting.remove(at: index) }
         restore(line, name)
     }
 
     /// Puts a line back that was changed, and its first among the candidates.
-    private mutating func restore(_ line: Line, _ name: Exclusion) {
-        guard line.holder != nil || !line.waiting.isEmpty else { return }
-        lines[name] = line
+    private mutating func restore(_ line: Line, _ name: Subject) {
+        keep(line, name)
         if line.holder == nil, let first = line.waiting.first { insertCandidate(first) }
+    }
+
+    private mutating func keep(_ line: Line, _ name: Subject) {
+        let isUnkept = line.holder == nil && line.waiting.allSatisfy { $0 == .subject(name) }
+        lines[name] = isUnkept ? nil : line
+    }
+
+    /// The line of an exclusion key for which none is kept.
+    private func unkeptLine(_ name: Subject) -> Line {
+        guard let entry = entries[.subject(name)], entry.state == .waiting, entry.lineIndex == 0 else { return Line() }
+        return Line(waiting: [.subject(name)])
+    }
+
+    private mutating func hold(_ name: Subject, for key: Key) {
+        var line = lines.removeValue(forKey: name) ?? unkeptLine(name)
+        line.holder = key
+        lines[name] = line
     }
 
     private mutating func insertCandidate(_ key: Key) {
@@ -455,7 +496,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     private mutating func begin(_ key: Key, _ index: Int, _ now: WallTime) -> Bool {
         guard var entry = entries[key] else { return false }
         let opening = classes[index].settings.window?.opening(after: now, in: calendar) ?? now
-        let isBlocked = entry.exclusions.contains { lines[$0]?.holder != nil }
+        let isBlocked = exclusions(of: key, entry).contains { lines[$0]?.holder != nil }
         guard opening <= now, !isBlocked else {
             leaveLine(key)
             guard opening > now else {
@@ -467,7 +508,7 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
             moved.append(key)
             return false
         }
-        for name in entry.exclusions { lines[name, default: Line()].holder = key }
+        for name in exclusions(of: key, entry) { hold(name, for: key) }
         leaveLine(key)
         entry.state = .running
         entries[key] = entry
@@ -476,15 +517,17 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
         return true
     }
 
+    /// - Returns: the item without what it took while it ran.
     private mutating func end(_ key: Key) -> Entry? {
-        guard let entry = entries[key], entry.isRunning else { return nil }
+        guard var entry = entries[key], entry.isRunning else { return nil }
         classes[Int(entry.jobClass)].running -= 1
         runningCount -= 1
-        for name in entry.exclusions {
+        for name in exclusions(of: key, entry) {
             guard var line = lines.removeValue(forKey: name) else { continue }
             line.holder = nil
             restore(line, name)
         }
+        entry.exclusions = Array(entry.exclusions.prefix(key.isSubject ? 0 : 1))
         return entry
     }
 
@@ -502,9 +545,12 @@ package struct Scheduler<Key: Hashable & Sendable, Exclusion: Hashable & Sendabl
     }
 
     private func isCurrent(_ candidate: Candidate) -> Bool {
-        guard let entry = entries[candidate.key], entry.place == candidate.order, let name = entry.line,
-            let line = lines[name]
-        else { return false }
+        guard let entry = entries[candidate.key], entry.place == candidate.order,
+            let name = line(of: candidate.key, entry)
+        else {
+            return false
+        }
+        guard let line = lines[name] else { return candidate.key == .subject(name) }
         return line.holder == nil && line.waiting.first == candidate.key
     }
 }

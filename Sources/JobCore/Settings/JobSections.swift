@@ -19,7 +19,10 @@ package struct ScriptsSettings: SettingsSection {
             meaning: "How long a handler may take for one event."),
         Setting(
             "MAX_JOBS", \.maxJobs, orEmpty: .number(1...10_000),
-            meaning: "How many jobs run at once, those of all types together. Empty: each type has its own limit alone."
+            meaning: """
+                How many jobs run at once, those of all types together. If more than one, the last place is kept for provisioning. Empty: each \
+                type has its own limit alone.
+                """
         ),
     ]
 }

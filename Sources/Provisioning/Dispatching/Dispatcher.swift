@@ -134,7 +134,7 @@ actor Dispatcher {
         let subject = JobSubject(key.uuid)
         let priority = urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
         let obstacle = scheduler.offer(
-            JobScheduler.Item(.subject(subject), on: subject, class: jobClass, priority: priority))
+            JobScheduler.Item(reconciling: subject, class: jobClass, priority: priority))
         if obstacle == .waitingForClientResource { makeRoom(for: key.uuid) }
     }
 

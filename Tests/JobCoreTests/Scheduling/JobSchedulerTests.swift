@@ -28,7 +28,7 @@ import Testing
     private static func item(
         _ number: UInt64, on subject: String, class jobClass: Int, due: WallTime = .distantPast
     ) -> JobScheduler.Item {
-        JobScheduler.Item(.job(JobID(number)), on: JobSubject(subject), class: jobClass, due: due)
+        JobScheduler.Item(job: JobID(number), on: JobSubject(subject), class: jobClass, due: due)
     }
 
     @Test(

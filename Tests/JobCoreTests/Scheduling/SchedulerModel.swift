@@ -146,6 +146,10 @@ struct SchedulerWalk {
         model = SchedulerModel(limits: Self.limits, limit: 5)
     }
 
+    /// The first keys are subjects that are reconciled, the others jobs on them.
+    private static func isSubject(_ key: Int) -> Bool { key < exclusions }
+    private static func name(_ key: Int) -> Scheduler<Int, Int>.Key { isSubject(key) ? .subject(key) : .job(key) }
+
     private mutating func random(_ range: Range<Int>) -> Int { Int.random(in: range, using: &generator) }
 
     private var running: [Int] { model.items.values.filter(\.isRunning).map(\.key).sorted() }
@@ -155,7 +159,7 @@ struct SchedulerWalk {
         case 0...3: offer()
         case 4:
             let key = random(0..<60)
-            let isWithdrawn = scheduler.withdraw(key)
+            let isWithdrawn = scheduler.withdraw(Self.name(key))
             try #require(isWithdrawn == model.items[key].map { !$0.isRunning } ?? false, "step \(step)")
             if isWithdrawn { model.items[key] = nil }
         case 5: now = now + .seconds(random(0..<5))
@@ -168,21 +172,24 @@ struct SchedulerWalk {
     private mutating func offer() {
         let key = random(0..<60)
         // What belongs to a key does not change.
-        let (exclusion, jobClass, rank) = (key % Self.exclusions, key % 3, key / 3 % 4)
+        let isSubject = Self.isSubject(key)
+        let (exclusion, jobClass, rank) = (key % Self.exclusions, key % 3, isSubject ? 0 : 1 + key / 3 % 4)
         let priority = random(1..<12)
         let due = Bool.random(using: &generator) ? .distantPast : now + .seconds(random(-2..<8))
         scheduler.offer(
-            Scheduler.Item(key, on: exclusion, class: jobClass, priority: priority, rank: rank, due: due))
+            isSubject
+                ? Scheduler.Item(reconciling: exclusion, class: jobClass, priority: priority, due: due)
+                : Scheduler.Item(job: key, on: exclusion, class: jobClass, priority: priority, rank: rank, due: due))
         model.offer(key, on: exclusion, class: jobClass, priority: priority, rank: rank, due: due)
     }
 
     private mutating func acquire(_ key: Int, _ step: Int) throws {
         let wanted = Array(Set([random(0..<Self.exclusions), Self.exclusions + random(0..<3)])).sorted()
-        let isTaken = scheduler.acquire(wanted, for: key)
+        let isTaken = scheduler.acquire(wanted, for: Self.name(key))
         let isExpected = model.acquire(wanted, for: key)
         try #require(isTaken == isExpected, "step \(step)")
         guard !isTaken else { return }
-        scheduler.finish(key, waitingFor: wanted)
+        scheduler.finish(Self.name(key), waitingFor: wanted)
         model.finish(key, waitingFor: wanted)
     }
 
@@ -193,13 +200,13 @@ struct SchedulerWalk {
             case 1: .distantPast
             default: nil
             }
-        let (due, expected) = (scheduler.finish(key, again: again), model.finish(key, again: again))
+        let (due, expected) = (scheduler.finish(Self.name(key), again: again), model.finish(key, again: again))
         try #require(due == expected, "step \(step)")
     }
 
     private mutating func beginAll(_ step: Int) throws {
         while true {
-            let (key, expected) = (scheduler.next(now: now), model.next(now: now))
+            let (key, expected) = (scheduler.next(now: now), model.next(now: now).map(Self.name))
             try #require(key == expected, "step \(step)")
             guard key != nil else { break }
         }
@@ -223,7 +230,7 @@ struct SchedulerWalk {
         while true {
             try beginAll(0)
             guard let key = running.first else { break }
-            scheduler.finish(key, ignoringOffers: true)
+            scheduler.finish(Self.name(key), ignoringOffers: true)
             model.items[key] = nil
         }
         #expect(model.items.isEmpty && Self.limits.indices.allSatisfy { scheduler.waitingCount(of: $0) == 0 })

@@ -17,32 +17,37 @@ import Testing
         }
 
         func offer(_ item: Item) { value.offer(item) }
-        @discardableResult func withdraw(_ key: String) -> Bool { value.withdraw(key) }
-        func obstacle(of key: String) -> Scheduler<String, String>.Obstacle? { value.obstacle(of: key) }
+        @discardableResult func withdraw(_ key: String) -> Bool { value.withdraw(.job(key)) }
+        func obstacle(of key: String) -> Scheduler<String, String>.Obstacle? { value.obstacle(of: .job(key)) }
         func nextDue() -> WallTime? { value.nextDue() }
-        func acquire(_ exclusions: [String], for key: String) -> Bool { value.acquire(exclusions, for: key) }
+        func acquire(_ exclusions: [String], for key: String) -> Bool { value.acquire(exclusions, for: .job(key)) }
         @discardableResult
         func finish(_ key: String, again: WallTime? = nil, ignoringOffers: Bool = false) -> WallTime? {
-            value.finish(key, again: again, ignoringOffers: ignoringOffers)
+            value.finish(.job(key), again: again, ignoringOffers: ignoringOffers)
         }
 
         /// All that may begin, in their order.
         func begin(at time: WallTime) -> [String] {
             var begun: [String] = []
-            while let key = value.next(now: time) { begun.append(key) }
+            while case .job(let name)? = value.next(now: time) { begun.append(name) }
             return begun
         }
 
         /// All, each ended before the next begins.
         func drain(at time: WallTime) -> [String] {
             var begun: [String] = []
-            while let key = value.next(now: time) {
-                begun.append(key)
-                finish(key)
+            while case .job(let name)? = value.next(now: time) {
+                begun.append(name)
+                finish(name)
             }
             return begun
         }
     }
+
+    private func item(
+        _ name: String, on subject: String, class jobClass: Int = 0, priority: Int = 10, rank: Int = 0,
+        due: WallTime = .distantPast
+    ) -> Item { Item(job: name, on: subject, class: jobClass, priority: priority, rank: rank, due: due) }
 
     private let now = WallTime(secondsSince1970: 1_800_000_000)
     private func after(_ seconds: Int64) -> WallTime { now + .seconds(seconds) }
@@ -52,7 +57,7 @@ import Testing
     @Test("an item that is offered many times runs once")
     func offersMerge() {
         let jobs = Jobs()
-        for _ in 1...5 { jobs.offer(Item("a", on: "a")) }
+        for _ in 1...5 { jobs.offer(item("a", on: "a")) }
         #expect(jobs.begin(at: now) == ["a"])
         #expect(jobs.value.waitingCount(of: 0) == 0 && jobs.value.dueCount(of: 0) == 0 && jobs.value.runningCount == 1)
     }
@@ -62,17 +67,17 @@ import Testing
     )
     func offerWhileRunning() {
         let jobs = Jobs()
-        jobs.offer(Item("a", on: "a"))
+        jobs.offer(item("a", on: "a"))
         #expect(jobs.begin(at: now) == ["a"])
-        jobs.offer(Item("a", on: "a"))
+        jobs.offer(item("a", on: "a"))
         #expect(jobs.begin(at: now) == [])
         #expect(jobs.finish("a") == .distantPast)
         #expect(jobs.begin(at: now) == ["a"])
-        jobs.offer(Item("a", on: "a"))
+        jobs.offer(item("a", on: "a"))
         #expect(jobs.finish("a", again: after(5), ignoringOffers: true) == after(5))
         #expect(jobs.begin(at: after(5)) == ["a"])
-        jobs.offer(Item("a", on: "a"))
-        jobs.value.forgetOffers(of: "a")
+        jobs.offer(item("a", on: "a"))
+        jobs.value.forgetOffers(of: .job("a"))
         #expect(jobs.finish("a") == nil)
         #expect(jobs.value.waitingCount(of: 0) == 0)
     }
@@ -80,13 +85,13 @@ import Testing
     @Test("an item begins when it is due; the earlier due time and the smaller priority number count")
     func due() {
         let jobs = Jobs()
-        jobs.offer(Item("late", on: "late", due: after(10)))
-        jobs.offer(Item("soon", on: "soon", due: after(5)))
-        jobs.offer(Item("late", on: "late", due: after(20)))
+        jobs.offer(item("late", on: "late", due: after(10)))
+        jobs.offer(item("soon", on: "soon", due: after(5)))
+        jobs.offer(item("late", on: "late", due: after(20)))
         #expect(jobs.obstacle(of: "late") == .time(after(10)))
         #expect(jobs.nextDue() == after(5))
         #expect(jobs.begin(at: after(4)) == [])
-        jobs.offer(Item("late", on: "late", priority: 1, due: after(30)))
+        jobs.offer(item("late", on: "late", priority: 1, due: after(30)))
         #expect(jobs.begin(at: after(10)) == ["late", "soon"])
         #expect(jobs.nextDue() == nil)
     }
@@ -94,10 +99,10 @@ import Testing
     @Test("an item that waits can be withdrawn, one that runs cannot")
     func withdrawn() {
         let jobs = Jobs([JobClass(limit: 1)])
-        for key in ["a", "b", "c"] { jobs.offer(Item(key, on: key)) }
+        for key in ["a", "b", "c"] { jobs.offer(item(key, on: key)) }
         #expect(jobs.begin(at: now) == ["a"])
         #expect(!jobs.withdraw("a") && jobs.withdraw("b") && !jobs.withdraw("b"))
-        #expect(!jobs.value.isWaiting("b") && jobs.value.isWaiting("c"))
+        #expect(!jobs.value.isWaiting(.job("b")) && jobs.value.isWaiting(.job("c")))
         jobs.finish("a")
         #expect(jobs.begin(at: now) == ["c"])
     }
@@ -105,9 +110,9 @@ import Testing
     @Test("a clock that is set back moves what waits with it, and what is due stays due")
     func setBack() {
         let jobs = Jobs()
-        jobs.offer(Item("late", on: "late", due: after(600)))
-        jobs.offer(Item("soon", on: "soon", due: after(60)))
-        jobs.offer(Item("due", on: "due"))
+        jobs.offer(item("late", on: "late", due: after(600)))
+        jobs.offer(item("soon", on: "soon", due: after(60)))
+        jobs.offer(item("due", on: "due"))
         jobs.value.clockWasSet(back: .seconds(86_400))
         #expect(jobs.nextDue() == after(60 - 86_400))
         #expect(jobs.begin(at: after(-86_400)) == ["due"])
@@ -120,31 +125,31 @@ import Testing
     @Test("of those that may begin the most urgent does, then the one that became due first")
     func order() {
         let jobs = Jobs([JobClass(limit: 1)])
-        jobs.offer(Item("first", on: "first"))
-        jobs.offer(Item("second", on: "second"))
-        jobs.offer(Item("urgent", on: "urgent", priority: 1))
-        jobs.offer(Item("later", on: "later", priority: 1, due: after(1)))
+        jobs.offer(item("first", on: "first"))
+        jobs.offer(item("second", on: "second"))
+        jobs.offer(item("urgent", on: "urgent", priority: 1))
+        jobs.offer(item("later", on: "later", priority: 1, due: after(1)))
         #expect(jobs.drain(at: after(1)) == ["urgent", "later", "first", "second"])
     }
 
     @Test("an item that becomes more urgent takes its place behind those that are as urgent already")
     func hastened() {
         let jobs = Jobs([JobClass(limit: 1)])
-        for key in ["a", "b", "c"] { jobs.offer(Item(key, on: key)) }
-        jobs.offer(Item("urgent", on: "urgent", priority: 1))
-        jobs.offer(Item("c", on: "c", priority: 1))
+        for key in ["a", "b", "c"] { jobs.offer(item(key, on: key)) }
+        jobs.offer(item("urgent", on: "urgent", priority: 1))
+        jobs.offer(item("c", on: "c", priority: 1))
         #expect(jobs.drain(at: now) == ["urgent", "c", "a", "b"])
     }
 
     @Test("so many of each class run at once and so many in all; a full class does not hold up the others")
     func limits() {
         let jobs = Jobs([JobClass(limit: 2), JobClass(limit: 3)], limit: 4)
-        for number in 1...4 { jobs.offer(Item("a\(number)", on: "a\(number)")) }
-        for number in 1...4 { jobs.offer(Item("b\(number)", on: "b\(number)", class: 1)) }
+        for number in 1...4 { jobs.offer(item("a\(number)", on: "a\(number)")) }
+        for number in 1...4 { jobs.offer(item("b\(number)", on: "b\(number)", class: 1)) }
         #expect(jobs.begin(at: now) == ["a1", "a2", "b1", "b2"])
         #expect(jobs.obstacle(of: "a3") == .limit && jobs.obstacle(of: "b3") == .limit)
         jobs.finish("a1")
-        jobs.offer(Item("a4", on: "a4", priority: 1))
+        jobs.offer(item("a4", on: "a4", priority: 1))
         #expect(jobs.obstacle(of: "a3") == .priority)
         #expect(jobs.begin(at: now) == ["a4"])
         jobs.value.limit = nil
@@ -156,17 +161,17 @@ import Testing
     @Test("of more than one place the last is kept for the preferred class")
     func preferred() {
         let jobs = Jobs([JobClass(limit: 4, isPreferred: true), JobClass(limit: 4)], limit: 2)
-        jobs.offer(Item("b1", on: "b1", class: 1))
-        jobs.offer(Item("b2", on: "b2", class: 1))
+        jobs.offer(item("b1", on: "b1", class: 1))
+        jobs.offer(item("b2", on: "b2", class: 1))
         #expect(jobs.begin(at: now) == ["b1"])
-        jobs.offer(Item("a1", on: "a1"))
+        jobs.offer(item("a1", on: "a1"))
         #expect(jobs.begin(at: now) == ["a1"])
         jobs.finish("b1")
         #expect(jobs.begin(at: now) == ["b2"])
         jobs.finish("a1")
         jobs.finish("b2")
         jobs.value.limit = 1
-        jobs.offer(Item("b3", on: "b3", class: 1))
+        jobs.offer(item("b3", on: "b3", class: 1))
         #expect(jobs.begin(at: now) == ["b3"])
     }
 
@@ -176,8 +181,8 @@ import Testing
         let jobs = Jobs([JobClass(limit: 4, window: window), JobClass(limit: 4)])
         let noon = WallTime(secondsSince1970: 20_000 * 86_400 + 12 * 3_600)
         let opening = noon + .seconds(10 * 3_600)
-        jobs.offer(Item("night", on: "same"))
-        jobs.offer(Item("day", on: "same", class: 1))
+        jobs.offer(item("night", on: "same"))
+        jobs.offer(item("day", on: "same", class: 1))
         #expect(jobs.begin(at: noon) == ["day"])
         #expect(jobs.obstacle(of: "night") == .time(opening) && jobs.nextDue() == opening)
         jobs.finish("day")
@@ -189,12 +194,12 @@ import Testing
     @Test("of items with one exclusion key one runs; the others wait for it in their order")
     func exclusion() {
         let jobs = Jobs()
-        for key in ["a", "b", "c"] { jobs.offer(Item(key, on: "x")) }
-        jobs.offer(Item("other", on: "y"))
+        for key in ["a", "b", "c"] { jobs.offer(item(key, on: "x")) }
+        jobs.offer(item("other", on: "y"))
         #expect(jobs.begin(at: now) == ["a", "other"])
-        #expect(jobs.obstacle(of: "c") == .exclusion("a") && jobs.value.holder(of: "x") == "a")
+        #expect(jobs.obstacle(of: "c") == .exclusion(.job("a")) && jobs.value.holder(of: "x") == .job("a"))
         jobs.finish("a")
-        #expect(jobs.obstacle(of: "c") == .exclusion("b"))
+        #expect(jobs.obstacle(of: "c") == .exclusion(.job("b")))
         jobs.withdraw("b")
         #expect(jobs.begin(at: now) == ["c"])
     }
@@ -204,10 +209,10 @@ import Testing
     )
     func ranks() {
         let jobs = Jobs([JobClass(limit: 1)])
-        jobs.offer(Item("daily x", on: "x", rank: 4))
-        jobs.offer(Item("daily y", on: "y", rank: 4))
-        jobs.offer(Item("weekly x", on: "x", rank: 3))
-        jobs.offer(Item("weekly y", on: "y", rank: 3))
+        jobs.offer(item("daily x", on: "x", rank: 4))
+        jobs.offer(item("daily y", on: "y", rank: 4))
+        jobs.offer(item("weekly x", on: "x", rank: 3))
+        jobs.offer(item("weekly y", on: "y", rank: 3))
         #expect(jobs.drain(at: now) == ["weekly x", "weekly y", "daily x", "daily y"])
     }
 
@@ -216,12 +221,12 @@ import Testing
     )
     func rankOfAnotherClass() {
         let jobs = Jobs([JobClass(limit: 1), JobClass(limit: 1)])
-        jobs.offer(Item("a", on: "a"))
+        jobs.offer(item("a", on: "a"))
         #expect(jobs.begin(at: now) == ["a"])
-        jobs.offer(Item("backup", on: "x", class: 1, rank: 1))
-        jobs.offer(Item("request", on: "x"))
+        jobs.offer(item("backup", on: "x", class: 1, rank: 1))
+        jobs.offer(item("request", on: "x"))
         #expect(jobs.begin(at: now) == [])
-        #expect(jobs.obstacle(of: "backup") == .exclusion("request"))
+        #expect(jobs.obstacle(of: "backup") == .exclusion(.job("request")))
         jobs.finish("a")
         #expect(jobs.begin(at: now) == ["request"])
         jobs.finish("request")
@@ -231,24 +236,24 @@ import Testing
     @Test("a running item takes further exclusion keys, all or none, and waits for those that it cannot have")
     func acquired() {
         let jobs = Jobs()
-        jobs.offer(Item("a", on: "entry 1"))
-        jobs.offer(Item("b", on: "entry 2"))
+        jobs.offer(item("a", on: "entry 1"))
+        jobs.offer(item("b", on: "entry 2"))
         #expect(jobs.begin(at: now) == ["a", "b"])
         #expect(jobs.acquire(["home", "entry 1"], for: "a"))
         #expect(jobs.acquire(["home"], for: "a"))
         #expect(!jobs.acquire(["free", "home"], for: "b"))
         #expect(jobs.value.holder(of: "free") == nil)
-        jobs.value.finish("b", waitingFor: ["free", "home"])
-        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion("a"))
-        jobs.offer(Item("c", on: "entry 2"))
+        jobs.value.finish(.job("b"), waitingFor: ["free", "home"])
+        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion(.job("a")))
+        jobs.offer(item("c", on: "entry 2"))
         #expect(jobs.begin(at: now) == ["c"])
         jobs.finish("a")
-        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion("c"))
+        #expect(jobs.begin(at: now) == [] && jobs.obstacle(of: "b") == .exclusion(.job("c")))
         jobs.finish("c")
         #expect(jobs.begin(at: now) == ["b"])
         #expect(
-            jobs.value.holder(of: "home") == "b" && jobs.value.holder(of: "free") == "b"
-                && jobs.value.holder(of: "entry 2") == "b")
+            jobs.value.holder(of: "home") == .job("b") && jobs.value.holder(of: "free") == .job("b")
+                && jobs.value.holder(of: "entry 2") == .job("b"))
         jobs.finish("b")
         #expect(["home", "free", "entry 2"].allSatisfy { jobs.value.holder(of: $0) == nil })
     }

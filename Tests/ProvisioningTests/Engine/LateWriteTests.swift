@@ -310,7 +310,7 @@ import Testing
             harness.service.unique.withLock { $0 = "uid" }
             let scheduler = JobScheduler(clock: harness.clock)
             let others = scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
-            let other = JobScheduler.Item(.job(JobID(1)), on: JobSubject("former entry"), class: others)
+            let other = JobScheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
             #expect(scheduler.offer(other) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 #expect(engine.acquire("4000001", of: "uid", for: JobID(1)))
