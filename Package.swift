@@ -15,7 +15,6 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
-let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 let package = Package(
@@ -34,18 +33,18 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
+        .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(
-            name: "JobCore", dependencies: ["CLinux", subprocess, system, heap, deque, grdb],
+            name: "JobCore", dependencies: ["CLinux", "CSQLite", subprocess, system, heap, deque],
             // The Python side of the event handlers is part of the program, so that the two always fit.
             resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
                 .embedInCode("Events/Python/\($0).py")
@@ -100,7 +99,7 @@ let package = Package(
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system, grdb], exclude: ["Events/Fixtures"],
+            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], exclude: ["Events/Fixtures"],
             swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",

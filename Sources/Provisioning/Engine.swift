@@ -154,11 +154,13 @@ public actor Engine {
     public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
 
     /// Looks at the accounts of jobs that an earlier run of the daemon did not end. What their entries still ask for goes on under the same number;
-    /// the others are closed. To be called before ``start()``.
-    public func takeUp(_ left: [LeftJob]) async {
+    /// the others are closed. Jobs of other types are not looked at. To be called before ``start()``.
+    public func takeUp(_ left: [Job]) async {
         // Where the account was is not known; it is looked for by its entryUUID.
         let base = reader.scope.base
-        await dispatcher.takeUp(left) { base.appending("uid", $0.job.client) }
+        await dispatcher.takeUp(left.filter { $0.type == .provisioning }) {
+            base.appending("uid", $0.client)
+        }
     }
 
     /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.

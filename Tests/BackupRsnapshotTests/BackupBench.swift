@@ -8,24 +8,34 @@ import Logging
 import Provisioning
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import BackupRsnapshot
 
 /// A directory server, an engine and a home root, with which a test makes real backups.
 final class BackupBench: Sendable {
-    private final class Recorder: JobRecorder {
-        let changes = Mutex<[JobChange]>([])
-        let afterSteps = Mutex<[String: @Sendable () -> Void]>([:])
+    /// What a test has done when a step ends.
+    private final class AfterSteps: Sendable {
+        private let state = Mutex<(bodies: [String: @Sendable () -> Void], ended: [JobID: Int])>(
+            ([:], [:]))
 
-        func record(_ change: JobChange) {
-            changes.withLock { $0.append(change) }
-            if case .stepEnded(let step) = change.event { afterSteps.withLock { $0[step.name] }?() }
+        func set(_ name: String, _ body: (@Sendable () -> Void)?) {
+            state.withLock { $0.bodies[name] = body }
         }
 
-        func recorded() async {}
+        func recorded(_ job: Job) {
+            let body: (@Sendable () -> Void)? = state.withLock { state in
+                defer { state.ended[job.id] = job.steps.count }
+                guard job.steps.count > state.ended[job.id, default: 0] else { return nil }
+                return job.steps.last.flatMap { state.bodies[$0.name] }
+            }
+            body?()
+        }
     }
 
+    private let afterSteps = AfterSteps()
+    private let recorder: ChangeRecorder
     let folder: TestFolder
     let sandbox: DirectorySandbox
     private let scheduler = JobScheduler()
@@ -38,7 +48,6 @@ final class BackupBench: Sendable {
     let changed: Mutex<BackupConfiguration>
     /// Whether the accounts own what is in their uploads when a backup begins.
     let ownsUploads = Mutex(true)
-    private let recorder = Recorder()
     private let ids: JobIDSource
 
     static let host = "backup1"
@@ -69,6 +78,7 @@ final class BackupBench: Sendable {
         folder = try TestFolder(in: parent)
         configuration = try folder.configuration(change)
         changed = Mutex(configuration)
+        recorder = ChangeRecorder { [afterSteps] in afterSteps.recorded($0) }
         board = JobBoard(recorder: recorder)
         jobClass = scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
         ids = try JobIDSource(file: folder.path.appending("job-number"))
@@ -250,19 +260,15 @@ final class BackupBench: Sendable {
 
     /// The percentages that were told, in order.
     var progress: [Int] {
-        recorder.changes.withLock { changes in
-            changes.compactMap { if case .progress(let percent) = $0.event { percent } else { nil } }
+        recorder.records.compactMap(\.progress).reduce(into: []) { told, percent in
+            if told.last != percent { told.append(percent) }
         }
     }
 
     /// Has something done whenever a step of this name ends; nil: nothing any more.
-    func after(step name: String, _ body: (@Sendable () -> Void)?) { recorder.afterSteps.withLock { $0[name] = body } }
+    func after(step name: String, _ body: (@Sendable () -> Void)?) { afterSteps.set(name, body) }
 
-    var steps: [JobStep] {
-        recorder.changes.withLock { changes in
-            changes.compactMap { if case .stepEnded(let step) = $0.event { step } else { nil } }
-        }
-    }
+    var steps: [Job.Step] { recorder.opened.compactMap(recorder.job).flatMap(\.steps) }
 }
 
 /// What du, which has nothing to do with us, counts: bytes on the disk of each path, what they share counted for the first alone.

@@ -140,7 +140,7 @@ struct BackupJobTests {
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: slow)
             let job = try #require(bench.board.live().first)
-            #expect(bench.board.cancel(job.job.id))
+            #expect(bench.board.cancel(job.id))
             #expect(try await canceled.result == .aborted)
             #expect(Self.processes(running: slow).isEmpty)
             #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == [])

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -98,12 +99,12 @@ struct BackupCrashTests {
         }
         #expect(asked.status == 0, "\(asked.output)")
         let next = try await bench.running()
-        var last: JobLine?
+        var last: Job?
         try await eventually("the job ends after the crash before call \(point)") {
             last = try await bench.jobs("--type", "Backup").last
             return last?.isOpen == false
         }
-        #expect(last?.result == "success", "before call \(point): \(last?.message ?? "")")
+        #expect(last?.result == .success, "before call \(point): \(last?.message ?? "")")
         let found = try notes(bench)
         #expect(found == wanted[level], "before call \(point): \(found) \(next.output.suffix(2000))")
         await bench.stop(next)

@@ -50,7 +50,7 @@ import Testing
         #expect(health.summary.overdue == 0)
         note(due: now + .seconds(-1))
         #expect(health.summary.overdue == 1)
-        #expect(health.summary.problems.first?.overdue == Moment(now + .seconds(-1)))
+        #expect(health.summary.problems.first?.overdue == now + .seconds(-1))
         end("1", .warnings)
         #expect(health.summary.overdue == 1)
         note(due: nil)
@@ -88,12 +88,12 @@ import Testing
     func recall() {
         for (number, result) in [(1, JobResult.failed), (2, .success), (3, .failed)] {
             let account = number == 3 ? "2" : "1"
-            health.recall(
-                RecordedJob(
-                    id: JobID(UInt64(number)), type: .backup, name: "daily", level: "daily", subject: account,
-                    client: account, priority: 10, created: now, status: result.status, attempts: 1,
-                    interruptions: 0, ended: now,
-                    ending: RecordedEnding(result: result, message: "")))
+            var job = Job(
+                id: JobID(UInt64(number)), type: .backup, name: "daily", level: "daily",
+                subject: JobSubject(account),
+                client: account, created: now)
+            (job.status, job.result, job.ended) = (result.status, result, now)
+            health.recall(job)
         }
         #expect(health.summary.problems.map(\.failure?.job) == [3])
     }

@@ -3,6 +3,7 @@ import DirectoryModel
 import DirectorySandbox
 import Foundation
 import Glibc
+import JobCore
 import SystemPackage
 import TestSupport
 import Testing
@@ -64,7 +65,7 @@ struct DaemonBackupTests {
                 #expect(success.wholeMatch(of: /.+:20[0-9]{6}T[0-9]{6}Z/) != nil, "\(success)")
             }
             let listed = try await bench.jobs("--type", "Backup")
-            #expect(listed.map(\.result) == Array(repeating: "success", count: 4))
+            #expect(listed.map(\.result) == Array(repeating: .success, count: 4))
             #expect(Set(listed.map(\.client)) == Set(uids) && Set(listed.map(\.level)) == ["daily"])
             await bench.stop(daemon)
         }
@@ -156,7 +157,7 @@ struct DaemonBackupTests {
             let asked = try await bench.command("backup", "daily")
             #expect(asked.status == 1, "\(asked.output)")
             let jobs = try await bench.jobs("--type", "Backup")
-            #expect(jobs.map(\.result) == ["failed"])
+            #expect(jobs.map(\.result) == [.failed])
             #expect(jobs.first?.level == "daily")
             #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
             await bench.stop(daemon)
@@ -207,7 +208,7 @@ struct DaemonBackupTests {
             for uid in uids { try await bench.add(uid) }
             let daemon = try await bench.running()
             for uid in uids { try await bench.reached("added", uid) }
-            var ended: [JobLine] = []
+            var ended: [Job] = []
             try await eventually("each account has its two jobs of a minute") {
                 ended = try await bench.jobs("--type", "Backup").filter { !$0.isOpen }
                 return uids.allSatisfy { uid in ended.count { $0.client == uid } >= 2 }
@@ -306,7 +307,7 @@ struct DaemonBackupTests {
             try bench.touch("goon")
             #expect(await backup.end() == 0, "\(backup.output)")
             let job = try #require(try await bench.newest("Backup"))
-            #expect(try await bench.details(job.id).attempts.map(\.fate) == ["cut off", "ended"])
+            #expect(try await bench.details(job.id).attempts.map(\.fate) == [.cutOff, .ended])
             await bench.stop(daemon)
         }
     }

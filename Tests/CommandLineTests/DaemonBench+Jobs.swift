@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -68,31 +69,44 @@ extension DaemonBench {
     }
 
     /// All jobs that a list names, the oldest first.
-    func jobs(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) async throws -> [JobLine] {
+    func jobs(_ arguments: String..., sourceLocation: SourceLocation = #_sourceLocation) async throws
+        -> [Job]
+    {
         let program = try RunningProgram(
             Self.program, ["jobs", "list", "--json"] + arguments + ["-c", settingsFile.path])
         #expect(await program.end() == 0, "\(program.output)", sourceLocation: sourceLocation)
         return try program.output.split(separator: "\n").map {
-            try JSONDecoder().decode(JobLine.self, from: Data($0.utf8))
+            try JSONDecoder().decode(JobLine.self, from: Data($0.utf8)).job
         }
     }
 
-    func details(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> JobDetails {
+    func details(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> Job {
         let shown = try await command("jobs", "show", "\(id)", "--json")
         #expect(shown.status == 0, "\(shown.output)", sourceLocation: sourceLocation)
         let decoder = JSONDecoder()
         // Output is shown as text.
-        decoder.dataDecodingStrategy = .custom { Data(try $0.singleValueContainer().decode(String.self).utf8) }
-        return try decoder.decode(JobDetails.self, from: Data(shown.output.utf8))
+        decoder.dataDecodingStrategy = .custom {
+            Data(try $0.singleValueContainer().decode(String.self).utf8)
+        }
+        return try decoder.decode(Job.self, from: Data(shown.output.utf8))
+    }
+
+    func details(_ id: JobID, sourceLocation: SourceLocation = #_sourceLocation) async throws -> Job {
+        try await details(id.number, sourceLocation: sourceLocation)
+    }
+
+    @discardableResult
+    func ended(_ id: JobID, sourceLocation: SourceLocation = #_sourceLocation) async throws -> Job {
+        try await ended(id.number, sourceLocation: sourceLocation)
     }
 
     /// Waits for a job's end.
     @discardableResult
-    func ended(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> JobDetails {
-        var last: JobDetails?
+    func ended(_ id: UInt64, sourceLocation: SourceLocation = #_sourceLocation) async throws -> Job {
+        var last: Job?
         try await eventually("job \(id) ends", sourceLocation: sourceLocation) {
             last = try await self.details(id)
-            return last?.job.isOpen == false
+            return last?.isOpen == false
         }
         return try #require(last, sourceLocation: sourceLocation)
     }
@@ -105,7 +119,7 @@ extension DaemonBench {
     }
 
     /// The newest job of a type, of an account or of all.
-    func newest(_ type: String, of account: String? = nil) async throws -> JobLine? {
+    func newest(_ type: String, of account: String? = nil) async throws -> Job? {
         let lines =
             if let account { try await jobs("--type", type, "--account", account) } else {
                 try await jobs("--type", type)
@@ -159,7 +173,7 @@ extension DaemonBench {
     }
 }
 
-extension JobDetails {
+extension Job {
     /// The report as text.
     var reportText: String { report.map(\.text).joined(separator: "\n") }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -40,8 +41,11 @@ import Testing
             try await second.says("left nightly.sh (\(old)) running")
             try bench.touch("go")
             let ended = try await bench.ended(id)
-            #expect(ended.job.result == "success" && ended.attempts.map(\.fate) == ["lost", "ended"], "\(ended)")
-            let output = ended.steps.compactMap(\.script?.output).map { String(decoding: $0.head, as: UTF8.self) }
+            #expect(
+                ended.result == .success && ended.attempts.map(\.fate) == [.lost, .ended], "\(ended)")
+            let output = ended.steps.compactMap(\.script?.output).map {
+                String(decoding: $0.head, as: UTF8.self)
+            }
             #expect(output == [""], "\(output)")
             await bench.stop(second)
             #expect(bench.numbers("nightly.sh").count == 2)
@@ -106,7 +110,7 @@ import Testing
             }
             try bench.touch("go")
             let daemon = try await bench.running()
-            for id in ids { #expect(try await bench.ended(id).job.result == "success") }
+            for id in ids { #expect(try await bench.ended(id).result == .success) }
             let ran = try String(contentsOfFile: bench.path("ran"), encoding: .utf8)
             #expect(Set(ran.split(separator: "\n").compactMap { UInt64($0) }) == Set(ids))
             await bench.stop(daemon)
@@ -126,7 +130,7 @@ import Testing
             #expect(await first.end() == -SIGKILL)
             let second = try await bench.running()
             let ended = try await bench.ended(id)
-            #expect(ended.job.result == "failed" && ended.attempts.map(\.fate) == ["lost"], "\(ended)")
+            #expect(ended.result == .failed && ended.attempts.map(\.fate) == [.lost], "\(ended)")
             await bench.stop(second)
             #expect(bench.numbers("nightly.sh").count == 1)
         }
@@ -153,16 +157,22 @@ import Testing
             let id = try await bench.run("nightly")
             try await eventually("the script runs") { bench.numbers("nightly.sh").count == 1 }
             #expect(try await bench.command("jobs", "cancel", "\(id)").status == 0)
-            try await eventually("the post script runs") { bench.numbers("hooks/post_script.sh").count == 1 }
-            #expect(try await bench.details(id).job.status == "A")
-            try await eventually("it is recorded") { try await bench.details(id).statuses.last?.letter == "A" }
+            try await eventually("the post script runs") {
+                bench.numbers("hooks/post_script.sh").count == 1
+            }
+            #expect(try await bench.details(id).status == .canceled)
+            try await eventually("it is recorded") {
+                try await bench.details(id).statuses.last?.letter == .canceled
+            }
             first.kill(SIGKILL)
             #expect(await first.end() == -SIGKILL)
 
             let second = try await bench.running()
             let ended = try await bench.ended(id)
-            #expect(ended.job.result == "aborted" && ended.attempts.map(\.fate) == ["lost"], "\(ended)")
-            #expect(Set(ended.statuses.map(\.letter)) == ["R", "A"] && ended.job.status == "A", "\(ended)")
+            #expect(ended.result == .aborted && ended.attempts.map(\.fate) == [.lost], "\(ended)")
+            #expect(
+                Set(ended.statuses.map(\.letter)) == [.running, .canceled] && ended.status == .canceled,
+                "\(ended)")
             await bench.stop(second)
             #expect(bench.numbers("nightly.sh").count == 1)
         }
@@ -212,7 +222,7 @@ import Testing
             try rubbish.write(to: history)
             let daemon = try await bench.running()
             let id = try await bench.run("nightly")
-            #expect(try await bench.ended(id).job.result == "success")
+            #expect(try await bench.ended(id).result == .success)
             try await daemon.says("history.sqlite")
             let others = try FileManager.default.contentsOfDirectory(atPath: state.path).filter {
                 $0.hasPrefix("history.sqlite") && (try? Data(contentsOf: state.appending(path: $0))) == rubbish

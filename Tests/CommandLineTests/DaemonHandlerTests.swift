@@ -37,14 +37,14 @@ import Testing
             let account = try await bench.ended(
                 try #require(try await bench.newest("Provisioning", of: "3724300")).id)
             for (details, client) in [(script, "nightly"), (account, "3724300")] {
-                let id = details.job.id
-                let lines = details.report.filter { $0.source == "handler" }.map(\.text)
+                let id = details.id
+                let lines = details.report.filter { $0.source == .handler }.map(\.text)
                 #expect(
                     lines == [
                         "Python Dir JobStart: JobId=\(id) Client=\(client) NumVols=1",
                         "Python Dir JobEnd output: JobId=\(id) Client=\(client).",
                     ], "\(lines)")
-                #expect(details.job.result == "success")
+                #expect(details.result == .success)
                 let shown = try await bench.command("jobs", "show", "\(id)")
                 #expect(shown.output.contains("Python Dir JobStart: JobId=\(id)"), "\(shown.output)")
             }
@@ -188,11 +188,12 @@ import Testing
                 kill(try #require(number), SIGKILL)
             }
             #expect(await asked.end() == 0, "\(asked.output)")
-            let bad = try await bench.ended(try #require(try await bench.jobs("--account", "bad").last).id)
-            #expect(bad.job.result == "success" && bad.reportText.contains(report), "\(bad.report)")
+            let bad = try await bench.ended(
+                try #require(try await bench.jobs("--account", "bad").last).id)
+            #expect(bad.result == .success && bad.reportText.contains(report), "\(bad.report)")
             try await daemon.says(log)
             let good = try await bench.ended(try await bench.run("good"))
-            #expect(good.job.result == "success" && good.reportText.contains("heard of it"), "\(good.report)")
+            #expect(good.result == .success && good.reportText.contains("heard of it"), "\(good.report)")
             await bench.stop(daemon)
         }
     }
@@ -222,7 +223,7 @@ import Testing
             let daemon = try await bench.running()
             let first = try await bench.ended(try await bench.run("first"))
             let second = try #require(try await bench.jobs("--account", "second").last)
-            #expect(first.job.result == "success", "\(first)")
+            #expect(first.result == .success, "\(first)")
             #expect(
                 first.reportText.contains(
                     "asked for \(second.id)\nerror: job.run: there is no job nobody; the settings know first, last, second\nunknown: -1"
@@ -233,7 +234,8 @@ import Testing
             let last = try await bench.ended(try await bench.run("last"))
             #expect(last.reportText.contains("cancelled: 1"), "\(last.report)")
             let canceled = try await bench.ended(second.id)
-            #expect(canceled.job.result == "aborted" && canceled.reportText.contains("heard of it"), "\(canceled)")
+            #expect(
+                canceled.result == .aborted && canceled.reportText.contains("heard of it"), "\(canceled)")
             #expect(!bench.numbers("hanging.sh").contains(where: isRunning))
             await bench.stop(daemon)
         }
@@ -281,8 +283,9 @@ import Testing
             for name in names { ids.append(try await bench.run(name)) }
             #expect(try await bench.details(ids[2]).priority == 1)
             try bench.touch("go")
-            for id in [first] + ids { #expect(try await bench.ended(id).job.result == "success") }
-            #expect(try String(contentsOfFile: bench.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
+            for id in [first] + ids { #expect(try await bench.ended(id).result == .success) }
+            #expect(
+                try String(contentsOfFile: bench.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
             await bench.stop(daemon)
         }
     }

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -63,10 +64,10 @@ import Testing
             }
             let next = try await bench.run("waiting")
             try bench.touch("go")
-            #expect(try await bench.ended(next).job.result == "success")
+            #expect(try await bench.ended(next).result == .success)
             try await daemon.says("the history is written again; ")
             await bench.stop(daemon)
-            #expect(try await bench.jobs().contains { $0.id == next && $0.result == "success" })
+            #expect(try await bench.jobs().contains { $0.id.number == next && $0.result == .success })
         }
     }
 
@@ -116,7 +117,7 @@ import Testing
             }
             let before = try bench.tree(state)
             #expect(try await bench.command("check").output.contains("ok    history: "))
-            #expect(try await bench.jobs().contains { $0.client == "quick" && $0.result == "success" })
+            #expect(try await bench.jobs().contains { $0.client == "quick" && $0.result == .success })
             #expect(try await bench.command("jobs", "show", "1").status == 0)
             #expect(try bench.tree(state) == before)
         }

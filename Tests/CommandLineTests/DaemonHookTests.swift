@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -34,14 +35,16 @@ import Testing
                 try await bench.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"
             }
             #expect(!FileManager.default.fileExists(atPath: bench.home("3724300").path))
-            let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: "3724300")).id)
-            #expect(details.job.result == "wrong configuration" || details.job.result == "missed", "\(details.job)")
+            let details = try await bench.ended(
+                try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+            #expect(details.result == .wrongConfiguration || details.result == .missed, "\(details)")
             #expect(
-                details.reportText.contains("pre_script.sh") && details.reportText.contains("7"), "\(details.report)")
+                details.reportText.contains("pre_script.sh") && details.reportText.contains("7"),
+                "\(details.report)")
             #expect(details.steps.map(\.name).contains("pre script"), "\(details.steps.map(\.name))")
 
             try await eventually("a mail is sent") { try !bench.mails().isEmpty }
-            let alert = "the scripts around job \(details.job.id)"
+            let alert = "the scripts around job \(details.id)"
             try await daemon.says(alert)
             // Another job's whole life later there is no second one.
             _ = try bench.script("hooks/pre_script.sh", "exit 0")
@@ -52,7 +55,7 @@ import Testing
             #expect(sent.count == 1 && sent.joined().contains("To: admin@example.org"), "\(sent)")
             let mail = sent.joined()
             #expect(mail.contains("pre_script.sh") && mail.contains("post_script.sh"), "\(mail)")
-            #expect(mail.contains("job \(details.job.id), provisioning add 3724300"), "\(mail)")
+            #expect(mail.contains("job \(details.id), provisioning add 3724300"), "\(mail)")
             #expect(daemon.output.ranges(of: alert).count == 1)
             await bench.stop(daemon)
         }
@@ -70,8 +73,9 @@ import Testing
             try await eventually("the entry says that it failed") {
                 try await bench.text("3724300", "sstProvisioningReturnValue") ?? "0" != "0"
             }
-            let details = try await bench.ended(try #require(try await bench.newest("Provisioning", of: "3724300")).id)
-            #expect(details.job.result == "wrong configuration", "\(details.job)")
+            let details = try await bench.ended(
+                try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+            #expect(details.result == .wrongConfiguration, "\(details)")
             #expect(details.reportText.contains(bench.path("hooks/pre_script.sh")), "\(details.report)")
             #expect(!FileManager.default.fileExists(atPath: bench.home("3724300").path))
             await bench.stop(daemon)

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -21,10 +22,10 @@ import Testing
                 try await bench.command("status").output.contains(" 1 waiting,")
             }
             #expect(try await bench.text("3724300", "sstProvisioningMode") == "add")
-            #expect(try await bench.details(id).job.isOpen)
+            #expect(try await bench.details(id).isOpen)
             try bench.touch("go")
             try await bench.reached("added", "3724300")
-            #expect(try await bench.ended(id).job.result == "success")
+            #expect(try await bench.ended(id).result == .success)
             await bench.stop(daemon)
         }
     }
@@ -48,12 +49,12 @@ import Testing
             let other = try await bench.ended(try await bench.run("other"))
             #expect(other.steps.first?.script?.path == new)
             // One at a time for each name.
-            #expect(try await bench.details(second).job.isOpen)
+            #expect(try await bench.details(second).isOpen)
             try bench.touch("go")
             let ended = try await bench.ended(first)
-            #expect(ended.job.result == "success" && ended.steps.first?.script?.path == old, "\(ended)")
+            #expect(ended.result == .success && ended.steps.first?.script?.path == old, "\(ended)")
             let next = try await bench.ended(second)
-            #expect(next.job.result == "failed" && next.steps.first?.script?.path == new, "\(next)")
+            #expect(next.result == .failed && next.steps.first?.script?.path == new, "\(next)")
             await bench.stop(daemon)
         }
     }
@@ -71,12 +72,12 @@ import Testing
                 bench.numbers("home.sh").count == 1 && bench.numbers("hanging.sh").count == 1
             }
             let waiting = try await bench.run("hanging")
-            let account = try #require(try await bench.newest("Provisioning", of: "3724300")).id
+            let account = try #require(try await bench.newest("Provisioning", of: "3724300")).id.number
             for id in [waiting, running, account] {
                 let canceled = try await bench.command("jobs", "cancel", "\(id)")
                 #expect(canceled.status == 0, "\(canceled.output)")
                 let ended = try await bench.ended(id)
-                #expect(ended.job.result == "aborted", "\(ended)")
+                #expect(ended.result == .aborted, "\(ended)")
             }
             #expect(try await bench.details(waiting).attempts.isEmpty)
             #expect(!(bench.numbers("home.sh") + bench.numbers("hanging.sh")).contains(where: isRunning))

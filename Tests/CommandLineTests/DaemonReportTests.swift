@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -18,16 +19,16 @@ struct DaemonReportTests {
                 let level: String
                 let retain: Int
                 let snapshots: Int
-                let newest: Moment?
+                let newest: WallTime?
                 let schedule: String?
-                let next: Moment?
+                let next: WallTime?
             }
             struct Try: Decodable {
                 let level: String
                 let result: String?
                 let message: String
             }
-            let lastGood: Moment?
+            let lastGood: WallTime?
             let lastTry: Try?
             let size: UInt64?
             let levels: [Level]

@@ -71,7 +71,7 @@ struct DaemonScheduleTests {
             for level in ["daily", "weekly"] {
                 try await daemon.says("backup \(level): the run over all accounts has ended")
             }
-            var jobs: [JobLine] = []
+            var jobs: [Job] = []
             try await eventually("its jobs have ended") {
                 jobs = try await bench.jobs("--type", "Backup")
                 return jobs.count == 2 && jobs.allSatisfy { !$0.isOpen }
@@ -137,7 +137,7 @@ struct DaemonScheduleTests {
             try await daemon.says("backup daily: the run over all accounts has ended; jobs asked for: 3")
             let jobs = try await bench.jobs("--type", "Backup")
             #expect(jobs.first?.client == uids[2], "\(jobs)")
-            for job in jobs { #expect(try await bench.ended(job.id).job.isGood) }
+            for job in jobs { #expect(try await bench.ended(job.id).isGood) }
             let file = bench.home(uids[0]).appending(path: ".snapshots/.state")
             #expect(try !String(contentsOf: file, encoding: .utf8).contains("copyHitTimeLimit"))
             await bench.stop(daemon)
@@ -178,7 +178,9 @@ struct DaemonScheduleTests {
             let daemon = try bench.start()
             try await daemon.says("backup failed: daily: the accounts cannot be listed")
             try await eventually("it has failed") {
-                try await bench.jobs("--type", "Backup").contains { $0.result == "failed" && $0.level == "daily" }
+                try await bench.jobs("--type", "Backup").contains {
+                    $0.result == .failed && $0.level == "daily"
+                }
             }
             daemon.kill(SIGTERM)
             _ = await daemon.end()

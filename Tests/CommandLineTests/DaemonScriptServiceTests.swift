@@ -1,6 +1,7 @@
 import DirectoryModel
 import Foundation
 import Glibc
+import JobCore
 import TestSupport
 import Testing
 
@@ -52,7 +53,7 @@ import Testing
                 try String(contentsOfFile: bench.path("done"), encoding: .utf8)
                     == "add 3724300 1000\nmodify 3724300 2000\ndelete 3724300 2000\n")
             try await eventually("all three are recorded") {
-                try await bench.jobs("--type", "Provisioning").count { $0.result == "success" } == 3
+                try await bench.jobs("--type", "Provisioning").count { $0.result == .success } == 3
             }
             let backup = try await bench.command("backup", "daily")
             #expect(backup.status != 0 && backup.output.contains("TYPE = Rsnapshot"), "\(backup.output)")

@@ -18,7 +18,7 @@ import Testing
     }
 
     private static func problem(_ account: String, isOverdue: Bool = false) -> BackupHealth.Problem {
-        let time = Moment(WallTime(secondsSince1970: 1_800_000_000))
+        let time = WallTime(secondsSince1970: 1_800_000_000)
         return BackupHealth.Problem(
             account: account, level: "daily",
             failure: isOverdue ? nil : BackupHealth.Failure(job: 1, time: time, result: "failed", message: "a|b"),
@@ -82,11 +82,15 @@ import Testing
         }
     }
 
-    private static func job(_ id: UInt64, _ status: JobStatus, began: Int64?, type: JobType = .backup) -> JobLine {
-        JobLine(
-            id: id, type: type.rawValue, level: "daily", name: "daily", client: "\(id)", status: status.letter,
-            meaning: status.title, created: Moment(WallTime(secondsSince1970: 0)),
-            started: began.map { Moment(WallTime(secondsSince1970: $0)) }, isOpen: true)
+    private static func job(_ id: UInt64, _ status: JobStatus, began: Int64?, type: JobType = .backup)
+        -> Job
+    {
+        var job = Job(
+            id: JobID(id), type: type, name: "daily", level: "daily", subject: JobSubject("\(id)"),
+            client: "\(id)",
+            created: WallTime(secondsSince1970: 0))
+        (job.status, job.started) = (status, began.map { WallTime(secondsSince1970: $0) })
+        return job
     }
 
     @Test("the account that holds a backup slot longest is the running backup whose attempt began first")
@@ -96,7 +100,7 @@ import Testing
             Self.job(3, .running, began: 20), Self.job(4, .running, began: 10, type: .admin),
             Self.job(5, .waitingForMaximumJobs, began: nil),
         ]
-        #expect(Overview.longestBackup(jobs)?.id == 3)
+        #expect(Overview.longestBackup(jobs)?.id == JobID(3))
         #expect(Overview.longestBackup([]) == nil)
     }
 

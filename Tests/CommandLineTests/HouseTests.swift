@@ -5,9 +5,9 @@ import Testing
 /// The house as DESIGN has it: which target may import which.
 @Suite struct HouseTests {
     private static let ours: [String: Set<String>] = [
-        "CLDAP": [], "CLinux": [], "DirectoryModel": [],
+        "CLDAP": [], "CSQLite": [], "CLinux": [], "DirectoryModel": [],
         "DirectoryClient": ["CLDAP", "DirectoryModel"],
-        "JobCore": ["CLinux"],
+        "JobCore": ["CLinux", "CSQLite"],
         "Provisioning": ["DirectoryModel", "DirectoryClient", "JobCore"],
         "BackupRsnapshot": ["Provisioning", "JobCore", "DirectoryModel", "CLinux"],
         "ScriptService": ["Provisioning", "JobCore", "DirectoryModel"],

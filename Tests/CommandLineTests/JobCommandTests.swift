@@ -27,7 +27,7 @@ import Testing
                 """)
             let run = try bench.start(["jobs", "run", "nightly", "--wait"])
             try await bench.appears("reported")
-            let id = try #require(bench.live().first?.job.id.number)
+            let id = try #require(bench.live().first?.id.number)
             try await run.says("\(id)\n")
 
             let listed = try await bench.command("jobs", "list")
@@ -71,7 +71,7 @@ import Testing
             try bench.script("long", "touch began\nsleep 1000")
             let run = try bench.start(["jobs", "run", "long", "--wait"])
             try await bench.appears("began")
-            let id = try #require(bench.live().first?.job.id.number)
+            let id = try #require(bench.live().first?.id.number)
             let cancelled = try await bench.command("jobs", "cancel", "\(id)")
             #expect(cancelled.status == 0 && cancelled.output.contains("jobs show \(id) --follow"))
             #expect(await run.end() == 1)

@@ -128,7 +128,7 @@ final class JobDeskBench: JobDesk {
 
     // MARK: JobDesk
 
-    func live() -> [LiveJob] { board.live() }
+    func live() -> [Job] { board.live() }
 
     func output(of id: JobID) -> CapturedOutput? { board.output(of: id) }
 

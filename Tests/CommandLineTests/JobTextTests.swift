@@ -9,21 +9,22 @@ import Testing
 @Suite struct JobTextTests {
     private static let noon = WallTime(secondsSince1970: 1_795_262_400)  // 2026-11-21T12:00:00Z
 
-    private static func job(_ id: UInt64 = 7, status: JobStatus = .running, result: JobResult? = nil) -> JobLine {
-        JobLine(
-            id: id, type: "Backup", level: "daily", name: "daily", client: "3724300", status: status.letter,
-            meaning: status.title, attempt: 1, created: Moment(noon), started: Moment(noon), seconds: 75,
-            result: result?.rawValue, isOpen: !status.isFinal)
+    private static func job(
+        _ id: UInt64 = 7, status: JobStatus = .running, result: JobResult? = nil,
+        _ change: (inout Job) -> Void = { _ in }
+    ) -> Job {
+        var job = Job(
+            id: JobID(id), type: .backup, name: "daily", level: "daily", subject: JobSubject("uuid"),
+            client: "3724300",
+            created: noon)
+        (job.status, job.attempt, job.started, job.seconds) = (status, 1, noon, 75)
+        (job.result, job.ended) = (result, status.isFinal ? noon + .seconds(75) : nil)
+        change(&job)
+        return job
     }
 
-    private static func details(_ change: (inout JobDetails) -> Void = { _ in }) -> JobDetails {
-        var details = JobDetails(job: job(), uniqueName: "daily.7", subject: "uuid", priority: 10)
-        change(&details)
-        return details
-    }
-
-    private static func output(_ head: String, dropped: Int = 0, tail: String = "") -> JobOutput {
-        JobOutput(CapturedOutput(head: Array(head.utf8), tail: Array(tail.utf8), dropped: dropped))
+    private static func output(_ head: String, dropped: Int = 0, tail: String = "") -> CapturedOutput {
+        CapturedOutput(head: Array(head.utf8), tail: Array(tail.utf8), dropped: dropped)
     }
 
     // MARK: Times
@@ -31,7 +32,7 @@ import Testing
     @Test("a time is a span back from now, a day, or a day with a time; an end of a day is its last second")
     func times() throws {
         func parse(_ text: String, end: Bool = false) throws -> WallTime {
-            try TimeArgument.parse(text, option: "--since", now: Self.noon, meansEnd: end).time
+            try TimeArgument.parse(text, option: "--since", now: Self.noon, meansEnd: end)
         }
         #expect(try parse("90s") == Self.noon + .seconds(-90))
         #expect(try parse("15m") == Self.noon + .seconds(-900))
@@ -101,25 +102,27 @@ import Testing
         #expect(try JobsCommand.List.parse(["--type", "Mirror"]).query(now: Self.noon).type == "Mirror")
     }
 
-    @Test("a query includes a job when every one of its conditions does")
+    @Test("a filter includes a job when every one of its conditions does")
     func queries() {
         let job = Self.job()
-        #expect(JobQuery().includes(job))
-        #expect(JobQuery(client: "3724300", type: "Backup", statuses: "TR").includes(job))
-        #expect(!JobQuery(client: "3724301").includes(job))
-        #expect(!JobQuery(type: "Admin").includes(job))
-        #expect(!JobQuery(statuses: "rT").includes(job), "letters have a case")
-        #expect(JobQuery(since: Moment(Self.noon), until: Moment(Self.noon)).includes(job))
-        #expect(!JobQuery(since: Moment(Self.noon + .seconds(1))).includes(job))
-        #expect(!JobQuery(until: Moment(Self.noon + .seconds(-1))).includes(job))
+        #expect(JobFilter().includes(job))
+        #expect(JobFilter(client: "3724300", type: "Backup", statuses: "TR").includes(job))
+        #expect(!JobFilter(client: "3724301").includes(job))
+        #expect(!JobFilter(type: "Admin").includes(job))
+        #expect(!JobFilter(statuses: "rT").includes(job), "letters have a case")
+        #expect(JobFilter(since: Self.noon, until: Self.noon).includes(job))
+        #expect(!JobFilter(since: Self.noon + .seconds(1)).includes(job))
+        #expect(!JobFilter(until: Self.noon + .seconds(-1)).includes(job))
     }
 
-    @Test("a moment survives JSON, and nonsense is none")
-    func moments() throws {
-        let text = try JSONText.line([Moment(Self.noon)])
+    @Test("a time survives JSON, and nonsense is none")
+    func timesInJSON() throws {
+        let text = try JSONText.line([Self.noon])
         #expect(text == #"["20261121T120000Z"]"#)
-        #expect(try JSONDecoder().decode([Moment].self, from: Data(text.utf8)) == [Moment(Self.noon)])
-        #expect(throws: DecodingError.self) { try JSONDecoder().decode([Moment].self, from: Data(#"["soon"]"#.utf8)) }
+        #expect(try JSONDecoder().decode([WallTime].self, from: Data(text.utf8)) == [Self.noon])
+        #expect(throws: DecodingError.self) {
+            try JSONDecoder().decode([WallTime].self, from: Data(#"["soon"]"#.utf8))
+        }
     }
 
     // MARK: Tables
@@ -144,9 +147,9 @@ import Testing
         for cell in ["7", "Backup", "daily", "3724300", "d", "waiting on maximum jobs", "1", "40 %", "1m15s", "full"] {
             #expect(row.contains(cell), "\(cell)")
         }
-        job.name = "add"
+        job.level = "weekly"
         job.message = String(repeating: "x", count: 5_000)
-        #expect(JobText.row(job).contains("add/daily"))
+        #expect(JobText.row(job).contains("daily/weekly"))
         #expect(JobText.row(job).last?.count == 100)
     }
 
@@ -161,26 +164,27 @@ import Testing
     @Test("nothing that a script or an entry holds reaches the terminal as a control character")
     func controlCharacters() {
         let evil = "\u{1B}[2J\u{7}\r\n\u{202E}"
-        var details = Self.details {
-            $0.report = [JobDetails.Line(time: nil, source: "script", text: evil)]
-            $0.output = Self.output("a\(evil)b\n", dropped: 3, tail: evil)
-            $0.attempts = [.init(number: 1, began: Moment(Self.noon), fate: evil, result: evil, message: evil)]
-            $0.statuses = [.init(time: Moment(Self.noon), letter: evil)]
-            $0.steps = [
-                .init(
-                    name: evil, attempt: 1, began: Moment(Self.noon), seconds: 1, result: evil,
-                    script: .init(
-                        path: evil, resolvedPath: evil, sha256: evil, arguments: [evil], refusal: evil,
-                        survivors: [evil], output: Self.output(evil)))
-            ]
-        }
-        details.job.client = evil
-        details.job.message = evil
+        var program = Job.Program(arguments: [evil])
+        (program.path, program.resolvedPath, program.sha256, program.refusal) = (evil, evil, evil, evil)
+        (program.survivors, program.output, program.termination) = ([evil], Self.output(evil), evil)
+        var job = Job(
+            id: JobID(7), type: JobType(rawValue: evil), name: evil, level: evil,
+            subject: JobSubject(evil),
+            client: evil, created: Self.noon)
+        job.report = [ReportLine(.script, evil, at: Self.noon)]
+        job.output = Self.output("a\(evil)b\n", dropped: 3, tail: evil)
+        job.attempts = [Job.Attempt(number: 1, began: Self.noon, result: .failed, message: evil)]
+        job.statuses = [Job.StatusChange(time: Self.noon, letter: .running)]
+        job.steps = [
+            Job.Step(
+                name: evil, attempt: 1, began: Self.noon, seconds: 1, result: .failed, script: program)
+        ]
+        (job.message, job.step) = (evil, evil)
         var follower = JobFollower()
         var table = TextTable(JobText.headings)
         let script = ScriptLine(kind: .job, name: evil, path: evil, state: .ok, problem: evil, schedule: evil)
         let lines =
-            JobText.lines(details) + follower.news(details) + table.lines([JobText.row(details.job)])
+            JobText.lines(job) + follower.news(job) + table.lines([JobText.row(job)])
             + ScriptText.lines([script])
         #expect(lines.count > 30)
         for line in lines {
@@ -190,23 +194,27 @@ import Testing
 
     @Test("everything of a job stands in its text: file, hash, owner, mode, command, survivors, output with its gap")
     func wholeText() {
-        let details = Self.details {
+        var program = Job.Program(arguments: ["/usr/bin/rsnapshot", "-c", "a file"])
+        (program.path, program.resolvedPath, program.sha256) = (
+            "/usr/bin/rsnapshot", "/opt/rsnapshot", "cafe"
+        )
+        (program.device, program.inode, program.owner, program.mode) = (8, 42, 0, "755")
+        (program.size, program.modified) = (120, Self.noon)
+        (program.termination, program.endedBy, program.survivors) = (
+            "exit code 1", "time limit", ["sleep (12)"]
+        )
+        program.output = Self.output("first\n", dropped: 1_000, tail: "last\n")
+        let job = Self.job { [program] in
             $0.steps = [
-                .init(
-                    name: "rsnapshot", attempt: 1, began: Moment(Self.noon), seconds: 2, result: "failed",
-                    script: .init(
-                        path: "/usr/bin/rsnapshot", resolvedPath: "/opt/rsnapshot", sha256: "cafe", device: 8,
-                        inode: 42,
-                        owner: 0, mode: "755", size: 120, modified: Moment(Self.noon),
-                        arguments: ["/usr/bin/rsnapshot", "-c", "a file"], termination: "exit code 1",
-                        endedBy: "time limit", survivors: ["sleep (12)"],
-                        output: Self.output("first\n", dropped: 1_000, tail: "last\n")))
+                Job.Step(
+                    name: "rsnapshot", attempt: 1, began: Self.noon, seconds: 2, result: .failed,
+                    script: program)
             ]
-            $0.report = [.init(time: Moment(Self.noon), source: "reporter", text: "half")]
+            $0.report = [ReportLine(.reporter, "half", at: Self.noon)]
             $0.droppedLines = 3
-            $0.statuses = [.init(time: Moment(Self.noon), letter: "f")]
+            $0.statuses = [Job.StatusChange(time: Self.noon, letter: .fatalError)]
         }
-        let text = JobText.lines(details).joined(separator: "\n")
+        let text = JobText.lines(job).joined(separator: "\n")
         for part in [
             "/usr/bin/rsnapshot  (/opt/rsnapshot)", "cafe", "inode 42 on device 8, owner 0, mode 755, 120 bytes",
             #""/usr/bin/rsnapshot" "-c" "a file""#, "exit code 1, ended by its time limit", "sleep (12)", "| first",
@@ -217,12 +225,12 @@ import Testing
 
     @Test("JSON holds output as text, also where it is none")
     func json() throws {
-        let details = Self.details { $0.output = JobOutput(CapturedOutput(head: [0x61, 0xFF, 0x0A])) }
-        let text = try JSONText.line(details)
+        let job = Self.job { $0.output = CapturedOutput(head: [0x61, 0xFF, 0x0A]) }
+        let text = try JSONText.line(job)
         #expect(text.contains(#""head":"a\#u{FFFD}\n""#), "\(text)")
         // Over the socket every byte arrives.
-        let wire = try JSONEncoder().encode(details)
-        #expect(try JSONDecoder().decode(JobDetails.self, from: wire) == details)
+        let wire = try JSONEncoder().encode(job)
+        #expect(try JSONDecoder().decode(Job.self, from: wire) == job)
     }
 
     // MARK: Following
@@ -230,17 +238,21 @@ import Testing
     @Test("a follower tells what is new once: whole lines of output, then the rest when the program has ended")
     func following() {
         var follower = JobFollower()
-        var details = Self.details { $0.output = Self.output("one\ntw") }
+        var details = Self.job { $0.output = Self.output("one\ntw") }
         #expect(follower.news(details) == ["| one"])
         #expect(follower.news(details).isEmpty)
         details.output = Self.output("one\ntwo\nthree")
-        details.report.append(.init(time: nil, source: "handler", text: "hello"))
-        details.job.progress = 30
-        #expect(follower.news(details) == ["| two", "report  handler: hello", "progress  30 %"])
+        details.report.append(ReportLine(.handler, "hello", at: Self.noon))
+        details.progress = 30
+        #expect(
+            follower.news(details) == [
+                "| two", "report  \(Self.noon.local)  handler: hello", "progress  30 %",
+            ])
         details.output = nil
-        let run = JobDetails.Script(arguments: ["/x"], output: Self.output("one\ntwo\nthree"))
+        var run = Job.Program(arguments: ["/x"])
+        run.output = Self.output("one\ntwo\nthree")
         details.steps.append(
-            .init(name: "x", attempt: 1, began: Moment(Self.noon), seconds: 1, result: "success", script: run))
+            Job.Step(name: "x", attempt: 1, began: Self.noon, seconds: 1, result: .success, script: run))
         let news = follower.news(details)
         #expect(news.first == "| three")
         #expect(news.dropFirst().first?.hasPrefix("step  1") == true)
@@ -252,7 +264,7 @@ import Testing
     @Test("output that outruns the follower is told with the number of bytes that nobody kept")
     func followingGaps() {
         var follower = JobFollower()
-        var details = Self.details { $0.output = Self.output("ab\ncd\n") }
+        var details = Self.job { $0.output = Self.output("ab\ncd\n") }
         #expect(follower.news(details) == ["| ab", "| cd"])
         // 6 of head, 4 of them told… then 94 that were dropped, and a tail of 5.
         details.output = Self.output("ab\ncd\n", dropped: 94, tail: "tail\n")
@@ -267,10 +279,10 @@ import Testing
 
     @Test("a follower that begins after a printed job tells nothing twice")
     func followingOn() {
-        let details = Self.details {
+        let details = Self.job {
             $0.output = Self.output("one\ntw")
-            $0.report = [.init(time: nil, source: "daemon", text: "hello")]
-            $0.attempts = [.init(number: 1, began: Moment(Self.noon), fate: "running")]
+            $0.report = [ReportLine(.daemon, "hello", at: Self.noon)]
+            $0.attempts = [Job.Attempt(number: 1, began: Self.noon)]
         }
         var follower = JobFollower(known: details)
         #expect(follower.news(details).isEmpty)
@@ -283,17 +295,19 @@ import Testing
 
     @Test("jobs asked for together: progress never falls, warnings are good, what nobody knows is not")
     func backupProgress() {
-        var progress = BackupProgress(ids: [1, 2, 3])
+        var progress = BackupProgress(ids: [1, 2, 3].map { JobID($0) })
         #expect(progress.total == 300)
         var first = Self.job(1)
         first.progress = 50
         #expect(progress.take([first, Self.job(2), Self.job(3)]).isEmpty)
         #expect(progress.done == 50)
         first.progress = 0
-        let ended = progress.take([first, Self.job(2, status: .nonFatalError, result: .warnings), Self.job(3)])
-        #expect(ended.map(\.id) == [2])
+        let ended = progress.take([
+            first, Self.job(2, status: .nonFatalError, result: .warnings), Self.job(3),
+        ])
+        #expect(ended.map(\.id.number) == [2])
         #expect(progress.done == 100)
-        #expect(progress.open == [1, 3])
+        #expect(progress.open.map(\.number) == [1, 3])
         var good = progress
         _ = good.take([
             Self.job(1, status: .successful, result: .success), Self.job(3, status: .successful, result: .success),
@@ -313,7 +327,7 @@ import Testing
             ScriptLine(
                 kind: .job, name: "nightly", path: "/etc/x/nightly.sh", state: .notTrusted,
                 problem: "/etc/x can be written by others; run: chmod go-w /etc/x", schedule: "0 3 * * *",
-                next: Moment(Self.noon)),
+                next: Self.noon),
         ])
         #expect(lines.count == 4)
         #expect(lines[2].contains("not trusted") && lines[2].contains("0 3 * * *"))

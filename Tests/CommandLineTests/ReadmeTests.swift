@@ -278,8 +278,8 @@ import Testing
         }
         _ = try await run(program, "backup", "daily", "-c", settings)
         let jobs = try await run(program, "jobs", "list", "--type", "Backup", "--json", "-c", settings)
-        let job = try JSONDecoder().decode(JobLine.self, from: Data(jobs.utf8))
-        #expect(job.result == "success", "\(job)")
+        let job = try JSONDecoder().decode(JobLine.self, from: Data(jobs.utf8)).job
+        #expect(job.result == .success, "\(job)")
         if geteuid() == 0 {
             #expect(checked.contains("ok    SNAPSHOTS: readonly"))
             let again = try await run(program, "check", "-c", settings)

@@ -45,7 +45,7 @@ import Testing
 
         deinit { try? FileManager.default.removeItem(at: folder) }
 
-        var live: LiveJob? { board.live(job.id) }
+        var live: Job? { board.live(job.id) }
 
         func report(
             _ arguments: String..., user: UInt32? = nil, token: String? = nil, socket: String? = nil
@@ -146,7 +146,7 @@ import Testing
             #expect(guessed.status == 77)
             #expect(guessed.output.contains("no job that runs has this token"))
             #expect(desk.live?.progress == nil)
-            desk.board.endAttempt(desk.job.id)
+            desk.board.endAttempt(desk.job.id, nil)
             let late = try await desk.report("-p", "50")
             #expect(late.status == 77)
             #expect(desk.live?.progress == nil)

@@ -59,7 +59,7 @@ enum ShippedUnit {
 
         let job = try await bench.ended(try await bench.run("other"))
         // With any right left it would have succeeded; and only failures are mailed.
-        #expect(job.job.result == "failed", "\(job.job)")
+        #expect(job.result == .failed, "\(job)")
         #expect(job.reportText.contains("left processes behind, which were ended: sleep ("), "\(job.report)")
         try await eventually("a mail is sent") { try !bench.mails().isEmpty }
         #expect(try String(contentsOfFile: bench.path("group"), encoding: .utf8) == "65534\n")

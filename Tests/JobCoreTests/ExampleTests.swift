@@ -33,10 +33,10 @@ import Testing
         let job = try #require(try await runner.submit(request))
         #expect(await job.outcome()?.result == .success)
 
-        let course = try #require(try await history.job(job.id))
-        #expect(course.job.client == "library 7" && course.job.status == .successful)
-        #expect(course.attempts.map(\.number) == [1, 2])
-        #expect(course.attempts.flatMap(\.steps).map(\.name) == ["index", "index"])
+        let recorded = try #require(try await history.job(job.id))
+        #expect(recorded.client == "library 7" && recorded.status == .successful)
+        #expect(recorded.attempts.map(\.number) == [1, 2])
+        #expect(recorded.steps.map(\.name) == ["index", "index"])
         await runner.stop(grace: .zero)
         await history.close()
     }

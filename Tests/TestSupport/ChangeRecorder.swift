@@ -3,35 +3,63 @@ import Synchronization
 
 /// Keeps what a board tells its recorder, for a test to look through.
 public final class ChangeRecorder: JobRecorder {
-    private let state = Mutex<[JobChange]>([])
+    private struct State {
+        var records: [Job] = []
+        var lines: [(job: JobID, line: ReportLine)] = []
+        var outputs: [CapturedOutput] = []
+    }
+
+    private let state = Mutex(State())
+    private let didRecord: @Sendable (Job) -> Void
 
     /// An empty one.
-    public init() {}
+    /// - Parameter didRecord: is told of each change as well; the board is locked meanwhile.
+    public init(didRecord: @escaping @Sendable (Job) -> Void = { _ in }) {
+        self.didRecord = didRecord
+    }
 
-    /// All so far, in their order.
-    public var changes: [JobChange] { state.withLock { $0 } }
+    /// How jobs stood after each of their changes, in the order of the changes.
+    public var records: [Job] { state.withLock(\.records) }
+
+    /// What was written to reports.
+    public var lines: [ReportLine] { state.withLock { $0.lines.map(\.line) } }
+
+    /// What programs wrote, in the order in which they ended.
+    public var outputs: [CapturedOutput] { state.withLock(\.outputs) }
 
     /// Takes note of a change.
-    public func record(_ change: JobChange) { state.withLock { $0.append(change) } }
+    public func record(_ job: Job) {
+        state.withLock { $0.records.append(job) }
+        didRecord(job)
+    }
+
+    /// Takes note of a line.
+    public func record(_ line: ReportLine, of job: JobID) {
+        state.withLock { $0.lines.append((job, line)) }
+    }
+
+    /// Takes note of an output.
+    public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {
+        state.withLock { $0.outputs.append(output) }
+    }
 
     /// Returns at once.
     public func recorded() async {}
 
+    /// How a job stands; nil when nothing is known of it.
+    public func job(_ id: JobID) -> Job? { records.last { $0.id == id } }
+
     /// The letters that a job has had.
     public func letters(of id: JobID) -> String {
-        String(
-            changes.compactMap { change in
-                if change.job == id, case .status(let status) = change.event { status.rawValue } else { nil }
-            })
+        String((job(id)?.statuses ?? []).map(\.letter.rawValue))
     }
 
-    /// The jobs that were opened, each as often as it was.
+    /// The jobs that were opened, in the order in which they were.
     public var opened: [JobID] {
-        changes.compactMap { if case .opened = $0.event { $0.job } else { nil } }
+        var known: Set<JobID> = []
+        return records.map(\.id).filter { known.insert($0).inserted }
     }
 
-    /// The jobs that were closed, each as often as it was, and what they came to.
-    public var closed: [(job: JobID, outcome: JobOutcome)] {
-        changes.compactMap { if case .closed(let outcome) = $0.event { ($0.job, outcome) } else { nil } }
-    }
+    /// The jobs that were closed, each as often as it was.
+    public var closed: [Job] { records.filter { !$0.isOpen } }
 }

@@ -44,11 +44,11 @@ struct HistoryFile {
         return nil
     }
 
-    /// Renames it, and what SQLite keeps beside it, so that the set can still be opened together. Nothing is deleted.
+    /// Renames it to `FILE.KIND-TIME`, and what SQLite keeps beside it, so that the set can still be opened together. Nothing is deleted.
     /// - Returns: its new name.
-    func setAside(at now: WallTime) throws(HistoryError) -> FilePath {
+    func setAside(as kind: String, at now: WallTime) throws(HistoryError) -> FilePath {
         do throws(StateFileError) {
-            let aside = try StateFile.setAside(path, at: Int(now.secondsSince1970))
+            let aside = try StateFile.setAside(path, as: kind, at: Int(now.secondsSince1970))
             for suffix in Self.companions {
                 let old = path.string + suffix
                 // Not being there is usual. One that stayed would be taken for part of the new database.

@@ -1,24 +1,76 @@
+import CSQLite
 import FoundationEssentials
-import GRDB
 import Glibc
 public import SystemPackage
 
-/// Answers questions about past jobs. It changes nothing, and every answer shows the history at one moment.
-///
-/// ``JobHistory`` asks through one; a command without a daemon opens its own.
-public struct HistoryReader: Sendable {
-    private let path: FilePath
-    private let database: any DatabaseReader
-    /// The run of the daemon that writes; nil when none does.
-    private let run: Int64?
+/// Which jobs are asked for: those that meet all that is given. What is nil or empty is no condition.
+public struct JobFilter: Codable, Hashable, Sendable {
+    /// For whom they were done: an account's uid, or the name of a script.
+    public var client: String?
+    /// Their type, as ``JobType`` has it.
+    public var type: String?
+    /// Any of these letters of ``JobStatus``.
+    public var statuses: String
+    /// Asked for at this time or later.
+    public var since: WallTime?
+    /// Asked for at this time or within the second after it.
+    public var until: WallTime?
+    /// The newest so many; at least 1.
+    public var limit: Int
 
-    init(path: FilePath, database: any DatabaseReader, run: Int64) {
-        self.path = path
-        self.database = database
-        self.run = run
+    /// Without arguments: the newest 50.
+    public init(
+        client: String? = nil, type: String? = nil, statuses: String = "", since: WallTime? = nil,
+        until: WallTime? = nil, limit: Int = 50
+    ) {
+        self.client = client
+        self.type = type
+        self.statuses = statuses
+        self.since = since
+        self.until = until
+        self.limit = limit
     }
 
-    /// Opens a history for reading alone; it blocks for as long as the disk does. A daemon may write to it meanwhile.
+    /// Whether a job meets the conditions.
+    public func includes(_ job: Job) -> Bool {
+        (client == nil || client == job.client) && (type == nil || type == job.type.rawValue)
+            && (statuses.isEmpty || statuses.contains(job.status.rawValue)) && since.map { $0 <= job.created } ?? true
+            && until.map { job.created < $0 + .seconds(1) } ?? true
+    }
+
+    /// With WHERE unless there is none. Letters that are final alone, or open alone, say so, for the sake of their index.
+    fileprivate var condition: (sql: String, values: [SQLite.Value]) {
+        var terms: [String] = []
+        var values: [SQLite.Value] = []
+        func require(_ term: String, _ value: SQLite.Value?) {
+            guard let value else { return }
+            terms.append(term)
+            values.append(value)
+        }
+        require("client = ?", client.map(SQLite.Value.text))
+        require("type = ?", type.map(SQLite.Value.text))
+        require("created >= ?", since.map { .integer($0.microsecondsSince1970) })
+        require("created < ?", until.map { .integer(($0 + .seconds(1)).microsecondsSince1970) })
+        if !statuses.isEmpty {
+            terms.append("status IN (\(statuses.map { _ in "?" }.joined(separator: ", ")))")
+            values += statuses.map { .text(String($0)) }
+            let areFinal = Set(statuses.map { JobStatus(rawValue: $0)?.isFinal ?? false })
+            if areFinal.count == 1 { terms.append(areFinal.contains(true) ? "ended IS NOT NULL" : "ended IS NULL") }
+        }
+        return (terms.isEmpty ? "" : "WHERE " + terms.joined(separator: " AND "), values)
+    }
+}
+
+/// Answers questions about recorded jobs. It changes nothing, and every answer shows the history at one moment. It blocks for as long as the disk does.
+///
+/// ``JobHistory`` asks through one; a command without a daemon makes its own. Each question opens the file and closes it again: they are rare.
+public struct HistoryReader: Sendable {
+    private let path: FilePath
+
+    /// - Parameter file: is not looked at before the first question.
+    init(path: FilePath) { self.path = path }
+
+    /// A history that no daemon need have open. A daemon may write to it meanwhile.
     /// - Throws: when there is none, or it cannot be used.
     public init(file: FilePath) throws(HistoryError) {
         guard access(file.string, R_OK) == 0 else {
@@ -28,24 +80,89 @@ public struct HistoryReader: Sendable {
                     : "\(file.printable): the history of jobs cannot be read: \(Errno(rawValue: errno)); ask as the daemon's user or root"
             )
         }
-        path = file
-        run = nil
-        do {
-            var configuration = Configuration()
-            configuration.readonly = true
-            configuration.label = "job history"
-            configuration.busyMode = .timeout(5)
-            let database = try DatabaseQueue(path: Self.address(of: file), configuration: configuration)
-            if let objection = try database.read({ database in
-                try HistorySchema.objection(database)
-                    ?? (HistorySchema.migrator.hasCompletedMigrations(database)
-                        ? nil : "an earlier version has made it")
-            }) {
-                throw HistoryError(objection)
+        self.init(path: file)
+        try read { _ in }
+    }
+
+    /// The jobs that a filter asks for, the newest first, without their long parts.
+    public func jobs(matching filter: JobFilter = JobFilter()) throws(HistoryError) -> [Job] {
+        let (condition, values) = filter.condition
+        return try records("\(condition) ORDER BY id DESC LIMIT \(max(1, filter.limit))", values)
+    }
+
+    /// All that is known of one job; nil when there is no such job.
+    public func job(_ id: JobID) throws(HistoryError) -> Job? {
+        try read { database in
+            guard var job = try Self.records("WHERE id = ?", [.integer(id.column)], in: database).first else {
+                return nil
             }
-            self.database = database
+            _ = try database.rows(
+                "SELECT time, source, text, step, head, tail, dropped FROM piece WHERE job = ? ORDER BY id",
+                [.integer(id.column)]
+            ) { row in
+                if let step = row.integer(3).map({ Int($0) }) {
+                    guard job.steps.indices.contains(step) else { return }
+                    job.steps[step].script?.output = CapturedOutput(
+                        head: row.bytes(4), tail: row.bytes(5), dropped: Int(row.integer(6) ?? 0))
+                } else {
+                    job.report.append(
+                        ReportLine(
+                            row.text(1).flatMap(ReportLine.Source.init) ?? .daemon, row.text(2) ?? "",
+                            at: WallTime(microsecondsSince1970: row.integer(0) ?? 0)))
+                }
+            }
+            return job
+        }
+    }
+
+    /// Jobs that are open, the oldest first. Without a daemon, all of them are left over from an earlier run.
+    public func open() throws(HistoryError) -> [Job] { try records("WHERE ended IS NULL ORDER BY id") }
+
+    /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
+    public func unresolvedFailures(of type: JobType) throws(HistoryError) -> [Job] {
+        let failed = Set(JobResult.allCases.filter { !$0.isSuccess && $0 != .aborted }.map(\.status.letter)).sorted()
+        return try records(
+            """
+            WHERE type = ? AND ended IS NOT NULL AND status IN (\(failed.map { _ in "?" }.joined(separator: ", ")))
+            AND NOT EXISTS (
+                SELECT 1 FROM job AS later WHERE later.client = job.client AND later.id > job.id
+                AND later.type = job.type AND later.level = job.level AND later.ended IS NOT NULL AND later.status <> ?)
+            ORDER BY id
+            """, [.text(type.rawValue)] + failed.map(SQLite.Value.text) + [.text(JobStatus.canceled.letter)])
+    }
+
+    private func records(_ condition: String, _ values: [SQLite.Value] = []) throws(HistoryError) -> [Job] {
+        try read { try Self.records(condition, values, in: $0) }
+    }
+
+    private static func records(_ condition: String, _ values: [SQLite.Value], in database: SQLite) throws -> [Job] {
+        let decoder = JSONDecoder()
+        return try database.rows("SELECT record FROM job \(condition)", values) { row in
+            do { return try decoder.decode(Job.self, from: Data(row.bytes(0))) } catch {
+                throw SQLite.Failure(code: SQLITE_CORRUPT, message: "a job's record is malformed: \(error)")
+            }
+        }
+    }
+
+    private func read<Value>(_ body: (SQLite) throws -> Value) throws(HistoryError) -> Value {
+        do {
+            let database = try SQLite(Self.address(of: path), isReadOnly: true)
+            let value = try database.transaction(isReading: true) {
+                try HistoryStore.check(database)
+                return try body(database)
+            }
+            try database.close()
+            return value
         } catch {
-            throw HistoryError("\(file.printable): no usable history of jobs: \(error)")
+            let reason =
+                switch error {
+                case HistoryStore.Finding.older:
+                    "an earlier version has made it; the daemon sets it aside when it starts"
+                case HistoryStore.Finding.foreign(let objection): objection
+                default: "\(error)"
+                }
+            throw HistoryError(
+                "\(path.printable): no usable history of jobs: \(reason)", cause: error as? SQLite.Failure)
         }
     }
 
@@ -59,135 +176,5 @@ public struct HistoryReader: Sendable {
             return isPlain ? String(UnicodeScalar(byte)) : "%" + String(0x100 + Int(byte), radix: 16).dropFirst()
         }
         return "file:\(escaped.joined())?immutable=1"
-    }
-
-    /// The jobs that a filter asks for, the newest first.
-    public func jobs(matching filter: JobFilter = JobFilter()) async throws(HistoryError) -> [RecordedJob] {
-        let isForward = filter.after != nil && filter.before == nil
-        let (condition, arguments) = filter.condition
-        let sql = """
-            SELECT \(Self.columns) FROM job \(condition) ORDER BY id \(isForward ? "ASC" : "DESC")
-            LIMIT \(max(1, filter.limit))
-            """
-        let jobs = try await read { try Row.fetchAll($0, sql: sql, arguments: arguments).map(RecordedJob.init) }
-        return isForward ? jobs.reversed() : jobs
-    }
-
-    /// All that is known of one job; nil when there is no such job.
-    public func job(_ id: JobID) async throws(HistoryError) -> RecordedCourse? {
-        try await read { database in
-            guard
-                let row = try Row.fetchOne(
-                    database, sql: "SELECT \(Self.columns) FROM job WHERE id = ?", arguments: [id.column])
-            else { return nil }
-            return RecordedCourse(
-                job: try RecordedJob(row),
-                attempts: try Row.fetchAll(
-                    database, sql: "SELECT * FROM attempt WHERE job = ? ORDER BY id", arguments: [id.column]
-                ).map { row in
-                    let steps = try Row.fetchAll(
-                        database, sql: "SELECT * FROM step WHERE attempt = ? ORDER BY id",
-                        arguments: [row["id"] as Int64])
-                    return try RecordedAttempt(row, steps: try steps.map(RecordedStep.init))
-                },
-                statuses: try Row.fetchAll(
-                    database, sql: "SELECT time, letter FROM status WHERE job = ? ORDER BY id", arguments: [id.column]
-                ).map(RecordedStatus.init),
-                report: try Row.fetchAll(
-                    database, sql: "SELECT time, source, text FROM report WHERE job = ? ORDER BY id",
-                    arguments: [id.column]
-                ).map(RecordedLine.init))
-        }
-    }
-
-    /// The newest job of an account or a script; nil when there is none.
-    public func last(client: String) async throws(HistoryError) -> RecordedJob? {
-        try await jobs(matching: JobFilter(client: client, limit: 1)).first
-    }
-
-    /// Jobs of an earlier run of the daemon that are open still, the oldest first: their owners resume them, or close them.
-    ///
-    /// Without a daemon, these are all that are open.
-    public func unfinished() async throws(HistoryError) -> [RecordedJob] {
-        let run = run ?? .max
-        return try await read { database in
-            try Row.fetchAll(
-                database, sql: "SELECT \(Self.columns) FROM job WHERE ended IS NULL AND run < ? ORDER BY id",
-                arguments: [run]
-            ).map(RecordedJob.init)
-        }
-    }
-
-    /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
-    public func unresolvedFailures(of type: JobType) async throws(HistoryError) -> [RecordedJob] {
-        let failed = Set(JobResult.allCases.filter { !$0.isSuccess && $0 != .aborted }.map(\.status.letter)).sorted()
-        let sql = """
-            SELECT \(Self.columns) FROM job WHERE type = ? AND ended IS NOT NULL
-            AND status IN (\(failed.map { _ in "?" }.joined(separator: ", ")))
-            AND NOT EXISTS (
-                SELECT 1 FROM job AS later WHERE later.client = job.client AND later.id > job.id
-                AND later.type = job.type AND later.level = job.level AND later.ended IS NOT NULL AND later.status <> ?)
-            ORDER BY id
-            """
-        return try await read { database in
-            try Row.fetchAll(
-                database, sql: sql,
-                arguments: StatementArguments([type.rawValue] + failed + [JobStatus.canceled.letter])
-            ).map(RecordedJob.init)
-        }
-    }
-
-    private static let columns = """
-        job.*, (SELECT count(*) FROM attempt WHERE attempt.job = job.id) AS attempts,
-        (SELECT count(*) FROM attempt WHERE attempt.job = job.id AND fate IN ('cut off', 'lost')) AS interruptions,
-        (SELECT min(began) FROM attempt WHERE attempt.job = job.id) AS began
-        """
-
-    private func read<Value: Sendable>(
-        _ body: @Sendable @escaping (Database) throws -> Value
-    ) async throws(HistoryError) -> Value {
-        do {
-            return try await database.read(body)
-        } catch let error as DatabaseError {
-            throw HistoryError("\(path.printable): the history of jobs cannot be read: \(error)", cause: error)
-        } catch {
-            throw HistoryError("\(path.printable): the history of jobs cannot be read: \(error)")
-        }
-    }
-}
-
-extension JobFilter {
-    /// The condition, with WHERE unless there is none. Letters that are final alone, or open alone, say so, for the sake of their index.
-    fileprivate var condition: (sql: String, arguments: StatementArguments) {
-        var terms: [String] = []
-        var values: [(any DatabaseValueConvertible)?] = []
-        func require(_ term: String, _ value: (any DatabaseValueConvertible)?) {
-            guard let value else { return }
-            terms.append(term)
-            values.append(value)
-        }
-        func require(_ column: String, oneOf texts: [String]) {
-            guard !texts.isEmpty else { return }
-            terms.append("\(column) IN (\(texts.map { _ in "?" }.joined(separator: ", ")))")
-            values += texts
-        }
-        require("client = ?", client)
-        require("type = ?", type?.rawValue)
-        require("name = ?", name)
-        require("created >= ?", since?.microsecondsSince1970)
-        require("created < ?", until?.microsecondsSince1970)
-        require("id < ?", before?.column)
-        require("id > ?", after?.column)
-        require("status", oneOf: statuses.map(\.letter).sorted())
-        if !results.isEmpty {
-            require("result", oneOf: results.map(\.rawValue).sorted())
-            require("status", oneOf: Set(results.map(\.status.letter)).sorted())
-        }
-        if !results.isEmpty || (!statuses.isEmpty && statuses.allSatisfy(\.isFinal)) {
-            terms.append("ended IS NOT NULL")
-        } else if !statuses.isEmpty, statuses.allSatisfy({ !$0.isFinal }) {
-            terms.append("ended IS NULL")
-        }
-        return (terms.isEmpty ? "" : "WHERE " + terms.joined(separator: " AND "), StatementArguments(values))
     }
 }

@@ -1,12 +1,25 @@
-import GRDB
+/// How much of the past is kept. Open jobs are always kept.
+public struct HistoryRetention: Hashable, Sendable {
+    /// Jobs that ended longer ago are removed; nil keeps them whatever their age. More than zero.
+    public var age: Duration?
+    /// Of the ended jobs, so many of the newest are kept; nil keeps them all. At least 0.
+    public var jobs: Int?
+
+    /// - Parameters:
+    ///   - age: 90 days unless said otherwise.
+    ///   - jobs: 100,000 unless said otherwise.
+    public init(age: Duration? = .seconds(90 * 86_400), jobs: Int? = 100_000) {
+        self.age = age
+        self.jobs = jobs
+    }
+}
 
 /// Removes what is older or more than the retention allows, a small slice at a time.
 ///
 /// It is due after opening, and then after so many jobs have ended or so much time has passed; the time is only looked at when something is written.
 struct HistorySweeper {
-    /// Jobs removed in one transaction, and pages given back after it.
+    /// Jobs removed in one transaction.
     private static let slice = 200
-    private static let pages = 2_000
     /// After so many ended jobs, or so long, it is due again.
     private static let jobs = 1_000
     private static let interval = Duration.seconds(3_600)
@@ -17,10 +30,8 @@ struct HistorySweeper {
 
     init(retention: HistoryRetention) { self.retention = retention }
 
-    /// Some changes are in the file.
-    mutating func wrote(_ changes: some Sequence<JobChange>) {
-        for case .closed in changes.lazy.map(\.event) { endedSince += 1 }
-    }
+    /// - Parameter ended: so many more jobs that have ended are in the file.
+    mutating func wrote(_ ended: Int) { endedSince += ended }
 
     func isDue(at now: WallTime) -> Bool { endedSince >= Self.jobs || dueAt <= now }
 
@@ -31,32 +42,9 @@ struct HistorySweeper {
     }
 
     /// Removes one slice. When there was less to remove, it is not due for a while.
-    mutating func slice(_ database: Database, now: WallTime) throws {
-        var removed = 0
-        try database.inTransaction {
-            if let age = retention.age {
-                let border = (now + (.zero - age)).microsecondsSince1970
-                removed += try remove(
-                    "SELECT id FROM job WHERE ended IS NOT NULL AND ended < ? ORDER BY ended LIMIT ?",
-                    [border, Self.slice], in: database)
-            }
-            if let jobs = retention.jobs, removed < Self.slice {
-                let ended = try Int.fetchOne(database, sql: "SELECT count(*) FROM job WHERE ended IS NOT NULL") ?? 0
-                let many = min(Self.slice - removed, ended - max(0, jobs))
-                if many > 0 {
-                    removed += try remove(
-                        "SELECT id FROM job WHERE ended IS NOT NULL ORDER BY ended, id LIMIT ?", [many], in: database)
-                }
-            }
-            return .commit
-        }
-        // Every row is a page that is given back.
-        _ = try Row.fetchAll(database, sql: "PRAGMA incremental_vacuum(\(Self.pages))")
+    mutating func slice(of store: HistoryStore, now: WallTime) throws {
+        let border = retention.age.map { now + (.zero - $0) }
+        let removed = try store.remove(endedBefore: border, keeping: retention.jobs, atMost: Self.slice)
         if removed < Self.slice { postpone(at: now) }
-    }
-
-    private func remove(_ query: String, _ arguments: StatementArguments, in database: Database) throws -> Int {
-        try database.execute(sql: "DELETE FROM job WHERE id IN (\(query))", arguments: arguments)
-        return database.changesCount
     }
 }

@@ -78,12 +78,15 @@ enum StateFile {
         return names
     }
 
-    /// Moves a damaged file out of the way, for a person to look at: nothing is deleted.
-    /// - Returns: its new name.
-    static func setAside(_ file: FilePath, at seconds: Int) throws(StateFileError) -> FilePath {
+    /// Moves a file out of the way, for a person to look at: nothing is deleted.
+    /// - Returns: its new name, `FILE.KIND-SECONDS`.
+    static func setAside(_ file: FilePath, as kind: String = "damaged", at seconds: Int)
+        throws(StateFileError) -> FilePath
+    {
         for number in 0..<1000 {
-            let aside = FilePath("\(file.string).damaged-\(seconds)\(number == 0 ? "" : "-\(number)")")
-            if clinux_renameat2(AT_FDCWD, file.string, AT_FDCWD, aside.string, numericCast(CLINUX_RENAME_NOREPLACE))
+            let aside = FilePath("\(file.string).\(kind)-\(seconds)\(number == 0 ? "" : "-\(number)")")
+            if clinux_renameat2(
+                AT_FDCWD, file.string, AT_FDCWD, aside.string, numericCast(CLINUX_RENAME_NOREPLACE))
                 == 0
             {
                 return aside
@@ -91,12 +94,6 @@ enum StateFile {
             guard errno == EEXIST else { break }
         }
         throw StateFileError("set aside", file, Errno(rawValue: errno))
-    }
-
-    /// Without such a file it does nothing.
-    static func remove(_ file: FilePath) throws(StateFileError) {
-        if file.withPlatformString({ unlink($0) }) == 0 || errno == ENOENT { return }
-        throw StateFileError("remove", file, Errno(rawValue: errno))
     }
 
     private static func flush(_ descriptor: FileDescriptor) throws {

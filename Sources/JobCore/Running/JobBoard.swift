@@ -2,27 +2,30 @@ import Synchronization
 
 /// The open jobs of this process: the one place that knows where each stands, what it has reported and how it is cancelled.
 ///
-/// Whatever changes is passed on to the recorder. The lock is held for looking up and changing a value, never while anything waits.
+/// Whatever changes is passed on to the recorder, under the lock, so that the newest value comes last. The lock is held for looking up and changing a
+/// value, never while anything waits.
 public final class JobBoard: Sendable {
     /// Lines that a job's report holds; what comes later is counted.
     static let longestReport = 2_000
 
-    private struct Place {
-        var live: LiveJob
+    fileprivate struct Place {
+        var job: Job
         var token: JobToken?
         var profile: ExitProfile?
         var output: LiveOutput?
         var cancel: (@Sendable () -> Void)?
         /// When its first attempt in this process began.
         var began: WallTime?
+        /// Pre and post scripts that failed in its last attempt, for the alert at its end (row D8).
+        var scriptFailures: [String] = []
         /// What a job that waits is waiting for just now.
         var obstacle: (@Sendable () -> JobStatus?)?
 
         /// Not to be asked for while the board is locked.
-        var now: LiveJob {
-            var live = live
-            live.status = obstacle?() ?? live.status
-            return live
+        var now: Job {
+            var job = job
+            job.status = obstacle?() ?? job.status
+            return job
         }
     }
 
@@ -50,47 +53,44 @@ public final class JobBoard: Sendable {
     // MARK: - Looking
 
     /// All open jobs, in the order of their numbers.
-    public func live() -> [LiveJob] {
-        state.withLock { Array($0.places.values) }.map(\.now).sorted { $0.job.id < $1.job.id }
+    public func live() -> [Job] {
+        state.withLock { Array($0.places.values) }.map(\.now).sorted { $0.id < $1.id }
     }
 
     /// One open job; nil when it has ended or never was.
-    public func live(_ id: JobID) -> LiveJob? { state.withLock { $0.places[id] }?.now }
+    public func live(_ id: JobID) -> Job? { state.withLock { $0.places[id] }?.now }
 
     /// What the program that the job runs just now has written so far; nil when none runs.
     public func output(of id: JobID) -> CapturedOutput? { state.withLock { $0.places[id]?.output }?.captured }
 
     // MARK: - The life of a job
 
-    /// A job is asked for. Opening one that is open changes nothing.
+    /// A job is asked for, or goes on after an earlier run of the daemon. Opening one that is open changes nothing.
     public func open(_ job: Job) {
-        let isNew = state.withLock { state in
-            guard state.places[job.id] == nil else { return false }
-            state.places[job.id] = Place(live: LiveJob(job: job, status: .created))
-            return true
+        state.withLock { state in
+            guard state.places[job.id] == nil else { return }
+            state.places[job.id] = Place(job: job.reopened)
+            recorder.record(job.reopened.record)
         }
-        if isNew { record(.opened(job), of: job.id) }
     }
 
     /// A handler gave it another level or priority.
     func alter(_ job: Job) {
-        let isAltered = change(job.id) { place in
-            guard place.live.job != job else { return false }
-            place.live.job = job
+        update(job.id) { place in
+            guard place.job.level != job.level || place.job.priority != job.priority else { return false }
+            (place.job.level, place.job.priority) = (job.level, job.priority)
             return true
         }
-        if isAltered ?? false { record(.altered(job), of: job.id) }
     }
 
     /// The job stands elsewhere now. One that is cancelled stays so until its end.
     public func status(_ id: JobID, _ status: JobStatus) {
-        let isChanged = change(id) { place in
+        update(id) { place in
             place.obstacle = nil
-            guard !place.live.isCanceled, place.live.status != status else { return false }
-            place.live.status = status
+            guard !place.job.isCanceled, place.job.status != status else { return false }
+            place.note(status, at: clock.now)
             return true
         }
-        if isChanged ?? false { record(.status(status), of: id) }
     }
 
     /// The job waits.
@@ -100,25 +100,31 @@ public final class JobBoard: Sendable {
     package func waits(_ id: JobID, _ status: JobStatus, obstacle: @escaping @Sendable () -> JobStatus?) {
         self.status(id, status)
         change(id) { place in
-            if !place.live.isCanceled { place.obstacle = obstacle }
+            if !place.job.isCanceled { place.obstacle = obstacle }
         }
     }
 
     /// The job has come to its end and leaves the board.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
+        let now = clock.now
         let last: Place? = state.withLock { state in
-            guard let place = state.places.removeValue(forKey: id) else { return nil }
+            guard var place = state.places.removeValue(forKey: id) else { return nil }
             if let token = place.token { state.tokens[token.text] = nil }
+            var job = place.job
+            if job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
+            (job.status, job.statuses) = (place.job.status, place.job.statuses)
+            (job.isCanceled, job.reported) = (false, nil)
+            (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
+            job.seconds = (now - (job.started ?? job.created)).seconds
+            recorder.record(job.record)
             return place
         }
         guard let last else { return }
-        if last.live.status != outcome.result.status { record(.status(outcome.result.status), of: id) }
-        record(.closed(outcome), of: id)
-        let now = clock.now
         ended(
             JobEnd(
-                job: last.live.job, outcome: outcome, time: now, duration: now - (last.began ?? last.live.job.created),
-                isCanceled: last.live.isCanceled || outcome == .canceled))
+                job: last.job, outcome: outcome, time: now,
+                duration: now - (last.began ?? last.job.created),
+                isCanceled: last.job.isCanceled || outcome == .canceled))
     }
 
     /// The job leaves the board without an end: the daemon stops, and the job goes on when it starts again.
@@ -139,31 +145,51 @@ public final class JobBoard: Sendable {
             if let old = place.token { state.tokens[old.text] = nil }
             state.tokens[token.text] = id
             place.token = token
-            place.live.attempt = number
-            place.live.began = now
             place.began = place.began ?? now
-            place.live.reported = nil
-            place.live.progress = nil
-            place.live.scriptFailures = []
+            place.scriptFailures = []
+            place.job.attempts.append(Job.Attempt(number: number, began: now))
+            (place.job.attempt, place.job.started) = (number, place.job.started ?? now)
+            (place.job.reported, place.job.progress) = (nil, nil)
+            place.obstacle = nil
+            if !place.job.isCanceled { place.note(.running, at: now) }
             state.places[id] = place
+            recorder.record(place.job.record)
         }
-        record(.attemptBegan(number: number), of: id)
-        status(id, .running)
         return token
     }
 
-    func endAttempt(_ id: JobID) {
+    /// - Parameter ended: what it came to; nil: it was cut off.
+    func endAttempt(_ id: JobID, _ ended: AttemptCourse.Ended?) {
+        let now = clock.now
         state.withLock { state in
             guard var place = state.places[id] else { return }
             if let token = place.token { state.tokens[token.text] = nil }
-            place.token = nil
-            place.live.step = nil
-            place.cancel = nil
+            (place.token, place.cancel, place.job.step) = (nil, nil, nil)
+            if var attempt = place.job.attempts.popLast() {
+                (attempt.ended, attempt.fate) = (now, ended == nil ? .cutOff : .ended)
+                (attempt.pre, attempt.post) = (ended?.pre, ended?.post)
+                (attempt.result, attempt.message) = (ended?.outcome.result, ended?.outcome.message ?? "")
+                place.job.attempts.append(attempt)
+            }
             state.places[id] = place
+            recorder.record(place.job.record)
         }
     }
 
-    func step(_ id: JobID, _ name: String?) { change(id) { $0.live.step = name } }
+    func step(_ id: JobID, _ name: String?) { change(id) { $0.job.step = name } }
+
+    /// A step has come to its end.
+    func stepEnded(_ id: JobID, _ step: Job.Step) {
+        update(id) { place in
+            var step = step
+            if let output = step.script?.output {
+                recorder.record(output, ofStep: place.job.steps.count, of: id)
+                step.script?.output = nil
+            }
+            place.job.steps.append(step)
+            return true
+        }
+    }
 
     /// While a program runs: what it writes can be followed, and its reports are read by its profile and taken from its user alone.
     func programRuns(_ id: JobID, output: LiveOutput, profile: ExitProfile, user: UInt32?) {
@@ -176,12 +202,15 @@ public final class JobBoard: Sendable {
 
     func programEnded(_ id: JobID) { change(id) { $0.output = nil } }
 
-    func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.live.scriptFailures.append(text) } }
+    func scriptFailed(_ id: JobID, _ text: String) { change(id) { $0.scriptFailures.append(text) } }
+
+    /// The pre and post scripts that failed in the last attempt of a job.
+    func scriptFailures(of id: JobID) -> [String] {
+        state.withLock { $0.places[id]?.scriptFailures ?? [] }
+    }
 
     /// Returns once what the board told before outlasts the end of this process, or cannot be recorded now.
     func recorded() async { await recorder.recorded() }
-
-    func record(_ event: JobChange.Event, of id: JobID) { recorder.record(JobChange(event, of: id, at: clock.now)) }
 
     // MARK: - Reports
 
@@ -190,27 +219,25 @@ public final class JobBoard: Sendable {
     /// A job that is not open any more gets none; its events may still be under way.
     public func write(_ text: String, to id: JobID, source: ReportLine.Source) {
         for piece in text.split(separator: "\n", omittingEmptySubsequences: true) {
-            let line = ReportLine(source, OneLine.of(String(piece)))
-            let isTaken = change(id) { place in
-                guard place.live.report.count < Self.longestReport else {
-                    place.live.droppedLines += 1
-                    return false
+            let line = ReportLine(source, OneLine.of(String(piece)), at: clock.now)
+            change(id) { place in
+                guard place.job.report.count < Self.longestReport else {
+                    place.job.droppedLines += 1
+                    return
                 }
-                place.live.report.append(line)
-                return true
+                place.job.report.append(line)
+                recorder.record(line, of: id)
             }
-            if isTaken ?? false { record(.reported(line), of: id) }
         }
     }
 
     /// A percentage that is out of range counts as the nearest in range.
     func progress(_ id: JobID, _ percent: Int) {
         let percent = min(max(percent, 0), 100)
-        let isNews = change(id) { place in
-            defer { place.live.progress = percent }
-            return place.live.progress != percent
+        update(id) { place in
+            defer { place.job.progress = percent }
+            return place.job.progress != percent
         }
-        if isNews ?? false { record(.progress(percent), of: id) }
     }
 
     /// Takes what a script says of its own job (rows L6, L8).
@@ -234,8 +261,10 @@ public final class JobBoard: Sendable {
             guard (0...255).contains(number) else { throw .resultOutOfRange(number) }
             let profile = found.place.profile ?? .posix
             let result = JobResult.reported(number) ?? profile.reading(of: .exited(code: number)).result
-            change(found.id) { $0.live.reported = $0.live.reported.map { $0.heavier(result) } ?? result }
-            write("the script reports its end: \(result.rawValue) (\(number))", to: found.id, source: .reporter)
+            change(found.id) { $0.job.reported = $0.job.reported.map { $0.heavier(result) } ?? result }
+            write(
+                "the script reports its end: \(result.rawValue) (\(number))", to: found.id,
+                source: .reporter)
         }
     }
 
@@ -248,7 +277,7 @@ public final class JobBoard: Sendable {
     public func cancel(_ id: JobID) -> Bool {
         status(id, .canceled)
         let cancel: (@Sendable () -> Void)?? = change(id) { place in
-            place.live.isCanceled = true
+            place.job.isCanceled = true
             return place.cancel
         }
         guard let cancel else { return false }
@@ -261,16 +290,34 @@ public final class JobBoard: Sendable {
     public func whenCanceled(_ id: JobID, _ cancel: @escaping @Sendable () -> Void) {
         let isLate = change(id) { place in
             place.cancel = cancel
-            return place.live.isCanceled
+            return place.job.isCanceled
         }
         if isLate ?? false { cancel() }
     }
 
+    /// Changes what is not recorded by itself.
     @discardableResult
     private func change<Value: Sendable>(_ id: JobID, _ body: (inout Place) -> Value) -> Value? {
         state.withLock { state in
             guard let index = state.places.index(forKey: id) else { return nil }
             return body(&state.places.values[index])
         }
+    }
+
+    /// - Parameter body: returns whether there is something to record.
+    private func update(_ id: JobID, _ body: (inout Place) -> Bool) {
+        state.withLock { state in
+            guard let index = state.places.index(forKey: id), body(&state.places.values[index]) else {
+                return
+            }
+            recorder.record(state.places.values[index].job.record)
+        }
+    }
+}
+
+extension JobBoard.Place {
+    fileprivate mutating func note(_ status: JobStatus, at time: WallTime) {
+        job.status = status
+        job.statuses.append(Job.StatusChange(time: time, letter: status))
     }
 }

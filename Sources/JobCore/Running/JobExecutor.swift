@@ -63,7 +63,7 @@ public struct JobExecutor: Sendable {
     /// - Returns: the job as the handlers want it.
     public func open(_ job: Job, opened: @Sendable (JobID) -> Void = { _ in }) async -> Job {
         // A job that goes on stands there already, as the handlers wanted it.
-        if let live = board.live(job.id) { return live.job }
+        if let open = board.live(job.id) { return open }
         board.open(job)
         opened(job.id)
         guard let events else { return job }
@@ -74,10 +74,9 @@ public struct JobExecutor: Sendable {
 
     /// A job has come to its end.
     public func close(_ job: Job, _ outcome: JobOutcome) async {
-        let live = board.live(job.id)
         // With the level and priority that its handlers gave it last.
-        let job = live?.job ?? job
-        let failures = live?.scriptFailures ?? []
+        let job = board.live(job.id) ?? job
+        let failures = board.scriptFailures(of: job.id)
         if policies[job.type]?.alerts ?? true, !failures.isEmpty {
             alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
         }
@@ -118,7 +117,6 @@ public struct JobExecutor: Sendable {
         let job = await events?.aboutToRun(job) ?? job
         board.alter(job)
         let token = board.beginAttempt(job.id, number: number)
-        defer { board.endAttempt(job.id) }
         // After a crash the next start knows which attempt this was.
         await board.recorded()
         let attempt = RunningAttempt(
@@ -128,11 +126,10 @@ public struct JobExecutor: Sendable {
             attempt, policy: policy, environment: environment, board: board, clock: clock, work: work)
         do {
             let ended = try await course.run()
-            board.record(
-                .attemptEnded(number: number, pre: ended.pre, body: ended.outcome, post: ended.post), of: job.id)
+            board.endAttempt(job.id, ended)
             return ended.outcome
         } catch {
-            board.record(.attemptCutOff(number: number), of: job.id)
+            board.endAttempt(job.id, nil)
             throw error
         }
     }

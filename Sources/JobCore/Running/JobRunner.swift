@@ -76,15 +76,12 @@ public actor JobRunner {
     /// Takes a job in.
     /// - Parameters:
     ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
-    ///   - attempts: how many of its attempts were begun then.
-    ///   - interruptions: how many of those were interrupted.
     ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
     /// - Returns: nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
-        _ request: JobRequest, resuming left: Job? = nil, attempts: Int = 0, interruptions: Int = 0,
-        opened: @Sendable (JobID) -> Void = { _ in }
+        _ request: JobRequest, resuming left: Job? = nil, opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
         let job = await executor.open(try left ?? newJob(request), opened: opened)
@@ -93,6 +90,7 @@ public actor JobRunner {
             return nil
         }
         let submitted = SubmittedJob(job.id)
+        let (attempts, interruptions) = (job.attempt, job.interruptions)
         places[job.id] = Place(
             job: job, request: request, attempts: attempts, interruptions: interruptions,
             failures: max(0, attempts - interruptions), submitted: submitted)

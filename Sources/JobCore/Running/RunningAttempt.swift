@@ -20,7 +20,7 @@ public final class RunningAttempt: Sendable {
     private let clock: any WallClock
     private let notice: NoticeHandler
     /// What has been run within the step that is under way; nil: no step is.
-    private let underWay = Mutex<ScriptRun??>(nil)
+    private let underWay = Mutex<Job.Program??>(nil)
 
     init(
         _ job: Job, number: Int, token: JobToken, reportSocket: String?, board: JobBoard, runner: ScriptRunner,
@@ -76,10 +76,7 @@ public final class RunningAttempt: Sendable {
                 return state ?? nil
             }
             board.step(job.id, nil)
-            record(
-                JobStep(
-                    name: name, attempt: number, began: began, duration: ContinuousClock.now - start, result: result,
-                    script: run))
+            ended(name, began: began, start, result, run)
         }
         let value = try await work()
         result = .success
@@ -104,21 +101,16 @@ public final class RunningAttempt: Sendable {
         let began = clock.now
         let start = ContinuousClock.now
         let identity = Mutex<ScriptIdentity?>(nil)
-        var run = ScriptRun(
-            identity: nil, arguments: [invocation.executable.string] + invocation.arguments)
+        var run = Job.Program(arguments: [invocation.executable.string] + invocation.arguments)
         var result = JobResult.failed
         defer {
             board.programEnded(job.id)
-            run.identity = identity.withLock(\.self)
+            if let file = identity.withLock(\.self) { run.note(file) }
             if isWithinStep {
                 underWay.withLock { $0 = .some(run) }
             } else {
                 board.step(job.id, nil)
-                record(
-                    JobStep(
-                        name: name, attempt: number, began: began, duration: ContinuousClock.now - start,
-                        result: result,
-                        script: run))
+                self.ended(name, began: began, start, result, run)
             }
         }
         do throws(ScriptError) {
@@ -126,7 +118,7 @@ public final class RunningAttempt: Sendable {
                 let found = ScriptFingerprint.identity(of: path)
                 identity.withLock { $0 = found }
             }
-            run.ended = ended
+            run.note(ended)
             let reading = profile.reading(of: ended)
             result = reading.result
             if !ended.survivors.isEmpty {
@@ -143,5 +135,14 @@ public final class RunningAttempt: Sendable {
         }
     }
 
-    private func record(_ step: JobStep) { board.record(.stepEnded(step), of: job.id) }
+    private func ended(
+        _ name: String, began: WallTime, _ start: ContinuousClock.Instant, _ result: JobResult,
+        _ program: Job.Program?
+    ) {
+        board.stepEnded(
+            job.id,
+            Job.Step(
+                name: name, attempt: number, began: began, seconds: (ContinuousClock.now - start).seconds,
+                result: result, script: program))
+    }
 }

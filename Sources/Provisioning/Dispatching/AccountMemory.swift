@@ -1,4 +1,4 @@
-public import JobCore
+import JobCore
 import Logging
 
 /// What the dispatcher remembers of an account between two looks. It is lost with the process, and the entry is enough to go on.
@@ -7,7 +7,7 @@ struct AccountMemory: Sendable {
     enum Past: Sendable {
         case nothing
         /// An earlier run of the daemon did not end it.
-        case left(LeftJob)
+        case left(Job)
         /// It waits for its next attempt.
         case waits(AttemptRecord)
         /// It has ended, and its outcome is not in the entry yet.
@@ -46,19 +46,5 @@ struct AccountMemory: Sendable {
         if let obstacle { return obstacle }
         guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
         return MachineShortages.Cause(text: "\(failure.reason); \(failure.cure)", hint: failure.cure)
-    }
-}
-
-/// A provisioning job that an earlier run of the daemon did not end, as the history has it.
-public struct LeftJob: Hashable, Sendable {
-    /// The job.
-    public var job: Job
-    /// How many attempts were begun.
-    public var attempts: Int
-
-    /// A job that was left.
-    public init(job: Job, attempts: Int) {
-        self.job = job
-        self.attempts = attempts
     }
 }

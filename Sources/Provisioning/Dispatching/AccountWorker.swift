@@ -319,16 +319,16 @@ struct AccountWorker: Sendable {
     ) async throws -> AccountTurn.Disposition {
         var last: (job: JobID, attempt: Int)?
         var failures = FailedAttempts()
-        var left: LeftJob?
+        var left: Job?
         switch memory.past {
         case .waits(let record):
             last = (record.job, record.attempt)
             failures = record.failures
         case .left(let job):
             left = job
-            last = (job.job.id, job.attempts)
+            last = (job.id, job.attempt)
         case .nothing, .rests, .unwritten:
-            last = openJob(of: status.uuid).map { ($0.job.id, $0.attempt) }
+            last = openJob(of: status.uuid).map { ($0.id, $0.attempt) }
         }
         if case .waits = memory.past {
         } else {
@@ -341,7 +341,7 @@ struct AccountWorker: Sendable {
             // Something claimed the entry before: where nothing is recorded of that attempt, this one is the second or a later one.
             attempt: max(1, last?.attempt ?? 1) + 1,
             demandUnique: { try await demandUniqueAgain(entry, status) })
-        return try await run(request, left?.job ?? job(request, status), status, failures: failures, report)
+        return try await run(request, left ?? job(request, status), status, failures: failures, report)
     }
 
     private func run(
@@ -396,9 +396,9 @@ struct AccountWorker: Sendable {
     private func nextJob() throws -> JobID { try ids?.next() ?? JobID(0) }
 
     /// A job that this process opened and did not end, because something outside of it interrupted its attempt.
-    private func openJob(of account: EntryUUID) -> LiveJob? {
+    private func openJob(of account: EntryUUID) -> Job? {
         let subject = JobSubject(account)
-        return executor.board.live().last { $0.job.type == .provisioning && $0.job.subject == subject }
+        return executor.board.live().last { $0.type == .provisioning && $0.subject == subject }
     }
 
     private func job(_ request: ProvisioningRequest, _ status: AccountStatus) -> Job {

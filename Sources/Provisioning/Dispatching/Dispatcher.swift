@@ -98,9 +98,9 @@ actor Dispatcher {
 
     /// Jobs of an earlier run of the daemon: their accounts are looked at.
     /// - Parameter name: where such a job's account may be.
-    func takeUp(_ left: [LeftJob], name: (LeftJob) -> DN) {
-        for left in left.sorted(by: { $0.job.id > $1.job.id }) {
-            guard let uuid = EntryUUID(text: left.job.subject.description), memories[uuid] == nil else {
+    func takeUp(_ left: [Job], name: (Job) -> DN) {
+        for left in left.sorted(by: { $0.id > $1.id }) {
+            guard let uuid = EntryUUID(text: left.subject.description), memories[uuid] == nil else {
                 worker.ending.lose(
                     left, JobOutcome(.failed, message: "lost: the account has a later job, or is none"))
                 continue

@@ -41,7 +41,7 @@ struct JobEnding: Sendable {
     ) async throws -> AccountTurn.Disposition {
         var job: Job?
         switch past {
-        case .waits(let record): job = executor.board.live(record.job)?.job
+        case .waits(let record): job = executor.board.live(record.job)
         case .left(let left):
             lose(left, JobOutcome(failure))
             await report(.pastIsOver)
@@ -122,7 +122,7 @@ struct JobEnding: Sendable {
         case .rests: break
         case .left(let left): lose(left, end)
         case .waits(let record):
-            await close(executor.board.live(record.job)?.job, end)
+            await close(executor.board.live(record.job), end)
         case .unwritten(let outcome):
             var result = outcome.result
             result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
@@ -132,10 +132,10 @@ struct JobEnding: Sendable {
     }
 
     /// A job of an earlier run that nobody goes on with.
-    func lose(_ left: LeftJob, _ end: JobOutcome) {
-        executor.board.open(left.job)
-        executor.board.write(end.message, to: left.job.id, source: .daemon)
-        executor.board.close(left.job.id, end)
+    func lose(_ left: Job, _ end: JobOutcome) {
+        executor.board.open(left)
+        executor.board.write(end.message, to: left.id, source: .daemon)
+        executor.board.close(left.id, end)
     }
 
     private static let manyDisturbances = 10

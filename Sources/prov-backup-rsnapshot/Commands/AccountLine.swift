@@ -13,7 +13,7 @@ struct AccountLine: Encodable {
     let date: String?
     let returnValue: String?
     /// When this host last made a copy.
-    let lastBackup: Moment?
+    let lastBackup: WallTime?
     let hosts: [String]
 
     init(uid: String, status: AccountStatus, lastBackup: WallTime?) {
@@ -24,7 +24,7 @@ struct AccountLine: Encodable {
         state = OneLine.value(status.state)
         date = status.date.map(OneLine.value)
         returnValue = status.returnValue.map(OneLine.value)
-        self.lastBackup = lastBackup.map(Moment.init)
+        self.lastBackup = lastBackup
         hosts = status.hosts.map(OneLine.value)
     }
 

@@ -42,7 +42,8 @@ struct BackupCommand: AsyncParsableCommand {
         guard !ids.isEmpty else {
             return accepted.recent > 0 ? () : print("no account of this host has the level \(level)")
         }
-        let outcome = try await BackupWatch(level: level, ids: ids).untilAllEnd { ids in
+        let outcome = try await BackupWatch(level: level, ids: ids.map { JobID($0) }).untilAllEnd {
+            ids in
             try await Task.sleep(for: JobsOfDaemon.interval)
             return try await control.jobs(ids)
         }
@@ -56,17 +57,17 @@ struct BackupWatch {
     private var progress: BackupProgress
     private let isTerminal = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1
 
-    init(level: String, ids: [UInt64]) {
+    init(level: String, ids: [JobID]) {
         self.level = level
         progress = BackupProgress(ids: ids)
     }
 
     /// - Parameter look: how the jobs with these numbers stand after a while; those that it leaves out are known to nobody.
     /// - Returns: whether all did well.
-    func untilAllEnd(_ look: ([UInt64]) async throws -> [JobLine]) async throws -> Bool {
+    func untilAllEnd(_ look: ([JobID]) async throws -> [Job]) async throws -> Bool {
         var progress = progress
         var bar = ProgressBar(title: "backup \(level)", total: progress.total)
-        var told: [JobLine] = []
+        var told: [Job] = []
         do {
             while !progress.open.isEmpty {
                 let before = progress.done
@@ -86,13 +87,13 @@ struct BackupWatch {
         return progress.isGood
     }
 
-    private func tell(_ job: JobLine) { print(JobsOfDaemon.end(of: job)) }
+    private func tell(_ job: Job) { print(JobsOfDaemon.end(of: job)) }
 }
 
 /// How far jobs are that were asked for together.
 struct BackupProgress {
     /// Those that have not ended.
-    private(set) var open: [UInt64]
+    private(set) var open: [JobID]
     /// Of `total`; it never falls.
     private(set) var done = 0
     /// A hundred for each job.
@@ -101,20 +102,20 @@ struct BackupProgress {
     private var good = 0
     private var lost = 0
 
-    init(ids: [UInt64]) {
+    init(ids: [JobID]) {
         open = ids
         total = ids.count * 100
     }
 
-    /// - Parameter lines: how the open jobs stand. One that is missing is known to nobody, and cannot have done well.
+    /// - Parameter jobs: how the open jobs stand. One that is missing is known to nobody, and cannot have done well.
     /// - Returns: those that have ended since.
-    mutating func take(_ lines: [JobLine]) -> [JobLine] {
-        let known = Dictionary(lines.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+    mutating func take(_ jobs: [Job]) -> [Job] {
+        let known = Dictionary(jobs.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let ended = open.compactMap { known[$0] }.filter { !$0.isOpen }
         lost += open.count { known[$0] == nil }
         open = open.filter { known[$0]?.isOpen ?? false }
         for job in ended {
-            results[job.result ?? job.meaning, default: 0] += 1
+            results[job.result?.rawValue ?? job.meaning, default: 0] += 1
             if job.isGood { good += 1 }
         }
         let under = open.compactMap { known[$0]?.progress }.reduce(0, +)
@@ -126,7 +127,7 @@ struct BackupProgress {
     var isGood: Bool { open.isEmpty && good * 100 == total }
 
     /// Nothing is to be said of it.
-    func isPlain(_ job: JobLine) -> Bool { job.result == "success" && job.message.isEmpty }
+    func isPlain(_ job: Job) -> Bool { job.result == .success && job.message.isEmpty }
 
     /// `3 jobs: 2 success, 1 warnings`
     var summary: String {

@@ -11,28 +11,28 @@ struct BackupExplanation: Encodable {
         let retain: Int
         /// How many there are.
         let snapshots: Int
-        let newest: Moment?
+        let newest: WallTime?
         /// When a job of the level last ended with a whole snapshot.
-        let lastGood: Moment?
+        let lastGood: WallTime?
         /// In cron notation.
         let schedule: String?
         /// When it runs next, within WINDOW.
-        let next: Moment?
+        let next: WallTime?
         /// Since when a success is missing.
-        let overdue: Moment?
+        let overdue: WallTime?
     }
 
     struct Try: Encodable {
         let job: UInt64
         let level: String
-        let began: Moment?
+        let began: WallTime?
         /// nil: it runs, waits, or was cut off.
         let result: String?
         let message: String
     }
 
     /// When this host last made a copy, by the entry.
-    let lastGood: Moment?
+    let lastGood: WallTime?
     let lastTry: Try?
     /// Bytes, by the entry.
     let size: UInt64?
@@ -48,8 +48,11 @@ struct BackupExplanation: Encodable {
     /// Looks at the disk.
     /// - Parameter lastJob: the newest backup job of the account in the history.
     /// - Returns: nil with `TYPE = Script`, and for an entry that takes no part in provisioning.
-    init?(_ entry: Entry, _ settings: DaemonConfiguration, now: WallTime, hasDaemon: Bool, lastJob: JobLine?) {
-        guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names) else {
+    init?(
+        _ entry: Entry, _ settings: DaemonConfiguration, now: WallTime, hasDaemon: Bool, lastJob: Job?
+    ) {
+        guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names)
+        else {
             return nil
         }
         self.init(
@@ -61,10 +64,10 @@ struct BackupExplanation: Encodable {
 
     private init(
         _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: WallTime?, now: WallTime,
-        hasDaemon: Bool, lastJob: JobLine?
+        hasDaemon: Bool, lastJob: Job?
     ) {
         let window = settings.policies[.backup]?.window
-        lastGood = inspection.lastCopy.map(Moment.init)
+        lastGood = inspection.lastCopy
         size = inspection.size
         increment = inspection.increment
         lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
@@ -83,9 +86,9 @@ struct BackupExplanation: Encodable {
                     provisioned: provisioned, schedule: schedule, timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
-                newest: found.snapshots.first.map { Moment($0.time) }, lastGood: found.lastSuccess.map(Moment.init),
-                schedule: schedule?.description, next: run.map { Moment(window?.opening(after: $0) ?? $0) },
-                overdue: due.flatMap { $0 < now ? Moment($0) : nil })
+                newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess,
+                schedule: schedule?.description, next: run.map { window?.opening(after: $0) ?? $0 },
+                overdue: due.flatMap { $0 < now ? $0 : nil })
         }
         var obstacles = inspection.obstacles
         if let lastJob, lastJob.isOpen {
@@ -98,7 +101,7 @@ struct BackupExplanation: Encodable {
                 "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
         }
         if let opening = window?.opening(after: now), opening > now {
-            obstacles.append("it is outside WINDOW until \(Moment(opening).local)")
+            obstacles.append("it is outside WINDOW until \(opening.local)")
         }
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
         inTheWay = obstacles
@@ -107,14 +110,16 @@ struct BackupExplanation: Encodable {
     }
 
     /// What is recorded beside the snapshots counts, unless the history has a newer job.
-    private static func lastTry(_ attempt: SnapshotState.Attempt?, _ job: JobLine?) -> Try? {
-        if let attempt, attempt.job >= job?.id ?? 0 {
+    private static func lastTry(_ attempt: SnapshotState.Attempt?, _ job: Job?) -> Try? {
+        if let attempt, attempt.job >= job?.id.number ?? 0 {
             return Try(
-                job: attempt.job, level: attempt.level, began: Moment(attempt.beganAt), result: attempt.result,
+                job: attempt.job, level: attempt.level, began: attempt.beganAt, result: attempt.result,
                 message: attempt.message)
         }
         return job.map {
-            Try(job: $0.id, level: $0.level, began: $0.started, result: $0.result, message: $0.message)
+            Try(
+                job: $0.id.number, level: $0.level, began: $0.started, result: $0.result?.rawValue,
+                message: $0.message)
         }
     }
 

@@ -43,10 +43,10 @@ struct Explanation: Encodable {
 
     init(
         uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: Daemon,
-        lastJob: JobLine? = nil, backup: BackupExplanation? = nil
+        lastJob: Job? = nil, backup: BackupExplanation? = nil
     ) {
         self.uid = OneLine.value(uid)
-        self.lastJob = lastJob
+        self.lastJob = lastJob.map(JobLine.init)
         self.backup = backup
         dn = entry.dn.description
         guard let status = AccountStatus(entry, names: policy.names) else {
@@ -153,7 +153,7 @@ struct Explanation: Encodable {
             ("returned", returned),
             ("meaning", meaning),
             ("the daemon", daemon),
-            ("last job", lastJob.map(JobsOfDaemon.end(of:))),
+            ("last job", lastJob.map { JobsOfDaemon.end(of: $0.job) }),
             ("to do", cure),
         ]
         return (rows + (backup?.rows ?? [])).compactMap { title, value in

@@ -1,4 +1,4 @@
-import FoundationEssentials
+import JobCore
 
 /// What is new of a job since it was looked at last, as lines.
 ///
@@ -14,42 +14,42 @@ struct JobFollower {
     private var told = 0
 
     /// - Parameter known: what has been told already, whole.
-    init(known: JobDetails? = nil) {
+    init(known: Job? = nil) {
         if let known {
             _ = news(known)
             told = known.output?.count ?? 0
         }
     }
 
-    mutating func news(_ details: JobDetails) -> [String] {
+    mutating func news(_ job: Job) -> [String] {
         var lines: [String] = []
-        for attempt in details.attempts.dropFirst(attempts) where attempt.ended == nil {
+        for attempt in job.attempts.dropFirst(attempts) where attempt.ended == nil {
             lines.append("attempt" + JobText.attempt(attempt))
         }
-        attempts = max(attempts, details.attempts.count)
-        lines += details.statuses.dropFirst(statuses).map { "status" + JobText.status($0) }
-        statuses = max(statuses, details.statuses.count)
-        for step in details.steps.dropFirst(steps) {
+        attempts = max(attempts, job.attempts.count)
+        lines += job.statuses.dropFirst(statuses).map { "status" + JobText.status($0) }
+        statuses = max(statuses, job.statuses.count)
+        for step in job.steps.dropFirst(steps) {
             if let output = step.script?.output {
                 lines += self.output(output, isWhole: true)
                 told = 0
             }
             lines += JobText.step(step, withOutput: false).enumerated().map { $0 == 0 ? "step" + $1 : $1 }
         }
-        steps = max(steps, details.steps.count)
-        if let output = details.output { lines += self.output(output, isWhole: false) }
-        lines += details.report.dropFirst(report).map { "report" + JobText.report($0) }
-        report = max(report, details.report.count)
-        if let percent = details.job.progress, percent != progress { lines.append("progress  \(percent) %") }
-        progress = details.job.progress
-        let finished = details.attempts.filter { $0.ended != nil }
+        steps = max(steps, job.steps.count)
+        if let output = job.output { lines += self.output(output, isWhole: false) }
+        lines += job.report.dropFirst(report).map { "report" + JobText.report($0) }
+        report = max(report, job.report.count)
+        if let percent = job.progress, percent != progress { lines.append("progress  \(percent) %") }
+        progress = job.progress
+        let finished = job.attempts.filter { $0.ended != nil }
         lines += finished.dropFirst(ended).map { "attempt" + JobText.attempt($0) }
         ended = max(ended, finished.count)
         return lines
     }
 
     /// - Parameter isWhole: whether nothing more will come.
-    private mutating func output(_ output: JobOutput, isWhole: Bool) -> [String] {
+    private mutating func output(_ output: CapturedOutput, isWhole: Bool) -> [String] {
         guard output.count > told else { return [] }
         var (before, dropped, after) = output.since(told)
         told = output.count
@@ -68,5 +68,4 @@ struct JobFollower {
         lines += JobText.text(after)
         return lines.map { "| " + $0 }
     }
-
 }

@@ -4,11 +4,6 @@ import JobCore
 
 /// The letters of a job's status, as they are typed and read.
 enum JobLetters {
-    /// What a letter stands for.
-    static func title(_ letter: String) -> String {
-        letter.first.flatMap(JobStatus.init)?.title ?? "of another version"
-    }
-
     /// - Throws: `ValidationError`, which names all letters.
     static func check(_ letters: String) throws {
         guard let wrong = letters.first(where: { JobStatus(rawValue: $0) == nil }) else { return }

@@ -1,5 +1,4 @@
 import DaemonKit
-import FoundationEssentials
 import JobCore
 
 /// Jobs as people read them.
@@ -9,16 +8,17 @@ enum JobText {
     ]
 
     /// The cells of a list's row.
-    static func row(_ job: JobLine) -> [String] {
+    static func row(_ job: Job) -> [String] {
         [
-            String(job.id), job.type, name(job), job.client, job.status, job.meaning, String(job.attempt),
+            "\(job.id)", "\(job.type)", name(job), job.client, job.status.letter, job.meaning,
+            String(job.attempt),
             job.progress.map { "\($0) %" } ?? "-", (job.started ?? job.created).local,
-            job.seconds.map(span) ?? "-", job.result ?? "-", short(job.message),
+            job.seconds.map(span) ?? "-", job.result?.rawValue ?? "-", short(job.message),
         ]
     }
 
     /// Name and level; one of them where they are the same.
-    static func name(_ job: JobLine) -> String {
+    static func name(_ job: Job) -> String {
         job.level.isEmpty || job.level == job.name ? job.name : "\(job.name)/\(job.level)"
     }
 
@@ -40,40 +40,41 @@ enum JobText {
     }
 
     /// What a job does just now: `attempt 1, rsnapshot, 40 %`.
-    static func doing(_ job: JobLine) -> String {
+    static func doing(_ job: Job) -> String {
         ([job.attempt > 0 ? "attempt \(job.attempt)" : nil, job.step, job.progress.map { "\($0) %" }])
             .compactMap(\.self).joined(separator: ", ")
     }
 
     // MARK: Everything of a job
 
-    static func lines(_ details: JobDetails) -> [String] {
-        let job = details.job
+    static func lines(_ job: Job) -> [String] {
         var lines = [
-            field("job", "\(job.id)  \(job.type) \(name(job))  (\(details.uniqueName))"),
+            field("job", "\(job.id)  \(job.type) \(name(job))  (\(job.uniqueName))"),
             field("client", job.client),
-            field("subject", details.subject),
-            field("priority", String(details.priority)),
-            field("status", "\(job.status)  \(job.meaning)" + (details.isCanceled ? ", is being canceled" : "")),
+            field("subject", "\(job.subject)"),
+            field("priority", String(job.priority)),
+            field(
+                "status",
+                "\(job.status.letter)  \(job.meaning)" + (job.isCanceled ? ", is being canceled" : "")),
         ]
         if job.isOpen, !doing(job).isEmpty { lines.append(field("now", doing(job))) }
         lines.append(field("created", job.created.local))
         if let started = job.started { lines.append(field("started", started.local)) }
         if let ended = job.ended { lines.append(field("ended", ended.local)) }
         if let seconds = job.seconds { lines.append(field("took", span(seconds))) }
-        if let reported = details.reported { lines.append(field("reported", reported)) }
-        if let result = job.result { lines.append(field("result", result)) }
+        if let reported = job.reported { lines.append(field("reported", reported.rawValue)) }
+        if let result = job.result { lines.append(field("result", result.rawValue)) }
         if !job.message.isEmpty { lines.append(field("message", job.message)) }
-        if !details.attempts.isEmpty { lines.append("attempts") }
-        lines += details.attempts.map(attempt)
-        if !details.steps.isEmpty { lines.append("steps") }
-        lines += details.steps.flatMap { step($0) }
-        if !details.statuses.isEmpty { lines.append("status over time") }
-        lines += details.statuses.map(status)
-        if !details.report.isEmpty { lines.append("report") }
-        lines += details.report.map(report)
-        if details.droppedLines > 0 { lines.append("  … \(details.droppedLines) more lines found no place …") }
-        if let output = details.output {
+        if !job.attempts.isEmpty { lines.append("attempts") }
+        lines += job.attempts.map(attempt)
+        if !job.steps.isEmpty { lines.append("steps") }
+        lines += job.steps.flatMap { step($0) }
+        if !job.statuses.isEmpty { lines.append("status over time") }
+        lines += job.statuses.map(status)
+        if !job.report.isEmpty { lines.append("report") }
+        lines += job.report.map(report)
+        if job.droppedLines > 0 { lines.append("  … \(job.droppedLines) more lines found no place …") }
+        if let output = job.output {
             lines.append("output so far")
             lines += self.output(output).map { "  | " + $0 }
         }
@@ -84,28 +85,31 @@ enum JobText {
         title + String(repeating: " ", count: max(1, 11 - title.count)) + OneLine.escaping(value)
     }
 
-    static func attempt(_ attempt: JobDetails.Attempt) -> String {
+    static func attempt(_ attempt: Job.Attempt) -> String {
         var parts = ["\(attempt.number)  \(attempt.began.local)"]
         if let result = attempt.result {
-            parts.append("pre \(attempt.pre ?? "N/A")  job \(result)  post \(attempt.post ?? "N/A")")
+            parts.append(
+                "pre \((attempt.pre ?? .notAvailable).rawValue)  job \(result.rawValue)  post \((attempt.post ?? .notAvailable).rawValue)"
+            )
         } else {
-            parts.append(attempt.fate)
+            parts.append(attempt.fate.rawValue)
         }
         if !attempt.message.isEmpty { parts.append(attempt.message) }
         return "  " + OneLine.escaping(parts.joined(separator: "  "))
     }
 
-    static func status(_ status: JobDetails.Status) -> String {
-        "  \(status.time.local)  \(OneLine.escaping(status.letter))  \(JobLetters.title(status.letter))"
+    static func status(_ status: Job.StatusChange) -> String {
+        "  \(status.time.local)  \(status.letter.letter)  \(status.letter.title)"
     }
 
-    static func report(_ line: JobDetails.Line) -> String {
-        "  " + OneLine.escaping((line.time.map { "\($0.local)  " } ?? "") + "\(line.source): \(line.text)")
+    static func report(_ line: ReportLine) -> String {
+        "  " + OneLine.escaping("\(line.time.local)  \(line.source.rawValue): \(line.text)")
     }
 
     /// - Parameter withOutput: without it only what the step was and came to.
-    static func step(_ step: JobDetails.Step, withOutput: Bool = true) -> [String] {
-        var head = "  \(step.attempt)  \(step.began.local)  \(step.name)  \(step.result)  \(span(step.seconds))"
+    static func step(_ step: Job.Step, withOutput: Bool = true) -> [String] {
+        var head =
+            "  \(step.attempt)  \(step.began.local)  \(step.name)  \(step.result.rawValue)  \(span(step.seconds))"
         guard let script = step.script else { return [OneLine.escaping(head)] }
         if let termination = script.termination { head += "  \(termination)" }
         if let endedBy = script.endedBy { head += ", ended by its \(endedBy)" }
@@ -131,7 +135,7 @@ enum JobText {
     }
 
     /// Head, how much was left out, and tail, as lines.
-    static func output(_ output: JobOutput) -> [String] {
+    static func output(_ output: CapturedOutput) -> [String] {
         let (before, dropped, after) = output.since(0)
         guard dropped > 0 else { return text(before + after) }
         return text(before) + [leftOut(dropped)] + text(after)
@@ -139,8 +143,9 @@ enum JobText {
 
     static func leftOut(_ count: Int) -> String { "… \(count) bytes left out …" }
 
-    static func text(_ bytes: Data) -> [String] {
-        var lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
+    static func text(_ bytes: [UInt8]) -> [String] {
+        var lines = String(decoding: bytes, as: UTF8.self).split(
+            separator: "\n", omittingEmptySubsequences: false)
         if lines.last?.isEmpty ?? false { lines.removeLast() }
         return lines.map { OneLine.escaping(String($0)) }
     }

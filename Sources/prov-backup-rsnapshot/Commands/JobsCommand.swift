@@ -40,28 +40,29 @@ struct JobsCommand: AsyncParsableCommand {
             if output.json {
                 for line in list.lines { try printJSON(line) }
             } else {
-                table.lines(list.lines.map(JobText.row)).forEach { print($0) }
+                table.lines(list.jobs.map(JobText.row)).forEach { print($0) }
             }
             if let missing = list.missing {
                 guard follow else { throw jobs.incomplete(missing) }
                 printError(jobs.incomplete(missing).description)
             }
             guard follow else { return }
-            var known = Dictionary(list.lines.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
+            var known = Dictionary(
+                list.jobs.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
             while true {
                 guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
                 StandardOutput.flush()
                 try await Task.sleep(for: JobsOfDaemon.interval)
                 (list, isLive) = try await jobs.list(query)
-                for line in list.lines where known[line.id] != line.news {
-                    known[line.id] = line.news
-                    try output.show(line, table.line(JobText.row(line)))
+                for job in list.jobs where known[job.id] != job.news {
+                    known[job.id] = job.news
+                    try output.show(JobLine(job), table.line(JobText.row(job)))
                 }
             }
         }
 
-        func query(now: WallTime) throws -> JobQuery {
-            var query = JobQuery(client: account, limit: limit)
+        func query(now: WallTime) throws -> JobFilter {
+            var query = JobFilter(client: account, limit: limit)
             query.type = type.map { type in
                 [JobType.provisioning, .backup, .admin, .purge].map(\.rawValue).first {
                     $0.lowercased() == type.lowercased()
@@ -93,10 +94,10 @@ struct JobsCommand: AsyncParsableCommand {
 
         func run() async throws {
             let jobs = try JobsOfDaemon(job.files)
-            guard let details = try await jobs.details(job.id) else { throw jobs.unknown(job.id) }
-            try output.show(details, JobText.lines(details).joined(separator: "\n"))
-            if follow { try await jobs.follow(job.id, after: details) }
-            if let missing = details.missing { throw jobs.incomplete(missing) }
+            guard let found = try await jobs.job(job.id) else { throw jobs.unknown(job.id) }
+            try output.show(found, JobText.lines(found).joined(separator: "\n"))
+            if follow { try await jobs.follow(job.id, after: found) }
+            if let missing = found.missing { throw jobs.incomplete(missing) }
         }
     }
 
@@ -112,9 +113,9 @@ struct JobsCommand: AsyncParsableCommand {
             if try await jobs.control.cancel(id) {
                 return print("job \(id) is asked to end; to see it end: prov-backup-rsnapshot jobs show \(id) --follow")
             }
-            guard let details = try await jobs.details(id) else { throw jobs.unknown(id) }
+            guard let job = try await jobs.job(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
-                "job \(id) has ended already: \(details.job.result ?? "how is not recorded")",
+                "job \(id) has ended already: \(job.result?.rawValue ?? "how is not recorded")",
                 cure: "there is nothing to cancel")
         }
     }
@@ -141,11 +142,11 @@ struct JobsCommand: AsyncParsableCommand {
     }
 }
 
-extension JobLine {
+extension Job {
     /// Itself, without what changes with every look.
-    fileprivate var news: JobLine {
-        var line = self
-        if isOpen { line.seconds = nil }
-        return line
+    fileprivate var news: Job {
+        var job = self
+        if isOpen { job.seconds = nil }
+        return job
     }
 }

@@ -20,22 +20,22 @@ struct JobsOfDaemon {
     }
 
     /// - Returns: the jobs, the oldest first, and whether a daemon said so.
-    func list(_ query: JobQuery) async throws -> (list: JobList, isLive: Bool) {
+    func list(_ query: JobFilter) async throws -> (list: JobList, isLive: Bool) {
         if let list = try await control.jobs(query) { return (list, true) }
         return (try await recorded().list(query), false)
     }
 
     /// - Returns: nil when there is no such job.
-    func details(_ id: UInt64) async throws -> JobDetails? {
+    func job(_ id: UInt64) async throws -> Job? {
         if let answer = try await control.job(id) { return answer }
-        return try await recorded().details(JobID(id))
+        return try await recorded().job(JobID(id))
     }
 
     /// The account's newest job of a type; nil when nothing is recorded, or what is recorded cannot be read.
-    func last(_ type: JobType, ofAccount uid: String) async -> JobLine? {
+    func last(_ type: JobType, ofAccount uid: String) async -> Job? {
         do {
-            let query = JobQuery(client: uid, type: type.rawValue, limit: 1)
-            return try await list(query).list.lines.last
+            let query = JobFilter(client: uid, type: type.rawValue, limit: 1)
+            return try await list(query).list.jobs.last
         } catch {
             return nil
         }
@@ -46,31 +46,34 @@ struct JobsOfDaemon {
     /// - Returns: how it ended.
     /// - Throws: `CommandFailure` when that is not known.
     @discardableResult
-    func follow(_ id: UInt64, after known: JobDetails? = nil) async throws -> JobLine {
+    func follow(_ id: UInt64, after known: Job? = nil) async throws -> Job {
         var follower = JobFollower(known: known)
         var last = known
         while true {
-            if let job = last?.job, !job.isOpen {
+            if let job = last, !job.isOpen {
                 print(Self.end(of: job))
                 return job
             }
             StandardOutput.flush()
             if last != nil { try await Task.sleep(for: Self.interval) }
-            guard let answer = try await control.job(id) else { throw noDaemon("the job goes on when it starts again") }
-            guard let details = answer else {
+            guard let answer = try await control.job(id) else {
+                throw noDaemon("the job goes on when it starts again")
+            }
+            guard let job = answer else {
                 throw CommandFailure(
                     "job \(id) has ended, and nothing of it is recorded",
                     cure: "how it ended stands in the daemon's log")
             }
-            follower.news(details).forEach { print($0) }
-            last = details
+            follower.news(job).forEach { print($0) }
+            last = job
         }
     }
 
     /// `job 7 server_backup: failed after 12 s: why`
-    static func end(of job: JobLine) -> String {
-        "job \(job.id) \(JobText.name(job)) \(job.client): \(job.result ?? job.meaning)"
-            + (job.seconds.map { " after \(JobText.span($0))" } ?? "") + (job.message.isEmpty ? "" : ": \(job.message)")
+    static func end(of job: Job) -> String {
+        "job \(job.id) \(JobText.name(job)) \(job.client): \(job.result?.rawValue ?? job.meaning)"
+            + (job.seconds.map { " after \(JobText.span($0))" } ?? "")
+            + (job.message.isEmpty ? "" : ": \(job.message)")
     }
 
     func unknown(_ id: UInt64) -> CommandFailure {

@@ -39,7 +39,7 @@ struct Overview: Encodable {
     init(asking files: SettingsOptions) async throws {
         let control = try files.control()
         daemon = try await control.status()
-        longestBackup = Self.longestBackup(daemon?.jobs ?? [])
+        longestBackup = Self.longestBackup(daemon?.jobs.map(\.job) ?? []).map(JobLine.init)
         var slots = daemon?.backupSlots
         var accounts: UnfinishedAccounts?
         var error: String?
@@ -59,13 +59,13 @@ struct Overview: Encodable {
         failedUIDs = accounts?.failedUIDs ?? []
     }
 
-    private static func running(_ jobs: [JobLine]) -> [JobLine] {
-        jobs.filter { $0.type == JobType.backup.rawValue && $0.status == JobStatus.running.letter }
+    private static func running(_ jobs: [Job]) -> [Job] {
+        jobs.filter { $0.type == .backup && $0.status == .running }
     }
 
     /// Its attempt began before all others'.
-    static func longestBackup(_ jobs: [JobLine]) -> JobLine? {
-        running(jobs).min { ($0.started?.time ?? .distantFuture) < ($1.started?.time ?? .distantFuture) }
+    static func longestBackup(_ jobs: [Job]) -> Job? {
+        running(jobs).min { ($0.started ?? .distantFuture) < ($1.started ?? .distantFuture) }
     }
 
     /// How the backups are: the counts that `health` shows, the first accounts, and who holds a slot longest.
@@ -83,17 +83,18 @@ struct Overview: Encodable {
         if let first = backups.problems.first {
             lines.append("to do      \(first.command)")
         }
-        if let job = longestBackup, let since = job.started {
+        if let job = longestBackup?.job, let since = job.started {
             lines.append(
-                "slots      \(Self.running(daemon.jobs).count) of \(backupSlots.map(String.init) ?? "?") for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
+                "slots      \(Self.running(daemon.jobs.map(\.job)).count) of \(backupSlots.map(String.init) ?? "?") for backups in use, longest by account \(job.client): job \(job.id) since \(since.local)"
             )
         }
         return lines
     }
 
-    private static func line(_ job: JobLine) -> String {
+    private static func line(_ job: Job) -> String {
         let parts = [
-            "job \(job.id)", job.status, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
+            "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client,
+            JobText.doing(job),
             job.started.map { "since \($0.local)" } ?? job.meaning,
         ]
         return "\(job.started == nil ? "waiting " : "running ")   "
@@ -124,8 +125,9 @@ struct Overview: Encodable {
                 )
             }
             // The engine knows more of where an account is in its attempts, the board more of the job.
-            let known = Set(daemon.jobs.map(\.id)).subtracting(daemon.retrying.map(\.job))
-            lines += daemon.jobs.filter { known.contains($0.id) }.map(Self.line)
+            let jobs = daemon.jobs.map(\.job)
+            let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
+            lines += jobs.filter { known.contains($0.id.number) }.map(Self.line)
             lines += daemon.running.filter { !known.contains($0.job) }.map {
                 "running    job \($0.job)  \($0.operation)  \($0.dn)  attempt \($0.attempt)  \($0.step ?? "planning")  since \($0.since)"
             }

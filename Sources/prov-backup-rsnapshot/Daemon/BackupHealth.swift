@@ -15,7 +15,7 @@ final class BackupHealth: Sendable {
         /// The newest job that ended, if it failed.
         var failure: Failure?
         /// Since when a success is missing; nil: none is.
-        var overdue: Moment?
+        var overdue: WallTime?
 
         /// What to type to see more. A run that could not list the accounts is of no account.
         var command: String {
@@ -29,7 +29,7 @@ final class BackupHealth: Sendable {
     /// A job that failed.
     struct Failure: Codable, Hashable, Sendable {
         var job: UInt64
-        var time: Moment
+        var time: WallTime
         /// As in the job history: `failed`, `missed`, `wrong configuration`, …
         var result: String
         /// Why, with the hint, in one line.
@@ -86,16 +86,16 @@ final class BackupHealth: Sendable {
         guard job.type == .backup else { return }
         ended(
             account: job.client, level: job.level, outcome.result, asked: job.created,
-            Failure(job: job.id.number, time: Moment(time), result: outcome.result.rawValue, message: outcome.message))
+            Failure(
+                job: job.id.number, time: time, result: outcome.result.rawValue, message: outcome.message))
     }
 
     /// A job of a daemon that ran earlier, as the history has it; to be called before new jobs end.
-    func recall(_ job: RecordedJob) {
-        guard job.type == .backup, let ended = job.ended, let ending = job.ending else { return }
+    func recall(_ job: Job) {
+        guard job.type == .backup, let ended = job.ended, let result = job.result else { return }
         self.ended(
-            account: job.client, level: job.level, ending.result, asked: job.created,
-            Failure(
-                job: job.id.number, time: Moment(ended), result: ending.result.rawValue, message: ending.message))
+            account: job.client, level: job.level, result, asked: job.created,
+            Failure(job: job.id.number, time: ended, result: result.rawValue, message: job.message))
     }
 
     private func ended(account: String, level: String, _ result: JobResult, asked: WallTime, _ failure: Failure) {
@@ -144,7 +144,7 @@ final class BackupHealth: Sendable {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
                 entry.overdue = due.flatMap { $0 < now ? $0 : nil }
-                if let failed = entry.failure?.time.time, let lastSuccess, lastSuccess > failed,
+                if let failed = entry.failure?.time, let lastSuccess, lastSuccess > failed,
                     lastSuccess <= now
                 {
                     entry.failure = nil
@@ -175,7 +175,7 @@ final class BackupHealth: Sendable {
             problems: keys.prefix(Self.mostNamed).map { key in
                 Problem(
                     account: key.account, level: key.level, failure: entries[key]?.failure,
-                    overdue: entries[key]?.overdue.map(Moment.init))
+                    overdue: entries[key]?.overdue)
             })
     }
 

@@ -37,7 +37,7 @@ struct ControlHandler: Sendable {
             let now = SystemWallClock().now
             return .status(
                 DaemonStatus(
-                    snapshot, jobs: desk?.live().map { JobLine($0, now: now) } ?? [], started: started,
+                    snapshot, jobs: desk?.live().map { JobLine($0.seen(at: now)) } ?? [], started: started,
                     clockDoubtedUntil: desk?.clockDoubtedUntil,
                     backups: desk?.health.summary ?? BackupHealth.Summary(), backupSlots: await desk?.backupSlots))
         case .health: return .health(await health())
@@ -52,8 +52,8 @@ struct ControlHandler: Sendable {
             return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
         case .jobs(let query): return .jobs(try await catalog.list(query))
         case .theseJobs(let ids):
-            return .jobs(JobList(lines: try await catalog.lines(of: ids.map { JobID($0) })))
-        case .job(let id): return .job(try await catalog.details(JobID(id)))
+            return .jobs(JobList(try await catalog.jobs(ids.map { JobID($0) })))
+        case .job(let id): return .job(try await catalog.job(JobID(id)))
         case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
         case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
         case .backup(let level, let accounts, let isForced):

@@ -11,7 +11,7 @@ enum DaemonRequest: Codable {
     /// Read the settings anew.
     case reload
     case provision(uuid: String, dn: String)
-    case jobs(JobQuery)
+    case jobs(JobFilter)
     /// Those of these jobs that are known.
     case theseJobs([UInt64])
     case job(UInt64)
@@ -34,7 +34,7 @@ enum DaemonReply: Codable {
     case provisioned(Int32?)
     case jobs(JobList)
     /// nil when there is no such job.
-    case job(JobDetails?)
+    case job(Job?)
     /// Whether the job was open.
     case cancelled(Bool)
     /// The jobs that were asked for.

@@ -122,7 +122,7 @@ struct Daemon {
         let work = isDryRun ? nil : try await makeWork()
         let engine = work?.engine ?? dryEngine()
         await work?.parts.handlers.start()
-        if let work { await engine.takeUp(await work.parts.leftJobs().compactMap(LeftJob.init)) }
+        if let work { await engine.takeUp(await work.parts.leftJobs()) }
         try await CommandFailure.translating { try await engine.runOnce() }
         let left = await engine.snapshot()
         await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
@@ -141,8 +141,8 @@ struct Daemon {
         let work = try await makeWork()
         await work.parts.handlers.start()
         // A job that an earlier run began for the account goes on under its number.
-        let left = await work.parts.leftJobs().compactMap(LeftJob.init)
-        await work.engine.takeUp(left.filter { $0.job.subject == JobSubject(key.uuid) })
+        await work.engine.takeUp(
+            await work.parts.leftJobs().filter { $0.subject == JobSubject(key.uuid) })
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()

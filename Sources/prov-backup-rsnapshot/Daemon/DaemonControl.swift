@@ -59,29 +59,29 @@ struct DaemonControl {
         return answer ?? .noDaemon
     }
 
-    /// - Returns: the jobs that the query includes; nil when no daemon runs here.
-    func jobs(_ query: JobQuery) async throws -> JobList? {
-        try await ask(.jobs(query)) { if case .jobs(let list) = $0 { list } else { nil } }
+    /// - Returns: the jobs that the filter includes; nil when no daemon runs here.
+    func jobs(_ filter: JobFilter) async throws -> JobList? {
+        try await ask(.jobs(filter)) { if case .jobs(let list) = $0 { list } else { nil } }
     }
 
     /// - Returns: those of the jobs that the daemon knows.
-    func jobs(_ ids: [UInt64]) async throws -> [JobLine] {
-        var lines: [JobLine] = []
+    func jobs(_ ids: [JobID]) async throws -> [Job] {
+        var jobs: [Job] = []
         var rest = ids[...]
         // A request has room for so many, and for more.
         while !rest.isEmpty {
-            lines += try await need(.theseJobs(Array(rest.prefix(1_000)))) {
-                if case .jobs(let list) = $0 { list.lines } else { nil }
+            jobs += try await need(.theseJobs(rest.prefix(1_000).map(\.number))) {
+                if case .jobs(let list) = $0 { list.jobs } else { nil }
             }
             rest = rest.dropFirst(1_000)
         }
-        return lines
+        return jobs
     }
 
     /// - Returns: nil when no daemon runs here; within it nil when there is no such job.
-    func job(_ id: UInt64) async throws -> JobDetails?? {
-        try await ask(.job(id)) { reply -> JobDetails?? in
-            if case .job(let details) = reply { .some(details) } else { .none }
+    func job(_ id: UInt64) async throws -> Job?? {
+        try await ask(.job(id)) { reply -> Job?? in
+            if case .job(let job) = reply { .some(job) } else { .none }
         }
     }
 

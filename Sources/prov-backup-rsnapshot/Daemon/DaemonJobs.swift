@@ -61,7 +61,7 @@ actor DaemonJobs: JobDesk {
         early = nil
         let left = await parts.leftJobs()
         await parts.recallFailedBackups()
-        await engine.takeUp(left.compactMap(LeftJob.init))
+        await engine.takeUp(left)
         // The directory may be away for long, and the daemon is to be there meanwhile.
         rescuing = Task {
             let run = parts.reports.mail.open("jobs of an earlier run of the daemon")
@@ -96,31 +96,28 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Crash rescue
 
-    private func rescue(_ left: RecordedJob, _ run: MailDigest.Run) async {
-        let job = Job(left)
-        parts.reports.mail.add(job.id, to: run)
+    private func rescue(_ left: Job, _ run: MailDigest.Run) async {
+        parts.reports.mail.add(left.id, to: run)
         do {
             switch left.type {
             case _ where left.status == .canceled:
-                close(job, .canceled)
+                close(left, .canceled)
             case .admin where configuration.userScripts[left.name] != nil:
                 guard let request = configuration.userScripts[left.name]?.request else { return }
-                try await scripts.submit(
-                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
+                try await scripts.submit(request, resuming: left)
             case .backup:
                 guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
                     let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
                         .first
                 else { fallthrough }
-                try await backups.submit(
-                    request, resuming: job, attempts: left.attempts, interruptions: left.interruptions)
+                try await backups.submit(request, resuming: left)
             default:
-                lose(job, "nothing is left that could take it up")
+                lose(left, "nothing is left that could take it up")
             }
         } catch is CancellationError {
             // The daemon stops: the next start takes it up.
         } catch {
-            lose(job, "\(error)")
+            lose(left, "\(error)")
         }
     }
 
@@ -292,7 +289,7 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Looking
 
-    nonisolated func live() -> [LiveJob] { parts.board.live() }
+    nonisolated func live() -> [Job] { parts.board.live() }
 
     nonisolated var health: BackupHealth { parts.reports.health }
 

@@ -3,7 +3,7 @@ import JobCore
 /// What commands may ask of the daemon's jobs.
 protocol JobDesk: Sendable {
     /// All open jobs, in the order of their numbers.
-    func live() -> [LiveJob]
+    func live() -> [Job]
     /// What the program that the job runs just now has written so far; nil when none runs.
     func output(of id: JobID) -> CapturedOutput?
     /// Jobs of the past; nil when they could not be opened.

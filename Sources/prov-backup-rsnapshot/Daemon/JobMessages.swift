@@ -1,31 +1,28 @@
 import Glibc
 import JobCore
-import Provisioning
 
-/// A point in time as messages hold it: `YYYYMMDDThhmmssZ`.
-struct Moment: Codable, Hashable, Sendable {
-    let time: WallTime
+/// Jobs without their details, the oldest first.
+struct JobList: Codable, Hashable, Sendable {
+    var lines: [JobLine]
+    /// Why those that have ended are not among them, with the hint; nil when they are.
+    var missing: String?
 
-    /// - Parameter time: fractions of a second are cut off.
-    init(_ time: WallTime) { self.time = WallTime(secondsSince1970: time.secondsSince1970) }
-
-    init(from decoder: any Decoder) throws {
-        let text = try decoder.singleValueContainer().decode(String.self)
-        guard let stamp = ProvisioningTimestamp(parsing: text) else {
-            throw DecodingError.dataCorrupted(
-                DecodingError.Context(codingPath: decoder.codingPath, debugDescription: "\(text) is no time"))
-        }
-        time = stamp.time
+    init(_ jobs: [Job], missing: String? = nil) {
+        lines = jobs.map(JobLine.init)
+        self.missing = missing
     }
 
-    func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(ProvisioningTimestamp(time).description)
-    }
+    var jobs: [Job] { lines.map(\.job) }
+}
 
+extension Job {
+    var isGood: Bool { result?.isSuccess ?? false }
+}
+
+extension WallTime {
     /// As the clock on the wall shows it: `YYYY-MM-DD hh:mm:ss`.
     var local: String {
-        var seconds = time_t(time.secondsSince1970)
+        var seconds = time_t(secondsSince1970)
         var broken = tm()
         guard localtime_r(&seconds, &broken) != nil else { return "?" }
         var buffer = [CChar](repeating: 0, count: 32)
@@ -34,142 +31,17 @@ struct Moment: Codable, Hashable, Sendable {
     }
 }
 
-/// Which jobs a command asks for. What is nil or empty is no condition.
-struct JobQuery: Codable, Hashable, Sendable {
-    /// The account's uid, or a script's name.
-    var client: String?
-    var type: String?
-    /// Letters of ``JobStatus``.
-    var statuses = ""
-    /// Asked for at this time or later.
-    var since: Moment?
-    /// Asked for at this time or earlier.
-    var until: Moment?
-    /// The newest so many; at least 1.
-    var limit = 50
+extension CapturedOutput {
+    /// All bytes that were written, kept or not.
+    var count: Int { head.count + dropped + tail.count }
 
-    func includes(_ job: JobLine) -> Bool {
-        (client == nil || client == job.client) && (type == nil || type == job.type)
-            && (statuses.isEmpty || statuses.contains(job.status))
-            && since.map { $0.time <= job.created.time } ?? true && until.map { job.created.time <= $0.time } ?? true
+    /// What was written after the first `seen` bytes.
+    /// - Returns: the bytes that were kept, and how many were not, which come before the last `tail` of them.
+    func since(_ seen: Int) -> (before: [UInt8], dropped: Int, after: [UInt8]) {
+        let before = head.dropFirst(seen)
+        let beyond = max(0, seen - head.count)
+        return (
+            Array(before), max(0, dropped - beyond), Array(tail.dropFirst(max(0, beyond - dropped)))
+        )
     }
-}
-
-/// A job as a line of a list.
-struct JobLine: Codable, Hashable, Sendable {
-    let id: UInt64
-    var type: String
-    var level: String
-    var name: String
-    /// The account's uid, or the script's name.
-    var client: String
-    /// One letter, and what it stands for.
-    var status: String
-    var meaning: String
-    /// 0 before the first.
-    var attempt = 0
-    /// What it does just now.
-    var step: String?
-    /// Percent, where anybody said.
-    var progress: Int?
-    var created: Moment
-    var started: Moment?
-    var ended: Moment?
-    /// From its start to its end, or to now.
-    var seconds: Double?
-    /// nil until it has ended.
-    var result: String?
-    /// What was wrong and what mends it.
-    var message = ""
-    /// Whether it has not come to its end.
-    var isOpen: Bool
-
-    var isGood: Bool { result.flatMap(JobResult.init)?.isSuccess ?? false }
-}
-
-/// Jobs, the oldest first.
-struct JobList: Codable, Hashable, Sendable {
-    var lines: [JobLine]
-    /// Why those that have ended are not among them, with the cure; nil when they are.
-    var missing: String?
-}
-
-/// Everything that is known of a job.
-struct JobDetails: Codable, Hashable, Sendable {
-    struct Status: Codable, Hashable, Sendable {
-        let time: Moment
-        let letter: String
-    }
-
-    struct Attempt: Codable, Hashable, Sendable {
-        let number: Int
-        let began: Moment
-        var ended: Moment?
-        /// `running`, `ended`, `cut off` by the daemon's stop, or `lost` with the daemon.
-        var fate: String
-        var pre: String?
-        var result: String?
-        var message = ""
-        var post: String?
-    }
-
-    struct Step: Codable, Hashable, Sendable {
-        let name: String
-        let attempt: Int
-        let began: Moment
-        let seconds: Double
-        let result: String
-        var script: Script?
-    }
-
-    /// A program that was run: the file as it was then, and what came of it.
-    struct Script: Codable, Hashable, Sendable {
-        var path: String?
-        /// Without symbolic links.
-        var resolvedPath: String?
-        var sha256: String?
-        var device: UInt64?
-        var inode: UInt64?
-        var owner: UInt32?
-        /// Octal digits.
-        var mode: String?
-        var size: Int64?
-        var modified: Moment?
-        /// Argument 0 first.
-        var arguments: [String]
-        /// `exit code 3` or `signal 9`; nil when it was not started.
-        var termination: String?
-        /// Who ended it, when it did not end by itself.
-        var endedBy: String?
-        /// Why it was not started.
-        var refusal: String?
-        var seconds: Double?
-        /// Processes that it left behind.
-        var survivors: [String] = []
-        var output: JobOutput?
-    }
-
-    struct Line: Codable, Hashable, Sendable {
-        var time: Moment?
-        let source: String
-        let text: String
-    }
-
-    var job: JobLine
-    var uniqueName: String
-    var subject: String
-    var priority: Int
-    var isCanceled = false
-    /// What the script itself reported in the attempt that runs.
-    var reported: String?
-    var attempts: [Attempt] = []
-    var steps: [Step] = []
-    var statuses: [Status] = []
-    var report: [Line] = []
-    /// Lines that found no place in the report.
-    var droppedLines = 0
-    /// What the program that runs just now has written so far.
-    var output: JobOutput?
-    /// Why what is past of it is missing here, with the cure; nil when it is not.
-    var missing: String?
 }

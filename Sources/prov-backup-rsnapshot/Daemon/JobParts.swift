@@ -55,7 +55,7 @@ struct JobParts: Sendable {
     }
 
     /// Jobs that were open when an earlier run of the daemon ended.
-    func leftJobs() async -> [RecordedJob] {
+    func leftJobs() async -> [Job] {
         do throws(HistoryError) {
             return try await history.unfinished()
         } catch {
@@ -86,7 +86,7 @@ struct JobParts: Sendable {
         if configuration.script == nil {
             let events = events(configuration)
             engine.service = BackupRsnapshotService(configuration: configuration.backup) { [board] job, choice in
-                guard let job = board.live(job)?.job else { return nil }
+                guard let job = board.live(job) else { return nil }
                 board.status(job.id, .waitingForNewMedia)
                 defer { board.status(job.id, .running) }
                 let names = choice.volumes.map(\.string)
@@ -142,24 +142,5 @@ extension Logger {
             case .error: .error
             }
         log(level: level, "\(notice.text)", metadata: notice.job.map { ["job": "\($0)"] })
-    }
-
-}
-
-extension Job {
-    /// As it stands in the history.
-    init(_ recorded: RecordedJob) {
-        self.init(
-            id: recorded.id, type: recorded.type, name: recorded.name, level: recorded.level,
-            subject: JobSubject(recorded.subject), client: recorded.client, priority: recorded.priority,
-            created: recorded.created)
-    }
-}
-
-extension LeftJob {
-    /// - Returns: nil when it is no provisioning job.
-    init?(_ recorded: RecordedJob) {
-        guard recorded.type == .provisioning else { return nil }
-        self.init(job: Job(recorded), attempts: recorded.attempts)
     }
 }

@@ -137,7 +137,7 @@ struct JobMail {
         let span = JobText.span(end.duration.seconds)
         let messages = [end.outcome.message].filter { !$0.isEmpty } + scriptFailures
         return
-            (["job \(end.job.id), \(end.title): \(end.verb)", "  ended \(Moment(end.time).local) after \(span)"]
+            (["job \(end.job.id), \(end.title): \(end.verb)", "  ended \(end.time.local) after \(span)"]
             + messages.map { "  \($0)" }).map(OneLine.of).joined(separator: "\n")
     }
 

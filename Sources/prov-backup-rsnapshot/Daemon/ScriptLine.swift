@@ -37,7 +37,7 @@ struct ScriptLine: Codable, Hashable, Sendable {
     /// In cron notation; nil when it runs by hand alone.
     var schedule: String?
     /// When it runs next.
-    var next: Moment?
+    var next: WallTime?
     /// The hint alone; it is not part of the JSON.
     var hint: String?
 
@@ -71,7 +71,7 @@ extension ScriptLine {
                 .schedule
             var line = ScriptLine(kind: .job, name: script.name, script.path)
             line.schedule = schedule?.description
-            line.next = schedule?.next(after: now).map(Moment.init)
+            line.next = schedule?.next(after: now)
             return line
         }
         let handlers = ScriptLine(

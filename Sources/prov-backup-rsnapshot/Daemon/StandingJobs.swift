@@ -11,14 +11,14 @@ final class StandingJobs: Sendable {
         var subject: JobSubject
     }
 
-    private let live: @Sendable () -> [LiveJob]
+    private let live: @Sendable () -> [Job]
     private let start: WallTime
     private let leftOut = Mutex<(named: [(client: String, job: JobID)], count: Int)>(([], 0))
 
     /// - Parameters:
     ///   - live: the jobs that are open.
     ///   - start: of those that were asked for since then nothing is said.
-    init(_ live: @escaping @Sendable () -> [LiveJob], since start: WallTime = .distantFuture) {
+    init(_ live: @escaping @Sendable () -> [Job], since start: WallTime = .distantFuture) {
         self.live = live
         self.start = start
     }
@@ -27,9 +27,9 @@ final class StandingJobs: Sendable {
     func admits(_ request: JobRequest) -> Bool {
         let likeness = Likeness(type: request.type, name: request.name, subject: request.subject)
         let standing = live().first {
-            Likeness(type: $0.job.type, name: $0.job.name, subject: $0.job.subject) == likeness
+            Likeness(type: $0.type, name: $0.name, subject: $0.subject) == likeness
         }
-        guard let job = standing?.job else { return true }
+        guard let job = standing else { return true }
         guard job.created < start else { return false }
         leftOut.withLock { leftOut in
             leftOut.count += 1

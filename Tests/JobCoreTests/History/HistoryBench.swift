@@ -32,7 +32,8 @@ final class HistoryBench: Sendable {
     var complaints: [CoreNotice] { notices.filter { $0.level == .error || $0.level == .warning } }
 
     func history(
-        file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(), bound: HistoryBuffer.Bound = .init()
+        file: FilePath? = nil, retention: HistoryRetention = HistoryRetention(),
+        bound: HistoryQueue.Bound = .init()
     ) -> JobHistory {
         JobHistory(file: file ?? self.file, retention: retention, clock: clock, bound: bound) { notice in
             self.told.withLock { $0.append(notice) }
@@ -45,7 +46,9 @@ final class HistoryBench: Sendable {
             .filter { $0.hasPrefix("history.sqlite") }.sorted()
     }
 
-    func aside() throws -> [String] { try files().filter { $0.contains(".damaged-") } }
+    func aside(as kind: String = "damaged") throws -> [String] {
+        try files().filter { $0.contains(".\(kind)-") }
+    }
 
     func write(_ bytes: some Sequence<UInt8>, to path: FilePath) throws {
         try Data(bytes).write(to: URL(filePath: path.string))
@@ -65,36 +68,64 @@ struct Story {
             client: client, created: created ?? HistoryBench.start + .seconds(number))
     }
 
-    func change(_ event: JobChange.Event, _ seconds: Int = 0) -> JobChange {
-        JobChange(event, of: job.id, at: job.created + .seconds(seconds))
+    /// When something happens, in seconds after the job was asked for.
+    private func after(_ seconds: Int) -> WallTime { job.created + .seconds(seconds) }
+
+    /// The same with another attempt that has begun.
+    func began(_ attempt: Int = 1) -> Story {
+        var story = self
+        story.job.attempts.append(Job.Attempt(number: attempt, began: after(1)))
+        (story.job.attempt, story.job.started) = (attempt, story.job.started ?? after(1))
+        return story.now(.running, 1)
     }
 
-    var opened: JobChange { change(.opened(job)) }
-
-    func began(_ attempt: Int = 1) -> [JobChange] {
-        [change(.attemptBegan(number: attempt), 1), change(.status(.running), 1)]
+    /// The same with another letter.
+    func now(_ status: JobStatus, _ seconds: Int = 0) -> Story {
+        var story = self
+        story.job.status = status
+        story.job.statuses.append(Job.StatusChange(time: after(seconds), letter: status))
+        return story
     }
 
-    func step(_ name: String, attempt: Int = 1, script: ScriptRun? = nil) -> JobChange {
-        change(
-            .stepEnded(
-                JobStep(
-                    name: name, attempt: attempt, began: job.created + .seconds(2), duration: .milliseconds(1_500),
-                    result: .success, script: script)), 3)
+    /// The same with another step that has ended.
+    func step(_ name: String, program: Job.Program? = nil) -> Story {
+        var story = self
+        story.job.steps.append(
+            Job.Step(
+                name: name, attempt: job.attempt, began: after(2), seconds: 1.5, result: .success,
+                script: program))
+        return story
     }
 
-    func ended(_ outcome: JobOutcome = .success, attempt: Int = 1) -> [JobChange] {
-        [
-            change(.attemptEnded(number: attempt, pre: .successful, body: outcome, post: .failed), 4),
-            change(.status(outcome.result.status), 5), change(.closed(outcome), 5),
-        ]
+    /// The same with its attempt, if there is one, and itself ended.
+    func ended(_ result: JobResult = .success, _ message: String = "") -> Story {
+        var story = self
+        if var attempt = story.job.attempts.popLast() {
+            (attempt.ended, attempt.fate) = (after(4), .ended)
+            (attempt.pre, attempt.post) = (.successful, .failed)
+            (attempt.result, attempt.message) = (result, message)
+            story.job.attempts.append(attempt)
+        }
+        story = story.now(result.status, 5)
+        (story.job.ended, story.job.result, story.job.message) = (after(5), result, message)
+        story.job.seconds = 4
+        return story
     }
 
-    func whole(_ outcome: JobOutcome = .success) -> [JobChange] {
-        [opened] + began() + [step("home"), change(.reported(ReportLine(.daemon, "line")), 3)] + ended(outcome)
-    }
+    func line(_ text: String) -> ReportLine { ReportLine(.daemon, text, at: after(3)) }
 }
 
 extension JobHistory {
-    func record(_ changes: [JobChange]) { changes.forEach(record) }
+    func record(_ story: Story) { record(story.job) }
+
+    func record(_ text: String, of story: Story) { record(story.line(text), of: story.job.id) }
+
+    /// A job from its beginning to its end, with a step and a line.
+    func record(whole story: Story, _ result: JobResult = .success, _ message: String = "") {
+        record(story)
+        let begun = story.began()
+        record(begun)
+        record("line", of: story)
+        record(begun.step("home").ended(result, message))
+    }
 }

@@ -1,5 +1,4 @@
 import Foundation
-import GRDB
 import SystemPackage
 import TestSupport
 import Testing
@@ -35,16 +34,16 @@ import Testing
             try handle.close()
         },
         Damage(testDescription: "a history of a later version", words: "later version") { bench in
-            try DatabaseQueue(path: bench.file.string).write {
-                try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('999')")
-            }
+            try SQLite(bench.file.string).execute("PRAGMA user_version = 999")
         },
         Damage(testDescription: "another program's database", words: "another program's") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
-            try DatabaseQueue(path: bench.file.string).write { try $0.execute(sql: "CREATE TABLE recipe (name TEXT)") }
+            try SQLite(bench.file.string).execute("CREATE TABLE recipe (name TEXT)")
         },
-        Damage(testDescription: "a history without its tables", words: "no such table", isReadable: true) { bench in
-            try DatabaseQueue(path: bench.file.string).write { try $0.execute(sql: "DROP TABLE run") }
+        Damage(
+            testDescription: "a history without its tables", words: "no such table", isReadable: true
+        ) { bench in
+            try SQLite(bench.file.string).execute("DROP TABLE job")
         },
         Damage(testDescription: "a folder", words: "folder") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
@@ -78,16 +77,16 @@ import Testing
         }
         let bench = try HistoryBench()
         let old = bench.history()
-        for number in 1...300 { old.record(Story(number).whole()) }
+        for number in 1...300 { old.record(whole: Story(number)) }
         await old.close()
         #expect(bench.notices.isEmpty)
         try damage.make(bench)
         let contents = try? Data(contentsOf: URL(filePath: bench.file.string))
 
         let history = bench.history()
-        history.record(Story(1_000).whole())
+        history.record(whole: Story(1_000))
         #expect(try await history.jobs().map(\.id.number) == [1_000])
-        #expect(try await history.job(JobID(1_000))?.attempts.first?.steps.count == 1)
+        #expect(try await history.job(JobID(1_000))?.steps.count == 1)
         let notice = try #require(bench.complaints.first)
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         #expect(notice.text.contains(damage.words), "\(notice.text)")
@@ -109,12 +108,10 @@ import Testing
         let bench = try HistoryBench()
         let history = bench.history()
         let open = Story(9_000)
-        history.record([open.opened] + open.began(2))
-        for number in 1...500 { history.record(Story(number).whole()) }
+        history.record(open.began(2))
+        for number in 1...500 { history.record(whole: Story(number)) }
         await history.flush()
-        _ = try await history.database.withDatabase {
-            try Row.fetchAll($0, sql: "PRAGMA wal_checkpoint(TRUNCATE)").count
-        }
+        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA wal_checkpoint(TRUNCATE)") }
         let handle = try FileHandle(forUpdating: URL(filePath: bench.file.string))
         let size = try handle.seekToEnd()
         try handle.seek(toOffset: 4_096)
@@ -125,18 +122,17 @@ import Testing
         var last = 600
         try await eventually("the damaged file is set aside") {
             last += 1
-            history.record(Story(last).whole())
+            history.record(whole: Story(last))
             do { _ = try await history.jobs(matching: JobFilter(limit: .max)) } catch {}
             return try !bench.aside().isEmpty
         }
-        history.record(open.change(.reported(ReportLine(.daemon, "still here"))))
-        history.record(open.ended(attempt: 2))
-        let course = try #require(try await history.job(open.job.id))
-        #expect(course.job.attempts == 1)
-        #expect(course.job.ending?.result == .success)
-        #expect(course.attempts.map(\.number) == [2])
-        #expect(course.attempts.map(\.fate) == [.ended])
-        #expect(course.report.map(\.text) == ["still here"])
+        history.record("still here", of: open)
+        history.record(open.began(2).ended())
+        let job = try #require(try await history.job(open.job.id))
+        #expect(job.result == .success)
+        #expect(job.attempts.map(\.number) == [2])
+        #expect(job.attempts.map(\.fate) == [.ended])
+        #expect(job.report.map(\.text) == ["still here"])
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         await history.close()
     }
@@ -145,41 +141,41 @@ import Testing
     func removed() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
-        let open = Story(1)
-        history.record([open.opened] + open.began())
+        let open = Story(1).began()
+        history.record(open)
         await history.flush()
         for name in try bench.files() { #expect(unlink(bench.folder.appending(name).string) == 0) }
         history.record(open.ended())
-        #expect(try await history.job(open.job.id)?.job.ending?.result == .success)
+        #expect(try await history.job(open.job.id)?.result == .success)
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         #expect(try bench.files().contains("history.sqlite"))
         await history.close()
     }
 
     @Test(
-        "a full disk costs changes while it lasts, with one notice before and one after; the ends of jobs are made up for"
+        "on a full disk jobs wait to be recorded, with one notice before and one after; what was added to reports meanwhile is missing"
     )
     func fullDisk() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
-        let early = Story(1)
-        history.record([early.opened] + early.began())
+        let early = Story(1).began()
+        history.record(early)
         await history.flush()
-        _ = try await history.database.withDatabase { database in
-            let pages = try Int.fetchOne(database, sql: "PRAGMA page_count") ?? 0
-            _ = try Int.fetchOne(database, sql: "PRAGMA max_page_count = \(pages + 5)")
+        _ = try await history.writer.withDatabase { database in
+            let pages = try database.integer("PRAGMA page_count") ?? 0
+            try database.execute("PRAGMA max_page_count = \(pages + 5)")
         }
-        for number in 2...500 { history.record(Story(number).whole()) }
+        for number in 2...500 { history.record(whole: Story(number)) }
         history.record(early.ended())
         await history.flush()
-        history.record(Story(501).whole())
+        history.record(whole: Story(501))
         await history.flush()
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         #expect(bench.complaints.first?.text.contains("make room") == true)
-        #expect(try await history.job(early.job.id)?.job.ended == nil)
+        #expect(try await history.job(early.job.id)?.ended == nil)
 
-        _ = try await history.database.withDatabase { try Int.fetchOne($0, sql: "PRAGMA max_page_count = 1000000") }
-        history.record(Story(502).whole())
+        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
+        history.record(whole: Story(502))
         let jobs = try await history.jobs(matching: JobFilter(limit: .max))
         #expect(jobs.map(\.id.number) == (1...502).reversed())
         #expect(jobs.allSatisfy { $0.ended != nil })
@@ -203,16 +199,16 @@ import Testing
         let filler = folder.appending("filler")
 
         let history = bench.history(file: file)
-        history.record(Story(1).whole())
+        history.record(whole: Story(1))
         await history.flush()
-        try bench.write(repeatElement(0, count: 1 << 20), to: filler)
-        for number in 2...3_000 { history.record(Story(number).whole()) }
+        try bench.write(repeatElement(0, count: 3 << 19), to: filler)
+        for number in 2...400 { history.record(whole: Story(number)) }
         await history.flush()
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         #expect(bench.complaints.first?.text.contains("make room") == true)
         #expect(try await history.job(JobID(1)) != nil)
         #expect(unlink(filler.string) == 0)
-        history.record(Story(3_001).opened)
+        history.record(Story(3_001))
         #expect(try await history.job(JobID(3_001)) != nil)
         #expect(bench.complaints.count == 2, "\(bench.complaints)")
         await history.close()
@@ -222,7 +218,7 @@ import Testing
             mount("none", folder.string, "tmpfs", UInt(MS_REMOUNT | MS_RDONLY), nil) == 0
         }
         let second = bench.history(file: file)
-        second.record(Story(4_000).opened)
+        second.record(Story(4_000))
         await #expect(throws: HistoryError.self) { try await second.jobs() }
         #expect(bench.complaints.count == 3, "\(bench.complaints)")
         #expect(bench.complaints.last?.text.contains("findmnt") == true)
@@ -242,12 +238,51 @@ import Testing
         ]
         for (count, (file, cure)) in places.enumerated() {
             let history = bench.history(file: file)
-            for number in 1...50 { history.record(Story(number).whole()) }
+            for number in 1...50 { history.record(whole: Story(number)) }
             await history.flush()
             await #expect(throws: HistoryError.self) { try await history.jobs() }
             #expect(bench.complaints.count == count + 1)
             #expect(bench.complaints.last?.text.contains(cure) == true, "\(bench.complaints)")
             await history.close()
         }
+    }
+
+    @Test(
+        "a history of an earlier version is set aside whole with one notice, and its open jobs are taken over"
+    )
+    func older() async throws {
+        let bench = try HistoryBench()
+        let old = try SQLite(bench.file.string)
+        try old.execute(
+            """
+            PRAGMA application_id = 1347570248;
+            CREATE TABLE job (id INTEGER PRIMARY KEY, run INTEGER NOT NULL, type TEXT NOT NULL, name TEXT NOT NULL,
+                level TEXT NOT NULL, subject TEXT NOT NULL, client TEXT NOT NULL, priority INTEGER NOT NULL,
+                created INTEGER NOT NULL, status TEXT NOT NULL, progress INTEGER, ended INTEGER, result TEXT) STRICT;
+            CREATE TABLE attempt (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, number INTEGER NOT NULL,
+                began INTEGER NOT NULL, ended INTEGER, fate TEXT) STRICT;
+            INSERT INTO job VALUES (7, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 3, 1790000000000000, 'R', NULL,
+                NULL, NULL), (8, 1, 'Backup', 'daily', 'daily', 'uuid', '3724300', 10, 1790000000000000, 'T', NULL,
+                1790000001000000, 'success');
+            INSERT INTO attempt VALUES (1, 7, 1, 1790000001000000, 1790000002000000, 'cut off'),
+                (2, 7, 2, 1790000003000000, NULL, NULL);
+            """)
+        try old.close()
+        #expect(chmod(bench.file.string, 0o600) == 0)
+        let contents = try Data(contentsOf: URL(filePath: bench.file.string))
+        #expect(throws: HistoryError.self) { try HistoryReader(file: bench.file) }
+
+        let history = bench.history()
+        let left = try await history.unfinished()
+        #expect(left.map(\.id.number) == [7])
+        #expect(left.first?.attempts.map(\.fate) == [.cutOff, .lost])
+        #expect(
+            left.first?.attempt == 2 && left.first?.priority == 3 && left.first?.client == "3724300")
+        #expect(try await history.job(JobID(8)) == nil)
+        #expect(bench.complaints.count == 1, "\(bench.complaints)")
+        let aside = try #require(try bench.aside(as: "old").first)
+        #expect(bench.complaints.first?.text.contains(aside) == true)
+        #expect(try Data(contentsOf: URL(filePath: bench.folder.appending(aside).string)) == contents)
+        await history.close()
     }
 }

@@ -49,10 +49,9 @@ import Testing
         let id = try await run(bench)
         #expect(try bench.attempt(of: id).pre == .skipped)
         #expect(!bench.exists("ran"))
-        let report = bench.recorder.changes.compactMap {
-            if case .reported(let line) = $0.event { line.text } else { nil }
-        }
-        #expect(report.contains { $0.contains("pre_script.sh") && $0.contains("chmod u+x") }, "\(report)")
+        let report = bench.recorder.lines.map(\.text)
+        #expect(
+            report.contains { $0.contains("pre_script.sh") && $0.contains("chmod u+x") }, "\(report)")
     }
 
     @Test(
@@ -248,10 +247,9 @@ import Testing
         let id = try await run(bench)
         let process = try await processNumber(in: bench.folder.appending("number"))
         #expect(!isAlive(process))
-        let report = bench.recorder.changes.compactMap {
-            if case .reported(let line) = $0.event { line.text } else { nil }
-        }
-        #expect(report.contains { $0.contains("sleep") && $0.contains("left processes behind") }, "\(report)")
+        let report = bench.recorder.lines.map(\.text)
+        #expect(
+            report.contains { $0.contains("sleep") && $0.contains("left processes behind") }, "\(report)")
         #expect(try bench.attempt(of: id).pre == .successful)
     }
 
@@ -271,7 +269,7 @@ import Testing
         try bench.script("pre_script.sh", "touch ran", mode: 0o777)
         let id = try await run(bench, skips: true)
         let ended = try bench.attempt(of: id)
-        #expect(ended.pre == .failed && ended.body.failureClass == .configuration)
+        #expect(ended.pre == .failed && bench.ends.all.last?.outcome.failureClass == .configuration)
         #expect(ended.body.message.contains("chmod go-w"))
         #expect(!bench.exists("ran"))
     }

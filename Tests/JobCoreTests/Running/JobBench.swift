@@ -92,15 +92,18 @@ final class JobBench: Sendable {
             String.init)
     }
 
+    /// A job of an earlier run, with attempts of which this became.
+    func left(_ fates: Job.Attempt.Fate...) throws -> Job {
+        var left = try job()
+        left.attempts = fates.enumerated().map { Job.Attempt(number: $0 + 1, began: left.created, fate: $1) }
+        left.attempt = fates.count
+        return left
+    }
+
     /// The last attempt of a job, as the history learns it.
-    func attempt(of id: JobID) throws -> (pre: ScriptStatus, body: JobOutcome, post: ScriptStatus) {
-        let ended = recorder.changes.compactMap { change in
-            if change.job == id, case .attemptEnded(_, let pre, let body, let post) = change.event {
-                return (pre: pre, body: body, post: post)
-            }
-            return nil
-        }
-        return try #require(ended.last)
+    func attempt(of id: JobID) throws -> (pre: ScriptStatus, body: Job.Attempt, post: ScriptStatus) {
+        let ended = try #require(recorder.job(id)?.attempts.last { $0.ended != nil })
+        return (pre: try #require(ended.pre), body: ended, post: try #require(ended.post))
     }
 
     func letters(of id: JobID) -> String { recorder.letters(of: id) }

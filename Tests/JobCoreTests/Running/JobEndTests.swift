@@ -27,7 +27,7 @@ import Testing
             clock.advance(to: clock.now + .seconds(10))
             _ = board.beginAttempt(JobID(1), number: 1)
             clock.advance(to: clock.now + .seconds(5))
-            board.endAttempt(JobID(1))
+            board.endAttempt(JobID(1), nil)
             _ = board.beginAttempt(JobID(1), number: 2)
             clock.advance(to: clock.now + .seconds(1))
             board.close(JobID(1), .success)

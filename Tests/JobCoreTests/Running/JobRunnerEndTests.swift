@@ -33,7 +33,7 @@ import Testing
             let outcome = Task { await job.outcome() }
             let stopped = Task {
                 await runner.stop(grace: .seconds(60))
-                #expect(bench.recorder.changes.last?.event == .closed(.success))
+                #expect(bench.recorder.records.last?.result == .success)
             }
             await Task.yield()
             try bench.touch("go")
@@ -73,8 +73,7 @@ import Testing
         await runner.interrupt(try bench.ids.next())
         await runner.interrupt(job.id)
         #expect(await job.outcome() == .success)
-        let events = bench.recorder.changes.filter { $0.job == job.id }.map(\.event)
-        #expect(events.contains(.attemptCutOff(number: 1)) && events.contains(.attemptBegan(number: 2)))
+        #expect(bench.recorder.job(job.id)?.attempts.map(\.fate) == [.cutOff, .ended])
         #expect(try bench.lines("hooks").count == 2)
     }
 
@@ -96,14 +95,13 @@ import Testing
     func failuresBeforeRestart() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let request = Self.request(bench, attempts: 2) { _ in JobOutcome(.failed, failureClass: .retryable) }
-        let left = try bench.job()
-        let job = try #require(try await runner.submit(request, resuming: left, attempts: 3, interruptions: 2))
-        #expect(await job.outcome()?.result == .failed)
-        let began = bench.recorder.changes.compactMap { change in
-            if case .attemptBegan(let number) = change.event { number } else { nil }
+        let request = Self.request(bench, attempts: 2) { _ in
+            JobOutcome(.failed, failureClass: .retryable)
         }
-        #expect(began == [4])
+        let left = try bench.left(.lost, .ended, .cutOff)
+        let job = try #require(try await runner.submit(request, resuming: left))
+        #expect(await job.outcome()?.result == .failed)
+        #expect(bench.recorder.job(job.id)?.attempts.map(\.number) == [1, 2, 3, 4])
     }
 
     @Test("an interrupted job waits before it goes on")
@@ -116,8 +114,7 @@ import Testing
             return .success
         }
         let start = clock.now
-        let left = try bench.job()
-        let job = try #require(try await runner.submit(request, resuming: left, attempts: 1, interruptions: 1))
+        let job = try #require(try await runner.submit(request, resuming: try bench.left(.lost)))
         #expect(bench.board.live(job.id)?.status == .waitingForStartTime)
         let due = try #require(clock.deadlines.first)
         #expect(due >= start + .seconds(30) && due <= start + .seconds(60))
@@ -131,8 +128,7 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let request = Self.request(bench, .fails) { _ in .success }
-        let begun = try #require(
-            try await runner.submit(request, resuming: try bench.job(), attempts: 1, interruptions: 1))
+        let begun = try #require(try await runner.submit(request, resuming: try bench.left(.cutOff)))
         #expect(await begun.outcome()?.result == .failed)
         let waiting = try #require(try await runner.submit(request, resuming: try bench.job()))
         #expect(await waiting.outcome() == .success)

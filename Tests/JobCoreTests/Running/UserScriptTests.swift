@@ -93,9 +93,7 @@ import Testing
         let outcome = await job.outcome()
         #expect(outcome?.result == result)
         #expect(outcome?.termination == .exited(code: Int32(exit)))
-        let lines = bench.recorder.changes.compactMap {
-            if case .reported(let line) = $0.event, line.source == .reporter { line.text } else { nil }
-        }
+        let lines = bench.recorder.lines.filter { $0.source == .reporter }.map(\.text)
         #expect(lines.contains { $0.contains("(\(reported))") }, "\(lines)")
         #expect(throws: ReporterRefusal.unknownToken) {
             try bench.board.report(.started, token: token, user: geteuid())
@@ -123,10 +121,8 @@ import Testing
         try await eventually("its words are there while it runs") { bench.board.output(of: job.id)?.text == "first\n" }
         try bench.touch("go")
         _ = await job.outcome()
-        let step = bench.recorder.changes.compactMap { if case .stepEnded(let step) = $0.event { step } else { nil } }
-            .last
-        #expect(step?.script?.ended?.output.text == "first\nlast\n")
-        #expect(step?.script?.identity?.sha256?.count == 64)
+        #expect(bench.recorder.outputs.last?.text == "first\nlast\n")
+        #expect(bench.recorder.job(job.id)?.steps.last?.script?.sha256?.count == 64)
         #expect(bench.board.output(of: job.id) == nil)
     }
 

@@ -111,7 +111,7 @@ import Testing
                 let origin = "last changed by \(harness.sandbox.adminDN) at \(time)"
                 try await eventually("the log says it") { harness.messages.contains { $0.contains(origin) } }
                 try await eventually("the job's report says it") {
-                    harness.recorder.changes.contains { "\($0)".contains(origin) }
+                    harness.recorder.lines.contains { $0.text.contains(origin) }
                 }
             }
         }

@@ -97,16 +97,7 @@ final class EngineHarness: Sendable {
     }
 
     /// The jobs that its engines did not end, as a history would have them after a crash.
-    var leftJobs: [LeftJob] {
-        let closed = Set(recorder.closed.map(\.job))
-        return recorder.changes.compactMap { change in
-            guard case .opened(let job) = change.event, !closed.contains(job.id) else { return nil }
-            let attempts = recorder.changes.count { other in
-                if other.job == job.id, case .attemptBegan = other.event { true } else { false }
-            }
-            return LeftJob(job: job, attempts: attempts)
-        }
-    }
+    var leftJobs: [Job] { recorder.opened.compactMap(recorder.job).filter(\.isOpen) }
 
     /// Runs an engine around a body and stops it, whatever the body does.
     func running(

@@ -133,7 +133,8 @@ import Testing
                 try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
             }
             #expect(harness.service.asked.map(\.operation) == [.add])
-            #expect(harness.recorder.closed.contains { $0.outcome.message.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })
+            #expect(
+                harness.recorder.closed.contains { $0.message.contains("USER_NOT_PRESENT_IN_BACKEND, 2") })
         }
     }
 

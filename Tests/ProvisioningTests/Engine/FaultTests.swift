@@ -318,7 +318,7 @@ import Testing
                 // A stop before that leaves the job to the next start.
                 try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
             }
-            #expect(harness.recorder.closed.contains { $0.outcome.message.contains("100%s %n %@ of it") })
+            #expect(harness.recorder.closed.contains { $0.message.contains("100%s %n %@ of it") })
         }
     }
 

@@ -9,17 +9,20 @@ import Testing
 @Suite struct JobEndTests {
     private static let noon = WallTime(secondsSince1970: 1_795_262_400)
 
-    private static func left(_ number: UInt64, of account: EntryUUID) -> LeftJob {
-        LeftJob(
-            job: Job(
-                id: JobID(number), type: .provisioning, name: "add", level: "add", subject: JobSubject(account),
-                client: "4000001", created: noon), attempts: 1)
+    private static func left(_ number: UInt64, of account: EntryUUID) -> Job {
+        var job = Job(
+            id: JobID(number), type: .provisioning, name: "add", level: "add",
+            subject: JobSubject(account),
+            client: "4000001", created: noon)
+        job.attempts = [Job.Attempt(number: 1, began: noon, fate: .lost)]
+        job.attempt = 1
+        return job
     }
 
     private static func expectOnce(_ recorder: ChangeRecorder, sourceLocation: SourceLocation = #_sourceLocation) {
         let opened = recorder.opened.sorted()
         #expect(Set(opened).count == opened.count, sourceLocation: sourceLocation)
-        #expect(recorder.closed.map(\.job).sorted() == opened, sourceLocation: sourceLocation)
+        #expect(recorder.closed.map(\.id).sorted() == opened, sourceLocation: sourceLocation)
     }
 
     @Test(
@@ -46,7 +49,7 @@ import Testing
             await engine.stop(grace: .zero)
             Self.expectOnce(harness.recorder)
             let results = Dictionary(
-                harness.recorder.closed.map { ($0.job.number, $0.outcome.result) }, uniquingKeysWith: { $1 })
+                harness.recorder.closed.map { ($0.id.number, $0.result) }, uniquingKeysWith: { $1 })
             #expect(results[900] == .failed)
             #expect(results[901] == .success)
             #expect(results[902] == .aborted)
@@ -72,7 +75,7 @@ import Testing
                 try await eventually("it is closed") { harness.recorder.closed.count == 1 }
             }
             Self.expectOnce(harness.recorder)
-            #expect(harness.recorder.closed.first?.outcome.result == .failed)
+            #expect(harness.recorder.closed.first?.result == .failed)
         }
     }
 
@@ -96,7 +99,7 @@ import Testing
             #expect(harness.service.asked.count == 2)
             #expect(Set(harness.service.asked.map(\.job)).count == 2)
             Self.expectOnce(harness.recorder)
-            #expect(harness.recorder.closed.allSatisfy { $0.outcome.result == .failed })
+            #expect(harness.recorder.closed.allSatisfy { $0.result == .failed })
         }
     }
 

@@ -68,7 +68,7 @@ import Testing
                 try await eventually("the second job runs") { harness.service.asked.count == 2 }
                 gates[0].open()
                 try await eventually("the first is closed") { !harness.recorder.closed.isEmpty }
-                #expect(harness.recorder.closed.first?.outcome.message.contains("has gone") == true)
+                #expect(harness.recorder.closed.first?.message.contains("has gone") == true)
                 #expect(try await harness.mode("4000001") == "modifying")
                 gates[1].open()
                 try await harness.expectMode("modified", of: "4000001")
@@ -147,7 +147,7 @@ import Testing
                 try await eventually("its job is closed") { !harness.recorder.closed.isEmpty }
                 #expect(harness.recorder.closed.count == 1 && harness.recorder.opened.count == 1)
                 #expect(
-                    harness.recorder.closed.first?.outcome.message.contains("has the uid 4000001, which uid=4000001,")
+                    harness.recorder.closed.first?.message.contains("has the uid 4000001, which uid=4000001,")
                         == true)
             }
         }

@@ -1,0 +1,211 @@
+import FoundationEssentials
+
+/// The tables of the history's file, and what is written to them.
+///
+/// `job.record` is the job in JSON, without its long parts; the columns beside it are those that are asked for. The long parts are pieces: lines of the
+/// report, and what the programs of steps wrote. Times in columns are microseconds since the beginning of 1970, UTC. An index serves each filter by
+/// client, time and final letter, and what retention and the start look for; types are few, so jobs are looked through for them from the newest on.
+struct HistoryStore {
+    /// What a file is that is not the history of this version.
+    enum Finding: Error {
+        /// An earlier version of this program has made it.
+        case older
+        /// It cannot be used.
+        case foreign(String)
+    }
+
+    let database: SQLite
+
+    /// "PRJH": marks the file as ours, so that nobody else's database is taken for one.
+    private static let applicationID: Int64 = 0x5052_4A48
+    private static let version: Int64 = 2
+
+    private static let tables = """
+        CREATE TABLE job (
+            id INTEGER PRIMARY KEY, type TEXT NOT NULL, level TEXT NOT NULL, client TEXT NOT NULL,
+            created INTEGER NOT NULL, status TEXT NOT NULL, ended INTEGER, record TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX job_client ON job(client);
+        CREATE INDEX job_created ON job(created);
+        CREATE INDEX job_open ON job(id) WHERE ended IS NULL;
+        CREATE INDEX job_ended ON job(ended) WHERE ended IS NOT NULL;
+        CREATE INDEX job_status ON job(status) WHERE ended IS NOT NULL;
+
+        CREATE TABLE piece (
+            id INTEGER PRIMARY KEY, job INTEGER NOT NULL REFERENCES job(id) ON DELETE CASCADE,
+            time INTEGER, source TEXT, text TEXT,
+            step INTEGER, head BLOB, tail BLOB, dropped INTEGER
+        ) STRICT;
+        CREATE INDEX piece_job ON piece(job);
+        """
+
+    // MARK: - Opening
+
+    /// Opens a file for the daemon that owns it, and makes the tables where there are none.
+    /// - Returns: how many attempts the last run did not end, which are marked as lost.
+    /// - Throws: ``Finding``, with the file unchanged, or what SQLite says.
+    static func open(_ path: String) throws -> (store: HistoryStore, lost: Int) {
+        // Somebody else's database is not changed, not even into one with a log.
+        let look = try SQLite(path, isReadOnly: true)
+        try check(look)
+        try look.close()
+        let database = try SQLite(path)
+        do {
+            // Before the first table: later it would take a VACUUM.
+            try database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            try database.execute("PRAGMA journal_mode = WAL")
+            try database.execute("PRAGMA synchronous = NORMAL")
+            try database.execute("PRAGMA journal_size_limit = 16777216")
+            try database.execute("PRAGMA foreign_keys = ON")
+            let lost = try database.transaction {
+                if try database.integer("PRAGMA user_version") == 0 {
+                    try database.execute(tables)
+                    try database.execute("PRAGMA application_id = \(applicationID)")
+                    try database.execute("PRAGMA user_version = \(version)")
+                }
+                return try database.run(
+                    """
+                    UPDATE job SET record = json_set(record, '$.attempts[#-1].fate', 'lost')
+                    WHERE ended IS NULL AND json_extract(record, '$.attempts[#-1].fate') = 'running'
+                    """)
+            }
+            return (HistoryStore(database: database), lost)
+        } catch {
+            try database.close()
+            throw error
+        }
+    }
+
+    /// - Throws: ``Finding`` when the database is not a history of this version, unless it is empty.
+    static func check(_ database: SQLite) throws {
+        guard try database.integer("SELECT count(*) FROM sqlite_master") ?? 0 > 0 else { return }
+        guard try database.integer("PRAGMA application_id") == applicationID else {
+            throw Finding.foreign("it is another program's database")
+        }
+        switch try database.integer("PRAGMA user_version") ?? 0 {
+        case version: return
+        case ..<version: throw Finding.older
+        default: throw Finding.foreign("a later version of this program has made it")
+        }
+    }
+
+    // MARK: - Writing
+
+    /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are left out.
+    func write(_ batch: HistoryQueue.Batch) throws {
+        let encoder = JSONEncoder()
+        try database.transaction {
+            for job in batch.jobs { try write(job, by: encoder) }
+            for piece in batch.pieces { try write(piece) }
+        }
+    }
+
+    private func write(_ job: Job, by encoder: JSONEncoder) throws {
+        try database.run(
+            """
+            INSERT INTO job (id, type, level, client, created, status, ended, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (id) DO UPDATE SET
+                level = excluded.level, status = excluded.status, ended = excluded.ended, record = excluded.record
+            """,
+            [
+                .integer(job.id.column), .text(job.type.rawValue), .text(job.level), .text(job.client),
+                .integer(job.created.microsecondsSince1970), .text(job.status.letter),
+                SQLite.Value(job.ended?.microsecondsSince1970),
+                .text(String(decoding: try encoder.encode(job.record), as: UTF8.self)),
+            ])
+    }
+
+    private func write(_ piece: HistoryQueue.Piece) throws {
+        var values: [SQLite.Value] = [.integer(piece.job.column)]
+        switch piece.content {
+        case .line(let line):
+            values += [
+                .integer(line.time.microsecondsSince1970), .text(line.source.rawValue), .text(line.text), .null, .null,
+                .null, .null,
+            ]
+        case .output(let output, let step):
+            values += [
+                .null, .null, .null, .integer(Int64(step)), .bytes(output.head), .bytes(output.tail),
+                .integer(Int64(output.dropped)),
+            ]
+        }
+        try database.run(
+            """
+            INSERT INTO piece (job, time, source, text, step, head, tail, dropped)
+            SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8 FROM job WHERE id = ?1
+            """, values)
+    }
+
+    /// Whether the file has all of these jobs.
+    func has(_ jobs: [JobID]) throws -> Bool {
+        try jobs.allSatisfy { try database.integer("SELECT 1 FROM job WHERE id = ?", [.integer($0.column)]) != nil }
+    }
+
+    /// Removes ended jobs, so many at most, and gives back their space.
+    /// - Parameters:
+    ///   - border: those that ended before; nil: none for their age.
+    ///   - jobs: of the others so many of the newest stay; nil: all.
+    /// - Returns: how many were removed.
+    func remove(endedBefore border: WallTime?, keeping jobs: Int?, atMost limit: Int) throws -> Int {
+        let removed = try database.transaction {
+            var removed = 0
+            if let border {
+                removed += try remove(
+                    "ended < ? ORDER BY ended LIMIT ?",
+                    [.integer(border.microsecondsSince1970), .integer(Int64(limit))])
+            }
+            if let jobs, removed < limit {
+                let ended = try database.integer("SELECT count(*) FROM job WHERE ended IS NOT NULL") ?? 0
+                let many = min(Int64(limit - removed), ended - Int64(max(0, jobs)))
+                if many > 0 { removed += try remove("1 ORDER BY ended, id LIMIT ?", [.integer(many)]) }
+            }
+            return removed
+        }
+        try database.run("PRAGMA incremental_vacuum(2000)")
+        return removed
+    }
+
+    private func remove(_ condition: String, _ values: [SQLite.Value]) throws -> Int {
+        try database.run(
+            "DELETE FROM job WHERE id IN (SELECT id FROM job WHERE ended IS NOT NULL AND \(condition))", values)
+    }
+
+    // MARK: - The format of earlier versions
+
+    /// The jobs that a file of an earlier version has as open, without their reports and steps. Their owners resume them.
+    static func openJobs(inOlder path: String) throws -> [Job] {
+        let database = try SQLite(path, isReadOnly: true)
+        let jobs = try database.rows(
+            """
+            SELECT id, type, name, level, subject, client, priority, created, status FROM job WHERE ended IS NULL
+            ORDER BY id
+            """
+        ) { row in
+            var job = Job(
+                id: JobID(column: row.integer(0) ?? 0), type: JobType(rawValue: row.text(1) ?? ""),
+                name: row.text(2) ?? "", level: row.text(3) ?? "", subject: JobSubject(row.text(4) ?? ""),
+                client: row.text(5) ?? "", priority: Int(row.integer(6) ?? 10),
+                created: WallTime(microsecondsSince1970: row.integer(7) ?? 0))
+            job.status = row.text(8).flatMap { JobStatus(letter: $0) } ?? .created
+            job.attempts = try database.rows(
+                "SELECT number, began, ended, fate FROM attempt WHERE job = ? ORDER BY id", [.integer(job.id.column)]
+            ) { row in
+                Job.Attempt(
+                    number: Int(row.integer(0) ?? 1), began: WallTime(microsecondsSince1970: row.integer(1) ?? 0),
+                    ended: row.integer(2).map { WallTime(microsecondsSince1970: $0) },
+                    fate: row.text(3).flatMap(Job.Attempt.Fate.init) ?? .lost)
+            }
+            (job.attempt, job.started) = (job.attempts.last?.number ?? 0, job.attempts.first?.began)
+            return job
+        }
+        try database.close()
+        return jobs
+    }
+}
+
+extension JobID {
+    /// As it stands in the history's columns.
+    var column: Int64 { Int64(clamping: number) }
+
+    init(column: Int64) { self.init(UInt64(clamping: column)) }
+}

@@ -1,0 +1,304 @@
+import CSQLite
+import Synchronization
+import SystemPackage
+
+/// The one owner of the history's file: opens it, writes to it, keeps it within its bounds, and sets it aside when it is damaged.
+///
+/// It never fails: while nothing can be written, jobs wait in the queue, and an operator is told, once for each trouble.
+actor HistoryWriter {
+    private enum State {
+        /// Not tried yet, or the disk was full or the file locked when it was tried.
+        case unopened
+        case open(HistoryStore, HistoryFile.Identity?)
+        /// Nothing will be written before the next start.
+        case off(HistoryError)
+    }
+
+    /// Files set aside in one run; with more, the disk is the trouble and not the file.
+    private static let mostSetAside = 3
+
+    /// What waits to be written.
+    let queue: Mutex<HistoryQueue>
+    private let file: HistoryFile
+    private let clock: any WallClock
+    private let notice: NoticeHandler
+    private let executor = ThreadExecutor("job history")
+    private var state = State.unopened { didSet { noteHindrance() } }
+    private var sweeper: HistorySweeper
+    /// What hinders writing just now and has been told; nil when nothing does.
+    private var trouble: String? { didSet { noteHindrance() } }
+    /// When it was tried last in vain to open the file.
+    private var triedAt: ContinuousClock.Instant?
+    private var setAside = 0
+
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    init(
+        file: FilePath, bound: HistoryQueue.Bound, retention: HistoryRetention, clock: any WallClock,
+        notice: @escaping NoticeHandler
+    ) {
+        queue = Mutex(HistoryQueue(bound: bound))
+        self.file = HistoryFile(path: file)
+        self.clock = clock
+        self.notice = notice
+        sweeper = HistorySweeper(retention: retention)
+    }
+
+    // MARK: - Work
+
+    /// Opens the file, unless that has been done or cannot be done.
+    func open() async {
+        _ = store()
+        await sweep()
+    }
+
+    /// Writes what waits until nothing does, or it cannot be written.
+    func drain() async {
+        while flush() {
+            // Lets whoever waits for the file in.
+            await Task.yield()
+        }
+        await sweep()
+    }
+
+    /// Writes everything that waits, in one transaction.
+    /// - Returns: whether there was something, and it is written.
+    @discardableResult
+    func flush() -> Bool {
+        guard let batch = queue.withLock({ $0.take() }) else { return false }
+        // A damaged file is set aside once, and the jobs go into the new one.
+        for _ in 0..<2 {
+            guard let store = store() else { break }
+            do { try store.write(batch) } catch {
+                guard failed(error) else { break }
+                continue
+            }
+            wrote(batch)
+            return true
+        }
+        queue.withLock { $0.putBack(batch) }
+        return false
+    }
+
+    private func wrote(_ batch: HistoryQueue.Batch) {
+        sweeper.wrote(batch.jobs.count { !$0.isOpen })
+        let missing = queue.withLock { $0.takeDropped() }
+        if trouble != nil || missing > 0 {
+            notice(
+                CoreNotice(
+                    .warning,
+                    "\(file.path.printable): the history is written again; \(missing) lines, outputs and jobs are missing"
+                ))
+        }
+        trouble = nil
+    }
+
+    /// Returns when everything that was recorded before is in a file that can be read.
+    func demandFile() throws(HistoryError) {
+        flush()
+        if store() != nil { return }
+        if case .off(let error) = state { throw error }
+        throw HistoryError("\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")")
+    }
+
+    /// - Throws: when one of the jobs is not in the file once all that was recorded before is written or left out.
+    func confirm(_ jobs: [JobID]) throws(HistoryError) {
+        try demandFile()
+        do { if let store = store(), try store.has(jobs) { return } } catch {
+            throw HistoryError("\(file.path.printable): cannot be read: \(error)")
+        }
+        throw HistoryError("\(file.path.printable): \(trouble ?? "some jobs were left out, see the daemon's log")")
+    }
+
+    /// A reader has met damage, if that is what it is.
+    func readerFailed(_ error: HistoryError) {
+        guard case .open = state, let cause = error.cause else { return }
+        if cause.code == SQLITE_CORRUPT || cause.code == SQLITE_NOTADB { replace(because: "\(cause)") }
+    }
+
+    /// Writes what waits and gives the file back. Nothing is written after that.
+    func close() {
+        queue.withLock { $0.close() }
+        flush()
+        if case .open(let store, _) = state {
+            do {
+                // So that the file alone is the whole history.
+                try store.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
+                try store.database.close()
+            } catch {
+                notice(CoreNotice(.warning, "\(file.path.printable): the history could not be closed: \(error)"))
+            }
+        }
+        state = .off(HistoryError("\(file.path.printable): the history is closed: the daemon is stopping"))
+    }
+
+    /// For tests: what SQLite itself says and does.
+    func withDatabase<Value>(_ body: (SQLite) throws -> Value) throws -> Value? {
+        try store().map { try body($0.database) }
+    }
+
+    private func sweep() async {
+        while case .open(let store, _) = state, sweeper.isDue(at: clock.now) {
+            do { try sweeper.slice(of: store, now: clock.now) } catch {
+                sweeper.postpone(at: clock.now)
+                _ = failed(error)
+            }
+            await Task.yield()
+        }
+    }
+
+    // MARK: - Trouble
+
+    private func noteHindrance() {
+        let isHindered = if case .off = state { true } else { trouble != nil }
+        queue.withLock { $0.isHindered = isHindered }
+    }
+
+    /// - Returns: whether it is worth trying again at once.
+    private func failed(_ error: any Error) -> Bool {
+        guard let text = text(of: error) else { return replace(because: "\(error)") }
+        // Once for each trouble.
+        guard trouble != text else { return false }
+        trouble = text
+        notice(
+            CoreNotice(
+                .error,
+                "\(file.path.printable): \(text) (\(error)); jobs wait to be recorded meanwhile, and nothing else suffers"
+            ))
+        return false
+    }
+
+    /// What keeps the history from being written until somebody sees to it, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
+    /// from damage the disk may.
+    private func text(of error: any Error) -> String? {
+        guard let error = error as? SQLite.Failure else { return nil }
+        switch error.code {
+        case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT:
+            return "another program keeps the history locked; find it with fuser"
+        case SQLITE_FULL, SQLITE_NOMEM: break
+        default: guard file.isWithoutRoom else { return nil }
+        }
+        return "there is no room for the history; make room on its file system"
+    }
+
+    private func off(_ error: HistoryError) {
+        state = .off(error)
+        notice(
+            CoreNotice(.error, "no history of jobs is kept until the next start, and nothing else suffers: \(error)"))
+    }
+
+    /// - Returns: whether there is another file now.
+    @discardableResult
+    private func replace(because reason: String) -> Bool {
+        guard setAside < Self.mostSetAside else {
+            off(HistoryError("\(file.path.printable): damaged again and again (\(reason)); look at the disk"))
+            return false
+        }
+        setAside += 1
+        guard let aside = moveAway(as: "damaged") else { return false }
+        notice(
+            CoreNotice(
+                .error,
+                "\(file.path.printable): no usable history (\(reason)); it was set aside as \(aside.printable), and a new one is begun"
+            ))
+        return true
+    }
+
+    /// - Returns: the file's new name; nil when nothing is recorded any more.
+    private func moveAway(as kind: String) -> FilePath? {
+        do {
+            // Closed before its file is renamed: closing removes the log by its name.
+            if case .open(let store, _) = state { try store.database.close() }
+            state = .unopened
+            return try file.setAside(as: kind, at: clock.now)
+        } catch let error as HistoryError { off(error) } catch {
+            off(HistoryError("\(file.path.printable): cannot be closed: \(error)"))
+        }
+        return nil
+    }
+
+    /// Somebody has removed or renamed the file while it was in use.
+    private func removed(_ store: HistoryStore) {
+        state = .unopened
+        do {
+            try store.database.close()
+            notice(
+                CoreNotice(
+                    .warning,
+                    "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
+        } catch { off(HistoryError("\(file.path.printable): was removed, and cannot be closed: \(error)")) }
+    }
+
+    // MARK: - Opening
+
+    /// The open file, opened now if need be; nil when that cannot be done now.
+    private func store() -> HistoryStore? {
+        switch state {
+        case .open(let store, let identity):
+            if file.identity == identity { return store }
+            removed(store)
+        case .off: return nil
+        case .unopened: break
+        }
+        if case .off = state { return nil }
+        // A disk that is full or a file that is locked is not tried again for every job.
+        if let triedAt, ContinuousClock.now - triedAt < .seconds(1) { return nil }
+        var takenOver: [Job] = []
+        for _ in 0...Self.mostSetAside {
+            do throws(HistoryError) {
+                try file.checkDirectory()
+                if let objection = try file.prepare() {
+                    guard replace(because: objection) else { return nil }
+                    continue
+                }
+            } catch {
+                off(error)
+                return nil
+            }
+            do {
+                let (store, lost) = try HistoryStore.open(file.path.string)
+                if !takenOver.isEmpty { try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])) }
+                opened(store, lost: lost)
+                return store
+            } catch HistoryStore.Finding.older {
+                guard let jobs = takeOver() else { return nil }
+                takenOver = jobs
+            } catch HistoryStore.Finding.foreign(let objection) {
+                guard replace(because: objection) else { return nil }
+            } catch {
+                guard failed(error) else {
+                    triedAt = .now
+                    return nil
+                }
+            }
+        }
+        return nil
+    }
+
+    private func opened(_ store: HistoryStore, lost: Int) {
+        state = .open(store, file.identity)
+        triedAt = nil
+        queue.withLock { $0.rewrite() }
+        guard lost > 0 else { return }
+        notice(
+            CoreNotice(.warning, "the last run ended in the middle of \(lost) attempts; the history marks them as lost")
+        )
+    }
+
+    /// An earlier version's file makes room for a new one.
+    /// - Returns: its open jobs; nil when nothing is recorded any more.
+    private func takeOver() -> [Job]? {
+        var jobs: [Job] = []
+        var remark = "its open jobs are taken over"
+        do { jobs = try HistoryStore.openJobs(inOlder: file.path.string) } catch {
+            remark = "jobs that it has as open are not taken over: \(error)"
+        }
+        guard let aside = moveAway(as: "old") else { return nil }
+        notice(
+            CoreNotice(
+                .warning,
+                "\(file.path.printable): an earlier version has made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is begun; \(remark)"
+            ))
+        return jobs
+    }
+}

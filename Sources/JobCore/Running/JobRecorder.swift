@@ -1,0 +1,28 @@
+/// Where the registry tells how jobs stand: the history. It must neither block nor fail, and may not ask the registry.
+public protocol JobRecorder: Sendable {
+    /// A job was opened, has changed or has come to its end.
+    /// - Parameter job: as it stands now, without the long parts that are told apart.
+    func record(_ job: Job)
+    /// A job's report has another line.
+    func record(_ line: ReportLine, of job: JobID)
+    /// A program has ended.
+    /// - Parameter step: its place among the steps of the job.
+    func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID)
+    /// Returns once what was recorded before outlasts the end of this process, or cannot be recorded now.
+    func recorded() async
+}
+
+/// For jobs that no history is kept of.
+public struct NoHistory: JobRecorder {
+    /// Forgets everything.
+    public init() {}
+
+    /// Does nothing.
+    public func record(_ job: Job) {}
+    /// Does nothing.
+    public func record(_ line: ReportLine, of job: JobID) {}
+    /// Does nothing.
+    public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {}
+    /// Returns at once.
+    public func recorded() async {}
+}

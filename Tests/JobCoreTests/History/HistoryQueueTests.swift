@@ -1,0 +1,121 @@
+import Testing
+
+@testable import JobCore
+
+@Suite struct HistoryQueueTests {
+    private func queue(ended: Int = 10, pieces: Int = 10, bytes: Int = 1 << 20) -> HistoryQueue {
+        HistoryQueue(bound: HistoryQueue.Bound(ended: ended, pieces: pieces, bytes: bytes))
+    }
+
+    private let story = Story(1)
+
+    private func line(_ text: String = "line") -> HistoryQueue.Piece {
+        HistoryQueue.Piece(job: story.job.id, content: .line(story.line(text)))
+    }
+
+    private func output(_ count: Int) -> HistoryQueue.Piece {
+        let output = CapturedOutput(head: [UInt8](repeating: 0, count: count))
+        return HistoryQueue.Piece(job: story.job.id, content: .output(output, step: 0))
+    }
+
+    @Test(
+        "of a job the newest value waits, in the order in which jobs first changed, and the writer is woken once"
+    )
+    func newest() throws {
+        var queue = queue()
+        let taken1 = queue.take()
+        #expect(taken1 == nil)
+        queue.add(Story(2).job)
+        let isFirst = queue.announce()
+        #expect(isFirst)
+        queue.add(Story(1).job)
+        queue.add(Story(2).began().job)
+        queue.add(line())
+        let isSecond = queue.announce()
+        #expect(!isSecond)
+        let waiting = queue.take()
+        let batch = try #require(waiting)
+        #expect(batch.jobs == [Story(2).began().job, Story(1).job])
+        #expect(batch.pieces == [line()])
+        let taken2 = queue.take()
+        #expect(taken2 == nil)
+        queue.add(Story(3).job)
+        let isAgain = queue.announce()
+        #expect(isAgain)
+        #expect(queue.dropped == 0)
+    }
+
+    @Test("at the bound, lines give way to outputs, and what is left out is counted")
+    func lines() throws {
+        var queue = queue(pieces: 3)
+        for _ in 0..<4 { queue.add(line()) }
+        #expect(queue.dropped == 1)
+        queue.add(output(1))
+        #expect(queue.dropped == 4)
+        let taken3 = queue.take()
+        #expect(taken3?.pieces == [output(1)])
+        let dropped = queue.takeDropped()
+        #expect(dropped == 4 && queue.dropped == 0)
+    }
+
+    @Test(
+        "outputs count by their bytes, and one that is larger than the bound is taken when nothing else waits"
+    )
+    func bytes() {
+        var queue = queue(bytes: 1_000)
+        queue.add(output(600))
+        queue.add(output(600))
+        #expect(queue.dropped == 1)
+        let taken4 = queue.take()
+        #expect(taken4?.pieces.count == 1)
+        queue.add(output(2_000))
+        let taken5 = queue.take()
+        #expect(taken5?.pieces.count == 1)
+        #expect(queue.dropped == 1)
+    }
+
+    @Test(
+        "jobs that could not be written wait on, but no newer value is replaced, and so many that have ended at most"
+    )
+    func putBack() throws {
+        var queue = queue(ended: 3)
+        queue.add(Story(1).job)
+        queue.add(Story(2).ended().job)
+        queue.add(line())
+        let waiting = queue.take()
+        let batch = try #require(waiting)
+        queue.add(Story(1).began().job)
+        queue.add(Story(3).ended().job)
+        queue.putBack(batch)
+        #expect(queue.dropped == 1, "the line")
+        for number in 4...6 { queue.add(Story(number).ended().job) }
+        #expect(queue.dropped == 3)
+        let taken6 = queue.take()
+        #expect(
+            taken6?.jobs == [
+                Story(1).began().job, Story(2).ended().job, Story(3).ended().job, Story(4).ended().job,
+            ])
+    }
+
+    @Test("for a new file every open job is written again, and none that has ended and is written")
+    func rewrite() throws {
+        var queue = queue()
+        queue.add(Story(1).began().job)
+        queue.add(Story(2).ended().job)
+        _ = queue.take()
+        #expect(queue.knows(JobID(1)) && !queue.knows(JobID(2)))
+        queue.rewrite()
+        let taken7 = queue.take()
+        #expect(taken7?.jobs == [Story(1).began().job])
+    }
+
+    @Test("what is added after the close is ignored")
+    func close() {
+        var queue = queue()
+        queue.close()
+        queue.add(Story(1).job)
+        queue.add(line())
+        let taken8 = queue.take()
+        #expect(taken8 == nil)
+    }
+}
