@@ -33,7 +33,7 @@ public actor Engine {
         public var directoryAttemptsUntilError: AttemptsUntilError
         /// What carries them out.
         public var service: any ProvisioningService
-        /// How attempts are carried out, and on which board jobs stand.
+        /// How attempts are carried out, and on which registry jobs stand.
         public var executor: JobExecutor
 
         /// Everything at once; what has a default has it in the settings as well.
@@ -43,7 +43,7 @@ public actor Engine {
             slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
             directoryRetry: RetryPolicy, directoryAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
             service: any ProvisioningService,
-            executor: JobExecutor = JobExecutor(board: JobBoard(recorder: NoHistory()))
+            executor: JobExecutor = JobExecutor(registry: JobRegistry(recorder: NoHistory()))
         ) {
             self.servers = servers
             self.connection = connection

@@ -43,7 +43,7 @@ final class BackupBench: Sendable {
     let engine: Engine
     let manager: DirectoryConnection
     let configuration: BackupConfiguration
-    let board: JobBoard
+    let registry: JobRegistry
     /// The settings of backups that begin from now on.
     let changed: Mutex<BackupConfiguration>
     /// Whether the accounts own what is in their uploads when a backup begins.
@@ -79,7 +79,7 @@ final class BackupBench: Sendable {
         configuration = try folder.configuration(change)
         changed = Mutex(configuration)
         recorder = ChangeRecorder { [afterSteps] in afterSteps.recorded($0) }
-        board = JobBoard(recorder: recorder)
+        registry = JobRegistry(recorder: recorder)
         jobClass = scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         let address = try ServerAddress(parsing: sandbox.uri)
@@ -232,7 +232,7 @@ final class BackupBench: Sendable {
         began: (Job) -> Void = { _ in }
     ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
-        var executor = JobExecutor(board: board)
+        var executor = JobExecutor(registry: registry)
         executor.runner = scripts
         let job = await executor.open(
             try earlier

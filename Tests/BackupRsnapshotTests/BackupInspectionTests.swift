@@ -79,7 +79,7 @@ import Testing
         #expect(found.levels.map(\.lastSuccess) == [nil, Self.time, nil, nil])
         #expect(found.lastAttempt?.job == 8 && found.lastAttempt?.message == "why" && found.isStateKnown)
         #expect(found.size == 1_000 && found.increment == 10)
-        #expect(found.lastCopy == ProvisioningTimestamp(parsing: "20261122T120000Z")?.time)
+        #expect(found.lastCopy == WallTime(timestamp: "20261122T120000Z"))
         #expect(found.obstacles.isEmpty && found.unknown.isEmpty, "\(found.obstacles) \(found.unknown)")
     }
 

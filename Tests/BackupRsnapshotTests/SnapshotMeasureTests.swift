@@ -1,5 +1,6 @@
 import DirectoryModel
 import Glibc
+import JobCore
 import Provisioning
 import Synchronization
 import SystemPackage
@@ -86,7 +87,7 @@ import Testing
 
 /// What is written into the entry.
 @Suite struct BackupRecordTests {
-    private let time = ProvisioningTimestamp(.init(secondsSince1970: 1_795_262_400))
+    private let time = WallTime(secondsSince1970: 1_795_262_400)
 
     private func entry(_ values: [AttributeValue]) -> Entry {
         var entry = Entry(dn: .root)

@@ -21,7 +21,7 @@ final class JobDeskBench: JobDesk {
     let clockDoubtedUntil: WallTime? = nil
     let backupSlots = 4
     private let recorded: JobHistory
-    private let board: JobBoard
+    private let registry: JobRegistry
     private let runner: JobRunner
     private let declared = Mutex<[String: UserScript]>([:])
     private let handlersLoaded = Mutex(0)
@@ -40,7 +40,7 @@ final class JobDeskBench: JobDesk {
         }
         let lock = try InstanceLock(in: FilePath(folder.appending(path: "run").path))
         let bench = try JobDeskBench(folder, hasHistory: hasHistory)
-        let reports = try ReportServer(under: lock, board: bench.board)
+        let reports = try ReportServer(under: lock, registry: bench.registry)
         let configuration = try SettingsOptions.parse(["-c", bench.settings.path]).load()
         var handler = ControlHandler(
             engine: Engine(configuration.engine, ids: nil, logger: Logger(label: "test")),
@@ -78,9 +78,9 @@ final class JobDeskBench: JobDesk {
         let state = FilePath(folder.appending(path: "state").path)
         recorded = JobHistory(file: state.appending("history.sqlite")) { Issue.record("\($0.text)") }
         history = hasHistory ? recorded : nil
-        board = JobBoard(recorder: recorded)
+        registry = JobRegistry(recorder: recorded)
         let executor = JobExecutor(
-            board: board, environment: ["PATH": "/usr/bin:/bin"],
+            registry: registry, environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: ReportServer.socketPath(in: FilePath(folder.appending(path: "run").path)).string)
         runner = JobRunner(
             executor: executor, ids: try JobIDSource(file: state.appending("job-number")), scheduler: JobScheduler(),
@@ -128,9 +128,9 @@ final class JobDeskBench: JobDesk {
 
     // MARK: JobDesk
 
-    func live() -> [Job] { board.live() }
+    func live() -> [Job] { registry.live() }
 
-    func output(of id: JobID) -> CapturedOutput? { board.output(of: id) }
+    func output(of id: JobID) -> CapturedOutput? { registry.output(of: id) }
 
     func run(_ name: String) async throws -> JobID {
         let script = declared.withLock { $0[name] }
@@ -156,7 +156,7 @@ final class JobDeskBench: JobDesk {
         return (ids, 0)
     }
 
-    func cancel(_ id: JobID) -> Bool { board.cancel(id) }
+    func cancel(_ id: JobID) -> Bool { registry.cancel(id) }
 
     func scripts() async -> [ScriptLine] {
         declared.withLock { scripts in

@@ -11,10 +11,10 @@ import Testing
 
 /// The reporter command and the socket behind it, with real processes.
 @Suite struct ReportTests {
-    /// A board with one job whose script runs, and the socket at which it may report.
+    /// A registry with one job whose script runs, and the socket at which it may report.
     private final class Desk: Sendable {
         let folder: URL
-        let board = JobBoard(recorder: NoHistory())
+        let registry = JobRegistry(recorder: NoHistory())
         let job: Job
         let token: String
         let server: ReportServer
@@ -36,16 +36,16 @@ import Testing
             job = Job(
                 id: JobID(7), type: .admin, name: "server_backup", subject: JobSubject("job server_backup"),
                 client: "server_backup", created: SystemWallClock().now)
-            board.open(job)
-            token = board.beginAttempt(job.id, number: 1).text
-            board.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
+            registry.open(job)
+            token = registry.beginAttempt(job.id, number: 1).text
+            registry.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
             let lock = try InstanceLock(in: FilePath(folder.path))
-            server = try ReportServer(under: lock, board: board, patience: patience)
+            server = try ReportServer(under: lock, registry: registry, patience: patience)
         }
 
         deinit { try? FileManager.default.removeItem(at: folder) }
 
-        var live: Job? { board.live(job.id) }
+        var live: Job? { registry.live(job.id) }
 
         func report(
             _ arguments: String..., user: UInt32? = nil, token: String? = nil, socket: String? = nil
@@ -146,7 +146,7 @@ import Testing
             #expect(guessed.status == 77)
             #expect(guessed.output.contains("no job that runs has this token"))
             #expect(desk.live?.progress == nil)
-            desk.board.endAttempt(desk.job.id, nil)
+            desk.registry.endAttempt(desk.job.id, nil)
             let late = try await desk.report("-p", "50")
             #expect(late.status == 77)
             #expect(desk.live?.progress == nil)
@@ -201,7 +201,7 @@ import Testing
         try FileManager.default.createDirectory(
             at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
         let server = try ReportServer(
-            under: try InstanceLock(in: FilePath(folder.path)), board: JobBoard(recorder: NoHistory()))
+            under: try InstanceLock(in: FilePath(folder.path)), registry: JobRegistry(recorder: NoHistory()))
         #expect(server.notice?.contains("chmod o+x \(folder.path)") == true)
         await server.stop()
         #expect(!FileManager.default.fileExists(atPath: server.path.string))

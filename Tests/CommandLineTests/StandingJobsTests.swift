@@ -9,14 +9,14 @@ import Testing
     private static func standing(_ jobs: [(number: UInt64, request: JobRequest)], level: String = "daily")
         -> StandingJobs
     {
-        let board = JobBoard(recorder: NoHistory())
+        let registry = JobRegistry(recorder: NoHistory())
         for (number, request) in jobs {
-            board.open(
+            registry.open(
                 Job(
                     id: JobID(number), type: request.type, name: request.name, level: level, subject: request.subject,
                     client: request.client, created: .distantPast))
         }
-        return StandingJobs { board.live() }
+        return StandingJobs { registry.live() }
     }
 
     private static func backup(_ account: Int, _ level: String = "daily") -> JobRequest {

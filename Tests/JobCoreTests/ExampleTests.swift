@@ -15,7 +15,7 @@ import Testing
 
         let history = JobHistory(file: folder.appending("history.sqlite"), notice: { print($0.text) })
         let runner = JobRunner(
-            executor: JobExecutor(board: JobBoard(recorder: history)),
+            executor: JobExecutor(registry: JobRegistry(recorder: history)),
             ids: try JobIDSource(file: folder.appending("job-number")), scheduler: JobScheduler(), slots: 2)
         let request = JobRequest(
             type: JobType(rawValue: "Index"), name: "nightly", subject: JobSubject("library 7"), client: "library 7",

@@ -1,7 +1,7 @@
 public import JobCore
 import Synchronization
 
-/// Keeps what a board tells its recorder, for a test to look through.
+/// Keeps what a registry tells its recorder, for a test to look through.
 public final class ChangeRecorder: JobRecorder {
     private struct State {
         var records: [Job] = []
@@ -13,7 +13,7 @@ public final class ChangeRecorder: JobRecorder {
     private let didRecord: @Sendable (Job) -> Void
 
     /// An empty one.
-    /// - Parameter didRecord: is told of each change as well; the board is locked meanwhile.
+    /// - Parameter didRecord: is told of each change as well; the registry is locked meanwhile.
     public init(didRecord: @escaping @Sendable (Job) -> Void = { _ in }) {
         self.didRecord = didRecord
     }

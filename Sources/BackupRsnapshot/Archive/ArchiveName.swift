@@ -19,7 +19,7 @@ struct ArchiveName: Hashable, Sendable {
         self.number = number
     }
 
-    var text: String { "\(uid)-\(ProvisioningTimestamp(archived))" + (number == 1 ? "" : "-\(number)") }
+    var text: String { "\(uid)-\(archived.timestamp)" + (number == 1 ? "" : "-\(number)") }
     var component: FilePath.Component { .named(text) }
 
     /// - Returns: nil for a name that no archiving made.

@@ -115,7 +115,7 @@ public struct BackupJobs: Sendable {
     ) async throws -> Selected? {
         let state = await state(of: account) ?? SnapshotState()
         let isDue = LevelTiming(level, jobs).isDue(
-            state, failed: failed, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time,
+            state, failed: failed, provisioned: WallTime(timestamp: account.status.state),
             since: since,
             now: clock.now)
         return isDue ? try await select(level, account) : nil
@@ -180,10 +180,9 @@ public struct BackupJobs: Sendable {
     public static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
 
     private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: WallTime) -> BackupRefusal {
-        let time = ProvisioningTimestamp(success)
-        return BackupRefusal(
+        BackupRefusal(
             account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
-            reason: "its last \(level) snapshot was made at \(time), less than half a period ago",
+            reason: "its last \(level) snapshot was made at \(success.timestamp), less than half a period ago",
             cure: "give --force to make another one all the same")
     }
 

@@ -419,7 +419,7 @@ struct RsnapshotBackup: Sendable {
         var record = BackupRecord()
         let isCopy = work.configured.copies(level)
         if isCopy, end.isWhole, jobs.writesLastSuccess, let time = state.lastSuccess(of: level) {
-            record.lastSuccess = (jobs.host, ProvisioningTimestamp(time))
+            record.lastSuccess = (jobs.host, time)
         }
         var warnings: [String] = []
         do {

@@ -137,8 +137,13 @@ public struct HistoryReader: Sendable {
 
     private static func records(_ condition: String, _ values: [SQLite.Value], in database: SQLite) throws -> [Job] {
         let decoder = JSONDecoder()
-        return try database.rows("SELECT record FROM job \(condition)", values) { row in
-            do { return try decoder.decode(Job.self, from: Data(row.bytes(0))) } catch {
+        return try database.rows("SELECT record, created FROM job \(condition)", values) { row in
+            do {
+                var job = try decoder.decode(Job.self, from: Data(row.bytes(0)))
+                // In JSON it is cut to the second.
+                if let created = row.integer(1) { job.created = WallTime(microsecondsSince1970: created) }
+                return job
+            } catch {
                 throw SQLite.Failure(code: SQLITE_CORRUPT, message: "a job's record is malformed: \(error)")
             }
         }

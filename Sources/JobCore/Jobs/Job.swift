@@ -1,6 +1,6 @@
 /// One unit of work on one subject: what was asked for, where it stands, and all that became of it. It keeps its number over all its attempts.
 ///
-/// The registry holds the open ones (``JobBoard``), the history stores them, and the control socket and `--json` send them; all in the same
+/// The registry holds the open ones (``JobRegistry``), the history stores them, and the control socket and `--json` send them; all in the same
 /// JSON. Long parts, the report's lines and the output of programs, are stored beside the record.
 public struct Job: Hashable, Sendable {
     // MARK: What is asked for
@@ -20,7 +20,7 @@ public struct Job: Hashable, Sendable {
     /// 1 is more urgent than 10.
     public var priority: Int
     /// When it was asked for.
-    public let created: WallTime
+    public internal(set) var created: WallTime
 
     // MARK: Where it stands
 

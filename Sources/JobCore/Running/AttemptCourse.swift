@@ -19,28 +19,28 @@ struct AttemptCourse: Sendable {
     private let attempt: RunningAttempt
     private let policy: JobPolicy
     private let environment: [String: String]
-    private let board: JobBoard
+    private let registry: JobRegistry
     private let clock: any WallClock
     private let work: @Sendable (RunningAttempt) async throws -> JobOutcome
 
     init(
-        _ attempt: RunningAttempt, policy: JobPolicy, environment: [String: String], board: JobBoard,
+        _ attempt: RunningAttempt, policy: JobPolicy, environment: [String: String], registry: JobRegistry,
         clock: any WallClock, work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) {
         self.attempt = attempt
         self.policy = policy
         self.environment = environment
-        self.board = board
+        self.registry = registry
         self.clock = clock
         self.work = work
     }
 
     func run() async throws -> Ended {
-        if board.live(attempt.job.id)?.isCanceled ?? false {
+        if registry.live(attempt.job.id)?.isCanceled ?? false {
             return Ended(outcome: .canceled, pre: .notAvailable, post: .notAvailable)
         }
         let (signals, source) = AsyncStream<Signal>.makeStream()
-        board.whenCanceled(attempt.job.id) { source.yield(.cancel) }
+        registry.whenCanceled(attempt.job.id) { source.yield(.cancel) }
         // A task of its own: a cancelled one hears no signals any more, and the stop is one of them.
         let course = Task { try await run(signals, source) }
         return try await withTaskCancellationHandler {
@@ -70,14 +70,14 @@ struct AttemptCourse: Sendable {
             case .windowClosed: action = cycle.handle(.windowClosed)
             case .preEnded(let ended):
                 pre = ended
-                if ended.status == .failed { board.scriptFailed(attempt.job.id, ended.message) }
+                if ended.status == .failed { registry.scriptFailed(attempt.job.id, ended.message) }
                 action = cycle.handle(.preEnded(ended.status))
             case .bodyEnded(let outcome):
                 let counted = counting(reports: outcome)
                 body = counted
                 action = cycle.handle(.bodyEnded(counted.result))
             case .postEnded(let ended):
-                if ended.status == .failed { board.scriptFailed(attempt.job.id, ended.message) }
+                if ended.status == .failed { registry.scriptFailed(attempt.job.id, ended.message) }
                 action = cycle.handle(.postEnded(ended.status))
             }
             switch action {
@@ -101,14 +101,14 @@ struct AttemptCourse: Sendable {
             let script = HookScript.post(hooks, of: job, pre: pre, result: result, environment: environment)
             return Task { [attempt] in source.yield(.postEnded(await script.run(in: attempt))) }
         default:
-            return Task { [attempt, board, work] in
+            return Task { [attempt, registry, work] in
                 do {
                     source.yield(.bodyEnded(try await work(attempt)))
                 } catch let outcome as JobOutcome {
                     source.yield(.bodyEnded(outcome))
                 } catch is CancellationError {
                     // Where no operator has asked for it, what it needs has been stopped under it: the daemon stops.
-                    let isCanceled = board.live(attempt.job.id)?.isCanceled ?? false
+                    let isCanceled = registry.live(attempt.job.id)?.isCanceled ?? false
                     source.yield(isCanceled ? .bodyEnded(.canceled) : .stop)
                 } catch {
                     source.yield(.bodyEnded(JobOutcome(.failed, message: "\(error)")))
@@ -128,7 +128,7 @@ struct AttemptCourse: Sendable {
 
     /// Of a report and an exit status the heavier one counts (row L8).
     private func counting(reports outcome: JobOutcome) -> JobOutcome {
-        guard let reported = board.live(attempt.job.id)?.reported,
+        guard let reported = registry.live(attempt.job.id)?.reported,
             reported.heavier(outcome.result) != outcome.result
         else { return outcome }
         let message = "the script itself reported: \(reported.rawValue)"

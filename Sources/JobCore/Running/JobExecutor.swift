@@ -1,9 +1,9 @@
-/// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the board up to date.
+/// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the registry up to date.
 ///
 /// ``AttemptCycle`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
 public struct JobExecutor: Sendable {
     /// Where open jobs stand.
-    public let board: JobBoard
+    public let registry: JobRegistry
     /// By job type; a type without one has no scripts and no window.
     public var policies: [JobType: JobPolicy]
     /// What every hook finds in its environment besides what is said of the job: at least PATH.
@@ -26,12 +26,12 @@ public struct JobExecutor: Sendable {
     ///   - notice: where warnings go, such as of processes that a script left behind.
     ///   - alert: is told of failed pre and post scripts, once for each job, at its end.
     public init(
-        board: JobBoard, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
+        registry: JobRegistry, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
         reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
         clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in },
         alert: @escaping AlertHandler = { _ in }
     ) {
-        self.board = board
+        self.registry = registry
         self.policies = policies
         self.environment = environment
         self.reportSocket = reportSocket
@@ -59,30 +59,30 @@ public struct JobExecutor: Sendable {
     // MARK: - A job's life
 
     /// A job is asked for.
-    /// - Parameter opened: is told that it stands on the board, before the handlers hear of it.
+    /// - Parameter opened: is told that it stands on the registry, before the handlers hear of it.
     /// - Returns: the job as the handlers want it.
     public func open(_ job: Job, opened: @Sendable (JobID) -> Void = { _ in }) async -> Job {
         // A job that goes on stands there already, as the handlers wanted it.
-        if let open = board.live(job.id) { return open }
-        board.open(job)
+        if let open = registry.live(job.id) { return open }
+        registry.open(job)
         opened(job.id)
         guard let events else { return job }
         let wanted = await events.opened(job)
-        board.alter(wanted)
+        registry.alter(wanted)
         return wanted
     }
 
     /// A job has come to its end.
     public func close(_ job: Job, _ outcome: JobOutcome) async {
         // With the level and priority that its handlers gave it last.
-        let job = board.live(job.id) ?? job
-        let failures = board.scriptFailures(of: job.id)
+        let job = registry.live(job.id) ?? job
+        let failures = registry.scriptFailures(of: job.id)
         if policies[job.type]?.alerts ?? true, !failures.isEmpty {
             alert(JobAlert(job: job, outcome: outcome, scriptFailures: failures))
         }
-        if !outcome.message.isEmpty { board.write(outcome.message, to: job.id, source: .daemon) }
+        if !outcome.message.isEmpty { registry.write(outcome.message, to: job.id, source: .daemon) }
         await events?.ended(job, outcome.result.status)
-        board.close(job.id, outcome)
+        registry.close(job.id, outcome)
     }
 
     // MARK: - An attempt
@@ -115,21 +115,22 @@ public struct JobExecutor: Sendable {
         _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) async throws -> JobOutcome {
         let job = await events?.aboutToRun(job) ?? job
-        board.alter(job)
-        let token = board.beginAttempt(job.id, number: number)
+        registry.alter(job)
+        let token = registry.beginAttempt(job.id, number: number)
         // After a crash the next start knows which attempt this was.
-        await board.recorded()
+        await registry.recorded()
         let attempt = RunningAttempt(
-            job, number: number, token: token, reportSocket: reportSocket, board: board, runner: runner, clock: clock,
+            job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
+            clock: clock,
             notice: notice)
         let course = AttemptCourse(
-            attempt, policy: policy, environment: environment, board: board, clock: clock, work: work)
+            attempt, policy: policy, environment: environment, registry: registry, clock: clock, work: work)
         do {
             let ended = try await course.run()
-            board.endAttempt(job.id, ended)
+            registry.endAttempt(job.id, ended)
             return ended.outcome
         } catch {
-            board.endAttempt(job.id, nil)
+            registry.endAttempt(job.id, nil)
             throw error
         }
     }

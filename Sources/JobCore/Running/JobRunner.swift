@@ -62,9 +62,9 @@ public actor JobRunner {
                     await self.begin(id)
                     return nil
                 }
-            } waits: { [board = executor.board, weak scheduler] key, status in
+            } waits: { [registry = executor.registry, weak scheduler] key, status in
                 if case .job(let id) = key {
-                    board.waits(id, status) { [weak scheduler] in scheduler?.status(of: key) }
+                    registry.waits(id, status) { [weak scheduler] in scheduler?.status(of: key) }
                 }
             } interrupt: { [weak self] key in
                 if case .job(let id) = key { Task { await self?.interrupt(id) } }
@@ -86,7 +86,7 @@ public actor JobRunner {
         guard !isStopping else { return nil }
         let job = await executor.open(try left ?? newJob(request), opened: opened)
         guard !isStopping else {
-            executor.board.forget(job.id)
+            executor.registry.forget(job.id)
             return nil
         }
         let submitted = SubmittedJob(job.id)
@@ -132,7 +132,7 @@ public actor JobRunner {
             executor.tell(OrderlyStop.left(place.job.uniqueName, job: place.job.id))
         }
         for (id, place) in places {
-            executor.board.forget(id)
+            executor.registry.forget(id)
             place.submitted.end(nil)
         }
         places = [:]
@@ -179,7 +179,7 @@ public actor JobRunner {
     /// Its last attempt was interrupted: there is another one, or it has failed.
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
-        if executor.board.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
+        if executor.registry.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
         guard place.request.interruption == .repeats else {
             return startClosing(
                 id,
@@ -190,7 +190,7 @@ public actor JobRunner {
         var backoff = place.request.retry
         backoff.maximumAttempts = .max
         let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
-        executor.board.write(
+        executor.registry.write(
             "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
         listenForCancel(id)
         wait(id, until: clock.now + delay)
@@ -204,13 +204,13 @@ public actor JobRunner {
         guard var place = places[id] else { return }
         if outcome.failureClass?.isTriedAgain == true {
             // Whoever cancels it now, after its attempt, finds it between two.
-            if executor.board.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
+            if executor.registry.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
             place.failures += 1
             var generator = SystemRandomNumberGenerator()
             if let delay = place.request.retry.delay(afterAttempt: place.failures, using: &generator) {
                 place.task = nil
                 places[id] = place
-                executor.board.write(
+                executor.registry.write(
                     "attempt \(place.attempts) failed and is tried again in \(delay.inTenths): \(outcome.message)",
                     to: id,
                     source: .daemon)
@@ -267,11 +267,11 @@ public actor JobRunner {
             JobScheduler.Item(
                 job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
                 rank: executor.rank(of: job), due: due))
-        if let status { executor.board.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
+        if let status { executor.registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
     }
 
     private func listenForCancel(_ id: JobID) {
-        executor.board.whenCanceled(id) { [weak self] in Task { await self?.cancelWaiting(id) } }
+        executor.registry.whenCanceled(id) { [weak self] in Task { await self?.cancelWaiting(id) } }
     }
 
     /// One that runs is cancelled by its attempt.

@@ -15,7 +15,7 @@ public final class RunningAttempt: Sendable {
     /// The variable that says where scripts report. By it the next daemon finds what this one leaves running, too.
     public static let reportSocketVariable = "PROV_REPORT_SOCKET"
 
-    private let board: JobBoard
+    private let registry: JobRegistry
     private let runner: ScriptRunner
     private let clock: any WallClock
     private let notice: NoticeHandler
@@ -23,12 +23,12 @@ public final class RunningAttempt: Sendable {
     private let underWay = Mutex<Job.Program??>(nil)
 
     init(
-        _ job: Job, number: Int, token: JobToken, reportSocket: String?, board: JobBoard, runner: ScriptRunner,
+        _ job: Job, number: Int, token: JobToken, reportSocket: String?, registry: JobRegistry, runner: ScriptRunner,
         clock: any WallClock, notice: @escaping NoticeHandler
     ) {
         self.job = job
         self.number = number
-        self.board = board
+        self.registry = registry
         self.runner = runner
         self.clock = clock
         self.notice = notice
@@ -41,12 +41,12 @@ public final class RunningAttempt: Sendable {
     }
 
     /// Adds lines to the job's report.
-    public func write(_ text: String) { board.write(text, to: job.id, source: .daemon) }
+    public func write(_ text: String) { registry.write(text, to: job.id, source: .daemon) }
 
     /// - Parameter percent: out of range counts as the nearest in range.
-    public func progress(_ percent: Int) { board.progress(job.id, percent) }
+    public func progress(_ percent: Int) { registry.progress(job.id, percent) }
 
-    /// An attempt that is on no board and in no history: for trying out what a job does.
+    /// An attempt that is on no registry and in no history: for trying out what a job does.
     public convenience init(alone job: Job, number: Int = 1, notice: @escaping NoticeHandler = { _ in }) {
         self.init(alone: job, number: number, runner: ScriptRunner(), notice: notice)
     }
@@ -56,7 +56,7 @@ public final class RunningAttempt: Sendable {
         let clock = SystemWallClock()
         self.init(
             job, number: number, token: JobToken(), reportSocket: nil,
-            board: JobBoard(recorder: NoHistory(), clock: clock),
+            registry: JobRegistry(recorder: NoHistory(), clock: clock),
             runner: runner, clock: clock, notice: notice)
     }
 
@@ -65,7 +65,7 @@ public final class RunningAttempt: Sendable {
     public func step<Value: Sendable>(
         _ name: String, isolation: isolated (any Actor)? = #isolation, _ work: () async throws -> Value
     ) async throws -> Value {
-        board.step(job.id, name)
+        registry.step(job.id, name)
         let began = clock.now
         let start = ContinuousClock.now
         var result = JobResult.failed
@@ -75,7 +75,7 @@ public final class RunningAttempt: Sendable {
                 defer { state = nil }
                 return state ?? nil
             }
-            board.step(job.id, nil)
+            registry.step(job.id, nil)
             ended(name, began: began, start, result, run)
         }
         let value = try await work()
@@ -96,20 +96,20 @@ public final class RunningAttempt: Sendable {
         invocation.environment.merge(environment) { _, ours in ours }
         let name = name ?? invocation.executable.lastComponent?.string ?? invocation.executable.string
         let isWithinStep = underWay.withLock { $0 == .some(nil) }
-        if !isWithinStep { board.step(job.id, name) }
-        board.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
+        if !isWithinStep { registry.step(job.id, name) }
+        registry.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
         let began = clock.now
         let start = ContinuousClock.now
         let identity = Mutex<ScriptIdentity?>(nil)
         var run = Job.Program(arguments: [invocation.executable.string] + invocation.arguments)
         var result = JobResult.failed
         defer {
-            board.programEnded(job.id)
+            registry.programEnded(job.id)
             if let file = identity.withLock(\.self) { run.note(file) }
             if isWithinStep {
                 underWay.withLock { $0 = .some(run) }
             } else {
-                board.step(job.id, nil)
+                registry.step(job.id, nil)
                 self.ended(name, began: began, start, result, run)
             }
         }
@@ -139,7 +139,7 @@ public final class RunningAttempt: Sendable {
         _ name: String, began: WallTime, _ start: ContinuousClock.Instant, _ result: JobResult,
         _ program: Job.Program?
     ) {
-        board.stepEnded(
+        registry.stepEnded(
             job.id,
             Job.Step(
                 name: name, attempt: number, began: began, seconds: (ContinuousClock.now - start).seconds,

@@ -91,7 +91,7 @@ public final class DirectoryAvailability: Sendable {
 
     func credentialsRefused(_ error: DirectoryError, nextTry: WallTime) {
         let refusal =
-            "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(ProvisioningTimestamp(nextTry))"
+            "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.timestamp)"
         let password = state.withLock { state in
             (state.refusal, state.wereRefused) = (refusal, true)
             return state.password
@@ -147,7 +147,7 @@ struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
 
     var description: String {
         let words = [
-            expiration.map { "it expires at \(ProvisioningTimestamp($0))" },
+            expiration.map { "it expires at \($0.timestamp)" },
             graceLogins.map { "it has expired, and the server accepts it \($0) more \($0 == 1 ? "time" : "times")" },
             fault.map { "\($0)" },
         ]

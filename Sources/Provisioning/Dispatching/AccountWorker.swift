@@ -85,7 +85,7 @@ struct AccountWorker: Sendable {
             logger.log(level: level, "\(status.dn) is left alone: \(reason)")
             return .settled
         case .wait(let start):
-            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(ProvisioningTimestamp(start))"])
+            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(start.timestamp)"])
             return .again(at: start)
         case .waitForClock:
             logger.info("\(status.dn) waits although its day has begun: the machine's clock may be wrong")
@@ -95,7 +95,7 @@ struct AccountWorker: Sendable {
         case .claim(let operation):
             if let opening = opening(ignoringDate) { return .again(at: opening) }
             if operation == .delete, !ignoringDate, let time = deletes.wait(key.uuid.description, now: clock.now) {
-                logger.debug("\(status.dn) is not deleted before \(ProvisioningTimestamp(time)): too many deletes")
+                logger.debug("\(status.dn) is not deleted before \(time.timestamp): too many deletes")
                 return .again(at: time)
             }
             return try await alone(status, entry) {
@@ -208,7 +208,7 @@ struct AccountWorker: Sendable {
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory, now: WallTime,
         ignoringDate: Bool, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
-        let isCanceled = memory.record.flatMap { executor.board.live($0.job)?.isCanceled } ?? false
+        let isCanceled = memory.record.flatMap { executor.registry.live($0.job)?.isCanceled } ?? false
         let isUrgent = ignoringDate || isCanceled
         switch memory.past {
         case .unwritten(let outcome):
@@ -359,9 +359,9 @@ struct AccountWorker: Sendable {
             logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(request.operation) begins")
             let failure = Mutex<ProvisioningFailure?>(nil)
             let job = await executor.open(job)
-            // From here on the job stands on the board, and what becomes of it is told.
+            // From here on the job stands on the registry, and what becomes of it is told.
             await report(.pastIsOver)
-            if let origin { executor.board.write("\(origin)", to: job.id, source: .daemon) }
+            if let origin { executor.registry.write("\(origin)", to: job.id, source: .daemon) }
             let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
                 do {
                     try await carryOut(request, attempt, report)
@@ -376,7 +376,7 @@ struct AccountWorker: Sendable {
                 return try await ending.failed(
                     job, attempt: request.attempt, status, failure, outcome, before: failures, report)
             }
-            let write = EntryWrite.finish(status, at: ProvisioningTimestamp(clock.now), names: names)
+            let write = EntryWrite.finish(status, at: clock.now, names: names)
             let ended = AccountOutcome(write: write, code: .success, job: job, result: outcome)
             return try await ending.settle(ended, status, AccountMemory(), report)
         }
@@ -398,7 +398,7 @@ struct AccountWorker: Sendable {
     /// A job that this process opened and did not end, because something outside of it interrupted its attempt.
     private func openJob(of account: EntryUUID) -> Job? {
         let subject = JobSubject(account)
-        return executor.board.live().last { $0.type == .provisioning && $0.subject == subject }
+        return executor.registry.live().last { $0.type == .provisioning && $0.subject == subject }
     }
 
     private func job(_ request: ProvisioningRequest, _ status: AccountStatus) -> Job {

@@ -18,7 +18,7 @@ actor Dispatcher {
     /// Of accounts that wait or are worked on.
     private var places: AccountPlaces
     private var running: [EntryUUID: Running] = [:]
-    private let board: JobBoard
+    private let registry: JobRegistry
     /// The jobs that wait for their next attempt.
     private let retrying = Mutex<[JobScheduler.Key: JobID]>([:])
     private var memories: [EntryUUID: AccountMemory] = [:]
@@ -57,7 +57,7 @@ actor Dispatcher {
         self.liveness = liveness
         self.seen = seen
         self.bound = bound
-        board = worker.executor.board
+        registry = worker.executor.registry
         places = AccountPlaces(base: worker.reader.scope.base)
         self.clock = clock
         self.logger = logger
@@ -78,10 +78,10 @@ actor Dispatcher {
             })
     }
 
-    /// On the board, where the account has a job that waits for its next attempt.
+    /// In the registry, where the account has a job that waits for its next attempt.
     private nonisolated func showObstacle(of key: JobScheduler.Key, _ status: JobStatus) {
         guard let job = retrying.withLock({ $0[key] }) else { return }
-        board.waits(job, status) { [scheduler] in scheduler.status(of: key) }
+        registry.waits(job, status) { [scheduler] in scheduler.status(of: key) }
     }
 
     private static func key(of uuid: EntryUUID) -> JobScheduler.Key { .subject(JobSubject(uuid)) }
@@ -385,7 +385,7 @@ actor Dispatcher {
     }
 
     private func lookWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {
-        worker.executor.board.whenCanceled(job) { [weak self] in Task { await self?.lookAgain(at: uuid) } }
+        worker.executor.registry.whenCanceled(job) { [weak self] in Task { await self?.lookAgain(at: uuid) } }
     }
 
     private func lookAgain(at uuid: EntryUUID) {

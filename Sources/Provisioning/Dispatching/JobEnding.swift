@@ -3,7 +3,7 @@ import DirectoryModel
 import JobCore
 import Logging
 
-/// Brings an account's job to its end: in the entry and on the board, once each.
+/// Brings an account's job to its end: in the entry and on the registry, once each.
 struct JobEnding: Sendable {
     let committer: Committer
     let executor: JobExecutor
@@ -23,8 +23,8 @@ struct JobEnding: Sendable {
             logger.log(
                 level: failure.failureClass == .shortage ? .debug : .warning,
                 "\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
-            executor.board.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
-            executor.board.status(job.id, .waitingForStartTime)
+            executor.registry.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
+            executor.registry.status(job.id, .waitingForStartTime)
             return .retry(
                 AttemptRecord(job: job.id, attempt: attempt, failures: failures, notBefore: due, failure: failure))
         }
@@ -41,7 +41,7 @@ struct JobEnding: Sendable {
     ) async throws -> AccountTurn.Disposition {
         var job: Job?
         switch past {
-        case .waits(let record): job = executor.board.live(record.job)
+        case .waits(let record): job = executor.registry.live(record.job)
         case .left(let left):
             lose(left, JobOutcome(failure))
             await report(.pastIsOver)
@@ -89,7 +89,7 @@ struct JobEnding: Sendable {
                     """)
             }
             ended.disturbances += tries
-            if let job = ended.job { executor.board.status(job.id, .blocked) }
+            if let job = ended.job { executor.registry.status(job.id, .blocked) }
             var generator = SystemRandomNumberGenerator()
             let delay = Self.disturbed.delay(afterAttempt: ended.disturbances / tries, using: &generator)
             return .disturbed(ended, for: delay ?? Self.disturbed.maximumDelay)
@@ -105,7 +105,7 @@ struct JobEnding: Sendable {
                 level: memory.level,
                 "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
             guard status.phase != .wished else { return .trouble }
-            if let job = ended.job { executor.board.status(job.id, .blocked) }
+            if let job = ended.job { executor.registry.status(job.id, .blocked) }
             return .unwritten(ended)
         }
     }
@@ -122,7 +122,7 @@ struct JobEnding: Sendable {
         case .rests: break
         case .left(let left): lose(left, end)
         case .waits(let record):
-            await close(executor.board.live(record.job), end)
+            await close(executor.registry.live(record.job), end)
         case .unwritten(let outcome):
             var result = outcome.result
             result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
@@ -133,9 +133,9 @@ struct JobEnding: Sendable {
 
     /// A job of an earlier run that nobody goes on with.
     func lose(_ left: Job, _ end: JobOutcome) {
-        executor.board.open(left)
-        executor.board.write(end.message, to: left.id, source: .daemon)
-        executor.board.close(left.id, end)
+        executor.registry.open(left)
+        executor.registry.write(end.message, to: left.id, source: .daemon)
+        executor.registry.close(left.id, end)
     }
 
     private static let manyDisturbances = 10

@@ -11,7 +11,7 @@ enum EntryVersion {
 
     /// Whether a comparable one was made after a time, by the clock of the server that made it.
     static func `is`(_ csn: AttributeValue, laterThan time: WallTime) -> Bool {
-        let digits = ProvisioningTimestamp(time).description.utf8.filter { $0 != UInt8(ascii: "T") }
+        let digits = time.timestamp.utf8.filter { $0 != UInt8(ascii: "T") }
         return digits.lexicographicallyPrecedes(csn.bytes)
     }
 

@@ -1,4 +1,5 @@
 public import DirectoryModel
+public import JobCore
 
 /// One modify of one entry, as it was read: every write asserts the entryUUID and the entryCSN.
 ///
@@ -48,10 +49,10 @@ public struct EntryWrite: Hashable, Sendable {
     }
 
     /// `adding` → `added`, with the time.
-    public static func finish(_ status: AccountStatus, at time: ProvisioningTimestamp, names: AttributeNames) -> Self {
+    public static func finish(_ status: AccountStatus, at time: WallTime, names: AttributeNames) -> Self {
         var write = Self(status, to: .done, names: names)
-        write.state = time.description
-        write.modifications.append(.replace(names.state, AttributeValue(time.description)))
+        write.state = time.timestamp
+        write.modifications.append(.replace(names.state, AttributeValue(time.timestamp)))
         write.setReturnValue("0", names: names)
         write.releaseClaim(of: status, names: names)
         return write

@@ -58,7 +58,7 @@ struct BackupExplanation: Encodable {
         self.init(
             BackupJobs.inspection(
                 of: account, configuration: settings.backup, host: settings.backupJobs.host),
-            settings, provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time, now: now,
+            settings, provisioned: WallTime(timestamp: account.status.state), now: now,
             hasDaemon: hasDaemon, lastJob: lastJob)
     }
 

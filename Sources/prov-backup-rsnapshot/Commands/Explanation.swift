@@ -89,7 +89,7 @@ struct Explanation: Encodable {
             cure = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
         case .wait(let time):
             meaning =
-                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(ProvisioningTimestamp(time))"
+                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.timestamp)"
             cure = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
         case .waitForClock:
             meaning =

@@ -124,7 +124,7 @@ struct Overview: Encodable {
                     "clock      may be wrong; requests with a date wait until timedatectl says synchronized, at most until \(until)"
                 )
             }
-            // The engine knows more of where an account is in its attempts, the board more of the job.
+            // The engine knows more of where an account is in its attempts, the registry more of the job.
             let jobs = daemon.jobs.map(\.job)
             let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
             lines += jobs.filter { known.contains($0.id.number) }.map(Self.line)

@@ -178,7 +178,7 @@ extension DaemonStatus {
         _ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, clockDoubtedUntil: WallTime?,
         backups: BackupHealth.Summary, backupSlots: Int?
     ) {
-        func text(_ time: WallTime) -> String { ProvisioningTimestamp(time).description }
+        func text(_ time: WallTime) -> String { time.timestamp }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
             isDirectoryAvailable: snapshot.isDirectoryAvailable, refusedCredentials: snapshot.refusedCredentials,
@@ -204,7 +204,7 @@ extension DaemonStatus {
 extension ShortageLine {
     fileprivate init(_ shortage: MachineShortage) {
         self.init(
-            accounts: shortage.accounts, since: ProvisioningTimestamp(shortage.since).description,
+            accounts: shortage.accounts, since: shortage.since.timestamp,
             reason: shortage.text)
     }
 }

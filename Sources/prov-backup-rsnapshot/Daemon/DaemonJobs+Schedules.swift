@@ -86,7 +86,7 @@ extension DaemonJobs {
         }
         runs[level] = BackupRun()
         runs[level]?.task = Task {
-            // Jobs of an earlier run of the daemon stand on the board before others are asked for.
+            // Jobs of an earlier run of the daemon stand on the registry before others are asked for.
             await rescuing?.value
             await run(level, since: since)
             let again = runs.removeValue(forKey: level)?.isDueAgain ?? false
@@ -228,7 +228,7 @@ extension DaemonJobs {
                 .init(
                     copies: BackupJobs.levels(of: account).first == level, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
-                provisioned: ProvisioningTimestamp(parsing: account.status.state)?.time,
+                provisioned: WallTime(timestamp: account.status.state),
                 schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
                 now: clock.now)
         }
@@ -273,7 +273,7 @@ extension DaemonJobs {
         logger.warning(
             """
             the machine's clock was set, or the daemon was down for more than a day, and nothing keeps the clock right: requests with a date \
-            wait until it is synchronized (timedatectl), at most until \(ProvisioningTimestamp(until))
+            wait until it is synchronized (timedatectl), at most until \(until.timestamp)
             """)
     }
 

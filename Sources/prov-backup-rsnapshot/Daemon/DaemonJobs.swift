@@ -126,8 +126,8 @@ actor DaemonJobs: JobDesk {
     }
 
     private func close(_ job: Job, _ outcome: JobOutcome) {
-        parts.board.open(job)
-        parts.board.close(job.id, outcome)
+        parts.registry.open(job)
+        parts.registry.close(job.id, outcome)
     }
 
     var selection: BackupJobs {
@@ -289,15 +289,15 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Looking
 
-    nonisolated func live() -> [Job] { parts.board.live() }
+    nonisolated func live() -> [Job] { parts.registry.live() }
 
     nonisolated var health: BackupHealth { parts.reports.health }
 
     var backupSlots: Int { configuration.backupJobs.slots }
 
-    nonisolated func output(of id: JobID) -> CapturedOutput? { parts.board.output(of: id) }
+    nonisolated func output(of id: JobID) -> CapturedOutput? { parts.registry.output(of: id) }
 
-    nonisolated func cancel(_ id: JobID) -> Bool { parts.board.cancel(id) }
+    nonisolated func cancel(_ id: JobID) -> Bool { parts.registry.cancel(id) }
 
     /// - Throws: `CommandFailure` when there are no handlers now, or not the new ones.
     func restartHandlers() async throws -> String {

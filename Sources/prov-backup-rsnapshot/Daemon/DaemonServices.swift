@@ -286,7 +286,7 @@ struct PurgeService: Service {
                     if !isTold {
                         logger.notice(
                             """
-                            archived homes are not removed before \(ProvisioningTimestamp(until)): the daemon has not run for \
+                            archived homes are not removed before \(until.timestamp): the daemon has not run for \
                             more than a day or never before, or the machine's clock was set
                             """)
                     }

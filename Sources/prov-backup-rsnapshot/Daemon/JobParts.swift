@@ -10,7 +10,7 @@ import SystemPackage
 /// What all jobs of this process share, from its start to its end.
 struct JobParts: Sendable {
     let ids: JobIDSource
-    let board: JobBoard
+    let registry: JobRegistry
     let scheduler: JobScheduler
     let handlers: EventHandlers
     let inhibitor: Inhibitor
@@ -30,9 +30,9 @@ struct JobParts: Sendable {
         history = JobHistory(
             file: configuration.historyFile, retention: configuration.history.retention, notice: notice)
         self.reports = reports
-        board = JobBoard(recorder: history) { reports.ended($0) }
+        registry = JobRegistry(recorder: history) { reports.ended($0) }
         scheduler = JobScheduler(limit: configuration.scripts.maxJobs)
-        host = HandlerHost(board: board)
+        host = HandlerHost(registry: registry)
         handlers = EventHandlers(configuration.scripts.events, host: host, notice: notice)
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
     }
@@ -43,7 +43,7 @@ struct JobParts: Sendable {
     /// How attempts are carried out by some settings.
     func executor(_ configuration: DaemonConfiguration) -> JobExecutor {
         JobExecutor(
-            board: board, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
+            registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
             reportSocket: configuration.reportSocket.string, events: events(configuration), inhibitor: inhibitor,
             notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
     }
@@ -85,10 +85,10 @@ struct JobParts: Sendable {
         engine.executor = executor(configuration)
         if configuration.script == nil {
             let events = events(configuration)
-            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [board] job, choice in
-                guard let job = board.live(job) else { return nil }
-                board.status(job.id, .waitingForNewMedia)
-                defer { board.status(job.id, .running) }
+            engine.service = BackupRsnapshotService(configuration: configuration.backup) { [registry] job, choice in
+                guard let job = registry.live(job) else { return nil }
+                registry.status(job.id, .waitingForNewMedia)
+                defer { registry.status(job.id, .running) }
                 let names = choice.volumes.map(\.string)
                 return await events.newVolume(for: job, of: choice.pool.name, among: names).map { FilePath($0) }
             }
@@ -99,10 +99,10 @@ struct JobParts: Sendable {
 
 /// What handlers can ask of the daemon (row B5).
 final class HandlerHost: EventHandlerHost {
-    private let board: JobBoard
+    private let registry: JobRegistry
     private let jobs = Mutex<DaemonJobs?>(nil)
 
-    init(board: JobBoard) { self.board = board }
+    init(registry: JobRegistry) { self.registry = registry }
 
     func serve(_ jobs: DaemonJobs) { self.jobs.withLock { $0 = jobs } }
 
@@ -121,14 +121,14 @@ final class HandlerHost: EventHandlerHost {
         return await answers.first { _ in true } ?? .failure(RefusedCommand("the daemon stops"))
     }
 
-    func cancel(_ id: JobID) async -> Bool { board.cancel(id) }
+    func cancel(_ id: JobID) async -> Bool { registry.cancel(id) }
 
     func volumeExists(_ name: String) async -> Bool {
         guard let jobs = jobs.withLock({ $0 }) else { return false }
         return await jobs.volumes.contains(name)
     }
 
-    func write(_ line: String, to job: JobID) { board.write(line, to: job, source: .handler) }
+    func write(_ line: String, to job: JobID) { registry.write(line, to: job, source: .handler) }
 }
 
 extension Logger {

@@ -20,7 +20,7 @@ enum ReportReply: Codable, Hashable {
 
 /// Hears what scripts report on their own jobs (rows L6, L8).
 ///
-/// The socket is open to every user, since a script may run as any; the board judges token and user. It has a thread and limits of its
+/// The socket is open to every user, since a script may run as any; the registry judges token and user. It has a thread and limits of its
 /// own, so that whatever comes here is nothing to the control socket.
 final class ReportServer: Sendable {
     /// The socket's file, as scripts find it in `PROV_REPORT_SOCKET`.
@@ -35,7 +35,7 @@ final class ReportServer: Sendable {
     /// Starts to listen beside the lock's file.
     /// - Parameter patience: how long a client may take to send its report, and then to read the answer.
     init(
-        under lock: InstanceLock, board: JobBoard, patience: Duration = .seconds(3)
+        under lock: InstanceLock, registry: JobRegistry, patience: Duration = .seconds(3)
     ) throws(ControlServerError) {
         let directory = lock.path.removingLastComponent()
         path = Self.socketPath(in: directory)
@@ -43,19 +43,19 @@ final class ReportServer: Sendable {
             "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0.shellWord)"
         }
         server = try ControlServer(under: lock, at: path, admission: .everybody, patience: patience) { request in
-            Self.answer(request, board)
+            Self.answer(request, registry)
         }
     }
 
     /// Sends every client away and removes the socket's file.
     func stop() async { await server.stop() }
 
-    private static func answer(_ request: ControlRequest, _ board: JobBoard) -> ControlReply {
+    private static func answer(_ request: ControlRequest, _ registry: JobRegistry) -> ControlReply {
         do {
             guard let user = request.user else { return .refusal("the kernel does not say who reports") }
             let report = try request.decode(ReportRequest.self)
             do {
-                try board.report(report.message, token: report.token, user: user)
+                try registry.report(report.message, token: report.token, user: user)
                 return try ControlReply(encoding: ReportReply.taken)
             } catch let refusal as ReporterRefusal {
                 return try ControlReply(encoding: ReportReply.refused(refusal.description))

@@ -123,7 +123,7 @@ import Testing
     func rescue() async throws {
         let bench = try HistoryBench()
         let before = bench.history()
-        let resumed = Story(1)
+        let resumed = Story(1, created: WallTime(nanosecondsSince1970: 1_790_000_000_123_456_000))
         let abandoned = Story(2)
         let stopped = Story(3)
         before.record(resumed.began().step("home"))
@@ -142,6 +142,7 @@ import Testing
         #expect(bench.complaints.first?.text.contains("2 attempts") == true)
         #expect(left.map { $0.attempts.map(\.fate) } == [[.lost], [.lost], [.cutOff]])
         #expect(left[0].steps.count == 1 && left[0].interruptions == 1)
+        #expect(left[0].created == resumed.job.created, "to the microsecond")
         #expect(try await history.job(JobID(4))?.attempts.map(\.fate) == [.ended])
 
         // The registry goes on with what was left.

@@ -286,7 +286,7 @@ import Testing
         let bench = try HistoryBench()
         let history = bench.history()
         let job = Story(1).job
-        let executor = JobExecutor(board: JobBoard(recorder: history))
+        let executor = JobExecutor(registry: JobRegistry(recorder: history))
         _ = await executor.open(job)
         let outcome = try await executor.attempt(job, number: 2) { _ in
             // What a crash at this moment leaves.

@@ -89,17 +89,17 @@ import Testing
         case .none: break
         case .cancelInPre:
             try await eventually("the pre script runs") { bench.exists("in.pre") }
-            #expect(bench.board.cancel(job.id))
+            #expect(bench.registry.cancel(job.id))
             try bench.touch("go")
         case .windowEndsInPre:
             try await eventually("the pre script runs") { bench.exists("in.pre") && !clock.deadlines.isEmpty }
             clock.advance(to: try #require(clock.deadlines.first))
         case .cancelInJob:
             try await eventually("the job runs") { bench.exists("in.job") }
-            #expect(bench.board.cancel(job.id))
+            #expect(bench.registry.cancel(job.id))
         case .cancelInPost:
             try await eventually("the post script runs") { bench.exists("in.post") }
-            #expect(bench.board.cancel(job.id))
+            #expect(bench.registry.cancel(job.id))
             try bench.touch("go")
         }
         let outcome = try await running

@@ -8,11 +8,11 @@ import Testing
 /// A core with an own folder, whose changes a test can look through.
 final class JobBench: Sendable {
     let folder: FilePath
-    /// What the board told.
+    /// What the registry told.
     let recorder = ChangeRecorder()
     /// What an operator should read.
     let notices = Mutex<[CoreNotice]>([])
-    let board: JobBoard
+    let registry: JobRegistry
     let ids: JobIDSource
     let alerts = Mutex<[JobAlert]>([])
     /// Every job that ended, in order.
@@ -26,7 +26,7 @@ final class JobBench: Sendable {
         #expect(chmod(folder.string, 0o755) == 0)
         let ends = EndRecorder()
         self.ends = ends
-        board = JobBoard(recorder: recorder, clock: clock) { ends.add($0) }
+        registry = JobRegistry(recorder: recorder, clock: clock) { ends.add($0) }
         ids = try JobIDSource(file: folder.appending("job-number"))
         self.clock = clock
     }
@@ -37,7 +37,7 @@ final class JobBench: Sendable {
 
     func executor(_ policy: JobPolicy = JobPolicy(), scripts: ScriptRunner = ScriptRunner()) -> JobExecutor {
         var executor = JobExecutor(
-            board: board, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
+            registry: registry, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
             reportSocket: folder.appending("report.sock").string, clock: clock,
             notice: { notice in self.notices.withLock { $0.append(notice) } },
             alert: { alert in self.alerts.withLock { $0.append(alert) } })

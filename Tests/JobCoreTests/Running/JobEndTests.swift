@@ -13,26 +13,26 @@ import Testing
             created: clock.now)
     }
 
-    private func withBoard(_ body: (JobBoard) async throws -> Void) async rethrows -> [JobEnd] {
+    private func withRegistry(_ body: (JobRegistry) async throws -> Void) async rethrows -> [JobEnd] {
         let ends = EndRecorder()
-        try await body(JobBoard(recorder: NoHistory(), clock: clock) { ends.add($0) })
+        try await body(JobRegistry(recorder: NoHistory(), clock: clock) { ends.add($0) })
         return ends.all
     }
 
     @Test("the duration begins with the first attempt, and where there was none when the job was asked for")
     func duration() async {
-        let ends = await withBoard { board in
-            board.open(job(1))
-            board.open(job(2))
+        let ends = await withRegistry { registry in
+            registry.open(job(1))
+            registry.open(job(2))
             clock.advance(to: clock.now + .seconds(10))
-            _ = board.beginAttempt(JobID(1), number: 1)
+            _ = registry.beginAttempt(JobID(1), number: 1)
             clock.advance(to: clock.now + .seconds(5))
-            board.endAttempt(JobID(1), nil)
-            _ = board.beginAttempt(JobID(1), number: 2)
+            registry.endAttempt(JobID(1), nil)
+            _ = registry.beginAttempt(JobID(1), number: 2)
             clock.advance(to: clock.now + .seconds(1))
-            board.close(JobID(1), .success)
-            board.close(JobID(2), JobOutcome(.failed, message: "lost"))
-            board.close(JobID(2), .success)
+            registry.close(JobID(1), .success)
+            registry.close(JobID(2), JobOutcome(.failed, message: "lost"))
+            registry.close(JobID(2), .success)
         }
         #expect(ends.map(\.job.id) == [JobID(1), JobID(2)])
         #expect(ends.map(\.duration) == [.seconds(6), .seconds(16)])
@@ -42,23 +42,23 @@ import Testing
 
     @Test("a job that goes on at the next start has not ended")
     func forgotten() async {
-        let ends = await withBoard { board in
-            board.open(job())
-            board.forget(JobID(1))
+        let ends = await withRegistry { registry in
+            registry.open(job())
+            registry.forget(JobID(1))
         }
         #expect(ends.isEmpty)
     }
 
     @Test("a job that an operator cancelled is marked, whether it ran or was closed by a later start")
     func cancelled() async {
-        let ends = await withBoard { board in
-            board.open(job(1))
-            board.cancel(JobID(1))
-            board.close(JobID(1), JobOutcome(.failed))
-            board.open(job(2))
-            board.close(JobID(2), .canceled)
-            board.open(job(3))
-            board.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
+        let ends = await withRegistry { registry in
+            registry.open(job(1))
+            registry.cancel(JobID(1))
+            registry.close(JobID(1), JobOutcome(.failed))
+            registry.open(job(2))
+            registry.close(JobID(2), .canceled)
+            registry.open(job(3))
+            registry.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
         }
         #expect(ends.map(\.isCanceled) == [true, true, false])
     }
@@ -75,7 +75,7 @@ import Testing
                     return .success
                 }))
         let waiting = try #require(try await runner.submit(bench.request("waiting") { _ in .success }))
-        bench.board.cancel(waiting.id)
+        bench.registry.cancel(waiting.id)
         #expect(await waiting.outcome()?.result == .aborted)
         gate.open()
         #expect(await first.outcome() == .success)

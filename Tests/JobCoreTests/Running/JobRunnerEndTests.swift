@@ -115,11 +115,11 @@ import Testing
         }
         let start = clock.now
         let job = try #require(try await runner.submit(request, resuming: try bench.left(.lost)))
-        #expect(bench.board.live(job.id)?.status == .waitingForStartTime)
+        #expect(bench.registry.live(job.id)?.status == .waitingForStartTime)
         let due = try #require(clock.deadlines.first)
         #expect(due >= start + .seconds(30) && due <= start + .seconds(60))
         clock.advance(to: due)
-        try await eventually("it runs again") { bench.board.live(job.id)?.status == .running }
+        try await eventually("it runs again") { bench.registry.live(job.id)?.status == .running }
         await runner.stop(grace: .zero)
     }
 
@@ -151,7 +151,7 @@ import Testing
         let other = Task { await job.outcome() }
         gate.open()
         #expect(await other.value == .success)
-        try await eventually("it has ended") { bench.board.live(job.id) == nil }
+        try await eventually("it has ended") { bench.registry.live(job.id) == nil }
         #expect(await job.outcome() == .success, "it is known also to those who ask after the end")
         #expect(bench.letters(of: job.id) == "RT")
     }
@@ -169,21 +169,21 @@ import Testing
                     await gate.pass()
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(holder.id)?.status == .running }
+        try await eventually("it runs") { bench.registry.live(holder.id)?.status == .running }
         let parked = try #require(
             try await own.submit(
                 bench.request("parked", subject: "account") { _ in
                     Issue.record("it was cancelled")
                     return .success
                 }))
-        #expect(bench.board.live(parked.id)?.status == .waitingForClientResource)
-        #expect(bench.board.cancel(parked.id))
-        bench.board.cancel(parked.id)
-        try await eventually("it is closed") { bench.board.live(parked.id) == nil }
+        #expect(bench.registry.live(parked.id)?.status == .waitingForClientResource)
+        #expect(bench.registry.cancel(parked.id))
+        bench.registry.cancel(parked.id)
+        try await eventually("it is closed") { bench.registry.live(parked.id) == nil }
         let next = try #require(try await own.submit(bench.request("next", subject: "account") { _ in .success }))
-        #expect(bench.board.live(next.id)?.status == .waitingForClientResource)
+        #expect(bench.registry.live(next.id)?.status == .waitingForClientResource)
         gate.open()
-        try await eventually("the next has run") { bench.board.live(next.id) == nil }
+        try await eventually("the next has run") { bench.registry.live(next.id) == nil }
         #expect(bench.letters(of: parked.id) == "cA")
         #expect(bench.letters(of: next.id) == "cRT")
     }
@@ -196,11 +196,11 @@ import Testing
             try await runner.submit(
                 bench.request(attempts: 3) { attempt in
                     // What an attempt has come to stands before the cancelling is heard.
-                    bench.board.whenCanceled(attempt.job.id) {}
-                    bench.board.cancel(attempt.job.id)
+                    bench.registry.whenCanceled(attempt.job.id) {}
+                    bench.registry.cancel(attempt.job.id)
                     return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
                 }))
-        try await eventually("it is closed") { bench.board.live(job.id) == nil }
+        try await eventually("it is closed") { bench.registry.live(job.id) == nil }
         #expect(bench.letters(of: job.id) == "RA")
     }
 
@@ -218,14 +218,14 @@ import Testing
                     await Task { for await _ in waiting {} }.value
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(deaf.id)?.status == .running }
+        try await eventually("it runs") { bench.registry.live(deaf.id)?.status == .running }
         let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
         await runner.stop(grace: .milliseconds(1), patience: .milliseconds(1))
         let notices = bench.notices.withLock { $0 }
         #expect(notices.map(\.job) == [deaf.id])
         #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf.id)") })
         #expect(bench.recorder.closed.isEmpty)
-        #expect(bench.board.live().isEmpty)
+        #expect(bench.registry.live().isEmpty)
         release.finish()
         #expect(bench.letters(of: queued.id) == "d")
     }
@@ -244,7 +244,7 @@ import Testing
                     }
                     return .success
                 }))
-        try await eventually("it runs") { bench.board.live(job.id)?.status == .running }
+        try await eventually("it runs") { bench.registry.live(job.id)?.status == .running }
         await runner.stop(grace: .milliseconds(1), patience: .seconds(3_600))
         #expect(hasCleanedUp.withLock { $0 })
         #expect(bench.notices.withLock { $0.isEmpty })

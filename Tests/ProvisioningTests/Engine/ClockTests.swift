@@ -49,7 +49,7 @@ private final class SettableClock: WallClock {
         try await EngineHarness.run(clock: clock) { harness in
             try await harness.running { engine in
                 let day = Duration.seconds(86_400)
-                let tomorrow = ProvisioningTimestamp(clock.now + day).description.prefix(8)
+                let tomorrow = (clock.now + day).timestamp.prefix(8)
                 try await harness.add("4000001", date: String(tomorrow))
                 try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
                 #expect(harness.service.asked.isEmpty)

@@ -80,11 +80,11 @@ import Testing
                     let message = refused(harness)[number]
                     #expect(message.contains("bind \(harness.sandbox.daemonDN)"), "\(message)")
                     #expect(
-                        message.contains("the next try is at \(ProvisioningTimestamp(next)), so that"), "\(message)")
+                        message.contains("the next try is at \(next.timestamp), so that"), "\(message)")
                     #expect(message.contains("ADMIN_PASSWORD_FILE (/etc/secret)"), "\(message)")
                     let snapshot = await engine.snapshot()
                     #expect(!snapshot.isDirectoryAvailable)
-                    #expect(snapshot.refusedCredentials?.contains("\(ProvisioningTimestamp(next))") == true)
+                    #expect(snapshot.refusedCredentials?.contains("\(next.timestamp)") == true)
                     await #expect(throws: DirectoryError.self) { try await engine.reachDirectory() }
                     try await eventually("it waits") { clock.deadlines.contains(next) }
                     clock.advance(to: next + .seconds(-1))

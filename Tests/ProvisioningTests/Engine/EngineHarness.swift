@@ -16,7 +16,7 @@ final class EngineHarness: Sendable {
     let sandbox: DirectorySandbox
     let service = RecordingService()
     let log = InMemoryLogHandler()
-    /// What the boards of its engines told.
+    /// What the registries of its engines told.
     let recorder = ChangeRecorder()
     let clock: any WallClock
     /// Whether the engines doubt the clock.
@@ -75,7 +75,7 @@ final class EngineHarness: Sendable {
             directoryRetry: RetryPolicy(
                 maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
             service: service,
-            executor: JobExecutor(board: JobBoard(recorder: recorder, clock: clock), clock: clock))
+            executor: JobExecutor(registry: JobRegistry(recorder: recorder, clock: clock), clock: clock))
     }
 
     /// - Parameter state: the name of a state directory of its own, for an engine that runs beside another one; nil: the one of all others.

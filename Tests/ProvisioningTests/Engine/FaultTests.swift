@@ -402,7 +402,7 @@ import Testing
             }
             var configuration = try harness.configuration()
             configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
-            let board = configuration.executor.board
+            let registry = configuration.executor.registry
             try await harness.running {
                 $0 = configuration
             } _: { engine in
@@ -413,9 +413,9 @@ import Testing
                 try await eventually("it waits for its window") {
                     await engine.snapshot().retrying.contains { $0.record.notBefore > first.notBefore + .seconds(600) }
                 }
-                #expect(board.cancel(first.job))
+                #expect(registry.cancel(first.job))
                 try await eventually("the cancelling is told") { try await harness.returnValue("4000001") != nil }
-                try await eventually("it leaves the board") { board.live().isEmpty }
+                try await eventually("it leaves the registry") { registry.live().isEmpty }
             }
         }
     }
@@ -439,7 +439,7 @@ import Testing
         return try TimeWindow(parsing: "\(text(minute))-\(text((minute + 1) % 1_440))")
     }
 
-    @Test("a job that trouble came between leaves the board when the entry asks for something else")
+    @Test("a job that trouble came between leaves the registry when the entry asks for something else")
     func troubleThenOtherWish() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -451,7 +451,7 @@ import Testing
             configuration.scope.names.claim = "provisioningClaim"
             configuration.policy.names.claim = "provisioningClaim"
             configuration.policy.claimHolder = "one"
-            let board = configuration.executor.board
+            let registry = configuration.executor.registry
             harness.service.unique.withLock { $0 = "uid" }
             try await harness.running {
                 $0 = configuration
@@ -466,7 +466,7 @@ import Testing
                 harness.service.lockFailure.withLock { $0 = nil }
                 try await harness.wish("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
-                #expect(board.live(job) == nil)
+                #expect(registry.live(job) == nil)
             }
         }
     }

@@ -153,21 +153,21 @@ import Testing
             }
             var configuration = try harness.configuration()
             configuration.slots = 1
-            let board = configuration.executor.board
+            let registry = configuration.executor.registry
             try await harness.running {
                 $0 = configuration
             } _: { engine in
                 try await harness.add("4000001")
                 try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
                 let job = try #require(await engine.snapshot().retrying.first?.record.job)
-                #expect(board.live(job)?.status == .waitingForStartTime)
+                #expect(registry.live(job)?.status == .waitingForStartTime)
                 try await harness.add("4000002")
                 try await eventually("another has the slot") { harness.service.asked.contains { $0.uid == "4000002" } }
                 clock.advance(to: Self.noon + .seconds(60))
-                try await eventually("it lacks a slot") { board.live(job)?.status == .waitingForMaximumJobs }
+                try await eventually("it lacks a slot") { registry.live(job)?.status == .waitingForMaximumJobs }
                 gate.open()
                 try await harness.expectMode("added", of: "4000001")
-                try await eventually("it is closed") { board.live(job) == nil }
+                try await eventually("it is closed") { registry.live(job) == nil }
                 #expect(harness.recorder.letters(of: job) == "RtdRT")
             }
         }

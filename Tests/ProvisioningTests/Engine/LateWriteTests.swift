@@ -17,13 +17,13 @@ import Testing
 
     /// An entryCSN of a while from now.
     private static func version(after duration: Duration) -> AttributeValue {
-        let time = ProvisioningTimestamp(SystemWallClock().now + duration).description.replacing("T", with: "")
+        let time = (SystemWallClock().now + duration).timestamp.replacing("T", with: "")
         return AttributeValue("\(time.dropLast()).000000Z#000000#000#000000")
     }
 
     private static func finish(_ entry: Entry) throws -> EntryWrite {
         let status = try #require(AccountStatus(entry, names: names))
-        return .finish(status, at: ProvisioningTimestamp(SystemWallClock().now), names: names)
+        return .finish(status, at: SystemWallClock().now, names: names)
     }
 
     @Test("what a process that is gone has sent last no longer fits the entry once the work goes on")
@@ -188,7 +188,7 @@ import Testing
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
             let classes = ["provisioningClaimable"]
-            let tomorrow = ProvisioningTimestamp(harness.clock.now + .seconds(86_400)).description.prefix(8)
+            let tomorrow = (harness.clock.now + .seconds(86_400)).timestamp.prefix(8)
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"
                 $0.policy.names.claim = "provisioningClaim"
@@ -221,7 +221,7 @@ import Testing
         var names = Self.names
         names.claim = "provisioningClaim"
         let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
-        let finish = EntryWrite.finish(claimed, at: ProvisioningTimestamp(WallTime(secondsSince1970: 0)), names: names)
+        let finish = EntryWrite.finish(claimed, at: WallTime(secondsSince1970: 0), names: names)
         var changed = claimed
         changed.csn = "20261121120001.000000Z#000000#000#000000"
         #expect(finish.following(changed)?.csn == changed.csn)

@@ -4,7 +4,7 @@ import Synchronization
 ///
 /// Whatever changes is passed on to the recorder, under the lock, so that the newest value comes last. The lock is held for looking up and changing a
 /// value, never while anything waits.
-public final class JobBoard: Sendable {
+public final class JobRegistry: Sendable {
     /// Lines that a job's report holds; what comes later is counted.
     static let longestReport = 2_000
 
@@ -21,7 +21,7 @@ public final class JobBoard: Sendable {
         /// What a job that waits is waiting for just now.
         var obstacle: (@Sendable () -> JobStatus?)?
 
-        /// Not to be asked for while the board is locked.
+        /// Not to be asked for while the registry is locked.
         var now: Job {
             var job = job
             job.status = obstacle?() ?? job.status
@@ -104,7 +104,7 @@ public final class JobBoard: Sendable {
         }
     }
 
-    /// The job has come to its end and leaves the board.
+    /// The job has come to its end and leaves the registry.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
         let now = clock.now
         let last: Place? = state.withLock { state in
@@ -127,7 +127,7 @@ public final class JobBoard: Sendable {
                 isCanceled: last.job.isCanceled || outcome == .canceled))
     }
 
-    /// The job leaves the board without an end: the daemon stops, and the job goes on when it starts again.
+    /// The job leaves the registry without an end: the daemon stops, and the job goes on when it starts again.
     func forget(_ id: JobID) {
         state.withLock { state in
             if let token = state.places.removeValue(forKey: id)?.token { state.tokens[token.text] = nil }
@@ -209,7 +209,7 @@ public final class JobBoard: Sendable {
         state.withLock { $0.places[id]?.scriptFailures ?? [] }
     }
 
-    /// Returns once what the board told before outlasts the end of this process, or cannot be recorded now.
+    /// Returns once what the registry told before outlasts the end of this process, or cannot be recorded now.
     func recorded() async { await recorder.recorded() }
 
     // MARK: - Reports
@@ -315,7 +315,7 @@ public final class JobBoard: Sendable {
     }
 }
 
-extension JobBoard.Place {
+extension JobRegistry.Place {
     fileprivate mutating func note(_ status: JobStatus, at time: WallTime) {
         job.status = status
         job.statuses.append(Job.StatusChange(time: time, letter: status))
