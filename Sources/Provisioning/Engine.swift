@@ -158,9 +158,7 @@ public actor Engine {
     public func takeUp(_ left: [Job]) async {
         // Where the account was is not known; it is looked for by its entryUUID.
         let base = reader.scope.base
-        await dispatcher.takeUp(left.filter { $0.type == .provisioning }) {
-            base.appending("uid", $0.client)
-        }
+        await dispatcher.takeUp(left.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
     }
 
     /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.

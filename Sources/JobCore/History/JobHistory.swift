@@ -26,6 +26,8 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 public final class JobHistory: JobRecorder {
     /// How long changes gather before they are written: so a burst of jobs costs few transactions.
     private static let gathering = Duration.milliseconds(20)
+    /// The same while nothing can be written, so that it is not tried for every change.
+    private static let retrying = Duration.seconds(1)
     /// A disk that hangs, or a lock on the file, holds up a job that begins no longer than this.
     private static let longestWait = Duration.seconds(2)
 
@@ -71,10 +73,10 @@ public final class JobHistory: JobRecorder {
     }
 
     private func offer(_ body: (inout HistoryQueue) -> Void) {
-        let (mustWake, isOverflow) = writer.queue.withLock { queue in
+        let (mustWake, isOverflow, isHindered) = writer.queue.withLock { queue in
             let before = queue.dropped
             body(&queue)
-            return (queue.announce(), before == 0 && queue.dropped > 0)
+            return (queue.announce(), before == 0 && queue.dropped > 0, queue.isHindered)
         }
         if isOverflow {
             notice(
@@ -85,7 +87,7 @@ public final class JobHistory: JobRecorder {
         }
         guard mustWake else { return }
         Task { [writer] in
-            try await Task.sleep(for: Self.gathering)
+            try await Task.sleep(for: isHindered ? Self.retrying : Self.gathering)
             await writer.drain()
         }
     }

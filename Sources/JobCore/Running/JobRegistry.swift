@@ -7,6 +7,8 @@ import Synchronization
 public final class JobRegistry: Sendable {
     /// Lines that a job's report holds; what comes later is counted.
     static let longestReport = 2_000
+    /// Attempts, steps and letters that a record holds each, so that a job that is tried again for days stays small.
+    static let longestCourse = 1_000
 
     fileprivate struct Place {
         var job: Job
@@ -147,6 +149,8 @@ public final class JobRegistry: Sendable {
             place.token = token
             place.began = place.began ?? now
             place.scriptFailures = []
+            // The first and the newest are kept.
+            if place.job.attempts.count >= Self.longestCourse { place.job.attempts.remove(at: 1) }
             place.job.attempts.append(Job.Attempt(number: number, began: now))
             (place.job.attempt, place.job.started) = (number, place.job.started ?? now)
             (place.job.reported, place.job.progress) = (nil, nil)
@@ -181,6 +185,8 @@ public final class JobRegistry: Sendable {
     /// A step has come to its end.
     func stepEnded(_ id: JobID, _ step: Job.Step) {
         update(id) { place in
+            // Outputs are stored by their step's place, so the first ones are kept.
+            guard place.job.steps.count < Self.longestCourse else { return false }
             var step = step
             if let output = step.script?.output {
                 recorder.record(output, ofStep: place.job.steps.count, of: id)
@@ -318,6 +324,7 @@ public final class JobRegistry: Sendable {
 extension JobRegistry.Place {
     fileprivate mutating func note(_ status: JobStatus, at time: WallTime) {
         job.status = status
+        if job.statuses.count >= JobRegistry.longestCourse { job.statuses.removeFirst() }
         job.statuses.append(Job.StatusChange(time: time, letter: status))
     }
 }

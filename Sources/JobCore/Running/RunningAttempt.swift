@@ -136,8 +136,7 @@ public final class RunningAttempt: Sendable {
     }
 
     private func ended(
-        _ name: String, began: WallTime, _ start: ContinuousClock.Instant, _ result: JobResult,
-        _ program: Job.Program?
+        _ name: String, began: WallTime, _ start: ContinuousClock.Instant, _ result: JobResult, _ program: Job.Program?
     ) {
         registry.stepEnded(
             job.id,

@@ -42,8 +42,7 @@ struct BackupCommand: AsyncParsableCommand {
         guard !ids.isEmpty else {
             return accepted.recent > 0 ? () : print("no account of this host has the level \(level)")
         }
-        let outcome = try await BackupWatch(level: level, ids: ids.map { JobID($0) }).untilAllEnd {
-            ids in
+        let outcome = try await BackupWatch(level: level, ids: ids.map { JobID($0) }).untilAllEnd { ids in
             try await Task.sleep(for: JobsOfDaemon.interval)
             return try await control.jobs(ids)
         }

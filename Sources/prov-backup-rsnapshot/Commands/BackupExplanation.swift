@@ -86,9 +86,8 @@ struct BackupExplanation: Encodable {
                     provisioned: provisioned, schedule: schedule, timeLimit: settings.backupJobs.timeLimit, now: now)
             return Level(
                 level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
-                newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess,
-                schedule: schedule?.description, next: run.map { window?.opening(after: $0) ?? $0 },
-                overdue: due.flatMap { $0 < now ? $0 : nil })
+                newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess, schedule: schedule?.description,
+                next: run.map { window?.opening(after: $0) ?? $0 }, overdue: due.flatMap { $0 < now ? $0 : nil })
         }
         var obstacles = inspection.obstacles
         if let lastJob, lastJob.isOpen {
@@ -117,9 +116,7 @@ struct BackupExplanation: Encodable {
                 message: attempt.message)
         }
         return job.map {
-            Try(
-                job: $0.id.number, level: $0.level, began: $0.started, result: $0.result?.rawValue,
-                message: $0.message)
+            Try(job: $0.id.number, level: $0.level, began: $0.started, result: $0.result?.rawValue, message: $0.message)
         }
     }
 

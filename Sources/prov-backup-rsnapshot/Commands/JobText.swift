@@ -144,8 +144,7 @@ enum JobText {
     static func leftOut(_ count: Int) -> String { "… \(count) bytes left out …" }
 
     static func text(_ bytes: [UInt8]) -> [String] {
-        var lines = String(decoding: bytes, as: UTF8.self).split(
-            separator: "\n", omittingEmptySubsequences: false)
+        var lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
         if lines.last?.isEmpty ?? false { lines.removeLast() }
         return lines.map { OneLine.escaping(String($0)) }
     }

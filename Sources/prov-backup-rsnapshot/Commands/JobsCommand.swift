@@ -47,8 +47,7 @@ struct JobsCommand: AsyncParsableCommand {
                 printError(jobs.incomplete(missing).description)
             }
             guard follow else { return }
-            var known = Dictionary(
-                list.jobs.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
+            var known = Dictionary(list.jobs.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
             while true {
                 guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
                 StandardOutput.flush()

@@ -72,8 +72,7 @@ struct JobsOfDaemon {
     /// `job 7 server_backup: failed after 12 s: why`
     static func end(of job: Job) -> String {
         "job \(job.id) \(JobText.name(job)) \(job.client): \(job.result?.rawValue ?? job.meaning)"
-            + (job.seconds.map { " after \(JobText.span($0))" } ?? "")
-            + (job.message.isEmpty ? "" : ": \(job.message)")
+            + (job.seconds.map { " after \(JobText.span($0))" } ?? "") + (job.message.isEmpty ? "" : ": \(job.message)")
     }
 
     func unknown(_ id: UInt64) -> CommandFailure {

@@ -93,8 +93,7 @@ struct Overview: Encodable {
 
     private static func line(_ job: Job) -> String {
         let parts = [
-            "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client,
-            JobText.doing(job),
+            "job \(job.id)", job.status.letter, "\(job.type) \(JobText.name(job))", job.client, JobText.doing(job),
             job.started.map { "since \($0.local)" } ?? job.meaning,
         ]
         return "\(job.started == nil ? "waiting " : "running ")   "

@@ -12,9 +12,7 @@ enum TimeArgument {
     ///   - text: a date without a time is its first moment, or its last second where the day's end is meant. Dates and times are local.
     ///   - now: what spans are counted from.
     /// - Throws: `ValidationError`, which names the forms.
-    static func parse(_ text: String, option: String, now: WallTime, meansEnd: Bool = false) throws
-        -> WallTime
-    {
+    static func parse(_ text: String, option: String, now: WallTime, meansEnd: Bool = false) throws -> WallTime {
         guard let time = ago(text, now) ?? local(text, meansEnd: meansEnd) else {
             throw ValidationError("\(option): \(OneLine.escaping(String(text.prefix(40)))) is no time; write \(forms).")
         }

@@ -86,8 +86,7 @@ final class BackupHealth: Sendable {
         guard job.type == .backup else { return }
         ended(
             account: job.client, level: job.level, outcome.result, asked: job.created,
-            Failure(
-                job: job.id.number, time: time, result: outcome.result.rawValue, message: outcome.message))
+            Failure(job: job.id.number, time: time, result: outcome.result.rawValue, message: outcome.message))
     }
 
     /// A job of a daemon that ran earlier, as the history has it; to be called before new jobs end.

@@ -141,8 +141,7 @@ struct Daemon {
         let work = try await makeWork()
         await work.parts.handlers.start()
         // A job that an earlier run began for the account goes on under its number.
-        await work.engine.takeUp(
-            await work.parts.leftJobs().filter { $0.subject == JobSubject(key.uuid) })
+        await work.engine.takeUp(await work.parts.leftJobs().filter { $0.subject == JobSubject(key.uuid) })
         let code = await work.engine.provision(key)
         await work.engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
         await work.parts.stop()

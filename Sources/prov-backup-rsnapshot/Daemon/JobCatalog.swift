@@ -31,8 +31,7 @@ struct JobCatalog: Sendable {
         }
         let numbers = Set(open.map(\.id))
         let all = past.filter { !numbers.contains($0.id) } + open.filter(filter.includes)
-        return JobList(
-            Array(all.sorted { $0.id < $1.id }.suffix(max(1, filter.limit))), missing: missing)
+        return JobList(Array(all.sorted { $0.id < $1.id }.suffix(max(1, filter.limit))), missing: missing)
     }
 
     /// - Returns: those of these jobs that are known.
@@ -66,9 +65,7 @@ struct JobCatalog: Sendable {
         job.missing = missing
         if let recorded {
             // With the long parts, which are recorded alone.
-            (job.attempts, job.steps, job.statuses) = (
-                recorded.attempts, recorded.steps, recorded.statuses
-            )
+            (job.attempts, job.steps, job.statuses) = (recorded.attempts, recorded.steps, recorded.statuses)
             job.report = recorded.report
         }
         // The output of a step that has just ended may stand among the steps already.

@@ -15,9 +15,7 @@ struct JobList: Codable, Hashable, Sendable {
     var jobs: [Job] { lines.map(\.job) }
 }
 
-extension Job {
-    var isGood: Bool { result?.isSuccess ?? false }
-}
+extension Job { var isGood: Bool { result?.isSuccess ?? false } }
 
 extension WallTime {
     /// As the clock on the wall shows it: `YYYY-MM-DD hh:mm:ss`.
@@ -40,8 +38,6 @@ extension CapturedOutput {
     func since(_ seen: Int) -> (before: [UInt8], dropped: Int, after: [UInt8]) {
         let before = head.dropFirst(seen)
         let beyond = max(0, seen - head.count)
-        return (
-            Array(before), max(0, dropped - beyond), Array(tail.dropFirst(max(0, beyond - dropped)))
-        )
+        return (Array(before), max(0, dropped - beyond), Array(tail.dropFirst(max(0, beyond - dropped))))
     }
 }

@@ -86,4 +86,23 @@ import Testing
         #expect(bench.ends.all.map(\.job.id) == [waiting.id, first.id, failing.id])
         #expect(bench.ends.all.map(\.isCanceled) == [true, false, false])
     }
+
+    @Test("the record of a job that is tried again and again keeps its first attempt and the newest ones")
+    func longCourse() async {
+        let registry = JobRegistry(recorder: NoHistory(), clock: clock)
+        registry.open(job(1))
+        let many = JobRegistry.longestCourse + 10
+        for number in 1...many {
+            _ = registry.beginAttempt(JobID(1), number: number)
+            registry.stepEnded(
+                JobID(1), Job.Step(name: "work", attempt: number, began: clock.now, seconds: 0, result: .failed))
+            registry.status(JobID(1), .waitingForStartTime)
+            registry.endAttempt(JobID(1), nil)
+        }
+        let record = registry.live(JobID(1))
+        #expect(record?.attempts.count == JobRegistry.longestCourse && record?.attempt == many)
+        #expect(record?.attempts.first?.number == 1 && record?.attempts.last?.number == many)
+        #expect(record?.steps.count == JobRegistry.longestCourse)
+        #expect(record?.statuses.count == JobRegistry.longestCourse)
+    }
 }
