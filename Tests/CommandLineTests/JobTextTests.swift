@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
-import JobCore
 import Testing
 
+@testable import JobCore
 @testable import prov_backup_rsnapshot
 
 /// What the job commands read and print, as values.

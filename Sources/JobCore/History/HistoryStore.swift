@@ -204,7 +204,7 @@ struct HistoryStore {
 }
 
 extension JobID {
-    /// As it stands in the history's columns.
+    /// The number in the history's columns.
     var column: Int64 { Int64(clamping: number) }
 
     init(column: Int64) { self.init(UInt64(clamping: column)) }

@@ -55,7 +55,7 @@ actor HistoryWriter {
     /// Writes what waits until nothing does, or it cannot be written.
     func drain() async {
         while flush() {
-            // Lets whoever waits for the file in.
+            // Others may wait for the file.
             await Task.yield()
         }
         await sweep()

@@ -59,7 +59,7 @@ public final class JobHistory: JobRecorder {
 
     // MARK: - Recording
 
-    /// Takes note of how a job stands.
+    /// Records the state of a job.
     public func record(_ job: Job) { offer { $0.add(job) } }
 
     /// Takes note of a line; one of a job that was never recorded is left out.

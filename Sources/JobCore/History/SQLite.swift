@@ -24,7 +24,7 @@ final class SQLite {
         var description: String { "SQLite error \(code): \(message)" }
     }
 
-    /// The row that a statement stands at. It is of use within the closure that it is given to.
+    /// The current row of a statement. It is valid only within the closure that it is given to.
     struct Row {
         fileprivate let statement: OpaquePointer
 

@@ -1,4 +1,4 @@
-/// One unit of work on one subject: what was asked for, where it stands, and all that became of it. It keeps its number over all its attempts.
+/// One unit of work on one subject: what was asked for, its state, and all that became of it. It keeps its number over all its attempts.
 ///
 /// The registry holds the open ones (``JobRegistry``), the history stores them, and the control socket and `--json` send them; all in the same
 /// JSON. Long parts, the report's lines and the output of programs, are stored beside the record.
@@ -22,11 +22,11 @@ public struct Job: Hashable, Sendable {
     /// When it was asked for.
     public internal(set) var created: WallTime
 
-    // MARK: Where it stands
+    // MARK: State
 
     /// Its letter.
     public var status = JobStatus.created
-    /// The letter in words, unless it means something else for whoever looks.
+    /// The letter in words, unless it means something else to the reader.
     public var meaning: String {
         get { ownMeaning ?? status.title }
         set { ownMeaning = newValue == status.title ? nil : newValue }
@@ -134,30 +134,15 @@ public struct Job: Hashable, Sendable {
         /// When it ended, where that is known.
         public var ended: WallTime?
         /// What became of it.
-        public var fate: Fate
+        public var fate = Fate.running
         /// What became of its pre script; nil unless it ended.
         public var pre: ScriptStatus?
         /// What its work came to; nil unless it ended.
         public var result: JobResult?
         /// What was wrong; empty after a plain success.
-        public var message: String
+        public var message = ""
         /// What became of its post script; nil unless it ended.
         public var post: ScriptStatus?
-
-        /// An attempt.
-        public init(
-            number: Int, began: WallTime, ended: WallTime? = nil, fate: Fate = .running, pre: ScriptStatus? = nil,
-            result: JobResult? = nil, message: String = "", post: ScriptStatus? = nil
-        ) {
-            self.number = number
-            self.began = began
-            self.ended = ended
-            self.fate = fate
-            self.pre = pre
-            self.result = result
-            self.message = message
-            self.post = post
-        }
     }
 
     /// A step of an attempt that has ended: the pre script, a program of the body, the post script, or work without a program.
@@ -174,18 +159,6 @@ public struct Job: Hashable, Sendable {
         public var result: JobResult
         /// The program that was run; nil for work without one.
         public var script: Program?
-
-        /// A step.
-        public init(
-            name: String, attempt: Int, began: WallTime, seconds: Double, result: JobResult, script: Program? = nil
-        ) {
-            self.name = name
-            self.attempt = attempt
-            self.began = began
-            self.seconds = seconds
-            self.result = result
-            self.script = script
-        }
     }
 
     /// A program that was run: the file as it was just before the start, and what came of it.
@@ -223,9 +196,6 @@ public struct Job: Hashable, Sendable {
         /// What it wrote; nil when it was not started, and in a record without its long parts.
         public var output: CapturedOutput?
 
-        /// A program that has not been started.
-        public init(arguments: [String]) { self.arguments = arguments }
-
         /// Which file it was.
         mutating func note(_ file: ScriptIdentity) {
             (path, resolvedPath, sha256) = (file.path.string, file.resolvedPath.string, file.sha256)
@@ -257,12 +227,6 @@ public struct Job: Hashable, Sendable {
         public var time: WallTime
         /// The letter.
         public var letter: JobStatus
-
-        /// A letter.
-        public init(time: WallTime, letter: JobStatus) {
-            self.time = time
-            self.letter = letter
-        }
     }
 }
 

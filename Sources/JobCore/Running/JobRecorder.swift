@@ -1,7 +1,7 @@
-/// Where the registry tells how jobs stand: the history. It must neither block nor fail, and may not ask the registry.
+/// What the registry tells the state of jobs: the history. It must neither block nor fail, and may not ask the registry.
 public protocol JobRecorder: Sendable {
     /// A job was opened, has changed or has come to its end.
-    /// - Parameter job: as it stands now, without the long parts that are told apart.
+    /// - Parameter job: its state now, without the long parts, which are recorded separately.
     func record(_ job: Job)
     /// A job's report has another line.
     func record(_ line: ReportLine, of job: JobID)

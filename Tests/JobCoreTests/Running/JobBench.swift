@@ -1,9 +1,10 @@
 import Foundation
-import JobCore
 import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import JobCore
 
 /// A core with an own folder, whose changes a test can look through.
 final class JobBench: Sendable {

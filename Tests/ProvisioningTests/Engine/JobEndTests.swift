@@ -1,9 +1,10 @@
 import DirectoryModel
 import DirectorySandbox
-import JobCore
 import Provisioning
 import TestSupport
 import Testing
+
+@testable import JobCore
 
 /// A job is opened once and closed once, whatever becomes of its entry, and its letter says what it waits for.
 @Suite struct JobEndTests {
