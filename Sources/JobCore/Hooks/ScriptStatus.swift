@@ -1,5 +1,5 @@
 /// What became of a pre or post script (Druva's words).
-public enum ScriptStatus: String, CaseIterable, Hashable, Sendable {
+public enum ScriptStatus: String, CaseIterable, Hashable, Sendable, Codable {
     /// It ended with 0.
     case successful = "Successful"
     /// It ended with another code, or was ended.

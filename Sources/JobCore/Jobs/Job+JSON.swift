@@ -107,9 +107,6 @@ public struct JobLine: Hashable, Sendable, Codable {
     }
 }
 
-extension JobResult: Codable {}
-extension ScriptStatus: Codable {}
-
 extension JobID: Codable {
     /// A number.
     public init(from decoder: any Decoder) throws { self.init(try decoder.singleValueContainer().decode(UInt64.self)) }

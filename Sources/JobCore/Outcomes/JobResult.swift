@@ -1,7 +1,7 @@
 /// How a unit of work ended, whatever program did it (the core's specification, "Vocabulary").
 ///
 /// The numbers that programs use for these differ from program to program: see ``ExitProfile``.
-public enum JobResult: String, CaseIterable, Hashable, Sendable {
+public enum JobResult: String, CaseIterable, Hashable, Sendable, Codable {
     /// All is well.
     case success
     /// The work was not done, or not wholly.
