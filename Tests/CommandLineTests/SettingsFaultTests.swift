@@ -23,7 +23,7 @@ struct SettingsFaultTests {
         ("[Database]\nSERVICE_SUBTREE = ou=a,,dc=org", "SERVICE_SUBTREE", "character"),
         ("[Database]\nSERVICE_SUBTREE =", "SERVICE_SUBTREE", "where the accounts lie"),
         ("[Database]\nSERVER =", "SERVER", "no directory server is named"),
-        ("[Database]\nSEARCH_FILTER = (uid=1", "SEARCH_FILTER", "character"),
+        ("[Database]\nSEARCH_FILTER = (uid=1", "SEARCH_FILTER", "not a search filter"),
         ("[Database]\nSEARCH_FILTER = (entryCSN>=%entryCSN%)", "SEARCH_FILTER", "no longer filled in"),
         ("[Database]\nDETECTION = pol", "DETECTION", "did you mean poll?"),
         ("[Database]\nPOLL_INTERVAL = 0", "POLL_INTERVAL", "out of range"),

@@ -102,16 +102,16 @@ struct OperationTests {
             var entry = Entry.test("one")
             entry["employeeNumber"] = ["a*(b)\\c"]
             try await connection.add(entry)
-            let filters: [Filter] = [
-                .and([.equal("sn", "one"), .present("title")]), .or([.equal("sn", "two"), .equal("sn", "one")]),
-                .not(.equal("sn", "two")), .equal("employeeNumber", "a*(b)\\c"),
-                .substrings("title", initial: "o", any: ["p"], final: "n"),
-                .substrings("title", initial: nil, any: ["pe"], final: nil),
-                .greaterOrEqual("createTimestamp", "20000101000000Z"),
-                .lessOrEqual("createTimestamp", "20990101000000Z"),
-                .approximately("sn", "one"),
-                .extensible(attribute: "sn", rule: "caseExactMatch", dnAttributes: true, value: "one"), .and([]),
+            let written = [
+                "(title=o*p*n)", "(title=*pe*)", "(createTimestamp>=20000101000000Z)",
+                "(createTimestamp<=20990101000000Z)", "(sn~=one)", "(sn:dn:caseExactMatch:=one)",
+                "(&(sn=one)(|(sn=two)(!(sn=two))))",
             ]
+            let filters: [Filter] =
+                [
+                    .and([.equal("sn", "one"), .present("title")]), .or([.equal("sn", "two"), .equal("sn", "one")]),
+                    .not(.equal("sn", "two")), .equal("employeeNumber", "a*(b)\\c"), .and([]),
+                ] + (try written.map { try #require(Filter(parsing: $0)) })
             for filter in filters {
                 try await connection.modify(.test("one"), [.replace("title", "open")], asserting: filter)
                 let found = try await connection.search(SearchRequest(base: .test("one"), filter: filter)).all()

@@ -9,10 +9,6 @@ import Testing
         "uid=4000000,ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org",
         ##"cn=a\,b\20\C3\84 +sn=\#x,1.2.3=#0401FF,dc=net"##,
     ]
-    private static let filters = [
-        "(&(objectClass=sstBackup)(|(sstProvisioningState=0)(!(uid=*)))(cn=a*b*c))",
-        #"(|(cn:dn:1.2.3:=a\28\29)(n>=1)(m<=2)(o~=x)(:r:=y))"#,
-    ]
 
     @Test("Damaged names neither trap nor change by being written", arguments: 0..<20 as Range<UInt64>)
     func names(_ seed: UInt64) throws {
@@ -23,20 +19,6 @@ import Testing
                 let name = try DN(parsing: String(decoding: text, as: UTF8.self))
                 let again = try DN(parsing: name.description)
                 #expect(again == name && again.description == name.description)
-            } catch {
-                #expect((1...text.count + 1).contains(error.position))
-            }
-        }
-    }
-
-    @Test("Damaged filters neither trap nor change by being written", arguments: 0..<20 as Range<UInt64>)
-    func filters(_ seed: UInt64) throws {
-        var random = SeededGenerator(seed: seed)
-        for round in 0..<200 {
-            let text = random.damaged(Self.filters[round % 2].utf8, with: Array("()&|!=*\\:~<> 0aF\0;".utf8))
-            do throws(FilterSyntaxError) {
-                let filter = try Filter(parsing: String(decoding: text, as: UTF8.self))
-                #expect(try Filter(parsing: filter.description) == filter)
             } catch {
                 #expect((1...text.count + 1).contains(error.position))
             }

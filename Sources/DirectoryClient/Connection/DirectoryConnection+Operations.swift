@@ -12,8 +12,8 @@ extension DirectoryConnection {
     public func modify(
         _ dn: DN, _ modifications: [Modification], asserting filter: Filter? = nil, postRead: [AttributeName] = []
     ) async throws(DirectoryError) -> Entry? {
-        let controls = Self.assertion(filter) + (postRead.isEmpty ? [] : [.postRead(postRead)])
-        return try await change(.modify(dn, modifications), controls, .postRead)
+        let controls: [Control] = postRead.isEmpty ? [] : [.postRead(postRead)]
+        return try await change(.modify(dn, modifications), asserting: filter, controls, .postRead)
     }
 
     /// Adds an entry (RFC 4511, section 4.7).
@@ -30,8 +30,8 @@ extension DirectoryConnection {
     public func delete(
         _ dn: DN, asserting filter: Filter? = nil, preRead: [AttributeName] = []
     ) async throws(DirectoryError) -> Entry? {
-        let controls = Self.assertion(filter) + (preRead.isEmpty ? [] : [.preRead(preRead)])
-        return try await change(.delete(dn), controls, .preRead)
+        let controls: [Control] = preRead.isEmpty ? [] : [.preRead(preRead)]
+        return try await change(.delete(dn), asserting: filter, controls, .preRead)
     }
 
     /// Renames an entry, or moves it with all below it (RFC 4511, section 4.9).
@@ -78,11 +78,17 @@ extension DirectoryConnection {
         DirectorySearch(connection: self, request: request)
     }
 
-    private static func assertion(_ filter: Filter?) -> [Control] { filter.map { [.assertion($0)] } ?? [] }
-
     private func change(
-        _ request: Request, _ controls: [Control], _ kind: RootDSE.Feature
+        _ request: Request, asserting filter: Filter?, _ controls: [Control], _ kind: RootDSE.Feature
     ) async throws(DirectoryError) -> Entry? {
+        var controls = controls
+        if let filter {
+            guard let assertion = Control.assertion(filter) else {
+                throw DirectoryError(
+                    .filterError, operation: "\(request)", server: "\(server)", diagnostic: "\(filter) is malformed")
+            }
+            controls.insert(assertion, at: 0)
+        }
         let outcome = try await succeed(request, controls: controls).outcome
         do throws(BERReader.Malformed) { return try outcome.controls.entry(kind) } catch {
             throw malformed("the entry", request)

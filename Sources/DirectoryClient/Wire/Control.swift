@@ -7,8 +7,9 @@ struct Control: Hashable, Sendable {
     var value: [UInt8]?
 
     /// Carry the operation out only if the filter matches the entry, else answer assertionFailed (RFC 4528).
-    static func assertion(_ filter: Filter) -> Control {
-        Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: filter.encoded)
+    /// - Returns: nil when the filter is malformed.
+    static func assertion(_ filter: Filter) -> Control? {
+        filter.encoded.map { Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: $0) }
     }
 
     /// Send the entry as it was before (RFC 4527). Not critical: a server without it still carries the operation out.

@@ -1,3 +1,4 @@
+import DirectoryClient
 package import DirectoryModel
 package import JobCore
 
@@ -56,11 +57,14 @@ extension SettingKind where Value == Filter? {
                     "the placeholder %entryCSN% is no longer filled in",
                     hint: "write the further condition alone, or leave the value empty")
             }
-            do throws(FilterSyntaxError) {
-                return try Filter(parsing: text)
-            } catch {
-                throw SettingValueError("character \(error.position): \(error.reason)", hint: error.cure)
+            guard let filter = Filter(parsing: text) else {
+                throw SettingValueError(
+                    "not a search filter (RFC 4515)",
+                    hint:
+                        #"write (name=value) or lists such as (&(a=b)(c=d)), and ( ) * \ in a value as \28 \29 \2a \5c"#
+                )
             }
+            return filter
         } render: {
             $0?.description ?? ""
         }
