@@ -1,4 +1,4 @@
-// How a script gets what only its own process can set: umask, resource limits, and the loss of every right.
+// How a script becomes another user: the loss of every right, which only its own process can bring about.
 //
 // The library that starts processes offers none of this between fork and exec, and a shell in between would change the environment.
 // So the program starts itself once more under another name (/proc/self/exe, argument 0 CLINUX_START): the constructor below sees the name,
@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -99,30 +97,20 @@ static _Noreturn void start(char **argv, char **environment) {
     close(null);
 
     char *rest = argv[1];
-    if (number(&rest) != 0) umask((mode_t)number(&rest) & 0777);
-    for (unsigned long long limits = number(&rest); limits > 0; limits--) {
-        int resource = (int)number(&rest);
-        struct rlimit limit;
-        limit.rlim_cur = number(&rest);
-        limit.rlim_max = number(&rest);
-        if (setrlimit((__rlimit_resource_t)resource, &limit) != 0) fail(report, CLINUX_START_LIMIT, resource);
+    uid_t user = (uid_t)number(&rest);
+    gid_t group = (gid_t)number(&rest);
+    size_t count = (size_t)number(&rest);
+    if (count > NGROUPS_MAX) {
+        errno = EINVAL;
+        fail(report, CLINUX_START_GROUPS, 0);
     }
-    if (number(&rest) != 0) {
-        uid_t user = (uid_t)number(&rest);
-        gid_t group = (gid_t)number(&rest);
-        size_t count = (size_t)number(&rest);
-        if (count > NGROUPS_MAX) {
-            errno = EINVAL;
-            fail(report, CLINUX_START_GROUPS, 0);
-        }
-        for (size_t place = 0; place < count; place++) groups[place] = (gid_t)number(&rest);
-        drop(report, user, group, count);
-        errno = 0;
-        int broken = proof(user, group, count);
-        if (broken != 0) {
-            errno = EPERM;
-            fail(report, CLINUX_START_PROOF, broken);
-        }
+    for (size_t place = 0; place < count; place++) groups[place] = (gid_t)number(&rest);
+    drop(report, user, group, count);
+    errno = 0;
+    int broken = proof(user, group, count);
+    if (broken != 0) {
+        errno = EPERM;
+        fail(report, CLINUX_START_PROOF, broken);
     }
     say(report, CLINUX_START_READY, 0, 0);
     execve(argv[2], argv + 2, environment);

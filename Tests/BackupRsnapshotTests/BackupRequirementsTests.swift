@@ -164,3 +164,8 @@ import Testing
         #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.cure?.isEmpty == false)
     }
 }
+
+extension Requirement {
+    /// Whether nothing has to be fixed.
+    var isMet: Bool { cure == nil || isWarning }
+}

@@ -118,14 +118,6 @@ import Testing
         }
     }
 
-    @Test("the lines that say what is copied can be taken over, in their order")
-    func copyLines() throws {
-        let lines = Self.good + ["exclude\t/tmp/", "one_fs\t1", "verbose\t3", "exclude_file\t/etc/x", "include\t*.c"]
-        #expect(
-            try check(lines.joined(separator: "\n")).copyLines.map(\.name)
-                == ["cmd_rsync", "rsync_long_args", "exclude", "one_fs", "exclude_file", "include"])
-    }
-
     @Test("a difference shows what goes, what comes and what stays")
     func difference() {
         #expect(LineDifference.text(from: "a\nb\nc\n", to: "a\nx\nc\nd\n") == " a\n-b\n+x\n c\n+d")

@@ -57,3 +57,20 @@ import Testing
         #expect(text.contains(TransitionTable.diagram), "put this into ARCHITECTURE.md:\n\(TransitionTable.diagram)")
     }
 }
+
+extension TransitionTable {
+    /// The table as a diagram for Mermaid, as it stands in ARCHITECTURE.md.
+    fileprivate static var diagram: String {
+        var lines = ["stateDiagram-v2", "    [*] --> wished: wish"]
+        for phase in AccountPhase.allCases {
+            for event in AccountEvent.allCases {
+                switch transition(from: phase, on: event) {
+                case .becomes(let next): lines.append("    \(phase) --> \(next): \(event)")
+                case .resumes: lines.append("    \(phase) --> \(phase): \(event) (resumed)")
+                case .stays, .loses: break
+                }
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+}

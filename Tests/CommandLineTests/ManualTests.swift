@@ -1,5 +1,6 @@
 import Foundation
 import JobCore
+import TestSupport
 import Testing
 
 /// The manual pages: what is made from tables of the program is made anew after a change by

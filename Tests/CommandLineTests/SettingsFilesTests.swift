@@ -1,6 +1,7 @@
 import DaemonKit
 import Foundation
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import prov_backup_rsnapshot
@@ -85,5 +86,36 @@ struct SettingsFilesTests {
             .matches(of: #/(?m)^(?:# )?([A-Z_]+) =/#).map { String($0.output.1) }
         #expect(named == shipped)
         #expect(named.contains("ADMIN_PASSWORD_FILE"))
+    }
+}
+
+extension SettingsSchema {
+    /// `etc/Provisioning/Global.conf` as it is shipped.
+    fileprivate var globalFile: String {
+        template(
+            ["Global", "Operation Mode", "Mail"],
+            head: """
+                Settings that all provisioning daemons of this server share (option -g).
+
+                Every key may also stand in the service's own file, which wins over this one, and in the environment \
+                as PROV_SECTION_KEY, which wins over both. What begins with # has the value that is shown.
+                """)
+    }
+
+    /// `etc/Provisioning/Backup/Rsnapshot.conf.template` as it is shipped.
+    fileprivate var serviceFile: String {
+        template(
+            [
+                "Database", "Attributes", "Service", "Backup", "Pool", "Script", "Scripts", "Hooks", "Job", "Exit",
+                "Backup Jobs", "History",
+            ],
+            head: """
+                Settings of the backup service (option -c): copy this file to Rsnapshot.conf and look at [Database].
+
+                A file that holds a password must be its owner's alone: chmod 600. Better, keep the password apart by \
+                ADMIN_PASSWORD_FILE or by a systemd credential.
+
+                What begins with # has the value that is shown.
+                """)
     }
 }

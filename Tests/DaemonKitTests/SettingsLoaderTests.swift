@@ -1,6 +1,7 @@
 import Foundation
 import JobCore
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import DaemonKit

@@ -71,9 +71,10 @@ struct DirectoryErrorTests {
 
     @Test func `the classes of errors say what to do`() {
         var lost = error(.busy)
-        #expect(lost.isBusy && lost.isRetryable && !lost.isOutcomeUnknown)
+        #expect(lost.isBusy && lost.isRetryable)
+        lost = error(.noSuchAttribute)
+        #expect(!lost.isRetryable)
         lost.isConnectionLost = true
-        #expect(lost.isOutcomeUnknown)
-        #expect(error(.timeout).isOutcomeUnknown && !error(.noSuchAttribute).isRetryable)
+        #expect(lost.isRetryable && error(.timeout).isRetryable)
     }
 }

@@ -5,9 +5,12 @@ extension RunningAttempt {
     public static func alone(
         _ number: Int = 1, scripts: ScriptRunner = ScriptRunner(), notice: @escaping NoticeHandler = { _ in }
     ) -> RunningAttempt {
-        RunningAttempt(
-            alone: Job(
-                id: JobID(17), type: .provisioning, name: "test", subject: JobSubject("test"), client: "test",
-                created: SystemWallClock().now), number: number, runner: scripts, notice: notice)
+        let clock = SystemWallClock()
+        let job = Job(
+            id: JobID(17), type: .provisioning, name: "test", subject: JobSubject("test"), client: "test",
+            created: clock.now)
+        return RunningAttempt(
+            job, number: number, token: JobToken(), reportSocket: nil,
+            board: JobBoard(recorder: NoHistory(), clock: clock), runner: scripts, clock: clock, notice: notice)
     }
 }

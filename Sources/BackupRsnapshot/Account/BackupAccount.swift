@@ -20,10 +20,6 @@ public struct BackupAccount: Hashable, Sendable {
     public let quota: ByteCount?
     /// How many snapshots of each level are kept; none at all for a deletion.
     public let retention: Retention
-    /// Absent counts as inactive.
-    public let isActive: Bool
-    /// The server that holds the account, where the entry names one.
-    public let host: String?
 
     /// The least and the greatest number of an account: seven digits, and what a `uid_t` holds besides its two reserved values.
     static let uidRange: ClosedRange<UInt64> = 1_000_000...4_294_967_293
@@ -72,8 +68,6 @@ public struct BackupAccount: Hashable, Sendable {
         self.homes = homes
         self.quota = quota
         self.retention = retention
-        isActive = entry.text(BackupAttribute.isActive)?.uppercased() == "TRUE"
-        host = entry.text(BackupAttribute.host)
     }
 
     private static func homes(_ reader: inout EntryReader, uid: UInt64?, places: HomePlaces) -> [HomePath] {

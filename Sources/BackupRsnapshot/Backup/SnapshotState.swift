@@ -101,8 +101,6 @@ public struct SnapshotState: Codable, Hashable, Sendable {
 
         /// When it began.
         public var beganAt: WallTime { WallTime(secondsSince1970: began) }
-        /// When it ended; nil: it runs, or was cut off.
-        public var endedAt: WallTime? { ended.map { WallTime(secondsSince1970: $0) } }
     }
 
     /// Nothing is known.

@@ -17,9 +17,6 @@ public struct Requirement: Hashable, Sendable {
     /// Better otherwise, and nothing fails because of it.
     public var isWarning = false
 
-    /// Whether nothing has to be fixed.
-    public var isMet: Bool { cure == nil || isWarning }
-
     static func met(_ subject: String, _ finding: String) -> Self {
         Self(subject: subject, finding: finding, cure: nil)
     }

@@ -22,9 +22,6 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     /// All of its lines, in their order.
     let directives: [Directive]
 
-    /// Those that say what is copied and how: options and patterns of rsync.
-    var copyLines: [Directive] { directives.filter { RsnapshotDirective.table[$0.name]?.shapesCopy == true } }
-
     /// - Parameters:
     ///   - text: the rendered file.
     ///   - allowed: the directives that the template itself has; nil: all that `RsnapshotDirective` allows.

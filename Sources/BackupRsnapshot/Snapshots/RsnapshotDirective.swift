@@ -25,8 +25,6 @@ struct RsnapshotDirective: Hashable, Sendable {
     let rule: Rule
     var isRequired = false
     var isRepeatable = false
-    /// Whether the daemon's own configuration takes the line over.
-    var shapesCopy = false
 
     /// Why a line may not stand there, and how to fix it.
     struct Objection: Error, Hashable {
@@ -46,21 +44,21 @@ struct RsnapshotDirective: Hashable, Sendable {
             "config_version": Self(rule: .exactly(["1.2"]), isRequired: true),
             "snapshot_root": Self(rule: .exactly(["%SNAPSHOT_ROOT%/"]), isRequired: true),
             "no_create_root": Self(rule: .exactly(["1"]), isRequired: true),
-            "cmd_rsync": Self(rule: .anyValue, isRequired: true, shapesCopy: true),
+            "cmd_rsync": Self(rule: .anyValue, isRequired: true),
             "retain": Self(rule: .retain, isRequired: true, isRepeatable: true),
             // Without it rsnapshot copies with cp and then changes files that older snapshots share.
             "link_dest": Self(rule: .exactly(["1"]), isRequired: true),
             // Without it rsnapshot by hand does not wait for the daemon's copy.
             "lockfile": Self(rule: .exactly(["%LOCKFILE%"]), isRequired: true),
             "backup": Self(rule: .exactly(["%HOME%/incoming/", "./"]), isRequired: true),
-            "rsync_short_args": Self(rule: .rsyncShortOptions, shapesCopy: true),
+            "rsync_short_args": Self(rule: .rsyncShortOptions),
             // Without it rsnapshot adds --relative.
-            "rsync_long_args": Self(rule: .rsyncLongOptions, isRequired: true, shapesCopy: true),
-            "include": Self(rule: .pattern, isRepeatable: true, shapesCopy: true),
-            "exclude": Self(rule: .pattern, isRepeatable: true, shapesCopy: true),
-            "include_file": Self(rule: .file, isRepeatable: true, shapesCopy: true),
-            "exclude_file": Self(rule: .file, isRepeatable: true, shapesCopy: true),
-            "one_fs": Self(rule: .anyValue, shapesCopy: true),
+            "rsync_long_args": Self(rule: .rsyncLongOptions, isRequired: true),
+            "include": Self(rule: .pattern, isRepeatable: true),
+            "exclude": Self(rule: .pattern, isRepeatable: true),
+            "include_file": Self(rule: .file, isRepeatable: true),
+            "exclude_file": Self(rule: .file, isRepeatable: true),
+            "one_fs": Self(rule: .anyValue),
             "rsync_numtries": Self(rule: .exactly(["1"])),
         ]
         // What rsnapshot shows, or starts only for what is refused here or for a report by hand.

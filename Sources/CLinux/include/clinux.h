@@ -156,8 +156,7 @@ enum : int { CLINUX_SHA256_SIZE = 32 };
 int clinux_sha256(int file, unsigned char *_Nonnull digest);
 
 /// Argument 0 by which a program that is linked with this file starts a script in place of itself (start.c):
-/// - argument 1: decimal numbers, each followed by a blank: 1 and the umask, or 0; the number of limits, and for each RLIMIT_…, soft, hard;
-///   1, user, group, the number of supplementary groups and these, or 0.
+/// - argument 1: decimal numbers, each followed by a blank: user, group, the number of supplementary groups and these.
 /// - argument 2 and on: the script's absolute path and its arguments.
 /// - Descriptor 0: the write end of a pipe, which takes reports; the script gets /dev/null in its place.
 #define CLINUX_START "start of a script"
@@ -170,14 +169,12 @@ const char *_Nonnull clinux_start_name(void);
 enum : int {
     CLINUX_START_READY = 0,
     CLINUX_START_INPUT = 1,
-    /// detail: the RLIMIT_… that could not be set.
-    CLINUX_START_LIMIT = 2,
-    CLINUX_START_GROUPS = 3,
-    CLINUX_START_USER = 4,
-    CLINUX_START_CAPABILITIES = 5,
+    CLINUX_START_GROUPS = 2,
+    CLINUX_START_USER = 3,
+    CLINUX_START_CAPABILITIES = 4,
     /// Every call succeeded and a right is still there; detail: which of the sentences in start.c does not hold.
-    CLINUX_START_PROOF = 6,
-    CLINUX_START_EXEC = 7,
+    CLINUX_START_PROOF = 5,
+    CLINUX_START_EXEC = 6,
 };
 
 struct clinux_start_report {

@@ -1,11 +1,11 @@
 package import JobCore
 
-/// All sections that a daemon knows, and the texts that are made from their declarations: the reference and the shipped files.
+/// All sections that a daemon knows. The reference and the shipped files are made from them by a test.
 package struct SettingsSchema: Sendable {
     /// A section without its types.
     package struct Section: Sendable {
         package let name: SectionName
-        let meaning: String
+        package let meaning: String
         /// In the order of the reference, the keys that name a secret's file included.
         package let keys: [SettingDeclaration]
         let retired: [RetiredSetting]
@@ -69,74 +69,5 @@ extension String {
 
 extension SettingDeclaration {
     /// Whether the reference has a row for it.
-    var isListed: Bool { !row.isEmpty }
-}
-
-// MARK: - Texts
-
-extension SettingsSchema {
-    /// One Markdown table for each section.
-    package var reference: String {
-        sections.filter { $0.replacement == nil }.map { section in
-            """
-            ### [\(section.name)]
-
-            \(section.meaning)
-
-            | key | value | default | meaning |
-            |---|---|---|---|
-
-            """
-                + section.keys.filter(\.isListed).map { (key: SettingDeclaration) -> String in
-                    let byDefault = key.defaultNote ?? (key.defaultText.isEmpty ? "" : "`\(key.defaultText)`")
-                    let cells = [key.row, key.form, byDefault, key.meaning].map(Self.cell)
-                    return "| \(cells.joined(separator: " | ")) |\n"
-                }.joined()
-        }.joined(separator: "\n")
-    }
-
-    /// A settings file with every key explained; what the reader must look at is set, all else is a comment with its default.
-    ///
-    /// - Parameters:
-    ///   - titles: the sections to write, in this order.
-    ///   - head: what the file says of itself, without comment signs.
-    package func template(_ titles: [String], head: String) -> String {
-        let blocks = titles.flatMap { title in sections.filter { $0.name.title == title } }.map { section in
-            let name = section.name
-            let title = name.placeholder == nil ? "[\(name)]" : "# [\(name.filled(with: name.example))]"
-            let keys = section.keys.filter(\.isListed).map { Self.block($0, isActive: name.placeholder == nil) }
-            return ([Self.comment(section.meaning) + title + "\n"] + keys).joined(separator: "\n")
-        }
-        return ([Self.comment(head)] + blocks).joined(separator: "\n")
-    }
-
-    /// - Parameter isActive: whether an example is set rather than shown.
-    private static func block(_ key: SettingDeclaration, isActive: Bool) -> String {
-        let byDefault = key.defaultNote ?? key.defaultText
-        let form = byDefault.isEmpty ? key.form : "\(key.form); default: \(byDefault)"
-        let text = comment("\(key.meaning) (\(form))")
-        if let example = key.example, isActive { return text + "\(key.name) = \(example)\n" }
-        let value = key.example ?? key.defaultText
-        return text + (value.isEmpty ? "# \(key.name) =\n" : "# \(key.name) = \(value)\n")
-    }
-
-    private static func cell(_ text: String) -> String {
-        text.replacing("|", with: "\\|").replacing("\n", with: " ")
-    }
-
-    /// Folded at 110 columns.
-    private static func comment(_ text: String) -> String {
-        text.split(separator: "\n", omittingEmptySubsequences: false).map { paragraph in
-            var lines: [String] = [""]
-            for word in paragraph.split(separator: " ") {
-                let last = lines[lines.count - 1]
-                if !last.isEmpty, last.count + 1 + word.count > 108 {
-                    lines.append(String(word))
-                } else {
-                    lines[lines.count - 1] = last.isEmpty ? String(word) : "\(last) \(word)"
-                }
-            }
-            return lines.map { $0.isEmpty ? "#\n" : "# \($0)\n" }.joined()
-        }.joined()
-    }
+    package var isListed: Bool { !row.isEmpty }
 }

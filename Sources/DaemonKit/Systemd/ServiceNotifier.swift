@@ -31,9 +31,6 @@ public struct ServiceNotifier: Sendable {
         watchdogInterval = Self.interval(environment, pid: getpid())
     }
 
-    /// Whether somebody listens.
-    public var isConnected: Bool { socketName != nil }
-
     /// Tells several things in one message.
     ///
     /// - Throws: what the kernel said; the service itself is not affected by it.

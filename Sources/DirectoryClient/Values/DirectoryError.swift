@@ -36,9 +36,6 @@ public struct DirectoryError: Error, Hashable, Sendable {
     /// The server has too much to do, or is about to go or to come: the same operation may succeed a little later.
     public var isBusy: Bool { code == .busy || code == .unavailable }
 
-    /// Nobody knows whether the server has carried the operation out: read the entry before deciding anything.
-    public var isOutcomeUnknown: Bool { isConnectionLost || code == .timeout || code == .userCancelled }
-
     /// Trying again, perhaps over a new connection, may help without anybody changing anything.
     public var isRetryable: Bool { isConnectionLost || isBusy || code == .timeout || code == .connectError }
 }

@@ -3,7 +3,7 @@
 ///     idle ──► pre ──► body ──► post ──► ended
 ///               └────────────────┘  the work is left out
 ///
-/// ``HookMatrix`` says the same as a table for people, and a test holds the two together.
+/// `HookMatrix` of the tests says the same as a table for people, and a test holds the two together.
 struct AttemptCycle: Hashable, Sendable {
     enum Event: Hashable, Sendable {
         case begin

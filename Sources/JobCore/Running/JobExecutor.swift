@@ -87,7 +87,7 @@ public struct JobExecutor: Sendable {
 
     // MARK: - An attempt
 
-    /// One try: pre script, work, post script, as ``HookMatrix`` says.
+    /// One try: pre script, work, post script, as ``AttemptCycle`` says.
     ///
     /// An operator's cancelling is an outcome. Cancelling the task means that the daemon stops.
     /// - Parameters:

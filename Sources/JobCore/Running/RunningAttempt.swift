@@ -22,7 +22,7 @@ public final class RunningAttempt: Sendable {
     /// What has been run within the step that is under way; nil: no step is.
     private let underWay = Mutex<Job.Program??>(nil)
 
-    init(
+    package init(
         _ job: Job, number: Int, token: JobToken, reportSocket: String?, registry: JobRegistry, runner: ScriptRunner,
         clock: any WallClock, notice: @escaping NoticeHandler
     ) {
@@ -45,20 +45,6 @@ public final class RunningAttempt: Sendable {
 
     /// - Parameter percent: out of range counts as the nearest in range.
     public func progress(_ percent: Int) { registry.progress(job.id, percent) }
-
-    /// An attempt that is on no registry and in no history: for trying out what a job does.
-    public convenience init(alone job: Job, number: Int = 1, notice: @escaping NoticeHandler = { _ in }) {
-        self.init(alone: job, number: number, runner: ScriptRunner(), notice: notice)
-    }
-
-    /// - Parameter runner: runs its programs.
-    package convenience init(alone job: Job, number: Int, runner: ScriptRunner, notice: @escaping NoticeHandler) {
-        let clock = SystemWallClock()
-        self.init(
-            job, number: number, token: JobToken(), reportSocket: nil,
-            registry: JobRegistry(recorder: NoHistory(), clock: clock),
-            runner: runner, clock: clock, notice: notice)
-    }
 
     /// Does some work as a step; the first program that is run within belongs to it.
     /// - Throws: what the work throws; the step then counts as failed.

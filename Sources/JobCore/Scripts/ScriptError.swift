@@ -30,8 +30,6 @@ public struct ScriptError: Error, Hashable, Sendable {
         case resources
         /// It could not be run as the user it was to run as, or this user may not run it. Its first line was not reached.
         case user
-        /// A resource limit or the umask is none, or could not be set. Its first line was not reached.
-        case limit
         /// The task was cancelled before the script was started.
         case cancelled
         /// The script was started, and then the system refused to tell of it. It was told to leave, and what became of it is unknown.
@@ -67,7 +65,7 @@ public struct ScriptError: Error, Hashable, Sendable {
         case .resources: .shortage
         case .busy, .cancelled, .lost: .retryable
         case .argument, .environment, .tooLong: .permanent
-        case .path, .workingDirectory, .notFound, .notAFile, .notExecutable, .interpreter, .format, .user, .limit,
+        case .path, .workingDirectory, .notFound, .notAFile, .notExecutable, .interpreter, .format, .user,
             .other:
             .configuration
         }

@@ -23,17 +23,6 @@ extension ScriptInvocation {
                 reason: "environment variable \"\(name)\" would have code loaded before the rights are given away",
                 cure: "set it inside the script, or leave the setting that names the user empty")
         }
-        if let umask, umask > 0o777 {
-            throw ScriptError(
-                .limit, path: executable, reason: "the umask 0\(String(umask, radix: 8)) has more than permission bits",
-                cure: "give one from 0 to 0777")
-        }
-        for limit in resourceLimits where ResourceLimit.number(limit.soft) > ResourceLimit.number(limit.hard) {
-            throw ScriptError(
-                .limit, path: executable,
-                reason: "the soft limit \(limit.resource.rawValue) is above the hard one",
-                cure: "give a soft limit that is not above the hard one")
-        }
     }
 
     private func validate(_ path: FilePath, as what: String) throws(ScriptError) {

@@ -1,7 +1,7 @@
 public import SystemPackage
 
-/// What is to be run, whole: nothing passes through a shell, and what is not given here is that of this process (umask, limits, user) or nothing
-/// at all (arguments, environment).
+/// A program and all that it is given: nothing passes through a shell. Umask and resource limits are those of this process, and so is the user
+/// unless one is given here.
 public struct ScriptInvocation: Hashable, Sendable {
     /// The program's absolute path; it is also argument 0.
     public var executable: FilePath
@@ -17,10 +17,6 @@ public struct ScriptInvocation: Hashable, Sendable {
     public var grace: Duration
     /// As whom it runs; nil: as this process. With a user, the environment may hold none of the dynamic loader's variables (`LD_…`).
     public var user: ScriptUser?
-    /// The permission bits that files it makes do not get, 0 to 0o777; nil: those of this process.
-    public var umask: UInt32?
-    /// What it may use; what is not named is as in this process.
-    public var resourceLimits: [ResourceLimit]
     /// Whether descriptors 3 and 4 are the writing end of a pipe, whose contents are ``ScriptResult/reports``.
     ///
     /// They are read when the program has ended: it must not write more than the pipe holds (64 KiB).
@@ -36,8 +32,7 @@ public struct ScriptInvocation: Hashable, Sendable {
     public init(
         executable: FilePath, arguments: [String] = [], environment: [String: String] = [:],
         workingDirectory: FilePath = "/", timeLimit: Duration, grace: Duration,
-        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = [], hasReports: Bool = false,
-        isTiedToProcess: Bool = false
+        user: ScriptUser? = nil, hasReports: Bool = false, isTiedToProcess: Bool = false
     ) {
         self.executable = executable
         self.arguments = arguments
@@ -46,8 +41,6 @@ public struct ScriptInvocation: Hashable, Sendable {
         self.timeLimit = timeLimit
         self.grace = grace
         self.user = user
-        self.umask = umask
-        self.resourceLimits = resourceLimits
         self.hasReports = hasReports
         self.isTiedToProcess = isTiedToProcess
     }

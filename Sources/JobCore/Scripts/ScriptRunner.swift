@@ -6,8 +6,8 @@
 /// - Its standard input is `/dev/null`, its standard output and error are one pipe; where it is asked for, 3 and 4 are another,
 ///   for reports (``ScriptInvocation/hasReports``). No other descriptor is open.
 /// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
-/// - Signals have their default dispositions and none is blocked. Its priority is that of this process, and so are its umask and
-///   resource limits where none are given; the soft limit on open files is the one that this process was started with.
+/// - Signals have their default dispositions and none is blocked. Its priority, its umask and its resource limits
+///   are those of this process; the soft limit on open files is the one that this process was started with.
 /// - With a user it has no right that this user has not, and cannot get one: real, effective and saved numbers, supplementary groups, all five
 ///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
 ///   working folder is entered before that, with the rights of this process.

@@ -58,19 +58,4 @@ public enum TransitionTable {
         case (.claim, _), (.refuse, _), (.finish, _), (.fail, _), (.retry, _): .loses
         }
     }
-
-    /// The table as a diagram for Mermaid, as it stands in ARCHITECTURE.md.
-    public static var diagram: String {
-        var lines = ["stateDiagram-v2", "    [*] --> wished: wish"]
-        for phase in AccountPhase.allCases {
-            for event in AccountEvent.allCases {
-                switch transition(from: phase, on: event) {
-                case .becomes(let next): lines.append("    \(phase) --> \(next): \(event)")
-                case .resumes: lines.append("    \(phase) --> \(phase): \(event) (resumed)")
-                case .stays, .loses: break
-                }
-            }
-        }
-        return lines.joined(separator: "\n")
-    }
 }

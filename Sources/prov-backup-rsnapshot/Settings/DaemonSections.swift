@@ -219,33 +219,4 @@ extension SettingsSchema {
                 retired: "Gateway",
                 replacement: "the daemon runs on the backup server itself and needs no way there"),
         ], otherVariables: ["PROV_JOB_ID", "PROV_JOB_TOKEN"])
-
-    /// `etc/Provisioning/Global.conf` as it is shipped.
-    var globalFile: String {
-        template(
-            ["Global", "Operation Mode", "Mail"],
-            head: """
-                Settings that all provisioning daemons of this server share (option -g).
-
-                Every key may also stand in the service's own file, which wins over this one, and in the environment \
-                as PROV_SECTION_KEY, which wins over both. What begins with # has the value that is shown.
-                """)
-    }
-
-    /// `etc/Provisioning/Backup/Rsnapshot.conf.template` as it is shipped.
-    var serviceFile: String {
-        template(
-            [
-                "Database", "Attributes", "Service", "Backup", "Pool", "Script", "Scripts", "Hooks", "Job", "Exit",
-                "Backup Jobs", "History",
-            ],
-            head: """
-                Settings of the backup service (option -c): copy this file to Rsnapshot.conf and look at [Database].
-
-                A file that holds a password must be its owner's alone: chmod 600. Better, keep the password apart by \
-                ADMIN_PASSWORD_FILE or by a systemd credential.
-
-                What begins with # has the value that is shown.
-                """)
-    }
 }

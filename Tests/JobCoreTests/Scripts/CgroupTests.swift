@@ -163,8 +163,8 @@ extension Processes {
                 #expect(control(isDumpable, 0, 0, 0, 0) == 0)
                 let folder = try ScriptFolder()
                 var invocation = ScriptInvocation.test(try folder.script("exit 7"))
-                for umask in [nil, 0o077] as [UInt32?] {
-                    invocation.umask = umask
+                for user in try await ScriptUser.withAndWithoutStarter() {
+                    invocation.user = user
                     #expect(try await ScriptRunner().run(invocation).termination == .exited(code: 7))
                 }
             }

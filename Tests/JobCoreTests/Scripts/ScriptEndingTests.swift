@@ -236,7 +236,8 @@ extension Processes {
         @Test("2,000 runs, eight at once, leave no descriptor and no zombie behind")
         func manyInARow() async throws {
             let plain = ScriptInvocation.test("/bin/true")
-            let started = ScriptInvocation.test("/bin/true", umask: 0o22)
+            let started = ScriptInvocation.test(
+                "/bin/true", user: try await ScriptUser.withAndWithoutStarter().last ?? nil)
             for invocation in [plain, started] { _ = try await ScriptRunner().run(invocation) }
             let before = try descriptors()
             try await withThrowingTaskGroup(of: Void.self) { tasks in

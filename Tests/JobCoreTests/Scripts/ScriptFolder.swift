@@ -45,11 +45,18 @@ extension ScriptInvocation {
     static func test(
         _ executable: FilePath, _ arguments: [String] = [], environment: [String: String] = ["PATH": "/usr/bin:/bin"],
         workingDirectory: FilePath = "/", timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
-        user: ScriptUser? = nil, umask: UInt32? = nil, resourceLimits: [ResourceLimit] = []
+        user: ScriptUser? = nil
     ) -> ScriptInvocation {
         ScriptInvocation(
             executable: executable, arguments: arguments, environment: environment, workingDirectory: workingDirectory,
-            timeLimit: timeLimit, grace: grace, user: user, umask: umask, resourceLimits: resourceLimits)
+            timeLimit: timeLimit, grace: grace, user: user)
+    }
+}
+
+extension ScriptUser {
+    /// No user, and also one with a starter where this process may become another user.
+    static func withAndWithoutStarter() async throws -> [ScriptUser?] {
+        geteuid() == 0 ? [nil, try await named("nobody")] : [nil]
     }
 }
 

@@ -29,13 +29,13 @@ extension Processes {
 
         @Test("exit codes and signals of a script come through as they are, with a starter and without")
         func ends() async throws {
-            for umask in [nil, 0o22] as [UInt32?] {
+            for user in try await ScriptUser.withAndWithoutStarter() {
                 for code in [0, 1, 126, 127, 128, 255] as [Int32] {
-                    let result = try await runner.run(.test("/bin/sh", ["-c", "exit \(code)"], umask: umask))
+                    let result = try await runner.run(.test("/bin/sh", ["-c", "exit \(code)"], user: user))
                     #expect(result.termination == .exited(code: code))
                 }
                 for signal in [SIGHUP, SIGABRT, SIGKILL, SIGSEGV, SIGTERM, SIGCHLD + 17] {
-                    let result = try await runner.run(.test("/bin/sh", ["-c", "kill -\(signal) $$"], umask: umask))
+                    let result = try await runner.run(.test("/bin/sh", ["-c", "kill -\(signal) $$"], user: user))
                     #expect(result.termination == .signaled(number: signal))
                 }
             }
@@ -57,14 +57,13 @@ extension Processes {
             #expect(chown(folder.path.string, user.uid, user.gid) == 0)
             let script = try folder.script(
                 ScriptFolder.note
-                    + "kill -9 $PPID 2>/dev/null || echo held; umask; ulimit -f; setsid env -i sleep 1000 & runs sleep $!; note child $!"
+                    + "kill -9 $PPID 2>/dev/null || echo held; setsid env -i sleep 1000 & runs sleep $!; note child $!"
             )
-            let limit = ResourceLimit(.fileSize, 1 << 20)
             let result = try await runner.run(
-                .test(script, environment: environment, user: user, umask: 0o27, resourceLimits: [limit]))
+                .test(script, environment: environment, user: user))
             let child = try await number("child")
             #expect(result.termination == .exited(code: 0))
-            #expect(result.output.lines == ["held", "0027", "2048"])
+            #expect(result.output.lines == ["held"])
             #expect(result.survivors == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }

@@ -13,9 +13,7 @@ extension Processes {
         @Test("the environment is the one given, and nothing else")
         func environment() async throws {
             let given = ["A": "1", "EMPTY": "", "WITH_EQUALS": "a=b=c", "UMLAUT": "äöü", "lower.dotted": "$(id) `id`"]
-            for umask in [nil, 0o22] as [UInt32?] {
-                var invocation = ScriptInvocation.test("/usr/bin/env", environment: given)
-                invocation.umask = umask
+            for invocation in try await both(.test("/usr/bin/env", environment: given)) {
                 let result = try await ScriptRunner().run(invocation)
                 let lines = Set(result.output.lines.map(String.init))
                 #expect(lines == Set(given.map { "\($0.key)=\($0.value)" }))
@@ -29,7 +27,7 @@ extension Processes {
                 "*", "~", "-rf", "--",
                 "-", "\\", "\\n", "a;b", "a|b", "a&b", ">x", "#", "!", "ä😀", "\u{7f}\u{1}",
             ]
-            for invocation in both(.test("/usr/bin/printf", ["%s\\0"] + given)) {
+            for invocation in try await both(.test("/usr/bin/printf", ["%s\\0"] + given)) {
                 let result = try await ScriptRunner().run(invocation)
                 let received = result.output.text.split(separator: "\0", omittingEmptySubsequences: false).dropLast()
                 #expect(received.map(String.init) == given)
@@ -37,16 +35,28 @@ extension Processes {
         }
 
         /// As it is, and by way of the starter.
-        private func both(_ invocation: ScriptInvocation) -> [ScriptInvocation] {
-            var started = invocation
-            started.umask = 0o22
-            return [invocation, started]
+        private func both(_ invocation: ScriptInvocation) async throws -> [ScriptInvocation] {
+            try await ScriptUser.withAndWithoutStarter().map { user in
+                var invocation = invocation
+                invocation.user = user
+                return invocation
+            }
+        }
+
+        @Test("its umask is that of this process")
+        func umask() async throws {
+            let ours = try String(contentsOfFile: "/proc/self/status", encoding: .utf8).split(separator: "\n")
+                .first { $0.hasPrefix("Umask:") }
+            for invocation in try await both(.test("/bin/cat", ["/proc/self/status"])) {
+                let result = try await ScriptRunner().run(invocation)
+                #expect(result.output.lines.first { $0.hasPrefix("Umask:") } == ours)
+            }
         }
 
         @Test("D4: argument 0 is the absolute path")
         func argumentZero() async throws {
             let script = try folder.script("printf '%s' \"$0\"")
-            for invocation in both(.test(script)) {
+            for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == script.string)
             }
         }
@@ -54,7 +64,7 @@ extension Processes {
         @Test("L4: standard input is at its end at once")
         func standardInput() async throws {
             let script = try folder.script("readlink /proc/$$/fd/0; read line; echo \"$?:$line\"")
-            for invocation in both(.test(script)) {
+            for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.lines == ["/dev/null", "1:"])
             }
         }
@@ -62,14 +72,14 @@ extension Processes {
         @Test("L4: there is no terminal to read from")
         func terminal() async throws {
             let script = try folder.script("if (exec 3</dev/tty) 2>/dev/null; then echo terminal; else echo none; fi")
-            for invocation in both(.test(script)) {
+            for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == "none\n")
             }
         }
 
         @Test("it leads a session and a process group of its own, without a terminal")
         func session() async throws {
-            for invocation in both(.test("/bin/cat", ["/proc/self/stat"])) {
+            for invocation in try await both(.test("/bin/cat", ["/proc/self/stat"])) {
                 let fields = try await ScriptRunner().run(invocation).output.text.split(separator: " ")
                 // pid (name) state parent group session terminal
                 try #require(fields.count > 6)
@@ -82,7 +92,7 @@ extension Processes {
 
         @Test("the working folder is the one given")
         func workingFolder() async throws {
-            for invocation in both(.test("/bin/pwd", workingDirectory: folder.path)) {
+            for invocation in try await both(.test("/bin/pwd", workingDirectory: folder.path)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == folder.path.string + "\n")
             }
         }
@@ -92,7 +102,7 @@ extension Processes {
             let open = Glibc.open("/dev/null", O_RDONLY)
             #expect(open >= 0)
             defer { close(open) }
-            for invocation in both(.test("/bin/ls", ["/proc/self/fd"])) {
+            for invocation in try await both(.test("/bin/ls", ["/proc/self/fd"])) {
                 // 3 is the folder that ls itself reads.
                 #expect(try await ScriptRunner().run(invocation).output.lines == ["0", "1", "2", "3"])
             }
@@ -102,7 +112,7 @@ extension Processes {
         func signals() async throws {
             let before = signal(SIGUSR2, SIG_IGN)
             defer { signal(SIGUSR2, before) }
-            for invocation in both(.test("/bin/cat", ["/proc/self/status"])) {
+            for invocation in try await both(.test("/bin/cat", ["/proc/self/status"])) {
                 let result = try await ScriptRunner().run(invocation)
                 for name in ["SigBlk", "SigIgn"] {
                     let line = try #require(result.output.lines.first { $0.hasPrefix("\(name):\t") })

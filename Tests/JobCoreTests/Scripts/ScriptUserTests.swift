@@ -102,6 +102,23 @@ extension Processes {
             #expect(try await ScriptRunner().run(.test(script, user: nobody)).termination == .exited(code: 0))
         }
 
+        @Test("a script that cannot be started by way of the starter says why as without it")
+        func faults() async throws {
+            let text = folder.path.appending("text")
+            try Data("no program".utf8).write(to: URL(filePath: text.string))
+            #expect(chmod(text.string, 0o755) == 0)
+            let faults: [(FilePath, ScriptError.Code)] = [
+                (folder.path.appending("gone"), .notFound), (text, .format),
+                (try folder.script("#!/no/such/interpreter\n", name: "interpreter.sh"), .interpreter),
+            ]
+            for (path, code) in faults {
+                let error = await #expect(throws: ScriptError.self) {
+                    try await ScriptRunner().run(.test(path, user: nobody))
+                }
+                #expect(error?.code == code, "\(path)")
+            }
+        }
+
         @Test("who has no right to give rights away starts nothing: the error names the cure")
         func notRoot() async throws {
             let began = folder.path.appending("began")
@@ -124,7 +141,7 @@ extension Processes {
                 my $child = fork;
                 if ($child == 0) {
                     POSIX::dup2(fileno($out), 0);
-                    exec { $ARGV[0] } "start of a script", "0 0 1 65534 65534 0 ", "/bin/echo", "BEGAN";
+                    exec { $ARGV[0] } "start of a script", "65534 65534 0 ", "/bin/echo", "BEGAN";
                     die;
                 }
                 close $out;
@@ -135,8 +152,8 @@ extension Processes {
                 """#, name: "starter.pl")
             let result = try await ScriptRunner().run(.test(perl, [starter], user: nobody))
             #expect(!result.output.text.contains("BEGAN"))
-            // Exit 127; step 5, capabilities; EPERM; capability 0.
-            #expect(result.output.text == "exit 127 5 \(EPERM) 0\n")
+            // Exit 127; step 4, capabilities; EPERM; capability 0.
+            #expect(result.output.text == "exit 127 4 \(EPERM) 0\n")
         }
 
         @Test("rights that are still there are seen: user 0 is refused by the proof itself")

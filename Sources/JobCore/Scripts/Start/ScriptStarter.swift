@@ -2,21 +2,22 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// Gives a script its umask, its resource limits and its user, where it has any: by this very program, started once more under another name
+/// Gives a script its user, where it has one: by this very program, started once more under another name
 /// (`start.c` of CLinux), which becomes the script when all is set and proved.
 ///
 /// What the starter has to say comes through a pipe that the script does not get, and is read when the script has ended: it is too little to
-/// have to wait for room. A script without user, umask and limits has no starter and costs none.
+/// have to wait for room. A script without a user has no starter.
 final class ScriptStarter: Sendable {
     /// This very program.
     let executable: FilePath = "/proc/self/exe"
     private let invocation: ScriptInvocation
+    private let user: ScriptUser
     private let pipe: (reading: Int32, writing: Int32)
 
     /// - Returns: nil when the script needs none.
     init?(for invocation: ScriptInvocation) throws(Errno) {
-        guard invocation.needsStarter else { return nil }
-        self.invocation = invocation
+        guard let user = invocation.user else { return nil }
+        (self.invocation, self.user) = (invocation, user)
         var ends: [Int32] = [-1, -1]
         guard clinux_pipe(&ends) == 0 else { throw Errno(rawValue: errno) }
         pipe = (ends[0], ends[1])
@@ -29,7 +30,7 @@ final class ScriptStarter: Sendable {
 
     /// Its argument vector, argument 0 first.
     var arguments: [String] {
-        [String(cString: clinux_start_name()), invocation.starterInstructions, invocation.executable.string]
+        [String(cString: clinux_start_name()), user.starterInstructions, invocation.executable.string]
             + invocation.arguments
     }
 
@@ -46,47 +47,26 @@ final class ScriptStarter: Sendable {
         guard let last = said.last else {
             return ScriptError(
                 .other, path: invocation.executable,
-                reason: "was not started: the step before it, which sets user, limits and umask, ended without a word",
+                reason: "was not started: the step before it, which sets its user, ended without a word",
                 cure: "see whether the daemon's own program can still be run (its output tells, or the kernel's log)")
         }
-        return last.step == CLINUX_START_READY ? nil : ScriptError(last, of: invocation)
+        return last.step == CLINUX_START_READY ? nil : ScriptError(last, of: invocation, user: user)
     }
 }
 
-extension ScriptInvocation {
-    fileprivate var needsStarter: Bool { user != nil || umask != nil || !resourceLimits.isEmpty }
-
+extension ScriptUser {
     /// Numbers with a blank after each, in the order of `clinux.h`.
     fileprivate var starterInstructions: String {
-        var numbers: [UInt64] = umask.map { [1, UInt64($0)] } ?? [0]
-        numbers.append(UInt64(resourceLimits.count))
-        for limit in resourceLimits {
-            numbers += [
-                UInt64(limit.resource.number), ResourceLimit.number(limit.soft), ResourceLimit.number(limit.hard),
-            ]
-        }
-        if let user {
-            numbers += [1, UInt64(user.uid), UInt64(user.gid), UInt64(user.groups.count)]
-            numbers += user.groups.map(UInt64.init)
-        } else {
-            numbers.append(0)
-        }
-        return numbers.map { "\($0) " }.joined()
+        ([uid, gid, UInt32(groups.count)] + groups).map { "\($0) " }.joined()
     }
 }
 
 extension ScriptError {
-    fileprivate init(_ report: clinux_start_report, of invocation: ScriptInvocation) {
+    fileprivate init(_ report: clinux_start_report, of invocation: ScriptInvocation, user: ScriptUser) {
         let path = invocation.executable
         let number = Errno(rawValue: report.number)
-        let user = invocation.user.map { "\(OneLine.escaping($0.name)) (\($0.uid))" } ?? "another user"
+        let user = "\(OneLine.escaping(user.name)) (\(user.uid))"
         switch report.step {
-        case CLINUX_START_LIMIT:
-            let resource = ResourceLimit.Resource.allCases.first { $0.number == report.detail }
-            let name = resource?.rawValue ?? "\(report.detail)"
-            self.init(
-                .limit, path: path, errno: number, reason: "was not started: its limit \(name) could not be set",
-                cure: "give a limit that is not above the daemon's own (prlimit --\(name)), or run the daemon as root")
         case CLINUX_START_GROUPS, CLINUX_START_USER, CLINUX_START_CAPABILITIES:
             self.init(
                 .user, path: path, errno: number, reason: "was not started: it could not be run as \(user)",
@@ -98,7 +78,7 @@ extension ScriptError {
                 .user, path: path, errno: number,
                 reason: "was not started: rights beyond those of \(user) were still there (proof \(report.detail))",
                 cure: "leave the setting that names the user empty, or find what gives the daemon's children rights")
-        case CLINUX_START_EXEC where number == .permissionDenied && invocation.user != nil:
+        case CLINUX_START_EXEC where number == .permissionDenied:
             self.init(
                 .user, path: path, errno: number, reason: "cannot be reached or executed by \(user)",
                 cure: "let \(user) enter every folder above it and execute it (namei -l \(path.shellWord) shows each)")
