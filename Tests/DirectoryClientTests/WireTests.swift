@@ -62,7 +62,7 @@ struct ControlTests {
             tolerate { () throws(BERReader.Malformed) in try decoder.events(entry: entry, controls: controls) }
             tolerate { () throws(BERReader.Malformed) in try decoder.events(end: controls) }
             tolerate { () throws(BERReader.Malformed) in try controls.nextPage() }
-            tolerate { () throws(BERReader.Malformed) in try controls.entry(.postRead) }
+            tolerate { () throws(BERReader.Malformed) in try controls.postRead() }
         }
     }
 
@@ -110,12 +110,12 @@ struct ControlTests {
                         BER.sequence,
                         BER.element(BER.octets, "cn")
                             + BER.element(BER.set, BER.element(BER.octets, "a") + BER.element(BER.octets, "é")))))
-        let entry = try [Control(identifier: RootDSE.Feature.postRead.rawValue, value: value)].entry(.postRead)
+        let entry = try [Control(identifier: RootDSE.Feature.postRead.rawValue, value: value)].postRead()
         #expect(
             entry
                 == Entry(
                     dn: DN.root.appending("dc", "b").appending("cn", "a"), attributes: [Attribute("cn", ["a", "é"])]))
-        #expect(try [Control]().entry(.postRead) == nil)
+        #expect(try [Control]().postRead() == nil)
     }
 
     @Test func `the last page has no cookie`() throws {

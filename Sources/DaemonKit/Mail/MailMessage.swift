@@ -18,20 +18,6 @@ public struct MailMessage: Hashable, Sendable {
     /// What stands before the `@` in the Message-ID: letters and digits, unique for each mail and the same for each try to send it.
     public var identifier: String
 
-    /// A mail of its parts.
-    public init(
-        to recipients: [MailAddress], senderName: String, sender: MailAddress, subject: String, body: String,
-        date: WallTime, identifier: String
-    ) {
-        self.recipients = recipients
-        self.senderName = senderName
-        self.sender = sender
-        self.subject = subject
-        self.body = body
-        self.date = date
-        self.identifier = identifier
-    }
-
     /// The mail as the system's sendmail takes it: header, an empty line, body; each line ended by LF.
     public var text: String {
         let domain = sender.description.split(separator: "@").last.map(String.init) ?? "localhost"

@@ -65,7 +65,7 @@ public final class Mailer: Sendable {
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
         }
         let mail = MailMessage(
-            to: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
+            recipients: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
             subject: subject, body: body, date: clock.now, identifier: identifier)
         guard case .dropped = queue.yield(mail) else { return state.withLock { $0.isFull = false } }
         let isNews = state.withLock { state in

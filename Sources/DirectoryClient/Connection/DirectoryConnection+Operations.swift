@@ -12,8 +12,19 @@ extension DirectoryConnection {
     public func modify(
         _ dn: DN, _ modifications: [Modification], asserting filter: Filter? = nil, postRead: [AttributeName] = []
     ) async throws(DirectoryError) -> Entry? {
-        let controls: [Control] = postRead.isEmpty ? [] : [.postRead(postRead)]
-        return try await change(.modify(dn, modifications), asserting: filter, controls, .postRead)
+        let request = Request.modify(dn, modifications)
+        var controls: [Control] = postRead.isEmpty ? [] : [.postRead(postRead)]
+        if let filter {
+            guard let assertion = Control.assertion(filter) else {
+                throw DirectoryError(
+                    .filterError, operation: "\(request)", server: "\(server)", diagnostic: "\(filter) is malformed")
+            }
+            controls.insert(assertion, at: 0)
+        }
+        let outcome = try await succeed(request, controls: controls).outcome
+        do throws(BERReader.Malformed) { return try outcome.controls.postRead() } catch {
+            throw malformed("the entry", request)
+        }
     }
 
     /// Adds an entry (RFC 4511, section 4.7).
@@ -21,18 +32,7 @@ extension DirectoryConnection {
     public func add(_ entry: Entry) async throws(DirectoryError) { _ = try await succeed(.add(entry)) }
 
     /// Deletes an entry without children (RFC 4511, section 4.8).
-    ///
-    /// - Parameters:
-    ///   - filter: must match the entry as it is, else it stays and the error is `assertionFailed`.
-    ///   - preRead: attributes to send back as they were.
-    /// - Returns: the entry as it was; nil when none was asked for or the server does not offer it.
-    @discardableResult
-    public func delete(
-        _ dn: DN, asserting filter: Filter? = nil, preRead: [AttributeName] = []
-    ) async throws(DirectoryError) -> Entry? {
-        let controls: [Control] = preRead.isEmpty ? [] : [.preRead(preRead)]
-        return try await change(.delete(dn), asserting: filter, controls, .preRead)
-    }
+    public func delete(_ dn: DN) async throws(DirectoryError) { _ = try await succeed(.delete(dn)) }
 
     /// Renames an entry, or moves it with all below it (RFC 4511, section 4.9).
     /// - Parameters:
@@ -76,22 +76,5 @@ extension DirectoryConnection {
     /// Looks for entries. Nothing is sent before the first entry is asked for.
     public func search(_ request: SearchRequest) -> DirectorySearch {
         DirectorySearch(connection: self, request: request)
-    }
-
-    private func change(
-        _ request: Request, asserting filter: Filter?, _ controls: [Control], _ kind: RootDSE.Feature
-    ) async throws(DirectoryError) -> Entry? {
-        var controls = controls
-        if let filter {
-            guard let assertion = Control.assertion(filter) else {
-                throw DirectoryError(
-                    .filterError, operation: "\(request)", server: "\(server)", diagnostic: "\(filter) is malformed")
-            }
-            controls.insert(assertion, at: 0)
-        }
-        let outcome = try await succeed(request, controls: controls).outcome
-        do throws(BERReader.Malformed) { return try outcome.controls.entry(kind) } catch {
-            throw malformed("the entry", request)
-        }
     }
 }

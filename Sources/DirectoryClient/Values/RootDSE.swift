@@ -6,8 +6,6 @@ public struct RootDSE: Hashable, Sendable {
     public enum Feature: String, CaseIterable, Sendable {
         /// Operations on the condition that a filter matches (RFC 4528).
         case assertion = "1.3.6.1.1.12"
-        /// The entry as it was before the operation (RFC 4527).
-        case preRead = "1.3.6.1.1.13.1"
         /// The entry as it is after the operation (RFC 4527).
         case postRead = "1.3.6.1.1.13.2"
         /// Searches page by page (RFC 2696).
@@ -19,8 +17,6 @@ public struct RootDSE: Hashable, Sendable {
         case startTLS = "1.3.6.1.4.1.1466.20037"
         /// Who am I? (RFC 4532).
         case whoAmI = "1.3.6.1.4.1.4203.1.11.3"
-        /// The modification that adds to a number (RFC 4525).
-        case increment = "1.3.6.1.1.14"
     }
 
     /// The roots of the trees that the server holds, as it writes them.

@@ -12,15 +12,10 @@ struct Control: Hashable, Sendable {
         filter.encoded.map { Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: $0) }
     }
 
-    /// Send the entry as it was before (RFC 4527). Not critical: a server without it still carries the operation out.
-    static func preRead(_ attributes: [AttributeName]) -> Control { read(.preRead, attributes) }
-
     /// Send the entry as it is afterwards (RFC 4527). Not critical: a server without it still carries the operation out.
-    static func postRead(_ attributes: [AttributeName]) -> Control { read(.postRead, attributes) }
-
-    private static func read(_ kind: RootDSE.Feature, _ attributes: [AttributeName]) -> Control {
+    static func postRead(_ attributes: [AttributeName]) -> Control {
         let selection = attributes.flatMap { BER.element(BER.octets, $0.spelling) }
-        return Control(identifier: kind.rawValue, value: BER.element(BER.sequence, selection))
+        return Control(identifier: RootDSE.Feature.postRead.rawValue, value: BER.element(BER.sequence, selection))
     }
 
     /// The next `size` entries behind `cookie` (RFC 2696). Critical: without it a server would send everything.
@@ -56,9 +51,9 @@ extension [Control] {
         return cookie.isEmpty ? nil : [UInt8](cookie)
     }
 
-    /// The entry of a pre-read or post-read response; nil when the server sent none.
-    func entry(_ kind: RootDSE.Feature) throws(BERReader.Malformed) -> Entry? {
-        guard let bytes = value(of: kind.rawValue) else { return nil }
+    /// The entry of a post-read response; nil when the server sent none.
+    func postRead() throws(BERReader.Malformed) -> Entry? {
+        guard let bytes = value(of: RootDSE.Feature.postRead.rawValue) else { return nil }
         return try Entry(encoded: bytes)
     }
 

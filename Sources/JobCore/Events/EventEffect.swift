@@ -7,13 +7,6 @@ public struct EventEffect: Hashable, Sendable {
     /// The volume that was chosen, one of those offered; nil when no handler chose one.
     public var volumeName: String?
 
-    /// Without arguments: nothing was decided.
-    public init(priority: Int? = nil, level: String? = nil, volumeName: String? = nil) {
-        self.priority = priority
-        self.level = level
-        self.volumeName = volumeName
-    }
-
     /// Nothing was decided.
     public static let none = EventEffect()
 }

@@ -1,10 +1,11 @@
 import Foundation
 import Glibc
-import JobCore
 import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import JobCore
 
 extension Processes {
     /// What handlers can do wrong, and that it costs no more than their event.

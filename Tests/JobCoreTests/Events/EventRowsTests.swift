@@ -1,9 +1,10 @@
 import Foundation
 import Glibc
-import JobCore
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import JobCore
 
 extension Processes {
     /// The rows of the specification's table of events and scripting, against a real interpreter.

@@ -36,14 +36,6 @@ public struct FileTrustError: Error, Hashable, Sendable {
     /// As lstat found it; nil when it could not be examined.
     public var status: PathComponentStatus?
 
-    /// A fault as ``FileTrust`` finds it.
-    public init(file: FilePath, problem: Problem, path: FilePath, status: PathComponentStatus? = nil) {
-        self.file = file
-        self.problem = problem
-        self.path = path
-        self.status = status
-    }
-
     /// What lstat says of a path that no other try makes better. Else it is the file system, which may come back (NFS).
     private static let wrongPaths: Set<Errno> = [
         .noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .fileNameTooLong, .permissionDenied,

@@ -21,18 +21,9 @@ public struct PathComponentStatus: Hashable, Sendable {
     /// The owner's user number.
     public var owner: UInt32
     /// The group's number.
-    public var group: UInt32
+    public var group: UInt32 = 0
     /// Permission bits, set-id bits and sticky bit, without the file type.
     public var mode: UInt32
-
-    /// A status as lstat gives it.
-    public init(path: FilePath, kind: Kind, owner: UInt32, group: UInt32 = 0, mode: UInt32) {
-        self.path = path
-        self.kind = kind
-        self.owner = owner
-        self.group = group
-        self.mode = mode
-    }
 
     /// The group or everybody may write. A POSIX ACL shows here as well: the group bits are then its mask, and no entry of it gives more.
     var isWritableByOthers: Bool { mode & 0o022 != 0 }

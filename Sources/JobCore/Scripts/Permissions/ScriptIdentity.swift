@@ -28,20 +28,4 @@ public struct ScriptIdentity: Hashable, Sendable {
     }
 
     var place: Place { Place(device: device, inode: inode) }
-
-    /// An identity as ``FileTrust`` finds it.
-    public init(
-        path: FilePath, resolvedPath: FilePath, device: UInt64, inode: UInt64, owner: UInt32, mode: UInt32, size: Int64,
-        modified: Duration, sha256: String? = nil
-    ) {
-        self.path = path
-        self.resolvedPath = resolvedPath
-        self.device = device
-        self.inode = inode
-        self.owner = owner
-        self.mode = mode
-        self.size = size
-        self.modified = modified
-        self.sha256 = sha256
-    }
 }
