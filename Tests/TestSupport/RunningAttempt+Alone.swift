@@ -11,6 +11,6 @@ extension RunningAttempt {
             created: clock.now)
         return RunningAttempt(
             job, number: number, token: JobToken(), reportSocket: nil,
-            board: JobBoard(recorder: NoHistory(), clock: clock), runner: scripts, clock: clock, notice: notice)
+            registry: JobRegistry(recorder: NoHistory(), clock: clock), runner: scripts, clock: clock, notice: notice)
     }
 }
