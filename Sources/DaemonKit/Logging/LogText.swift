@@ -1,5 +1,5 @@
 import JobCore
-import Logging
+public import Logging
 
 /// Makes one line of an event, the same for every handler.
 enum LogText {
@@ -49,5 +49,17 @@ enum LogText {
             let pairs = items.sorted { $0.key < $1.key }.map { "\($0.key): \(plain($0.value))" }
             return "[\(pairs.joined(separator: ", "))]"
         }
+    }
+}
+
+/// Marks a metadata value that no log handler may show.
+public enum LogSecrecy: Int64, Sendable, Logger.MetadataValueAttributes.Attribute {
+    case secret = 1
+}
+
+extension Logger.MetadataValue {
+    /// A value that the handlers of this module write as `(secret)`.
+    public static func secret(_ value: some CustomStringConvertible & Sendable) -> Self {
+        .attributed(value, attributes: [LogSecrecy.secret])
     }
 }

@@ -62,3 +62,106 @@ public struct MailMessage: Hashable, Sendable {
         return "\(days[utc.day.weekday]), \(utc.day.day) \(months[utc.day.month - 1]) \(utc.day.year) \(time) +0000"
     }
 }
+
+/// Makes header lines of text from elsewhere: nothing in it can begin a line or a header of its own.
+enum MailHeader {
+    /// Bytes of text in one encoded word, so that it stays below 75 characters (RFC 2047, section 2).
+    private static let wordLength = 42
+
+    /// Text that stands by itself, such as a subject: as it is where it is ASCII, else as encoded words; on as many lines as it takes.
+    static func text(_ text: String) -> String {
+        let text = OneLine.of(text)
+        let words = text.split(separator: " ", omittingEmptySubsequences: false)
+        let isPlain =
+            text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
+            && words.allSatisfy { $0.utf8.count <= longestWord }
+        guard isPlain else { return encodedWords(text) }
+        // A line may begin with a blank, and must not be blank altogether (RFC 5322, section 2.2.3).
+        var lines = [String(words[0])]
+        for word in words.dropFirst() {
+            let length = lines[lines.count - 1].utf8.count + (lines.count == 1 ? longestName : 0)
+            if length + 1 + word.utf8.count > 78, !word.isEmpty, length > 0 {
+                lines.append(" \(word)")
+            } else {
+                lines[lines.count - 1] += " \(word)"
+            }
+        }
+        return lines.joined(separator: "\n")
+    }
+
+    /// So that a line stays far below the 998 characters that it may have.
+    private static let longestWord = 500
+    /// A header's name, colon and blank, as far as they are counted for the length of its first line.
+    private static let longestName = 12
+
+    /// A name before an address.
+    static func phrase(_ text: String) -> String {
+        let text = OneLine.of(text)
+        let isPlain = text.utf8.count <= 60 && text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
+        guard isPlain else { return encodedWords(text) }
+        return "\"\(text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
+    }
+
+    private static func encodedWords(_ text: String) -> String {
+        var words: [String] = []
+        var word: [UInt8] = []
+        func close() { words.append("=?UTF-8?B?\(Data(word).base64EncodedString())?=") }
+        for scalar in text.unicodeScalars {
+            let bytes = Array(String(scalar).utf8)
+            if word.count + bytes.count > wordLength {
+                close()
+                word = []
+            }
+            word += bytes
+        }
+        close()
+        return words.joined(separator: "\n ")
+    }
+}
+
+/// Where mail goes to or comes from: `local@domain`, or the name of a user of this machine.
+public struct MailAddress: Hashable, Sendable, CustomStringConvertible {
+    /// What is wrong with an address.
+    public struct Invalid: Error, Hashable, Sendable {
+        /// What is wrong.
+        public let reason: String
+        /// What to write instead.
+        public let cure: String
+    }
+
+    /// As it was written.
+    public let description: String
+
+    /// - Parameter text: letters, digits and the other characters that an address holds without quotation marks (RFC 5322, dot-atom).
+    public init(parsing text: String) throws(Invalid) {
+        let parts = text.split(separator: "@", omittingEmptySubsequences: false)
+        let isRight =
+            (1...2).contains(parts.count) && text.utf8.count <= 254
+            && parts.allSatisfy { part in
+                part.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { atom in
+                    !atom.isEmpty && atom.utf8.allSatisfy { Self.isAtomCharacter($0) }
+                }
+            }
+        // A leading hyphen would be an option to the program that takes mail.
+        guard isRight, !text.hasPrefix("-") else {
+            throw Invalid(
+                reason: "one of these is not a mail address",
+                cure: "write addresses such as operator@example.org or root, split by blanks")
+        }
+        description = text
+    }
+
+    /// This machine's root; the mail transport adds the machine's name.
+    public static let root = MailAddress(knownRight: "root")
+
+    private init(knownRight text: String) { description = text }
+
+    private static func isAtomCharacter(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"):
+            true
+        default: "!#$%&'*+-/=?^_`{|}~".utf8.contains(byte)
+        }
+    }
+}

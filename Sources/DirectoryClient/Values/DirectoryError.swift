@@ -97,3 +97,62 @@ extension DirectoryError {
             matchedDN: outcome.matchedDN, referrals: outcome.referrals)
     }
 }
+
+/// How an operation ended: a result code of the protocol (RFC 4511, appendix A, and its successors), or a negative one of the
+/// client library for what never reached the server or never came back.
+public struct ResultCode: RawRepresentable, Hashable, Sendable {
+    /// The number on the wire; negative for the library's own.
+    public let rawValue: Int32
+
+    /// - Parameter rawValue: any number; unknown ones keep their value and have it as their name.
+    public init(rawValue: Int32) { self.rawValue = rawValue }
+
+    private init(_ rawValue: Int32) { self.rawValue = rawValue }
+
+    /// The protocol's own, by their names and numbers there (RFC 4511, appendix A.1; 118 to 121 RFC 3909; 122 RFC 4528; 123 RFC 4370;
+    /// 4096 RFC 4533).
+    public static let success = Self(0), operationsError = Self(1), protocolError = Self(2),
+        timeLimitExceeded = Self(3),
+        sizeLimitExceeded = Self(4), compareFalse = Self(5), compareTrue = Self(6), authMethodNotSupported = Self(7),
+        strongerAuthRequired = Self(8), referral = Self(10), adminLimitExceeded = Self(11),
+        unavailableCriticalExtension = Self(12), confidentialityRequired = Self(13), saslBindInProgress = Self(14),
+        noSuchAttribute = Self(16), undefinedAttributeType = Self(17), inappropriateMatching = Self(18),
+        constraintViolation = Self(19), attributeOrValueExists = Self(20), invalidAttributeSyntax = Self(21),
+        noSuchObject = Self(32), aliasProblem = Self(33), invalidDNSyntax = Self(34),
+        aliasDereferencingProblem = Self(36),
+        inappropriateAuthentication = Self(48), invalidCredentials = Self(49), insufficientAccessRights = Self(50),
+        busy = Self(51), unavailable = Self(52), unwillingToPerform = Self(53), loopDetect = Self(54),
+        namingViolation = Self(64), objectClassViolation = Self(65), notAllowedOnNonLeaf = Self(66),
+        notAllowedOnRDN = Self(67), entryAlreadyExists = Self(68), objectClassModsProhibited = Self(69),
+        affectsMultipleDSAs = Self(71), other = Self(80), canceled = Self(118), noSuchOperation = Self(119),
+        tooLate = Self(120), cannotCancel = Self(121), assertionFailed = Self(122), authorizationDenied = Self(123),
+        syncRefreshRequired = Self(4096)
+
+    /// The client library's own, by their names and numbers in ldap.h: what never reached the server or never came back.
+    public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
+        timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
+        paramError = Self(-9),
+        noMemory = Self(-10), connectError = Self(-11), notSupported = Self(-12)
+
+    private static let names: [Int32: String] = [
+        0: "success", 1: "operationsError", 2: "protocolError", 3: "timeLimitExceeded", 4: "sizeLimitExceeded",
+        5: "compareFalse", 6: "compareTrue", 7: "authMethodNotSupported", 8: "strongerAuthRequired", 10: "referral",
+        11: "adminLimitExceeded", 12: "unavailableCriticalExtension", 13: "confidentialityRequired",
+        14: "saslBindInProgress", 16: "noSuchAttribute", 17: "undefinedAttributeType", 18: "inappropriateMatching",
+        19: "constraintViolation", 20: "attributeOrValueExists", 21: "invalidAttributeSyntax", 32: "noSuchObject",
+        33: "aliasProblem", 34: "invalidDNSyntax", 36: "aliasDereferencingProblem", 48: "inappropriateAuthentication",
+        49: "invalidCredentials", 50: "insufficientAccessRights", 51: "busy", 52: "unavailable",
+        53: "unwillingToPerform", 54: "loopDetect", 64: "namingViolation", 65: "objectClassViolation",
+        66: "notAllowedOnNonLeaf", 67: "notAllowedOnRDN", 68: "entryAlreadyExists", 69: "objectClassModsProhibited",
+        71: "affectsMultipleDSAs", 80: "other", 118: "canceled", 119: "noSuchOperation", 120: "tooLate",
+        121: "cannotCancel", 122: "assertionFailed", 123: "authorizationDenied", 4096: "e-syncRefreshRequired",
+        -1: "serverDown", -2: "localError", -3: "encodingError", -4: "decodingError", -5: "timeout", -6: "authUnknown",
+        -7: "filterError", -8: "userCancelled", -9: "paramError", -10: "noMemory", -11: "connectError",
+        -12: "notSupported",
+    ]
+}
+
+extension ResultCode: CustomStringConvertible {
+    /// The name in the RFC with the number: `noSuchObject (32)`.
+    public var description: String { "\(Self.names[rawValue] ?? "result") (\(rawValue))" }
+}

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import SystemPackage
+public import SystemPackage
 
 /// Small files that are replaced as a whole: a reader finds the old contents or the new, never a mixture, also after a kill or a crash.
 enum StateFile {
@@ -98,5 +98,39 @@ enum StateFile {
 
     private static func flush(_ descriptor: FileDescriptor) throws {
         guard fsync(descriptor.rawValue) == 0 else { throw Errno(rawValue: errno) }
+    }
+}
+
+/// A file of the state folder that could not be read or written.
+public struct StateFileError: Error, Hashable, Sendable {
+    /// What was tried: "read", "write", "set aside" or "remove".
+    public var operation: String
+    /// The file itself, also where a draft beside it or its folder was at fault.
+    public var path: FilePath
+    /// What the kernel said.
+    public var errno: Errno
+
+    init(_ operation: String, _ path: FilePath, _ error: any Error) {
+        self.operation = operation
+        self.path = path
+        self.errno = error as? Errno ?? .ioError
+    }
+}
+
+extension StateFileError: CustomStringConvertible {
+    /// What failed, where, and what mends it.
+    public var description: String {
+        "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(cure)"
+    }
+
+    /// What mends it.
+    public var cure: String {
+        let folder = path.removingLastComponent().shellWord
+        return switch errno {
+        case _ where errno.isShortage || errno == .diskQuotaExceeded:
+            errno.shortageHint(at: path.removingLastComponent())
+        case .noSuchFileOrDirectory: "create the folder: mkdir -p \(folder)"
+        default: "see that the daemon's user may write there: ls -ld \(folder) \(path.shellWord)"
+        }
     }
 }

@@ -1,3 +1,22 @@
+import Synchronization
+
+/// The beginning and the end of what a program wrote, with the number of bytes left out between them.
+public struct CapturedOutput: Hashable, Sendable {
+    /// The first bytes.
+    public var head: [UInt8]
+    /// The last bytes, without those of the head.
+    public var tail: [UInt8]
+    /// Bytes that were read and not kept.
+    public var dropped: Int
+
+    /// What was kept of a stream.
+    public init(head: [UInt8] = [], tail: [UInt8] = [], dropped: Int = 0) {
+        self.head = head
+        self.tail = tail
+        self.dropped = dropped
+    }
+}
+
 /// Keeps the beginning and the end of a stream of any length in memory of a fixed size.
 struct OutputCapture: Sendable {
     private let headLimit: Int
@@ -32,5 +51,30 @@ struct OutputCapture: Sendable {
     var captured: CapturedOutput {
         let tail = Array(tail.suffix(tailLimit))
         return CapturedOutput(head: head, tail: tail, dropped: total - head.count - tail.count)
+    }
+}
+
+/// What a running program has written so far, to be asked for at any time. One value serves one run.
+///
+/// `head.count + dropped + tail.count` is the number of bytes written so far: it tells somebody who follows what is new.
+public final class LiveOutput: Sendable {
+    private let capture = Mutex(OutputCapture(headLimit: 0, tailLimit: 0))
+    private let reader: (@Sendable (UnsafeRawBufferPointer) -> Void)?
+
+    /// Nothing yet.
+    /// - Parameter reader: is given every byte in order, also those that are not kept; it must be quick.
+    public init(reader: (@Sendable (UnsafeRawBufferPointer) -> Void)? = nil) { self.reader = reader }
+
+    /// What was kept so far.
+    public var captured: CapturedOutput { capture.withLock { $0.captured } }
+
+    /// Sets how much is kept. Before the first byte.
+    func begin(headLimit: Int, tailLimit: Int) {
+        capture.withLock { $0 = OutputCapture(headLimit: headLimit, tailLimit: tailLimit) }
+    }
+
+    func append(_ bytes: UnsafeRawBufferPointer) {
+        capture.withLock { $0.append(bytes) }
+        reader?(bytes)
     }
 }

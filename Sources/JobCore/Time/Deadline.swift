@@ -1,3 +1,8 @@
+/// The clock by which time limits go: nobody sets it, and it goes on while the machine sleeps. Tests have one of their own.
+package protocol SteadyClock: Clock where Duration == Swift.Duration, Instant == ContinuousClock.Instant {}
+
+extension ContinuousClock: SteadyClock {}
+
 /// The time by which work has to have ended, so that it keeps its place from others no longer than that.
 package struct Deadline: Sendable {
     private let end: ContinuousClock.Instant

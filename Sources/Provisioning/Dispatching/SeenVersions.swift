@@ -1,3 +1,4 @@
+import DequeModule
 import DirectoryModel
 import Glibc
 public import JobCore
@@ -129,4 +130,44 @@ private final class TableFile: Sendable {
     private static func line(_ text: String) -> String {
         text + String(repeating: " ", count: max(0, length - text.utf8.count)) + "\n"
     }
+}
+
+/// Compares the versions of an entry by their entryCSNs, as OpenLDAP orders them: by time, counter, server and modification
+/// (draft-ietf-ldup-model-09, section 4.3). What is written otherwise cannot be compared.
+enum EntryVersion {
+    /// Whether one is certainly the older one.
+    static func `is`(_ csn: AttributeValue, olderThan other: AttributeValue) -> Bool {
+        isComparable(csn) && isComparable(other) && csn.bytes.lexicographicallyPrecedes(other.bytes)
+    }
+
+    /// Whether a comparable one was made after a time, by the clock of the server that made it.
+    static func `is`(_ csn: AttributeValue, laterThan time: WallTime) -> Bool {
+        let digits = time.timestamp.utf8.filter { $0 != UInt8(ascii: "T") }
+        return digits.lexicographicallyPrecedes(csn.bytes)
+    }
+
+    /// `20261128120000.123456Z#000000#001#000000`
+    static func isComparable(_ csn: AttributeValue) -> Bool {
+        csn.bytes.count == 40
+            && csn.bytes.allSatisfy {
+                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || "#.Zabcdef".utf8.contains($0)
+            }
+    }
+}
+
+/// The entryCSNs of the daemon's last writes, by which their echoes in the watcher are told from others' changes.
+struct OwnWrites: Sendable {
+    private var order: Deque<AttributeValue> = []
+    private var known: Set<AttributeValue> = []
+    private let capacity: Int
+
+    init(capacity: Int = 4_096) { self.capacity = capacity }
+
+    mutating func insert(_ csn: AttributeValue) {
+        guard known.insert(csn).inserted else { return }
+        order.append(csn)
+        if order.count > capacity { known.remove(order.removeFirst()) }
+    }
+
+    func contains(_ csn: AttributeValue?) -> Bool { csn.map(known.contains) ?? false }
 }

@@ -74,3 +74,37 @@ public struct AccountStatus: Hashable, Sendable {
         }
     }
 }
+
+/// An account as the directory had it when it was read, for a service's work besides provisioning.
+public struct Account: Hashable, Sendable {
+    /// What the entry says of its own provisioning.
+    public let status: AccountStatus
+    /// The entry, with the attributes that were asked for and those of the protocol.
+    public let entry: Entry
+
+    /// Which entry it is, whatever becomes of its name.
+    public var key: AccountKey { status.key }
+
+    /// An account as an entry describes it; to be read with ``AttributeNames/requested`` at least.
+    /// - Returns: nil when the entry takes no part in provisioning.
+    public init?(_ entry: Entry, names: AttributeNames) {
+        guard let status = AccountStatus(entry, names: names) else { return nil }
+        self.status = status
+        self.entry = entry
+    }
+}
+
+/// Who changed an entry last, and when, as the LDAP server recorded it (RFC 4512, section 3.4): before a claim that is who wrote the request, unless
+/// somebody has changed the entry after that.
+struct RequestOrigin: CustomStringConvertible {
+    static let attributes: [AttributeName] = ["modifiersName", "modifyTimestamp"]
+
+    /// `the request's entry was last changed by cn=selfcare,dc=example,dc=org at 20261129120000Z`
+    let description: String
+
+    init(_ entry: Entry) {
+        let values = Self.attributes.map { entry[$0].first?.description }
+        let name = values[0] ?? "somebody that the LDAP server does not name (access to modifiersName)"
+        description = "the request's entry was last changed by \(name)" + (values[1].map { " at \($0)" } ?? "")
+    }
+}

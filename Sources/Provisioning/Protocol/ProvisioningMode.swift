@@ -1,5 +1,10 @@
 import DirectoryModel
 
+/// What a wish asks for.
+public enum Operation: String, CaseIterable, Hashable, Sendable {
+    case add, modify, delete
+}
+
 /// A value of the mode attribute: what is asked, and how far it has come (specification, section 1).
 public struct ProvisioningMode: Hashable, Sendable {
     /// How far a wish has come.
