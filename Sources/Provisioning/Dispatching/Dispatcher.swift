@@ -66,9 +66,9 @@ actor Dispatcher {
     private func addClass() -> Int {
         scheduler.addClass(
             JobClass(limit: slots, isPreferred: true),
-            owner: JobScheduler.Owner { [weak self, scheduler] key, due in
+            owner: JobScheduler.Owner { [weak self, weak scheduler] key, due in
                 Task {
-                    guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler.finish(key) }
+                    guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
                     await self.begin(uuid, due)
                 }
             } waits: { [weak self] key, status in
