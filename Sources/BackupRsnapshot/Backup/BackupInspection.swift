@@ -158,10 +158,12 @@ private final class BackupInspector {
         } catch let failure as ProvisioningFailure {
             // What is refused to root is in the way of a backup too; what is refused to another user is not.
             let text = "\(failure.reason); \(failure.cure)"
+            // Levels share what is wrong with their file.
             if geteuid() == 0 {
-                found.obstacles.append(text)
+                if !found.obstacles.contains(text) { found.obstacles.append(text) }
             } else {
-                found.unknown.append("\(text); or run this command as root")
+                let text = "\(text); or run this command as root"
+                if !found.unknown.contains(text) { found.unknown.append(text) }
             }
         } catch let failure as HeldFolder.Failure {
             let isRefused = failure.cause == .permissionDenied || failure.cause == .notPermitted
