@@ -8,7 +8,7 @@ public final class JobScheduler: Sendable {
     package typealias Key = Scheduler<JobSubject, JobID>.Key
     package typealias Item = Scheduler<JobSubject, JobID>.Item
 
-    /// What the owner of a class is told. None of it may block, or call the scheduler before it returns.
+    /// What the owner of a class is told, on the thread of whoever has changed something. None of it may block.
     package struct Owner: Sendable {
         /// An item begins. ``JobScheduler/finish(_:again:ignoringOffers:)`` has to be called for it, whatever becomes of it. The time is the one
         /// by which it was due; the clock may have been set back since.
