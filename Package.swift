@@ -20,7 +20,7 @@ let deque = Target.Dependency.product(name: "DequeModule", package: "swift-colle
 let package = Package(
     name: "prov-backup-rsnapshot",
     products: [
-        .library(name: "JobCore", targets: ["JobCore"]),
+        .library(name: "JobCore", targets: ["JobCore", "EventLoop"]),
         .library(name: "Provisioning", targets: ["Provisioning"]),
         .executable(name: "prov-backup-rsnapshot", targets: ["prov-backup-rsnapshot"]),
         .library(name: "CrashPoints", type: .dynamic, targets: ["CrashPoints"]),
@@ -43,8 +43,9 @@ let package = Package(
         .target(
             name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
             swiftSettings: settings + [.strictMemorySafety()]),
+        .target(name: "EventLoop", dependencies: ["CLinux", system, heap, deque], swiftSettings: settings),
         .target(
-            name: "JobCore", dependencies: ["CLinux", "CSQLite", subprocess, system, heap, deque],
+            name: "JobCore", dependencies: ["EventLoop", "CLinux", "CSQLite", subprocess, system, deque],
             // The Python side of the event handlers is part of the program, so that the two always fit.
             resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
                 .embedInCode("Events/Python/\($0).py")
@@ -52,17 +53,18 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Provisioning",
-            dependencies: ["DirectoryModel", "DirectoryClient", "JobCore", system, logging, deque],
+            dependencies: ["DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", system, logging, deque],
             swiftSettings: settings),
         .target(
             name: "BackupRsnapshot",
-            dependencies: ["Provisioning", "JobCore", "DirectoryModel", "CLinux", system, logging],
+            dependencies: ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", "CLinux", system, logging],
             swiftSettings: settings),
         .target(
-            name: "ScriptService", dependencies: ["Provisioning", "JobCore", "DirectoryModel", system, logging],
+            name: "ScriptService",
+            dependencies: ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
         .target(
-            name: "DaemonKit", dependencies: ["JobCore", "CLinux", logging, subprocess, system],
+            name: "DaemonKit", dependencies: ["EventLoop", "JobCore", "CLinux", logging, subprocess, system],
             swiftSettings: settings),
         .target(
             name: "DirectorySandbox", dependencies: [subprocess, system],
@@ -70,7 +72,7 @@ let package = Package(
         .executableTarget(
             name: "prov-backup-rsnapshot",
             dependencies: [
-                "DirectoryModel", "DirectoryClient", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
+                "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
                 "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
             ],
             swiftSettings: settings),
@@ -86,14 +88,17 @@ let package = Package(
         .executableTarget(
             name: "provisioning-bench",
             dependencies: [
-                "CLimit", "DirectoryModel", "DirectoryClient", "JobCore", "BackupRsnapshot", "DirectorySandbox",
-                argumentParser, subprocess, system, unixSignals,
+                "CLimit", "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "BackupRsnapshot",
+                "DirectorySandbox", argumentParser, subprocess, system, unixSignals,
             ],
             swiftSettings: settings),
         .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),
+        .target(name: "TestMain", path: "Tests/TestMain"),
         .target(
-            name: "TestSupport", dependencies: ["JobCore", "DaemonKit"], path: "Tests/TestSupport",
-            swiftSettings: settings),
+            name: "TestSupport", dependencies: ["TestMain", "EventLoop", "JobCore", "DaemonKit"],
+            path: "Tests/TestSupport", swiftSettings: settings),
+        .testTarget(
+            name: "EventLoopTests", dependencies: ["TestSupport", "EventLoop", system], swiftSettings: settings),
         .testTarget(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
@@ -101,7 +106,7 @@ let package = Package(
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["TestSupport", "JobCore", system], exclude: ["Events/Fixtures"],
+            name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system], exclude: ["Events/Fixtures"],
             swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
@@ -113,7 +118,7 @@ let package = Package(
         .testTarget(
             name: "BackupRsnapshotTests",
             dependencies: [
-                "TestSupport", "BackupRsnapshot", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
+                "TestSupport", "BackupRsnapshot", "Provisioning", "EventLoop", "JobCore", "DirectoryModel", "DirectoryClient",
                 "DirectorySandbox", logging, system,
             ], swiftSettings: settings),
         .testTarget(

@@ -1,4 +1,5 @@
 import DirectoryModel
+import EventLoop
 import JobCore
 import Logging
 import Provisioning

@@ -1,5 +1,6 @@
 import ArgumentParser
 import DirectoryClient
+import EventLoop
 import Glibc
 
 @main
@@ -21,7 +22,9 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         ],
         defaultSubcommand: RunCommand.self)
 
-    static func main() async {
+    static func main() { EventLoop.run(runCommand) }
+
+    private static func runCommand() async {
         LDAPLibrary.ignoreSurroundings()
         StandardOutput.holdStandardStreams()
         var status = EXIT_SUCCESS

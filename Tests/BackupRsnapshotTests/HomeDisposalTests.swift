@@ -1,5 +1,6 @@
 import DirectoryModel
 import Dispatch
+import EventLoop
 import Foundation
 import JobCore
 import Provisioning

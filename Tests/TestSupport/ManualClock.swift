@@ -1,3 +1,4 @@
+import EventLoop
 public import JobCore
 import Synchronization
 import Testing

@@ -1,3 +1,4 @@
+import EventLoop
 import JobCore
 import Provisioning
 import SystemPackage

@@ -1,4 +1,5 @@
 import DirectoryModel
+import EventLoop
 public import JobCore
 public import Provisioning
 

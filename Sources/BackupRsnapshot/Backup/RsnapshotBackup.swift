@@ -1,4 +1,5 @@
 import DirectoryModel
+import EventLoop
 import JobCore
 import Provisioning
 import Synchronization

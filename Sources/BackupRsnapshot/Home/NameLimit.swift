@@ -1,3 +1,5 @@
+import EventLoop
+
 /// How many names one walk through a customer's tree may come to, and why so many; and how deep it may go, for it has to remember its way.
 ///
 /// The owner can make names, and move them in front of a walk, for as long as it reads, so without a limit it would not end. The limit goes by

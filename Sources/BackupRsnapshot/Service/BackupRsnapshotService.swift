@@ -1,4 +1,5 @@
 public import DirectoryModel
+import EventLoop
 import Glibc
 package import JobCore
 public import Provisioning

@@ -6,6 +6,8 @@
 #include <stddef.h>
 // Left out of the C library's module for Swift.
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
 #ifdef __cplusplus

@@ -1,5 +1,6 @@
+package import EventLoop
 import Glibc
-package import JobCore
+import JobCore
 import Subprocess
 public import SystemPackage
 

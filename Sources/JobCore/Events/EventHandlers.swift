@@ -1,3 +1,4 @@
+package import EventLoop
 import Synchronization
 import SystemPackage
 

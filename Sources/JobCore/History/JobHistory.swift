@@ -1,3 +1,4 @@
+import EventLoop
 public import SystemPackage
 
 /// Why the history cannot be asked, with how to fix it.

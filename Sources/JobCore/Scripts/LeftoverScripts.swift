@@ -1,3 +1,5 @@
+import EventLoop
+
 /// What scripts of an earlier daemon of this instance have left running: it ended without ending them (kill -9, the OOM killer).
 ///
 /// The cgroup of a job's program has the instance in its name. Besides, every program of a job carries in its environment where the instance's scripts

@@ -1,3 +1,5 @@
+package import EventLoop
+
 /// Runs scripts: the one place where this product starts programs of others.
 ///
 /// The contract with a script:

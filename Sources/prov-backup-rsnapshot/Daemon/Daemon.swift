@@ -2,6 +2,7 @@ import ArgumentParser
 import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
+import EventLoop
 import FoundationEssentials
 import Glibc
 import JobCore

@@ -1,6 +1,7 @@
 import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
+import EventLoop
 import JobCore
 import Logging
 import Provisioning

@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DaemonKit
+import EventLoop
 import JobCore
 import Logging
 import Provisioning

@@ -1,5 +1,6 @@
 import BackupRsnapshot
 import DirectoryClient
+import EventLoop
 import JobCore
 import Provisioning
 import SystemPackage

@@ -1,5 +1,6 @@
 import CLimit
 import DirectorySandbox
+import EventLoop
 import Glibc
 import JobCore
 import SystemPackage

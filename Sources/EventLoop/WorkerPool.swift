@@ -6,7 +6,7 @@ import SystemPackage
 /// A few threads for calls that block. They are made when there is work and end when there has been none for a while: an idle pool costs nothing.
 ///
 /// Work begins in the order in which it came. A pool that is full makes others of its own wait and nobody else.
-final class WorkerPool: Sendable {
+package final class WorkerPool: Sendable {
     private struct State {
         var waiting: Deque<@Sendable () -> Void> = []
         var threads = 0
@@ -32,7 +32,7 @@ final class WorkerPool: Sendable {
     /// - Parameters:
     ///   - name: of its threads, at most 15 bytes.
     ///   - limit: threads at most; at least 1.
-    convenience init(_ name: String, limit: Int) {
+    package convenience init(_ name: String, limit: Int) {
         self.init(limit: limit) { body throws(Errno) in try DedicatedThread.start(name, body) }
     }
 
@@ -43,7 +43,7 @@ final class WorkerPool: Sendable {
 
     /// Begins work as soon as a thread is free. Where not even the first thread can be made, for threads have run out, the caller's is one
     /// until nothing waits: of a pool of one thread still no two pieces of work run at once.
-    func begin(_ body: @escaping @Sendable () -> Void) {
+    package func begin(_ body: @escaping @Sendable () -> Void) {
         let isCallersTurn = state.withLock { state in
             if state.waiting.count >= state.idle, state.threads < limit, startThread() { state.join() }
             state.waiting.append(body)
@@ -88,13 +88,13 @@ final class WorkerPool: Sendable {
 }
 
 /// Runs an actor's work on one thread of a pool of its own, so that it may block: the cooperative pool never waits for a disk.
-final class ThreadExecutor: SerialExecutor {
+package final class ThreadExecutor: SerialExecutor {
     private let pool: WorkerPool
 
     /// - Parameter name: of its thread, at most 15 bytes.
-    init(_ name: String) { pool = WorkerPool(name, limit: 1) }
+    package init(_ name: String) { pool = WorkerPool(name, limit: 1) }
 
-    func enqueue(_ job: consuming ExecutorJob) {
+    package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         pool.begin { job.runSynchronously(on: self.asUnownedSerialExecutor()) }
     }

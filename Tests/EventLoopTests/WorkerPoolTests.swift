@@ -6,7 +6,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-@testable import JobCore
+@testable import EventLoop
 
 final class Counter: Sendable {
     private let count = Mutex(0)

@@ -3,7 +3,7 @@ import Glibc
 import TestSupport
 import Testing
 
-@testable import JobCore
+@testable import EventLoop
 
 @Suite struct BlockingWorkTests {
     /// Work that goes on until it has to end.

@@ -1,0 +1,263 @@
+import CLinux
+import DequeModule
+import Glibc
+import HeapModule
+import Synchronization
+public import SystemPackage
+
+/// The event loop of this process: one thread that waits for descriptors and times, and runs everything that is isolated to the main actor.
+///
+/// Nothing that runs on it may block: no disk, no name service, no start of a program, no lock that somebody holds meanwhile. What may take long
+/// runs on a ``WorkerPool``. It has to be installed as the executor before anything is asked of it: ``run(_:)``.
+///
+/// What handlers and tasks are told comes in this order: jobs that are ready (at most ``burst`` of them), timers that are due, descriptors.
+public final class EventLoop: @unchecked Sendable {
+    // Safe to share: what may be reached from other threads is behind `remote`; all else belongs to the thread that runs the loop, and what uses it is
+    // isolated to the main actor or checks the thread first.
+
+    /// The one of this process.
+    public static let shared = EventLoop()
+
+    /// What may happen to a descriptor, as epoll_ctl(2) has it.
+    public struct Events: OptionSet, Hashable, Sendable {
+        /// As the kernel has it.
+        public let rawValue: UInt32
+
+        /// As the kernel has it.
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        /// There is something to read, or its end (EPOLLIN).
+        public static let readable = Events(rawValue: EPOLLIN.rawValue)
+        /// There is room to write (EPOLLOUT).
+        public static let writable = Events(rawValue: EPOLLOUT.rawValue)
+        /// The other end is gone, or it has an error (EPOLLHUP, EPOLLERR). Told without being asked for.
+        public static let broken = Events(rawValue: EPOLLHUP.rawValue | EPOLLERR.rawValue)
+    }
+
+    /// What is called when a descriptor has become ready.
+    public typealias Handler = @MainActor (Events) -> Void
+
+    private struct Remote {
+        var jobs: [UnownedJob] = []
+        var sleepers: [(job: UnownedJob, time: ContinuousClock.Instant)] = []
+        var isStopping = false
+        /// The loop has been woken and has not yet looked.
+        var isSignalled = false
+    }
+
+    private struct Watched {
+        let generation: UInt32
+        let handler: Handler
+    }
+
+    /// How many jobs may run between two looks at the descriptors.
+    private static let burst = 256
+
+    private let epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+    private let wakeUp = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+    private let remote = Mutex(Remote())
+    private var thread: pthread_t?
+
+    private var ready: Deque<UnownedJob> = []
+    private var timers = Heap<TimerEntry>()
+    private var lastTimer: UInt64 = 0
+    /// Timers that have been set and have neither fired nor been cancelled.
+    private var actions: [UInt64: TimerAction] = [:]
+    /// By descriptor. A number that is closed and given away again has another generation, so that what the kernel told of the old one is dropped.
+    private var watched: [Int32: Watched] = [:]
+    private var lastGeneration: UInt32 = 0
+
+    /// What is told of a job or a handler that held up all others for longer than ``longestSlice``.
+    @MainActor package var onSlowSlice: (Duration) -> Void = { _ in }
+    /// How long a job or handler may run unnoticed.
+    package static let longestSlice = Duration.milliseconds(20)
+
+    private init() {
+        guard epoll >= 0, wakeUp >= 0 else {
+            preconditionFailure("no event loop: \(Errno(rawValue: errno)). Raise the limit on open files (ulimit -n).")
+        }
+        var event = epoll_event(events: EPOLLIN.rawValue | EPOLLET.rawValue, data: epoll_data(u64: Self.wakeUpToken))
+        epoll_ctl(epoll, EPOLL_CTL_ADD, wakeUp, &event)
+    }
+
+    // MARK: - Descriptors
+
+    /// Has a handler called whenever a descriptor is ready, until ``forget(_:)``.
+    /// - Parameter events: nothing: only that it is broken.
+    /// - Throws: why epoll_ctl(2) refuses, such as EPERM for an ordinary file or ENOSPC.
+    @MainActor public func watch(
+        _ descriptor: Int32, for events: Events, _ handler: @escaping Handler
+    ) throws(Errno) {
+        lastGeneration &+= 1
+        try control(EPOLL_CTL_ADD, descriptor, events, lastGeneration)
+        watched[descriptor] = Watched(generation: lastGeneration, handler: handler)
+    }
+
+    /// Has the handler of a watched descriptor called for other events.
+    @MainActor public func change(_ descriptor: Int32, to events: Events) {
+        guard let generation = watched[descriptor]?.generation else { return }
+        // Of a watched descriptor the kernel refuses no change.
+        try? control(EPOLL_CTL_MOD, descriptor, events, generation)
+    }
+
+    /// Ends watching. To be called before the descriptor is closed. Harmless for one that is not watched.
+    @MainActor public func forget(_ descriptor: Int32) {
+        guard watched.removeValue(forKey: descriptor) != nil else { return }
+        epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, nil)
+    }
+
+    private func control(
+        _ operation: Int32, _ descriptor: Int32, _ events: Events, _ generation: UInt32
+    ) throws(Errno) {
+        let token = UInt64(generation) << 32 | UInt64(UInt32(bitPattern: descriptor))
+        var event = epoll_event(events: events.rawValue, data: epoll_data(u64: token))
+        guard epoll_ctl(epoll, operation, descriptor, &event) == 0 else { throw Errno(rawValue: errno) }
+    }
+
+    // MARK: - Timers
+
+    /// A timer that has been set.
+    public struct Timer: Hashable, Sendable {
+        fileprivate let number: UInt64
+    }
+
+    private enum TimerAction {
+        case call(@MainActor () -> Void)
+        case run(UnownedJob)
+    }
+
+    private struct TimerEntry: Comparable {
+        let time: ContinuousClock.Instant
+        let number: UInt64
+
+        static func < (one: Self, other: Self) -> Bool { (one.time, one.number) < (other.time, other.number) }
+    }
+
+    /// Calls something once at a time; at the next turn of the loop where that has passed. A timer wakes up to a millisecond late.
+    @MainActor @discardableResult
+    public func call(at time: ContinuousClock.Instant, _ body: @escaping @MainActor () -> Void) -> Timer {
+        Timer(number: setTimer(time, .call(body)))
+    }
+
+    /// Has a timer not fire. Harmless when it has fired.
+    @MainActor public func cancel(_ timer: Timer) {
+        guard actions.removeValue(forKey: timer.number) != nil else { return }
+        // The others go on in the order of their times; those that were cancelled are dropped when they come up, or here when they are most.
+        guard timers.count > 64, timers.count > 2 * actions.count else { return }
+        timers = Heap(timers.unordered.filter { actions[$0.number] != nil })
+    }
+
+    private func setTimer(_ time: ContinuousClock.Instant, _ action: TimerAction) -> UInt64 {
+        lastTimer += 1
+        actions[lastTimer] = action
+        timers.insert(TimerEntry(time: time, number: lastTimer))
+        return lastTimer
+    }
+
+    // MARK: - From any thread
+
+    /// Whether the caller runs on the loop.
+    public var isCurrent: Bool { thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
+
+    /// Calls something on the loop, after what is ready there.
+    public func post(_ body: @escaping @MainActor @Sendable () -> Void) { Task { @MainActor in body() } }
+
+    func enqueue(_ job: UnownedJob) {
+        if isCurrent { ready.append(job) } else { tell { $0.jobs.append(job) } }
+    }
+
+    func enqueue(_ job: UnownedJob, at time: ContinuousClock.Instant) {
+        if isCurrent { _ = setTimer(time, .run(job)) } else { tell { $0.sleepers.append((job, time)) } }
+    }
+
+    /// Ends ``run(on:)`` after the job that runs now.
+    func stop() { tell { $0.isStopping = true } }
+
+    private func tell(_ change: (inout sending Remote) -> Void) {
+        let mustSignal = remote.withLock { remote in
+            change(&remote)
+            defer { remote.isSignalled = true }
+            return !remote.isSignalled
+        }
+        if mustSignal { eventfd_write(wakeUp, 1) }
+    }
+
+    // MARK: - The thread
+
+    private static let wakeUpToken = UInt64.max
+
+    /// Runs until ``stop()``. What is not done then stays undone.
+    func run(on executor: UnownedSerialExecutor) {
+        thread = pthread_self()
+        var events = [epoll_event](repeating: epoll_event(), count: 64)
+        var isStopping = false
+        while !isStopping {
+            runReady(on: executor)
+            fireTimers()
+            let count = epoll_wait(epoll, &events, Int32(events.count), waitingTime)
+            for event in events.prefix(max(0, Int(count))) {
+                if event.data.u64 == Self.wakeUpToken { isStopping = takeRemote() } else { handle(event) }
+            }
+        }
+    }
+
+    private func runReady(on executor: UnownedSerialExecutor) {
+        for _ in 0..<Self.burst {
+            guard let job = ready.popFirst() else { return }
+            measured { job.runSynchronously(on: executor) }
+        }
+    }
+
+    private func handle(_ event: epoll_event) {
+        let descriptor = Int32(bitPattern: UInt32(truncatingIfNeeded: event.data.u64))
+        guard let watch = watched[descriptor], watch.generation == UInt32(event.data.u64 >> 32) else { return }
+        measured { MainActor.assumeIsolated { watch.handler(Events(rawValue: event.events)) } }
+    }
+
+    private func fireTimers() {
+        guard let first = timers.min, case let now = ContinuousClock.now, first.time <= now else { return }
+        while let next = timers.min, next.time <= now {
+            timers.removeMin()
+            switch actions.removeValue(forKey: next.number) {
+            case .call(let body): measured { MainActor.assumeIsolated { body() } }
+            case .run(let job): ready.append(job)
+            case nil: break
+            }
+        }
+    }
+
+    /// - Returns: whether the loop is to end.
+    private func takeRemote() -> Bool {
+        var count: eventfd_t = 0
+        eventfd_read(wakeUp, &count)
+        let taken = remote.withLock { remote in
+            let taken = remote
+            remote = Remote(isStopping: remote.isStopping)
+            return taken
+        }
+        taken.jobs.forEach { ready.append($0) }
+        for (job, time) in taken.sleepers { _ = setTimer(time, .run(job)) }
+        return taken.isStopping
+    }
+
+    /// For epoll_wait(2), in milliseconds: rounded up, for otherwise it would ask again and again just before the time; -1: for ever.
+    private var waitingTime: Int32 {
+        guard ready.isEmpty else { return 0 }
+        while let first = timers.min, actions[first.number] == nil { timers.removeMin() }
+        guard let first = timers.min else { return -1 }
+        let (seconds, attoseconds) = (first.time - .now).components
+        guard seconds >= 0, attoseconds >= 0 else { return 0 }
+        guard seconds < Self.longestWait else { return Int32(Self.longestWait * 1000) }
+        return Int32(seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
+    }
+
+    /// A day, in seconds: waking once for nothing costs nothing, and no number overflows.
+    private static let longestWait: Int64 = 86_400
+
+    private func measured(_ slice: () -> Void) {
+        let start = ContinuousClock.now
+        slice()
+        let time = ContinuousClock.now - start
+        if time > Self.longestSlice { MainActor.assumeIsolated { onSlowSlice(time) } }
+    }
+}
