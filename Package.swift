@@ -4,7 +4,7 @@ import PackageDescription
 /// Imports are internal unless a file says `public import`, so the compiler checks what a target's interface gives away.
 /// In CI a warning is an error; elsewhere a newer compiler's new warning must not break a user's build.
 let settings: [SwiftSetting] =
-    [.enableUpcomingFeature("InternalImportsByDefault")]
+    [.enableUpcomingFeature("InternalImportsByDefault"), .enableUpcomingFeature("NonisolatedNonsendingByDefault")]
     + (Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)])
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
