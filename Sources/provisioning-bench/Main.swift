@@ -1,5 +1,6 @@
 import ArgumentParser
 import DirectoryClient
+import EventLoop
 import FoundationEssentials
 import Glibc
 import SystemPackage
@@ -28,6 +29,8 @@ struct ProvisioningBench: AsyncParsableCommand {
         parsing: .upToNextOption,
         help: "Only these parts: \(Benchmark.Part.allCases.map(\.rawValue).joined(separator: ", ")).")
     var only: [Benchmark.Part] = []
+
+    static func main() { EventLoop.run { await main(nil) } }
 
     func run() async throws {
         LDAPLibrary.ignoreSurroundings()
