@@ -41,7 +41,7 @@ let package = Package(
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
         .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
-            name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel"],
+            name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel", "EventLoop", system, deque],
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(name: "EventLoop", dependencies: ["CLinux", system, heap, deque], swiftSettings: settings),
         .target(
@@ -103,7 +103,7 @@ let package = Package(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
             name: "DirectoryClientTests",
-            dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", system],
+            dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", "EventLoop", system],
             swiftSettings: settings),
         .testTarget(
             name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system], exclude: ["Events/Fixtures"],

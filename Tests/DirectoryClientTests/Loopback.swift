@@ -52,18 +52,24 @@ final class Listener: Sendable {
     }
 }
 
-/// Stands between client and server, counts what the server sends, and cuts each connection after a number of bytes of that.
+/// Stands between client and server, counts what the server sends, and cuts each connection after a number of bytes of that, or hands it out in
+/// halves.
 final class CuttingProxy: Sendable {
     private let listener: Listener
     private let server: UInt16
     private let limit: Int
+    private let betweenHalves: (@Sendable () -> Void)?
     private let passed = Atomic(0)
 
     /// - Parameters:
     ///   - host: the last byte of the address `127.0.0.…` to listen on.
     ///   - limit: bytes from the server that are passed on for each connection.
-    init(to server: UInt16, host: UInt32 = 1, limit: Int = .max) throws {
+    ///   - betweenHalves: is called when a part of what has come from the server was passed on, before the rest is; nil: it is passed on whole.
+    init(
+        to server: UInt16, host: UInt32 = 1, limit: Int = .max, betweenHalves: (@Sendable () -> Void)? = nil
+    ) throws {
         listener = try Listener(host: host)
+        self.betweenHalves = betweenHalves
         self.server = server
         self.limit = limit
         startThread { [listener] in
@@ -81,9 +87,11 @@ final class CuttingProxy: Sendable {
 
     private func serve(_ client: Int32) {
         let pair = Pair(client: client, server: Listener.connect(port: server))
-        startThread { pair.pump(from: pair.client, to: pair.server, limit: .max) { _ in } }
-        startThread { [limit] in
-            pair.pump(from: pair.server, to: pair.client, limit: limit) { self.passed.add($0, ordering: .relaxed) }
+        startThread { pair.pump(from: pair.client, to: pair.server, limit: .max, betweenHalves: nil) { _ in } }
+        startThread { [limit, betweenHalves] in
+            pair.pump(from: pair.server, to: pair.client, limit: limit, betweenHalves: betweenHalves) {
+                self.passed.add($0, ordering: .relaxed)
+            }
         }
     }
 
@@ -103,17 +111,27 @@ final class CuttingProxy: Sendable {
         }
 
         /// Passes bytes on until either side ends or the limit is reached, then ends both.
-        func pump(from source: Int32, to target: Int32, limit: Int, _ tell: (Int) -> Void) {
+        func pump(
+            from source: Int32, to target: Int32, limit: Int, betweenHalves: (() -> Void)?, _ tell: (Int) -> Void
+        ) {
             var buffer = [UInt8](repeating: 0, count: 4096)
             var rest = limit
             while rest > 0 {
                 let count = read(source, &buffer, min(buffer.count, rest))
-                guard count > 0, send(target, buffer, count, Int32(MSG_NOSIGNAL)) == count else { break }
+                guard count > 0 else { break }
+                let half = betweenHalves == nil ? count : count / 2
+                guard pass(buffer[..<half], to: target) else { break }
+                betweenHalves?()
+                guard pass(buffer[half..<count], to: target) else { break }
                 rest -= count
                 tell(count)
             }
             shutdown(client, Int32(SHUT_RDWR))
             shutdown(server, Int32(SHUT_RDWR))
+        }
+
+        private func pass(_ bytes: ArraySlice<UInt8>, to target: Int32) -> Bool {
+            bytes.withUnsafeBytes { send(target, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) == $0.count }
         }
     }
 }

@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import EventLoop
 import Foundation
 import SystemPackage
 import TestSupport
@@ -102,19 +103,18 @@ func unread(from port: UInt16) throws -> Int {
     }
 }
 
-/// How often each thread of this process with that name has gone to sleep.
-/// - Parameter state: counts only those in such a state, as the letter in /proc; nil: all.
-func voluntarySwitches(ofThreadsNamed name: String, in state: Character? = nil) throws -> [Int32: Int] {
-    var result: [Int32: Int] = [:]
-    for thread in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task").compactMap(Int32.init) {
-        // A thread may end between the two.
-        guard let status = try? String(contentsOfFile: "/proc/self/task/\(thread)/status", encoding: .utf8),
-            status.hasPrefix("Name:\t\(name)\n"), state.map({ status.contains("\nState:\t\($0) ") }) ?? true
-        else { continue }
-        let line = status.split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }
-        result[thread] = line?.split(separator: "\t").last.flatMap { Int($0) }
+/// How often the event loop of this process, which runs on its first thread, has gone to sleep.
+func sleepsOfLoop() throws -> Int {
+    let status = try String(contentsOfFile: "/proc/self/task/\(getpid())/status", encoding: .utf8)
+    let line = status.split(separator: "\n").first { $0.hasPrefix("voluntary_ctxt_switches:") }
+    return try #require(line?.split(separator: "\t").last.flatMap { Int($0) })
+}
+
+/// Returns when the event loop has fired a timer that is set now, which it does unless something holds it up.
+func timerFires() async {
+    await withCheckedContinuation { continuation in
+        EventLoop.shared.post { EventLoop.shared.call(at: .now) { continuation.resume() } }
     }
-    return result
 }
 
 /// Stops the server in its tracks, and returns when each of its threads stands still.

@@ -1,4 +1,5 @@
-import DirectoryModel
+import CLDAP
+public import DirectoryModel
 
 /// A control that goes with a request or came with a response (RFC 4511, section 4.1.11).
 struct Control: Hashable, Sendable {
@@ -91,4 +92,86 @@ extension Entry {
 
     /// `[APPLICATION 4]`, constructed.
     static var resultTag: UInt8 { 0x64 }
+}
+
+// MARK: - Filters
+
+extension Filter {
+    /// Reads a filter that a user wrote.
+    /// - Returns: nil when libldap would not send it, or when it has no parentheses and so could not be part of another one.
+    public init?(parsing text: String) {
+        self.init(unchecked: text)
+        guard text.hasPrefix("("), encoded != nil else { return nil }
+    }
+
+    /// The filter as the protocol has it (RFC 4511, section 4.5.1.7), which is the value of an assertion control; nil when it is malformed.
+    var encoded: [UInt8]? {
+        var arena = CArena()
+        guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
+        var handle: OpaquePointer?
+        guard unsafe ldap_create(&handle) == LDAP_SUCCESS, let handle = unsafe handle else { return nil }
+        defer { unsafe ldap_destroy(handle) }
+        var value = unsafe berval()
+        guard unsafe ldap_create_assertion_control_value(handle, text, &value) == LDAP_SUCCESS else {
+            return nil
+        }
+        defer { unsafe ber_memfree(value.bv_val) }
+        return unsafe [UInt8](UnsafeRawBufferPointer(start: value.bv_val, count: Int(value.bv_len)))
+    }
+}
+
+// MARK: - Password policy
+
+/// What a server's password policy says about a bind (draft-behera-ldap-password-policy-11, section 6.2). All may be missing: a policy
+/// counts the attempts and has nothing to say.
+public struct PasswordPolicyResponse: Hashable, Sendable {
+    /// Why a bind was refused, or all that a bound client may do. The other numbers of the draft are about changes of passwords.
+    public enum Fault: Int, Hashable, Sendable {
+        /// The password is too old, and no grace logins are left.
+        case passwordExpired = 0
+        /// The account is locked, by an administrator or after too many wrong passwords.
+        case accountLocked = 1
+        /// The bind has succeeded, and until the password is changed the server does nothing else.
+        case changeAfterReset = 2
+    }
+
+    /// How long the password holds still.
+    public var timeBeforeExpiration: Duration?
+    /// How many more binds an expired password is good for.
+    public var graceLogins: Int?
+    /// What is wrong.
+    public var fault: Fault?
+
+    /// By default nothing is said.
+    public init(timeBeforeExpiration: Duration? = nil, graceLogins: Int? = nil, fault: Fault? = nil) {
+        self.timeBeforeExpiration = timeBeforeExpiration
+        self.graceLogins = graceLogins
+        self.fault = fault
+    }
+
+    /// - Parameter bytes: the value of the control.
+    init(encoded bytes: [UInt8]) throws(BERReader.Malformed) {
+        var reader = BERReader(bytes)
+        var members = try reader.members(BER.sequence)
+        if let warning = try members.optional(BER.context(0, constructed: true)) {
+            var choice = BERReader(warning)
+            if choice.nextTag == BER.context(0) {
+                timeBeforeExpiration = .seconds(try choice.number(BER.context(0)))
+            } else {
+                graceLogins = try choice.number(BER.context(1))
+            }
+        }
+        if !members.isAtEnd { fault = Fault(rawValue: try members.number(BER.context(1))) }
+    }
+}
+
+extension PasswordPolicyResponse.Fault: CustomStringConvertible {
+    /// A sentence.
+    public var description: String {
+        switch self {
+        case .passwordExpired: "the password has expired"
+        case .accountLocked: "the account is locked"
+        case .changeAfterReset: "the password must be changed before the server does anything else"
+        }
+    }
 }

@@ -90,6 +90,13 @@ extension DirectoryError: CustomStringConvertible {
 }
 
 extension DirectoryError {
+    /// The same for another operation of the same connection.
+    func about(_ operation: String) -> DirectoryError {
+        var error = self
+        error.operation = operation
+        return error
+    }
+
     /// The error that a server's answer is.
     init(_ outcome: Outcome, operation: String, server: String) {
         self.init(

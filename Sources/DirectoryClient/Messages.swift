@@ -2,23 +2,61 @@ import CLDAP
 import DirectoryModel
 import Glibc
 
+/// One message of the server (RFC 4511, section 4.1.1), taken out of the library's memory.
+enum Message: Hashable, Sendable {
+    case entry(Entry, controls: [Control])
+    case reference([String])
+    case intermediate(identifier: String?, value: [UInt8]?)
+    case result(Outcome)
+}
+
+/// The last message of an operation (RFC 4511, section 4.1.9).
+struct Outcome: Hashable, Sendable {
+    var code: ResultCode
+    var matchedDN = ""
+    var diagnostic = ""
+    var referrals: [String] = []
+    var controls: [Control] = []
+    /// Of an extended response (RFC 4511, section 4.12).
+    var identifier: String?
+    var value: [UInt8]?
+}
+
+/// All messages of an operation that has ended.
+struct Response: Hashable, Sendable {
+    var entries: [Entry] = []
+    var references: [String] = []
+    var outcome = Outcome(code: .success)
+}
+
+// MARK: - Receiving
+
 extension LDAPHandle {
-    /// The next message that is there already, and its id, 0 for the server's own notices; nil when there is none. Does not wait for the first
-    /// byte of a message.
+    /// The next message that is there already, and its id, 0 for the server's own notices; nil when none is there whole.
     ///
     /// To ask for one id after the other would be slow, and would lose time where it matters: what the library reads while it is asked for
-    /// another id it keeps, and no descriptor tells.
+    /// another id it keeps, and no descriptor tells. To ask for all messages of an operation together would never give those of a persistent search.
     /// - Throws: always an error with `isConnectionLost`.
-    func receive() throws(DirectoryError) -> (id: Int32, message: Message)? { try receive(ofID: LDAP_RES_ANY) }
-
-    /// The next message with an id.
-    func receive(_ messageID: Int32) throws(DirectoryError) -> Message? { try receive(ofID: messageID)?.message }
-
-    private func receive(ofID wanted: Int32) throws(DirectoryError) -> (id: Int32, message: Message)? {
+    func receive() throws(DirectoryError) -> (id: Int32, message: Message)? {
         var message: OpaquePointer?
-        var patience = timeval()
-        let kind = unsafe ldap_result(pointer, wanted, LDAP_MSG_ONE, &patience, &message)
+        var noTime = timeval()
+        let kind = unsafe ldap_result(pointer, LDAP_RES_ANY, LDAP_MSG_ONE, &noTime, &message)
         guard kind != 0 else { return nil }
+        return unsafe try take(message, kind)
+    }
+
+    /// Waits for the result of an operation.
+    /// - Throws: always an error with `isConnectionLost`.
+    func result(of messageID: Int32) throws(DirectoryError) -> Outcome {
+        while true {
+            var message: OpaquePointer?
+            let kind = unsafe ldap_result(pointer, messageID, LDAP_MSG_ONE, nil, &message)
+            if case .result(let outcome) = unsafe try take(message, kind).message { return outcome }
+        }
+    }
+
+    private func take(_ message: OpaquePointer?, _ kind: Int32) throws(DirectoryError) -> (id: Int32, message: Message)
+    {
         guard kind > 0, let message = unsafe message else { throw lost(lastCode, lastDiagnostic) }
         defer { unsafe ldap_msgfree(message) }
         let id = unsafe ldap_msgid(message)
