@@ -150,6 +150,8 @@ import Synchronization
 
     /// Sends what waits, as far as the window and the socket allow.
     private func send() {
+        guard !isClosed else { return }
+        do throws(DirectoryError) { try handle.flush() } catch { return end(with: error) }
         while !isClosed, !handle.hasOutput, unanswered < Self.window, let operation = waiting.popFirst() {
             guard operation.reply != nil else { continue }
             do throws(DirectoryError) {
@@ -164,7 +166,7 @@ import Synchronization
         watch()
     }
 
-    /// Reads what has come, and sends what that makes room for.
+    /// Reads what has come, then sends: what a server has answered counts, also where it has closed the connection since.
     private func read() {
         guard !isClosed else { return }
         do throws(DirectoryError) {
@@ -215,16 +217,10 @@ import Synchronization
         if wanted.isEmpty { return EventLoop.shared.forget(handle.descriptor) }
         if !interest.isEmpty { return EventLoop.shared.change(handle.descriptor, to: wanted) }
         do {
-            try EventLoop.shared.watch(handle.descriptor, for: wanted) { [weak self] events in self?.handle(events) }
+            try EventLoop.shared.watch(handle.descriptor, for: wanted) { [weak self] _ in self?.read() }
         } catch {
             end(with: handle.lost(.localError, "the socket cannot be watched: \(error)"))
         }
-    }
-
-    private func handle(_ events: EventLoop.Events) {
-        guard !isClosed else { return }
-        do throws(DirectoryError) { try handle.flush() } catch { return end(with: error) }
-        read()
     }
 
     // MARK: - Errors
