@@ -7,7 +7,6 @@
 #include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -157,7 +156,5 @@ int clinux_detach_mount(int root) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", root);
     return umount2(path, MNT_DETACH);
 }
-
-int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 
 void clinux_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

@@ -106,6 +106,33 @@ public final class EventLoop: @unchecked Sendable {
         epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, nil)
     }
 
+    /// Waits until a descriptor that is not watched is ready, or broken.
+    /// - Throws: `timedOut` when the deadline has come, `canceled` with the task, and why epoll_ctl(2) refuses.
+    @MainActor package func wait(
+        for events: Events, at descriptor: Int32, until deadline: ContinuousClock.Instant
+    ) async throws(Errno) {
+        let wait = DescriptorWait()
+        let failure = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let timer = call(at: deadline) { wait.end(.timedOut) }
+                wait.begin {
+                    self.forget(descriptor)
+                    self.cancel(timer)
+                    continuation.resume(returning: $0)
+                }
+                guard !Task.isCancelled else { return wait.end(.canceled) }
+                do throws(Errno) {
+                    try watch(descriptor, for: events) { _ in wait.end(nil) }
+                } catch {
+                    wait.end(error)
+                }
+            }
+        } onCancel: {
+            post { wait.end(.canceled) }
+        }
+        if let failure { throw failure }
+    }
+
     private func control(
         _ operation: Int32, _ descriptor: Int32, _ events: Events, _ generation: UInt32
     ) throws(Errno) {
@@ -259,5 +286,20 @@ public final class EventLoop: @unchecked Sendable {
         slice()
         let time = ContinuousClock.now - start
         if time > Self.longestSlice { MainActor.assumeIsolated { onSlowSlice(time) } }
+    }
+}
+
+/// One task that waits for a descriptor.
+@MainActor private final class DescriptorWait {
+    private var resume: ((Errno?) -> Void)?
+
+    nonisolated init() {}
+
+    func begin(_ resume: @escaping (Errno?) -> Void) { self.resume = resume }
+
+    /// The first end counts.
+    func end(_ failure: Errno?) {
+        resume?(failure)
+        resume = nil
     }
 }

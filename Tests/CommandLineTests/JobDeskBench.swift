@@ -40,13 +40,13 @@ final class JobDeskBench: JobDesk {
         }
         let lock = try InstanceLock(in: FilePath(folder.appending(path: "run").path))
         let bench = try JobDeskBench(folder, hasHistory: hasHistory)
-        let reports = try ReportServer(under: lock, registry: bench.registry)
+        let reports = try await ReportServer(under: lock, registry: bench.registry)
         let configuration = try SettingsOptions.parse(["-c", bench.settings.path]).load()
         var handler = ControlHandler(
             engine: Engine(configuration.engine, ids: nil, logger: Logger(label: "test")),
             started: SystemWallClock().now)
         handler.desk = bench
-        let control = try ControlServer(under: lock) { [handler] in await handler.answer($0) }
+        let control = try await ControlServer(under: lock) { [handler] in await handler.answer($0) }
         func end() async {
             await bench.runner.stop(grace: .zero)
             await control.stop()

@@ -21,7 +21,7 @@ import Testing
         let program: URL
 
         /// - Parameter user: as whom the job's script runs; nil: as the daemon.
-        init(user: UInt32? = nil, patience: Duration = .seconds(30)) throws {
+        init(user: UInt32? = nil, timeLimit: Duration = .seconds(30)) async throws {
             folder = FileManager.default.temporaryDirectory.appending(
                 path: "prov-report-\(UUID().uuidString.prefix(8))")
             try FileManager.default.createDirectory(
@@ -40,7 +40,7 @@ import Testing
             token = registry.beginAttempt(job.id, number: 1).text
             registry.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
             let lock = try InstanceLock(in: FilePath(folder.path))
-            server = try ReportServer(under: lock, registry: registry, patience: patience)
+            server = try await ReportServer(under: lock, registry: registry, timeLimit: timeLimit)
         }
 
         deinit { try? FileManager.default.removeItem(at: folder) }
@@ -63,9 +63,9 @@ import Testing
     }
 
     private func withDesk(
-        user: UInt32? = nil, patience: Duration = .seconds(30), _ body: (Desk) async throws -> Void
+        user: UInt32? = nil, timeLimit: Duration = .seconds(30), _ body: (Desk) async throws -> Void
     ) async throws {
-        let desk = try Desk(user: user, patience: patience)
+        let desk = try await Desk(user: user, timeLimit: timeLimit)
         do {
             try await body(desk)
         } catch {
@@ -200,7 +200,7 @@ import Testing
         defer { try? FileManager.default.removeItem(at: folder) }
         try FileManager.default.createDirectory(
             at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
-        let server = try ReportServer(
+        let server = try await ReportServer(
             under: try InstanceLock(in: FilePath(folder.path)), registry: JobRegistry(recorder: NoHistory()))
         #expect(server.notice?.contains("chmod o+x \(folder.path)") == true)
         await server.stop()

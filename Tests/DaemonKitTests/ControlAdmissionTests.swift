@@ -26,10 +26,10 @@ struct ControlAdmissionTests {
         _ body: (_ open: ControlServer, _ owner: ControlServer) async throws -> Void
     ) async throws {
         #expect(chmod(directory.path.string, 0o755) == 0)
-        let open = try ControlServer(
-            under: lock, at: directory.path.appending("open.sock"), admission: .everybody, patience: .seconds(30),
+        let open = try await ControlServer(
+            under: lock, at: directory.path.appending("open.sock"), admission: .everybody, timeLimit: .seconds(30),
             handler: Self.whoAmI)
-        let owner = try ControlServer(under: lock, handler: Self.whoAmI)
+        let owner = try await ControlServer(under: lock, handler: Self.whoAmI)
         do {
             try await body(open, owner)
         } catch {

@@ -4,9 +4,9 @@ import Testing
 
 struct ControlExchangeTests {
     private let start = ContinuousClock.now
-    private let patience = Duration.seconds(10)
+    private let timeLimit = Duration.seconds(10)
 
-    private func exchange() -> ControlExchange { ControlExchange(now: start, patience: patience) }
+    private func exchange() -> ControlExchange { ControlExchange(now: start, timeLimit: timeLimit) }
 
     @Test func `a line in pieces is one request, and what follows it is ignored`() {
         var exchange = exchange()
@@ -20,10 +20,9 @@ struct ControlExchangeTests {
 
     @Test func `reading and writing have deadlines, the handler has none`() {
         var exchange = exchange()
-        #expect(!exchange.isLate(at: start))
-        #expect(exchange.isLate(at: start + patience))
+        #expect(exchange.deadline == start + timeLimit)
         _ = exchange.received("x".utf8, now: start + .seconds(5))
-        #expect(exchange.isLate(at: start + patience))
+        #expect(exchange.deadline == start + timeLimit)
         _ = exchange.received("\n".utf8, now: start)
         #expect(exchange.deadline == nil)
         _ = exchange.answered(ControlReply(lines: [[1, 2]]), now: start + .seconds(100))

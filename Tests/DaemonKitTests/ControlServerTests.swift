@@ -58,10 +58,10 @@ struct ControlServerTests {
     }
 
     private func withServer(
-        patience: Duration = .seconds(60), handler: @escaping ControlServer.Handler = echo,
+        timeLimit: Duration = .seconds(60), handler: @escaping ControlServer.Handler = echo,
         _ body: (ControlServer, ControlClient) async throws -> Void
     ) async throws {
-        let server = try ControlServer(under: lock, patience: patience, handler: handler)
+        let server = try await ControlServer(under: lock, timeLimit: timeLimit, handler: handler)
         do {
             try await body(server, ControlClient(socket: server.path))
         } catch {
@@ -105,7 +105,7 @@ struct ControlServerTests {
     }
 
     @Test func `silent clients are sent away`() async throws {
-        try await withServer(patience: .milliseconds(100)) { server, _ in
+        try await withServer(timeLimit: .milliseconds(100)) { server, _ in
             let silent = try (0..<20).map { _ in try RawClient(server.path) }
             silent[0].send("{\"comm")
             for one in silent { #expect(await one.readToEnd().isEmpty) }
@@ -115,7 +115,7 @@ struct ControlServerTests {
     @Test func `a client that does not read its answer is sent away`() async throws {
         let size = 16 << 20
         let large: ControlServer.Handler = { _ in ControlReply(lines: [[UInt8](repeating: 65, count: size)]) }
-        try await withServer(patience: .seconds(1), handler: large) { server, _ in
+        try await withServer(timeLimit: .seconds(1), handler: large) { server, _ in
             let deaf = try RawClient(server.path)
             deaf.send("{}\n")
             // The server hangs up although the client has not: only then does poll tell so.
@@ -177,7 +177,7 @@ struct ControlServerTests {
     }
 
     @Test func `stopping sends clients away, removes the socket, and then nobody listens`() async throws {
-        let server = try ControlServer(under: lock) { _ in
+        let server = try await ControlServer(under: lock) { _ in
             do { try await Task.sleep(for: .seconds(1_000)) } catch { return .refusal("too late") }
             return ControlReply(lines: [])
         }
@@ -222,8 +222,8 @@ struct ControlServerTests {
             #expect(answers.count == 2)
         }
         _ = try directory.file("control.sock", "precious")
-        #expect(throws: ControlServerError(path: path, code: .fileExists)) {
-            try ControlServer(under: lock, handler: Self.echo)
+        await #expect(throws: ControlServerError(path: path, code: .fileExists)) {
+            try await ControlServer(under: lock, handler: Self.echo)
         }
     }
 
@@ -289,11 +289,11 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a path that is too long for a socket says so`() throws {
+    @Test func `a path that is too long for a socket says so`() async throws {
         let deep = directory.path.appending(String(repeating: "d", count: 100))
         try RuntimeDirectory.prepare(deep)
-        let error = #expect(throws: ControlServerError.self) {
-            try ControlServer(under: try InstanceLock(in: deep), handler: Self.echo)
+        let error = await #expect(throws: ControlServerError.self) {
+            try await ControlServer(under: try InstanceLock(in: deep), handler: Self.echo)
         }
         #expect(error?.description.contains("set a shorter RUNTIME_DIRECTORY") == true)
     }

@@ -220,9 +220,6 @@ int clinux_has_default_acl(int directory);
 /// Returns 0, or -1 with errno.
 int clinux_detach_mount(int root);
 
-/// eventfd(2), close-on-exec and non-blocking, with the count 0. Returns the descriptor, or -1 with errno.
-int clinux_eventfd(void);
-
 /// Names the calling thread for ps and top; the system shows at most 15 bytes.
 void clinux_name_thread(const char *_Nonnull name);
 

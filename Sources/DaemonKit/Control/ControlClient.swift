@@ -33,22 +33,9 @@ public struct ControlClient: Sendable {
         }
     }
 
-    /// Sends one request and reads the whole answer, on a thread of its own.
+    /// Sends one request and reads the whole answer.
     public func send(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
-        let result: Result<ControlReply, ControlClientError> = await withCheckedContinuation { continuation in
-            do throws(Errno) {
-                try DedicatedThread.start("control-client") {
-                    do throws(ControlClientError) {
-                        continuation.resume(returning: .success(try exchange(request)))
-                    } catch {
-                        continuation.resume(returning: .failure(error))
-                    }
-                }
-            } catch {
-                continuation.resume(returning: .failure(.failed(path, error)))
-            }
-        }
-        let reply = try result.get()
+        let reply = try await exchange(request)
         if let line = reply.lines.first, let refusal = Self.refusal(line) { throw .refused(refusal) }
         return reply
     }
@@ -62,16 +49,17 @@ public struct ControlClient: Sendable {
         }
     }
 
-    private func exchange(_ request: ControlRequest) throws(ControlClientError) -> ControlReply {
+    @MainActor private func exchange(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
         guard request.line.count <= ControlRequest.sizeLimit else { throw .tooLarge(request.line.count) }
         let deadline = ContinuousClock.now + timeout
         do throws(Errno) {
-            let connection = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            let connection = socket(
+                AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
             guard connection >= 0 else { throw Errno(rawValue: errno) }
             defer { close(connection) }
-            try connect(connection)
-            try write(request.line + [UInt8(ascii: "\n")], to: connection, until: deadline)
-            return ControlReply(lines: try readLines(from: connection, until: deadline))
+            try await connect(connection, until: deadline)
+            try await write(request.line + [UInt8(ascii: "\n")], to: connection, until: deadline)
+            return ControlReply(lines: try await readLines(from: connection, until: deadline))
         } catch .noSuchFileOrDirectory, .connectionRefused {
             throw .notListening(path)
         } catch .permissionDenied, .notPermitted {
@@ -85,38 +73,42 @@ public struct ControlClient: Sendable {
         }
     }
 
-    /// Waits while the daemon's queue is full, no longer than the timeout.
-    private func connect(_ connection: Int32) throws(Errno) {
+    @MainActor private func connect(
+        _ connection: Int32, until deadline: ContinuousClock.Instant
+    ) async throws(Errno) {
         let address = try UnixSocketAddress(path.string)
-        var limit = timeval(tv_sec: Int(clamping: timeout.components.seconds), tv_usec: 999_999)
-        setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        guard address.withSocketAddress({ Glibc.connect(connection, $0, $1) }) == 0 else {
-            throw errno == EAGAIN ? .timedOut : Errno(rawValue: errno)
+        while address.withSocketAddress({ Glibc.connect(connection, $0, $1) }) != 0 {
+            guard errno == EAGAIN else { throw Errno(rawValue: errno) }
+            guard .now < deadline else { throw .timedOut }
+            // The daemon's queue is full, and nothing tells when there is room.
+            do { try await Task.sleep(for: .milliseconds(10)) } catch { throw .canceled }
         }
     }
 
-    private func write(_ bytes: [UInt8], to connection: Int32, until deadline: ContinuousClock.Instant) throws(Errno) {
+    @MainActor private func write(
+        _ bytes: [UInt8], to connection: Int32, until deadline: ContinuousClock.Instant
+    ) async throws(Errno) {
         var rest = bytes[...]
         while !rest.isEmpty {
-            let count = rest.withUnsafeBytes {
-                Glibc.send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
-            }
+            let count = rest.withUnsafeBytes { Glibc.send(connection, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
             if count >= 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EPIPE || errno == ECONNRESET {
                 return  // The daemon has answered before it read all, or has gone: reading tells which.
             } else if errno != EINTR {
                 guard errno == EAGAIN else { throw Errno(rawValue: errno) }
-                try wait(connection, POLLOUT, until: deadline)
+                try await EventLoop.shared.wait(for: .writable, at: connection, until: deadline)
             }
         }
     }
 
-    private func readLines(from connection: Int32, until deadline: ContinuousClock.Instant) throws(Errno) -> [[UInt8]] {
+    @MainActor private func readLines(
+        from connection: Int32, until deadline: ContinuousClock.Instant
+    ) async throws(Errno) -> [[UInt8]] {
         var received: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 64 * 1024)
         while true {
-            let count = recv(connection, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+            let count = recv(connection, &buffer, buffer.count, 0)
             if count > 0 {
                 received += buffer[..<count]
             } else if count == 0 || errno == ECONNRESET {
@@ -124,18 +116,8 @@ public struct ControlClient: Sendable {
                 return received.split(separator: UInt8(ascii: "\n")).map(Array.init)
             } else if errno != EINTR {
                 guard errno == EAGAIN else { throw Errno(rawValue: errno) }
-                try wait(connection, POLLIN, until: deadline)
+                try await EventLoop.shared.wait(for: .readable, at: connection, until: deadline)
             }
-        }
-    }
-
-    private func wait(_ connection: Int32, _ events: Int32, until deadline: ContinuousClock.Instant) throws(Errno) {
-        let left = (deadline - ContinuousClock.now).components
-        let milliseconds = left.seconds * 1_000 + left.attoseconds / 1_000_000_000_000_000
-        guard milliseconds > 0 else { throw .timedOut }
-        var watched = pollfd(fd: connection, events: Int16(events), revents: 0)
-        guard poll(&watched, 1, Int32(clamping: milliseconds)) >= 0 || errno == EINTR else {
-            throw Errno(rawValue: errno)
         }
     }
 }

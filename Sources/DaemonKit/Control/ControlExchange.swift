@@ -24,16 +24,16 @@ struct ControlExchange {
     }
 
     private var phase = Phase.reading([])
-    private let patience: Duration
+    private let timeLimit: Duration
     private let requestLimit: Int
     /// When the visit ends by itself; `nil` while the handler works.
     private(set) var deadline: ContinuousClock.Instant?
 
     /// - Parameter requestLimit: the most bytes of a request.
-    init(now: ContinuousClock.Instant, patience: Duration, requestLimit: Int = ControlRequest.sizeLimit) {
-        self.patience = patience
+    init(now: ContinuousClock.Instant, timeLimit: Duration, requestLimit: Int = ControlRequest.sizeLimit) {
+        self.timeLimit = timeLimit
         self.requestLimit = requestLimit
-        deadline = now + patience
+        deadline = now + timeLimit
     }
 
     /// Whether bytes of the client are wanted.
@@ -74,7 +74,7 @@ struct ControlExchange {
             return .close
         }
         phase = .writing(bytes[...])
-        deadline = now + patience
+        deadline = now + timeLimit
         return .wait
     }
 
@@ -87,8 +87,6 @@ struct ControlExchange {
         phase = .writing(rest.dropFirst(count))
         return .wait
     }
-
-    func isLate(at now: ContinuousClock.Instant) -> Bool { deadline.map { $0 <= now } ?? false }
 }
 
 /// What a client of the control socket asks: one line of JSON. What it means is the handler's affair.

@@ -1,24 +1,32 @@
-import CLinux
 import EventLoop
 import Glibc
 import JobCore
-import Synchronization
 public import SystemPackage
 
 /// Listens on a socket of the daemon's and has each request answered.
 ///
-/// One thread of its own sleeps in poll(2) and wakes for clients, replies and deadlines alone. Who is heard is the admission's affair
-/// (`SO_PEERCRED`); of two servers none can disturb the other. A handler whose client hangs up is cancelled.
-public final class ControlServer: Sendable {
+/// It runs on the event loop. Who is heard is the admission's affair (`SO_PEERCRED`); of two servers none can disturb the other. A handler whose
+/// client hangs up is cancelled.
+@MainActor public final class ControlServer {
     /// Answers one request. Runs beside the answers to other clients.
     public typealias Handler = @Sendable (ControlRequest) async -> ControlReply
 
     /// The socket's file.
-    public let path: FilePath
-    private let mailbox: ControlMailbox
+    public nonisolated let path: FilePath
+    private let listener: ControlListener
+    private let admission: ControlAdmission
+    private let timeLimit: Duration
+    private let handler: Handler
+    private var visits: [ObjectIdentifier: ControlVisit] = [:]
+    /// When listening goes on after the kernel could take in no more; nil: it has not been interrupted.
+    private var pause: EventLoop.Timer?
+    private var isListening = false
+    private var ending: Task<Void, Never>?
 
     /// The socket's place in a runtime directory, the same for server and client.
-    public static func socketPath(in directory: FilePath) -> FilePath { directory.appending("control.sock") }
+    public nonisolated static func socketPath(in directory: FilePath) -> FilePath {
+        directory.appending("control.sock")
+    }
 
     /// Starts to listen.
     ///
@@ -27,34 +35,184 @@ public final class ControlServer: Sendable {
     ///     has returned.
     ///   - path: the socket's file; nil: the control socket beside the lock.
     ///   - admission: who is heard.
-    ///   - patience: how long a client may take to send its request, and then to read the answer.
+    ///   - timeLimit: how long a client may take to send its request, and then to read the answer.
     /// - Throws: what could not be done with the socket.
     public init(
         under lock: InstanceLock, at path: FilePath? = nil, admission: ControlAdmission = .owner,
-        patience: Duration = .seconds(10), handler: @escaping Handler
-    ) throws(ControlServerError) {
+        timeLimit: Duration = .seconds(10), handler: @escaping Handler
+    ) async throws(ControlServerError) {
         let path = path ?? Self.socketPath(in: lock.path.removingLastComponent())
         self.path = path
+        self.admission = admission
+        self.timeLimit = timeLimit
+        self.handler = handler
         do throws(Errno) {
-            let mailbox = try ControlMailbox()
-            self.mailbox = mailbox
-            let listener = try ControlListener(path: path, mode: admission.mode)
-            // The thread alone owns the loop from here on.
-            nonisolated(unsafe) let loop = ControlLoop(
-                listener: listener, mailbox: mailbox, admission: admission, patience: patience, handler: handler)
-            do throws(Errno) {
-                try DedicatedThread.start("control") { loop.run() }
-            } catch {
-                listener.close()
-                throw error
-            }
+            listener = try await BlockingWork.run {
+                Result { () throws(Errno) in try ControlListener(path: path, mode: admission.mode) }
+            }.get()
         } catch {
             throw ControlServerError(path: path, code: error)
         }
+        do throws(Errno) {
+            try EventLoop.shared.watch(listener.descriptor, for: []) { _ in self.takeIn() }
+        } catch {
+            listener.close()
+            throw ControlServerError(path: path, code: error)
+        }
+        listenAsRoomAllows()
     }
 
-    /// Sends every client away, removes the socket's file and ends the thread; returns when that is done.
-    public func stop() async { await mailbox.stop() }
+    /// Sends every client away and removes the socket's file; returns when that is done.
+    public func stop() async {
+        let ending = ending ?? Task { await end() }
+        self.ending = ending
+        await ending.value
+    }
+
+    private func end() async {
+        EventLoop.shared.forget(listener.descriptor)
+        if let pause { EventLoop.shared.cancel(pause) }
+        for visit in Array(visits.values) { visit.end() }
+        await BlockingWork.run { [listener] in listener.close() }
+    }
+
+    private func listenAsRoomAllows() {
+        let hasRoom = visits.count < admission.clients && pause == nil
+        guard hasRoom != isListening, ending == nil else { return }
+        isListening = hasRoom
+        EventLoop.shared.change(listener.descriptor, to: hasRoom ? .readable : [])
+    }
+
+    /// No more at a time than are served at once, so that a flood of those who are sent away keeps nobody waiting.
+    private func takeIn() {
+        for _ in 0..<admission.clients where visits.count < admission.clients {
+            do throws(Errno) {
+                if let (client, user) = try listener.accept() { try admit(client, of: user) }
+            } catch {
+                // Out of descriptors or memory: the client stays in the queue, and asking at once again would only spin.
+                if error != .wouldBlock { interrupt() }
+                break
+            }
+        }
+        listenAsRoomAllows()
+    }
+
+    private func interrupt() {
+        pause = EventLoop.shared.call(at: .now + .seconds(1)) {
+            self.pause = nil
+            self.listenAsRoomAllows()
+        }
+    }
+
+    private func admit(_ client: Int32, of user: UInt32?) throws(Errno) {
+        let others = visits.values.count { $0.user == user }
+        if let refusal = admission.refusal(of: user, beside: others) {
+            let bytes = ControlReply.refusal(refusal).bytes
+            send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+            close(client)
+            return
+        }
+        let exchange = ControlExchange(now: .now, timeLimit: timeLimit, requestLimit: admission.requestLimit)
+        let visit = try ControlVisit(client, of: user, exchange, handler) { visit in
+            self.visits[ObjectIdentifier(visit)] = nil
+            self.listenAsRoomAllows()
+        }
+        visits[ObjectIdentifier(visit)] = visit
+    }
+}
+
+/// One client of a server, from its admission until it is sent away: drives a ``ControlExchange``.
+@MainActor private final class ControlVisit {
+    /// Who it is, as the kernel says.
+    let user: UInt32?
+    private let client: Int32
+    private var exchange: ControlExchange
+    private let handler: ControlServer.Handler
+    private let ended: (ControlVisit) -> Void
+    private var isOver = false
+    private var work: Task<Void, Never>?
+    private var timer: EventLoop.Timer?
+    /// For when the timer is set.
+    private var deadline: ContinuousClock.Instant?
+
+    /// - Parameter client: is closed in the end, also when this throws.
+    init(
+        _ client: Int32, of user: UInt32?, _ exchange: ControlExchange, _ handler: @escaping ControlServer.Handler,
+        ended: @escaping (ControlVisit) -> Void
+    ) throws(Errno) {
+        self.client = client
+        self.user = user
+        self.exchange = exchange
+        self.handler = handler
+        self.ended = ended
+        do throws(Errno) {
+            try EventLoop.shared.watch(client, for: .readable) { self.serve($0) }
+        } catch {
+            close(client)
+            throw error
+        }
+        setTimer()
+    }
+
+    private func serve(_ events: EventLoop.Events) {
+        if exchange.reads {
+            read()
+        } else if !events.isDisjoint(with: .broken) {
+            end()
+        } else {
+            write()
+        }
+    }
+
+    private func read() {
+        var buffer = [UInt8](repeating: 0, count: 16 * 1024)
+        let count = recv(client, &buffer, buffer.count, 0)
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count >= 0 else { return end() }
+        perform(count == 0 ? exchange.endOfInput() : exchange.received(buffer[..<count], now: .now))
+    }
+
+    private func write() {
+        let rest = exchange.unsent
+        let count = rest.withUnsafeBytes { send(client, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        guard count >= 0 else { return end() }
+        perform(exchange.sent(count))
+    }
+
+    private func perform(_ action: ControlExchange.Action) {
+        switch action {
+        case .wait: break
+        case .close: return end()
+        case .handle(var request):
+            request.user = user
+            work = Task { [request] in
+                let reply = await handler(request)
+                if !isOver { perform(exchange.answered(reply, now: .now)) }
+            }
+        }
+        // With nothing asked for the loop still tells when the client has hung up.
+        EventLoop.shared.change(client, to: exchange.reads ? .readable : exchange.unsent.isEmpty ? [] : .writable)
+        setTimer()
+    }
+
+    private func setTimer() {
+        guard exchange.deadline != deadline else { return }
+        if let timer { EventLoop.shared.cancel(timer) }
+        deadline = exchange.deadline
+        timer = deadline.map { EventLoop.shared.call(at: $0) { self.end() } }
+    }
+
+    /// Sends the client away, and cancels what is done for it.
+    func end() {
+        guard !isOver else { return }
+        isOver = true
+        EventLoop.shared.forget(client)
+        close(client)
+        if let timer { EventLoop.shared.cancel(timer) }
+        work?.cancel()
+        ended(self)
+    }
 }
 
 /// Why a socket of the daemon's cannot be opened.
@@ -73,59 +231,5 @@ public struct ControlServerError: Error, Hashable, Sendable, CustomStringConvert
             default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
             }
         return "\(path): the socket cannot be opened: \(code); \(cure)"
-    }
-}
-
-/// What other threads leave for the loop.
-final class ControlMailbox: Sendable {
-    struct Content {
-        var replies: [(client: Int32, visit: UInt64, reply: ControlReply)] = []
-        var isStopping = false
-    }
-
-    private enum Life {
-        case running([CheckedContinuation<Void, Never>])
-        case ended
-    }
-
-    private let content = Mutex(Content())
-    private let life = Mutex(Life.running([]))
-    let wakeUp: WakeUp
-
-    init() throws(Errno) { wakeUp = try WakeUp() }
-
-    func post(_ reply: ControlReply, to client: Int32, visit: UInt64) {
-        content.withLock { $0.replies.append((client, visit, reply)) }
-        wakeUp.signal()
-    }
-
-    /// Takes everything out.
-    func collect() -> Content {
-        wakeUp.clear()
-        return content.withLock { content in
-            defer { content.replies = [] }
-            return content
-        }
-    }
-
-    func stop() async {
-        content.withLock { $0.isStopping = true }
-        wakeUp.signal()
-        await withCheckedContinuation { continuation in
-            let hasEnded = life.withLock { life in
-                guard case .running(let waiting) = life else { return true }
-                life = .running(waiting + [continuation])
-                return false
-            }
-            if hasEnded { continuation.resume() }
-        }
-    }
-
-    func ended() {
-        let waiting = life.withLock { life in
-            defer { life = .ended }
-            if case .running(let waiting) = life { return waiting } else { return [] }
-        }
-        waiting.forEach { $0.resume() }
     }
 }

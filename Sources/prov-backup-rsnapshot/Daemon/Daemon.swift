@@ -92,7 +92,7 @@ struct Daemon {
         let reloader = SettingsReloader(
             files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
             notifier: notifier, logger: logger)
-        let reports = try ReportServer(under: locks.runtime, registry: work.parts.registry)
+        let reports = try await ReportServer(under: locks.runtime, registry: work.parts.registry)
         if let notice = reports.notice { logger.info("\(notice)") }
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
         try await ServiceGroup(

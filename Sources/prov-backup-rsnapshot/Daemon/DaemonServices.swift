@@ -66,7 +66,7 @@ struct ControlService: Service {
     let handler: ControlHandler
 
     func run() async throws {
-        let server = try ControlServer(under: lock) { await handler.answer($0) }
+        let server = try await ControlServer(under: lock) { await handler.answer($0) }
         await shutdown()
         await server.stop()
     }

@@ -1,4 +1,5 @@
 import DaemonKit
+import EventLoop
 import Glibc
 import JobCore
 import ServiceLifecycle
@@ -20,9 +21,9 @@ enum ReportReply: Codable, Hashable {
 
 /// Hears what scripts report on their own jobs (rows L6, L8).
 ///
-/// The socket is open to every user, since a script may run as any; the registry judges token and user. It has a thread and limits of its
-/// own, so that whatever comes here is nothing to the control socket.
-final class ReportServer: Sendable {
+/// The socket is open to every user, since a script may run as any; the registry judges token and user. It has limits of its own, so that no
+/// flood here keeps the control socket from its clients.
+struct ReportServer: Sendable {
     /// The socket's file, as scripts find it in `PROV_REPORT_SOCKET`.
     let path: FilePath
     /// What keeps scripts of other users from reporting, and the cure; nil when nothing does.
@@ -33,17 +34,18 @@ final class ReportServer: Sendable {
     static func socketPath(in directory: FilePath) -> FilePath { directory.appending("report.sock") }
 
     /// Starts to listen beside the lock's file.
-    /// - Parameter patience: how long a client may take to send its report, and then to read the answer.
+    /// - Parameter timeLimit: how long a client may take to send its report, and then to read the answer.
     init(
-        under lock: InstanceLock, registry: JobRegistry, patience: Duration = .seconds(3)
-    ) throws(ControlServerError) {
+        under lock: InstanceLock, registry: JobRegistry, timeLimit: Duration = .seconds(3)
+    ) async throws(ControlServerError) {
         let directory = lock.path.removingLastComponent()
-        path = Self.socketPath(in: directory)
-        notice = Self.closedFolder(above: path).map {
+        let path = Self.socketPath(in: directory)
+        self.path = path
+        notice = await BlockingWork.run { Self.closedFolder(above: path) }.map {
             "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0.shellWord)"
         }
-        server = try ControlServer(under: lock, at: path, admission: .everybody, patience: patience) { request in
-            Self.answer(request, registry)
+        server = try await ControlServer(under: lock, at: path, admission: .everybody, timeLimit: timeLimit) {
+            Self.answer($0, registry)
         }
     }
 
