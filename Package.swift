@@ -10,8 +10,6 @@ let settings: [SwiftSetting] =
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let inMemoryLogging = Target.Dependency.product(name: "InMemoryLogging", package: "swift-log")
-let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
-let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
@@ -32,7 +30,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
     targets: [
@@ -73,7 +70,7 @@ let package = Package(
             name: "prov-backup-rsnapshot",
             dependencies: [
                 "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
-                "DirectorySandbox", "ScriptService", argumentParser, logging, system, lifecycle, unixSignals,
+                "DirectorySandbox", "ScriptService", argumentParser, logging, system,
             ],
             swiftSettings: settings),
         // Plain C, for what runs inside the copy sandbox, which holds no Swift: these flags leave Swift's runtime out of it.
@@ -89,7 +86,7 @@ let package = Package(
             name: "provisioning-bench",
             dependencies: [
                 "CLimit", "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "BackupRsnapshot",
-                "DirectorySandbox", argumentParser, subprocess, system, unixSignals,
+                "DaemonKit", "DirectorySandbox", argumentParser, subprocess, system,
             ],
             swiftSettings: settings),
         .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),

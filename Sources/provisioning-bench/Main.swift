@@ -1,10 +1,10 @@
 import ArgumentParser
+import DaemonKit
 import DirectoryClient
 import EventLoop
 import FoundationEssentials
 import Glibc
 import SystemPackage
-import UnixSignals
 
 @main
 struct ProvisioningBench: AsyncParsableCommand {
@@ -33,10 +33,10 @@ struct ProvisioningBench: AsyncParsableCommand {
     static func main() { EventLoop.run { await main(nil) } }
 
     func run() async throws {
+        let signals = try await ProcessSignals([SIGINT, SIGTERM])
         LDAPLibrary.ignoreSurroundings()
         // A tool that ends early must not take this program with it.
         signal(SIGPIPE, SIG_IGN)
-        let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm)
         let plan = quick ? BenchPlan.quick : .full
         let recorder = Recorder()
         let machine = try Machine.facts()
@@ -72,7 +72,7 @@ struct ProvisioningBench: AsyncParsableCommand {
     }
 
     private static func run(
-        _ benchmark: Benchmark, within limit: Duration, until signals: UnixSignalsSequence
+        _ benchmark: Benchmark, within limit: Duration, until signals: ProcessSignals
     ) async -> End {
         await withTaskGroup { group in
             group.addTask {
@@ -84,7 +84,7 @@ struct ProvisioningBench: AsyncParsableCommand {
                 }
             }
             group.addTask {
-                for await _ in signals { return .interrupted }
+                for await _ in signals.received { return .interrupted }
                 return .done
             }
             group.addTask {

@@ -72,6 +72,21 @@ import Testing
     }
 
     @Test(
+        "SIGTERM while the settings are read for the first time ends the daemon at once: there is nothing to stop in order"
+    )
+    func earlyStop() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings(
+                backup: "HOME_SCRIPT =\n" + (0..<1_500).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
+            let daemon = try HeldUp(bench)
+            defer { daemon.kill(SIGKILL) }
+            try await eventually("it is held up") { daemon.unread >= 60_000 }
+            daemon.kill(SIGTERM)
+            #expect(try await daemon.end() == -SIGTERM)
+        }
+    }
+
+    @Test(
         "reload while the daemon is asked to stop: each command is answered, or told that the daemon has gone; none waits for ever"
     )
     func reloadAndStop() async throws {

@@ -31,7 +31,7 @@ public struct ServiceNotifier: Sendable {
         watchdogInterval = Self.interval(environment, pid: getpid())
     }
 
-    /// Tells several things in one message.
+    /// Tells several things in one message. It never waits.
     ///
     /// - Throws: what the kernel said; the service itself is not affected by it.
     public func notify(_ states: State...) throws(ServiceNotifierError) {
@@ -72,7 +72,8 @@ public struct ServiceNotifier: Sendable {
         guard descriptor >= 0 else { throw Errno(rawValue: errno) }
         defer { close(descriptor) }
         let sent = address.withSocketAddress { pointer, length in
-            sendto(descriptor, message, message.count, Int32(MSG_NOSIGNAL), pointer, length)
+            sendto(
+                descriptor, message, message.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT), pointer, length)
         }
         guard sent == message.count else { throw Errno(rawValue: errno) }
     }

@@ -1,7 +1,6 @@
 import ArgumentParser
 import DaemonKit
 import Glibc
-import UnixSignals
 
 struct RunCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -21,9 +20,8 @@ struct RunCommand: AsyncParsableCommand {
 
     func run() async throws {
         if once { return try await Daemon(files: files, log: log, isDryRun: isDryRun).runOnce() }
-        // Heard before the settings are read: a signal that comes earlier is obeyed by reading them, a later one by reading them again.
-        signal(SIGHUP, SIG_IGN)
-        let reloads = await UnixSignalsSequence(trapping: .sighup)
-        try await Daemon(files: files, log: log, isDryRun: isDryRun).run(reloads: reloads)
+        // A signal that comes before the settings are read is obeyed by reading them, a later one by reading them again.
+        ProcessSignals.hold([SIGHUP])
+        try await Daemon(files: files, log: log, isDryRun: isDryRun).run()
     }
 }

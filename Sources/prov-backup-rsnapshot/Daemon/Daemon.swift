@@ -8,9 +8,7 @@ import Glibc
 import JobCore
 import Logging
 import Provisioning
-import ServiceLifecycle
 import SystemPackage
-import UnixSignals
 
 /// Starts everything in order and stops it in the reverse.
 ///
@@ -63,14 +61,17 @@ struct Daemon {
         OwnProcess.raiseOpenFiles()
     }
 
-    /// Runs until a signal ends it.
-    /// - Parameter reloads: each has the settings read anew.
-    func run(reloads: UnixSignalsSequence) async throws {
+    /// Runs until SIGTERM or SIGINT. SIGHUP has the settings read anew.
+    @MainActor func run() async throws {
+        let signals = try ProcessSignals([SIGHUP, SIGINT, SIGTERM])
         if isDryRun {
             let engine = dryEngine()
-            return try await ServiceGroup(services: [EngineService(engine: engine, grace: .zero)], signals: logger)
-                .run()
+            await engine.start()
+            await Self.untilStopped(by: signals) {}
+            return await engine.stop(grace: .zero, patience: .zero)
         }
+        // Nothing needs to be stopped in order yet.
+        signals.deadly = [SIGINT, SIGTERM]
         let locks = try takeLocks()
         let work = try await makeWork()
         let engine = work.engine
@@ -90,30 +91,33 @@ struct Daemon {
         }
         let views = SnapshotViewService(configuration, logger: logger)
         let reloader = SettingsReloader(
-            files: files, first: configuration, reloads: reloads, work: work, jobs: jobs, views: views,
-            notifier: notifier, logger: logger)
-        let reports = try await ReportServer(under: locks.runtime, registry: work.parts.registry)
-        if let notice = reports.notice { logger.info("\(notice)") }
+            files: files, first: configuration, work: work, jobs: jobs, views: views, notifier: notifier, logger: logger
+        )
         // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
-        try await ServiceGroup(
-            services: [
-                MailService(reports: work.parts.reports),
-                ControlService(
-                    lock: locks.runtime,
-                    handler: ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader)),
-                ReportService(server: reports),
-                EngineService(
-                    engine: engine, jobs: jobs, parts: work.parts, grace: configuration.service.stopGrace,
-                    patience: configuration.stopPatience,
-                    notifier: notifier, logger: logger),
-                reloader,
-                views,
-                PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
-                WatchdogService(notifier: notifier, logger: logger),
-            ], signals: logger
-        ).run()
+        let services: [any DaemonService] = [
+            WatchdogService(notifier, logger: logger),
+            MailService(work.parts.reports),
+            SocketService(
+                under: locks.runtime,
+                handler: ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader),
+                registry: work.parts.registry, logger: logger),
+            EngineService(work, jobs: jobs, configuration: configuration, notifier: notifier, logger: logger),
+            reloader,
+            views,
+            PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
+        ]
+        signals.deadly = []
+        try await services.run { await Self.untilStopped(by: signals, reload: reloader.beginReload) }
         logger.notice("prov-backup-rsnapshot has stopped")
         withExtendedLifetime(locks) {}
+    }
+
+    /// A second signal that asks for the stop changes nothing.
+    @MainActor private static func untilStopped(by signals: ProcessSignals, reload: () -> Void) async {
+        for await signal in signals.received {
+            guard signal == SIGHUP else { return }
+            reload()
+        }
     }
 
     /// Works on what is due now.

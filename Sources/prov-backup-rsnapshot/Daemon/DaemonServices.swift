@@ -4,33 +4,36 @@ import EventLoop
 import JobCore
 import Logging
 import Provisioning
-import ServiceLifecycle
-import UnixSignals
 
-extension ServiceGroup {
-    /// A group that SIGTERM and SIGINT stop in order.
-    init(services: [any Service], signals logger: Logger) {
-        self.init(
-            configuration: ServiceGroupConfiguration(
-                services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger.quieter))
-    }
+/// A part of the daemon that works from its start to its stop.
+@MainActor protocol DaemonService: AnyObject {
+    /// Begins, and returns soon, also where it takes long until it is ready.
+    func start() async throws
+    /// Ends in order.
+    func stop() async
 }
 
-extension Service {
-    /// Returns when the daemon is asked to stop, in order or at once.
-    func shutdown() async {
-        do { try await gracefulShutdown() } catch { return }
+extension Array<any DaemonService> {
+    /// Starts all in order, waits, and stops them in the reverse order. Where one cannot be started, those before it are stopped at once.
+    @MainActor func run(until end: () async -> Void) async throws {
+        var started = self[..<startIndex]
+        let result: Result<Void, any Error>
+        do {
+            for service in self {
+                try await service.start()
+                started = self[...started.endIndex]
+            }
+            await end()
+            result = .success(())
+        } catch {
+            result = .failure(error)
+        }
+        for service in started.reversed() { await service.stop() }
+        try result.get()
     }
 }
 
 extension Logger {
-    /// For libraries that tell more than an operator wants to know.
-    fileprivate var quieter: Logger {
-        var logger = self
-        logger.logLevel = max(logLevel, .warning)
-        return logger
-    }
-
     /// systemd's not being told is worth a line and no more.
     fileprivate func notifying(_ body: () throws -> Void) {
         do { try body() } catch { warning("\(error)") }
@@ -38,45 +41,83 @@ extension Logger {
 }
 
 /// The engine and all jobs from their start to their orderly end.
-struct EngineService: Service {
-    let engine: Engine
-    var jobs: DaemonJobs?
-    var parts: JobParts?
-    let grace: Duration
-    var patience = Duration.zero
-    var notifier = ServiceNotifier(environment: [:])
-    var logger = Logger(label: "engine")
+final class EngineService: DaemonService {
+    private let engine: Engine
+    private let jobs: DaemonJobs
+    private let parts: JobParts
+    private let configuration: DaemonConfiguration
+    private let notifier: ServiceNotifier
+    private let logger: Logger
+    private var starting: Task<Void, Never>?
 
-    func run() async throws {
-        await jobs?.start()
-        await engine.start()
-        logger.notifying { try notifier.notify(.ready) }
-        await shutdown()
-        logger.notifying { try notifier.notify(.stopping) }
-        await engine.stop(grace: grace, patience: patience) { [jobs, grace, patience] in
-            await jobs?.stop(grace: grace, patience: patience)
+    init(
+        _ work: DaemonWork, jobs: DaemonJobs, configuration: DaemonConfiguration, notifier: ServiceNotifier,
+        logger: Logger
+    ) {
+        (engine, parts) = (work.engine, work.parts)
+        self.jobs = jobs
+        self.configuration = configuration
+        self.notifier = notifier
+        self.logger = logger
+    }
+
+    func start() {
+        starting = Task {
+            await jobs.start()
+            await engine.start()
+            logger.notifying { try notifier.notify(.ready) }
         }
-        await parts?.stop()
+    }
+
+    func stop() async {
+        await starting?.value
+        logger.notifying { try notifier.notify(.stopping) }
+        let (grace, patience) = (configuration.service.stopGrace, configuration.stopPatience)
+        await engine.stop(grace: grace, patience: patience) { [jobs] in
+            await jobs.stop(grace: grace, patience: patience)
+        }
+        await parts.stop()
     }
 }
 
-/// The control socket for as long as the daemon runs.
-struct ControlService: Service {
-    let lock: InstanceLock
-    let handler: ControlHandler
+/// The control socket and the report socket.
+final class SocketService: DaemonService {
+    private let lock: InstanceLock
+    private let handler: ControlHandler
+    private let registry: JobRegistry
+    private let logger: Logger
+    private var control: ControlServer?
+    private var reports: ReportServer?
 
-    func run() async throws {
-        let server = try await ControlServer(under: lock) { await handler.answer($0) }
-        await shutdown()
-        await server.stop()
+    init(under lock: InstanceLock, handler: ControlHandler, registry: JobRegistry, logger: Logger) {
+        self.lock = lock
+        self.handler = handler
+        self.registry = registry
+        self.logger = logger
+    }
+
+    func start() async throws {
+        let reports = try await ReportServer(under: lock, registry: registry)
+        self.reports = reports
+        if let notice = reports.notice { logger.info("\(notice)") }
+        do throws(ControlServerError) {
+            control = try await ControlServer(under: lock) { [handler] in await handler.answer($0) }
+        } catch {
+            await reports.stop()
+            throw error
+        }
+    }
+
+    func stop() async {
+        await reports?.stop()
+        await control?.stop()
     }
 }
 
 /// Reads the settings anew on SIGHUP, when a command asks for it, and when a password that the LDAP server refuses is replaced. Wrong settings
 /// change nothing. One reading follows the other; those who ask while one is under way share the next.
-actor SettingsReloader: Service {
+final class SettingsReloader: DaemonService {
     private let files: SettingsOptions
-    private let reloads: UnixSignalsSequence
     private let work: DaemonWork
     private let jobs: DaemonJobs
     private let views: SnapshotViewService
@@ -89,14 +130,15 @@ actor SettingsReloader: Service {
     private let request: AsyncStream<Void>.Continuation
     /// Commands that wait for the verdict of the next reading.
     private var waiting: [CheckedContinuation<ReloadOutcome, Never>] = []
+    private var reading: Task<Void, Never>?
+    private var password: Task<Void, Never>?
     private var hasEnded = false
 
     init(
-        files: SettingsOptions, first: DaemonConfiguration, reloads: UnixSignalsSequence, work: DaemonWork,
-        jobs: DaemonJobs, views: SnapshotViewService, notifier: ServiceNotifier, logger: Logger
+        files: SettingsOptions, first: DaemonConfiguration, work: DaemonWork, jobs: DaemonJobs,
+        views: SnapshotViewService, notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
-        self.reloads = reloads
         self.first = first
         current = first
         (requests, request) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
@@ -107,14 +149,20 @@ actor SettingsReloader: Service {
         self.logger = logger
     }
 
-    func run() async throws {
-        let password = Task { await self.watchPassword() }
-        defer { password.cancel() }
-        let signals = Task { [reloads, request] in
-            for await _ in reloads { request.yield() }
-        }
-        defer { signals.cancel() }
-        for await _ in requests.cancelOnGracefulShutdown() {
+    func start() {
+        password = Task { await watchPassword() }
+        reading = Task { await readAsAsked() }
+    }
+
+    func stop() async {
+        hasEnded = true
+        password?.cancel()
+        request.finish()
+        await reading?.value
+    }
+
+    private func readAsAsked() async {
+        for await _ in requests where !hasEnded {
             let asking = waiting
             waiting = []
             logger.notifying { try notifier.notify(.reloading) }
@@ -122,9 +170,11 @@ actor SettingsReloader: Service {
             logger.notifying { try notifier.notify(.ready) }
             asking.forEach { $0.resume(returning: outcome) }
         }
-        hasEnded = true
         waiting.forEach { $0.resume(returning: .stopping) }
     }
+
+    /// Has the settings read anew, for nobody who waits.
+    func beginReload() { request.yield() }
 
     /// Has the settings read anew by a reading that begins from now on.
     func reload() async -> ReloadOutcome {
@@ -178,7 +228,7 @@ actor SettingsReloader: Service {
     }
 
     /// Reads them, and what is odd or wrong about them. It blocks.
-    private static func read(
+    private nonisolated static func read(
         _ files: SettingsOptions
     ) -> (Result<DaemonConfiguration, any Error>, problems: [(Logger.Level, String)]) {
         var problems: [(Logger.Level, String)] = []
@@ -219,10 +269,11 @@ extension ReloadOutcome {
 }
 
 /// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.
-struct SnapshotViewService: Service {
+final class SnapshotViewService: DaemonService {
     private let settings: AsyncStream<BackupConfiguration>
     private let next: AsyncStream<BackupConfiguration>.Continuation
     private let logger: Logger
+    private var work: Task<Void, Never>?
     /// Problems that are named in the log at a time.
     private static let namedProblems = 10
 
@@ -238,16 +289,17 @@ struct SnapshotViewService: Service {
         if configuration.script == nil { next.yield(configuration.backup) }
     }
 
-    func run() async throws {
-        for await configuration in settings.cancelOnGracefulShutdown() {
-            let work = Task { try await SnapshotViews(configuration).restore() }
-            let result = await withTaskCancellationOrGracefulShutdownHandler {
-                await work.result
-            } onCancelOrGracefulShutdown: {
-                work.cancel()
+    func start() {
+        work = Task {
+            for await configuration in settings {
+                do { log(try await SnapshotViews(configuration).restore()) } catch { continue }
             }
-            if case .success(let report) = result { log(report) }
         }
+    }
+
+    func stop() async {
+        work?.cancel()
+        await work?.value
     }
 
     private func log(_ report: SnapshotViews.Report) {
@@ -265,11 +317,12 @@ struct SnapshotViewService: Service {
 
 /// Removes archived homes when their days are over: at the start and once a day, as soon as ages can be trusted. Takes note every hour that the
 /// daemon is alive.
-struct PurgeService: Service {
-    let jobs: DaemonJobs
-    let presence: Presence
-    let logger: Logger
+final class PurgeService: DaemonService {
+    private let jobs: DaemonJobs
+    private let presence: Presence
+    private let logger: Logger
     private let clock: any WallClock = SystemWallClock()
+    private var work: Task<Void, Never>?
     private static let hoursBetween = 24
 
     init(jobs: DaemonJobs, presence: Presence, logger: Logger) {
@@ -278,31 +331,36 @@ struct PurgeService: Service {
         self.logger = logger
     }
 
-    func run() async throws {
-        await cancelWhenGracefulShutdown {
-            var hours = 0
-            var isTold = false
-            while !Task.isCancelled {
-                if let until = presence.distrustedUntil {
-                    if !isTold {
-                        logger.notice(
-                            """
-                            archived homes are not removed before \(until.timestamp): the daemon has not run for \
-                            more than a day or never before, or the machine's clock was set
-                            """)
-                    }
-                    isTold = true
-                } else if hours <= 0 {
-                    isTold = false
-                    hours = Self.hoursBetween
-                    await purge()
+    func start() { work = Task { await run() } }
+
+    func stop() async {
+        work?.cancel()
+        await work?.value
+        await note()
+    }
+
+    private func run() async {
+        var hours = 0
+        var isTold = false
+        while !Task.isCancelled {
+            if let until = presence.distrustedUntil {
+                if !isTold {
+                    logger.notice(
+                        """
+                        archived homes are not removed before \(until.timestamp): the daemon has not run for more \
+                        than a day or never before, or the machine's clock was set
+                        """)
                 }
-                do { try await clock.sleep(for: .seconds(3_600)) } catch { break }
-                hours -= 1
-                note()
+                isTold = true
+            } else if hours <= 0 {
+                isTold = false
+                hours = Self.hoursBetween
+                await purge()
             }
+            do { try await clock.sleep(for: .seconds(3_600)) } catch { return }
+            hours -= 1
+            await note()
         }
-        note()
     }
 
     private func purge() async {
@@ -313,37 +371,58 @@ struct PurgeService: Service {
         }
     }
 
-    private func note() {
-        do throws(StateFileError) {
-            try presence.note()
-        } catch {
-            logger.warning("\(error)")
+    private func note() async {
+        await BlockingWork.run { [presence, logger] in
+            do throws(StateFileError) {
+                try presence.note()
+            } catch {
+                logger.warning("\(error)")
+            }
         }
     }
 }
 
 /// Sends the mails that wait, also those of the last jobs; what cannot be sent before the end is counted in the log.
-struct MailService: Service {
-    let reports: JobReports
+final class MailService: DaemonService {
+    private let reports: JobReports
+    private let end = AsyncStream<Never>.makeStream()
+    private var work: Task<Void, Never>?
 
-    func run() async throws { await reports.sendMail { await shutdown() } }
+    init(_ reports: JobReports) { self.reports = reports }
+
+    func start() {
+        work = Task { [reports, end = end.stream] in
+            await reports.sendMail { for await _ in end {} }
+        }
+    }
+
+    func stop() async {
+        end.continuation.finish()
+        await work?.value
+    }
 }
 
-/// Tells systemd that the daemon is alive, where it asks.
-struct WatchdogService: Service {
-    let notifier: ServiceNotifier
-    let logger: Logger
+/// Tells systemd that the daemon is alive, where it asks, by a timer of the event loop: while that is held up, systemd hears nothing.
+final class WatchdogService: DaemonService {
+    private let notifier: ServiceNotifier
+    private let logger: Logger
+    private var timer: EventLoop.Timer?
 
-    func run() async throws {
-        await cancelWhenGracefulShutdown {
-            guard let interval = notifier.watchdogInterval else {
-                await shutdown()
-                return
-            }
-            while !Task.isCancelled {
-                logger.notifying { try notifier.notify(.watchdog) }
-                do { try await Task.sleep(for: interval / 2) } catch { return }
-            }
-        }
+    init(_ notifier: ServiceNotifier, logger: Logger) {
+        self.notifier = notifier
+        self.logger = logger
+    }
+
+    func start() {
+        if let interval = notifier.watchdogInterval { feed(every: interval / 2) }
+    }
+
+    func stop() {
+        if let timer { EventLoop.shared.cancel(timer) }
+    }
+
+    private func feed(every pause: Duration) {
+        logger.notifying { try notifier.notify(.watchdog) }
+        timer = EventLoop.shared.call(at: .now + pause) { self.feed(every: pause) }
     }
 }

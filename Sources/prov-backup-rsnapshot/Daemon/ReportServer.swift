@@ -2,7 +2,6 @@ import DaemonKit
 import EventLoop
 import Glibc
 import JobCore
-import ServiceLifecycle
 import SystemPackage
 
 /// What a script's `report` says over the report socket.
@@ -76,15 +75,5 @@ struct ReportServer: Sendable {
             if stat(folder.string, &status) == 0, status.st_mode & S_IXOTH == 0 { return folder }
         }
         return nil
-    }
-}
-
-/// The report socket for as long as the daemon runs.
-struct ReportService: Service {
-    let server: ReportServer
-
-    func run() async throws {
-        await shutdown()
-        await server.stop()
     }
 }
