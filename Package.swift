@@ -10,7 +10,6 @@ let settings: [SwiftSetting] =
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let inMemoryLogging = Target.Dependency.product(name: "InMemoryLogging", package: "swift-log")
-let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
@@ -30,7 +29,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
@@ -42,7 +40,7 @@ let package = Package(
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(name: "EventLoop", dependencies: ["CLinux", system, heap, deque], swiftSettings: settings),
         .target(
-            name: "JobCore", dependencies: ["EventLoop", "CLinux", "CSQLite", subprocess, system, deque],
+            name: "JobCore", dependencies: ["EventLoop", "CLinux", "CSQLite", system, deque],
             // The Python side of the event handlers is part of the program, so that the two always fit.
             resources: ["bacula", "bacula_host", "bacula_job", "bacula_link"].map {
                 .embedInCode("Events/Python/\($0).py")
@@ -61,15 +59,16 @@ let package = Package(
             dependencies: ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", system, logging],
             swiftSettings: settings),
         .target(
-            name: "DaemonKit", dependencies: ["EventLoop", "JobCore", "CLinux", logging, subprocess, system],
+            name: "DaemonKit", dependencies: ["EventLoop", "JobCore", "CLinux", logging, system],
             swiftSettings: settings),
         .target(
-            name: "DirectorySandbox", dependencies: [subprocess, system],
+            name: "DirectorySandbox", dependencies: ["EventLoop", system],
             swiftSettings: settings),
         .executableTarget(
             name: "prov-backup-rsnapshot",
             dependencies: [
-                "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot", "DaemonKit",
+                "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot",
+                "DaemonKit",
                 "DirectorySandbox", "ScriptService", argumentParser, logging, system,
             ],
             swiftSettings: settings),
@@ -86,7 +85,7 @@ let package = Package(
             name: "provisioning-bench",
             dependencies: [
                 "CLimit", "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "BackupRsnapshot",
-                "DaemonKit", "DirectorySandbox", argumentParser, subprocess, system,
+                "DaemonKit", "DirectorySandbox", argumentParser, system,
             ],
             swiftSettings: settings),
         .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),
@@ -103,7 +102,8 @@ let package = Package(
             dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", "EventLoop", system],
             swiftSettings: settings),
         .testTarget(
-            name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system], exclude: ["Events/Fixtures"],
+            name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system],
+            exclude: ["Events/Fixtures"],
             swiftSettings: settings),
         .testTarget(
             name: "ProvisioningTests",
@@ -115,7 +115,8 @@ let package = Package(
         .testTarget(
             name: "BackupRsnapshotTests",
             dependencies: [
-                "TestSupport", "BackupRsnapshot", "Provisioning", "EventLoop", "JobCore", "DirectoryModel", "DirectoryClient",
+                "TestSupport", "BackupRsnapshot", "Provisioning", "EventLoop", "JobCore", "DirectoryModel",
+                "DirectoryClient",
                 "DirectorySandbox", logging, system,
             ], swiftSettings: settings),
         .testTarget(
@@ -130,7 +131,7 @@ let package = Package(
         ),
         .testTarget(
             name: "DirectorySandboxTests",
-            dependencies: ["TestSupport", "DirectorySandbox", subprocess, system],
+            dependencies: ["TestSupport", "DirectorySandbox", "EventLoop", system],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",

@@ -46,7 +46,7 @@ static void put_files(struct start *start) {
     int input = program->input < 0 ? open("/dev/null", O_RDONLY) : program->input;
     if (input < 0) refuse(start);
     put(start, program->output, STDOUT_FILENO);
-    put(start, program->output, STDERR_FILENO);
+    put(start, program->error, STDERR_FILENO);
     put(start, input, STDIN_FILENO);
     int end = STDERR_FILENO + 1;
     if (program->reports >= 0)

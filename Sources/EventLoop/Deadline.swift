@@ -21,6 +21,10 @@ package struct Deadline: Sendable {
 
     package var hasPassed: Bool { left <= .zero }
 
+    /// Returns when it has.
+    /// - Throws: `CancellationError`.
+    package func wait() async throws { try await clock.sleep(until: end, tolerance: nil) }
+
     /// - Throws: ``Passed`` where it has.
     package func demand() throws(Passed) { if hasPassed { throw Passed() } }
 

@@ -64,7 +64,7 @@ extension DirectorySandbox {
     /// Adds entries as the Manager.
     func load(_ ldif: String) async throws {
         let outcome = try await ldap("ldapadd", self, as: adminDN, adminPassword, ["-c"], input: ldif)
-        guard outcome.status.isSuccess else { throw Refused(outcome) }
+        guard outcome.code == 0 else { throw Refused(outcome) }
     }
 }
 

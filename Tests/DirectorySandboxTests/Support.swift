@@ -1,7 +1,7 @@
 import DirectorySandbox
+import EventLoop
 import Foundation
 import Glibc
-import Subprocess
 import SystemPackage
 import TestSupport
 import Testing
@@ -16,27 +16,20 @@ func withFolder<Result>(_ body: (FilePath) async throws -> Result) async throws 
 
 /// How a program ended and what it said.
 struct Outcome {
-    var status: TerminationStatus
+    /// The exit code, or -1 for a signal. The LDAP tools exit with the result code of the operation.
+    var code: Int32
     var output: String
     var errors: String
-    /// The exit code, or -1 for a signal. The LDAP tools exit with the result code of the operation.
-    var code: Int32 { if case .exited(let code) = status { code } else { -1 } }
 }
 
 /// Runs a program to its end.
-///
-/// The input comes from a file: a program that ends before it has read a pipe would end this process by SIGPIPE.
 func command(_ program: FilePath, _ arguments: [String], input: String = "") async throws -> Outcome {
-    let file = FilePath(FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path)
-    try input.write(toFile: file.string, atomically: false, encoding: .utf8)
-    defer { try? FileManager.default.removeItem(atPath: file.string) }
-    let descriptor = try FileDescriptor.open(file, .readOnly, options: .closeOnExec)
-    let result = try await Subprocess.run(
-        .path(program), arguments: .init(arguments), environment: .custom(["PATH": "/usr/sbin:/usr/bin:/bin"]),
-        input: .fileDescriptor(descriptor, closeAfterSpawningProcess: true), output: .string(limit: 1 << 22),
-        error: .string(limit: 1 << 20))
+    let outcome = try await ChildProcess.run(
+        ChildProcess.Program(program, arguments, in: "."), input: .bytes(Array(input.utf8)), keeping: 1 << 22)
+    let code: Int32 = if case .exited(let code) = outcome.ending { code } else { -1 }
     return Outcome(
-        status: result.terminationStatus, output: result.standardOutput, errors: result.standardError)
+        code: code, output: String(decoding: outcome.output, as: UTF8.self),
+        errors: String(decoding: outcome.error, as: UTF8.self))
 }
 
 /// One of the LDAP tools against a sandbox, with a name and a password.

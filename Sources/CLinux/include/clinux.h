@@ -80,8 +80,10 @@ struct clinux_program {
     int folder;
     /// A descriptor for its standard input; -1: /dev/null.
     int input;
-    /// A descriptor for its standard output and error.
+    /// A descriptor for its standard output.
     int output;
+    /// A descriptor for its standard error.
+    int error;
     /// A descriptor that it gets as CLINUX_REPORTS and the one after it; -1: it gets neither.
     int reports;
     /// A descriptor of the cgroup that it begins in; -1: this process's.

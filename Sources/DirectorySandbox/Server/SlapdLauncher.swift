@@ -1,5 +1,5 @@
+import EventLoop
 import Glibc
-import Subprocess
 import SystemPackage
 
 /// Starts slapd and the tools that go with it.
@@ -7,9 +7,9 @@ struct SlapdLauncher: Sendable {
     /// Where slapd and slapadd are searched for, as many users' PATH lacks these folders.
     private static let programFolders: [FilePath] = ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"]
     /// No `ldaprc` that lies about, see ldap.conf(5): slapd is a user of the LDAP library, too.
-    private static let environment = Environment.custom([
+    private static let environment = [
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "LDAPNOINIT": "1",
-    ])
+    ]
 
     let folder: SandboxFolder
 
@@ -30,20 +30,16 @@ struct SlapdLauncher: Sendable {
     /// - Throws: ``SandboxError/Code/serverFailed`` with what it said, where it ends with anything but 0.
     static func run(_ name: String, _ arguments: [String]) async throws(SandboxError) {
         let program = try program(name)
-        let status: TerminationStatus
-        let said: String
+        let outcome: ChildProcess.Outcome
         do {
-            let result = try await Subprocess.run(
-                .path(program), arguments: .init(arguments), environment: environment, output: .discarded,
-                error: .string(limit: 1 << 20))
-            status = result.terminationStatus
-            said = result.standardError
+            outcome = try await ChildProcess.run(
+                ChildProcess.Program(program, arguments, environment: environment, in: "."), keeping: 1 << 20)
         } catch {
             throw SandboxError(.serverFailed, "cannot run \(program): \(error)", cure: "run bin/setup --check")
         }
-        guard status.isSuccess else {
-            throw SandboxError(
-                .serverFailed, "\(name) failed (\(status)): \(lastLines(of: said))", cure: "see what it says")
+        guard outcome.ending == .exited(code: 0) else {
+            let said = lastLines(of: String(decoding: outcome.error, as: UTF8.self))
+            throw SandboxError(.serverFailed, "\(name) failed (\(outcome.ending)): \(said)", cure: "see what it says")
         }
     }
 
@@ -56,17 +52,12 @@ struct SlapdLauncher: Sendable {
             ["-c", lifeline == nil ? Self.detached : Self.tied, "slapd-of-sandbox", folder.log.string]
             + [try Self.program("slapd").string, "-d", "none", "-f", folder.configuration.string]
             + ["-h", uris.joined(separator: " ")]
-        var platform = PlatformOptions()
-        platform.createSession = true
         let output: String
         do {
-            let null = try lifeline?.reader ?? FileDescriptor.open("/dev/null", .readOnly, options: .closeOnExec)
-            defer { if lifeline == nil { try? null.close() } }
-            let result = try await Subprocess.run(
-                .path("/bin/sh"), arguments: .init(arguments), environment: Self.environment, workingDirectory: "/",
-                platformOptions: platform, input: .fileDescriptor(null, closeAfterSpawningProcess: false),
-                output: .string(limit: 4096), error: .discarded)
-            output = result.standardOutput
+            let outcome = try await ChildProcess.run(
+                ChildProcess.Program("/bin/sh", arguments, environment: Self.environment),
+                input: lifeline.map { .file($0.reader) } ?? .empty, keeping: 4096)
+            output = String(decoding: outcome.output, as: UTF8.self)
         } catch {
             throw SandboxError(.serverFailed, "cannot start slapd: \(error)", cure: "run bin/setup --check")
         }

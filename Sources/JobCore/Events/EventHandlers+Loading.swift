@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import SystemPackage
 
@@ -120,7 +121,10 @@ extension EventHandlers {
             return .failure(.fault("\(error)"))
         }
         let python = configuration.interpreter
-        guard python.isAbsolute, python.withPlatformString({ access($0, X_OK) }) == 0 else {
+        let isThere = await BlockingWork.run {
+            python.isAbsolute && python.withPlatformString { access($0, X_OK) } == 0
+        }
+        guard isThere else {
             return .failure(
                 .fault(
                     "\(python.printable) cannot be run, and \(script.printable) needs it; install it (apt-get install python3)"
@@ -132,11 +136,14 @@ extension EventHandlers {
             return .failure(.fault("\(error)"))
         }
         do throws(HandlerModuleError) {
-            try HandlerModule.write(into: configuration.moduleFolder)
+            let folder = configuration.moduleFolder
+            try await BlockingWork.run {
+                Result { () throws(HandlerModuleError) in try HandlerModule.write(into: folder) }
+            }.get()
         } catch {
             return .failure(.fault("\(error)"))
         }
-        let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
+        let interpreter = await Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
         do throws(Interpreter.Loss) {
             try await interpreter.load()
             return .success(interpreter)

@@ -8,7 +8,7 @@ import SystemPackage
 ///        └──failed, too late──────────────────────────┘
 ///
 /// A handler that does not return in time takes the whole process with it: nothing else ends it. What it said until then is in the report.
-actor Interpreter {
+@MainActor final class Interpreter {
     /// Why an event was not handled.
     enum Loss: Error, Hashable, Sendable {
         /// The process had ended, or was to end, before the event had its turn.

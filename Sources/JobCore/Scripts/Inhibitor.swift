@@ -1,3 +1,4 @@
+import EventLoop
 public import SystemPackage
 
 /// Keeps the machine from going to sleep and from shutting down while jobs run (row L3): one inhibitor of systemd-logind for all of them,
@@ -5,9 +6,9 @@ public import SystemPackage
 ///
 /// Where there is no systemd-inhibit, or logind does not answer, one notice says so, once in the life of this value, and jobs run without it. The
 /// next job that begins when none runs tries again.
-public actor Inhibitor {
+@MainActor public final class Inhibitor {
     /// Where systemd has it.
-    public static let usualProgram: FilePath = "/usr/bin/systemd-inhibit"
+    public nonisolated static let usualProgram: FilePath = "/usr/bin/systemd-inhibit"
 
     private let program: FilePath
     private let who: String
@@ -26,7 +27,7 @@ public actor Inhibitor {
     ///   - who: this program's name, as `systemd-inhibit --list` shows it.
     ///   - patience: how long a job waits at most for logind's answer. An answer that comes later counts from then on.
     ///   - notice: is told once when there is no inhibitor to be had.
-    public init(
+    public nonisolated init(
         program: FilePath = Inhibitor.usualProgram, who: String, patience: Duration = .seconds(2),
         notice: @escaping NoticeHandler
     ) {
@@ -56,18 +57,15 @@ public actor Inhibitor {
     }
 
     private func take(_ reason: String) {
-        let lock = InhibitorLock(program: program, who: who, reason: reason)
+        let lock = InhibitorLock(program: program)
         self.lock = lock
         isDecided = false
-        // Neither outlives the lock for longer than its patience.
-        Task {
-            for await _ in lock.held { decide(lock) }
-            await ended(lock)
+        lock.take(who: who, reason: reason) {
+            self.decide(lock)
+        } ended: {
+            self.ended(lock, $0)
         }
-        Task {
-            try await Task.sleep(for: patience)
-            timeIsUp(lock)
-        }
+        EventLoop.shared.call(at: .now + patience) { self.timeIsUp(lock) }
     }
 
     private func decide(_ lock: InhibitorLock) {
@@ -83,8 +81,7 @@ public actor Inhibitor {
         decide(lock)
     }
 
-    private func ended(_ lock: InhibitorLock) async {
-        let failure = await lock.failure()
+    private func ended(_ lock: InhibitorLock, _ failure: String) {
         guard lock === self.lock else { return }
         tell(failure, cure: "see whether systemd-inhibit --list works")
         decide(lock)

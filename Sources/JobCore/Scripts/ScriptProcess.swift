@@ -141,8 +141,8 @@ final class ScriptProcess: Sendable {
                 withCStrings(invocation.environment.map { "\($0.key)=\($0.value)" }) { environment in
                     var program = clinux_program(
                         path: path, arguments: arguments, environment: environment, folder: folder,
-                        input: starter?.input ?? -1, output: output, reports: reports, cgroup: cgroup?.directory ?? -1,
-                        dies_with_parent: cgroup == nil ? 1 : 0)
+                        input: starter?.input ?? -1, output: output, error: output, reports: reports,
+                        cgroup: cgroup?.directory ?? -1, dies_with_parent: cgroup == nil ? 1 : 0)
                     guard cgroup == nil else { return clinux_spawn(&number, &handle, &program) }
                     let isTied: Int32 = invocation.isTiedToProcess ? 1 : 0
                     return clinux_spawn_with_init(&root, &number, &handle, &program, isTied)

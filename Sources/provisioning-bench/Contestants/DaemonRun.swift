@@ -1,6 +1,6 @@
 import DirectorySandbox
+import EventLoop
 import Glibc
-import Subprocess
 import SystemPackage
 
 /// Runs the daemon's own program on a stage, as an administrator would, with a history and a state of its own.
@@ -50,31 +50,28 @@ struct DaemonRun: Sendable {
         let file = folder.appending("Rsnapshot.conf")
         try Files.write(try settings(), to: file)
         let program = try Self.program()
-        var platform = PlatformOptions()
-        platform.teardownSequence = [.gracefulShutDown(allowedDurationToNextStep: .seconds(20))]
         // Where there is no syslog it logs to its standard error stream; a file stands for what would take that.
         let log = folder.appending("log")
         let output = try FileDescriptor.open(
             log, .writeOnly, options: [.create, .append, .closeOnExec], permissions: .ownerReadWrite)
         let started = Self.now
-        let ended = try await Subprocess.run(
-            .path(program), arguments: ["run", "-c", file.string],
-            environment: .custom(["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"]),
-            platformOptions: platform, input: .none,
-            output: .fileDescriptor(output, closeAfterSpawningProcess: true), error: .combinedWithOutput
-        ) { execution in
-            let outcome: Swift.Result<Result, any Error>
-            do {
-                outcome = .success(
-                    try await body(Running(process: execution.processIdentifier.value, started: started)))
-            } catch {
-                outcome = .failure(error)
-            }
-            await execution.teardown(using: [.gracefulShutDown(allowedDurationToNextStep: .seconds(20))])
-            return outcome
-        }
+        let child = try await ChildProcess.start(
+            ChildProcess.Program(
+                program, ["run", "-c", file.string],
+                environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"], in: "."),
+            output: .file(output))
+        try output.close()
+        let outcome: Swift.Result<Result, any Error>
         do {
-            return try ended.closureResult.get()
+            outcome = .success(try await body(Running(process: child.id, started: started)))
+        } catch {
+            outcome = .failure(error)
+        }
+        await child.kill(after: .seconds(20))
+        await child.exited()
+        await child.reap()
+        do {
+            return try outcome.get()
         } catch let error as BenchFailure {
             throw BenchFailure("\(error); the daemon's last words: \(try Files.read(log).suffix(600))")
         }

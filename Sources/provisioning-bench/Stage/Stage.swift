@@ -1,6 +1,7 @@
 import DirectoryClient
 import DirectoryModel
 import DirectorySandbox
+import EventLoop
 import SystemPackage
 
 /// A directory server with accounts, and the places on the disk that go with them, in one folder.
@@ -59,7 +60,7 @@ struct Stage: Sendable {
     }
 
     /// The server with so many accounts more, of which the last ones wish something; slapadd makes them while it is stopped.
-    func growing(
+    @MainActor func growing(
         by count: Int, wishing: Int = 0, _ wish: AccountTemplate.Mode = .modify
     ) async throws -> Stage {
         let first = AccountTemplate.firstUID + accounts
@@ -71,9 +72,8 @@ struct Stage: Sendable {
         try await sandbox.stop(keepingData: true)
         var next = first
         let configuration = Self.server(folder).appending("slapd.conf")
-        try await Tool.feed("/usr/sbin/slapadd", ["-q", "-w", "-f", configuration.string]) {
+        let entries = ChildProcess.Input.pieces {
             guard next < end else { return nil }
-            try Task.checkCancellation()
             let chunk = next..<min(end, next + 500)
             next = chunk.upperBound
             var bytes: [UInt8] = []
@@ -82,6 +82,7 @@ struct Stage: Sendable {
             }
             return bytes
         }
+        try await Tool.run("/usr/sbin/slapadd", ["-q", "-w", "-f", configuration.string], input: entries)
         let sandbox = try await DirectorySandbox.start(in: Self.server(folder), options: Self.options)
         return try await Stage(folder, sandbox, accounts: accounts + count, template: template)
     }

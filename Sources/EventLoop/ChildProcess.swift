@@ -1,0 +1,389 @@
+import CLinux
+import Glibc
+package import SystemPackage
+
+/// A program that this process starts beside the scripts of jobs: its end and what passes through its pipes are told on the event loop.
+///
+/// It leads a session of its own, has no descriptor but the three standard ones, and every signal at its default. What it has started itself may
+/// outlive it. Its number is no other's until ``reap()``, which has to be called once ``exited()`` has returned.
+@MainActor package final class ChildProcess {
+    /// A program and what it begins with.
+    package struct Program: Sendable {
+        /// Absolute.
+        package var path: FilePath
+        package var arguments: [String]
+        /// Nothing is inherited.
+        package var environment: [String: String]
+        package var workingDirectory: FilePath
+
+        /// The usual working directory is the root.
+        package init(
+            _ path: FilePath, _ arguments: [String] = [],
+            environment: [String: String] = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"],
+            in workingDirectory: FilePath = "/"
+        ) {
+            self.path = path
+            self.arguments = arguments
+            self.environment = environment
+            self.workingDirectory = workingDirectory
+        }
+    }
+
+    /// Its standard input.
+    package enum Input: Sendable {
+        /// At its end.
+        case empty
+        case bytes([UInt8])
+        /// A descriptor that stays the caller's.
+        case file(FileDescriptor)
+        /// What the closure gives, piece by piece, until it gives nil. What a program does not read is lost.
+        case pieces(@MainActor () -> [UInt8]?)
+        /// A pipe that nobody writes to, until ``closeInput()``.
+        case open
+    }
+
+    /// Its standard output or error.
+    package enum Output: Sendable {
+        case discarded
+        /// A descriptor that stays the caller's.
+        case file(FileDescriptor)
+        /// Each piece is told as it comes.
+        case pipe(@MainActor ([UInt8]) -> Void)
+    }
+
+    /// How a program has ended.
+    package enum Ending: Hashable, Sendable, CustomStringConvertible {
+        case exited(code: Int32)
+        case signaled(number: Int32)
+
+        /// - Parameter status: as wait(2) has it: the signal in the lowest seven bits, else the exit status in the next eight.
+        fileprivate init(_ status: Int32) {
+            let signal = status & 0x7f
+            self = signal == 0 ? .exited(code: status >> 8 & 0xff) : .signaled(number: signal)
+        }
+
+        package var description: String {
+            switch self {
+            case .exited(let code): "exit status \(code)"
+            case .signaled(let number): "signal \(number)"
+            }
+        }
+    }
+
+    /// Its number.
+    package let id: Int32
+    private let handle: Int32
+    private let input: InputPipe?
+    private let outputs: [OutputPipe]
+    private var hasExited = false
+    private var isReaped = false
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+
+    private init(id: Int32, handle: Int32, input: InputPipe?, outputs: [OutputPipe]) {
+        self.id = id
+        self.handle = handle
+        self.input = input
+        self.outputs = outputs
+    }
+
+    // MARK: - Start
+
+    /// Starts a program. A start that has begun is not cut off.
+    /// - Parameter error: nil: the same as the output.
+    /// - Throws: why it did not begin.
+    package static func start(
+        _ program: Program, input: Input = .empty, output: Output = .discarded, error: Output? = nil
+    ) async throws(Errno) -> ChildProcess {
+        var inputPipe: InputPipe?
+        var outputPipes: [OutputPipe] = []
+        func feed(_ next: (@MainActor () -> [UInt8]?)?) throws(Errno) -> Descriptor {
+            let pipe = try Descriptor.pipe(nonBlocking: \.writer)
+            inputPipe = InputPipe(pipe, next)
+            return pipe.reader
+        }
+        let standardInput: Descriptor
+        switch input {
+        case .empty: standardInput = .none
+        case .file(let file): standardInput = Descriptor(file.rawValue, isOurs: false)
+        case .bytes(let bytes):
+            var unread: [UInt8]? = bytes
+            standardInput = try feed {
+                defer { unread = nil }
+                return unread
+            }
+        case .pieces(let next): standardInput = try feed(next)
+        case .open: standardInput = try feed(nil)
+        }
+        func descriptor(_ output: Output) throws(Errno) -> Descriptor {
+            switch output {
+            case .discarded: return .none
+            case .file(let file): return Descriptor(file.rawValue, isOurs: false)
+            case .pipe(let take):
+                let pipe = try Descriptor.pipe(nonBlocking: \.reader)
+                outputPipes.append(OutputPipe(pipe.reader, take))
+                return pipe.writer
+            }
+        }
+        let standardOutput = try descriptor(output)
+        let standardError = try error.map(descriptor) ?? standardOutput
+        let (id, handle) = try await withCheckedContinuation { continuation in
+            BlockingWork.begin(on: .starts) {
+                continuation.resume(
+                    returning: spawn(program, input: standardInput, output: standardOutput, error: standardError))
+            }
+        }.get()
+        let child = ChildProcess(id: id, handle: handle, input: inputPipe, outputs: outputPipes)
+        do throws(Errno) {
+            try child.watch()
+        } catch {
+            child.kill()
+            child.reap()
+            throw error
+        }
+        return child
+    }
+
+    /// It blocks until the kernel has loaded the program.
+    private nonisolated static func spawn(
+        _ program: Program, input: Descriptor, output: Descriptor, error: Descriptor
+    ) -> Result<(id: Int32, handle: Int32), Errno> {
+        let null = Descriptor(open("/dev/null", O_WRONLY | O_CLOEXEC), isOurs: true)
+        let folder = Descriptor(
+            program.workingDirectory.withPlatformString { open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC) },
+            isOurs: true)
+        guard null.number >= 0, folder.number >= 0 else { return .failure(Errno(rawValue: errno)) }
+        var (id, handle): (Int32, Int32) = (0, -1)
+        let fault = withExtendedLifetime((null, folder, input, output, error)) {
+            program.path.withPlatformString { path in
+                withCStrings([program.path.string] + program.arguments) { arguments in
+                    withCStrings(program.environment.map { "\($0.key)=\($0.value)" }) { environment in
+                        var start = clinux_program(
+                            path: path, arguments: arguments, environment: environment, folder: folder.number,
+                            input: input.number, output: output.number < 0 ? null.number : output.number,
+                            error: error.number < 0 ? null.number : error.number, reports: -1, cgroup: -1,
+                            dies_with_parent: 0)
+                        return clinux_spawn(&id, &handle, &start)
+                    }
+                }
+            }
+        }
+        return fault == 0 ? .success((id, handle)) : .failure(Errno(rawValue: fault))
+    }
+
+    private func watch() throws(Errno) {
+        try EventLoop.shared.watch(handle, for: .readable) { _ in self.noteExit() }
+        for output in outputs { try output.watch() }
+        try input?.watch()
+    }
+
+    // MARK: - End
+
+    /// Returns when the program has ended. Its number stays its own.
+    package func exited() async {
+        if !hasExited { await withCheckedContinuation { waiting.append($0) } }
+    }
+
+    private func noteExit() {
+        hasExited = true
+        EventLoop.shared.forget(handle)
+        input?.close()
+        waiting.forEach { $0.resume() }
+        waiting = []
+    }
+
+    /// Tells what is left in the pipes, and takes the program's end from the kernel, which then may give its number to another. To be called once.
+    @discardableResult
+    package func reap() -> Ending {
+        outputs.forEach { $0.finish() }
+        EventLoop.shared.forget(handle)
+        var status: Int32 = 0
+        while waitpid(id, &status, 0) < 0, errno == EINTR {}
+        close(handle)
+        isReaped = true
+        return Ending(status)
+    }
+
+    /// Sends a signal to the program, or to the process group that it leads.
+    package func signal(_ number: Int32, group: Bool = false) {
+        if !isReaped { Glibc.kill(group ? -id : id, number) }
+    }
+
+    /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL.
+    /// - Parameter grace: zero: by SIGKILL at once.
+    package func kill(after grace: Duration = .zero) {
+        guard grace > .zero else { return signal(SIGKILL, group: true) }
+        signal(SIGTERM, group: true)
+        EventLoop.shared.call(at: .now + grace) { self.signal(SIGKILL, group: true) }
+    }
+
+    /// The program finds the end of its standard input.
+    package func closeInput() { input?.close() }
+
+    // MARK: - From start to end
+
+    /// What a program has left.
+    package struct Outcome: Sendable {
+        package var ending: Ending
+        /// Whether the deadline has cut it off.
+        package var isLate = false
+        /// The beginning of what it wrote to its standard output.
+        package var output: [UInt8] = []
+        /// The same of its standard error.
+        package var error: [UInt8] = []
+    }
+
+    /// Runs a program to its end. Where the deadline comes first or the task is cancelled, its process group is ended.
+    /// - Parameters:
+    ///   - limit: how much is kept of its output and of its standard error, in bytes; the rest is read and dropped.
+    ///   - isMerged: whether its standard error goes where its output does.
+    ///   - grace: between SIGTERM and SIGKILL; zero: SIGKILL at once.
+    /// - Throws: `Errno` when it does not begin; `CancellationError`.
+    package static func run(
+        _ program: Program, input: Input = .empty, keeping limit: Int, isMerged: Bool = false,
+        until deadline: Deadline? = nil, grace: Duration = .zero
+    ) async throws -> Outcome {
+        var (written, complaint): ([UInt8], [UInt8]) = ([], [])
+        let child = try await start(
+            program, input: input, output: .pipe { written += $0.prefix(limit - written.count) },
+            error: isMerged ? nil : .pipe { complaint += $0.prefix(limit - complaint.count) })
+        var isLate = false
+        let timer = Task {
+            guard let deadline else { return }
+            try await deadline.wait()
+            isLate = true
+            child.kill(after: grace)
+        }
+        await withTaskCancellationHandler {
+            await child.exited()
+        } onCancel: {
+            EventLoop.shared.post { child.kill(after: grace) }
+        }
+        timer.cancel()
+        let ending = child.reap()
+        try Task.checkCancellation()
+        return Outcome(ending: ending, isLate: isLate, output: written, error: complaint)
+    }
+}
+
+/// As argument vectors are: pointers to the strings, and a null pointer at the end.
+private func withCStrings<Value>(
+    _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Value
+) -> Value {
+    var pointers = strings.map { strdup($0) }
+    pointers.append(nil)
+    defer { for pointer in pointers { free(pointer) } }
+    return pointers.withUnsafeBufferPointer { buffer in
+        // An array that is not empty has an address.
+        buffer.baseAddress.map(body) ?? withUnsafePointer(to: nil, body)
+    }
+}
+
+// MARK: - Pipes
+
+/// A descriptor, closed with its last holder where it is ours; a negative number is none.
+private final class Descriptor: Sendable {
+    typealias Pipe = (reader: Descriptor, writer: Descriptor)
+
+    static let none = Descriptor(-1, isOurs: false)
+
+    let number: Int32
+    private let isOurs: Bool
+
+    init(_ number: Int32, isOurs: Bool) {
+        self.number = number
+        self.isOurs = isOurs
+    }
+
+    deinit { if isOurs, number >= 0 { close(number) } }
+
+    /// Both ends are closed by execve(2); a program expects its own one to block.
+    static func pipe(nonBlocking ours: (Pipe) -> Descriptor) throws(Errno) -> Pipe {
+        let ends = try FileDescriptor.pipe(options: .closeOnExec)
+        let pipe = (
+            reader: Descriptor(ends.readEnd.rawValue, isOurs: true),
+            writer: Descriptor(ends.writeEnd.rawValue, isOurs: true)
+        )
+        _ = fcntl(ours(pipe).number, F_SETFL, O_NONBLOCK)
+        return pipe
+    }
+}
+
+/// Gives a program its standard input.
+@MainActor private final class InputPipe {
+    /// The program's end, held here as well, so that writing to a program that has gone raises no SIGPIPE.
+    private let reader: Descriptor
+    private var writer: Descriptor?
+    private let next: (@MainActor () -> [UInt8]?)?
+    private var rest: ArraySlice<UInt8> = []
+
+    /// - Parameter next: nil: nothing is written, and the pipe stays open.
+    init(_ pipe: Descriptor.Pipe, _ next: (@MainActor () -> [UInt8]?)?) {
+        (reader, writer) = pipe
+        self.next = next
+    }
+
+    func watch() throws(Errno) {
+        guard let writer, next != nil else { return }
+        try EventLoop.shared.watch(writer.number, for: .writable) { _ in self.write() }
+    }
+
+    private func write() {
+        guard let writer, let next else { return }
+        if rest.isEmpty {
+            guard let piece = next() else { return close() }
+            rest = piece[...]
+        }
+        let count = rest.withUnsafeBytes { Glibc.write(writer.number, $0.baseAddress, $0.count) }
+        if count >= 0 { rest = rest.dropFirst(count) } else if errno != EAGAIN, errno != EINTR { close() }
+    }
+
+    func close() {
+        guard let writer else { return }
+        EventLoop.shared.forget(writer.number)
+        self.writer = nil
+    }
+}
+
+/// Takes in what a program writes.
+@MainActor private final class OutputPipe {
+    private var reader: Descriptor?
+    private let take: @MainActor ([UInt8]) -> Void
+    private static let pieceSize = 64 * 1024
+    /// Without privileges no pipe holds more.
+    private static let largestPipe = 1 << 20
+
+    init(_ reader: Descriptor, _ take: @escaping @MainActor ([UInt8]) -> Void) {
+        self.reader = reader
+        self.take = take
+    }
+
+    func watch() throws(Errno) {
+        guard let reader else { return }
+        try EventLoop.shared.watch(reader.number, for: .readable) { _ in _ = self.read() }
+    }
+
+    /// - Returns: how many bytes there were; 0: no more for now, or ever.
+    private func read() -> Int {
+        guard let reader else { return 0 }
+        let piece = [UInt8](unsafeUninitializedCapacity: Self.pieceSize) { buffer, count in
+            let number = Glibc.read(reader.number, buffer.baseAddress, buffer.count)
+            if number == 0 { close() }
+            count = max(0, number)
+        }
+        if !piece.isEmpty { take(piece) }
+        return piece.count
+    }
+
+    /// Takes what is there now: a process that has outlived the program may hold the other end for ever.
+    func finish() {
+        var left = Self.largestPipe
+        while left > 0, case let count = read(), count > 0 { left -= count }
+        close()
+    }
+
+    private func close() {
+        guard let reader else { return }
+        EventLoop.shared.forget(reader.number)
+        self.reader = nil
+    }
+}
