@@ -89,27 +89,74 @@ struct Daemon {
         for finding in findings {
             if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
         }
-        let views = SnapshotViewService(configuration, logger: logger)
+        let views = ShownSnapshots(configuration, logger: logger)
         let reloader = SettingsReloader(
             files: files, first: configuration, work: work, jobs: jobs, views: views, notifier: notifier, logger: logger
         )
-        // They are stopped in the reverse order: mail comes after the engine, whose last jobs may have something to tell.
-        let services: [any DaemonService] = [
-            WatchdogService(notifier, logger: logger),
-            MailService(work.parts.reports),
-            SocketService(
-                under: locks.runtime,
-                handler: ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader),
-                registry: work.parts.registry, logger: logger),
-            EngineService(work, jobs: jobs, configuration: configuration, notifier: notifier, logger: logger),
-            reloader,
-            views,
-            PurgeService(jobs: jobs, presence: work.parts.presence, logger: logger),
-        ]
         signals.deadly = []
-        try await services.run { await Self.untilStopped(by: signals, reload: reloader.beginReload) }
+        let parts = StartedParts()
+        do throws(ControlServerError) {
+            parts.start { await feedWatchdog(notifier) }
+            startMail(work.parts.reports, in: parts)
+            let reports = try await ReportServer(under: locks.runtime, registry: work.parts.registry)
+            parts.add { await reports.stop() }
+            if let notice = reports.notice { logger.info("\(notice)") }
+            let handler = ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader)
+            let control = try await ControlServer(under: locks.runtime) { await handler.answer($0) }
+            parts.add { await control.stop() }
+        } catch {
+            await parts.stop()
+            throw error
+        }
+        startWork(work, jobs, notifier, in: parts)
+        reloader.start()
+        parts.add { await reloader.stop() }
+        parts.start { await views.run() }
+        let purge = DailyPurge(jobs: jobs, presence: work.parts.presence, logger: logger)
+        parts.start { await purge.run() }
+        await Self.untilStopped(by: signals, reload: reloader.beginReload)
+        await parts.stop()
         logger.notice("prov-backup-rsnapshot has stopped")
         withExtendedLifetime(locks) {}
+    }
+
+    /// Tells systemd that the daemon is alive, where it asks. The event loop sends it: while that is held up, systemd hears nothing.
+    private func feedWatchdog(_ notifier: ServiceNotifier) async {
+        guard let interval = notifier.watchdogInterval else { return }
+        while !Task.isCancelled {
+            logger.notifying { try notifier.notify(.watchdog) }
+            try? await Task.sleep(for: interval / 2)
+        }
+    }
+
+    /// Begins to send mails. They are stopped after the engine, whose last jobs may have something to tell.
+    @MainActor private func startMail(_ reports: JobReports, in parts: StartedParts) {
+        let (end, isOver) = AsyncStream<Never>.makeStream()
+        let mail = Task { await reports.sendMail { for await _ in end {} } }
+        parts.add {
+            isOver.finish()
+            await mail.value
+        }
+    }
+
+    /// Begins to start the engine and all jobs, which takes as long as the site's handlers are loaded.
+    @MainActor private func startWork(
+        _ work: DaemonWork, _ jobs: DaemonJobs, _ notifier: ServiceNotifier, in parts: StartedParts
+    ) {
+        let starting = Task {
+            await jobs.start()
+            await work.engine.start()
+            logger.notifying { try notifier.notify(.ready) }
+        }
+        let (grace, patience) = (configuration.service.stopGrace, configuration.stopPatience)
+        parts.add { [logger] in
+            await starting.value
+            logger.notifying { try notifier.notify(.stopping) }
+            await work.engine.stop(grace: grace, patience: patience) {
+                await jobs.stop(grace: grace, patience: patience)
+            }
+            await work.parts.stop()
+        }
     }
 
     /// A second signal that asks for the stop changes nothing.

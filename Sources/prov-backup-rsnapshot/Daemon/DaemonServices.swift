@@ -5,122 +5,41 @@ import JobCore
 import Logging
 import Provisioning
 
-/// A part of the daemon that works from its start to its stop.
-@MainActor protocol DaemonService: AnyObject {
-    /// Begins, and returns soon, also where it takes long until it is ready.
-    func start() async throws
-    /// Ends in order.
-    func stop() async
-}
+/// The parts of the daemon that have been started, to be stopped in the reverse order.
+@MainActor final class StartedParts {
+    private var stops: [() async -> Void] = []
 
-extension Array<any DaemonService> {
-    /// Starts all in order, waits, and stops them in the reverse order. Where one cannot be started, those before it are stopped at once.
-    @MainActor func run(until end: () async -> Void) async throws {
-        var started = self[..<startIndex]
-        let result: Result<Void, any Error>
-        do {
-            for service in self {
-                try await service.start()
-                started = self[...started.endIndex]
-            }
-            await end()
-            result = .success(())
-        } catch {
-            result = .failure(error)
+    /// - Parameter stop: ends the part that has just been started.
+    func add(stop: @escaping () async -> Void) { stops.append(stop) }
+
+    /// Starts work that goes on until it is cancelled.
+    func start(_ work: @escaping @MainActor () async -> Void) {
+        let task = Task { await work() }
+        add {
+            task.cancel()
+            await task.value
         }
-        for service in started.reversed() { await service.stop() }
-        try result.get()
+    }
+
+    func stop() async {
+        while let stop = stops.popLast() { await stop() }
     }
 }
 
 extension Logger {
     /// systemd's not being told is worth a line and no more.
-    fileprivate func notifying(_ body: () throws -> Void) {
+    func notifying(_ body: () throws -> Void) {
         do { try body() } catch { warning("\(error)") }
-    }
-}
-
-/// The engine and all jobs from their start to their orderly end.
-final class EngineService: DaemonService {
-    private let engine: Engine
-    private let jobs: DaemonJobs
-    private let parts: JobParts
-    private let configuration: DaemonConfiguration
-    private let notifier: ServiceNotifier
-    private let logger: Logger
-    private var starting: Task<Void, Never>?
-
-    init(
-        _ work: DaemonWork, jobs: DaemonJobs, configuration: DaemonConfiguration, notifier: ServiceNotifier,
-        logger: Logger
-    ) {
-        (engine, parts) = (work.engine, work.parts)
-        self.jobs = jobs
-        self.configuration = configuration
-        self.notifier = notifier
-        self.logger = logger
-    }
-
-    func start() {
-        starting = Task {
-            await jobs.start()
-            await engine.start()
-            logger.notifying { try notifier.notify(.ready) }
-        }
-    }
-
-    func stop() async {
-        await starting?.value
-        logger.notifying { try notifier.notify(.stopping) }
-        let (grace, patience) = (configuration.service.stopGrace, configuration.stopPatience)
-        await engine.stop(grace: grace, patience: patience) { [jobs] in
-            await jobs.stop(grace: grace, patience: patience)
-        }
-        await parts.stop()
-    }
-}
-
-/// The control socket and the report socket.
-final class SocketService: DaemonService {
-    private let lock: InstanceLock
-    private let handler: ControlHandler
-    private let registry: JobRegistry
-    private let logger: Logger
-    private var control: ControlServer?
-    private var reports: ReportServer?
-
-    init(under lock: InstanceLock, handler: ControlHandler, registry: JobRegistry, logger: Logger) {
-        self.lock = lock
-        self.handler = handler
-        self.registry = registry
-        self.logger = logger
-    }
-
-    func start() async throws {
-        let reports = try await ReportServer(under: lock, registry: registry)
-        self.reports = reports
-        if let notice = reports.notice { logger.info("\(notice)") }
-        do throws(ControlServerError) {
-            control = try await ControlServer(under: lock) { [handler] in await handler.answer($0) }
-        } catch {
-            await reports.stop()
-            throw error
-        }
-    }
-
-    func stop() async {
-        await reports?.stop()
-        await control?.stop()
     }
 }
 
 /// Reads the settings anew on SIGHUP, when a command asks for it, and when a password that the LDAP server refuses is replaced. Wrong settings
 /// change nothing. One reading follows the other; those who ask while one is under way share the next.
-final class SettingsReloader: DaemonService {
+@MainActor final class SettingsReloader {
     private let files: SettingsOptions
     private let work: DaemonWork
     private let jobs: DaemonJobs
-    private let views: SnapshotViewService
+    private let views: ShownSnapshots
     private let notifier: ServiceNotifier
     private let logger: Logger
     /// By these some things go until the next start.
@@ -136,7 +55,7 @@ final class SettingsReloader: DaemonService {
 
     init(
         files: SettingsOptions, first: DaemonConfiguration, work: DaemonWork, jobs: DaemonJobs,
-        views: SnapshotViewService, notifier: ServiceNotifier, logger: Logger
+        views: ShownSnapshots, notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
         self.first = first
@@ -269,11 +188,10 @@ extension ReloadOutcome {
 }
 
 /// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.
-final class SnapshotViewService: DaemonService {
+struct ShownSnapshots {
     private let settings: AsyncStream<BackupConfiguration>
     private let next: AsyncStream<BackupConfiguration>.Continuation
     private let logger: Logger
-    private var work: Task<Void, Never>?
     /// Problems that are named in the log at a time.
     private static let namedProblems = 10
 
@@ -289,17 +207,11 @@ final class SnapshotViewService: DaemonService {
         if configuration.script == nil { next.yield(configuration.backup) }
     }
 
-    func start() {
-        work = Task {
-            for await configuration in settings {
-                do { log(try await SnapshotViews(configuration).restore()) } catch { continue }
-            }
+    /// Until it is cancelled.
+    func run() async {
+        for await configuration in settings {
+            do { log(try await SnapshotViews(configuration).restore()) } catch { continue }
         }
-    }
-
-    func stop() async {
-        work?.cancel()
-        await work?.value
     }
 
     private func log(_ report: SnapshotViews.Report) {
@@ -317,12 +229,11 @@ final class SnapshotViewService: DaemonService {
 
 /// Removes archived homes when their days are over: at the start and once a day, as soon as ages can be trusted. Takes note every hour that the
 /// daemon is alive.
-final class PurgeService: DaemonService {
-    private let jobs: DaemonJobs
-    private let presence: Presence
-    private let logger: Logger
+struct DailyPurge {
+    let jobs: DaemonJobs
+    let presence: Presence
+    let logger: Logger
     private let clock: any WallClock = SystemWallClock()
-    private var work: Task<Void, Never>?
     private static let hoursBetween = 24
 
     init(jobs: DaemonJobs, presence: Presence, logger: Logger) {
@@ -331,15 +242,8 @@ final class PurgeService: DaemonService {
         self.logger = logger
     }
 
-    func start() { work = Task { await run() } }
-
-    func stop() async {
-        work?.cancel()
-        await work?.value
-        await note()
-    }
-
-    private func run() async {
+    /// Until it is cancelled.
+    func run() async {
         var hours = 0
         var isTold = false
         while !Task.isCancelled {
@@ -357,7 +261,7 @@ final class PurgeService: DaemonService {
                 hours = Self.hoursBetween
                 await purge()
             }
-            do { try await clock.sleep(for: .seconds(3_600)) } catch { return }
+            try? await clock.sleep(for: .seconds(3_600))
             hours -= 1
             await note()
         }
@@ -379,50 +283,5 @@ final class PurgeService: DaemonService {
                 logger.warning("\(error)")
             }
         }
-    }
-}
-
-/// Sends the mails that wait, also those of the last jobs; what cannot be sent before the end is counted in the log.
-final class MailService: DaemonService {
-    private let reports: JobReports
-    private let end = AsyncStream<Never>.makeStream()
-    private var work: Task<Void, Never>?
-
-    init(_ reports: JobReports) { self.reports = reports }
-
-    func start() {
-        work = Task { [reports, end = end.stream] in
-            await reports.sendMail { for await _ in end {} }
-        }
-    }
-
-    func stop() async {
-        end.continuation.finish()
-        await work?.value
-    }
-}
-
-/// Tells systemd that the daemon is alive, where it asks, by a timer of the event loop: while that is held up, systemd hears nothing.
-final class WatchdogService: DaemonService {
-    private let notifier: ServiceNotifier
-    private let logger: Logger
-    private var timer: EventLoop.Timer?
-
-    init(_ notifier: ServiceNotifier, logger: Logger) {
-        self.notifier = notifier
-        self.logger = logger
-    }
-
-    func start() {
-        if let interval = notifier.watchdogInterval { feed(every: interval / 2) }
-    }
-
-    func stop() {
-        if let timer { EventLoop.shared.cancel(timer) }
-    }
-
-    private func feed(every pause: Duration) {
-        logger.notifying { try notifier.notify(.watchdog) }
-        timer = EventLoop.shared.call(at: .now + pause) { self.feed(every: pause) }
     }
 }
