@@ -38,7 +38,7 @@ package import SystemPackage
         case file(FileDescriptor)
         /// What the closure gives, piece by piece, until it gives nil. What a program does not read is lost.
         case pieces(@MainActor () -> [UInt8]?)
-        /// A pipe that nobody writes to, until ``closeInput()``.
+        /// A pipe for ``write(_:)``, until ``closeInput()``.
         case open
     }
 
@@ -216,7 +216,10 @@ package import SystemPackage
         EventLoop.shared.call(at: .now + grace) { self.signal(SIGKILL, group: true) }
     }
 
-    /// The program finds the end of its standard input.
+    /// Writes to an ``Input/open`` standard input, as fast as the program reads. It never waits.
+    package func write(_ bytes: [UInt8]) { input?.write(bytes) }
+
+    /// The program finds the end of its standard input. What it has not been given yet is lost.
     package func closeInput() { input?.close() }
 
     // MARK: - From start to end
@@ -314,27 +317,34 @@ private final class Descriptor: Sendable {
     private let reader: Descriptor
     private var writer: Descriptor?
     private let next: (@MainActor () -> [UInt8]?)?
-    private var rest: ArraySlice<UInt8> = []
+    private var unsent: ArraySlice<UInt8> = []
 
-    /// - Parameter next: nil: nothing is written, and the pipe stays open.
+    /// - Parameter next: nil: only ``write(_:)`` gives it something.
     init(_ pipe: Descriptor.Pipe, _ next: (@MainActor () -> [UInt8]?)?) {
         (reader, writer) = pipe
         self.next = next
     }
 
     func watch() throws(Errno) {
-        guard let writer, next != nil else { return }
-        try EventLoop.shared.watch(writer.number, for: .writable) { _ in self.write() }
+        guard let writer else { return }
+        try EventLoop.shared.watch(writer.number, for: next == nil ? [] : .writable) { _ in self.send() }
     }
 
-    private func write() {
-        guard let writer, let next else { return }
-        if rest.isEmpty {
+    func write(_ bytes: [UInt8]) {
+        guard let writer else { return }
+        unsent += bytes
+        EventLoop.shared.change(writer.number, to: .writable)
+    }
+
+    private func send() {
+        guard let writer else { return }
+        if unsent.isEmpty, let next {
             guard let piece = next() else { return close() }
-            rest = piece[...]
+            unsent = piece[...]
         }
-        let count = rest.withUnsafeBytes { Glibc.write(writer.number, $0.baseAddress, $0.count) }
-        if count >= 0 { rest = rest.dropFirst(count) } else if errno != EAGAIN, errno != EINTR { close() }
+        let count = unsent.withUnsafeBytes { Glibc.write(writer.number, $0.baseAddress, $0.count) }
+        if count >= 0 { unsent = unsent.dropFirst(count) } else if errno != EAGAIN, errno != EINTR { return close() }
+        if unsent.isEmpty, next == nil { EventLoop.shared.change(writer.number, to: []) }
     }
 
     func close() {

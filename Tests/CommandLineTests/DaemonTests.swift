@@ -529,6 +529,32 @@ import Testing
         }
     }
 
+    @Test("systemd hears that the daemon is ready, again and again that it is alive, and that it stops")
+    func notifications() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let systemd = try RunningProgram(
+                URL(filePath: "/usr/bin/python3"),
+                [
+                    "-c",
+                    """
+                    import socket, sys
+                    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                    listener.bind(sys.argv[1])
+                    while True: print(listener.recv(4096).decode(), flush=True)
+                    """, bench.path("notify"),
+                ])
+            defer { systemd.kill(SIGKILL) }
+            try await eventually("it listens") { FileManager.default.fileExists(atPath: bench.path("notify")) }
+            let daemon = try await bench.serving(
+                by: ["/usr/bin/env", "NOTIFY_SOCKET=\(bench.path("notify"))", "WATCHDOG_USEC=20000"])
+            try await systemd.says("READY=1")
+            try await systemd.says("WATCHDOG=1\nWATCHDOG=1")
+            await bench.stop(daemon)
+            try await systemd.says("STOPPING=1")
+        }
+    }
+
     @Test("SIGTERM while the directory is away, paused or gone, ends the daemon with 0")
     func stopWhileAway() async throws {
         try await DaemonBench.run { bench in

@@ -130,11 +130,18 @@ import Testing
         #expect(kill(sleeper, SIGKILL) == 0)
     }
 
-    @Test("an open input is at its end when it is closed")
-    func openInput() async throws {
-        let child = try await ChildProcess.start(ChildProcess.Program("/bin/cat"), input: .open)
-        await child.closeInput()
+    @Test("an open input takes what is written, and is at its end when it is closed")
+    @MainActor func openInput() async throws {
+        let (said, hasSaid) = AsyncStream.makeStream(of: [UInt8].self)
+        let child = try await ChildProcess.start(
+            ChildProcess.Program("/bin/cat"), input: .open, output: .pipe { hasSaid.yield($0) })
+        var answers = said.makeAsyncIterator()
+        for word in ["one", "two"] {
+            child.write(Array(word.utf8))
+            #expect(await answers.next() == Array(word.utf8))
+        }
+        child.closeInput()
         await child.exited()
-        #expect(await child.reap() == .exited(code: 0))
+        #expect(child.reap() == .exited(code: 0))
     }
 }

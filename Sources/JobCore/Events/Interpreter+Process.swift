@@ -7,31 +7,33 @@ extension Interpreter {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
     ]
 
-    /// Starts the process, takes in what it writes, and stays with it until it has gone, and its session with it.
+    /// Starts the process, and begins to take in what it writes.
     ///
     /// - Isolated from what its user may have set up for Python (`-I`), it writes no compiled files (`-B`), and text is UTF-8.
     /// - Its standard input is our pipe, its standard output is for messages, and its standard error is for reports; the module hands them out anew
     ///   before any handler runs.
-    func live(input: FileDescriptor) async {
+    func start() async throws(ScriptError) -> ChildProcess {
         let host = configuration.moduleFolder.appending(HandlerModule.host)
         let marker = ScriptMarker()
         var environment = Self.environment.merging(configuration.environment) { $1 }
         environment[ScriptMarker.variable] = marker.text
-        let child: ChildProcess
         do throws(Errno) {
-            child = try await ChildProcess.start(
+            let child = try await ChildProcess.start(
                 ChildProcess.Program(
                     configuration.interpreter, ["-I", "-B", "-X", "utf8", host.string], environment: environment),
-                input: .file(input), output: .pipe { self.received(message: $0) },
-                error: .pipe { self.received(report: $0) })
+                input: .open, output: .pipe { self.received(message: $0) }, error: .pipe { self.received(report: $0) })
+            began(child, await session(of: child.id, carrying: marker))
+            return child
         } catch {
             let invocation = ScriptInvocation(
                 executable: configuration.interpreter, timeLimit: configuration.timeLimit, grace: configuration.grace)
-            return ended(
-                "could not be started: \(ScriptError.start(of: invocation, errno: error))", survivors: [])
+            throw .start(of: invocation, errno: error)
         }
-        let session = await session(of: child.id, carrying: marker)
-        await began(session)
+    }
+
+    /// Stays with the process until it has gone, and its session with it.
+    func stay(with child: ChildProcess) async {
+        guard let session else { return }
         await child.exited()
         let survivors = await session.sweep(after: .none, grace: configuration.grace.boundedForSleep, by: clock)
         if case .cgroup(let cgroup) = session.extent { await BlockingWork.run { CgroupParent.remove(cgroup) } }

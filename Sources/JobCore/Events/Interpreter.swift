@@ -55,9 +55,9 @@ import SystemPackage
     private let word: String
     /// The events of the daemon for which there is a handler.
     private(set) var daemonEvents: Set<EventName> = []
-    private var pipe: RequestPipe?
     private var state = State.loading
-    private var session: ScriptSession?
+    private var child: ChildProcess?
+    private(set) var session: ScriptSession?
     private var life: Task<Void, Never>?
     private var pressure: Task<Void, Never>?
     private var report: ReportStream
@@ -88,16 +88,14 @@ import SystemPackage
     /// Starts the process and lets it run the script. Called once.
     /// - Throws: ``Loss/failed(_:)`` with the words of Python or of the system.
     func load() async throws(Loss) {
-        let input: FileDescriptor
-        do throws(Errno) {
-            let pipe = try RequestPipe()
-            input = pipe.readEnd
-            self.pipe = pipe
+        let child: ChildProcess
+        do throws(ScriptError) {
+            child = try await start()
         } catch {
             state = .gone
-            throw .failed("no pipe to it can be made: \(error)")
+            throw .failed("the interpreter could not be started: \(error)")
         }
-        life = Task { await self.live(input: input) }
+        life = Task { await stay(with: child) }
         let result = await exchange(nil, job: nil)
         switch result {
         case .success(let reply):
@@ -184,9 +182,9 @@ import SystemPackage
 
     private func send(_ request: HandlerRequest) {
         do {
-            try pipe?.send(try request.line())
+            child?.write(try request.line())
         } catch {
-            lose(.died("was ended: a request could not be sent to it (\(error))"))
+            lose(.died("was ended: a request could not be written as JSON (\(error))"))
             leave(atOnce: true)
         }
     }
@@ -287,7 +285,7 @@ import SystemPackage
     private func leave(atOnce: Bool) {
         guard state == .loading || state == .serving else { return }
         state = .leaving
-        pipe?.hangUp()
+        child?.closeInput()
         dismissWaiters()
         let grace = configuration.grace.boundedForSleep
         let end = clock.now + grace
@@ -313,9 +311,9 @@ import SystemPackage
     }
 
     /// The process is there. From here on until ``leaderIsToBeReaped()`` its session can be signalled.
-    func began(_ session: ScriptSession) async {
+    func began(_ child: ChildProcess, _ session: ScriptSession) {
+        self.child = child
         self.session = session
-        if isGone { await session.signal(SIGKILL) }
     }
 
     /// Returns when no signal to it is on its way any more.
@@ -329,7 +327,6 @@ import SystemPackage
         let wasExpected = state == .leaving
         let wasServing = state == .serving
         state = .gone
-        pipe = nil
         pressure?.cancel()
         pass(report.finish())
         // Of an event whose handler was not called nothing has happened yet: another interpreter is as good.
