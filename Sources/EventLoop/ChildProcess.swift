@@ -203,17 +203,12 @@ package import SystemPackage
         return Ending(status)
     }
 
-    /// Sends a signal to the program, or to the process group that it leads.
-    package func signal(_ number: Int32, group: Bool = false) {
-        if !isReaped { Glibc.kill(group ? -id : id, number) }
-    }
-
-    /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL.
+    /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect once its end is taken.
     /// - Parameter grace: zero: by SIGKILL at once.
     package func kill(after grace: Duration = .zero) {
-        guard grace > .zero else { return signal(SIGKILL, group: true) }
-        signal(SIGTERM, group: true)
-        EventLoop.shared.call(at: .now + grace) { self.signal(SIGKILL, group: true) }
+        guard !isReaped else { return }
+        Glibc.kill(-id, grace > .zero ? SIGTERM : SIGKILL)
+        if grace > .zero { EventLoop.shared.call(at: .now + grace) { self.kill() } }
     }
 
     /// Writes to an ``Input/open`` standard input, as fast as the program reads. It never waits.

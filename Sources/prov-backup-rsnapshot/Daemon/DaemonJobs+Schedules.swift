@@ -1,6 +1,7 @@
 import BackupRsnapshot
 import DaemonKit
 import DirectoryClient
+import EventLoop
 import JobCore
 import Logging
 import Provisioning
@@ -250,10 +251,12 @@ extension DaemonJobs {
                     \(step < .zero ? "schedules go on by the new time" : "what is due by it begins now")
                     """)
             }
-            do throws(StateFileError) {
-                try parts.presence.clockWasSet(by: step)
-            } catch {
-                logger.warning("\(error)")
+            await BlockingWork.run { [presence = parts.presence, logger] in
+                do throws(StateFileError) {
+                    try presence.clockWasSet(by: step)
+                } catch {
+                    logger.warning("\(error)")
+                }
             }
             warnOfDoubtedClock()
             await engine.clockWasSet(by: step)
