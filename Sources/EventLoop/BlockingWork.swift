@@ -9,7 +9,7 @@ package enum BlockingWork {
         /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large, so there are more threads than
         /// jobs that usually run at once: a job makes one walk at a time, and the jobs' slots bound how many there are.
         case walks
-        /// The start of a program, which stops its thread until the program runs.
+        /// The start of a program, which stops its thread until the program runs. These threads live as long as this process.
         case starts
         /// Lines of a log whose reader does not keep up.
         case log
@@ -19,7 +19,7 @@ package enum BlockingWork {
 
     private static let steps = WorkerPool("steps", limit: 16)
     private static let walks = WorkerPool("walks", limit: 64)
-    private static let starts = WorkerPool("starts", limit: 4)
+    private static let starts = WorkerPool("starts", limit: 4, isLasting: true)
     private static let log = WorkerPool("log", limit: 2)
     private static let directory = WorkerPool("ldap", limit: 8)
 

@@ -27,17 +27,22 @@ package final class WorkerPool: Sendable {
     private let state = Mutex(State())
     /// Counts the pieces of work that wait.
     private let work = DispatchSemaphore(value: 0)
-    private static let idleTime = DispatchTimeInterval.seconds(10)
+    private let idleTime: DispatchTimeInterval
 
     /// - Parameters:
     ///   - name: of its threads, at most 15 bytes.
     ///   - limit: threads at most; at least 1.
-    package convenience init(_ name: String, limit: Int) {
-        self.init(limit: limit) { body throws(Errno) in try DedicatedThread.start(name, body) }
+    ///   - isLasting: whether its threads live as long as this process. A program that asks the kernel for a signal at its parent's death
+    ///     (PR_SET_PDEATHSIG) gets it when the thread that started it ends.
+    package convenience init(_ name: String, limit: Int, isLasting: Bool = false) {
+        self.init(limit: limit, idleTime: isLasting ? .never : .seconds(10)) { body throws(Errno) in
+            try DedicatedThread.start(name, body)
+        }
     }
 
-    init(limit: Int, start: @escaping Start) {
+    init(limit: Int, idleTime: DispatchTimeInterval = .seconds(10), start: @escaping Start) {
         self.limit = limit
+        self.idleTime = idleTime
         self.start = start
     }
 
@@ -57,7 +62,7 @@ package final class WorkerPool: Sendable {
 
     private func startThread() -> Bool {
         do throws(Errno) {
-            try start { [self] in run(idleTime: Self.idleTime) }
+            try start { [self] in run(idleTime: idleTime) }
             return true
         } catch {
             return false
@@ -66,7 +71,7 @@ package final class WorkerPool: Sendable {
 
     private func run(idleTime: DispatchTimeInterval) {
         while true {
-            guard work.wait(timeout: .now() + idleTime) == .success else {
+            guard work.wait(timeout: idleTime == .never ? .distantFuture : .now() + idleTime) == .success else {
                 // Work that has come in this moment is signalled at once.
                 let isOver = state.withLock { state in
                     guard state.waiting.isEmpty else { return false }

@@ -21,8 +21,8 @@ public struct ScriptInvocation: Hashable, Sendable {
     ///
     /// They are read when the program has ended: it must not write more than the pipe holds (64 KiB).
     public var hasReports: Bool
-    /// Whether it is started by a thread that lives as long as this process. A program that asks the kernel for a signal at its
-    /// parent's death (PR_SET_PDEATHSIG) gets it when the thread that started it ends. Below an init process it is killed when this process ends.
+    /// Whether it is killed when this process ends, where it has an init process. Elsewhere it may ask the kernel for that itself
+    /// (PR_SET_PDEATHSIG): the thread that starts it lives as long as this process.
     public var isTiedToProcess: Bool
 
     /// - Parameters:

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// The process of a script, from its start until it is reaped, and what we hold of it.
@@ -17,8 +16,6 @@ final class ScriptProcess: Sendable {
     let session: ScriptSession
     /// Why it did not become the script, when it is asked for after the end; nil: it did.
     let starter: ScriptStarter?
-
-    private let leftNothing = Atomic(false)
 
     private init(_ started: Started, output: Int32, reports: Int32, starter: ScriptStarter?) {
         number = started.number
@@ -172,11 +169,6 @@ final class ScriptProcess: Sendable {
             buffer.baseAddress.map(body) ?? withUnsafePointer(to: nil, body)
         }
     }
-
-    /// Whether it is certain that nothing is left of what it started. To be asked for when it has ended.
-    var hasLeftNothing: Bool { leftNothing.load(ordering: .acquiring) }
-
-    func hasEnded(leavingNothing: Bool) { leftNothing.store(leavingNothing, ordering: .releasing) }
 
     /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended: else it blocks.
     func reap() throws(Errno) -> ScriptResult.Termination {

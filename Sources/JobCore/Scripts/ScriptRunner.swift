@@ -68,7 +68,7 @@ public struct ScriptRunner: Sendable {
         while true {
             do throws(ScriptError) {
                 var result = try await attempt(
-                    ScriptCourse(invocation, output: live, clock: clock, usesCgroups: usesCgroups), prepare)
+                    await ScriptRun(invocation, output: live, clock: clock, usesCgroups: usesCgroups), prepare)
                 result.duration = ContinuousClock.now - start
                 return result
             } catch {
@@ -86,21 +86,12 @@ public struct ScriptRunner: Sendable {
     ]
 
     private func attempt(
-        _ course: ScriptCourse, _ prepare: @escaping @Sendable () -> Void
+        _ run: ScriptRun, _ prepare: @escaping @Sendable () -> Void
     ) async throws(ScriptError) -> ScriptResult {
         let result = await withTaskCancellationHandler {
-            let start: @Sendable () -> Void = {
-                prepare()
-                course.begin()
-            }
-            if course.invocation.isTiedToProcess {
-                LastingThread.begin(start)
-            } else {
-                BlockingWork.begin(on: .starts, start)
-            }
-            return await course.supervise()
+            await run.run(after: prepare)
         } onCancel: {
-            course.cancel()
+            run.cancel()
         }
         return try result.get()
     }
