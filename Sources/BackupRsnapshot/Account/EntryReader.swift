@@ -88,7 +88,7 @@ struct EntryReader {
     }
 }
 
-/// The attributes of an account's entry that this service reads or writes, each spelled once (specification, section 5).
+/// The attributes of an account's entry that this service reads or writes, each spelled once (specification: schema.md#attributes).
 enum BackupAttribute {
     static let uid: AttributeName = "uid"
     static let uidNumber: AttributeName = "uidNumber"

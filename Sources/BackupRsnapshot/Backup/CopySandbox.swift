@@ -18,7 +18,7 @@ public enum CopyConfinement: String, CaseIterable, Hashable, Sendable {
 /// Root must not write where a customer can rename, so rsnapshot, rsync and rm run as the account. bubblewrap, started as root, builds a
 /// view of the file system that holds /usr, the home and the snapshots; inside, `prov-backup-confine` makes a user namespace in which 0 is the account
 /// and nothing else exists. There the account's own files can all be read and written, whatever their modes, and nothing else can.
-/// Source: spec/snapshots.md, section 1.
+/// Specification: snapshots.md#the-sandbox.
 struct CopySandbox: Hashable, Sendable {
     var confinement: CopyConfinement
     /// As whom the copy runs; nil: as the daemon's own user (OWNERSHIP = none).

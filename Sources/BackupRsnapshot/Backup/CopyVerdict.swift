@@ -5,7 +5,7 @@ import JobCore
 ///
 /// rsnapshot's own exit status is worth nothing here. rsync's is: 0 is a whole copy, 24 one from which files vanished while it was made.
 /// 23 may become a snapshot only where every single reason is one that no later try would change; never after an error of disk, quota or
-/// memory. Source: rsync(1), EXIT VALUES; spec/snapshots.md, section 2.
+/// memory. Source: rsync(1), EXIT VALUES; specification: snapshots.md#inspection.
 enum CopyVerdict: Hashable, Sendable {
     /// Everything that was there was copied.
     /// - note: what is worth reading, or nothing.

@@ -4,7 +4,7 @@
 /// snapshots share counted once, for a copy shares files with the snapshot before it only: what a snapshot shares with any newer one, it
 /// shares with the next newer one. So each number can be verified with those two snapshots alone, however many are kept.
 /// Links are not relied on: the account can make some to its files in the snapshots. Snapshots are told by the inodes of their top
-/// directories, which stay the same when they are renamed. Source: spec/snapshots.md, section 3.
+/// directories, which stay the same when they are renamed. Specification: snapshots.md#sizes.
 struct SizeRecord: Codable, Hashable, Sendable {
     struct Snapshot: Codable, Hashable, Sendable {
         /// Of its top directory.

@@ -5,7 +5,7 @@ import SystemPackage
 ///
 /// Each call is one rename inside the snapshot directory that never replaces anything. After a crash between any two of them exactly one
 /// index is missing, and the new snapshot is still under its old name or already `LEVEL.0`: running it again completes it. Nothing is
-/// removed here; what a level drops gets a name beginning with `.trash-`. Source: spec/snapshots.md, section 2.
+/// removed here; what a level drops gets a name beginning with `.trash-`. Specification: snapshots.md#rotation.
 /// Diagnostics: `HeldFolder.Failure`, ``Lost``.
 struct SnapshotRotation {
     let snapshots: SnapshotDirectory

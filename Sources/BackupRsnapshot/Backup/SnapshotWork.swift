@@ -7,7 +7,7 @@ import SystemPackage
 /// ``begin(_:)`` brings the snapshots to where this one would have, or leaves them as they were.
 ///
 /// `.sync` is a copy that is being made or was finished; only the state file tells which. `.partial` is one that was cut off and is
-/// continued. `.trash-…` is removed when there is time. Source: spec/snapshots.md, section 2.
+/// continued. `.trash-…` is removed when there is time. Specification: snapshots.md#the-run.
 /// Diagnostics: `HeldFolder.Failure`, `CancellationError`.
 struct SnapshotWork: Sendable {
     let snapshots: SnapshotDirectory

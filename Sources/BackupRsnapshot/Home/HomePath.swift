@@ -123,7 +123,7 @@ public struct HomePath: Hashable, Sendable {
     }
 }
 
-/// The folders inside a home that clients of the service expect (specification, section 4).
+/// The folders inside a home that clients of the service expect (specification: protocol.md#homes).
 enum HomeFolder {
     /// The upload root, the account's own.
     static let incoming: FilePath.Component = "incoming"

@@ -101,7 +101,7 @@ enum HashedLayout {
     }
 }
 
-/// What handlers are told of a volume (row B7).
+/// What handlers are told of a volume (specification: rows.md B7).
 public struct VolumeFacts: Hashable, Sendable {
     /// The volume's path, which is also its name.
     public let volume: FilePath

@@ -14,7 +14,7 @@ import SystemPackage
 ///
 /// **Where `BASE/.store/UID` exists the snapshots are there, else in the home**: one rename decides. So a crash between any two calls leaves
 /// them whole in one place, a backup finds them, and ``settle(_:)`` goes on from there. No path of a customer is resolved: everything is done
-/// by descriptors of directories that are root's. Source: spec/snapshots.md, section 4.
+/// by descriptors of directories that are root's. Specification: snapshots.md#where-snapshots-are-kept.
 struct SnapshotStore: Sendable {
     let home: HomePath
     /// Is called before each call that changes something; a test throws here.

@@ -5,7 +5,7 @@ package import JobCore
 public import Provisioning
 package import SystemPackage
 
-/// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification, section 4).
+/// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification: protocol.md#the-work).
 ///
 /// A plan validates the entry and looks at the disk; its steps then do only what is missing, so that a plan made again after a crash
 /// brings the account to where an undisturbed run would have. Where the home already stands whole, `add` runs no script in the first
@@ -23,7 +23,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// - Parameters:
     ///   - configuration: the settings.
     ///   - clock: from which archived homes get their names.
-    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes (event NewVolume, row B2). nil, or a folder that
+    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes (event NewVolume, specification: rows.md B2). nil, or a folder that
     ///     is none of them, means the first, which has the most free space.
     package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),

@@ -3,7 +3,7 @@ import Logging
 import Provisioning
 import SystemPackage
 
-/// Runs the site's chroot/home script (specification, section 3): `SCRIPT UID HOME UIDNUMBER GIDNUMBER`, never through a shell.
+/// Runs the site's chroot/home script (specification: contracts.md#home-script): `SCRIPT UID HOME UIDNUMBER GIDNUMBER`, never through a shell.
 ///
 /// Environment: PROV_ACTION (add, modify, delete), PROV_JOB_ID, PROV_ATTEMPT, PROV_DN, PROV_UID, PROV_HOME, PROV_UID_NUMBER,
 /// PROV_GID_NUMBER, PROV_QUOTA_BYTES (0: no limit), PROV_REPORT_SOCKET, PROV_OWNERSHIP (account, none: whether the script is to give

@@ -1,7 +1,7 @@
 public import DirectoryModel
 public import SystemPackage
 
-/// The four LDIF records of the test flow (specification, section 6): add, modify, delete and remove one account.
+/// The four LDIF records of the test flow (specification: contracts.md#test-records): add, modify, delete and remove one account.
 public struct TestLDIFs: Sendable {
     /// One file of the four.
     public struct File: Hashable, Sendable {

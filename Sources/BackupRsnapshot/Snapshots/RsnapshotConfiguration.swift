@@ -1,7 +1,7 @@
 import Provisioning
 import SystemPackage
 
-/// A rsnapshot configuration, read again after it was rendered and held against the strict rules of the specification, section 4.
+/// A rsnapshot configuration, read again after it was rendered and held against the strict rules (specification: snapshots.md#rsnapshot-configuration).
 ///
 /// rsnapshot runs as root and some of its lines run commands, so nothing is trusted because of where it came from.
 /// Diagnostics: `Invalid` with the line's number in the rendered file.

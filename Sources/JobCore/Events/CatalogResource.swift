@@ -1,4 +1,4 @@
-/// Where the directory is reached, as handlers see it (row B7, CatalogRes). It has no place for the password: handlers read `redacted`.
+/// Where the directory is reached, as handlers see it (specification: rows.md B7, CatalogRes). It has no place for the password: handlers read `redacted`.
 public struct CatalogResource: Hashable, Sendable {
     /// The subtree's DN.
     public var base: String

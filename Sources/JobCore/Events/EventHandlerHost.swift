@@ -7,7 +7,7 @@ public struct RefusedCommand: Error, Hashable, Sendable, CustomStringConvertible
     public init(_ description: String) { self.description = description }
 }
 
-/// What the daemon does for its event handlers (row B5).
+/// What the daemon does for its event handlers (specification: rows.md B5).
 ///
 /// - Important: While one of these runs, a handler waits and its time limit runs. None may wait for an event of a job, as events wait for the handler.
 public protocol EventHandlerHost: Sendable {

@@ -5,18 +5,18 @@ import SystemPackage
 extension EventHandlers {
     /// Why there are no handlers.
     enum LoadFailure: Error, Hashable, Sendable {
-        /// There is no script (row B1): nothing is wrong.
+        /// There is no script (specification: rows.md B1): nothing is wrong.
         case noScript
         /// What is wrong, and its cure; then, line by line, the words of Python.
         case fault(String, details: [String] = [])
     }
 
-    /// Looks for `DirStartUp.py`, and runs it when it is there (row B1). Called once, before the first event.
+    /// Looks for `DirStartUp.py`, and runs it when it is there (specification: rows.md B1). Called once, before the first event.
     public func start() async {
         await serially { await self.begin() }
     }
 
-    /// Loads the handlers anew (row B10). Running jobs keep those they began with. When the script cannot be loaded, everything stays as it is.
+    /// Loads the handlers anew (specification: rows.md B10). Running jobs keep those they began with. When the script cannot be loaded, everything stays as it is.
     /// - Returns: what came of it, for the one who asked.
     public func restart() async -> String {
         await serially { await self.loadAnew() }

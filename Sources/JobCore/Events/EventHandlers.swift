@@ -2,7 +2,7 @@ package import EventLoop
 import Synchronization
 import SystemPackage
 
-/// The handlers that a site has written for the events of jobs (rows B1 to B13): `DirStartUp.py`, run by one `python3` process beside the daemon.
+/// The handlers that a site has written for the events of jobs (specification: rows.md B1 to B13): `DirStartUp.py`, run by one `python3` process beside the daemon.
 ///
 /// What a handler does wrong costs its event and nothing else: no call here throws, and none takes longer than the time limit for its turn and the
 /// time limit again for the handler. Failures stand in the job's report and are given as notices.

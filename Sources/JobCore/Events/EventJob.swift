@@ -1,8 +1,8 @@
-/// A job as its handlers see it at the moment of an event (rows B6 and B7).
+/// A job as its handlers see it at the moment of an event (specification: rows.md B6 and B7).
 public struct EventJob: Hashable, Sendable {
     /// Number, type, level, name, client and priority.
     public var job: Job
-    /// Where it stands now (row B9).
+    /// Where it stands now (specification: rows.md B9).
     public var status: JobStatus
     /// What a handler may set as level; the job's type decides.
     public var levels: [String]

@@ -1,4 +1,4 @@
-/// The events that handlers can be called for (row B2), named as their methods are.
+/// The events that handlers can be called for (specification: rows.md B2), named as their methods are.
 enum EventName: String, Codable, CaseIterable, Hashable, Sendable {
     case jobStart = "JobStart"
     case jobEnd = "JobEnd"

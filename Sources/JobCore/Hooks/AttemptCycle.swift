@@ -10,9 +10,9 @@ struct AttemptCycle: Hashable, Sendable {
         case preEnded(ScriptStatus)
         case bodyEnded(JobResult)
         case postEnded(ScriptStatus)
-        /// Somebody asks to cancel the job (row D9).
+        /// Somebody asks to cancel the job (specification: rows.md D9).
         case cancel
-        /// The time in which the job may begin is over (row D10).
+        /// The time in which the job may begin is over (specification: rows.md D10).
         case windowClosed
     }
 
@@ -30,7 +30,7 @@ struct AttemptCycle: Hashable, Sendable {
 
     enum State: Hashable, Sendable { case idle, pre, body, post, ended }
 
-    /// Whether there are scripts at all (row D1).
+    /// Whether there are scripts at all (specification: rows.md D1).
     let hasHooks: Bool
     /// Whether the work is left out when the pre script fails or is not there.
     let skipsJob: Bool

@@ -61,9 +61,9 @@ struct HookScript: Sendable {
     }
 }
 
-/// Pre and post scripts of a job type (row D3).
+/// Pre and post scripts of a job type (specification: rows.md D3).
 public struct HookSettings: Hashable, Sendable {
-    /// Where `pre_script.sh` and `post_script.sh` are looked for, and nowhere else (row D2).
+    /// Where `pre_script.sh` and `post_script.sh` are looked for, and nowhere else (specification: rows.md D2).
     public var directory: FilePath
     /// Whether the job is left out when its pre script fails or is not there.
     public var skipsJob: Bool
@@ -99,10 +99,10 @@ public enum ScriptStatus: String, CaseIterable, Hashable, Sendable, Codable {
     case failed = "Failed"
     /// It is not there, or it was not its turn.
     case skipped = "Skipped"
-    /// Such scripts are off, or nothing was reported (row D14).
+    /// Such scripts are off, or nothing was reported (specification: rows.md D14).
     case notAvailable = "N/A"
 
-    /// The number that a post script is given (row D4).
+    /// The number that a post script is given (specification: rows.md D4).
     public var integer: Int32 {
         switch self {
         case .successful: 0

@@ -276,7 +276,7 @@ public struct JobType: RawRepresentable, Hashable, Sendable, CustomStringConvert
     public static let provisioning = JobType(rawValue: "Provisioning")
     /// Snapshots are made; its levels are `hourly` to `yearly`.
     public static let backup = JobType(rawValue: "Backup")
-    /// A user's script is run (row L1).
+    /// A user's script is run (specification: rows.md L1).
     public static let admin = JobType(rawValue: "Admin")
 
     /// The name.

@@ -1,4 +1,4 @@
-/// Where a job stands, as one of Bacula's letters (row B9); ``title`` says each in words. A job that waits has the letter of what it waits for just now.
+/// Where a job stands, as one of Bacula's letters (specification: rows.md B9); ``title`` says each in words. A job that waits has the letter of what it waits for just now.
 public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
     case created = "C"
     case running = "R"
@@ -20,7 +20,7 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
     case waitingForStartTime = "t"
     case waitingForPriority = "p"
 
-    /// When several meet, the heaviest counts (the core's specification, "Vocabulary"); those that the specification does not name weigh as
+    /// When several meet, the heaviest counts (specification: jobs-and-scripts.md#statuses-and-results); those that it does not name weigh as
     /// the named one that is nearest in meaning.
     public var weight: Int {
         switch self {
@@ -85,10 +85,10 @@ extension JobResult {
         }
     }
 
-    /// The heavier of two (row L8); of two that weigh the same, the first.
+    /// The heavier of two (specification: rows.md L8); of two that weigh the same, the first.
     public func heavier(_ other: Self) -> Self { other.status.weight > status.weight ? other : self }
 
-    /// The number that a post script is given for a job that ended so (row D4), and the reporter's number for it (row L6).
+    /// The number that a post script is given for a job that ended so (specification: rows.md D4), and the reporter's number for it (specification: rows.md L6).
     public var integer: Int32 {
         switch self {
         case .success: 0

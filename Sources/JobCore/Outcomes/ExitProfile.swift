@@ -67,7 +67,7 @@ public struct ExitProfile: Hashable, Sendable {
         }
     }
 
-    /// What the end of a program means that ended by itself or was ended from outside (row D12).
+    /// What the end of a program means that ended by itself or was ended from outside (specification: rows.md D12).
     public func reading(of termination: ScriptResult.Termination) -> ExitReading {
         switch termination {
         case .signaled:
@@ -84,7 +84,7 @@ extension ExitProfile {
     /// 0 is success, everything else a failure.
     public static let posix = ExitProfile(name: "posix", meanings: [0: Meaning(.success)])
 
-    /// Row L5.
+    /// Specification: rows.md L5.
     public static let lightsOutServer = ExitProfile(
         name: "lightsout-server",
         meanings: [
@@ -92,7 +92,7 @@ extension ExitProfile {
             4: Meaning(.undefined),
         ])
 
-    /// The codes of the reporter command (row L6).
+    /// The codes of the reporter command (specification: rows.md L6).
     public static let lightsOutClient = ExitProfile(
         name: "lightsout-client",
         meanings: [

@@ -1,6 +1,6 @@
 package import SystemPackage
 
-/// What another try can be expected to bring (row R of the core's specification).
+/// What another try can be expected to bring (specification: rows.md R8).
 public enum FailureClass: String, Hashable, Sendable {
     /// The cause may pass by itself: try again after a while.
     case retryable

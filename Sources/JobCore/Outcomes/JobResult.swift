@@ -1,4 +1,4 @@
-/// How a unit of work ended, whatever program did it (the core's specification, "Vocabulary").
+/// How a unit of work ended, whatever program did it (specification: jobs-and-scripts.md#statuses-and-results).
 ///
 /// The numbers that programs use for these differ from program to program: see ``ExitProfile``.
 public enum JobResult: String, CaseIterable, Hashable, Sendable, Codable {

@@ -1,4 +1,4 @@
-/// How often something is tried, and how long to wait in between: exponential backoff with equal jitter (row R).
+/// How often something is tried, and how long to wait in between: exponential backoff with equal jitter (specification: rows.md R7).
 ///
 /// The wait doubles with every attempt up to a maximum. Of it, one half is fixed and the other is drawn anew each time ("equal jitter"):
 /// many that failed together do not come back together, and yet none comes back at once, as it may with full jitter.

@@ -117,7 +117,7 @@ struct AttemptCourse: Sendable {
         }
     }
 
-    /// Only the pre script is ended when the window closes (row D10); a job that has begun goes on.
+    /// Only the pre script is ended when the window closes (specification: rows.md D10); a job that has begun goes on.
     private func windowTimer(_ source: AsyncStream<Signal>.Continuation) -> Task<Void, any Error>? {
         guard policy.hooks != nil, let window = policy.window else { return nil }
         return Task { [clock] in
@@ -126,7 +126,7 @@ struct AttemptCourse: Sendable {
         }
     }
 
-    /// Of a report and an exit status the heavier one counts (row L8).
+    /// Of a report and an exit status the heavier one counts (specification: rows.md L8).
     private func counting(reports outcome: JobOutcome) -> JobOutcome {
         guard let reported = registry.live(attempt.job.id)?.reported,
             reported.heavier(outcome.result) != outcome.result

@@ -4,7 +4,7 @@ public struct JobAlert: Hashable, Sendable {
     public var job: Job
     /// How it ended.
     public var outcome: JobOutcome
-    /// Its pre and post scripts that failed in the last attempt; one alert for all of them (row D8).
+    /// Its pre and post scripts that failed in the last attempt; one alert for all of them (specification: rows.md D8).
     public var scriptFailures: [String]
 }
 

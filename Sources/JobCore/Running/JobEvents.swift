@@ -1,4 +1,4 @@
-/// The moments of a job's life as its handlers hear of them (row B2), and what they may change.
+/// The moments of a job's life as its handlers hear of them (specification: rows.md B2), and what they may change.
 public struct JobEvents: Sendable {
     private let handlers: EventHandlers
     /// What handlers see of a job at a moment.

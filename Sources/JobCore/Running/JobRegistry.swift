@@ -18,7 +18,7 @@ public final class JobRegistry: Sendable {
         var cancel: (@Sendable () -> Void)?
         /// When its first attempt in this process began.
         var began: WallTime?
-        /// Pre and post scripts that failed in its last attempt, for the alert at its end (row D8).
+        /// Pre and post scripts that failed in its last attempt, for the alert at its end (specification: rows.md D8).
         var scriptFailures: [String] = []
         /// What a job that waits is waiting for just now.
         var obstacle: (@Sendable () -> JobStatus?)?
@@ -246,7 +246,7 @@ public final class JobRegistry: Sendable {
         }
     }
 
-    /// Takes what a script says of its own job (rows L6, L8).
+    /// Takes what a script says of its own job (specification: rows.md L6, L8).
     /// - Parameters:
     ///   - token: what the script was given; it says which job it is.
     ///   - user: as whom the reporting process runs, as the kernel says.
@@ -276,7 +276,7 @@ public final class JobRegistry: Sendable {
 
     // MARK: - Cancelling
 
-    /// Asks a job to end. What that means depends on where it stands (row D9). It has the letter of a cancelled job from now on, so that
+    /// Asks a job to end. What that means depends on where it stands (specification: rows.md D9). It has the letter of a cancelled job from now on, so that
     /// whoever finds it in the history after a crash knows that nobody wants it any more.
     /// - Returns: false when no such job is open.
     @discardableResult

@@ -55,13 +55,13 @@ public enum InterruptionPolicy: Hashable, Sendable {
 
 /// What holds for all jobs of a type.
 public struct JobPolicy: Hashable, Sendable {
-    /// Pre and post scripts; nil: off (row D1).
+    /// Pre and post scripts; nil: off (specification: rows.md D1).
     public var hooks: HookSettings?
     /// When a job may begin; nil: at any time.
     public var window: TimeWindow?
-    /// Whether a failed pre or post script raises an alert at the job's end (row D8).
+    /// Whether a failed pre or post script raises an alert at the job's end (specification: rows.md D8).
     public var alerts: Bool
-    /// Whether sleep and shutdown of the machine are held off while it runs (row L3).
+    /// Whether sleep and shutdown of the machine are held off while it runs (specification: rows.md L3).
     public var inhibitsSleep: Bool
 
     /// Levels in the order in which they begin when several wait for the same subject; others begin after them.

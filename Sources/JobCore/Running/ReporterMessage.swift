@@ -1,4 +1,4 @@
-/// What a script says of its own job by the reporter command (row L6).
+/// What a script says of its own job by the reporter command (specification: rows.md L6).
 public enum ReporterMessage: Codable, Hashable, Sendable {
     /// `-r`: the work has begun.
     case started
@@ -34,7 +34,7 @@ public enum ReporterRefusal: Error, Hashable, Sendable, CustomStringConvertible 
 }
 
 extension JobResult {
-    /// What a reported number says by itself (row L6); nil: it is a raw exit status, which the script's exit profile explains.
+    /// What a reported number says by itself (specification: rows.md L6); nil: it is a raw exit status, which the script's exit profile explains.
     static func reported(_ number: Int32) -> Self? {
         ExitProfile.lightsOutClient.meanings[number]?.result
     }

@@ -1,8 +1,8 @@
 public import SystemPackage
 
-/// A user's own script as a job (row L1): what is run, as whom, and how its end is read.
+/// A user's own script as a job (specification: rows.md L1): what is run, as whom, and how its end is read.
 ///
-/// The job runs exactly as long as the script and its session live. The script is checked just before each start (row L2).
+/// The job runs exactly as long as the script and its session live. The script is checked just before each start (specification: rows.md L2).
 public struct UserScript: Hashable, Sendable {
     /// The name under which it is asked for.
     public var name: String

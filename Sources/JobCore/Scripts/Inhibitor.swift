@@ -1,7 +1,7 @@
 import EventLoop
 public import SystemPackage
 
-/// Keeps the machine from going to sleep and from shutting down while jobs run (row L3): one inhibitor of systemd-logind for all of them,
+/// Keeps the machine from going to sleep and from shutting down while jobs run (specification: rows.md L3): one inhibitor of systemd-logind for all of them,
 /// taken when the first job begins and given back when the last one has ended.
 ///
 /// Where there is no systemd-inhibit, or logind does not answer, one notice says so, once in the life of this value, and jobs run without it. The

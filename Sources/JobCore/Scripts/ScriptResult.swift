@@ -28,7 +28,7 @@ public struct ScriptResult: Hashable, Sendable {
     public var reports: [UInt8]
     /// From the request to the end of all that it started.
     public var duration: Duration
-    /// Processes that the script had started, that outlived it and were ended, by name and number (row D13).
+    /// Processes that the script had started, that outlived it and were ended, by name and number (specification: rows.md D13).
     public var survivors: [String]
 
     /// A result as it is told; the runner makes them.

@@ -7,14 +7,14 @@ package import EventLoop
 /// - Its environment is the one given, and nothing else.
 /// - Its standard input is `/dev/null`, its standard output and error are one pipe; where it is asked for, 3 and 4 are another,
 ///   for reports (``ScriptInvocation/hasReports``). No other descriptor is open.
-/// - It leads a session of its own without a terminal, so it cannot wait for a person (row L4).
+/// - It leads a session of its own without a terminal, so it cannot wait for a person (specification: rows.md L4).
 /// - Signals have their default dispositions and none is blocked. Its priority, its umask and its resource limits
 ///   are those of this process; the soft limit on open files is the one that this process was started with.
 /// - With a user it has no right that this user has not, and cannot get one: real, effective and saved numbers, supplementary groups, all five
 ///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
 ///   working folder is entered before that, with the rights of this process.
 /// - It is over when its own process has ended, whoever may still hold the pipe. Whatever it has started and outlives it is ended and named
-///   (row D13): by a cgroup of its own, or where this process can make none by an init process of its own, which is then its parent. A script
+///   (specification: rows.md D13): by a cgroup of its own, or where this process can make none by an init process of its own, which is then its parent. A script
 ///   that runs as this process's user can kill that: it is ``ScriptError/Code/lost`` then, and what it has started may run on.
 /// - At its time limit, or when the task is cancelled, all its processes get SIGTERM (and SIGCONT, so that a stopped one hears it), and
 ///   after the grace SIGKILL.

@@ -9,7 +9,7 @@ extension ScriptSession {
     /// How long the kernel may take to end a process after SIGKILL. One that sits in an uninterruptible wait takes longer, and is named.
     private static let killTime = Duration.seconds(5)
 
-    /// Ends what the script left behind, after its own process has ended and before it is reaped (row D13).
+    /// Ends what the script left behind, after its own process has ended and before it is reaped (specification: rows.md D13).
     ///
     /// Survivors are those that stay when nothing was said to them, and those that stay beyond the grace when they were told to leave.
     /// - Parameters:

@@ -5,7 +5,7 @@ public enum Operation: String, CaseIterable, Hashable, Sendable {
     case add, modify, delete
 }
 
-/// A value of the mode attribute: what is asked, and how far it has come (specification, section 1).
+/// A value of the mode attribute: what is asked, and how far it has come (specification: protocol.md#modes-and-states).
 public struct ProvisioningMode: Hashable, Sendable {
     /// How far a wish has come.
     public enum Stage: CaseIterable, Hashable, Sendable {
@@ -35,7 +35,7 @@ public struct ProvisioningMode: Hashable, Sendable {
         self = mode
     }
 
-    /// The nine, in the order of the specification.
+    /// The nine, in the order of specification: protocol.md#modes-and-states.
     public static let all = Operation.allCases.flatMap { operation in
         Stage.allCases.map { Self(operation, $0) }
     }

@@ -42,7 +42,7 @@ public enum Transition: Hashable, Sendable {
     case loses
 }
 
-/// The state machine of the protocol (specification, section 1), for every phase and every event.
+/// The state machine of the protocol (specification: protocol.md#modes-and-states), for every phase and every event.
 public enum TransitionTable {
     /// What an event does to an account that stands there. Total.
     public static func transition(from phase: AccountPhase, on event: AccountEvent) -> Transition {

@@ -32,7 +32,7 @@ extension ProvisioningFailure: CustomStringConvertible {
     public var description: String { "\(reason) (\(code.name), \(code.rawValue)); \(cure)" }
 }
 
-/// The exit codes of provisioning: on the entry as ReturnValue, and the status of a one-shot run (specification, section 2).
+/// The exit codes of provisioning: on the entry as ReturnValue, and the status of a one-shot run (specification: contracts.md#provisioning-codes).
 public enum ProvisioningExitCode: Int32, CaseIterable, Hashable, Sendable {
     case success = 0
     /// Anything not listed.
@@ -69,7 +69,7 @@ extension ExitProfile {
 }
 
 extension FileTrust {
-    /// Refuses what others could change (row L2). It waits for the file systems it looks at.
+    /// Refuses what others could change (specification: rows.md L2). It waits for the file systems it looks at.
     /// - Parameters:
     ///   - setting: the key of the settings that names it, or a program's name.
     ///   - code: that of the failure.

@@ -4,7 +4,7 @@ import FoundationEssentials
 import JobCore
 import SystemPackage
 
-/// What a job's script says of its job (row L6). The long names with underscores are those of Lights-Out.
+/// What a job's script says of its job (specification: rows.md L6). The long names with underscores are those of Lights-Out.
 struct ReportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "report", abstract: "Within a job's script: report its begin, progress or end.",

@@ -29,7 +29,7 @@ protocol JobDesk: Sendable {
     func cancel(_ id: JobID) -> Bool
     /// Hooks, users' scripts and event handlers, as they are just now.
     func scripts() async -> [ScriptLine]
-    /// Loads the event handlers anew (row B10).
+    /// Loads the event handlers anew (specification: rows.md B10).
     /// - Returns: what came of it.
     func restartHandlers() async throws -> String
 }

@@ -97,7 +97,7 @@ struct JobParts: Sendable {
     }
 }
 
-/// What handlers can ask of the daemon (row B5).
+/// What handlers can ask of the daemon (specification: rows.md B5).
 final class HandlerHost: EventHandlerHost {
     private let registry: JobRegistry
     private let jobs = Mutex<DaemonJobs?>(nil)

@@ -27,7 +27,7 @@ final class JobReports: Sendable {
         environment.withLock { $0 = configuration.global.environment }
     }
 
-    /// Pre or post scripts of a job failed (row D8); its end comes next.
+    /// Pre or post scripts of a job failed (specification: rows.md D8); its end comes next.
     func scriptsFailed(_ alert: JobAlert) {
         logger.error(
             """

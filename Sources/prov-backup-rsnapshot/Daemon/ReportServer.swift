@@ -18,7 +18,7 @@ enum ReportReply: Codable, Hashable {
     case refused(String)
 }
 
-/// Hears what scripts report on their own jobs (rows L6, L8).
+/// Hears what scripts report on their own jobs (specification: rows.md L6, L8).
 ///
 /// The socket is open to every user, since a script may run as any; the registry judges token and user. It has limits of its own, so that no
 /// flood here keeps the control socket from its clients.

@@ -2,7 +2,7 @@ import EventLoop
 import Glibc
 public import SystemPackage
 
-/// Whether what root runs or believes can be trusted (row L2): nobody but root and this daemon's own user can have put it there or can change it.
+/// Whether what root runs or believes can be trusted (specification: rows.md L2): nobody but root and this daemon's own user can have put it there or can change it.
 ///
 /// The rules, for every component from `/` down, links followed by hand:
 /// - A directory belongs to a trusted owner, and neither its group nor others can write to it.
@@ -134,7 +134,7 @@ public struct TrustedPath: Hashable, Sendable {
     }
 }
 
-/// Why a file or directory is not trusted (row L2): which component on the way to it is at fault, and the command that fixes it.
+/// Why a file or directory is not trusted (specification: rows.md L2): which component on the way to it is at fault, and the command that fixes it.
 public struct FileTrustError: Error, Hashable, Sendable {
     /// Which rule is not kept.
     public enum Problem: Hashable, Sendable {
