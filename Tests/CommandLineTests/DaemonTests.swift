@@ -96,7 +96,7 @@ import Testing
     }
 
     @Test(
-        "fault 11: a bad start does not exit 0: no settings 78, a second instance 75, no directory 69, wrong usage 64")
+        "F11: a bad start does not exit 0: no settings 78, a second instance 75, no directory 69, wrong usage 64")
     func badStarts() async throws {
         try await DaemonBench.run { bench in
             let none = try RunningProgram(DaemonBench.program, ["run", "-c", "/nonexistent.conf"])
@@ -162,7 +162,7 @@ import Testing
     }
 
     @Test(
-        "fault 14: settings that hold a password and can be read by others are refused with the command that mends it")
+        "F14: settings that hold a password and can be read by others are refused with the command that mends it")
     func readablePassword() async throws {
         try await DaemonBench.run { bench in
             try bench.settings(database: "ADMIN_PASSWORD_FILE =\nADMIN_PASSWORD = secret-word")
@@ -174,7 +174,7 @@ import Testing
         }
     }
 
-    @Test("fault 12: a dry run shows claim, argument vector, environment and files, and changes nothing")
+    @Test("F12: a dry run shows claim, argument vector, environment and files, and changes nothing")
     func dryRun() async throws {
         try await DaemonBench.run { bench in
             let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
@@ -381,7 +381,7 @@ import Testing
         }
     }
 
-    @Test("fault 6: killed with -9 again and again at any moment, the next starts bring every account to its end")
+    @Test("F6: killed with -9 again and again at any moment, the next starts bring every account to its end")
     func killedAgainAndAgain() async throws {
         try await DaemonBench.run { bench in
             try bench.settings()

@@ -78,7 +78,7 @@ struct TLSTests {
         }
     }
 
-    @Test func `fault 14 - a server whose authority is not named is refused with the cure`() async throws {
+    @Test func `F14 - a server whose authority is not named is refused with the cure`() async throws {
         try await withServers { sandbox, servers in
             for (server, startTLS) in servers {
                 let error = try #require(await refusal(server, startTLS: startTLS, caFile: nil, sandbox))

@@ -1,6 +1,6 @@
 public import JobCore
 
-/// What becomes of a job and its two scripts, case by case (rows D1 to D12): the table that the manual prints and that the tests go through.
+/// What becomes of a job and its two scripts, case by case (specification: rows.md D1 to D12): the table that the manual prints and that the tests go through.
 public enum HookMatrix {
     /// What the pre script does.
     public enum Pre: String, CaseIterable, Hashable, Sendable {

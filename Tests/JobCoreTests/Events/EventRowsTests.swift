@@ -7,7 +7,7 @@ import Testing
 @testable import JobCore
 
 extension Processes {
-    /// The rows of the specification's table of events and scripting, against a real interpreter.
+    /// Specification: rows.md B1 to B13, against a real interpreter.
     @Suite struct EventRows {
         let bench: EventBench
         init() throws { bench = try EventBench() }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import JobCore
 
-/// Rows D1 to D14 of the core's specification, each against real processes. ``HookMatrixTests`` goes through their combinations.
+/// Specification: rows.md D1 to D14, each against real processes. ``HookMatrixTests`` goes through their combinations.
 @Suite struct HookRowsTests {
     /// A job with both scripts in the bench's folder.
     private func run(

@@ -5,7 +5,7 @@ import Testing
 
 @testable import JobCore
 
-/// Users' own scripts as jobs: rows L1, L2, L5 and L8, and what is the same for all of them.
+/// Users' own scripts as jobs (specification: rows.md L1, L2, L5 and L8), and what is the same for all of them.
 @Suite struct UserScriptTests {
     private func script(
         _ bench: JobBench, _ body: String, profile: ExitProfile = .lightsOutServer, attempts: Int = 1,

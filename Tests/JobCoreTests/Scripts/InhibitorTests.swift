@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// Row L3, against a stand-in for systemd-inhibit, and against the real one with a logind of the test's own.
+    /// Specification: rows.md L3, against a stand-in for systemd-inhibit, and against the real one with a logind of the test's own.
     @Suite struct Inhibiting {
         let folder: ScriptFolder
         private let notices = Notices()

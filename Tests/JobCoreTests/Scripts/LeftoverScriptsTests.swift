@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// Row D13 across the daemon's own end: what it could not end itself.
+    /// Specification: rows.md D13, across the daemon's own end: what it could not end itself.
     @Suite struct Leftovers {
         let folder: ScriptFolder
         init() throws { folder = try ScriptFolder() }

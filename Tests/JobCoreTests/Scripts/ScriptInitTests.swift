@@ -7,7 +7,7 @@ import Testing
 @testable import JobCore
 
 extension Processes {
-    /// A script that has no cgroup runs below an init process of its own. Row D13 against what goes out of its way to stay is in `Survivors`.
+    /// A script that has no cgroup runs below an init process of its own. What goes out of its way to stay (specification: rows.md D13) is in `Survivors`.
     @Suite struct InitProcesses {
         let folder: ScriptFolder
         let environment: [String: String]

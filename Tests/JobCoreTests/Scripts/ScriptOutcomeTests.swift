@@ -9,7 +9,7 @@ extension Processes {
         let folder: ScriptFolder
         init() throws { folder = try ScriptFolder() }
 
-        @Test("fault 8: an exit code is kept as it is", arguments: [0, 1, 2, 3, 75, 126, 127, 128, 255] as [Int32])
+        @Test("F8: an exit code is kept as it is", arguments: [0, 1, 2, 3, 75, 126, 127, 128, 255] as [Int32])
         func exitCode(code: Int32) async throws {
             let script = try folder.script("exit $1")
             let result = try await ScriptRunner().run(.test(script, ["\(code)"]))

@@ -20,7 +20,7 @@ extension Processes {
             }
         }
 
-        @Test("fault 8: arguments arrive unchanged, no shell reads them")
+        @Test("F8: arguments arrive unchanged, no shell reads them")
         func arguments() async throws {
             let given = [
                 "", " ", "two words", "'single'", "\"double\"", "a\nb", "tab\t", "$(touch /tmp/no)", "`id`", "$HOME",

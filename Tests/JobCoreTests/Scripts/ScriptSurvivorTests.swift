@@ -23,7 +23,7 @@ enum TreeWay: CaseIterable {
 }
 
 extension Processes {
-    /// Row D13 against what goes out of its way to stay.
+    /// Specification: rows.md D13, against what goes out of its way to stay.
     @Suite struct Survivors {
         let folder: ScriptFolder
         let environment: [String: String]

@@ -29,7 +29,7 @@ import Testing
         }
     }
 
-    @Test("fault 2: the daemon's own write of adding does not come back as work")
+    @Test("F2: the daemon's own write of adding does not come back as work")
     func echo() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { engine in
@@ -44,7 +44,7 @@ import Testing
         }
     }
 
-    @Test("what was written while the daemon was away is found at the start (faults 1 and 9)")
+    @Test("F1, F9: what was written while the daemon was away is found at the start")
     func foundAtStart() async throws {
         try await EngineHarness.run { harness in
             for number in 0..<5 { try await harness.add("400001\(number)") }
@@ -154,7 +154,7 @@ import Testing
         }
     }
 
-    @Test("fault 7: a job that hangs holds up its own account only, and no more run at once than there are slots")
+    @Test("F7: a job that hangs holds up its own account only, and no more run at once than there are slots")
     func slots() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()

@@ -13,7 +13,7 @@ import Testing
     private static let noon = WallTime(secondsSince1970: 1_795_262_400)
     private static let midnight = noon + .seconds(12 * 3600)
 
-    @Test("fault 1: a wish for tomorrow fires by itself when the day begins, also across a restart")
+    @Test("F1: a wish for tomorrow fires by itself when the day begins, also across a restart")
     func dueDate() async throws {
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
@@ -31,7 +31,7 @@ import Testing
         }
     }
 
-    @Test("fault 1: a wish whose day passed while the daemon was away runs at the start; with OVERDUE = skip it stays")
+    @Test("F1: a wish whose day passed while the daemon was away runs at the start; with OVERDUE = skip it stays")
     func overdue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             try await harness.add("4000001", date: "20261101")
@@ -59,7 +59,7 @@ import Testing
         }
     }
 
-    @Test("fault 3: a failure leaves its code on the entry and nothing runs again, until somebody wishes it again")
+    @Test("F3: a failure leaves its code on the entry and nothing runs again, until somebody wishes it again")
     func failureIsVisible() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
@@ -80,7 +80,7 @@ import Testing
         }
     }
 
-    @Test("fault 3: a failure that may pass is tried again with a growing attempt under the same job, then told")
+    @Test("F3: a failure that may pass is tried again with a growing attempt under the same job, then told")
     func retries() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -100,7 +100,7 @@ import Testing
         }
     }
 
-    @Test("fault 4: mode, state and ReturnValue change in one write: no reader ever sees one without the others")
+    @Test("F4: mode, state and ReturnValue change in one write: no reader ever sees one without the others")
     func oneWrite() async throws {
         try await EngineHarness.run { harness in
             let seen = Mutex<[[String?]]>([])
@@ -132,7 +132,7 @@ import Testing
         }
     }
 
-    @Test("fault 5: a wish written while the job runs wins, and is run next with its own values")
+    @Test("F5: a wish written while the job runs wins, and is run next with its own values")
     func newWishWins() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -149,7 +149,7 @@ import Testing
         }
     }
 
-    @Test("fault 5: a wish rewritten between reading and claiming is carried out with the values written last")
+    @Test("F5: a wish rewritten between reading and claiming is carried out with the values written last")
     func rewrittenWish() async throws {
         try await EngineHarness.run { harness in
             try await harness.running {
@@ -167,7 +167,7 @@ import Testing
         }
     }
 
-    @Test("fault 6: what a crash left in adding is resumed, not repeated as new: the same job, a higher attempt")
+    @Test("F6: what a crash left in adding is resumed, not repeated as new: the same job, a higher attempt")
     func resume() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -223,7 +223,7 @@ import Testing
     }
 
     @Test(
-        "fault 10: the server is killed and comes back many times; no wish is lost and the log says so once per change")
+        "F10: the server is killed and comes back many times; no wish is lost and the log says so once per change")
     func serverKilled() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(20)) }
@@ -286,7 +286,7 @@ import Testing
         }
     }
 
-    @Test("fault 12: a dry run shows the plan of each account and changes nothing in the directory")
+    @Test("F12: a dry run shows the plan of each account and changes nothing in the directory")
     func dryRun() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
@@ -306,7 +306,7 @@ import Testing
         }
     }
 
-    @Test("fault 13: text from the directory is never a format, and a failure's words reach the job's end as they are")
+    @Test("F13: text from the directory is never a format, and a failure's words reach the job's end as they are")
     func percentSigns() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in

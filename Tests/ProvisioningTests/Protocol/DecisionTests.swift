@@ -14,7 +14,7 @@ import Testing
         #expect(policy.decide(status, now: now) == .claim(.add))
     }
 
-    @Test("fault 1: a date in the future is waited for until its day begins, and fires then")
+    @Test("F1: a date in the future is waited for until its day begins, and fires then")
     func future() throws {
         let status = try Fixture.status(mode: "modify", date: "20261122")
         let midnight = now + .seconds(12 * 3600)
@@ -22,7 +22,7 @@ import Testing
         #expect(policy.decide(status, now: midnight) == .claim(.modify))
     }
 
-    @Test("fault 1: a date in the past runs, unless the settings say that overdue wishes are skipped")
+    @Test("F1: a date in the past runs, unless the settings say that overdue wishes are skipped")
     func past() throws {
         let status = try Fixture.status(mode: "add", date: "20261120")
         #expect(policy.decide(status, now: now) == .claim(.add))
@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test(
-        "fault 2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
+        "F2: adding is our own unfinished claim and is resumed; adding with a ReturnValue has failed and is left")
     func claimed() throws {
         #expect(policy.decide(try Fixture.status(mode: "adding"), now: now) == .resume(.add))
         #expect(policy.decide(try Fixture.status(mode: "Deleting"), now: now) == .resume(.delete))

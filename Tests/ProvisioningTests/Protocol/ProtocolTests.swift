@@ -4,7 +4,7 @@ import Provisioning
 import Testing
 
 @Suite struct ProtocolTests {
-    @Test("the nine modes are read and written in the spelling of the specification")
+    @Test("the nine modes are read and written as others write them")
     func modes() {
         let spellings = ["add", "adding", "added", "modify", "modifying", "modified", "delete", "deleting", "deleted"]
         #expect(ProvisioningMode.all.map(\.description) == spellings)
@@ -44,7 +44,7 @@ import Testing
         #expect(AccountStatus(try Fixture.entry(mode: mode, state: state), names: AttributeNames()) == nil)
     }
 
-    @Test("every write is one modify that names what it replaces (faults 4 and 5)")
+    @Test("F4, F5: every write is one modify that names what it replaces")
     func writes() throws {
         let names = AttributeNames()
         let wish = try Fixture.status(mode: "add")
