@@ -23,7 +23,7 @@ import Testing
         """
     }
 
-    @Test("B1 B12 the source's own example runs: its lines stand in the reports of a provisioning job and of a script")
+    @Test("B1 B12 Bacula's own example runs: its lines stand in the reports of a provisioning job and of a script")
     func sourceExample() async throws {
         try await DaemonBench.run { bench in
             let example = DaemonBench.checkout.appending(path: "Tests/JobCoreTests/Events/Fixtures/DirStartUp.py")

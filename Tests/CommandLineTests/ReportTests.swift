@@ -75,7 +75,7 @@ import Testing
         await desk.server.stop()
     }
 
-    @Test("L6 a script reports begin, progress and end by the long names of the source and the short ones")
+    @Test("L6 a script reports begin, progress and end by the long names of Lights-Out and the short ones")
     func reports() async throws {
         try await withDesk { desk in
             for arguments in [["-r"], ["--report_backup_started"], ["--report-backup-started"]] {
@@ -95,7 +95,7 @@ import Testing
     }
 
     @Test(
-        "L6 every result of the source, and any other as a raw exit status; the heavier of two counts",
+        "L6 every result of Lights-Out, and any other as a raw exit status; the heavier of two counts",
         arguments: [
             ("0", JobResult.success), ("1", .failed), ("2", .aborted), ("3", .warnings), ("4", .missed),
             ("5", .wrongConfiguration), ("255", .unknown), ("77", .failed),

@@ -530,7 +530,7 @@ extension Processes {
             }
         }
 
-        @Test("B13 the source's example script runs as it stands, its print statements turned into calls")
+        @Test("B13 Bacula's example script runs as it stands, its print statements turned into calls")
         func example() async throws {
             let fixture = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/DirStartUp.py")
             try bench.write(String(contentsOf: fixture, encoding: .utf8))
