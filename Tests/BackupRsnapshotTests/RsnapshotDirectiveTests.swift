@@ -110,17 +110,12 @@ import Testing
         }
     }
 
-    @Test("README.md names every directive that is refused, and those that must stay")
+    @Test("docs/home-script.md names every directive that must stay")
     func documented() throws {
-        let readme = try text(repository.appending("README.md"))
-        let start = try #require(readme.range(of: "\n## The rsnapshot template\n")?.upperBound)
-        let section = readme[start...].prefix { $0 != "#" }
-        for (name, directive) in RsnapshotDirective.table {
-            guard name != "retain" else { continue }
-            if case .refused = directive.rule {
-                #expect(section.contains(name.hasPrefix("linux_lvm_") ? "`linux_lvm_…`" : "`\(name)"), "\(name)")
-            }
-            if directive.isRequired { #expect(section.contains("`\(name)`"), "\(name)") }
+        let page = try text(repository.appending("docs").appending("home-script.md"))
+        let start = try #require(page.range(of: "\n## The rsnapshot template\n")?.upperBound)
+        for (name, directive) in RsnapshotDirective.table where directive.isRequired {
+            #expect(page[start...].contains("`\(name)`"), "\(name)")
         }
     }
 

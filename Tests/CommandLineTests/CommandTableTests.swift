@@ -4,35 +4,42 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// README.md's table of commands is that of the program.
-@Suite struct CommandTableTests {
+/// The commands of the program and what they take, as its help tells them.
+struct CommandHelp: Decodable {
+    struct Argument: Decodable {
+        struct Name: Decodable { let name: String }
+        let names: [Name]?
+        let valueName: String?
+        let abstract: String?
+    }
+    let commandName: String
+    let subcommands: [CommandHelp]?
+    let arguments: [Argument]?
+
+    static let program: CommandHelp? = {
+        struct Dump: Decodable { let command: CommandHelp }
+        return try? JSONDecoder().decode(Dump.self, from: Data(ProvBackupRsnapshot._dumpHelp().utf8)).command
+    }()
+
+    /// Without hyphens.
+    var options: Set<String> { Set((arguments ?? []).flatMap { $0.names ?? [] }.map(\.name)) }
+
+    func subcommand(_ name: some StringProtocol) -> CommandHelp? { subcommands?.first { $0.commandName == name } }
+
     /// `jobs list`, `run`, …
-    private static func names(_ command: any ParsableCommand.Type, _ path: [String] = []) -> [String] {
-        let inner = command.configuration.subcommands
-        guard !inner.isEmpty else { return [path.joined(separator: " ")] }
-        return inner.flatMap { names($0, path + [$0.configuration.commandName ?? "\($0)".lowercased()]) }
+    func paths(_ above: [String] = []) -> [String] {
+        let inner = subcommands?.filter { $0.commandName != "help" } ?? []
+        guard !inner.isEmpty else { return [above.joined(separator: " ")] }
+        return inner.flatMap { $0.paths(above + [$0.commandName]) }
     }
+}
 
-    private struct Help: Decodable {
-        struct Command: Decodable {
-            struct Argument: Decodable {
-                struct Name: Decodable { let name: String }
-                let names: [Name]?
-                let valueName: String?
-                let abstract: String?
-            }
-            let commandName: String
-            let subcommands: [Command]?
-            let arguments: [Argument]?
-        }
-        let command: Command
-    }
-
+/// The table of commands in docs/operate.md is that of the program.
+@Suite struct CommandTableTests {
     @Test("what several commands take has one name and one meaning in all of them")
     func sharedOptions() throws {
-        let help = try JSONDecoder().decode(Help.self, from: Data(ProvBackupRsnapshot._dumpHelp().utf8)).command
         var meanings: [String: Set<String>] = [:]
-        func collect(_ command: Help.Command) {
+        func collect(_ command: CommandHelp) {
             for argument in command.arguments ?? [] {
                 for name in argument.names?.map(\.name) ?? [argument.valueName ?? ""] {
                     meanings[name, default: []].insert(argument.abstract ?? "")
@@ -40,24 +47,29 @@ import Testing
             }
             command.subcommands?.forEach(collect)
         }
-        collect(help)
+        collect(try #require(CommandHelp.program))
         for name in ["config", "c", "global", "g", "json", "id", "debug", "directory"] {
             #expect(meanings[name]?.count == 1, "\(name): \(meanings[name] ?? [])")
         }
     }
 
-    @Test("every command stands in README.md's table")
+    @Test("every command is in the table, with options that it has, and no other")
     func table() throws {
-        let text = try String(contentsOf: DaemonBench.checkout.appending(path: "README.md"), encoding: .utf8)
-        let start = try #require(text.range(of: "\n## Commands\n"))
-        let section = text[start.upperBound...].prefix(
-            upTo: text.range(of: "\n## ", range: start.upperBound..<text.endIndex)?.lowerBound ?? text.endIndex)
-        let names = Self.names(ProvBackupRsnapshot.self)
-        #expect(names.contains("jobs list") && names.count > 15)
-        let rows = section.split(separator: "\n").filter { $0.hasPrefix("| `") }
-        for name in names {
-            #expect(
-                rows.contains { $0.contains("`\(name)`") || $0.contains("`\(name) ") }, "\(name) is not in the table")
+        let program = try #require(CommandHelp.program)
+        let rows = try DocumentationPage("docs/operate.md").section("## Commands").split(separator: "\n")
+            .filter { $0.hasPrefix("| `") }
+        var named: [String] = []
+        for row in rows {
+            let cells = row.split(separator: "|").map { $0.matches(of: /`([^`]+)`/).map(\.output.1) }
+            try #require(cells.count == 3, "\(row)")
+            let commands = cells[0].map { $0.prefix { !$0.isUppercase }.trimmingCharacters(in: .whitespaces) }
+            named += commands
+            let known = commands.flatMap { path in
+                path.split(separator: " ").reduce(program) { $0?.subcommand($1) }?.options ?? []
+            }
+            for option in cells[2] { #expect(known.contains(String(option.drop { $0 == "-" })), "\(row): \(option)") }
         }
+        #expect(named.contains("jobs list") && named.count > 15)
+        #expect(named.sorted() == program.paths().sorted())
     }
 }

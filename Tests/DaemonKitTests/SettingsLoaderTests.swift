@@ -155,7 +155,7 @@ struct SettingsLoaderTests {
         #expect(
             settings.warnings.map(\.hint) == [
                 "did you mean PORT?", "did you mean [Database]?", "did you mean [Pool NAME]?",
-                "look it up in the table of settings in README.md, or take the section out", "write [Pool NAME]",
+                "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the section out", "write [Pool NAME]",
                 "did you mean PROV_DATABASE_PORT?",
             ])
     }
@@ -321,8 +321,22 @@ struct SettingsReferenceTests {
         for name in ["SERVER", "PORT", "ADMIN_PASSWORD", "ADMIN_PASSWORD_FILE", "SLEEP", "VOLUMES"] {
             #expect(text.contains("| `\(name)` |"))
         }
-        #expect(text.contains("### [Pool NAME]"))
-        #expect(text.contains("| `PORT` | number, 1 to 65535 | `389` | Port. |"))
+        #expect(text.contains("## [Pool NAME]"))
+        #expect(text.contains("| `PORT` | number, 1 to 65535 | `389` | Port. (restart) |"))
+    }
+
+    @Test func `the manual page says the same as the reference`() {
+        let text = Sample.schema.manualSections
+        #expect(text.contains(".Ss [Pool NAME]\nVolumes.\n"))
+        #expect(
+            text.contains(
+                #".It \&\fBPORT\fP"# + "\nPort.\n" + #"(number, 1 to 65535; default: \fB389\fP; restart)"# + "\n"))
+        #expect(text.contains(#".It \&\fBADMIN_PASSWORD_FILE\fP"#))
+    }
+
+    @Test func `text of the manual page is text, whatever it begins with`() {
+        #expect(ManualText.lines("Ends. .hidden a\\b `x`.") == "Ends.\n\\&.hidden a\\eb \\fBx\\fP.\n")
+        #expect(ManualText.words("a number No 5") == "\\&a \\&number \\&No \\&5")
     }
 
     @Test func `the template can be read as it is and says nothing that is unknown`() {

@@ -1,26 +1,64 @@
 package import DaemonKit
 import JobCore
 
-/// What is made from the declarations of the settings: the reference and the shipped files.
+/// What is made from the declarations of the settings: the reference, for browsers and as a manual page, and the shipped files.
 extension SettingsSchema {
-    /// One Markdown table for each section.
+    /// How settings are read, one paragraph each; code is between backquotes.
+    private static let rules = [
+        """
+        Settings are INI files: `[Section]` and `KEY = value`. The service's own file (option `-c`, by default \
+        `/etc/Provisioning/Backup/Rsnapshot.conf`) wins over the global one (option `-g`, by default \
+        `/etc/Provisioning/Global.conf`), and the environment wins over both: `PROV_`, section, `_` and key, with `_` for blanks, \
+        such as `PROV_OPERATION_MODE_SLEEP=5s`.
+        """,
+        """
+        Comments begin with `#` or `;` on a line of their own. Lists are separated by blanks. Yes and no are written as \
+        `1` or `0`, `yes` or `no`, `true` or `false`, `on` or `off`. Durations are seconds, or have a unit: `30s`, `5m`, `2h`, `1d`. \
+        Keys are not case-sensitive. An unknown key gives a warning, a wrong value an error; both name file and line.
+        """,
+        """
+        A change takes effect with a reload, for jobs that start after it. Keys marked with "restart" take effect at the next \
+        start of the daemon.
+        """,
+    ]
+
+    private var described: [Section] { sections.filter { $0.replacement == nil } }
+
+    /// The rules, and a Markdown table for each section.
     package var reference: String {
-        sections.filter { $0.replacement == nil }.map { section in
-            """
-            ### [\(section.name)]
+        let tables = described.map { section in
+            let rows = section.keys.filter(\.isListed).map { key in
+                let cells = [key.row, key.form, key.shownDefault, key.meaning + (key.needsRestart ? " (restart)" : "")]
+                return "| \(cells.map(Self.cell).joined(separator: " | ")) |\n"
+            }
+            return """
+                ## [\(section.name)]
 
-            \(section.meaning)
+                \(section.meaning)
 
-            | key | value | default | meaning |
-            |---|---|---|---|
+                | key | value | default | meaning |
+                |---|---|---|---|
 
-            """
-                + section.keys.filter(\.isListed).map { (key: SettingDeclaration) -> String in
-                    let byDefault = key.defaultNote ?? (key.defaultText.isEmpty ? "" : "`\(key.defaultText)`")
-                    let cells = [key.row, key.form, byDefault, key.meaning].map(Self.cell)
-                    return "| \(cells.joined(separator: " | ")) |\n"
-                }.joined()
-        }.joined(separator: "\n")
+                """ + rows.joined()
+        }
+        return (Self.rules.map { $0 + "\n" } + tables).joined(separator: "\n")
+    }
+
+    /// The same for a manual page in mdoc(7): the rules.
+    package static var manualRules: String { rules.map(ManualText.lines).joined(separator: ".Pp\n") }
+
+    /// A subsection of a manual page for each section.
+    package var manualSections: String {
+        described.map { section in
+            let items = section.keys.filter(\.isListed).map { key in
+                let byDefault = key.shownDefault.isEmpty ? nil : "default: \(key.shownDefault)"
+                let notes = [key.form, byDefault, key.needsRestart ? "restart" : nil].compactMap(\.self)
+                return ".It \(ManualText.words(key.row))\n"
+                    + ManualText.lines(key.meaning) + ManualText.lines("(\(notes.joined(separator: "; ")))")
+            }
+            return ".Ss [\(section.name)]\n\(ManualText.lines(section.meaning)).Bl -tag -width Ds\n" + items.joined()
+                + ".El\n"
+        }.joined()
     }
 
     /// A settings file with every key explained; what the reader must look at is set, all else is a comment with its default.
@@ -65,6 +103,32 @@ extension SettingsSchema {
                 }
             }
             return lines.map { $0.isEmpty ? "#\n" : "# \($0)\n" }.joined()
+        }.joined()
+    }
+}
+
+extension SettingDeclaration {
+    /// As the reference shows it: in words, or as code; empty where there is none.
+    fileprivate var shownDefault: String { defaultNote ?? (defaultText.isEmpty ? "" : "`\(defaultText)`") }
+}
+
+/// Text with code between backquotes, for a manual page in mdoc(7).
+package enum ManualText {
+    /// Ends with a line break; each sentence has a line of its own.
+    package static func lines(_ text: String) -> String {
+        text.replacing(". ", with: ".\n").split(separator: "\n").map { line in
+            (line.hasPrefix(".") || line.hasPrefix("'") ? "\\&" : "") + inline(String(line)) + "\n"
+        }.joined()
+    }
+
+    /// For the line of a macro: no word is taken for another macro.
+    package static func words(_ text: String) -> String {
+        inline(text).split(separator: " ").map { "\\&\($0)" }.joined(separator: " ")
+    }
+
+    private static func inline(_ text: String) -> String {
+        text.replacing("\\", with: "\\e").split(separator: "`", omittingEmptySubsequences: false).enumerated().map {
+            $0.offset.isMultiple(of: 2) ? String($0.element) : "\\fB\($0.element)\\fP"
         }.joined()
     }
 }

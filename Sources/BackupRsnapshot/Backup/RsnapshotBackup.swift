@@ -504,7 +504,7 @@ extension CopySandbox.Programs {
         guard Program.isExecutable(configuration.confine) else {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
-                cure: "install it with the daemon (README, Install)")
+                cure: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
         try FileTrust.demand(configuration.confine, setting: CopySandbox.helper, code: .runtimeRequirementNotSatisfied)
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }

@@ -220,7 +220,8 @@ public struct BackupRequirements: Sendable {
         let subject = "BACKUP_SANDBOX"
         guard Program.isExecutable(configuration.confine) else {
             return .unmet(
-                subject, "\(configuration.confine) is not there", cure: "install it with the daemon (README, Install)")
+                subject, "\(configuration.confine) is not there",
+                cure: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
         do {
             let home = configuration.places.volumes.first ?? "/var/backup"

@@ -134,7 +134,7 @@ extension Settings {
             let hint =
                 owners.isEmpty
                 ? NearestName.of(item.key, among: known).map { "did you mean \($0)?" }
-                    ?? "look it up in the table of settings in README.md, or take the line out"
+                    ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the line out"
                 : "move the line to \(owners.joined(separator: " or "))"
             warn(place, title, key: item.key, "there is no such key in this section", hint: hint)
             return false
@@ -164,7 +164,7 @@ extension Settings {
         warn(
             place, written.title, "there is no such section; its keys are left unread",
             hint: name.map { "did you mean [\($0)]?" }
-                ?? "look it up in the table of settings in README.md, or take the section out")
+                ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the section out")
     }
 
     private mutating func warn(

@@ -72,7 +72,7 @@ public struct AccountReader: Sendable {
     static func hidden(_ attributes: [AttributeName]) -> String {
         "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
     }
-    static let hiddenHint = "let the access rules give them to the daemon (etc/openldap/access.conf)"
+    static let hiddenHint = "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
 
     /// - Parameter dn: nil looks through the whole scope.
     private func first(

@@ -74,7 +74,7 @@ extension Checklist {
                 let effect = detection == .auto ? "changes are noticed only by polling" : "changes are not noticed"
                 add(
                     subject, "not offered for \(request.base) (RFC 4533): \(effect)",
-                    cure: "load the overlay syncprov (README, The directory), or set DETECTION = poll")
+                    cure: "load the overlay syncprov (prov-backup-rsnapshot(8), LDAP SERVER), or set DETECTION = poll")
             // The entry itself is looked for next.
             case .noSuchObject: remark(subject, "is not known: \(request.base) cannot be read")
             default: throw error
@@ -97,7 +97,9 @@ extension Checklist {
         if !missing.isEmpty {
             add(
                 "accounts", "\(names(missing)) of \(base) cannot be read, so this is not the daemon's own identity",
-                cure: "check ADMIN_USER, and let the access rules give them to it (etc/openldap/access.conf)")
+                cure:
+                    "check ADMIN_USER, and let the access rules give them to it (prov-backup-rsnapshot(8), LDAP SERVER)"
+            )
         }
         return true
     }
@@ -122,7 +124,7 @@ extension Checklist {
                 ? "has all attributes and classes that are used"
                 : "the server does not know \(missing.joined(separator: ", "))",
             cure: missing.isEmpty
-                ? nil : "load etc/openldap/stoney-cloud.schema (README, The directory), or correct [Attributes]")
+                ? nil : "load the schema (prov-backup-rsnapshot(8), LDAP SERVER), or correct [Attributes]")
         return schema
     }
 
@@ -145,7 +147,7 @@ extension Checklist {
         guard let status = AccountStatus(entry, names: scope.names) else {
             add(
                 "accounts", "\(entry.dn) is seen, and its mode, state, entryUUID or entryCSN cannot be read",
-                cure: "let the access rules give them to the daemon (etc/openldap/access.conf)")
+                cure: "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
             return nil
         }
         if own == nil {
@@ -208,7 +210,7 @@ extension Checklist {
                 case .insufficientAccessRights:
                     add(
                         "rights", "\(name) cannot be written",
-                        cure: "let the access rules give it to the daemon (etc/openldap/access.conf)")
+                        cure: "let the access rules give it to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
                 case .referral,
                     .unwillingToPerform where error.diagnostic.contains("shadow context"):
                     let provider = error.referrals.isEmpty ? "its provider" : error.referrals.joined(separator: " or ")
@@ -256,7 +258,7 @@ extension Checklist {
     }
 
     private static let limitCure =
-        "give the daemon's DN size=unlimited size.prtotal=unlimited (etc/openldap/limits.conf), or correct ADMIN_USER"
+        "give the daemon's DN size=unlimited size.prtotal=unlimited (prov-backup-rsnapshot(8), LDAP SERVER), or correct ADMIN_USER"
 
     private mutating func limit(_ limit: ServerConfiguration.Limit?, _ identity: String, listed: Int?) {
         let subject = "size limit"
@@ -298,7 +300,7 @@ extension Checklist {
         guard let server else {
             return remark(
                 subject,
-                "is not known: cn=config cannot be read (etc/openldap/config.conf); on the directory server: slapcat -n 0 | grep olcDbIndex"
+                "is not known: cn=config cannot be read (prov-backup-rsnapshot(8), LDAP SERVER); on the directory server: slapcat -n 0 | grep olcDbIndex"
             )
         }
         let missing = DirectoryNeeds(configuration).indexed.filter { name in
@@ -308,7 +310,7 @@ extension Checklist {
             subject,
             missing.isEmpty
                 ? "all that searches need" : "none for \(names(missing)): searches look through all entries",
-            cure: missing.isEmpty ? nil : "add them, kind eq (etc/openldap/indexes.conf)")
+            cure: missing.isEmpty ? nil : "add them, kind eq (prov-backup-rsnapshot(8), LDAP SERVER)")
     }
 
     private func names(_ attributes: [AttributeName]) -> String {

@@ -13,63 +13,27 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// What README.md says is so. Its tables of settings are made from the declarations; after a change of one make them anew:
-///
-///     PROV_REGENERATE=1 swift test --filter 'ReadmeTests|SettingsFilesTests'
-@Suite(.serialized) struct ReadmeTests {
-    private static let file = DaemonBench.checkout.appending(path: "README.md")
-    private static let isRegenerating = ProcessInfo.processInfo.environment["PROV_REGENERATE"] == "1"
-    private static let marks = (begin: "<!-- settings -->\n", end: "<!-- /settings -->")
-
-    private let text: String
-
-    init() throws { text = try String(contentsOf: Self.file, encoding: .utf8) }
-
-    /// What stands in the fence below a mark.
-    private func block(_ mark: String) throws -> String {
-        let mark = try #require(text.range(of: "<!-- \(mark) -->\n"), "README.md has lost the mark \(mark)")
-        let lines = text[mark.upperBound...].split(separator: "\n", omittingEmptySubsequences: false)
-        try #require(lines.first?.hasPrefix("```") == true)
-        return lines.dropFirst().prefix { $0 != "```" }.joined(separator: "\n") + "\n"
-    }
-
-    private func section(_ heading: String) throws -> Substring {
-        let start = try #require(text.range(of: "\n\(heading)\n"), "README.md has lost the heading \(heading)")
-        let rest = text[start.upperBound...]
-        return rest[..<(rest.range(of: "\n## ")?.lowerBound ?? rest.endIndex)]
-    }
-
-    // MARK: Settings
-
-    private func settingsRange() throws -> Range<String.Index> {
-        let begin = try #require(text.range(of: Self.marks.begin))
-        let end = try #require(text.range(of: Self.marks.end, range: begin.upperBound..<text.endIndex))
-        return begin.upperBound..<end.lowerBound
-    }
-
-    @Test("the tables of settings are made anew", .enabled(if: isRegenerating, "set PROV_REGENERATE=1"))
-    func regenerate() throws {
-        let made = text.replacingCharacters(in: try settingsRange(), with: SettingsSchema.daemon.reference)
-        try Data(made.utf8).write(to: Self.file)
-    }
-
-    @Test("the tables of settings say what the declarations say", .enabled(if: !isRegenerating, "they are being made"))
-    func settings() throws {
-        #expect(
-            text[try settingsRange()] == SettingsSchema.daemon.reference,
-            "run: PROV_REGENERATE=1 swift test --filter 'ReadmeTests|SettingsFilesTests'")
-    }
-
-    // MARK: Exit codes
-
-    @Test("every provisioning code stands in the table with its name", arguments: ProvisioningExitCode.allCases)
-    func code(_ code: ProvisioningExitCode) throws {
-        #expect(try section("## Exit codes").contains("\n| \(code.rawValue) | `\(code.name)` | "))
-    }
-
-    @Test("every exit status of the process stands in its table", arguments: ProcessExitStatus.allCases)
-    func status(_ status: ProcessExitStatus) throws {
-        #expect(try section("### Of the process").contains("\n| \(status.rawValue) | "))
+/// The commands, scripts and settings that the documentation shows do what it says.
+@Suite(.serialized) struct DocumentedExampleTests {
+    @Test("the first account of README.md is made by the commands as they stand there")
+    func firstAccount() async throws {
+        let commands = try DocumentationPage("README.md").block("first account")
+        #expect(commands.contains("swift build\n") && commands.contains("/var/lib/prov-try"))
+        // Without root everything belongs to one user, who cannot write to /var/lib.
+        let parent = geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory()
+        let folder = URL(filePath: parent).appending(path: "prov-try-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let directory = DaemonBench.program.deletingLastPathComponent().path
+        let script = commands.replacing("swift build\n", with: "").replacing("$PWD/.build/debug", with: directory)
+            .replacing("/var/lib/prov-try", with: folder.path)
+        let shell = try RunningProgram(URL(filePath: "/bin/bash"), ["-euc", script])
+        if await shell.end() != 0 {
+            Issue.record("\(shell.output)")
+            _ = try await RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", folder.path]).end()
+        }
+        #expect(shell.output.contains("/chroot/home/3724300/incoming\n"), "\(shell.output)")
+        #expect(shell.output.contains("returned     0 (SUCCESS)"), "\(shell.output)")
+        #expect(!FileManager.default.fileExists(atPath: folder.path))
     }
 
     // MARK: The home script
@@ -78,7 +42,7 @@ import Testing
     func homeScript() async throws {
         try await DaemonBench.run { bench in
             let repairs = bench.folder.appending(path: "repairs")
-            let example = try block("home-script")
+            let example = try DocumentationPage("docs/home-script.md").block("home-script")
             let written = example.replacingOccurrences(of: "/run/backup-repairs", with: repairs.path)
             #expect(written != example)
             let script = bench.folder.appending(path: "home.sh")
@@ -112,7 +76,10 @@ import Testing
     func handlers(isShipped: Bool) async throws {
         try await DaemonBench.run { bench in
             let sample = DaemonBench.checkout.appending(path: "etc/Provisioning/scripts/DirStartUp.py.sample")
-            let text = isShipped ? try String(contentsOf: sample, encoding: .utf8) : try block("handlers")
+            let text =
+                isShipped
+                ? try String(contentsOf: sample, encoding: .utf8)
+                : try DocumentationPage("docs/event-handlers.md").block("handlers")
             let script = bench.folder.appending(path: "DirStartUp.py")
             try text.write(to: script, atomically: true, encoding: .utf8)
             chmod(script.path, 0o644)
@@ -134,11 +101,11 @@ import Testing
         }
     }
 
-    @Test("the settings of jobs that README.md shows load without a complaint, and the job runs")
+    @Test("the settings of jobs and mail that the guides show load without a complaint, and the job runs")
     func jobExample() async throws {
         try await DaemonBench.run { bench in
-            let section = try section("## Jobs and their scripts")
-            let blocks = section.matches(of: #/```\n(\[[^`]*)```/#).map { String($0.output.1) }
+            let texts = try ["docs/jobs-and-scripts.md", "docs/operate.md"].map { try DocumentationPage($0).text }
+            let blocks = texts.flatMap { $0.matches(of: #/```\n(\[[^`]*)```/#) }.map { String($0.output.1) }
             #expect(blocks.count == 3)
             let script = bench.folder.appending(path: "server_backup.sh")
             try "#!/bin/sh\nexit 24\n".write(to: script, atomically: true, encoding: .utf8)
@@ -157,7 +124,7 @@ import Testing
         }
     }
 
-    @Test("README.md names every variable that a home script gets")
+    @Test("the guide names every variable that a home script gets")
     func variables() async throws {
         try await DaemonBench.run { bench in
             let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
@@ -166,7 +133,7 @@ import Testing
             let plan = try await bench.command("run", "-r", "--once")
             let names = plan.output.matches(of: #/(?m)^ +([A-Z_]+)=/#).map { String($0.output.1) }
             #expect(names.count > 10)
-            let described = try section("## The home script")
+            let described = try DocumentationPage("docs/home-script.md").section("## The home script")
             for name in names { #expect(described.contains("`\(name)"), "\(name)") }
         }
     }
@@ -183,10 +150,10 @@ import Testing
 
     // MARK: The directory
 
-    @Test("who follows README.md on a server with Debian's own configuration comes to a backup that ends with success")
+    @Test("the steps of docs/install.md on a server with Debian's own configuration lead to a successful backup")
     func siteLDIF() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(
-            path: "prov-readme-\(UUID().uuidString.prefix(8))")
+            path: "prov-install-\(UUID().uuidString.prefix(8))")
         defer {
             // The shipped settings show snapshots by a mount.
             umount2(folder.appending(path: "homes/\(Self.homeOfSiteAccount)/.snapshots").path, Int32(MNT_DETACH))
@@ -248,7 +215,8 @@ import Testing
                 "base.ldif",
                 "dn: \(Self.base)\nobjectClass: dcObject\nobjectClass: organization\ndc: nodomain\no: nodomain\n"))
         #expect(try await anonymous(uri) == [Self.base], "Debian lets everybody read")
-        #expect(text.contains("\nprov-backup-rsnapshot ldif site --base \(Self.base) > site.ldif\n"))
+        let install = try DocumentationPage("docs/install.md")
+        #expect(install.fencedLines.contains("prov-backup-rsnapshot ldif site --base \(Self.base) > site.ldif"))
         let site = try await run(program, "ldif", "site", "--base", Self.base)
             .replacingOccurrences(of: "gidNumber=0+uidNumber=0", with: "gidNumber=\(getegid())+uidNumber=\(geteuid())")
         #expect(!site.contains("stoney-cloud,"))
@@ -305,10 +273,11 @@ import Testing
         #expect(account?["userPassword"].isEmpty == true, "the daemon must not read passwords")
     }
 
-    /// The shipped settings with what README.md says of `[Database]`, and with everything below a directory of the test's own.
+    /// The shipped settings with what docs/install.md says of `[Database]`, and with everything below a directory of the test's own.
     private func shippedSettings(in folder: URL, server: String, passwordFile: String) throws -> String {
         let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup")
-        let database = try block("database settings")
+        let install = try DocumentationPage("docs/install.md")
+        let database = try install.block("database settings")
         let shipped = try String(contentsOf: backup.appending(path: "Rsnapshot.conf.template"), encoding: .utf8)
         let given = Set(
             database.split(separator: "\n").map { String($0.prefix { $0 != " " }) } + ["SASL_MECHANISM"]
@@ -319,7 +288,7 @@ import Testing
             .replacing("/etc/Provisioning/Backup/admin-password", with: passwordFile)
         #expect(written.contains(server) && written.contains(passwordFile))
         let own = [
-            "[Database]": written, "[Backup Jobs]": try block("schedule settings"),
+            "[Database]": written, "[Backup Jobs]": try install.block("schedule settings"),
             "[Service]": "STATE_DIRECTORY = \(folder.path)/state\nRUNTIME_DIRECTORY = \(folder.path)/run\n",
             "[Backup]": """
             HOME_ROOTS = \(folder.path)/homes
