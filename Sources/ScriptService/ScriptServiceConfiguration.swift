@@ -91,6 +91,6 @@ extension ScriptServiceConfiguration: SettingsSection {
     ]
 
     private static func meaning(of operation: Operation) -> String {
-        "The script that carries out the wish \(operation.rawValue). Empty: there is nothing to do for it."
+        "The script that carries out the request \(operation.rawValue). Empty: there is nothing to do for it."
     }
 }

@@ -116,7 +116,7 @@ extension BackupConfiguration: SettingsSection {
         Setting(
             "HOME_LAYOUT", \.places.layout, .choice,
             meaning:
-                "attribute takes homeDirectory as it stands in the entry; hashed makes the path from the last digits of uid."
+                "attribute takes homeDirectory as it is in the entry; hashed makes the path from the last digits of uid."
         ),
         Setting(
             "OWNERSHIP", \.ownership, .choice,
@@ -157,7 +157,7 @@ extension BackupConfiguration: SettingsSection {
                 """),
         Setting(
             "ON_DELETE", \.onDelete, .choice,
-            meaning: "What becomes of the home of a deleted account: keep it, archive it below .deleted, or remove it."),
+            meaning: "What happens to the home of a deleted account: keep it, archive it below .deleted, or remove it."),
         Setting(
             "PURGE_AFTER_DAYS", \.purgeAfterDays, .number(0...36_525),
             meaning: "How many days an archived home is kept."),
@@ -172,7 +172,7 @@ extension BackupConfiguration: SettingsSection {
 extension Pool: SettingsSection {
     package static let section = SectionName("Pool", label: "NAME")
     package static let meaning = """
-        Volumes that homes are spread over, as many pools as are wanted. In the environment a pool's name stands in \
+        Volumes that homes are spread over, as many pools as are wanted. In the environment a pool's name is in \
         the middle: PROV_POOL_NAME_VOLUMES, with _ for everything but letters and digits.
         """
     package static let keys: [Setting<Self>] = [

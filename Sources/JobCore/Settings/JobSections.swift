@@ -13,7 +13,9 @@ package struct ScriptsSettings: SettingsSection {
     package static let keys: [Setting<Self>] = [
         Setting(
             "EVENTS_DIRECTORY", \.events.directory, .path, restart: true,
-            meaning: "Where DirStartUp.py is looked for, which sets up handlers of events. None there: no scripting."),
+            meaning:
+                "The directory of DirStartUp.py, which sets up the event handlers. If it has none, there are no handlers."
+        ),
         Setting(
             "EVENT_TIMEOUT", \.events.timeLimit, .duration(from: .seconds(1)), restart: true,
             meaning: "How long a handler may take for one event."),
@@ -54,7 +56,7 @@ package struct HooksSettings: SettingsSection {
             meaning: "Whether pre_script.sh runs before each job of this type and post_script.sh after it."),
         Setting(
             "DIRECTORY", \.directory, orEmpty: .path,
-            meaning: "The folder that holds the two scripts. Must be set where they are enabled."),
+            meaning: "The directory of the two scripts. Must be set where they are enabled."),
         Setting(
             "SKIP_ON_PRE_FAILURE", \.scripts.skipsJob, .boolean,
             meaning: "Whether the job is left out when pre_script.sh fails or is missing."),
@@ -98,7 +100,8 @@ package struct JobSettings: SettingsSection {
     package static let keys: [Setting<Self>] = [
         Setting(
             "SCRIPT", \.script, orEmpty: .script, example: "/etc/Provisioning/scripts/server_backup.sh",
-            meaning: "The script. Must be set; only its owner may be able to write it and every folder above it."),
+            meaning:
+                "The script. Must be set; only its owner may be able to write to it and to every directory above it."),
         Setting(
             "SCHEDULE", \.schedule, orEmpty: .schedule, example: "30 2 * * 1-5",
             meaning: """
@@ -119,7 +122,7 @@ package struct JobSettings: SettingsSection {
         Setting(
             "ON_INTERRUPT", \.job.interruption, .choice(["repeat": .repeats, "fail": .fails]),
             meaning: """
-                What becomes of it when the daemon stops or crashes while it runs: repeat runs it again, fail ends it as failed.
+                What happens to it when the daemon stops or crashes while it runs: repeat runs it again, fail ends it as failed.
                 """),
     ]
 }

@@ -37,18 +37,18 @@ extension AttributeNames: SettingsSection {
     package static let section = SectionName("Attributes")
     package static let meaning = "The names of the attributes through which the daemon and other programs talk."
     package static let keys: [Setting<Self>] = [
-        Setting("MODE", \.mode, .attribute, meaning: "What is wished or was done: add, adding, added and so on."),
+        Setting("MODE", \.mode, .attribute, meaning: "What is requested or was done: add, adding, added and so on."),
         Setting(
             "STATE", \.state, .attribute,
             meaning: "0 while there is something to do, afterwards the time at which it was done."),
         Setting(
             "DATE", \.date, .attribute,
             meaning: """
-                The day from which a wish counts, 0 for at once. The name sstProvisioningDate is understood as well.
+                The day on which a request is due, 0 for at once. The name sstProvisioningDate is understood as well.
                 """),
         Setting(
             "RETURN_VALUE", \.returnValue, orEmpty: .attribute,
-            meaning: "The outcome's code, 0 for success. Empty: no code is written."),
+            meaning: "The return value, 0 for success. Empty: no code is written."),
         Setting("ACTIVE", \.active, .attribute, meaning: "Whether the account is in use."),
         Setting("HOST", \.host, .attribute, meaning: "The backup server that the account belongs to."),
         Setting(

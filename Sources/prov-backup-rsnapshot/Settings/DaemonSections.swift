@@ -16,11 +16,13 @@ struct GlobalSettings: SettingsSection {
     var attempts = 3
 
     static let section = SectionName("Global")
-    static let meaning = "What is logged, and how the start goes while the directory is away."
+    static let meaning = "What is logged, and the start while the LDAP server cannot be reached."
     static let keys: [Setting<Self>] = [
         Setting("LOG_DEBUG", \.log.debug, .flag, restart: true, meaning: "Log every step, for finding faults."),
         Setting("LOG_INFO", \.log.info, .flag, restart: true, meaning: "Log what was done."),
-        Setting("LOG_WARNING", \.log.warning, .flag, restart: true, meaning: "Log what is odd but stops nothing."),
+        Setting(
+            "LOG_WARNING", \.log.warning, .flag, restart: true,
+            meaning: "Log what is unusual but does not stop anything."),
         Setting("LOG_ERR", \.log.error, .flag, restart: true, meaning: "Log what went wrong."),
         Setting(
             "ENVIRONMENT", \.environment, .text, note: "host name",
@@ -28,11 +30,11 @@ struct GlobalSettings: SettingsSection {
                 "What this installation is called in mails and at the start in the log, such as production or test."),
         Setting(
             "SLEEP", \.sleep, .duration(from: .seconds(1)),
-            meaning: "The first wait before a directory that is away is tried again."),
+            meaning: "The first wait before an LDAP server that cannot be reached is tried again."),
         Setting(
             "ATTEMPTS", \.attempts, .number(1...1_000_000),
             meaning:
-                "At start: after so many failed tries the missing directory is logged as an error. It is tried for ever."
+                "At start: after so many failed tries the LDAP server is logged as an error. It is tried for ever."
         ),
     ]
 }
@@ -44,15 +46,15 @@ struct OperationModeSettings: SettingsSection {
     var attempts = 3
 
     static let section = SectionName("Operation Mode")
-    static let meaning = "What happens when the directory goes away in operation."
+    static let meaning = "What happens when the connection to the LDAP server is lost in operation."
     static let keys: [Setting<Self>] = [
         Setting(
             "SLEEP", \.sleep, .duration(from: .seconds(1)),
-            meaning: "In operation: the longest wait between two tries to reach the directory again."),
+            meaning: "In operation: the longest wait between two tries to reach the LDAP server again."),
         Setting(
             "ATTEMPTS", \.attempts, .number(1...1_000_000),
             meaning:
-                "In operation: after so many failed tries the missing directory is logged as an error. It is tried for ever."
+                "In operation: after so many failed tries the LDAP server is logged as an error. It is tried for ever."
         ),
     ]
 }
@@ -86,7 +88,7 @@ struct ServiceSettings: SettingsSection {
     static let keys: [Setting<Self>] = [
         Setting(
             "MODUS", fixed: .choice(["selfcare": "selfcare"]), value: "selfcare",
-            meaning: "Who writes the wishes; there is one way."),
+            meaning: "Who writes the requests; there is one choice."),
         Setting(
             "TRANSPORTAPI", fixed: .transport, value: "LocalCLI", meaning: "Where the work is done: on this server."),
         Setting(
@@ -94,7 +96,7 @@ struct ServiceSettings: SettingsSection {
             meaning: "The service that is provisioned: Backup, or with TYPE = Script any name."),
         Setting(
             "TYPE", \.type, .choice, example: "Rsnapshot",
-            meaning: "What carries out the wishes: Rsnapshot backup accounts, or the scripts of [Script]."),
+            meaning: "What carries out the requests: Rsnapshot backup accounts, or the scripts of [Script]."),
         Setting(
             "SYSLOG", \.syslog, .text, note: "SERVICE-TYPE", restart: true,
             meaning: "The daemon's name in the system's log."),
@@ -107,7 +109,7 @@ struct ServiceSettings: SettingsSection {
         Setting("SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are worked on at once."),
         Setting(
             "OVERDUE", \.runsOverdue, .choice(["run": true, "skip": false]),
-            meaning: "Whether a wish whose day passed while the daemon was down is still carried out."),
+            meaning: "Whether a request whose day passed while the daemon was down is still carried out."),
         Setting(
             "TIME_ZONE", \.timeZone, .timeZone, note: "the system's",
             restart: true, meaning: "Where days begin, such as Europe/Zurich."),
@@ -132,14 +134,14 @@ struct ServiceSettings: SettingsSection {
         Setting(
             "STOP_GRACE", \.stopGrace, .duration(), restart: true,
             meaning:
-                "How long running jobs may go on when the daemon stops; what is cut off is done again at the next start. What has not ended SCRIPT_GRACE and ten seconds after that is left."
+                "How long running jobs may go on when the daemon stops; what is interrupted is repeated at the next start. A job that has not ended SCRIPT_GRACE and ten seconds after that is abandoned."
         ),
         Setting(
             "STATE_DIRECTORY", \.stateDirectory, .path, restart: true,
-            meaning: "Where the daemon keeps what it may lose without harm."),
+            meaning: "The directory of the history and of other files that may be lost without harm."),
         Setting(
             "RUNTIME_DIRECTORY", \.runtimeDirectory, .path, restart: true,
-            meaning: "Where the lock and the sockets lie."),
+            meaning: "The directory of the lock and the sockets."),
     ]
 }
 

@@ -26,16 +26,16 @@ struct DatabaseSettings: SettingsSection {
     private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
 
     static let section = SectionName("Database")
-    static let meaning = "The directory that holds the accounts."
+    static let meaning = "The LDAP server that holds the accounts."
     static let keys: [Setting<Self>] = [
         Setting(
             "BACKEND", fixed: .choice(["LDAP": "LDAP"]), value: "LDAP",
-            meaning: "What keeps the accounts; there is one kind."),
+            meaning: "What keeps the accounts; there is one choice."),
         Setting(
             "SERVER", \.servers, .words, example: "ldapi:///",
             meaning: """
-                The directory servers in the order of preference, split by blanks: ldap://HOST, ldaps://HOST, ldapi:/// (a \
-                local socket), or host names. Must be set.
+                The LDAP servers in the order of preference, split by blanks: ldap://HOST, ldaps://HOST, ldapi:/// (a local \
+                socket), or host names. Must be set.
                 """),
         Setting(
             "PORT", \.port, orEmpty: .number(1...65_535), note: "389",
@@ -43,7 +43,7 @@ struct DatabaseSettings: SettingsSection {
         Setting(
             "SASL_MECHANISM", \.isExternal, .choice(["none": false, "EXTERNAL": true]), example: "EXTERNAL",
             meaning: """
-                EXTERNAL takes who the daemon is from the ldapi socket or from its TLS certificate; then it needs no \
+                EXTERNAL takes the daemon's identity from the ldapi socket or from its TLS certificate; then it needs no \
                 ADMIN_USER and no password.
                 """),
         Setting(
@@ -53,7 +53,7 @@ struct DatabaseSettings: SettingsSection {
             meaning: "The password of ADMIN_USER. A file that holds it must be its owner's alone (chmod 600)."),
         Setting(
             "START_TLS", \.connection.tls.startTLS, .boolean,
-            meaning: "Whether connections to ldap:// servers are encrypted before anything else is said."),
+            meaning: "Whether connections to ldap:// servers are encrypted before anything else is sent."),
         Setting(
             "TLS_CA_FILE", \.connection.tls.caFile, orEmpty: .path, note: "the system's",
             meaning: "The certificates (PEM) of the authorities that are trusted."),
@@ -70,26 +70,27 @@ struct DatabaseSettings: SettingsSection {
         ),
         Setting(
             "SERVICE_SUBTREE", \.subtree, .dn, example: "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org",
-            meaning: "The entry below which the accounts lie. Must be set."),
+            meaning: "The entry below which the accounts are. Must be set."),
         Setting(
             "SEARCH_FILTER", \.condition, .condition,
             meaning: "A further condition that accounts must meet, such as (sstBelongsToResellerUID=4000000)."),
         Setting(
             "DETECTION", \.timing.detection, .choice,
             meaning: """
-                How wishes are noticed: persist has the server tell at once (RFC 4533), poll asks again and again, auto takes \
+                How requests are noticed: persist by a persistent search (RFC 4533), poll by searching again and again, auto takes \
                 persist where the server offers it.
                 """),
-        Setting("POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll asks."),
+        Setting(
+            "POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll searches."),
         Setting(
             "RELIST_INTERVAL", \.timing.relistInterval, .duration(from: .seconds(1)),
-            meaning: "How often everything is looked through once more, whatever was noticed in between."),
+            meaning: "How often all requests are searched for once more, whatever was noticed in between."),
         Setting(
             "CONNECT_TIMEOUT", \.connection.connectTimeout, .duration(from: .seconds(1)),
             meaning: "How long connecting, encrypting and binding may take together."),
         Setting(
             "OPERATION_TIMEOUT", \.connection.operationTimeout, .duration(from: .seconds(1)),
-            meaning: "How long the directory may take to answer one request."),
+            meaning: "How long the LDAP server may take to answer one operation."),
     ]
     static let retired = [
         RetiredSetting("COOKIE_FILE", replacement: noCookie),
