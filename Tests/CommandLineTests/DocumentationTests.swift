@@ -147,31 +147,24 @@ import Testing
     // MARK: Messages
 
     @Test("messages and shipped files name what is installed: a manual page and a section that it has")
-    func messages() throws {
+    func messages() async throws {
+        let places = ["Sources", "etc"].map { DaemonBench.checkout.appending(path: $0).path }
+        let search = try RunningProgram(
+            URL(filePath: "/usr/bin/grep"),
+            ["-rIE", "README|[.]md|etc/|prov-backup-rsnapshot[a-z.-]*[(][0-9][)]"] + places)
+        #expect(await search.end() == 0, "\(search.output)")
         var named = 0
-        for path in try files(below: "Sources", endings: [".swift", ".c"]) + files(below: "etc", endings: [""]) {
-            let text = try String(contentsOf: DaemonBench.checkout.appending(path: path), encoding: .utf8)
-            let names = text.split(separator: "\n").filter { line in
-                ["README", ".md", "etc/", "prov-backup-rsnapshot"].contains(where: line.contains)
-            }
-            for line in names where !line.contains(/^\s*\/\//) {
-                #expect(!line.contains(/README|\.md\b|(?:^|[ "(])etc\//), "\(path): \(line)")
-                for match in line.matches(of: /(prov-backup-rsnapshot[a-z.-]*)\((\d)\), ([A-Z]+(?: [A-Z]+)*)/) {
-                    let page = "etc/man/\(match.output.1).\(match.output.2)"
-                    let manual = try String(contentsOf: DaemonBench.checkout.appending(path: page), encoding: .utf8)
-                    #expect(manual.contains("\n.Sh \(match.output.3)\n"), "\(path): \(line)")
-                    named += 1
-                }
+        for found in search.output.split(separator: "\n") {
+            let line = found.drop { $0 != ":" }.dropFirst()
+            guard !line.contains(/^\s*\/\//) else { continue }
+            #expect(!line.contains(/README|\.md\b|(?:^|[ "(])etc\//), "\(found)")
+            for match in line.matches(of: /(prov-backup-rsnapshot[a-z.-]*)\((\d)\), ([A-Z]+(?: [A-Z]+)*)/) {
+                let page = DaemonBench.checkout.appending(path: "etc/man/\(match.output.1).\(match.output.2)")
+                let manual = try String(contentsOf: page, encoding: .utf8)
+                #expect(manual.contains("\n.Sh \(match.output.3)\n"), "\(found)")
+                named += 1
             }
         }
         #expect(named > 5)
-    }
-
-    private func files(below folder: String, endings: [String]) throws -> [String] {
-        let root = DaemonBench.checkout.appending(path: folder)
-        return try FileManager.default.subpathsOfDirectory(atPath: root.path).filter { path in
-            let values = try root.appending(path: path).resourceValues(forKeys: [.isRegularFileKey])
-            return values.isRegularFile == true && endings.contains(where: path.hasSuffix)
-        }.map { "\(folder)/\($0)" }
     }
 }
