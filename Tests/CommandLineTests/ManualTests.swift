@@ -1,6 +1,10 @@
+import DaemonKit
 import Foundation
+import JobCore
 import TestSupport
 import Testing
+
+@testable import prov_backup_rsnapshot
 
 /// The manual pages. Their generated parts are in ``GeneratedFilesTests``.
 @Suite struct ManualTests {
@@ -34,18 +38,37 @@ import Testing
         #expect(shown.split(separator: "\n").filter { $0.count > 80 } == [])
     }
 
-    @Test("every exit status of the process stands in the page", arguments: ["0", "1", "64", "69", "75", "77", "78"])
-    func status(_ status: String) throws {
-        #expect(try Self.text(Self.pages[0]).contains("\n.It \(status)\n"))
+    @Test("every exit status of the process is in the page of the commands, and no other")
+    func statuses() throws {
+        let section = try #require(
+            try Self.text(Self.pages[0]).firstMatch(of: /\n\.Sh EXIT STATUS\n(?s:(.*?))\n\.El\n/))
+        #expect(
+            section.output.1.matches(of: /(?m)^\.It (\d+)$/).map { Int32($0.output.1) }
+                == ProcessExitStatus.allCases.map(\.rawValue))
     }
 
-    @Test("every command of the program stands in the page")
-    func commands() async throws {
-        let program = try RunningProgram(DaemonBench.program, ["--help"])
-        #expect(await program.end() == 0)
-        let names = program.output.matches(of: #/(?m)^  ([a-z]+)(?: \(default\))?  /#).map { String($0.output.1) }
-        #expect(names.count >= 6, "\(program.output)")
+    @Test("every command is in the page of the commands, and every option that it names is one of a command")
+    func commands() throws {
+        let program = try #require(CommandHelp.program)
         let page = try Self.text(Self.pages[0])
-        for name in names { #expect(page.contains("\n.It Cm \(name)"), "\(name)") }
+        for path in program.paths() {
+            let group = path.prefix { $0 != " " }
+            #expect(page.contains("\n.It Cm \(path)") || page.contains("\n.It Cm \(group)\n"), "\(path)")
+        }
+        func options(_ command: CommandHelp) -> Set<String> {
+            command.options.union((command.subcommands ?? []).flatMap(options))
+        }
+        let known = options(program)
+        let named = page.matches(of: /Fl -([a-z-]+)/).map { String($0.output.1) }
+        #expect(named.count > 10)
+        for option in named { #expect(known.contains(option), "--\(option)") }
+    }
+
+    @Test("every key in capitals is one of the settings", arguments: [pages[0], pages[2]])
+    func keys(page: String) throws {
+        let known = Set(SettingsSchema.daemon.sections.flatMap(\.keys).map(\.name))
+        let named = try Self.text(page).matches(of: /(?m)^\.Li ([A-Z_]{3,})(?: |$)/).map { String($0.output.1) }
+        #expect(named.count > 3)
+        for key in named { #expect(known.contains(key), "\(key)") }
     }
 }
