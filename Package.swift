@@ -99,7 +99,9 @@ let package = Package(
             name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
         .testTarget(
             name: "DirectoryClientTests",
-            dependencies: ["TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", "EventLoop", system],
+            dependencies: [
+                "TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", "EventLoop", system,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "JobCoreTests", dependencies: ["TestSupport", "EventLoop", "JobCore", system],

@@ -1,4 +1,5 @@
 // The one file that uses the executors of Swift 6.3, which are not a public interface yet.
+import Glibc
 @_spi(ExperimentalCustomExecutors) @_spi(ExperimentalScheduling) import _Concurrency
 
 /// Runs the main actor on the event loop.
@@ -54,8 +55,12 @@ private struct MainActorFactory: ExecutorFactory {
 extension EventLoop {
     /// Makes the loop the executor of the main actor and of everything else, runs a program on the calling thread, and returns when it has ended.
     ///
-    /// To be called first thing in a synchronous `main`, before any task exists.
+    /// To be called first thing in a synchronous `main`, before any task exists. Signals that were blocked when the process was started are not any
+    /// more: it must not depend on who starts it whether SIGTERM ends it.
     public static func run(_ program: @escaping @MainActor @Sendable () async -> Void) {
+        var none = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, nil)
         _createExecutors(factory: LoopFactory.self)
         Task { @MainActor in
             await program()

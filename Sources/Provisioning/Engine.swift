@@ -6,7 +6,7 @@ public import Logging
 /// The provisioning engine: watches, dispatches, and can be asked.
 ///
 ///     entry ──► Watcher ──► Dispatcher ──► AccountWorker ──► Committer ──► entry
-public actor Engine {
+@MainActor public final class Engine {
     /// Everything that a reload of the settings can change.
     public struct Configuration: Sendable {
         /// In the order of preference.
@@ -74,8 +74,8 @@ public actor Engine {
     let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
     var reader: AccountReader { watcher.reader }
-    nonisolated let liveness = SearchLiveness()
-    private nonisolated let scheduler: JobScheduler
+    let liveness = SearchLiveness()
+    private let scheduler: JobScheduler
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
@@ -158,7 +158,7 @@ public actor Engine {
     public func takeUp(_ left: [Job]) async {
         // Where the account was is not known; it is looked for by its entryUUID.
         let base = reader.scope.base
-        await dispatcher.takeUp(left.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
+        dispatcher.takeUp(left.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
     }
 
     /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.
@@ -175,9 +175,9 @@ public actor Engine {
             attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password)
         await login.reconfigure(servers: ServerList(configuration.servers), options: configuration.connection) {
             [watchLink, workLink] in
-            for link in [watchLink, workLink] { await link.reconfigure(retry: configuration.directoryRetry) }
+            for link in [watchLink, workLink] { link.reconfigure(retry: configuration.directoryRetry) }
         }
-        await dispatcher.reconfigure(worker: worker, slots: configuration.slots)
+        dispatcher.reconfigure(worker: worker, slots: configuration.slots)
         if watching != nil { start() }
     }
 
@@ -190,18 +190,18 @@ public actor Engine {
     ) async {
         watching?.cancel()
         async let ended: Void = others()
-        await watchLink.stop()
+        watchLink.stop()
         await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink] in
             await workLink.stop()
         }
         await ended
-        await workLink.stop()
-        await login.stop()
+        workLink.stop()
+        login.stop()
     }
 
     /// Until its attempt ends, no other job works on what has this value of the service's unique attribute.
     /// - Returns: false when another job does.
-    public nonisolated func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
+    public func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
         scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
     }
 
@@ -209,7 +209,7 @@ public actor Engine {
     public nonisolated var credentialRefusals: AsyncStream<Void> { availability.refusals }
 
     /// Whether the server refuses the credentials: they are not tried at this moment.
-    public nonisolated var areCredentialsRefused: Bool { availability.refusal != nil }
+    public var areCredentialsRefused: Bool { availability.refusal != nil }
 
     /// Whether the directory can be reached at this moment, for those who would rather know than wait.
     /// - Throws: what each server answered to one try.
@@ -217,11 +217,11 @@ public actor Engine {
 
     /// The machine's clock was set: what waits for a while waits no longer by it. The scheduler is to be told afterwards.
     /// - Parameter step: negative: back.
-    public func clockWasSet(by step: Duration) async { await dispatcher.clockWasSet(by: step) }
+    public func clockWasSet(by step: Duration) async { dispatcher.clockWasSet(by: step) }
 
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
-        var snapshot = await dispatcher.snapshot()
+        var snapshot = dispatcher.snapshot()
         snapshot.isDirectoryAvailable = availability.isAvailable
         snapshot.deletes = deletes.summary
         snapshot.refusedCredentials = availability.refusal

@@ -80,7 +80,7 @@ final class BackupBench: Sendable {
         changed = Mutex(configuration)
         recorder = ChangeRecorder { [afterSteps] in afterSteps.recorded($0) }
         registry = JobRegistry(recorder: recorder)
-        jobClass = scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
+        jobClass = await scheduler.addClass(JobClass(limit: 100), owner: JobScheduler.Owner { _, _ in })
         ids = try JobIDSource(file: folder.path.appending("job-number"))
         let address = try ServerAddress(parsing: sandbox.uri)
         func options(_ dn: String, _ password: String) throws -> ConnectionOptions {
@@ -91,7 +91,7 @@ final class BackupBench: Sendable {
         manager = try await DirectoryConnection.open(
             address, options: try options(sandbox.adminDN, sandbox.adminPassword))
         let retry = RetryPolicy(maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200))
-        engine = Engine(
+        engine = await Engine(
             Engine.Configuration(
                 servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
                 scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
@@ -227,17 +227,18 @@ final class BackupBench: Sendable {
     }
 
     /// - Parameter earlier: a job whose attempt was cut off, and that is repeated; nil: a new one.
-    func attempt(
+    @MainActor func attempt(
         _ request: JobRequest, repeating earlier: Job? = nil, scripts: ScriptRunner = ScriptRunner(),
         began: (Job) -> Void = { _ in }
     ) async throws -> JobOutcome {
         if isRoot, configuration.ownership == .account, ownsUploads.withLock(\.self) { try giveUploadsToAccounts() }
         var executor = JobExecutor(registry: registry)
         executor.runner = scripts
+        let number = try await ids.next()
         let job = await executor.open(
-            try earlier
+            earlier
                 ?? Job(
-                    id: ids.next(), type: request.type, name: request.name, level: request.level,
+                    id: number, type: request.type, name: request.name, level: request.level,
                     subject: request.subject, client: request.client, created: SystemWallClock().now))
         began(job)
         scheduler.offer(JobScheduler.Item(job: job.id, on: JobSubject("\(job.id)"), class: jobClass))

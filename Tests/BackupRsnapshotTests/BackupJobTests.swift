@@ -139,8 +139,8 @@ struct BackupJobTests {
 
             async let canceled = bench.attempt(request)
             _ = try await Self.pid(in: slow)
-            let job = try #require(bench.registry.live().first)
-            #expect(bench.registry.cancel(job.id))
+            let job = try #require(await bench.registry.live().first)
+            #expect(await bench.registry.cancel(job.id))
             #expect(try await canceled.result == .aborted)
             #expect(Self.processes(running: slow).isEmpty)
             #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == [])

@@ -11,6 +11,10 @@ import Testing
 @Suite struct PoolTests {
     private let uid = "3723707"
 
+    private final class Offers: Sendable {
+        let all = Mutex<[VolumeChoice]>([])
+    }
+
     @Test(
         "a new home goes to the volume with the most free space, and a handler chooses among that pool's volumes alone",
         .enabled(if: isRoot, "needs root to mount small file systems"))
@@ -28,18 +32,18 @@ import Testing
         let configuration = try folder.configuration {
             $0.places = HomePlaces(layout: .hashed, roots: [folder.homes], configuredPools: pools)
         }
-        let offered = Mutex<[VolumeChoice]>([])
+        let offered = Offers()
         func service(_ wish: FilePath?) -> BackupRsnapshotService {
             BackupRsnapshotService(
                 configuration: configuration,
                 newVolume: { _, choice in
-                    offered.withLock { $0.append(choice) }
+                    offered.all.withLock { $0.append(choice) }
                     return wish
                 })
         }
         let entry = accountEntry(home: "/ignored", uid: uid)
         try await service(nil).carryOut(.add, entry)
-        #expect(offered.withLock(\.self) == [VolumeChoice(pool: pools[0], volumes: [large, small])])
+        #expect(offered.all.withLock(\.self) == [VolumeChoice(pool: pools[0], volumes: [large, small])])
         #expect(exists(large.pushing("7/707/723/3723707/incoming")))
         let places = configuration.places
         #expect(places.volume(ofAccount: uid) == large && places.volume(ofAccount: "3729999") == small)

@@ -44,6 +44,28 @@ import Testing
     }
 
     @Test(
+        "nothing runs on threads of Swift's own: besides the event loop's there are only those of the pools and of the history"
+    )
+    func threads() async throws {
+        try await DaemonBench.run { bench in
+            try bench.settings()
+            let daemon = try bench.start()
+            for uid in ["3724300", "3724301"] { try await bench.add(uid) }
+            for uid in ["3724300", "3724301"] { try await bench.reached("added", uid) }
+            let tasks = "/proc/\(daemon.id)/task"
+            var names: Set<String> = []
+            for thread in try FileManager.default.contentsOfDirectory(atPath: tasks) where thread != "\(daemon.id)" {
+                // One may end just now.
+                let name = try? String(contentsOfFile: "\(tasks)/\(thread)/comm", encoding: .utf8)
+                if let name { names.insert(name.trimmingCharacters(in: .newlines)) }
+            }
+            #expect(names.contains("job history"))
+            #expect(names.isSubset(of: ["job history", "steps", "walks", "starts", "ldap", "log"]), "\(names)")
+            await bench.stop(daemon)
+        }
+    }
+
+    @Test(
         "accounts that would lead the daemon astray are refused with their code, nothing is created, the others go on")
     func hostileAccounts() async throws {
         try await DaemonBench.run { bench in

@@ -6,7 +6,7 @@ import Testing
 @Suite struct HouseTests {
     private static let ours: [String: Set<String>] = [
         "CLDAP": [], "CSQLite": [], "CLinux": [], "DirectoryModel": [],
-        "DirectoryClient": ["CLDAP", "DirectoryModel"],
+        "DirectoryClient": ["CLDAP", "DirectoryModel", "EventLoop"],
         "EventLoop": ["CLinux"],
         "JobCore": ["EventLoop", "CLinux", "CSQLite"],
         "Provisioning": ["DirectoryModel", "DirectoryClient", "EventLoop", "JobCore"],

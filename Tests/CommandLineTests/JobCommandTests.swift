@@ -14,7 +14,7 @@ import Testing
     )
     func wholeLife() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script(
+            try await bench.script(
                 "nightly",
                 """
                 echo first line
@@ -25,9 +25,9 @@ import Testing
                 echo last line
                 $PROGRAM report -f 3
                 """)
-            let run = try bench.start(["jobs", "run", "nightly", "--wait"])
+            let run = try await bench.start(["jobs", "run", "nightly", "--wait"])
             try await bench.appears("reported")
-            let id = try #require(bench.live().first?.id.number)
+            let id = try #require(await bench.live().first?.id.number)
             try await run.says("\(id)\n")
 
             let listed = try await bench.command("jobs", "list")
@@ -38,12 +38,12 @@ import Testing
             #expect(status.output.contains("job \(id)  R  Admin nightly"), "\(status.output)")
             #expect(status.output.contains("40 %"))
 
-            let show = try bench.start(["jobs", "show", "\(id)", "--follow"])
+            let show = try await bench.start(["jobs", "show", "\(id)", "--follow"])
             try await show.says("| first line")
             try await show.says("reporter: the script reports that it has begun")
-            let follow = try bench.start(["jobs", "list", "--follow", "--account", "nightly"])
+            let follow = try await bench.start(["jobs", "list", "--follow", "--account", "nightly"])
             try await follow.says("40 %")
-            try bench.touch("go")
+            try await bench.touch("go")
             #expect(await show.end() == 0)
             #expect(show.output.contains("| last line"), "\(show.output)")
             #expect(show.output.components(separatedBy: "| first line").count == 2, "told once:\n\(show.output)")
@@ -68,10 +68,10 @@ import Testing
     @Test("D9 a job is cancelled by its number; one that has ended cannot be, and one that never was is told")
     func cancel() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("long", "touch began\nsleep 1000")
-            let run = try bench.start(["jobs", "run", "long", "--wait"])
+            try await bench.script("long", "touch began\nsleep 1000")
+            let run = try await bench.start(["jobs", "run", "long", "--wait"])
             try await bench.appears("began")
-            let id = try #require(bench.live().first?.id.number)
+            let id = try #require(await bench.live().first?.id.number)
             let cancelled = try await bench.command("jobs", "cancel", "\(id)")
             #expect(cancelled.status == 0 && cancelled.output.contains("jobs show \(id) --follow"))
             #expect(await run.end() == 1)
@@ -90,13 +90,13 @@ import Testing
     @Test("jobs are listed by account, type, letter and time, the newest last, and as many as are wanted")
     func filters() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("good", "exit 0")
-            try bench.script("bad", "echo why >&2; exit 1")
+            try await bench.script("good", "exit 0")
+            try await bench.script("bad", "echo why >&2; exit 1")
             #expect(try await bench.command("jobs", "run", "good", "--wait").status == 0)
             #expect(try await bench.command("jobs", "run", "bad", "--wait").status == 1)
             #expect(try await bench.command("jobs", "run", "good", "--wait").status == 0)
             func ids(_ arguments: String...) async throws -> [Int] {
-                let program = try bench.start(["jobs", "list", "--json"] + arguments)
+                let program = try await bench.start(["jobs", "list", "--json"] + arguments)
                 #expect(await program.end() == 0)
                 return try program.output.split(separator: "\n").map { line in
                     let job = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
@@ -117,7 +117,7 @@ import Testing
     @Test("what the settings do not know is refused with the names that there are, and 64")
     func unknownName() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("nightly", "exit 0")
+            try await bench.script("nightly", "exit 0")
             let run = try await bench.command("jobs", "run", "weekly")
             #expect(run.status == 64 && run.output.contains("there are: nightly"), "\(run.output)")
         }
@@ -126,16 +126,16 @@ import Testing
     @Test("a backup runs a job for each account, tells how each ended, and ends with 1 when one failed")
     func backup() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("good", "$PROGRAM report -p 50; exit 0")
-            try bench.script("odd", "exit 3")
-            try bench.script("bad", "exit 1")
-            bench.account("3724300", runs: "good")
-            bench.account("3724301", runs: "odd")
+            try await bench.script("good", "$PROGRAM report -p 50; exit 0")
+            try await bench.script("odd", "exit 3")
+            try await bench.script("bad", "exit 1")
+            await bench.account("3724300", runs: "good")
+            await bench.account("3724301", runs: "odd")
             let good = try await bench.command("backup", "daily")
             #expect(good.status == 0, "\(good.output)")
             #expect(good.output.contains("daily 3724300: success") && good.output.contains("daily 3724301: warnings"))
             #expect(good.output.contains("2 jobs: 1 success, 1 warnings"))
-            bench.account("3724302", runs: "bad")
+            await bench.account("3724302", runs: "bad")
             let bad = try await bench.command("backup", "weekly", "--account", "3724300", "--account", "3724302")
             #expect(bad.status == 1)
             #expect(bad.output.contains("weekly 3724302: failed") && bad.output.contains("2 jobs: 1 failed, 1 success"))
@@ -149,7 +149,7 @@ import Testing
     @Test("B10 scripts are listed and handlers loaded anew")
     func scripts() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("nightly", "exit 0")
+            try await bench.script("nightly", "exit 0")
             let listed = try await bench.command("scripts", "list")
             #expect(listed.status == 0)
             #expect(listed.output.contains("nightly.sh") && listed.output.contains("0 3 * * *"))
@@ -161,7 +161,7 @@ import Testing
     @Test("without a daemon what was recorded is read, and what needs one says how to start it, with 69")
     func withoutDaemon() async throws {
         try await JobDeskBench.run { bench in
-            try bench.script("bad", "echo why >&2; exit 1")
+            try await bench.script("bad", "echo why >&2; exit 1")
             #expect(try await bench.command("jobs", "run", "bad", "--wait").status == 1)
             // Another runtime directory: no daemon there.
             let moved = bench.folder.appending(path: "moved.conf")
@@ -200,15 +200,15 @@ import Testing
     @Test("a daemon without a history still shows what runs, and a job that is waited for says where its end stands")
     func withoutHistory() async throws {
         try await JobDeskBench.run(hasHistory: false) { bench in
-            try bench.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
-            let run = try bench.start(["jobs", "run", "long", "--wait"])
+            try await bench.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            let run = try await bench.start(["jobs", "run", "long", "--wait"])
             try await bench.appears("began")
             let listed = try await bench.command("jobs", "list")
             #expect(listed.status == 0 && listed.output.contains("long"))
             let shown = try await bench.command("jobs", "show", "1")
             #expect(shown.status == 0 && shown.output.contains("long.1"))
             try await run.says("1\n")
-            try bench.touch("go")
+            try await bench.touch("go")
             #expect(await run.end() == 1)
             #expect(run.output.contains("daemon's log"), "\(run.output)")
         }

@@ -36,16 +36,16 @@ import Testing
             job = Job(
                 id: JobID(7), type: .admin, name: "server_backup", subject: JobSubject("job server_backup"),
                 client: "server_backup", created: SystemWallClock().now)
-            registry.open(job)
-            token = registry.beginAttempt(job.id, number: 1).text
-            registry.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
+            await registry.open(job)
+            token = await registry.beginAttempt(job.id, number: 1).text
+            await registry.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
             let lock = try InstanceLock(in: FilePath(folder.path))
             server = try await ReportServer(under: lock, registry: registry, timeLimit: timeLimit)
         }
 
         deinit { try? FileManager.default.removeItem(at: folder) }
 
-        var live: Job? { registry.live(job.id) }
+        var live: Job? { get async { await registry.live(job.id) } }
 
         func report(
             _ arguments: String..., user: UInt32? = nil, token: String? = nil, socket: String? = nil
@@ -81,16 +81,16 @@ import Testing
             for arguments in [["-r"], ["--report_backup_started"], ["--report-backup-started"]] {
                 #expect(try await desk.report(arguments[0]).status == 0)
             }
-            #expect(desk.live?.report.count == 3)
+            #expect(await desk.live?.report.count == 3)
             for (option, percent) in [
                 ("-p", 10), ("--report_backup_progress", 50), ("--report-backup-progress", 0), ("-p", 100),
             ] {
                 let done = try await desk.report(option, "\(percent)")
                 #expect(done.status == 0 && done.output.isEmpty, "\(done.output)")
-                #expect(desk.live?.progress == percent)
+                #expect(await desk.live?.progress == percent)
             }
             #expect(try await desk.report("-f", "0").status == 0)
-            #expect(desk.live?.reported == .success)
+            #expect(await desk.live?.reported == .success)
         }
     }
 
@@ -104,10 +104,10 @@ import Testing
         try await withDesk { desk in
             let first = try await desk.report("--report_backup_finished", number)
             #expect(first.status == 0, "\(first.output)")
-            #expect(desk.live?.reported == result)
+            #expect(await desk.live?.reported == result)
             let second = try await desk.report("--report-backup-finished=0")
             #expect(second.status == 0, "\(second.output)")
-            #expect(desk.live?.reported == result)
+            #expect(await desk.live?.reported == result)
         }
     }
 
@@ -145,11 +145,11 @@ import Testing
             let guessed = try await desk.report("-p", "50", token: String(repeating: "0", count: 32))
             #expect(guessed.status == 77)
             #expect(guessed.output.contains("no job that runs has this token"))
-            #expect(desk.live?.progress == nil)
-            desk.registry.endAttempt(desk.job.id, nil)
+            #expect(await desk.live?.progress == nil)
+            await desk.registry.endAttempt(desk.job.id, nil)
             let late = try await desk.report("-p", "50")
             #expect(late.status == 77)
-            #expect(desk.live?.progress == nil)
+            #expect(await desk.live?.progress == nil)
         }
     }
 
@@ -184,12 +184,12 @@ import Testing
             #expect(desk.server.notice == nil)
             let own = try await desk.report("-p", "40", user: 65_534)
             #expect(own.status == 0, "\(own.output)")
-            #expect(desk.live?.progress == 40)
+            #expect(await desk.live?.progress == 40)
             #expect(try await desk.report("-p", "41").status == 0)
             let stranger = try await desk.report("-p", "99", user: 65_533)
             #expect(stranger.status == 77)
             #expect(stranger.output.contains("user 65533 does not run the job's script"))
-            #expect(desk.live?.progress == 41)
+            #expect(await desk.live?.progress == 41)
         }
     }
 
@@ -216,7 +216,7 @@ import Testing
                     try await client.send(ControlRequest(line: Array(line.utf8)))
                 }
             }
-            #expect(desk.live?.report.isEmpty == true)
+            #expect(await desk.live?.report.isEmpty == true)
         }
     }
 
@@ -229,7 +229,7 @@ import Testing
                 for _ in 0..<200 { group.addTask { try await client.ask(request, for: ReportReply.self) } }
                 for try await replies in group { #expect(replies == [.taken]) }
             }
-            #expect(desk.live?.report.count == 200)
+            #expect(await desk.live?.report.count == 200)
         }
     }
 }

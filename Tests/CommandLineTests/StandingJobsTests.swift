@@ -4,7 +4,7 @@ import Testing
 @testable import prov_backup_rsnapshot
 
 /// What a schedule does not ask for again.
-@Suite struct StandingJobsTests {
+@Suite @MainActor struct StandingJobsTests {
     /// Open jobs as a daemon has them.
     private static func standing(_ jobs: [(number: UInt64, request: JobRequest)], level: String = "daily")
         -> StandingJobs

@@ -57,7 +57,7 @@ import Testing
             let retry = RetryPolicy(
                 maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50))
             let log = InMemoryLogHandler()
-            let engine = Engine(
+            let engine = await Engine(
                 Engine.Configuration(
                     servers: [uri], connection: options,
                     scope: WatchScope(base: people.dn, names: AttributeNames()),

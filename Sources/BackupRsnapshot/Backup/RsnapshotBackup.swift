@@ -10,7 +10,7 @@ import SystemPackage
 ///
 /// It repairs nothing: a home or a configuration that is not as it should be is for provisioning. Until the copy has been inspected and
 /// recorded no snapshot is touched; after that nothing cuts the rotation off. An attempt that is repeated skips what is done.
-struct RsnapshotBackup: Sendable {
+@MainActor struct RsnapshotBackup {
     let engine: Engine
     let configuration: BackupConfiguration
     let jobs: BackupJobsConfiguration
@@ -38,7 +38,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// For how long after it was asked for a job whose attempts are cut off or fail is tried again.
-    private static let longestRepetition = Duration.seconds(86_400)
+    private nonisolated static let longestRepetition = Duration.seconds(86_400)
     /// How much of the progress is the copy, of which nothing is known while it runs.
     private static let percentCopied = 80
 
@@ -58,7 +58,7 @@ struct RsnapshotBackup: Sendable {
                     .success,
                     message: "nothing to do: \(other) has the same uid, and its job makes the snapshot of their home")
             }
-            let isShared = await engine.sharesAccounts
+            let isShared = engine.sharesAccounts
             let isFree = engine.acquire(ready.account.uid, of: BackupAttribute.uid, for: attempt.job.id)
             let other = isFree && isShared ? try await BlockingWork.run { _ in try HomeLock(of: ready.account) } : nil
             defer { withExtendedLifetime(other) {} }
@@ -88,7 +88,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// What went wrong on the disk, in words; nil for an error of another kind.
-    private static func reason(of error: any Error) -> (text: String, outcome: JobOutcome)? {
+    private nonisolated static func reason(of error: any Error) -> (text: String, outcome: JobOutcome)? {
         let text: String
         var failureClass = FailureClass.permanent
         switch error {
@@ -108,7 +108,9 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// - Throws: a retryable outcome while somebody else works on the snapshots.
-    private static func lock(_ ready: Ready, isCancelled: @escaping @Sendable () -> Bool) throws -> AccountLock? {
+    private nonisolated static func lock(
+        _ ready: Ready, isCancelled: @escaping @Sendable () -> Bool
+    ) throws -> AccountLock? {
         guard let file = ready.work.configured.lockFile else { return nil }
         do {
             do {
@@ -156,7 +158,7 @@ struct RsnapshotBackup: Sendable {
         return ready
     }
 
-    private func inspect(_ account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {
+    private nonisolated func inspect(_ account: BackupAccount, _ level: SnapshotLevel) throws -> Ready {
         try Program.demand(configuration.rsnapshot, setting: "RSNAPSHOT", package: "rsnapshot")
         let home: HomePath
         switch try HomeChoice(configuration: configuration).place(of: account) {
@@ -191,7 +193,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// What the customer sees is no reason to make no snapshot.
-    private func show(_ home: HomePath) -> [String] {
+    private nonisolated func show(_ home: HomePath) -> [String] {
         do throws(ProvisioningFailure) {
             try SnapshotStore(home).show(configuration.snapshots)
             return []
@@ -212,7 +214,7 @@ struct RsnapshotBackup: Sendable {
         }
     }
 
-    private static func missing(_ place: String) -> ProvisioningFailure {
+    private nonisolated static func missing(_ place: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
             cure: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
@@ -224,7 +226,7 @@ struct RsnapshotBackup: Sendable {
         let work = ready.work
         let begun = try await begin(ready) { try work.begin(attempt.job, isCancelled: $0) }
         var (state, warnings) = (begun.state, begun.warnings + ready.warnings)
-        warnings.forEach(attempt.write)
+        for warning in warnings { attempt.write(warning) }
         var outcome: JobOutcome
         var isCutOff = false
         do {
@@ -296,7 +298,7 @@ struct RsnapshotBackup: Sendable {
     }
 
     /// A job whose attempts are cut off one after the other comes to an end. A long downtime is none of its doing.
-    private static func refusal(
+    private nonisolated static func refusal(
         of attempt: RunningAttempt, after previous: SnapshotState.Attempt?, now: WallTime
     ) -> JobOutcome? {
         guard attempt.number > 1, now - attempt.job.created > longestRepetition else { return nil }
@@ -384,7 +386,7 @@ struct RsnapshotBackup: Sendable {
     ) async throws -> SnapshotState {
         let (work, job, uid) = (ready.work, attempt.job, ready.account.uid)
         return try await attempt.step("inspect") {
-            try await BlockingWork.run(on: .walks, until: ready.deadline) { isCancelled in
+            let (state, tree) = try await BlockingWork.run(on: .walks, until: ready.deadline) { isCancelled in
                 var state = state
                 do {
                     // Whatever was deleted meanwhile was there to be copied, and whatever came was not.
@@ -392,8 +394,7 @@ struct RsnapshotBackup: Sendable {
                     let tree = try work.inspect(
                         &state, job: job, uid: uid, hadUploads: hadUploads, names: copy.names, copy.end,
                         isCancelled: isCancelled)
-                    attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
-                    return state
+                    return (state, tree)
                 } catch let unfit as SnapshotWork.Unfit {
                     throw JobOutcome(
                         .failed, failureClass: .permanent,
@@ -401,10 +402,12 @@ struct RsnapshotBackup: Sendable {
                             "\(unfit.reason); no snapshot was changed; see the job's output, and run the backup again")
                 }
             }
+            attempt.write("the copy holds \(tree.files) files with \(tree.bytes) bytes")
+            return state
         }
     }
 
-    private static func hasUploads(_ home: HomePath) throws -> Bool {
+    private nonisolated static func hasUploads(_ home: HomePath) throws -> Bool {
         try HomeWalk(to: home).folder?.folder(HomeFolder.incoming)?.isEmpty() == false
     }
 

@@ -14,7 +14,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     /// The settings.
     package let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let newVolume: @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
+    private let newVolume: @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
     private let template: TemplateFile
     private let tester = ConfigurationTester()
     /// Why nothing can be done with these settings.
@@ -27,7 +27,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     ///     is none of them, means the first, which has the most free space.
     package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        newVolume: @escaping @Sendable (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
+        newVolume: @escaping @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
     ) {
         self.configuration = configuration
         self.clock = clock

@@ -10,7 +10,7 @@ public struct RefusedCommand: Error, Hashable, Sendable, CustomStringConvertible
 /// What the daemon does for its event handlers (specification: rows.md B5).
 ///
 /// - Important: While one of these runs, a handler waits and its time limit runs. None may wait for an event of a job, as events wait for the handler.
-public protocol EventHandlerHost: Sendable {
+@MainActor public protocol EventHandlerHost: Sendable {
     /// Starts a job.
     /// - Parameter command: `run job=NAME yes` or `backup LEVEL [UID…]`, as a handler wrote it.
     /// - Returns: the new job's number, or why there is none, which goes to the report.

@@ -52,7 +52,7 @@ extension EventHandlers {
     private func finish() async {
         guard !isStopping else { return }
         isStopping = true
-        if let interpreter = current, await interpreter.daemonEvents.contains(.exit) {
+        if let interpreter = current, interpreter.daemonEvents.contains(.exit) {
             let turn = clock.now + configuration.grace
             switch await interpreter.perform(.exit, nil, turn: turn) {
             case .success(let reply):
@@ -74,7 +74,7 @@ extension EventHandlers {
 
     @discardableResult private func take(_ interpreter: Interpreter) async -> String {
         let script = configuration.script.printable
-        let events = await interpreter.daemonEvents
+        let events = interpreter.daemonEvents
         fault = nil
         guard !events.isEmpty else {
             adopt(nil)
@@ -143,7 +143,7 @@ extension EventHandlers {
         } catch {
             return .failure(.fault("\(error)"))
         }
-        let interpreter = await Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
+        let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
         do throws(Interpreter.Loss) {
             try await interpreter.load()
             return .success(interpreter)

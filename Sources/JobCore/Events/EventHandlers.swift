@@ -12,7 +12,7 @@ import SystemPackage
 ///
 /// - Important: A job's events are sent one after the other, ``jobStart(_:)`` first and ``jobEnd(_:)`` last and always. Jobs of which no
 ///   ``jobStart(_:)`` was heard have no handlers.
-public actor EventHandlers {
+@MainActor public final class EventHandlers {
     private struct Binding {
         let interpreter: Interpreter
         /// The job's own events for which it has a handler.
@@ -45,7 +45,7 @@ public actor EventHandlers {
     /// - Parameters:
     ///   - host: what handlers can ask for, and where reports go.
     ///   - notice: where everything goes that an operator should read.
-    public init(
+    public convenience init(
         _ configuration: EventConfiguration, host: any EventHandlerHost, notice: @escaping NoticeHandler
     ) {
         self.init(configuration, host: host, clock: ContinuousClock(), notice: notice)
@@ -74,7 +74,7 @@ public actor EventHandlers {
         let turn = clock.now + configuration.timeLimit
         while let interpreter = await usable() {
             bindings[job.id] = Binding(interpreter: interpreter)
-            guard await interpreter.daemonEvents.contains(.jobStart) else { return .none }
+            guard interpreter.daemonEvents.contains(.jobStart) else { return .none }
             switch await interpreter.perform(.jobStart, job, turn: turn) {
             case .failure(.gone) where clock.now < turn:
                 // It was lost before it heard of this job: the next one is as good.
@@ -117,7 +117,7 @@ public actor EventHandlers {
     /// The job has ended; its handlers forget it.
     public func jobEnd(_ job: EventJob) async {
         guard let binding = bindings[job.id] else { return }
-        let hasHandler = await binding.interpreter.daemonEvents.contains(.jobEnd)
+        let hasHandler = binding.interpreter.daemonEvents.contains(.jobEnd)
         if binding.isKnown || hasHandler { _ = await deliver(.jobEnd, job) }
         unbind(job.id)
     }
@@ -179,7 +179,7 @@ public actor EventHandlers {
     /// The interpreter that new jobs get; a lost one is replaced first.
     private func usable() async -> Interpreter? {
         while let interpreter = current, !isStopping {
-            let isGone = await interpreter.isGone
+            let isGone = interpreter.isGone
             guard current === interpreter else { continue }
             guard isGone else { return interpreter }
             guard pauses.mayStart(at: clock.now) else { return nil }

@@ -98,20 +98,29 @@ public final class JobHistory: JobRecorder {
 
     /// Waits until all that was recorded before is in the file. All who wait share one transaction. While the history cannot be written nobody waits,
     /// and never longer than ``longestWait``.
-    public func recorded() async {
+    @MainActor public func recorded() async {
         guard !writer.queue.withLock(\.isHindered) else { return }
-        // A stream ends with the task that reads it.
-        let (written, holder) = AsyncStream<Never>.makeStream()
-        Task { [writer] in
-            await writer.flush()
-            holder.finish()
+        await withCheckedContinuation { continuation in
+            let wait = Wait(continuation)
+            let limit = EventLoop.shared.call(at: .now + Self.longestWait) { wait.end() }
+            Task {
+                await writer.flush()
+                EventLoop.shared.cancel(limit)
+                wait.end()
+            }
         }
-        let limit = Task {
-            try await Task.sleep(for: Self.longestWait)
-            holder.finish()
+    }
+
+    /// Ends once.
+    @MainActor private final class Wait {
+        private var continuation: CheckedContinuation<Void, Never>?
+
+        init(_ continuation: CheckedContinuation<Void, Never>) { self.continuation = continuation }
+
+        func end() {
+            continuation?.resume()
+            continuation = nil
         }
-        for await _ in written {}
-        limit.cancel()
     }
 
     /// Waits until jobs that were opened before are in the file: then the end of the process does not lose them.

@@ -33,7 +33,7 @@ struct HookScript: Sendable {
     }
 
     /// Runs it, when it is there and can be trusted. Cancelling the task stops it, and it counts as failed.
-    func run(in attempt: RunningAttempt) async -> Ended {
+    @MainActor func run(in attempt: RunningAttempt) async -> Ended {
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(path)
         } catch {

@@ -1,3 +1,4 @@
+import EventLoop
 import Synchronization
 public import SystemPackage
 
@@ -45,6 +46,8 @@ public final class HourlyLimit: Sendable {
     private let file: FilePath?
     private let exceeded: @Sendable (Summary) -> Void
     private let state: Mutex<State>
+    /// Held while the file is written.
+    private let recording = Mutex(())
 
     /// - Parameters:
     ///   - file: in a directory that exists; nil: nothing outlasts the process.
@@ -104,23 +107,36 @@ public final class HourlyLimit: Sendable {
     ///   - isUrgent: it is admitted whatever the limit, and counts: a person asks for this one.
     /// - Returns: when to ask again; nil: the subject is admitted.
     /// - Throws: ``StateFileError`` when that cannot be recorded: then it is not admitted.
-    public func admit(_ subject: String, now: WallTime, isUrgent: Bool = false) throws(StateFileError) -> WallTime? {
-        let (time, news) = try state.withLock { state throws(StateFileError) -> (WallTime?, Summary?) in
-            if !isUrgent {
-                let answer = state.wait(subject, now: now)
-                guard answer.time == nil else { return answer }
-            }
-            if state.limit > 0, state.admitted[subject] == nil {
-                var admitted = state.admitted
-                admitted[subject] = now
-                try record(admitted)
-                state.admitted = admitted
-            }
-            state.waiting[subject] = nil
-            return (nil, nil)
+    public func admit(
+        _ subject: String, now: WallTime, isUrgent: Bool = false
+    ) async throws(StateFileError) -> WallTime? {
+        let (answer, isNew, former) = state.withLock { state in
+            let answer = isUrgent ? (time: nil, news: nil) : state.wait(subject, now: now)
+            guard answer.time == nil else { return (answer, false, nil as WallTime?) }
+            let former = state.waiting.removeValue(forKey: subject)
+            let isNew = state.limit > 0 && state.admitted[subject] == nil
+            // Counted before it is recorded, so that no other one takes its place meanwhile.
+            if isNew { state.admitted[subject] = now }
+            return (answer, isNew, former)
         }
-        if let news { exceeded(news) }
-        return time
+        if let news = answer.news { exceeded(news) }
+        guard isNew else { return answer.time }
+        do throws(StateFileError) {
+            try await BlockingWork.run { [self] () -> Result<Void, StateFileError> in
+                recording.withLock { _ in
+                    do throws(StateFileError) { return .success(try record(state.withLock(\.admitted))) } catch {
+                        return .failure(error)
+                    }
+                }
+            }.get()
+        } catch {
+            state.withLock { state in
+                state.admitted[subject] = nil
+                state.waiting[subject] = former
+            }
+            throw error
+        }
+        return nil
     }
 
     /// A subject does not wait any more, for another reason.

@@ -1,3 +1,4 @@
+import EventLoop
 import Glibc
 import Synchronization
 public import SystemPackage
@@ -10,7 +11,7 @@ public import SystemPackage
 /// A file that cannot be understood is set aside, and the numbers go on from the milliseconds since 1970: above every earlier number
 /// unless there were more than a thousand jobs in each second since, and growing with every further such accident.
 ///
-/// The lock is held while a block is reserved: two flushes of a small file, once in a thousand jobs.
+/// A block is reserved on a thread that may block: two flushes of a small file, once in a thousand jobs.
 public final class JobIDSource: Sendable {
     private struct State {
         var next: UInt64
@@ -23,6 +24,8 @@ public final class JobIDSource: Sendable {
     private let file: FilePath
     private let block: UInt64
     private let state: Mutex<State>
+    /// Held while a block is reserved.
+    private let reserving = Mutex(())
 
     /// Reads where to go on. Nothing is written before the first number is asked for, unless the file is damaged.
     /// - Parameters:
@@ -55,22 +58,39 @@ public final class JobIDSource: Sendable {
             "\(file.printable): holds no number of a job; it was set aside as \(aside.printable), and jobs are numbered from \(first) on"
         state = Mutex(State(next: first, end: first))
         // Reserved at once: should the daemon end before its first job, the next one must not begin with 1.
-        try state.withLock { state throws(StateFileError) in try reserve(&state) }
+        try reserve()
     }
 
     /// The next number.
-    public func next() throws(StateFileError) -> JobID {
-        try state.withLock { state throws(StateFileError) in
-            if state.next == state.end { try reserve(&state) }
+    /// - Throws: ``StateFileError`` where a block cannot be reserved.
+    public func next() async throws(StateFileError) -> JobID {
+        if let next = reserved() { return next }
+        return try await BlockingWork.run { [self] () -> Result<JobID, StateFileError> in
+            reserving.withLock { _ in
+                do throws(StateFileError) {
+                    while true {
+                        if let next = reserved() { return .success(next) }
+                        try reserve()
+                    }
+                } catch {
+                    return .failure(error)
+                }
+            }
+        }.get()
+    }
+
+    private func reserved() -> JobID? {
+        state.withLock { state in
+            guard state.next < state.end else { return nil }
             defer { state.next += 1 }
             return JobID(state.next)
         }
     }
 
-    private func reserve(_ state: inout State) throws(StateFileError) {
-        let end = state.next + block
+    private func reserve() throws(StateFileError) {
+        let end = state.withLock(\.next) + block
         try StateFile.replace(file, with: "\(end)\n", isDurable: true)
-        state.end = end
+        state.withLock { $0.end = end }
     }
 
     /// Strict, so that a cut or overwritten file is not taken for a smaller number: digits without a leading zero, and a line feed. The number

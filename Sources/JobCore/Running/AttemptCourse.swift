@@ -1,5 +1,5 @@
 /// The driver of one ``AttemptCycle``: one thing is under way at a time, and whoever has something to say puts it into one stream.
-struct AttemptCourse: Sendable {
+@MainActor struct AttemptCourse {
     struct Ended: Sendable {
         var outcome: JobOutcome
         var pre: ScriptStatus
@@ -21,11 +21,11 @@ struct AttemptCourse: Sendable {
     private let environment: [String: String]
     private let registry: JobRegistry
     private let clock: any WallClock
-    private let work: @Sendable (RunningAttempt) async throws -> JobOutcome
+    private let work: JobRequest.Work
 
     init(
         _ attempt: RunningAttempt, policy: JobPolicy, environment: [String: String], registry: JobRegistry,
-        clock: any WallClock, work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+        clock: any WallClock, work: @escaping JobRequest.Work
     ) {
         self.attempt = attempt
         self.policy = policy

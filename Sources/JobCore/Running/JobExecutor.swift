@@ -1,31 +1,31 @@
 /// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the registry up to date.
 ///
 /// ``AttemptCycle`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
-public struct JobExecutor: Sendable {
+@MainActor public struct JobExecutor {
     /// Where open jobs stand.
-    public let registry: JobRegistry
+    public nonisolated let registry: JobRegistry
     /// By job type; a type without one has no scripts and no window.
-    public var policies: [JobType: JobPolicy]
+    public nonisolated var policies: [JobType: JobPolicy]
     /// What every hook finds in its environment besides what is said of the job: at least PATH.
-    public var environment: [String: String]
+    public nonisolated var environment: [String: String]
     /// Where scripts report; nil: nowhere.
-    public var reportSocket: String?
+    public nonisolated var reportSocket: String?
 
     /// The site's handlers; nil: events go nowhere.
-    public var events: JobEvents?
+    public nonisolated var events: JobEvents?
     /// What holds off sleep and shutdown; nil: nothing does.
-    public var inhibitor: Inhibitor?
+    public nonisolated var inhibitor: Inhibitor?
 
-    let clock: any WallClock
+    nonisolated let clock: any WallClock
     /// Runs what jobs run.
-    package var runner = ScriptRunner()
+    package nonisolated var runner = ScriptRunner()
     private let notice: NoticeHandler
     private let alert: AlertHandler
 
     /// - Parameters:
     ///   - notice: where warnings go, such as of processes that a script left behind.
     ///   - alert: is told of failed pre and post scripts, once for each job, at its end.
-    public init(
+    public nonisolated init(
         registry: JobRegistry, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
         reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
         clock: any WallClock = SystemWallClock(), notice: @escaping NoticeHandler = { _ in },
@@ -61,7 +61,7 @@ public struct JobExecutor: Sendable {
     /// A job is asked for.
     /// - Parameter opened: is told that it stands on the registry, before the handlers hear of it.
     /// - Returns: the job as the handlers want it.
-    public func open(_ job: Job, opened: @Sendable (JobID) -> Void = { _ in }) async -> Job {
+    public func open(_ job: Job, opened: (JobID) -> Void = { _ in }) async -> Job {
         // A job that goes on stands there already, as the handlers wanted it.
         if let open = registry.live(job.id) { return open }
         registry.open(job)
@@ -95,7 +95,7 @@ public struct JobExecutor: Sendable {
     ///   - work: what the job is about; what it throws becomes a failure.
     /// - Throws: `CancellationError` when the task is cancelled before the attempt has come to its end.
     public func attempt(
-        _ job: Job, number: Int, _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+        _ job: Job, number: Int, _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
         let policy = policies[job.type] ?? JobPolicy()
         let inhibitor = policy.inhibitsSleep ? inhibitor : nil
@@ -112,7 +112,7 @@ public struct JobExecutor: Sendable {
 
     private func attempt(
         _ job: Job, _ number: Int, _ policy: JobPolicy,
-        _ work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
+        _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
         let job = await events?.aboutToRun(job) ?? job
         registry.alter(job)

@@ -1,42 +1,34 @@
-import Synchronization
-
 /// The open jobs of this process: the one place that knows where each stands, what it has reported and how it is cancelled.
 ///
-/// Whatever changes is passed on to the recorder, under the lock, so that the newest value comes last. The lock is held for looking up and changing a
-/// value, never while anything waits.
-public final class JobRegistry: Sendable {
+/// Whatever changes is passed on to the recorder.
+@MainActor public final class JobRegistry {
     /// Lines that a job's report holds; what comes later is counted.
-    static let longestReport = 2_000
+    nonisolated static let longestReport = 2_000
     /// Attempts, steps and letters that a record holds each, so that a job that is tried again for days stays small.
-    static let longestCourse = 1_000
+    nonisolated static let longestCourse = 1_000
 
     fileprivate struct Place {
         var job: Job
         var token: JobToken?
         var profile: ExitProfile?
         var output: LiveOutput?
-        var cancel: (@Sendable () -> Void)?
+        var cancel: (@MainActor () -> Void)?
         /// When its first attempt in this process began.
         var began: WallTime?
         /// Pre and post scripts that failed in its last attempt, for the alert at its end (specification: rows.md D8).
         var scriptFailures: [String] = []
         /// What a job that waits is waiting for just now.
-        var obstacle: (@Sendable () -> JobStatus?)?
+        var obstacle: (@MainActor () -> JobStatus?)?
 
-        /// Not to be asked for while the registry is locked.
-        var now: Job {
+        @MainActor var now: Job {
             var job = job
             job.status = obstacle?() ?? job.status
             return job
         }
     }
 
-    private struct State {
-        var places: [JobID: Place] = [:]
-        var tokens: [String: JobID] = [:]
-    }
-
-    private let state = Mutex(State())
+    private var places: [JobID: Place] = [:]
+    private var tokens: [String: JobID] = [:]
     private let recorder: any JobRecorder
     private let clock: any WallClock
     private let ended: JobEndHandler
@@ -44,7 +36,7 @@ public final class JobRegistry: Sendable {
     /// - Parameters:
     ///   - recorder: what is told of every change.
     ///   - ended: is told of every job that comes to its end: every way to an end leads through ``close(_:_:)``.
-    public init(
+    public nonisolated init(
         recorder: any JobRecorder, clock: any WallClock = SystemWallClock(), ended: @escaping JobEndHandler = { _ in }
     ) {
         self.recorder = recorder
@@ -56,24 +48,22 @@ public final class JobRegistry: Sendable {
 
     /// All open jobs, in the order of their numbers.
     public func live() -> [Job] {
-        state.withLock { Array($0.places.values) }.map(\.now).sorted { $0.id < $1.id }
+        places.values.map(\.now).sorted { $0.id < $1.id }
     }
 
     /// One open job; nil when it has ended or never was.
-    public func live(_ id: JobID) -> Job? { state.withLock { $0.places[id] }?.now }
+    public func live(_ id: JobID) -> Job? { places[id]?.now }
 
     /// What the program that the job runs just now has written so far; nil when none runs.
-    public func output(of id: JobID) -> CapturedOutput? { state.withLock { $0.places[id]?.output }?.captured }
+    public func output(of id: JobID) -> CapturedOutput? { places[id]?.output?.captured }
 
     // MARK: - The life of a job
 
     /// A job is asked for, or goes on after an earlier run of the daemon. Opening one that is open changes nothing.
     public func open(_ job: Job) {
-        state.withLock { state in
-            guard state.places[job.id] == nil else { return }
-            state.places[job.id] = Place(job: job.reopened)
-            recorder.record(job.reopened.record)
-        }
+        guard places[job.id] == nil else { return }
+        places[job.id] = Place(job: job.reopened)
+        recorder.record(job.reopened.record)
     }
 
     /// A handler gave it another level or priority.
@@ -99,7 +89,7 @@ public final class JobRegistry: Sendable {
     /// - Parameters:
     ///   - status: is recorded.
     ///   - obstacle: the status of what it waits for at a later moment, for whoever looks then; nil when it does not wait any more.
-    package func waits(_ id: JobID, _ status: JobStatus, obstacle: @escaping @Sendable () -> JobStatus?) {
+    package func waits(_ id: JobID, _ status: JobStatus, obstacle: @escaping @MainActor () -> JobStatus?) {
         self.status(id, status)
         change(id) { place in
             if !place.job.isCanceled { place.obstacle = obstacle }
@@ -109,19 +99,15 @@ public final class JobRegistry: Sendable {
     /// The job has come to its end and leaves the registry.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
         let now = clock.now
-        let last: Place? = state.withLock { state in
-            guard var place = state.places.removeValue(forKey: id) else { return nil }
-            if let token = place.token { state.tokens[token.text] = nil }
-            var job = place.job
-            if job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
-            (job.status, job.statuses) = (place.job.status, place.job.statuses)
-            (job.isCanceled, job.reported) = (false, nil)
-            (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
-            job.seconds = (now - (job.started ?? job.created)).seconds
-            recorder.record(job.record)
-            return place
-        }
-        guard let last else { return }
+        guard var place = remove(id) else { return }
+        let last = place
+        var job = place.job
+        if job.status != outcome.result.status { place.note(outcome.result.status, at: now) }
+        (job.status, job.statuses) = (place.job.status, place.job.statuses)
+        (job.isCanceled, job.reported) = (false, nil)
+        (job.ended, job.result, job.message) = (now, outcome.result, outcome.message)
+        job.seconds = (now - (job.started ?? job.created)).seconds
+        recorder.record(job.record)
         ended(
             JobEnd(
                 job: last.job, outcome: outcome, time: now,
@@ -130,10 +116,13 @@ public final class JobRegistry: Sendable {
     }
 
     /// The job leaves the registry without an end: the daemon stops, and the job goes on when it starts again.
-    func forget(_ id: JobID) {
-        state.withLock { state in
-            if let token = state.places.removeValue(forKey: id)?.token { state.tokens[token.text] = nil }
-        }
+    func forget(_ id: JobID) { remove(id) }
+
+    @discardableResult
+    private func remove(_ id: JobID) -> Place? {
+        let place = places.removeValue(forKey: id)
+        if let token = place?.token { tokens[token.text] = nil }
+        return place
     }
 
     // MARK: - Attempts
@@ -142,42 +131,38 @@ public final class JobRegistry: Sendable {
     func beginAttempt(_ id: JobID, number: Int) -> JobToken {
         let token = JobToken()
         let now = clock.now
-        state.withLock { state in
-            guard var place = state.places[id] else { return }
-            if let old = place.token { state.tokens[old.text] = nil }
-            state.tokens[token.text] = id
-            place.token = token
-            place.began = place.began ?? now
-            place.scriptFailures = []
-            // The first and the newest are kept.
-            if place.job.attempts.count >= Self.longestCourse { place.job.attempts.remove(at: 1) }
-            place.job.attempts.append(Job.Attempt(number: number, began: now))
-            (place.job.attempt, place.job.started) = (number, place.job.started ?? now)
-            (place.job.reported, place.job.progress) = (nil, nil)
-            place.obstacle = nil
-            if !place.job.isCanceled { place.note(.running, at: now) }
-            state.places[id] = place
-            recorder.record(place.job.record)
-        }
+        guard var place = places[id] else { return token }
+        if let old = place.token { tokens[old.text] = nil }
+        tokens[token.text] = id
+        place.token = token
+        place.began = place.began ?? now
+        place.scriptFailures = []
+        // The first and the newest are kept.
+        if place.job.attempts.count >= Self.longestCourse { place.job.attempts.remove(at: 1) }
+        place.job.attempts.append(Job.Attempt(number: number, began: now))
+        (place.job.attempt, place.job.started) = (number, place.job.started ?? now)
+        (place.job.reported, place.job.progress) = (nil, nil)
+        place.obstacle = nil
+        if !place.job.isCanceled { place.note(.running, at: now) }
+        places[id] = place
+        recorder.record(place.job.record)
         return token
     }
 
     /// - Parameter ended: what it came to; nil: it was cut off.
     func endAttempt(_ id: JobID, _ ended: AttemptCourse.Ended?) {
         let now = clock.now
-        state.withLock { state in
-            guard var place = state.places[id] else { return }
-            if let token = place.token { state.tokens[token.text] = nil }
-            (place.token, place.cancel, place.job.step) = (nil, nil, nil)
-            if var attempt = place.job.attempts.popLast() {
-                (attempt.ended, attempt.fate) = (now, ended == nil ? .cutOff : .ended)
-                (attempt.pre, attempt.post) = (ended?.pre, ended?.post)
-                (attempt.result, attempt.message) = (ended?.outcome.result, ended?.outcome.message ?? "")
-                place.job.attempts.append(attempt)
-            }
-            state.places[id] = place
-            recorder.record(place.job.record)
+        guard var place = places[id] else { return }
+        if let token = place.token { tokens[token.text] = nil }
+        (place.token, place.cancel, place.job.step) = (nil, nil, nil)
+        if var attempt = place.job.attempts.popLast() {
+            (attempt.ended, attempt.fate) = (now, ended == nil ? .cutOff : .ended)
+            (attempt.pre, attempt.post) = (ended?.pre, ended?.post)
+            (attempt.result, attempt.message) = (ended?.outcome.result, ended?.outcome.message ?? "")
+            place.job.attempts.append(attempt)
         }
+        places[id] = place
+        recorder.record(place.job.record)
     }
 
     func step(_ id: JobID, _ name: String?) { change(id) { $0.job.step = name } }
@@ -212,7 +197,7 @@ public final class JobRegistry: Sendable {
 
     /// The pre and post scripts that failed in the last attempt of a job.
     func scriptFailures(of id: JobID) -> [String] {
-        state.withLock { $0.places[id]?.scriptFailures ?? [] }
+        places[id]?.scriptFailures ?? []
     }
 
     /// Returns once what the registry told before outlasts the end of this process, or cannot be recorded now.
@@ -251,25 +236,21 @@ public final class JobRegistry: Sendable {
     ///   - token: what the script was given; it says which job it is.
     ///   - user: as whom the reporting process runs, as the kernel says.
     public func report(_ message: ReporterMessage, token: String, user: UInt32) throws(ReporterRefusal) {
-        let found: (id: JobID, place: Place)? = state.withLock { state in
-            guard let id = state.tokens[token], let place = state.places[id] else { return nil }
-            return (id, place)
-        }
-        guard let found, let owner = found.place.token else { throw .unknownToken }
+        guard let id = tokens[token], let place = places[id], let owner = place.token else { throw .unknownToken }
         guard owner.allows(user) else { throw .wrongUser(user) }
         switch message {
         case .started:
-            write("the script reports that it has begun", to: found.id, source: .reporter)
+            write("the script reports that it has begun", to: id, source: .reporter)
         case .progress(let percent):
             guard (0...100).contains(percent) else { throw .percentOutOfRange(percent) }
-            progress(found.id, percent)
+            progress(id, percent)
         case .finished(let number):
             guard (0...255).contains(number) else { throw .resultOutOfRange(number) }
-            let profile = found.place.profile ?? .posix
+            let profile = place.profile ?? .posix
             let result = JobResult.reported(number) ?? profile.reading(of: .exited(code: number)).result
-            change(found.id) { $0.job.reported = $0.job.reported.map { $0.heavier(result) } ?? result }
+            change(id) { $0.job.reported = $0.job.reported.map { $0.heavier(result) } ?? result }
             write(
-                "the script reports its end: \(result.rawValue) (\(number))", to: found.id,
+                "the script reports its end: \(result.rawValue) (\(number))", to: id,
                 source: .reporter)
         }
     }
@@ -282,7 +263,7 @@ public final class JobRegistry: Sendable {
     @discardableResult
     public func cancel(_ id: JobID) -> Bool {
         status(id, .canceled)
-        let cancel: (@Sendable () -> Void)?? = change(id) { place in
+        let cancel: (@MainActor () -> Void)?? = change(id) { place in
             place.job.isCanceled = true
             return place.cancel
         }
@@ -293,7 +274,7 @@ public final class JobRegistry: Sendable {
     }
 
     /// Who is to be told when the job is cancelled. When it has been already, they are told at once.
-    public func whenCanceled(_ id: JobID, _ cancel: @escaping @Sendable () -> Void) {
+    public func whenCanceled(_ id: JobID, _ cancel: @escaping @MainActor () -> Void) {
         let isLate = change(id) { place in
             place.cancel = cancel
             return place.job.isCanceled
@@ -303,21 +284,15 @@ public final class JobRegistry: Sendable {
 
     /// Changes what is not recorded by itself.
     @discardableResult
-    private func change<Value: Sendable>(_ id: JobID, _ body: (inout Place) -> Value) -> Value? {
-        state.withLock { state in
-            guard let index = state.places.index(forKey: id) else { return nil }
-            return body(&state.places.values[index])
-        }
+    private func change<Value>(_ id: JobID, _ body: (inout Place) -> Value) -> Value? {
+        guard let index = places.index(forKey: id) else { return nil }
+        return body(&places.values[index])
     }
 
     /// - Parameter body: returns whether there is something to record.
     private func update(_ id: JobID, _ body: (inout Place) -> Bool) {
-        state.withLock { state in
-            guard let index = state.places.index(forKey: id), body(&state.places.values[index]) else {
-                return
-            }
-            recorder.record(state.places.values[index].job.record)
-        }
+        guard let index = places.index(forKey: id), body(&places.values[index]) else { return }
+        recorder.record(places.values[index].job.record)
     }
 }
 

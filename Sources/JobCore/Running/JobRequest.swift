@@ -3,7 +3,7 @@ public struct JobRequest: Sendable {
     /// What a job is about: it is given the attempt, and its outcome is the job's.
     ///
     /// It must be idempotent as far as its type asks for another try. It throws `CancellationError` when its task is cancelled.
-    public typealias Work = @Sendable (RunningAttempt) async throws -> JobOutcome
+    public typealias Work = @MainActor (RunningAttempt) async throws -> JobOutcome
 
     /// What kind of work it is.
     public var type: JobType

@@ -1,5 +1,5 @@
 /// Runs the jobs that are asked for, when the ``JobScheduler`` says that they may begin. Each type of job is a class of its own there.
-public actor JobRunner {
+@MainActor public final class JobRunner {
     private struct Place {
         var job: Job
         var request: JobRequest
@@ -33,7 +33,7 @@ public actor JobRunner {
     /// - Parameters:
     ///   - scheduler: shared with all others that run jobs.
     ///   - slots: the most jobs of each type that this runner runs at once; at least 1.
-    public init(executor: JobExecutor, ids: JobIDSource, scheduler: JobScheduler, slots: Int) {
+    public nonisolated init(executor: JobExecutor, ids: JobIDSource, scheduler: JobScheduler, slots: Int) {
         self.executor = executor
         self.ids = ids
         self.scheduler = scheduler
@@ -57,17 +57,14 @@ public actor JobRunner {
         let index = scheduler.addClass(
             settings(of: type),
             owner: JobScheduler.Owner { [weak self, weak scheduler] key, _ in
-                Task {
-                    guard let self, case .job(let id) = key else { return scheduler?.finish(key) }
-                    await self.begin(id)
-                    return nil
-                }
+                guard let self, case .job(let id) = key else { return _ = scheduler?.finish(key) }
+                self.begin(id)
             } waits: { [registry = executor.registry, weak scheduler] key, status in
                 if case .job(let id) = key {
                     registry.waits(id, status) { [weak scheduler] in scheduler?.status(of: key) }
                 }
             } interrupt: { [weak self] key in
-                if case .job(let id) = key { Task { await self?.interrupt(id) } }
+                if case .job(let id) = key { self?.interrupt(id) }
             })
         classes[type] = index
         return index
@@ -84,7 +81,8 @@ public actor JobRunner {
         _ request: JobRequest, resuming left: Job? = nil, opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
-        let job = await executor.open(try left ?? newJob(request), opened: opened)
+        let wanted = if let left { left } else { try await newJob(request) }
+        let job = await executor.open(wanted, opened: opened)
         guard !isStopping else {
             executor.registry.forget(job.id)
             return nil
@@ -108,9 +106,10 @@ public actor JobRunner {
         if let place = places[id], place.isInAttempt { place.task?.cancel() }
     }
 
-    private func newJob(_ request: JobRequest) throws -> Job {
+    private func newJob(_ request: JobRequest) async throws -> Job {
         Job(
-            id: try ids.next(), type: request.type, name: request.name, level: request.level, subject: request.subject,
+            id: try await ids.next(), type: request.type, name: request.name, level: request.level,
+            subject: request.subject,
             client: request.client, priority: request.priority, created: clock.now)
     }
 
@@ -271,7 +270,7 @@ public actor JobRunner {
     }
 
     private func listenForCancel(_ id: JobID) {
-        executor.registry.whenCanceled(id) { [weak self] in Task { await self?.cancelWaiting(id) } }
+        executor.registry.whenCanceled(id) { [weak self] in self?.cancelWaiting(id) }
     }
 
     /// One that runs is cancelled by its attempt.

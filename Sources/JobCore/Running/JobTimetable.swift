@@ -35,7 +35,7 @@ public struct JobTimetable: Hashable, Sendable {
     ) async throws {
         enum Event { case reached(WallTime), set(by: Duration) }
         let (events, source) = AsyncStream<Event>.makeStream()
-        let steps = clock.steps()
+        let steps = await clock.steps()
         let listening = Task { for await step in steps { source.yield(.set(by: step)) } }
         var alarm = Alarm()
         defer {

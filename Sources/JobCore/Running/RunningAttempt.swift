@@ -4,24 +4,24 @@ import Synchronization
 /// One try of a job while it runs: what the job's work is done with.
 ///
 /// Programs that are run through it can be followed while they run, can report on the job, and stand in its history.
-public final class RunningAttempt: Sendable {
+@MainActor public final class RunningAttempt {
     /// The job, with the level it has now.
-    public let job: Job
+    public nonisolated let job: Job
     /// 1 for the first.
-    public let number: Int
+    public nonisolated let number: Int
     /// What every program of the job finds in its environment: PROV_JOB_ID, PROV_ATTEMPT, and where it can report PROV_REPORT_SOCKET
     /// and PROV_JOB_TOKEN.
-    public let environment: [String: String]
+    public nonisolated let environment: [String: String]
 
     /// The variable that says where scripts report. By it the next daemon finds what this one leaves running, too.
-    public static let reportSocketVariable = "PROV_REPORT_SOCKET"
+    public nonisolated static let reportSocketVariable = "PROV_REPORT_SOCKET"
 
     private let registry: JobRegistry
     private let runner: ScriptRunner
     private let clock: any WallClock
     private let notice: NoticeHandler
     /// What has been run within the step that is under way; nil: no step is.
-    private let underWay = Mutex<Job.Program??>(nil)
+    private var underWay: Job.Program??
 
     package init(
         _ job: Job, number: Int, token: JobToken, reportSocket: String?, registry: JobRegistry, runner: ScriptRunner,
@@ -49,19 +49,17 @@ public final class RunningAttempt: Sendable {
 
     /// Does some work as a step; the first program that is run within belongs to it.
     /// - Throws: what the work throws; the step then counts as failed.
-    public func step<Value: Sendable>(
-        _ name: String, isolation: isolated (any Actor)? = #isolation, _ work: () async throws -> Value
+    public func step<Value>(
+        _ name: String, _ work: @MainActor () async throws -> Value
     ) async throws -> Value {
         registry.step(job.id, name)
         let began = clock.now
         let start = ContinuousClock.now
         var result = JobResult.failed
-        underWay.withLock { $0 = .some(nil) }
+        underWay = .some(nil)
         defer {
-            let run = underWay.withLock { state in
-                defer { state = nil }
-                return state ?? nil
-            }
+            let run = underWay ?? nil
+            underWay = nil
             registry.step(job.id, nil)
             ended(name, began: began, start, result, run)
         }
@@ -82,7 +80,7 @@ public final class RunningAttempt: Sendable {
         var invocation = invocation
         invocation.environment.merge(environment) { _, ours in ours }
         let name = name ?? invocation.executable.lastComponent?.string ?? invocation.executable.string
-        let isWithinStep = underWay.withLock { $0 == .some(nil) }
+        let isWithinStep = underWay == .some(nil)
         if !isWithinStep { registry.step(job.id, name) }
         registry.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
         let began = clock.now
@@ -94,7 +92,7 @@ public final class RunningAttempt: Sendable {
             registry.programEnded(job.id)
             if let file = identity.withLock(\.self) { run.note(file) }
             if isWithinStep {
-                underWay.withLock { $0 = .some(run) }
+                underWay = .some(run)
             } else {
                 registry.step(job.id, nil)
                 self.ended(name, began: began, start, result, run)

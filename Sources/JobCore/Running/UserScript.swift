@@ -52,7 +52,7 @@ public struct UserScript: Hashable, Sendable {
             work: { try await run(in: $0) })
     }
 
-    private func run(in attempt: RunningAttempt) async throws -> JobOutcome {
+    @MainActor private func run(in attempt: RunningAttempt) async throws -> JobOutcome {
         let user: ScriptUser?
         do {
             try await FileTrust.checkInBackground(path)

@@ -62,7 +62,7 @@ public struct ScriptRunner: Sendable {
     ) async throws(ScriptError) -> ScriptResult {
         try invocation.validate()
         let live = live ?? LiveOutput()
-        live.begin(headLimit: headLimit, tailLimit: tailLimit)
+        await live.begin(headLimit: headLimit, tailLimit: tailLimit)
         let start = ContinuousClock.now
         var pauses = Self.pauses[...]
         while true {

@@ -11,7 +11,7 @@ public protocol WallClock: Sendable {
     /// - Throws: `CancellationError` when the task is cancelled before.
     func sleep(for duration: Duration) async throws
     /// By how much it is set, each time that it is set while somebody listens; negative: back.
-    func steps() -> AsyncStream<Duration>
+    func steps() async -> AsyncStream<Duration>
 }
 
 extension WallClock {
@@ -39,7 +39,7 @@ public struct SystemWallClock: WallClock {
     }
 
     /// Those of a tenth of a second and more.
-    public func steps() -> AsyncStream<Duration> { WallTimer.shared.steps() }
+    public func steps() async -> AsyncStream<Duration> { await WallTimer.shared.steps() }
 
     /// What a clock of the kernel's shows.
     static func reading(_ clock: clockid_t) -> WallTime {

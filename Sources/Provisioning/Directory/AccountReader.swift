@@ -2,7 +2,7 @@ import DirectoryClient
 public import DirectoryModel
 
 /// Reads accounts; each call is one request on the link, made again when the connection is lost under it.
-public struct AccountReader: Sendable {
+@MainActor public struct AccountReader {
     /// Where requests go.
     public let link: DirectoryLink
     /// Which accounts are looked for.
@@ -69,10 +69,11 @@ public struct AccountReader: Sendable {
     }
 
     /// Why an entry that we see cannot be worked on.
-    static func hidden(_ attributes: [AttributeName]) -> String {
+    nonisolated static func hidden(_ attributes: [AttributeName]) -> String {
         "the directory does not give its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
     }
-    static let hiddenHint = "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
+    nonisolated static let hiddenHint =
+        "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
 
     /// - Parameter dn: nil looks through the whole scope.
     private func first(
@@ -95,7 +96,7 @@ public struct AccountReader: Sendable {
 extension DirectoryLink {
     /// Does one thing that may be done again on a connection, until the directory has answered.
     /// - Throws: `CancellationError` when the link is stopped, or the directory's refusal.
-    nonisolated func withConnection<Result: Sendable>(
+    func withConnection<Result>(
         _ body: (DirectoryConnection) async throws(DirectoryError) -> Result
     ) async throws -> Result {
         while true {
@@ -107,7 +108,7 @@ extension DirectoryLink {
             } catch {
                 try Task.checkCancellation()
                 guard error.isRetryable else { throw error }
-                await drop(connection, because: error)
+                drop(connection, because: error)
             }
         }
     }

@@ -16,7 +16,7 @@ enum CommitOutcome: Hashable, Sendable {
 }
 
 /// Writes claims and outcomes, and knows afterwards whether they stand there.
-struct Committer: Sendable {
+@MainActor struct Committer {
     /// Gives the link to write on, and the entry where a write is in doubt.
     let reader: AccountReader
 
@@ -44,7 +44,7 @@ struct Committer: Sendable {
                     dn = entry.dn
                 case _ where error.isRetryable:
                     isDoubtful = true
-                    await reader.link.drop(connection, because: error)
+                    reader.link.drop(connection, because: error)
                 default:
                     return .refused(error)
                 }
@@ -96,7 +96,7 @@ struct Committer: Sendable {
                     losses += 1
                     // Nobody loses so often: what may be read may not be written.
                     if losses == Self.mostLosses { throw error }
-                case _ where error.isRetryable: await reader.link.drop(connection, because: error)
+                case _ where error.isRetryable: reader.link.drop(connection, because: error)
                 default: throw error
                 }
             }

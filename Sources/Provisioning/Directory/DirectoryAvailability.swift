@@ -1,7 +1,6 @@
 import DirectoryClient
 import JobCore
 import Logging
-import Synchronization
 
 /// After how many failed tries in a row the directory's absence becomes an error in the log. It is tried for ever.
 public struct AttemptsUntilError: Hashable, Sendable {
@@ -18,23 +17,19 @@ public struct AttemptsUntilError: Hashable, Sendable {
 }
 
 /// Says when the directory goes away and when it is back, and what it says of the daemon's credentials: once per change, not once per try.
-public final class DirectoryAvailability: Sendable {
-    private struct State {
-        /// Failed tries of each connection that is down, by its name.
-        var failures: [String: Int] = [:]
-        var announcedError = false
-        /// Since the start.
-        var wasReached = false
-        var attemptsUntilError: AttemptsUntilError
-        var password: String?
-        /// While the credentials are not tried: why, and until when.
-        var refusal: String?
-        /// Since they were accepted last.
-        var wereRefused = false
-        var warning: PasswordWarning?
-    }
-
-    private let state: Mutex<State>
+@MainActor public final class DirectoryAvailability {
+    /// Failed tries of each connection that is down, by its name.
+    private var failures: [String: Int] = [:]
+    private var announcedError = false
+    /// Since the start.
+    private var wasReached = false
+    private var attemptsUntilError: AttemptsUntilError
+    private var password: String?
+    /// While the credentials are refused and not tried: how the server does, and when the next try is.
+    private(set) var refusal: String?
+    /// Since they were accepted last.
+    private var wereRefused = false
+    private var warning: PasswordWarning?
     private let logger: Logger
 
     /// One element for each time that the credentials are refused.
@@ -43,32 +38,27 @@ public final class DirectoryAvailability: Sendable {
 
     /// - Parameters:
     ///   - password: where it stands, for messages; nil: there is none.
-    init(attemptsUntilError: AttemptsUntilError, password: String? = nil, logger: Logger) {
-        state = Mutex(State(attemptsUntilError: attemptsUntilError, password: password))
+    nonisolated init(attemptsUntilError: AttemptsUntilError, password: String? = nil, logger: Logger) {
+        self.attemptsUntilError = attemptsUntilError
+        self.password = password
         self.logger = logger
         (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     func reconfigure(attemptsUntilError: AttemptsUntilError, password: String?) {
-        state.withLock { ($0.attemptsUntilError, $0.password) = (attemptsUntilError, password) }
+        (self.attemptsUntilError, self.password) = (attemptsUntilError, password)
     }
 
     /// Whether no connection is being sought in vain.
-    public var isAvailable: Bool { state.withLock { $0.failures.isEmpty && $0.refusal == nil } }
-
-    /// While the credentials are refused and not tried: how the server does, and when the next try is.
-    var refusal: String? { state.withLock(\.refusal) }
+    public var isAvailable: Bool { failures.isEmpty && refusal == nil }
 
     /// - Parameter connection: which of the daemon's connections it was, for instance `watch`.
     func failed(_ connection: String, _ error: DirectoryError) {
-        let (isFirst, isMany) = state.withLock { state in
-            let isFirst = state.failures.isEmpty
-            state.failures[connection, default: 0] += 1
-            let most = state.wasReached ? state.attemptsUntilError.inOperation : state.attemptsUntilError.atStart
-            let isMany = !state.announcedError && (state.failures[connection] ?? 0) >= most
-            state.announcedError = state.announcedError || isMany
-            return (isFirst, isMany)
-        }
+        let isFirst = failures.isEmpty
+        failures[connection, default: 0] += 1
+        let most = wasReached ? attemptsUntilError.inOperation : attemptsUntilError.atStart
+        let isMany = !announcedError && (failures[connection] ?? 0) >= most
+        announcedError = announcedError || isMany
         if isMany {
             logger.error("the directory is still out of reach, and is tried again for ever: \(error)")
         } else if isFirst {
@@ -79,12 +69,9 @@ public final class DirectoryAvailability: Sendable {
     }
 
     func recovered(_ connection: String) {
-        let tries = state.withLock { state -> Int? in
-            guard let tries = state.failures.removeValue(forKey: connection), state.failures.isEmpty else { return nil }
-            state.announcedError = false
-            return tries
-        }
-        if let tries { logger.notice("the directory is back after \(tries) failed \(tries == 1 ? "try" : "tries")") }
+        guard let tries = failures.removeValue(forKey: connection), failures.isEmpty else { return }
+        announcedError = false
+        logger.notice("the directory is back after \(tries) failed \(tries == 1 ? "try" : "tries")")
     }
 
     // MARK: Credentials
@@ -92,10 +79,7 @@ public final class DirectoryAvailability: Sendable {
     func credentialsRefused(_ error: DirectoryError, nextTry: WallTime) {
         let refusal =
             "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.timestamp)"
-        let password = state.withLock { state in
-            (state.refusal, state.wereRefused) = (refusal, true)
-            return state.password
-        }
+        (self.refusal, wereRefused) = (refusal, true)
         let place = password.map { "correct \($0)" } ?? "correct the settings"
         logger.error(
             """
@@ -106,18 +90,15 @@ public final class DirectoryAvailability: Sendable {
     }
 
     /// Nothing is known of them: new ones, or the server does not answer.
-    func forgetRefusal() { state.withLock { $0.refusal = nil } }
+    func forgetRefusal() { refusal = nil }
 
     /// - Parameter policy: what the server's password policy says of the password.
     func credentialsAccepted(_ policy: PasswordPolicyResponse?, at now: WallTime) {
         let warning = PasswordWarning(policy, at: now)
-        let (isBack, isNew, password) = state.withLock { state in
-            let isBack = state.wereRefused
-            (state.refusal, state.wereRefused, state.wasReached) = (nil, false, true)
-            let isNew = warning.map { !$0.isSame(as: state.warning) } ?? false
-            state.warning = warning
-            return (isBack, isNew, state.password)
-        }
+        let isBack = wereRefused
+        (refusal, wereRefused, wasReached) = (nil, false, true)
+        let isNew = warning.map { !$0.isSame(as: self.warning) } ?? false
+        self.warning = warning
         if isBack { logger.notice("the LDAP server accepts the daemon's credentials again") }
         guard isNew, let warning else { return }
         logger.warning("\(warning); set a new one at the server and in \(password ?? "the settings")")

@@ -1,12 +1,11 @@
 public import DirectoryClient
 import JobCore
-import Synchronization
 
 /// One connection to the directory that is made when it is needed and made again when it is lost, for ever.
 ///
 /// All who ask meanwhile wait for the same try. A connection that somebody reports lost is closed for everybody. New
 /// settings hold for all who ask, so that nobody waits for a server that is no longer named.
-public actor DirectoryLink {
+@MainActor public final class DirectoryLink {
     private let name: String
     private let login: DirectoryLogin
     private var retry: RetryPolicy
@@ -19,7 +18,7 @@ public actor DirectoryLink {
     private var waiting: [AsyncStream<DirectoryConnection>.Continuation] = []
     private var isStopped = false
     /// Failures since the directory last did what it was asked; a server that answers only to refuse counts as away.
-    private nonisolated let failures = Atomic<Int>(0)
+    private var failures = 0
 
     /// - Parameters:
     ///   - name: what messages call the connection, for instance `watch`.
@@ -83,14 +82,14 @@ public actor DirectoryLink {
     }
 
     /// The directory has done what it was asked on this link.
-    nonisolated func noteSuccess() {
-        guard failures.load(ordering: .relaxed) != 0 else { return }
-        failures.store(0, ordering: .relaxed)
+    func noteSuccess() {
+        guard failures != 0 else { return }
+        failures = 0
         availability.recovered(name)
     }
 
-    private nonisolated func noteFailure(_ error: DirectoryError) {
-        failures.add(1, ordering: .relaxed)
+    private func noteFailure(_ error: DirectoryError) {
+        failures += 1
         availability.failed(name, error)
     }
 
@@ -99,7 +98,7 @@ public actor DirectoryLink {
         self.retry = retry
         close()
         // The waits belong to the servers that were named before.
-        if failures.load(ordering: .relaxed) > 1 { failures.store(1, ordering: .relaxed) }
+        failures = min(failures, 1)
         if connecting != nil, !isStopped {
             connecting?.cancel()
             connecting = Task { await self.connect() }
@@ -131,10 +130,9 @@ public actor DirectoryLink {
     private func connect() async {
         while true {
             // A single loss is usually a restart, and the next try costs nothing.
-            let failed = failures.load(ordering: .relaxed)
-            if failed > 1 {
+            if failures > 1 {
                 var generator = SystemRandomNumberGenerator()
-                let delay = retry.delay(afterAttempt: failed - 1, using: &generator) ?? retry.maximumDelay
+                let delay = retry.delay(afterAttempt: failures - 1, using: &generator) ?? retry.maximumDelay
                 do { try await clock.sleep(for: delay) } catch { return }
             }
             do {

@@ -4,7 +4,7 @@ import JobCore
 /// How all links of an engine log in: one at a time, and seldom while the server refuses the credentials.
 ///
 /// A password policy counts wrong passwords and locks the account, often for ever; so what one connection was told holds for all.
-actor DirectoryLogin {
+@MainActor final class DirectoryLogin {
     private var servers: ServerList
     private var options: ConnectionOptions
     private let availability: DirectoryAvailability
@@ -87,14 +87,14 @@ actor DirectoryLogin {
 
     /// Goes on with other servers or credentials, or tries the same at once.
     /// - Parameter links: has them begin anew; none tries before all have.
-    func reconfigure(servers: ServerList, options: ConnectionOptions, links: @Sendable () async -> Void) async {
+    func reconfigure(servers: ServerList, options: ConnectionOptions, links: () -> Void) async {
         generation += 1
         self.servers = servers
         self.options = options
         alarm?.cancel()
         availability.forgetRefusal()
         turn = LoginTurn(isTaken: true)
-        await links()
+        links()
         turn = LoginTurn()
         wake()
     }
@@ -110,7 +110,8 @@ actor DirectoryLogin {
         // A stream ends with the task that reads it.
         let (changes, continuation) = AsyncStream<DirectoryError?>.makeStream()
         waiting.append(continuation)
-        return await changes.first { _ in true } ?? nil
+        for await error in changes { return error }
+        return nil
     }
 
     private func wake(_ error: DirectoryError? = nil) {

@@ -5,7 +5,7 @@ import Logging
 import Synchronization
 
 /// Looks at one account and does what its entry asks for.
-struct AccountWorker: Sendable {
+@MainActor struct AccountWorker {
     let reader: AccountReader
     let committer: Committer
     let ending: JobEnding
@@ -99,7 +99,9 @@ struct AccountWorker: Sendable {
                 return .again(at: time)
             }
             return try await alone(status, entry) {
-                if let time = try admit(operation, status, entry, isUrgent: ignoringDate) { return .again(at: time) }
+                if let time = try await admit(operation, status, entry, isUrgent: ignoringDate) {
+                    return .again(at: time)
+                }
                 return try await claim(status, entry, operation, memory, report)
             }
         case .resume(let operation):
@@ -136,10 +138,10 @@ struct AccountWorker: Sendable {
     /// - Returns: when a delete may begin because of their number; nil: now.
     private func admit(
         _ operation: Operation, _ status: AccountStatus, _ entry: Entry, isUrgent: Bool, isOurs: Bool = false
-    ) throws -> WallTime? {
+    ) async throws -> WallTime? {
         guard operation == .delete else { return nil }
         let subject = status.uuid.description
-        if let time = try deletes.admit(subject, now: clock.now, isUrgent: isUrgent || isOurs) { return time }
+        if let time = try await deletes.admit(subject, now: clock.now, isUrgent: isUrgent || isOurs) { return time }
         if !isOurs { logger.notice("\(operation) of \(status.dn): \(RequestOrigin(entry))") }
         return nil
     }
@@ -229,7 +231,7 @@ struct AccountWorker: Sendable {
                 case .waits, .left, .unwritten: true
                 case .nothing, .rests: openJob(of: status.uuid) != nil
                 }
-            if let time = try admit(operation, status, entry, isUrgent: isUrgent, isOurs: isOurs) {
+            if let time = try await admit(operation, status, entry, isUrgent: isUrgent, isOurs: isOurs) {
                 return .again(at: time)
             }
             if case .waits = memory.past {
@@ -254,7 +256,7 @@ struct AccountWorker: Sendable {
         let write = EntryWrite.claim(status, holder: newHolder(), names: names)
         return try await take(status, entry, by: write, memory, report) { claimed in
             let request = ProvisioningRequest(
-                operation: operation, entry: entry, job: try nextJob(), attempt: 1,
+                operation: operation, entry: entry, job: try await nextJob(), attempt: 1,
                 demandUnique: { try await demandUniqueAgain(entry, claimed) })
             let origin = operation == .delete ? RequestOrigin(entry) : nil
             return try await run(
@@ -336,8 +338,9 @@ struct AccountWorker: Sendable {
                 level: memory.troubles == 0 ? .notice : .debug,
                 "\(status.dn) was left in \(status.mode) and is resumed")
         }
+        let number = if let last { last.job } else { try await nextJob() }
         let request = ProvisioningRequest(
-            operation: operation, entry: entry, job: try last?.job ?? nextJob(),
+            operation: operation, entry: entry, job: number,
             // Something claimed the entry before: where nothing is recorded of that attempt, this one is the second or a later one.
             attempt: max(1, last?.attempt ?? 1) + 1,
             demandUnique: { try await demandUniqueAgain(entry, status) })
@@ -393,7 +396,7 @@ struct AccountWorker: Sendable {
         }
     }
 
-    private func nextJob() throws -> JobID { try ids?.next() ?? JobID(0) }
+    private func nextJob() async throws -> JobID { try await ids?.next() ?? JobID(0) }
 
     /// A job that this process opened and did not end, because something outside of it interrupted its attempt.
     private func openJob(of account: EntryUUID) -> Job? {

@@ -2,10 +2,9 @@ import DirectoryClient
 import DirectoryModel
 import JobCore
 import Logging
-import Synchronization
 
 /// Works on accounts when the ``JobScheduler`` says that their turn has come.
-actor Dispatcher {
+@MainActor final class Dispatcher {
     private var worker: AccountWorker
     private let scheduler: JobScheduler
     private let slots: Int
@@ -20,7 +19,7 @@ actor Dispatcher {
     private var running: [EntryUUID: Running] = [:]
     private let registry: JobRegistry
     /// The jobs that wait for their next attempt.
-    private let retrying = Mutex<[JobScheduler.Key: JobID]>([:])
+    private var retrying: [JobScheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
@@ -67,20 +66,18 @@ actor Dispatcher {
         scheduler.addClass(
             JobClass(limit: slots, isPreferred: true),
             owner: JobScheduler.Owner { [weak self, weak scheduler] key, due in
-                Task {
-                    guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
-                    await self.begin(uuid, due)
-                }
+                guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
+                self.begin(uuid, due)
             } waits: { [weak self] key, status in
                 self?.showObstacle(of: key, status)
                 guard status == .waitingForClientResource, let uuid = Self.uuid(of: key) else { return }
-                Task { await self?.makeRoom(for: uuid) }
+                self?.makeRoom(for: uuid)
             })
     }
 
     /// In the registry, where the account has a job that waits for its next attempt.
-    private nonisolated func showObstacle(of key: JobScheduler.Key, _ status: JobStatus) {
-        guard let job = retrying.withLock({ $0[key] }) else { return }
+    private func showObstacle(of key: JobScheduler.Key, _ status: JobStatus) {
+        guard let job = retrying[key] else { return }
         registry.waits(job, status) { [scheduler] in scheduler.status(of: key) }
     }
 
@@ -179,7 +176,7 @@ actor Dispatcher {
         scheduler.closeClass(jobClass)
         letGoOn()
         let tasks = running.values.map(\.task)
-        guard !tasks.isEmpty else { return finishWaiters() }
+        guard !tasks.isEmpty else { return await finish() }
         logger.notice("stopping: \(tasks.count) jobs have \(stop.grace) to finish")
         await stop.run(by: clock) {
             for task in tasks { await task.value }
@@ -191,7 +188,7 @@ actor Dispatcher {
             let left = OrderlyStop.left("\(summary.operation) of \(summary.key.dn)", job: summary.job)
             logger.error("\(left.text)", metadata: ["job": "\(summary.job)"])
         }
-        finishWaiters()
+        await finish()
     }
 
     func snapshot() -> EngineSnapshot {
@@ -357,7 +354,7 @@ actor Dispatcher {
         } else {
             due = scheduler.finish(subject, again: again, ignoringOffers: onlyEchoes)
         }
-        retrying.withLock { $0[subject] = memory.record?.job }
+        retrying[subject] = memory.record?.job
         if let status = scheduler.status(of: subject) { showObstacle(of: subject, status) }
         if due == nil {
             places.forget(uuid)
@@ -385,7 +382,7 @@ actor Dispatcher {
     }
 
     private func lookWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {
-        worker.executor.registry.whenCanceled(job) { [weak self] in Task { await self?.lookAgain(at: uuid) } }
+        worker.executor.registry.whenCanceled(job) { [weak self] in self?.lookAgain(at: uuid) }
     }
 
     private func lookAgain(at uuid: EntryUUID) {
@@ -400,10 +397,11 @@ actor Dispatcher {
     /// What is left in the queue is not due.
     private var isIdle: Bool { running.isEmpty && scheduler.isIdle(jobClass) }
 
-    private func finishWaiters() {
+    private func finish() async {
         urgent.values.joined().forEach { $0.resume(returning: nil) }
         urgent = [:]
         idleWaiters.forEach { $0.resume() }
         idleWaiters = []
+        await seen.flush()
     }
 }

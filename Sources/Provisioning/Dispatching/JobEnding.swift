@@ -4,7 +4,7 @@ import JobCore
 import Logging
 
 /// Brings an account's job to its end: in the entry and on the registry, once each.
-struct JobEnding: Sendable {
+@MainActor struct JobEnding {
     let committer: Committer
     let executor: JobExecutor
     let names: AttributeNames

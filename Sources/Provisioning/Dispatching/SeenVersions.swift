@@ -1,7 +1,9 @@
 import DequeModule
 import DirectoryModel
+import EventLoop
 import Glibc
 public import JobCore
+import Synchronization
 public import SystemPackage
 
 /// The newest versions of entries that this daemon has written or heard of. A server that shows an older one lags behind the one that told of it, or
@@ -72,6 +74,9 @@ public struct SeenVersions: Sendable {
         file?.write("", toLine: known.line)
     }
 
+    /// Returns when everything is written.
+    func flush() async { await file?.flush() }
+
     private mutating func newLine(for uuid: EntryUUID) -> Int {
         defer { next = (next + 1) % lines.count }
         if let former = lines[next] { newest[former] = nil }
@@ -87,11 +92,23 @@ public struct SeenVersions: Sendable {
     }
 }
 
-/// A file of lines of one length, which are overwritten in place.
+/// A file of lines of one length, which are overwritten in place, by a thread that may block.
 private final class TableFile: Sendable {
+    private struct Waiting {
+        /// By their numbers.
+        var lines: [Int: String] = [:]
+        /// Somebody has been told to write them.
+        var isAnnounced = false
+    }
+
     /// An entryUUID, a blank, an entryCSN.
     private static let length = 36 + 1 + 40
+    /// How long lines gather before they are written, so that many share the way to another thread.
+    private static let gathering = Duration.milliseconds(100)
     private let file: FileDescriptor
+    private let waiting = Mutex(Waiting())
+    /// Held while lines are written, so that the newest comes last.
+    private let writing = Mutex(())
 
     private init(_ file: FileDescriptor) { self.file = file }
 
@@ -122,9 +139,32 @@ private final class TableFile: Sendable {
         }
     }
 
-    /// The room is there already; where the disk fails all the same, the process still remembers.
     func write(_ text: String, toLine line: Int) {
-        _ = try? file.writeAll(toAbsoluteOffset: Int64(line * (Self.length + 1)), Self.line(text).utf8)
+        let isFirst = waiting.withLock { waiting in
+            waiting.lines[line] = text
+            defer { waiting.isAnnounced = true }
+            return !waiting.isAnnounced
+        }
+        guard isFirst else { return }
+        Task {
+            try? await Task.sleep(for: Self.gathering)
+            await flush()
+        }
+    }
+
+    func flush() async { await BlockingWork.run { self.writeAll() } }
+
+    /// The room is there already; where the disk fails all the same, the process still remembers.
+    private func writeAll() {
+        writing.withLock { _ in
+            let lines = waiting.withLock { waiting in
+                defer { waiting = Waiting() }
+                return waiting.lines
+            }
+            for (line, text) in lines {
+                _ = try? file.writeAll(toAbsoluteOffset: Int64(line * (Self.length + 1)), Self.line(text).utf8)
+            }
+        }
     }
 
     private static func line(_ text: String) -> String {

@@ -16,10 +16,10 @@ public protocol ProvisioningService: Sendable {
 
     /// Keeps other daemons that share accounts (attribute CLAIM) from working on what an entry names, for as long as the value lives.
     /// - Returns: nil while another daemon works on it.
-    func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)?
+    @MainActor func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)?
 
     /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
-    func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
+    @MainActor func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
 }
 
 extension ProvisioningService {
@@ -41,7 +41,7 @@ public protocol ProvisioningStep: Sendable {
     /// - Important: cancellation means that the job is cancelled or the daemon stops; the step ends what it started and throws
     ///   `CancellationError`.
     /// - Throws: `ProvisioningFailure`, or `CancellationError`.
-    func perform(in attempt: RunningAttempt) async throws
+    @MainActor func perform(in attempt: RunningAttempt) async throws
 }
 
 /// What a service is asked to do for one account.

@@ -2,12 +2,11 @@ import DirectoryClient
 import DirectoryModel
 import JobCore
 import Logging
-import Synchronization
 
 /// Notices wishes: follows the pending set by a persistent search or by polling, and lists it anew now and then.
 ///
 /// What it gives are hints to look; a hint too many costs one read, and the relist makes up for one too few.
-public struct Watcher: Sendable {
+@MainActor public struct Watcher {
     /// When and how to look (settings `DETECTION`, `POLL_INTERVAL`, `RELIST_INTERVAL`).
     public struct Timing: Sendable {
         /// Persistent search, polling, or whichever the server offers.
@@ -114,7 +113,7 @@ public struct Watcher: Sendable {
             let silence =
                 "it has told of nothing for \(SearchLiveness.longestSilence) after a change by the daemon itself"
             logger.warning("the persistent search is begun anew: \(silence)")
-            await persistLink.drop(
+            persistLink.drop(
                 connection,
                 because: DirectoryError(
                     .unavailable, operation: "content synchronization of \(scope.base)",
@@ -151,7 +150,7 @@ public struct Watcher: Sendable {
                 connection.close()
                 persistLink.noteSuccess()
             } else {
-                await persistLink.drop(connection, because: error)
+                persistLink.drop(connection, because: error)
             }
             return error
         }
@@ -186,13 +185,14 @@ public struct Watcher: Sendable {
 }
 
 /// Lets one list be made at a time: a server keeps one paged search for each connection and fails the other, and a list that is held up may take long.
-final class ListTurn: Sendable {
-    private let isTaken = Atomic(false)
+@MainActor final class ListTurn {
+    private var isTaken = false
 
     /// Does it, unless another is under way: that one finds the same, and what it has passed already the next one finds.
     func take(_ list: () async throws -> Void) async rethrows {
-        guard !isTaken.exchange(true, ordering: .acquiring) else { return }
-        defer { isTaken.store(false, ordering: .releasing) }
+        guard !isTaken else { return }
+        isTaken = true
+        defer { isTaken = false }
         try await list()
     }
 }

@@ -6,7 +6,7 @@ import Provisioning
 import Synchronization
 
 /// Answers what comes over the control socket.
-struct ControlHandler: Sendable {
+@MainActor struct ControlHandler {
     let engine: Engine
     let started: WallTime
     var desk: (any JobDesk)?
@@ -39,7 +39,7 @@ struct ControlHandler: Sendable {
                 DaemonStatus(
                     snapshot, jobs: desk?.live().map { JobLine($0.seen(at: now)) } ?? [], started: started,
                     clockDoubtedUntil: desk?.clockDoubtedUntil,
-                    backups: desk?.health.summary ?? BackupHealth.Summary(), backupSlots: await desk?.backupSlots))
+                    backups: desk?.health.summary ?? BackupHealth.Summary(), backupSlots: desk?.backupSlots))
         case .health: return .health(await health())
         case .unfinishedAccounts: return .unfinishedAccounts(try await unfinishedAccounts())
         case .reload:
@@ -83,7 +83,7 @@ struct ControlHandler: Sendable {
 
     /// How many there are, and the uids of the first; nil where the directory has no place to say so.
     private func failedAccounts() async throws -> (count: Int, first: [String])? {
-        guard let accounts = await engine.failedAccounts(attributes: [Self.uid]) else { return nil }
+        guard let accounts = engine.failedAccounts(attributes: [Self.uid]) else { return nil }
         // A monitoring plug-in is usually given ten seconds.
         return try await Self.within(.seconds(5)) { _ in
             var (count, first): (Int, [String]) = (0, [])
@@ -96,8 +96,8 @@ struct ControlHandler: Sendable {
     }
 
     private func unfinishedAccounts() async throws -> UnfinishedAccounts {
-        let pending = await engine.pendingAccounts(attributes: [])
-        let failed = await engine.failedAccounts(attributes: [Self.uid])
+        let pending = engine.pendingAccounts(attributes: [])
+        let failed = engine.failedAccounts(attributes: [Self.uid])
         return try await Self.within(.seconds(60)) { progress in
             var unfinished = UnfinishedAccounts()
             for try await account in pending {
@@ -113,7 +113,7 @@ struct ControlHandler: Sendable {
         }
     }
 
-    private static let uid: AttributeName = "uid"
+    private nonisolated static let uid: AttributeName = "uid"
 
     /// What a search has found so far.
     private final class Progress: Sendable {

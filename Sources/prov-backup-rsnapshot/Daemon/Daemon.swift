@@ -13,7 +13,7 @@ import SystemPackage
 /// Starts everything in order and stops it in the reverse.
 ///
 /// Settings, then the locks, then the state, then the engine: whatever is wrong is said before anything is touched.
-struct Daemon {
+@MainActor struct Daemon {
     private let files: SettingsOptions
     private let configuration: DaemonConfiguration
     private let isDryRun: Bool
@@ -42,6 +42,7 @@ struct Daemon {
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
+        EventLoop.shared.onSlowSlice = { logger.debug("the event loop was held up for \($0) by one piece of work") }
     }
 
     /// The daemon itself has about 40 open, the start of a script wants 36 free, and some jobs run at the same time. With less, the libraries
@@ -66,7 +67,7 @@ struct Daemon {
         let signals = try ProcessSignals([SIGHUP, SIGINT, SIGTERM])
         if isDryRun {
             let engine = dryEngine()
-            await engine.start()
+            engine.start()
             await Self.untilStopped(by: signals) {}
             return await engine.stop(grace: .zero, patience: .zero)
         }
@@ -145,7 +146,7 @@ struct Daemon {
     ) {
         let starting = Task {
             await jobs.start()
-            await work.engine.start()
+            work.engine.start()
             logger.notifying { try notifier.notify(.ready) }
         }
         let (grace, patience) = (configuration.service.stopGrace, configuration.stopPatience)

@@ -242,7 +242,7 @@ extension DaemonJobs {
 
     /// Has everything that waits go by the clock as it stands now, each time that it is set.
     func followClock() async {
-        for await step in clock.steps() {
+        for await step in await clock.steps() {
             if step >= .seconds(1) || step <= .seconds(-1) {
                 logger.warning(
                     """

@@ -8,7 +8,7 @@ import Provisioning
 import SystemPackage
 
 /// The daemon's jobs besides the provisioning: takes them in from operators, schedules and handlers, and has them run.
-actor DaemonJobs: JobDesk {
+@MainActor final class DaemonJobs: JobDesk {
     let parts: JobParts
     let engine: Engine
     let backups: JobRunner
@@ -81,8 +81,8 @@ actor DaemonJobs: JobDesk {
         parts.scheduler.setLimit(configuration.scripts.maxJobs)
         parts.reports.reconfigure(configuration)
         let executor = parts.executor(configuration)
-        await backups.reconfigure(executor: executor, slots: configuration.backupJobs.slots)
-        await scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
+        backups.reconfigure(executor: executor, slots: configuration.backupJobs.slots)
+        scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
         followSchedules()
     }
 
@@ -144,7 +144,7 @@ actor DaemonJobs: JobDesk {
     /// - Returns: what went wrong.
     @discardableResult
     func ask(
-        _ command: JobCommand, where isWanted: @escaping @Sendable (JobRequest) -> Bool = { _ in true },
+        _ command: JobCommand, where isWanted: @escaping @MainActor (JobRequest) -> Bool = { _ in true },
         opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async -> (any Error)? {
         do {
@@ -188,7 +188,7 @@ actor DaemonJobs: JobDesk {
 
     private func backup(
         _ level: String, accounts: [String], isForced: Bool = false,
-        where isWanted: @escaping @Sendable (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
+        where isWanted: @escaping @MainActor (JobRequest) -> Bool, opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
@@ -290,20 +290,20 @@ actor DaemonJobs: JobDesk {
 
     // MARK: - Looking
 
-    nonisolated func live() -> [Job] { parts.registry.live() }
+    func live() -> [Job] { parts.registry.live() }
 
-    nonisolated var health: BackupHealth { parts.reports.health }
+    var health: BackupHealth { parts.reports.health }
 
     var backupSlots: Int { configuration.backupJobs.slots }
 
-    nonisolated func output(of id: JobID) -> CapturedOutput? { parts.registry.output(of: id) }
+    func output(of id: JobID) -> CapturedOutput? { parts.registry.output(of: id) }
 
-    nonisolated func cancel(_ id: JobID) -> Bool { parts.registry.cancel(id) }
+    func cancel(_ id: JobID) -> Bool { parts.registry.cancel(id) }
 
     /// - Throws: `CommandFailure` when there are no handlers now, or not the new ones.
     func restartHandlers() async throws -> String {
         let said = await parts.handlers.restart()
-        if let fault = await parts.handlers.fault { throw CommandFailure(fault, cure: ScriptLine.loadingHint) }
+        if let fault = parts.handlers.fault { throw CommandFailure(fault, cure: ScriptLine.loadingHint) }
         return said
     }
 
@@ -315,7 +315,7 @@ actor DaemonJobs: JobDesk {
         let now = clock.now
         var lines = await BlockingWork.run { ScriptLine.all(configuration, now: now) }
         // What is wrong with the file on the disk has been said already.
-        if let fault = await parts.handlers.fault,
+        if let fault = parts.handlers.fault,
             let handlers = lines.firstIndex(where: { $0.kind == .handlers && $0.state == .ok })
         {
             lines[handlers].handlersAreNotLoaded(fault)

@@ -12,7 +12,7 @@ extension JobHistory: RecordedJobs {}
 extension HistoryReader: RecordedJobs {}
 
 /// Jobs of the past and of this moment as one: what is open stands as the daemon knows it, everything else as it was recorded.
-struct JobCatalog: Sendable {
+@MainActor struct JobCatalog {
     /// nil where no daemon runs.
     var desk: (any JobDesk)?
     var history: (any RecordedJobs)?

@@ -1,7 +1,7 @@
 import JobCore
 
 /// What commands may ask of the daemon's jobs.
-protocol JobDesk: Sendable {
+@MainActor protocol JobDesk: Sendable {
     /// All open jobs, in the order of their numbers.
     func live() -> [Job]
     /// What the program that the job runs just now has written so far; nil when none runs.
@@ -11,7 +11,7 @@ protocol JobDesk: Sendable {
     /// Accounts whose backups are not in order.
     var health: BackupHealth { get }
     /// `[Backup Jobs] SLOTS`.
-    var backupSlots: Int { get async }
+    var backupSlots: Int { get }
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
     var clockDoubtedUntil: WallTime? { get }
     /// Asks for a job of `[Job NAME]`.

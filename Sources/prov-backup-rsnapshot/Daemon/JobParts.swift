@@ -8,7 +8,7 @@ import Synchronization
 import SystemPackage
 
 /// What all jobs of this process share, from its start to its end.
-struct JobParts: Sendable {
+@MainActor struct JobParts {
     let ids: JobIDSource
     let registry: JobRegistry
     let scheduler: JobScheduler
@@ -98,16 +98,16 @@ struct JobParts: Sendable {
 }
 
 /// What handlers can ask of the daemon (specification: rows.md B5).
-final class HandlerHost: EventHandlerHost {
+@MainActor final class HandlerHost: EventHandlerHost {
     private let registry: JobRegistry
-    private let jobs = Mutex<DaemonJobs?>(nil)
+    private weak var jobs: DaemonJobs?
 
-    init(registry: JobRegistry) { self.registry = registry }
+    nonisolated init(registry: JobRegistry) { self.registry = registry }
 
-    func serve(_ jobs: DaemonJobs) { self.jobs.withLock { $0 = jobs } }
+    func serve(_ jobs: DaemonJobs) { self.jobs = jobs }
 
     func run(_ command: String) async -> Result<JobID, RefusedCommand> {
-        guard let jobs = jobs.withLock({ $0 }) else { return .failure(RefusedCommand("this daemon runs no jobs")) }
+        guard let jobs else { return .failure(RefusedCommand("this daemon runs no jobs")) }
         let parsed: JobCommand
         do { parsed = try JobCommand(parsing: command) } catch { return .failure(error) }
         // The new job's handlers are those that wait for this answer: it must not wait for them.
@@ -118,14 +118,15 @@ final class HandlerHost: EventHandlerHost {
             first.yield(.failure(RefusedCommand(error.map { "\($0)" } ?? "no account needs it, so no job was made")))
             first.finish()
         }
-        return await answers.first { _ in true } ?? .failure(RefusedCommand("the daemon stops"))
+        for await answer in answers { return answer }
+        return .failure(RefusedCommand("the daemon stops"))
     }
 
     func cancel(_ id: JobID) async -> Bool { registry.cancel(id) }
 
     func volumeExists(_ name: String) async -> Bool {
-        guard let jobs = jobs.withLock({ $0 }) else { return false }
-        return await jobs.volumes.contains(name)
+        guard let jobs else { return false }
+        return jobs.volumes.contains(name)
     }
 
     func write(_ line: String, to job: JobID) { registry.write(line, to: job, source: .handler) }

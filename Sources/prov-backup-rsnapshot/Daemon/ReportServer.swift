@@ -44,14 +44,14 @@ struct ReportServer: Sendable {
             "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0.shellWord)"
         }
         server = try await ControlServer(under: lock, at: path, admission: .everybody, timeLimit: timeLimit) {
-            Self.answer($0, registry)
+            await Self.answer($0, registry)
         }
     }
 
     /// Sends every client away and removes the socket's file.
     func stop() async { await server.stop() }
 
-    private static func answer(_ request: ControlRequest, _ registry: JobRegistry) -> ControlReply {
+    @MainActor private static func answer(_ request: ControlRequest, _ registry: JobRegistry) -> ControlReply {
         do {
             guard let user = request.user else { return .refusal("the kernel does not say who reports") }
             let report = try request.decode(ReportRequest.self)

@@ -1,9 +1,8 @@
 import JobCore
-import Synchronization
 
 /// The jobs that wait or run, as a schedule looks at them: what it asked for before and what has not ended is not asked for again, so that a job
 /// that hangs does not pile up others behind it.
-final class StandingJobs: Sendable {
+@MainActor final class StandingJobs {
     /// What makes two jobs the same to a schedule. A handler may give a job another level, and never another name.
     private struct Likeness: Hashable {
         var type: JobType
@@ -11,14 +10,14 @@ final class StandingJobs: Sendable {
         var subject: JobSubject
     }
 
-    private let live: @Sendable () -> [Job]
+    private let live: @MainActor () -> [Job]
     private let start: WallTime
-    private let leftOut = Mutex<(named: [(client: String, job: JobID)], count: Int)>(([], 0))
+    private var leftOut: (named: [(client: String, job: JobID)], count: Int) = ([], 0)
 
     /// - Parameters:
     ///   - live: the jobs that are open.
     ///   - start: of those that were asked for since then nothing is said.
-    init(_ live: @escaping @Sendable () -> [Job], since start: WallTime = .distantFuture) {
+    init(_ live: @escaping @MainActor () -> [Job], since start: WallTime = .distantFuture) {
         self.live = live
         self.start = start
     }
@@ -31,16 +30,13 @@ final class StandingJobs: Sendable {
         }
         guard let job = standing else { return true }
         guard job.created < start else { return false }
-        leftOut.withLock { leftOut in
-            leftOut.count += 1
-            if leftOut.named.count < Self.mostNamed { leftOut.named.append((request.client, job.id)) }
-        }
+        leftOut.count += 1
+        if leftOut.named.count < Self.mostNamed { leftOut.named.append((request.client, job.id)) }
         return false
     }
 
     /// One line about all that were left out; nil when none was.
     var notice: String? {
-        let leftOut = leftOut.withLock(\.self)
         guard leftOut.count > 0 else { return nil }
         let named = leftOut.named.map { "job \($0.job) of \($0.client)" }.joined(separator: ", ")
         let others = leftOut.count - leftOut.named.count

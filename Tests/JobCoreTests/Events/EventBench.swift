@@ -8,7 +8,7 @@ import TestSupport
 import Testing
 
 /// What the daemon does for handlers, and a note of all that was asked of it.
-final class RecordingHost: EventHandlerHost {
+nonisolated final class RecordingHost: EventHandlerHost {
     private struct State {
         var reports: [JobID: [String]] = [:]
         var commands: [String] = []
@@ -103,7 +103,7 @@ final class EventBench: Sendable {
         var configuration = configuration()
         configuration.interpreter = interpreter
         let host = host
-        let handlers = EventHandlers(configuration, host: host, clock: clock, notice: { host.note($0) })
+        let handlers = await EventHandlers(configuration, host: host, clock: clock, notice: { host.note($0) })
         async let started: Void = handlers.start()
         do {
             try await meanwhile()

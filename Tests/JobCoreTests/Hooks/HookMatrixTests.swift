@@ -73,7 +73,7 @@ import Testing
                 : HookSettings(
                     directory: bench.folder, skipsJob: skips, timeLimit: .seconds(300), grace: .seconds(60)),
             window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
-        let job = try bench.job()
+        let job = try await bench.job()
         let limits = ManualSteadyClock()
         let executor = bench.executor(policy, scripts: ScriptRunner(clock: limits))
         _ = await executor.open(job)
@@ -89,17 +89,17 @@ import Testing
         case .none: break
         case .cancelInPre:
             try await eventually("the pre script runs") { bench.exists("in.pre") }
-            #expect(bench.registry.cancel(job.id))
+            #expect(await bench.registry.cancel(job.id))
             try bench.touch("go")
         case .windowEndsInPre:
             try await eventually("the pre script runs") { bench.exists("in.pre") && !clock.deadlines.isEmpty }
             clock.advance(to: try #require(clock.deadlines.first))
         case .cancelInJob:
             try await eventually("the job runs") { bench.exists("in.job") }
-            #expect(bench.registry.cancel(job.id))
+            #expect(await bench.registry.cancel(job.id))
         case .cancelInPost:
             try await eventually("the post script runs") { bench.exists("in.post") }
-            #expect(bench.registry.cancel(job.id))
+            #expect(await bench.registry.cancel(job.id))
             try bench.touch("go")
         }
         let outcome = try await running

@@ -163,7 +163,7 @@ import Testing
                     return .success
                 }))
         try await eventually("the script runs") { bench.exists("waits") }
-        #expect(bench.registry.cancel(job.id))
+        #expect(await bench.registry.cancel(job.id))
         try bench.touch("go")
         #expect(await job.outcome()?.result == .aborted)
         #expect(try bench.lines("order") == (script == "pre" ? ["pre", "post"] : ["pre", "job", "post"]))
@@ -202,7 +202,7 @@ import Testing
         let window = try TimeWindow(parsing: "\(first < 10 ? "0" : "")\(first):00-\(last < 10 ? "0" : "")\(last):00")
         let runner = bench.runner(JobPolicy(window: window))
         let job = try #require(try await runner.submit(bench.request { _ in .success }))
-        #expect(bench.registry.live(job.id)?.status == .waitingForStartTime)
+        #expect(await bench.registry.live(job.id)?.status == .waitingForStartTime)
         clock.advance(to: window.opening(after: now))
         #expect(await job.outcome() == .success)
         #expect(bench.letters(of: job.id) == "tRT")

@@ -19,11 +19,11 @@ import Testing
     }
 
     @Test("numbers begin with 1 and grow by one, over the end of a block as well")
-    func grows() throws {
+    func grows() async throws {
         let source = try JobIDSource(file: file, block: 3)
         #expect(source.notice == nil)
         #expect(try names == [])
-        #expect(try (1...8).map { _ in try source.next() } == (1...8).map { JobID($0) })
+        for number in 1...8 { #expect(try await source.next() == JobID(UInt64(number))) }
         #expect(try contents == "10\n")
         #expect(try names == ["job-id"])
     }
@@ -31,13 +31,13 @@ import Testing
     @Test(
         "a block is on the disk before its first number is given out, so a crash at any moment skips numbers and never repeats one"
     )
-    func restarts() throws {
+    func restarts() async throws {
         var last = JobID(0)
         for round in 0..<50 {
             // Each source goes without a goodbye, as after SIGKILL.
             let source = try JobIDSource(file: file, block: 4)
             for _ in 0..<(round % 7) {
-                let next = try source.next()
+                let next = try await source.next()
                 #expect(next > last)
                 #expect(try #require(UInt64(contents.dropLast())) > next.number)
                 last = next
@@ -46,12 +46,12 @@ import Testing
     }
 
     @Test("a draft left by a crash while writing does no harm")
-    func draft() throws {
-        _ = try JobIDSource(file: file, block: 10).next()
+    func draft() async throws {
+        _ = try await JobIDSource(file: file, block: 10).next()
         try Data("99999999999".utf8).write(to: URL(filePath: folder.path.appending(".job-id.new").string))
         let source = try JobIDSource(file: file, block: 10)
         #expect(source.notice == nil)
-        #expect(try source.next() == JobID(11))
+        #expect(try await source.next() == JobID(11))
         #expect(try names == ["job-id"])
     }
 
@@ -61,7 +61,7 @@ import Testing
             "", "\n", "12", "012\n", "1 2\n", "-5\n", "12\n34\n", "12\0\n", "99999999999999999999999\n",
             "18446744073709551615\n", "x\n",
         ])
-    func damaged(text: String) throws {
+    func damaged(text: String) async throws {
         try Data(text.utf8).write(to: URL(filePath: file.string))
         let now = Duration.seconds(1_800_000_000) + .milliseconds(7)
         let source = try JobIDSource(file: file, block: 1000, now: now)
@@ -74,12 +74,12 @@ import Testing
         #expect(kept == Data(text.utf8))
         let restarted = try JobIDSource(file: file, block: 1000, now: .zero)
         #expect(restarted.notice == nil)
-        #expect(try restarted.next() == JobID(1_800_000_001_007))
-        #expect(try source.next() == JobID(1_800_000_000_007))
+        #expect(try await restarted.next() == JobID(1_800_000_001_007))
+        #expect(try await source.next() == JobID(1_800_000_000_007))
     }
 
     @Test("a second damaged file in the same second does not overwrite the first")
-    func damagedTwice() throws {
+    func damagedTwice() async throws {
         for text in ["first", "second", "third"] {
             try Data(text.utf8).write(to: URL(filePath: file.string))
             _ = try JobIDSource(file: file, block: 1, now: .seconds(5))
@@ -92,17 +92,23 @@ import Testing
     func concurrent() async throws {
         let source = try JobIDSource(file: file, block: 7)
         let numbers = try await withThrowingTaskGroup(of: [JobID].self) { tasks in
-            for _ in 0..<8 { tasks.addTask { try (0..<50).map { _ in try source.next() } } }
+            for _ in 0..<8 {
+                tasks.addTask {
+                    var numbers: [JobID] = []
+                    for _ in 0..<50 { numbers.append(try await source.next()) }
+                    return numbers
+                }
+            }
             return try await tasks.reduce(into: []) { $0 += $1 }
         }
         #expect(numbers.sorted() == (1...400).map { JobID($0) })
     }
 
     @Test("a folder that is not there, and a file that is a link or a folder, are errors with path and cure")
-    func errors() throws {
+    func errors() async throws {
         let lost = folder.path.appending("gone/job-id")
         let source = try JobIDSource(file: lost)
-        let error = #expect(throws: StateFileError.self) { try source.next() }
+        let error = await #expect(throws: StateFileError.self) { try await source.next() }
         #expect(error?.path == lost)
         #expect(error?.errno == .noSuchFileOrDirectory)
         #expect(

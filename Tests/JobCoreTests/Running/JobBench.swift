@@ -52,15 +52,15 @@ final class JobBench: Sendable {
             executor: executor(policy), ids: ids, scheduler: scheduler ?? JobScheduler(clock: clock), slots: slots)
     }
 
-    func job(_ name: String = "job") throws -> Job {
+    func job(_ name: String = "job") async throws -> Job {
         Job(
-            id: try ids.next(), type: .admin, name: name, subject: JobSubject("job \(name)"), client: name,
+            id: try await ids.next(), type: .admin, name: name, subject: JobSubject("job \(name)"), client: name,
             created: clock.now)
     }
 
     func request(
         _ name: String = "job", subject: String? = nil, priority: Int = 10, due: WallTime = .distantPast,
-        attempts: Int = 1, work: @escaping JobRequest.Work
+        attempts: Int = 1, work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) -> JobRequest {
         JobRequest(
             type: .admin, name: name, subject: JobSubject(subject ?? "job \(name)"), client: name, priority: priority,
@@ -94,8 +94,8 @@ final class JobBench: Sendable {
     }
 
     /// A job of an earlier run, with attempts of which this became.
-    func left(_ fates: Job.Attempt.Fate...) throws -> Job {
-        var left = try job()
+    func left(_ fates: Job.Attempt.Fate...) async throws -> Job {
+        var left = try await job()
         left.attempts = fates.enumerated().map { Job.Attempt(number: $0 + 1, began: left.created, fate: $1) }
         left.attempt = fates.count
         return left

@@ -22,17 +22,17 @@ import Testing
     @Test("the duration begins with the first attempt, and where there was none when the job was asked for")
     func duration() async {
         let ends = await withRegistry { registry in
-            registry.open(job(1))
-            registry.open(job(2))
+            await registry.open(job(1))
+            await registry.open(job(2))
             clock.advance(to: clock.now + .seconds(10))
-            _ = registry.beginAttempt(JobID(1), number: 1)
+            _ = await registry.beginAttempt(JobID(1), number: 1)
             clock.advance(to: clock.now + .seconds(5))
-            registry.endAttempt(JobID(1), nil)
-            _ = registry.beginAttempt(JobID(1), number: 2)
+            await registry.endAttempt(JobID(1), nil)
+            _ = await registry.beginAttempt(JobID(1), number: 2)
             clock.advance(to: clock.now + .seconds(1))
-            registry.close(JobID(1), .success)
-            registry.close(JobID(2), JobOutcome(.failed, message: "lost"))
-            registry.close(JobID(2), .success)
+            await registry.close(JobID(1), .success)
+            await registry.close(JobID(2), JobOutcome(.failed, message: "lost"))
+            await registry.close(JobID(2), .success)
         }
         #expect(ends.map(\.job.id) == [JobID(1), JobID(2)])
         #expect(ends.map(\.duration) == [.seconds(6), .seconds(16)])
@@ -43,8 +43,8 @@ import Testing
     @Test("a job that goes on at the next start has not ended")
     func forgotten() async {
         let ends = await withRegistry { registry in
-            registry.open(job())
-            registry.forget(JobID(1))
+            await registry.open(job())
+            await registry.forget(JobID(1))
         }
         #expect(ends.isEmpty)
     }
@@ -52,13 +52,13 @@ import Testing
     @Test("a job that an operator cancelled is marked, whether it ran or was closed by a later start")
     func cancelled() async {
         let ends = await withRegistry { registry in
-            registry.open(job(1))
-            registry.cancel(JobID(1))
-            registry.close(JobID(1), JobOutcome(.failed))
-            registry.open(job(2))
-            registry.close(JobID(2), .canceled)
-            registry.open(job(3))
-            registry.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
+            await registry.open(job(1))
+            await registry.cancel(JobID(1))
+            await registry.close(JobID(1), JobOutcome(.failed))
+            await registry.open(job(2))
+            await registry.close(JobID(2), .canceled)
+            await registry.open(job(3))
+            await registry.close(JobID(3), JobOutcome(.aborted, message: "by itself"))
         }
         #expect(ends.map(\.isCanceled) == [true, true, false])
     }
@@ -75,7 +75,7 @@ import Testing
                     return .success
                 }))
         let waiting = try #require(try await runner.submit(bench.request("waiting") { _ in .success }))
-        bench.registry.cancel(waiting.id)
+        await bench.registry.cancel(waiting.id)
         #expect(await waiting.outcome()?.result == .aborted)
         gate.open()
         #expect(await first.outcome() == .success)
@@ -90,16 +90,16 @@ import Testing
     @Test("the record of a job that is tried again and again keeps its first attempt and the newest ones")
     func longCourse() async {
         let registry = JobRegistry(recorder: NoHistory(), clock: clock)
-        registry.open(job(1))
+        await registry.open(job(1))
         let many = JobRegistry.longestCourse + 10
         for number in 1...many {
-            _ = registry.beginAttempt(JobID(1), number: number)
-            registry.stepEnded(
+            _ = await registry.beginAttempt(JobID(1), number: number)
+            await registry.stepEnded(
                 JobID(1), Job.Step(name: "work", attempt: number, began: clock.now, seconds: 0, result: .failed))
-            registry.status(JobID(1), .waitingForStartTime)
-            registry.endAttempt(JobID(1), nil)
+            await registry.status(JobID(1), .waitingForStartTime)
+            await registry.endAttempt(JobID(1), nil)
         }
-        let record = registry.live(JobID(1))
+        let record = await registry.live(JobID(1))
         #expect(record?.attempts.count == JobRegistry.longestCourse && record?.attempt == many)
         #expect(record?.attempts.first?.number == 1 && record?.attempts.last?.number == many)
         #expect(record?.steps.count == JobRegistry.longestCourse)

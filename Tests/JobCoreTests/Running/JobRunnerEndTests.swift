@@ -70,7 +70,7 @@ import Testing
         }
         let job = try #require(try await runner.submit(request))
         try await eventually("the pre script is done and the job works") { bench.exists("works") }
-        await runner.interrupt(try bench.ids.next())
+        await runner.interrupt(try await bench.ids.next())
         await runner.interrupt(job.id)
         #expect(await job.outcome() == .success)
         #expect(bench.recorder.job(job.id)?.attempts.map(\.fate) == [.cutOff, .ended])
@@ -98,7 +98,7 @@ import Testing
         let request = Self.request(bench, attempts: 2) { _ in
             JobOutcome(.failed, failureClass: .retryable)
         }
-        let left = try bench.left(.lost, .ended, .cutOff)
+        let left = try await bench.left(.lost, .ended, .cutOff)
         let job = try #require(try await runner.submit(request, resuming: left))
         #expect(await job.outcome()?.result == .failed)
         #expect(bench.recorder.job(job.id)?.attempts.map(\.number) == [1, 2, 3, 4])
@@ -114,12 +114,12 @@ import Testing
             return .success
         }
         let start = clock.now
-        let job = try #require(try await runner.submit(request, resuming: try bench.left(.lost)))
-        #expect(bench.registry.live(job.id)?.status == .waitingForStartTime)
+        let job = try #require(try await runner.submit(request, resuming: try await bench.left(.lost)))
+        #expect(await bench.registry.live(job.id)?.status == .waitingForStartTime)
         let due = try #require(clock.deadlines.first)
         #expect(due >= start + .seconds(30) && due <= start + .seconds(60))
         clock.advance(to: due)
-        try await eventually("it runs again") { bench.registry.live(job.id)?.status == .running }
+        try await eventually("it runs again") { await bench.registry.live(job.id)?.status == .running }
         await runner.stop(grace: .zero)
     }
 
@@ -128,9 +128,9 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let request = Self.request(bench, .fails) { _ in .success }
-        let begun = try #require(try await runner.submit(request, resuming: try bench.left(.cutOff)))
+        let begun = try #require(try await runner.submit(request, resuming: try await bench.left(.cutOff)))
         #expect(await begun.outcome()?.result == .failed)
-        let waiting = try #require(try await runner.submit(request, resuming: try bench.job()))
+        let waiting = try #require(try await runner.submit(request, resuming: try await bench.job()))
         #expect(await waiting.outcome() == .success)
     }
 
@@ -151,7 +151,7 @@ import Testing
         let other = Task { await job.outcome() }
         gate.open()
         #expect(await other.value == .success)
-        try await eventually("it has ended") { bench.registry.live(job.id) == nil }
+        try await eventually("it has ended") { await bench.registry.live(job.id) == nil }
         #expect(await job.outcome() == .success, "it is known also to those who ask after the end")
         #expect(bench.letters(of: job.id) == "RT")
     }
@@ -169,21 +169,21 @@ import Testing
                     await gate.pass()
                     return .success
                 }))
-        try await eventually("it runs") { bench.registry.live(holder.id)?.status == .running }
+        try await eventually("it runs") { await bench.registry.live(holder.id)?.status == .running }
         let parked = try #require(
             try await own.submit(
                 bench.request("parked", subject: "account") { _ in
                     Issue.record("it was cancelled")
                     return .success
                 }))
-        #expect(bench.registry.live(parked.id)?.status == .waitingForClientResource)
-        #expect(bench.registry.cancel(parked.id))
-        bench.registry.cancel(parked.id)
-        try await eventually("it is closed") { bench.registry.live(parked.id) == nil }
+        #expect(await bench.registry.live(parked.id)?.status == .waitingForClientResource)
+        #expect(await bench.registry.cancel(parked.id))
+        await bench.registry.cancel(parked.id)
+        try await eventually("it is closed") { await bench.registry.live(parked.id) == nil }
         let next = try #require(try await own.submit(bench.request("next", subject: "account") { _ in .success }))
-        #expect(bench.registry.live(next.id)?.status == .waitingForClientResource)
+        #expect(await bench.registry.live(next.id)?.status == .waitingForClientResource)
         gate.open()
-        try await eventually("the next has run") { bench.registry.live(next.id) == nil }
+        try await eventually("the next has run") { await bench.registry.live(next.id) == nil }
         #expect(bench.letters(of: parked.id) == "cA")
         #expect(bench.letters(of: next.id) == "cRT")
     }
@@ -192,15 +192,14 @@ import Testing
     func canceledAfterAttempt() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
-        let job = try #require(
-            try await runner.submit(
-                bench.request(attempts: 3) { attempt in
-                    // What an attempt has come to stands before the cancelling is heard.
-                    bench.registry.whenCanceled(attempt.job.id) {}
-                    bench.registry.cancel(attempt.job.id)
-                    return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
-                }))
-        try await eventually("it is closed") { bench.registry.live(job.id) == nil }
+        let request = bench.request(attempts: 3) { attempt in
+            // What an attempt has come to stands before the cancelling is heard.
+            await bench.registry.whenCanceled(attempt.job.id) {}
+            await bench.registry.cancel(attempt.job.id)
+            return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
+        }
+        let job = try #require(try await runner.submit(request))
+        try await eventually("it is closed") { await bench.registry.live(job.id) == nil }
         #expect(bench.letters(of: job.id) == "RA")
     }
 
@@ -218,14 +217,14 @@ import Testing
                     await Task { for await _ in waiting {} }.value
                     return .success
                 }))
-        try await eventually("it runs") { bench.registry.live(deaf.id)?.status == .running }
+        try await eventually("it runs") { await bench.registry.live(deaf.id)?.status == .running }
         let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
         await runner.stop(grace: .milliseconds(1), patience: .milliseconds(1))
         let notices = bench.notices.withLock { $0 }
         #expect(notices.map(\.job) == [deaf.id])
         #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf.id)") })
         #expect(bench.recorder.closed.isEmpty)
-        #expect(bench.registry.live().isEmpty)
+        #expect(await bench.registry.live().isEmpty)
         release.finish()
         #expect(bench.letters(of: queued.id) == "d")
     }
@@ -244,7 +243,7 @@ import Testing
                     }
                     return .success
                 }))
-        try await eventually("it runs") { bench.registry.live(job.id)?.status == .running }
+        try await eventually("it runs") { await bench.registry.live(job.id)?.status == .running }
         await runner.stop(grace: .milliseconds(1), patience: .seconds(3_600))
         #expect(hasCleanedUp.withLock { $0 })
         #expect(bench.notices.withLock { $0.isEmpty })

@@ -35,7 +35,7 @@ import Testing
             let request = bench.request(name, subject: "account", priority: priority, work: order.work(name))
             jobs.append(try #require(try await runner.submit(request)))
         }
-        #expect(jobs.allSatisfy { bench.registry.live($0.id)?.status == .waitingForClientResource })
+        for job in jobs { #expect(await bench.registry.live(job.id)?.status == .waitingForClientResource) }
         gate.open()
         for job in jobs { #expect(await job.outcome() == .success) }
         #expect(order.all == ["a1", "a2", "b", "c"])
@@ -56,7 +56,7 @@ import Testing
             _ = try await runner.submit(bench.request(name, priority: priority, work: order.work(name)))
         }
         gate.open()
-        try await eventually("all have run") { bench.registry.live().isEmpty }
+        try await eventually("all have run") { await bench.registry.live().isEmpty }
         #expect(order.all == ["urgent", "many 1", "many 2", "few", "many 3"])
     }
 
@@ -114,7 +114,7 @@ import Testing
         try await eventually("it waits for its next attempt") { !clock.deadlines.isEmpty }
         let back = Duration.seconds(-2 * 86_400)
         clock.set(to: start + back)
-        scheduler.clockWasSet(by: back)
+        await scheduler.clockWasSet(by: back)
         clock.advance(to: start + back + .seconds(60))
         #expect(await job.outcome() == .success)
     }
@@ -137,19 +137,20 @@ import Testing
         }
         let slot = try await submit("slot", subject: "other", due: due)
         let subject = try await submit("subject", subject: "account", due: due)
-        #expect(
-            [slot, subject].map { bench.registry.live($0)?.status } == [.waitingForStartTime, .waitingForStartTime])
+        for job in [slot, subject] { #expect(await bench.registry.live(job)?.status == .waitingForStartTime) }
         clock.advance(to: due)
-        try await eventually("only a slot is missing") { bench.registry.live(slot)?.status == .waitingForMaximumJobs }
-        #expect(bench.registry.live(subject)?.status == .waitingForClientResource)
+        try await eventually("only a slot is missing") {
+            await bench.registry.live(slot)?.status == .waitingForMaximumJobs
+        }
+        #expect(await bench.registry.live(subject)?.status == .waitingForClientResource)
         let urgent = try await submit("urgent", subject: "third", priority: 1, due: .distantPast)
-        #expect(bench.registry.live(slot)?.status == .waitingForPriority)
-        #expect(bench.registry.live(urgent)?.status == .waitingForMaximumJobs)
-        #expect(bench.registry.cancel(urgent))
-        try await eventually("it is closed") { bench.registry.live(urgent) == nil }
-        #expect(bench.registry.live(slot)?.status == .waitingForMaximumJobs)
+        #expect(await bench.registry.live(slot)?.status == .waitingForPriority)
+        #expect(await bench.registry.live(urgent)?.status == .waitingForMaximumJobs)
+        #expect(await bench.registry.cancel(urgent))
+        try await eventually("it is closed") { await bench.registry.live(urgent) == nil }
+        #expect(await bench.registry.live(slot)?.status == .waitingForMaximumJobs)
         gate.open()
-        try await eventually("all have run") { bench.registry.live().isEmpty }
+        try await eventually("all have run") { await bench.registry.live().isEmpty }
         #expect(order.all == ["slot", "subject"])
         #expect(bench.letters(of: slot) == "tdRT")
     }
@@ -172,13 +173,15 @@ import Testing
         _ = try await runner.submit(bench.request("holder", work: Self.holding(gate)))
         let late = try #require(
             try await runner.submit(bench.request("late", subject: "account", work: order.work("late"))))
-        #expect(bench.registry.live(late.id)?.status == .waitingForMaximumJobs)
+        #expect(await bench.registry.live(late.id)?.status == .waitingForMaximumJobs)
         clock.advance(to: start + .seconds(2 * 3_600))
         gate.open()
-        try await eventually("it waits for its window") { bench.registry.live(late.id)?.status == .waitingForStartTime }
+        try await eventually("it waits for its window") {
+            await bench.registry.live(late.id)?.status == .waitingForStartTime
+        }
         #expect(order.all == [])
         clock.advance(to: start + .seconds(24 * 3_600 + 60))
-        try await eventually("it has run") { bench.registry.live().isEmpty }
+        try await eventually("it has run") { await bench.registry.live().isEmpty }
         #expect(bench.letters(of: late.id) == "dtRT")
     }
 }

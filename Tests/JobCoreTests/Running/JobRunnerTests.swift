@@ -48,7 +48,7 @@ import Testing
                 })
             jobs.append(try #require(job))
         }
-        #expect(bench.registry.live().count == 1_000)
+        #expect(await bench.registry.live().count == 1_000)
         gate.open()
         for job in jobs { _ = await job.outcome() }
         let seen = watch.withLock { $0 }
@@ -58,7 +58,7 @@ import Testing
         // A subject that is busy lets less urgent ones go first; beyond what the slots can hold that way nothing is out of order.
         let inversions = zip(seen.order, seen.order.dropFirst()).filter { $0 > $1 }.count
         #expect(inversions < 992 / 4, "\(inversions) of 991 neighbours are out of order")
-        #expect(bench.registry.live().isEmpty)
+        #expect(await bench.registry.live().isEmpty)
     }
 
     @Test("with a subject for each, jobs start strictly by priority and within one priority in the order they came")
@@ -74,7 +74,7 @@ import Testing
                     await gate.pass()
                     return .success
                 }))
-        try await eventually("the first one runs") { bench.registry.live(holder.id)?.status == .running }
+        try await eventually("the first one runs") { await bench.registry.live(holder.id)?.status == .running }
         for (name, priority) in [("c", 20), ("a1", 5), ("b", 10), ("a2", 5)] {
             let job = try await runner.submit(
                 bench.request(name, priority: priority) { _ in
@@ -83,7 +83,7 @@ import Testing
                 })
             if name == "c" { last = job }
         }
-        let waiting = Dictionary(uniqueKeysWithValues: bench.registry.live().map { ($0.name, $0.status) })
+        let waiting = await Dictionary(uniqueKeysWithValues: bench.registry.live().map { ($0.name, $0.status) })
         #expect(
             waiting == [
                 "holder": .running, "c": .waitingForPriority, "a1": .waitingForMaximumJobs, "b": .waitingForPriority,
@@ -107,11 +107,11 @@ import Testing
             })
         let second = try #require(try await other.submit(bench.request("two", subject: "account") { _ in .success }))
         let third = try #require(try await one.submit(bench.request("three") { _ in .success }))
-        #expect(bench.registry.live(second.id)?.status == .waitingForClientResource)
-        #expect(bench.registry.live(third.id)?.status == .waitingForMaximumJobs)
-        scheduler.setLimit(2)
+        #expect(await bench.registry.live(second.id)?.status == .waitingForClientResource)
+        #expect(await bench.registry.live(third.id)?.status == .waitingForMaximumJobs)
+        await scheduler.setLimit(2)
         #expect(await third.outcome() == .success)
-        #expect(bench.registry.live(second.id)?.status == .waitingForClientResource)
+        #expect(await bench.registry.live(second.id)?.status == .waitingForClientResource)
         gate.open()
         #expect(await second.outcome() == .success)
         _ = await (try #require(first)).outcome()
@@ -162,14 +162,14 @@ import Testing
         }
         let later = try #require(
             try await runner.submit(bench.request("later", due: bench.clock.now + .seconds(60), work: work)))
-        #expect(bench.registry.live(later.id)?.status == .waitingForStartTime)
+        #expect(await bench.registry.live(later.id)?.status == .waitingForStartTime)
         let failing = try #require(
             try await runner.submit(
                 bench.request("failing", attempts: 9) { _ in
                     JobOutcome(.failed, failureClass: .retryable, message: "not yet")
                 }))
         try await eventually("it waits for the next attempt") {
-            bench.registry.live(failing.id)?.status == .waitingForStartTime
+            await bench.registry.live(failing.id)?.status == .waitingForStartTime
         }
         let gate = Gate()
         let holder = try #require(
@@ -180,14 +180,14 @@ import Testing
                 }))
         let queued = try #require(try await runner.submit(bench.request("queued", work: work)))
         for id in [later.id, failing.id, queued.id] {
-            #expect(bench.registry.cancel(id))
-            try await eventually("it is closed") { bench.registry.live(id) == nil }
+            #expect(await bench.registry.cancel(id))
+            try await eventually("it is closed") { await bench.registry.live(id) == nil }
             #expect(bench.letters(of: id).hasSuffix("A"))
         }
         gate.open()
         _ = await holder.outcome()
         #expect(!hasRun.withLock { $0 })
-        #expect(!bench.registry.cancel(later.id))
+        #expect(await !bench.registry.cancel(later.id))
     }
 
     @Test("a stop gives running jobs the grace, cuts them off then, and leaves them open for the next start")
@@ -200,10 +200,10 @@ import Testing
                     try await Task.sleep(for: .seconds(3_600))
                     return .success
                 }))
-        try await eventually("it runs") { bench.registry.live(job.id)?.status == .running }
+        try await eventually("it runs") { await bench.registry.live(job.id)?.status == .running }
         await runner.stop(grace: .milliseconds(1))
         #expect(bench.recorder.job(job.id)?.attempts.map(\.fate) == [.cutOff])
-        #expect(bench.registry.live(job.id) == nil)
+        #expect(await bench.registry.live(job.id) == nil)
         #expect(try await runner.submit(bench.request { _ in .success }) == nil)
     }
 }

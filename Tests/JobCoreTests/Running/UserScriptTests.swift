@@ -34,7 +34,7 @@ import Testing
         )
         let job = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("begun") }
-        #expect(bench.registry.live(job.id)?.status == .running)
+        #expect(await bench.registry.live(job.id)?.status == .running)
         try bench.touch("go")
         #expect(await job.outcome()?.result == .success)
         let left = try #require(pid_t(try bench.lines("left").first ?? ""))
@@ -86,17 +86,17 @@ import Testing
         let job = try #require(try await runner.submit(user.request))
         try await eventually("the script runs") { bench.exists("token") }
         let token = try #require(try bench.lines("token").first)
-        try bench.registry.report(.progress(40), token: token, user: geteuid())
-        #expect(bench.registry.live(job.id)?.progress == 40)
-        try bench.registry.report(.finished(reported), token: token, user: geteuid())
+        try await bench.registry.report(.progress(40), token: token, user: geteuid())
+        #expect(await bench.registry.live(job.id)?.progress == 40)
+        try await bench.registry.report(.finished(reported), token: token, user: geteuid())
         try bench.touch("go")
         let outcome = await job.outcome()
         #expect(outcome?.result == result)
         #expect(outcome?.termination == .exited(code: Int32(exit)))
         let lines = bench.recorder.lines.filter { $0.source == .reporter }.map(\.text)
         #expect(lines.contains { $0.contains("(\(reported))") }, "\(lines)")
-        #expect(throws: ReporterRefusal.unknownToken) {
-            try bench.registry.report(.started, token: token, user: geteuid())
+        await #expect(throws: ReporterRefusal.unknownToken) {
+            try await bench.registry.report(.started, token: token, user: geteuid())
         }
     }
 
@@ -119,13 +119,13 @@ import Testing
         let user = try script(bench, "echo first; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; echo last")
         let job = try #require(try await runner.submit(user.request))
         try await eventually("its words are there while it runs") {
-            bench.registry.output(of: job.id)?.text == "first\n"
+            await bench.registry.output(of: job.id)?.text == "first\n"
         }
         try bench.touch("go")
         _ = await job.outcome()
         #expect(bench.recorder.outputs.last?.text == "first\nlast\n")
         #expect(bench.recorder.job(job.id)?.steps.last?.script?.sha256?.count == 64)
-        #expect(bench.registry.output(of: job.id) == nil)
+        #expect(await bench.registry.output(of: job.id) == nil)
     }
 
     @Test("B9 every letter has its weight, and the letters of a job are seen while they change")
@@ -144,7 +144,7 @@ import Testing
                 try script(bench, "touch begun; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done; exit 3")
                     .request))
         try await eventually("it runs") { bench.exists("begun") }
-        #expect(bench.registry.live(job.id)?.status.letter == "R")
+        #expect(await bench.registry.live(job.id)?.status.letter == "R")
         try bench.touch("go")
         _ = await job.outcome()
         #expect(bench.letters(of: job.id) == "Re")

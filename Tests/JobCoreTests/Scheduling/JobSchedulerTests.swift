@@ -38,22 +38,23 @@ import Testing
         let clock = ManualClock(start)
         let scheduler = JobScheduler(clock: clock)
         let (first, second) = (Calls(), Calls())
-        let one = scheduler.addClass(JobClass(limit: 1), owner: first.owner)
-        let other = scheduler.addClass(JobClass(limit: 1), owner: second.owner)
-        #expect(scheduler.offer(Self.item(1, on: "x", class: one)) == nil)
+        let one = await scheduler.addClass(JobClass(limit: 1), owner: first.owner)
+        let other = await scheduler.addClass(JobClass(limit: 1), owner: second.owner)
+        #expect(await scheduler.offer(Self.item(1, on: "x", class: one)) == nil)
         let due = start + .seconds(60)
-        #expect(scheduler.offer(Self.item(2, on: "x", class: other, due: due)) == .waitingForStartTime)
+        #expect(await scheduler.offer(Self.item(2, on: "x", class: other, due: due)) == .waitingForStartTime)
         try await eventually("it sleeps") { clock.deadlines == [due] }
         clock.advance(to: due)
         try await eventually("it is due") { second.all == ["job(2) waits, c"] }
-        scheduler.interrupt(JobSubject("x"), for: one)
-        scheduler.interrupt(JobSubject("y"), for: other)
+        await scheduler.interrupt(JobSubject("x"), for: one)
+        await scheduler.interrupt(JobSubject("y"), for: other)
         #expect(first.all == ["job(1) begins by 1000"])
-        scheduler.interrupt(JobSubject("x"), for: other)
+        await scheduler.interrupt(JobSubject("x"), for: other)
         #expect(first.all == ["job(1) begins by 1000", "job(1) is interrupted"])
-        scheduler.finish(.job(JobID(1)))
+        await scheduler.finish(.job(JobID(1)))
         #expect(second.all == ["job(2) waits, c", "job(2) begins by 1060"])
-        #expect(scheduler.isIdle(one) && !scheduler.isIdle(other))
+        #expect(await scheduler.isIdle(one))
+        #expect(await !scheduler.isIdle(other))
     }
 
     @Test("a time that has come has come, although the clock is set back before the item can begin")
@@ -61,19 +62,19 @@ import Testing
         let clock = ManualClock(start)
         let scheduler = JobScheduler(clock: clock)
         let calls = Calls()
-        let jobClass = scheduler.addClass(JobClass(limit: 1), owner: calls.owner)
-        scheduler.offer(Self.item(1, on: "x", class: jobClass))
-        scheduler.offer(Self.item(2, on: "y", class: jobClass, due: start + .seconds(60)))
+        let jobClass = await scheduler.addClass(JobClass(limit: 1), owner: calls.owner)
+        await scheduler.offer(Self.item(1, on: "x", class: jobClass))
+        await scheduler.offer(Self.item(2, on: "y", class: jobClass, due: start + .seconds(60)))
         try await eventually("it sleeps") { !clock.deadlines.isEmpty }
         clock.advance(to: start + .seconds(60))
-        try await eventually("it is due") { scheduler.dueCount(of: jobClass) == 1 }
+        try await eventually("it is due") { await scheduler.dueCount(of: jobClass) == 1 }
         clock.set(to: start + .seconds(-600))
-        scheduler.finish(.job(JobID(1)))
+        await scheduler.finish(.job(JobID(1)))
         #expect(calls.all.last == "job(2) begins by 1060")
     }
 
     @Test("no item of a closed class begins; those of others do")
-    func closed() {
+    @MainActor func closed() {
         let scheduler = JobScheduler(clock: ManualClock(start))
         let (first, second) = (Calls(), Calls())
         let one = scheduler.addClass(JobClass(limit: 2), owner: first.owner)

@@ -16,15 +16,15 @@ extension Processes {
             )
             let (first, second) = (folder.path.appending("first"), folder.path.appending("second"))
             let live = LiveOutput()
-            #expect(live.captured == CapturedOutput())
+            #expect(await live.captured == CapturedOutput())
             async let running = ScriptRunner().run(.test(script, [first.string, second.string]), live: live)
-            try await eventually { live.captured.text == "one\n" }
+            try await eventually { await live.captured.text == "one\n" }
             #expect(FileManager.default.createFile(atPath: first.string, contents: nil))
-            try await eventually { live.captured.text == "one\ntwo\n" }
+            try await eventually { await live.captured.text == "one\ntwo\n" }
             #expect(FileManager.default.createFile(atPath: second.string, contents: nil))
             let result = try await running
             #expect(result.output.text == "one\ntwo\nthree\n")
-            #expect(live.captured == result.output)
+            #expect(await live.captured == result.output)
         }
 
         @Test("head, tail and the number of bytes between them are right at every moment")
@@ -36,9 +36,9 @@ extension Processes {
             async let running = ScriptRunner(headLimit: 100, tailLimit: 200).run(.test(script, [go.string]), live: live)
             let all = Array((1...9999).map { "\($0)\n" }.joined().utf8)
             let half = Array((1...5000).map { "\($0)\n" }.joined().utf8)
-            try await eventually { live.captured.dropped == half.count - 300 }
-            #expect(live.captured.head == Array(all.prefix(100)))
-            #expect(live.captured.tail == half.suffix(200))
+            try await eventually { await live.captured.dropped == half.count - 300 }
+            #expect(await live.captured.head == Array(all.prefix(100)))
+            #expect(await live.captured.tail == half.suffix(200))
             #expect(FileManager.default.createFile(atPath: go.string, contents: nil))
             let output = try await running.output
             #expect(

@@ -77,7 +77,7 @@ extension Processes {
                 try await ScriptRunner(clock: clock).run(
                     .test(script, environment: environment, user: nobody), live: live)
             }
-            try await eventually("it ignores SIGTERM") { live.captured.text == "deaf\n" }
+            try await eventually("it ignores SIGTERM") { await live.captured.text == "deaf\n" }
             let stubborn = try await clock.passes(until: running)
             #expect(stubborn.termination == .signaled(number: SIGKILL))
             #expect(stubborn.cause == .timeLimit)

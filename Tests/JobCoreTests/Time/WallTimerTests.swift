@@ -34,19 +34,19 @@ import Testing
                 woken.withLock { $0.append(seconds) }
             }
         }
-        try await eventually("all sleep") { timer.sleeperCount == 3 }
+        try await eventually("all sleep") { await timer.sleeperCount == 3 }
         machine.pass(.seconds(59))
-        timer.check()
-        #expect(timer.sleeperCount == 3)
+        await timer.check()
+        #expect(await timer.sleeperCount == 3)
         machine.pass(.seconds(1))
-        timer.check()
+        await timer.check()
         try await eventually("one wakes") { woken.withLock { $0 } == [60] }
         machine.set(by: .seconds(-3_600))
         machine.pass(.seconds(3_600))
-        timer.check()
-        #expect(timer.sleeperCount == 2, "the clock shows what it showed before")
+        await timer.check()
+        #expect(await timer.sleeperCount == 2, "the clock shows what it showed before")
         machine.set(by: .seconds(2 * 86_400))
-        timer.check()
+        await timer.check()
         try await eventually("all wake") { woken.withLock { $0.count } == 3 }
     }
 
@@ -55,17 +55,17 @@ import Testing
         let machine = Machine()
         let timer = machine.timer()
         let told = Mutex<[Duration]>([])
-        let steps = timer.steps()
+        let steps = await timer.steps()
         let listening = Task { for await step in steps { told.withLock { $0.append(step) } } }
         machine.pass(.seconds(86_400))
-        timer.check()
+        await timer.check()
         machine.set(by: .seconds(-7_200))
-        timer.check()
-        timer.check()
+        await timer.check()
+        await timer.check()
         machine.set(by: .milliseconds(50))
-        timer.check()
+        await timer.check()
         machine.set(by: .seconds(3))
-        timer.check()
+        await timer.check()
         try await eventually("two steps") { told.withLock { $0 } == [.seconds(-7_200), .milliseconds(3_050)] }
         listening.cancel()
     }
@@ -117,7 +117,7 @@ extension WallTimerTests {
         let clock = SystemWallClock()
         let day = Duration.seconds(86_400)
         let told = Mutex<[Duration]>([])
-        let steps = clock.steps()
+        let steps = await clock.steps()
         let listening = Task { @Sendable in for await step in steps { told.withLock { $0.append(step) } } }
         let asked = Mutex<[WallTime]>([])
         let minutely = JobTimetable([.init(name: "minute", schedule: try CronSchedule(parsing: "* * * * *"))])
@@ -129,7 +129,7 @@ extension WallTimerTests {
             try await clock.sleep(until: start + day)
             return clock.now
         }
-        try await eventually("it sleeps") { WallTimer.shared.sleeperCount == 2 }
+        try await eventually("it sleeps") { await WallTimer.shared.sleeperCount == 2 }
         try Self.setClock(by: day + day)
         #expect(try await sleeping.value >= start + day)
         try await eventually("the schedule is due") { asked.withLock { $0.count } == 1 }

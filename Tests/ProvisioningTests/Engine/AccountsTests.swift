@@ -15,7 +15,7 @@ import Testing
             // More than two pages.
             for number in 0..<1_100 { try await harness.add("40\(10_000 + number)", mode: "added", host: "one") }
             try await harness.add("4900000", mode: "added", host: "two")
-            let engine = try harness.engine { $0.scope.hosts = ["one"] }
+            let engine = try await harness.engine { $0.scope.hosts = ["one"] }
             var seen: [String] = []
             for try await account in await engine.accounts(attributes: ["uid"]) {
                 seen.append(try #require(account.entry.text("uid")))
@@ -76,7 +76,7 @@ import Testing
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "added", others: [name: "0"])
             let key = try await harness.key("4000001")
-            let engines = [try harness.engine(), try harness.engine()]
+            let engines = await [try harness.engine(), try harness.engine()]
             try await withThrowingTaskGroup { group in
                 for (number, engine) in engines.enumerated() {
                     group.addTask {
@@ -105,7 +105,7 @@ import Testing
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "added")
             try await harness.add("4000002", mode: "added")
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             let (gone, renamed) = (try await harness.key("4000001"), try await harness.key("4000002"))
             try await harness.manager.delete(gone.dn)
             await #expect(throws: AccountGone.self) {

@@ -126,7 +126,7 @@ import Testing
     @Test("a stop ends the wait of those whose password is refused")
     func stop() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
-            let engine = try harness.engine { $0 = try withPassword("wrong", harness) }
+            let engine = try await harness.engine { $0 = try withPassword("wrong", harness) }
             await engine.start()
             let listing = Task { for try await _ in await engine.accounts(attributes: []) {} }
             try await eventually("it is refused") { refused(harness).count == 1 }

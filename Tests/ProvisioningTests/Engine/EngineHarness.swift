@@ -82,14 +82,14 @@ final class EngineHarness: Sendable {
     func engine(
         state: String? = nil, planPrinter: PlanPrinter? = nil, bound: Int = 500_000, scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in }
-    ) throws -> Engine {
+    ) async throws -> Engine {
         var configuration = try configuration()
         try change(&configuration)
         var logger = Logger(label: "test") { _ in log }
         logger.logLevel = .debug
         let stateDirectory = state.map { sandbox.directory.appending($0) } ?? stateDirectory
         mkdir(stateDirectory.string, 0o700)
-        return Engine(
+        return await Engine(
             configuration, ids: try JobIDSource(file: stateDirectory.appending("job-number")),
             seen: SeenVersions(file: stateDirectory.appending("seen")),
             scheduler: scheduler ?? JobScheduler(clock: clock), planPrinter: planPrinter, bound: bound, clock: clock,
@@ -105,7 +105,7 @@ final class EngineHarness: Sendable {
         _ change: (inout Engine.Configuration) throws -> Void = { _ in },
         _ body: (Engine) async throws -> Void
     ) async throws {
-        let engine = try engine(bound: bound, scheduler: scheduler, change)
+        let engine = try await engine(bound: bound, scheduler: scheduler, change)
         await engine.start()
         do {
             try await body(engine)

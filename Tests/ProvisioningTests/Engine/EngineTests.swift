@@ -180,7 +180,7 @@ import Testing
         try await EngineHarness.run(clock: ManualClock(WallTime(secondsSince1970: 1_795_262_400))) { harness in
             for number in 0..<9 { try await harness.add("400001\(number)") }
             try await harness.add("4000030", date: "20261122")
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             try await engine.runOnce()
             for number in 0..<9 { #expect(try await harness.mode("400001\(number)") == "added") }
             #expect(try await harness.mode("4000030") == "add")

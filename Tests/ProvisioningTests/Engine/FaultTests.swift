@@ -35,11 +35,11 @@ import Testing
     func overdue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             try await harness.add("4000001", date: "20261101")
-            let skipping = try harness.engine { $0.policy.runsOverdue = false }
+            let skipping = try await harness.engine { $0.policy.runsOverdue = false }
             try await skipping.runOnce()
             #expect(try await harness.mode("4000001") == "add")
             await skipping.stop(grace: .zero)
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             try await engine.runOnce()
             #expect(try await harness.mode("4000001") == "added")
             await engine.stop(grace: .zero)
@@ -172,7 +172,7 @@ import Testing
         try await EngineHarness.run { harness in
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            let crashed = try harness.engine()
+            let crashed = try await harness.engine()
             await crashed.start()
             try await harness.add("4000001")
             try await eventually("the job runs") { !harness.service.asked.isEmpty }
@@ -180,7 +180,7 @@ import Testing
             let abandoned = Task { await crashed.stop(grace: .zero) }
             try await harness.add("4000002", mode: "modifying")
             let next = RecordingService()
-            let engine = try harness.engine { $0.service = next }
+            let engine = try await harness.engine { $0.service = next }
             await engine.takeUp(harness.leftJobs)
             await engine.start()
             try await harness.expectMode("added", of: "4000001")
@@ -204,7 +204,7 @@ import Testing
             harness.service.doing { call in
                 if call.uid == "4000001" { await gate.pass() } else { try await Task.sleep(for: .seconds(3600)) }
             }
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             await engine.start()
             try await harness.add("4000001")
             try await harness.add("4000002")
@@ -293,7 +293,8 @@ import Testing
             try await harness.add("4000002", mode: "deleting")
             let before = try await [harness.entry("4000001"), harness.entry("4000002")]
             let shown = Mutex<[String]>([])
-            let engine = try harness.engine(planPrinter: PlanPrinter { text in shown.withLock { $0.append(text) } })
+            let printer = PlanPrinter { text in shown.withLock { $0.append(text) } }
+            let engine = try await harness.engine(planPrinter: printer)
             try await engine.runOnce()
             await engine.stop(grace: .zero)
             #expect(try await [harness.entry("4000001"), harness.entry("4000002")] == before)
@@ -339,7 +340,7 @@ import Testing
     func noReturnValue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", cure: "none") }
-            let engine = try harness.engine {
+            let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
                 $0.policy.names.returnValue = nil
             }
@@ -357,7 +358,7 @@ import Testing
     func noRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
-            let engine = try harness.engine {
+            let engine = try await harness.engine {
                 // An attribute that the daemon may not write.
                 $0.policy.names.returnValue = "sstQuota"
             }
@@ -373,11 +374,13 @@ import Testing
     @Test("daemons that share accounts: with a claim attribute each wish is carried out once, by one of them")
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
-            let engines = try ["one", "two"].map { holder in
-                try harness.engine(state: holder) {
-                    $0.scope.names.claim = "provisioningClaim"
-                    $0.policy = DecisionPolicy(claimHolder: holder, calendar: .utc, names: $0.scope.names)
-                }
+            var engines: [Engine] = []
+            for holder in ["one", "two"] {
+                engines.append(
+                    try await harness.engine(state: holder) {
+                        $0.scope.names.claim = "provisioningClaim"
+                        $0.policy = DecisionPolicy(claimHolder: holder, calendar: .utc, names: $0.scope.names)
+                    })
             }
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(5)) }
             for engine in engines { await engine.start() }
@@ -413,9 +416,9 @@ import Testing
                 try await eventually("it waits for its window") {
                     await engine.snapshot().retrying.contains { $0.record.notBefore > first.notBefore + .seconds(600) }
                 }
-                #expect(registry.cancel(first.job))
+                #expect(await registry.cancel(first.job))
                 try await eventually("the cancelling is told") { try await harness.returnValue("4000001") != nil }
-                try await eventually("it leaves the registry") { registry.live().isEmpty }
+                try await eventually("it leaves the registry") { await registry.live().isEmpty }
             }
         }
     }
@@ -466,7 +469,7 @@ import Testing
                 harness.service.lockFailure.withLock { $0 = nil }
                 try await harness.wish("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
-                #expect(registry.live(job) == nil)
+                #expect(await registry.live(job) == nil)
             }
         }
     }

@@ -56,7 +56,7 @@ import Testing
         _ harness: EngineHarness, _ work: @escaping RecordingService.Work
     ) async throws -> Engine {
         harness.service.doing(work)
-        let engine = try harness.engine()
+        let engine = try await harness.engine()
         await engine.start()
         try await harness.add("4000001")
         try await eventually("it runs") { !harness.service.asked.isEmpty }
@@ -160,13 +160,13 @@ import Testing
     func twoHosts() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(300)) }
-            func daemon(_ host: String) throws -> Engine {
-                try harness.engine {
+            func daemon(_ host: String) async throws -> Engine {
+                try await harness.engine {
                     $0.scope.hosts = [host]
                     $0.policy = DecisionPolicy(hosts: [host], calendar: .utc)
                 }
             }
-            let (one, other) = (try daemon("one"), try daemon("other"))
+            let (one, other) = (try await daemon("one"), try await daemon("other"))
             try await harness.add("4000001", host: "one")
             try await harness.manager.modify(EngineHarness.dn("4000001"), [.add("host", "other")])
             await one.start()
@@ -209,7 +209,7 @@ import Testing
                 guard call.uid == "4000002" || call.attempt < 2 else { return }
                 throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
             }
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             try await harness.add("4000001")
             try await harness.add("4000002")
             let (first, second) = (try await harness.key("4000001"), try await harness.key("4000002"))
@@ -223,7 +223,7 @@ import Testing
     func provisionWithoutRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
-            let engine = try harness.engine { $0.policy.names.returnValue = "sstQuota" }
+            let engine = try await harness.engine { $0.policy.names.returnValue = "sstQuota" }
             #expect(await engine.provision(try harness.key("4000001")) == .undefinedError)
             await engine.stop(grace: .zero)
         }

@@ -41,7 +41,7 @@ import Testing
             }
             // An older one of the same account.
             left.append(Self.left(900, of: try await harness.key("4000001").uuid))
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             await engine.takeUp(left)
             await engine.start()
             try await harness.expectMode("added", of: "4000001")
@@ -87,7 +87,7 @@ import Testing
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
             harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", cure: "none") }
-            let engine = try harness.engine {
+            let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
                 $0.policy.names.returnValue = nil
             }
@@ -161,14 +161,14 @@ import Testing
                 try await harness.add("4000001")
                 try await eventually("it waits for its next attempt") { await engine.snapshot().retrying.count == 1 }
                 let job = try #require(await engine.snapshot().retrying.first?.record.job)
-                #expect(registry.live(job)?.status == .waitingForStartTime)
+                #expect(await registry.live(job)?.status == .waitingForStartTime)
                 try await harness.add("4000002")
                 try await eventually("another has the slot") { harness.service.asked.contains { $0.uid == "4000002" } }
                 clock.advance(to: Self.noon + .seconds(60))
-                try await eventually("it lacks a slot") { registry.live(job)?.status == .waitingForMaximumJobs }
+                try await eventually("it lacks a slot") { await registry.live(job)?.status == .waitingForMaximumJobs }
                 gate.open()
                 try await harness.expectMode("added", of: "4000001")
-                try await eventually("it is closed") { registry.live(job) == nil }
+                try await eventually("it is closed") { await registry.live(job) == nil }
                 #expect(harness.recorder.letters(of: job) == "RtdRT")
             }
         }
@@ -181,7 +181,7 @@ import Testing
         try await EngineHarness.run { harness in
             let (waiting, release) = AsyncStream<Never>.makeStream()
             harness.service.doing { _ in await Task { for await _ in waiting {} }.value }
-            let engine = try harness.engine()
+            let engine = try await harness.engine()
             await engine.start()
             try await harness.add("4000001")
             try await eventually("it runs") { !harness.service.asked.isEmpty }

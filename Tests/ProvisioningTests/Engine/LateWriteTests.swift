@@ -34,7 +34,7 @@ import Testing
                 await gate.pass()
                 try Task.checkCancellation()
             }
-            let first = try harness.engine()
+            let first = try await harness.engine()
             await first.start()
             try await harness.add("4000001")
             try await eventually("the job runs") { harness.service.asked.count == 1 }
@@ -309,11 +309,11 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             let scheduler = JobScheduler(clock: harness.clock)
-            let others = scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
+            let others = await scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
             let other = JobScheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
-            #expect(scheduler.offer(other) == nil)
+            #expect(await scheduler.offer(other) == nil)
             try await harness.running(scheduler: scheduler) { engine in
-                #expect(engine.acquire("4000001", of: "uid", for: JobID(1)))
+                #expect(await engine.acquire("4000001", of: "uid", for: JobID(1)))
                 try await harness.add("4000001", date: "20991231")
                 let key = try await harness.key("4000001")
                 let outcome = Task { await engine.provision(key) }
@@ -321,9 +321,9 @@ import Testing
                     harness.messages.contains { $0.contains("waits for another job that works on its uid") }
                 }
                 try await eventually("it waits") {
-                    scheduler.status(of: .subject(JobSubject(key.uuid))) == .waitingForClientResource
+                    await scheduler.status(of: .subject(JobSubject(key.uuid))) == .waitingForClientResource
                 }
-                scheduler.finish(.job(JobID(1)))
+                await scheduler.finish(.job(JobID(1)))
                 #expect(await outcome.value == .success)
             }
         }
@@ -417,7 +417,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             for number in 4_000_000..<4_001_100 { try await harness.add("\(number)") }
-            let engine = try harness.engine(bound: 50)
+            let engine = try await harness.engine(bound: 50)
             try await engine.runOnce()
             await engine.stop(grace: .zero)
             #expect(Set(harness.service.asked.map(\.uid)).count == 1_100)
@@ -427,7 +427,7 @@ import Testing
     @Test(
         "what was seen outlasts the process, also after more entries than are remembered; a damaged file costs only what it held"
     )
-    func seenFile() throws {
+    func seenFile() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "seen-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
@@ -444,6 +444,7 @@ import Testing
         first.insert(version(7), of: try uuid(2), now: Self.later)
         first.forget(try uuid(3))
         first.insert("not comparable", of: try uuid(9), now: Self.later)
+        await first.flush()
         var second = seen()
         #expect(second.notice == nil)
         #expect(try [0, 3, 9].allSatisfy { try second.version(of: uuid($0), now: Self.later) == nil })
@@ -453,6 +454,7 @@ import Testing
                 && second.version(of: uuid(4), now: Self.later) == version(4))
         second.insert(version(9), of: try uuid(5), now: Self.later)
         second.insert(version(9), of: try uuid(6), now: Self.later)
+        await second.flush()
         #expect(
             try seen().version(of: uuid(5), now: Self.later) == version(9)
                 && seen().version(of: uuid(6), now: Self.later) == version(9))

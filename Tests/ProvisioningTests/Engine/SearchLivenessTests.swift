@@ -20,15 +20,15 @@ import Testing
         let task = Self.waiting(liveness, clock)
         // Until it listens, a write counts for nothing.
         try await eventually("a write is waited for") {
-            if clock.deadlines.isEmpty { liveness.heard() }
-            liveness.wrote()
+            if clock.deadlines.isEmpty { await liveness.heard() }
+            await liveness.wrote()
             return clock.deadlines == [Self.start + .seconds(30)]
         }
-        liveness.heard()
-        liveness.wrote()
+        await liveness.heard()
+        await liveness.wrote()
         clock.advance(to: Self.start + .seconds(30))
         try await eventually("the next write is waited for") { clock.deadlines == [Self.start + .seconds(60)] }
-        liveness.wrote()
+        await liveness.wrote()
         clock.advance(to: Self.start + .seconds(60))
         try await task.value
     }
@@ -42,8 +42,8 @@ import Testing
                 try await harness.expectMode("added", of: "4000001")
                 // What the server would have told of gets lost.
                 try await eventually("it is said") {
-                    engine.liveness.wrote()
-                    clock.advance(to: clock.now + SearchLiveness.longestSilence)
+                    await engine.liveness.wrote()
+                    await clock.advance(to: clock.now + SearchLiveness.longestSilence)
                     return harness.messages.contains { $0.contains("the persistent search is begun anew") }
                 }
                 try await harness.add("4000002")

@@ -54,7 +54,7 @@ import Testing
             let subject = JobSubject("\(try await harness.key("4000001").uuid)")
             let scheduler = JobScheduler(clock: harness.clock)
             let interrupted = Mutex(0)
-            let backups = scheduler.addClass(
+            let backups = await scheduler.addClass(
                 JobClass(limit: 1),
                 owner: JobScheduler.Owner { _, _ in
                 } interrupt: { key in
@@ -62,7 +62,7 @@ import Testing
                     scheduler.finish(key)
                 })
             let backup = JobScheduler.Item(job: JobID(1), on: subject, class: backups, rank: 1)
-            #expect(scheduler.offer(backup) == nil)
+            #expect(await scheduler.offer(backup) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 try await harness.set("4000001", "sstProvisioningExecutionDate", "20991231")
                 try await harness.wish("4000001", "modify")
@@ -150,7 +150,7 @@ import Testing
             try await add(uids, to: harness)
             let gate = Gate()
             harness.service.doing { _ in await gate.pass() }
-            let engine = try harness.engine(bound: 6) { $0.slots = 1 }
+            let engine = try await harness.engine(bound: 6) { $0.slots = 1 }
             await engine.start()
             try await eventually("it is full") { await engine.snapshot().waiting == 6 }
             var changed = try harness.configuration()
@@ -198,7 +198,7 @@ import Testing
         try await EngineHarness.run { harness in
             let uids = Self.uids(25)
             try await add(uids, to: harness)
-            let engine = try harness.engine(bound: 2)
+            let engine = try await harness.engine(bound: 2)
             try await engine.runOnce()
             #expect(Set(harness.service.asked.map(\.uid)) == Set(uids))
             await engine.stop(grace: .zero)
