@@ -264,7 +264,7 @@ package import SystemPackage
 }
 
 /// As argument vectors are: pointers to the strings, and a null pointer at the end.
-private func withCStrings<Value>(
+package func withCStrings<Value>(
     _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Value
 ) -> Value {
     var pointers = strings.map { strdup($0) }

@@ -95,7 +95,6 @@
         if interruptions > 0 {
             interrupted(job.id)
         } else {
-            listenForCancel(job.id)
             wait(job.id, until: request.due)
         }
         return submitted
@@ -191,7 +190,6 @@
         let delay = backoff.delay(afterAttempt: place.interruptions, using: &generator) ?? backoff.maximumDelay
         executor.registry.write(
             "attempt \(place.attempts) was interrupted and is repeated in \(delay.inTenths)", to: id, source: .daemon)
-        listenForCancel(id)
         wait(id, until: clock.now + delay)
     }
 
@@ -213,7 +211,6 @@
                     "attempt \(place.attempts) failed and is tried again in \(delay.inTenths): \(outcome.message)",
                     to: id,
                     source: .daemon)
-                listenForCancel(id)
                 return wait(id, until: clock.now + delay)
             }
         }
@@ -267,9 +264,7 @@
                 job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
                 rank: executor.rank(of: job), due: due))
         if let status { executor.registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
-    }
-
-    private func listenForCancel(_ id: JobID) {
+        // Told at once where it has been cancelled already: then it has to wait in the scheduler, to be withdrawn.
         executor.registry.whenCanceled(id) { [weak self] in self?.cancelWaiting(id) }
     }
 

@@ -1,4 +1,5 @@
 import CLinux
+import EventLoop
 import Glibc
 import SystemPackage
 
@@ -155,19 +156,6 @@ final class ScriptProcess: Sendable {
             throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno))
         }
         throw .start(of: invocation, errno: Errno(rawValue: fault))
-    }
-
-    /// As argument vectors are: pointers to the strings, and a null pointer at the end.
-    private static func withCStrings<Value>(
-        _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Value
-    ) -> Value {
-        var pointers = strings.map { strdup($0) }
-        pointers.append(nil)
-        defer { for pointer in pointers { free(pointer) } }
-        return pointers.withUnsafeBufferPointer { buffer in
-            // An array that is not empty has an address.
-            buffer.baseAddress.map(body) ?? withUnsafePointer(to: nil, body)
-        }
     }
 
     /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended: else it blocks.

@@ -4,14 +4,13 @@ import SystemPackage
 
 /// Makes sure that the start of a process finds the descriptors it needs.
 ///
-/// The library that starts processes ends the whole program when descriptors run out between its opening of one pipe and the next. So a start is
-/// refused before it comes to that: there must be enough left for it, for all others that are under way at the moment, and some for the
-/// rest of the program.
+/// A start is refused while it can be refused without a trace: there must be enough left for it, for all others that are under way at the moment, and
+/// some for the rest of the program.
 final class StartReservation: Sendable {
     /// Two for output, one for input, working folder and process each, two for the cgroup or the init process, two for the starter, two for reports, and
     /// one to spare.
     private static let perStart = 12
-    /// For sockets and files that others open meanwhile, and for what the library opens once for good.
+    /// For sockets and files that others open meanwhile.
     private static let forOthers = 24
 
     private static let underWay = Atomic(0)

@@ -308,7 +308,6 @@ import Logging
             again = record.notBefore
             // Who waits for the outcome is not kept waiting for a day.
             if memory.shortage != nil, run.summary != nil { outcome = outcome ?? .undefinedError }
-            lookWhenCanceled(record.job, uuid)
         case .rest(let time):
             memory = AccountMemory(past: .rests(until: time))
             again = time
@@ -356,6 +355,7 @@ import Logging
         }
         retrying[subject] = memory.record?.job
         if let status = scheduler.status(of: subject) { showObstacle(of: subject, status) }
+        if let record = memory.record { lookWhenCanceled(record.job, uuid) }
         if due == nil {
             places.forget(uuid)
             worker.deletes.withdraw(uuid.description)
