@@ -41,7 +41,7 @@ public struct DirectoryError: Error, Hashable, Sendable {
 }
 
 extension DirectoryError: CustomStringConvertible {
-    /// One line: operation, server, code, the server's own words, the cure.
+    /// One line: operation, server, code, the server's own words, the hint.
     public var description: String {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
@@ -49,12 +49,12 @@ extension DirectoryError: CustomStringConvertible {
         if !matchedDN.isEmpty { text += " (found as far as \(matchedDN))" }
         if let fault = passwordPolicy?.fault { text += " (password policy: \(fault))" }
         if !referrals.isEmpty { text += " (refers to \(referrals.joined(separator: ", ")))" }
-        if let cure { text += "; \(cure)" }
+        if let hint { text += "; \(hint)" }
         return text
     }
 
     /// What mends it, for the usual ones.
-    public var cure: String? {
+    public var hint: String? {
         if let certificateFault { return certificateFault.hint }
         return switch code {
         case .invalidCredentials where passwordPolicy?.fault == .accountLocked:

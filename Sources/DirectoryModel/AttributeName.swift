@@ -46,10 +46,10 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
         /// The text as it was given.
         public let spelling: String
 
-        /// What is wrong, and the cure.
-        public var description: String { "\(spelling.quotedForMessage) is not an attribute name: \(Self.cure)" }
+        /// What is wrong, and the hint.
+        public var description: String { "\(spelling.quotedForMessage) is not an attribute name: \(Self.hint)" }
 
-        static let cure = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
+        static let hint = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
     }
 
     static func isWellFormed(_ text: String) -> Bool {

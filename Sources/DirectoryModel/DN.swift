@@ -19,7 +19,7 @@ public struct DN: Hashable, Sendable {
 
     /// Reads the string form, with any escapes that RFC 4514 knows, and with spaces around the separators.
     ///
-    /// - Throws: `DNSyntaxError`, which names the place and the cure.
+    /// - Throws: `DNSyntaxError`, which names the place and the hint.
     public init(parsing text: String) throws(DNSyntaxError) {
         guard PlainDN.isPlain(text) else {
             var parser = DNParser(text)

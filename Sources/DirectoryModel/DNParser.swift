@@ -24,7 +24,7 @@ struct DNParser {
         let name = try relativeName()
         guard next == nil else {
             throw error(
-                "there is more than one relative name", cure: "write one, and a comma within a value as \"\\,\"")
+                "there is more than one relative name", hint: "write one, and a comma within a value as \"\\,\"")
         }
         return name
     }
@@ -47,7 +47,7 @@ struct DNParser {
         skipSpaces()
         guard next == UInt8(ascii: "=") else {
             throw error(
-                "\"=\" is missing after \(name)", cure: "write name=value, and a comma within a value as \"\\,\"")
+                "\"=\" is missing after \(name)", hint: "write name=value, and a comma within a value as \"\\,\"")
         }
         place += 1
         skipSpaces()
@@ -62,13 +62,13 @@ struct DNParser {
         guard !spelling.isEmpty else {
             throw error(
                 next == nil ? "the name ends where an attribute type must follow" : "there is no attribute type here",
-                cure: "write name=value, and a comma within a value as \"\\,\"")
+                hint: "write name=value, and a comma within a value as \"\\,\"")
         }
         do throws(AttributeName.Invalid) {
             return try AttributeName(parsing: spelling)
         } catch {
             place = start
-            throw self.error("\(spelling.quotedForMessage) is not an attribute type", cure: AttributeName.Invalid.cure)
+            throw self.error("\(spelling.quotedForMessage) is not an attribute type", hint: AttributeName.Invalid.hint)
         }
     }
 
@@ -81,7 +81,7 @@ struct DNParser {
         guard !output.isEmpty, next == nil || next == UInt8(ascii: ",") || next == UInt8(ascii: "+") else {
             throw error(
                 "after \"#\" there must be pairs of hexadecimal digits",
-                cure: "write a \"#\" that begins a value as \"\\#\"")
+                hint: "write a \"#\" that begins a value as \"\\#\"")
         }
         return AttributeValue(bytes: output)
     }
@@ -101,9 +101,9 @@ struct DNParser {
                 let character = Character(UnicodeScalar(byte))
                 throw error(
                     "\(String(reflecting: String(character))) may not stand in a value",
-                    cure: "write it as \(String(reflecting: byte.escapePair)), and separate names with commas")
+                    hint: "write it as \(String(reflecting: byte.escapePair)), and separate names with commas")
             case 0:
-                throw error("a NUL character may not stand in a value", cure: "write it as \"\\00\"")
+                throw error("a NUL character may not stand in a value", hint: "write it as \"\\00\"")
             default:
                 output.append(byte)
                 if byte != UInt8(ascii: " ") { significant = output.count }
@@ -127,14 +127,14 @@ struct DNParser {
             place = start
             throw error(
                 "after a backslash there must be two hexadecimal digits or a special character",
-                cure: "write a backslash as \"\\5c\"")
+                hint: "write a backslash as \"\\5c\"")
         }
     }
 
     private mutating func hexPair() throws(DNSyntaxError) -> UInt8 {
         guard place + 1 < bytes.count, let high = bytes[place].hexDigitValue, let low = bytes[place + 1].hexDigitValue
         else {
-            throw error("a single hexadecimal digit", cure: "write each byte with two, a backslash as \"\\5c\"")
+            throw error("a single hexadecimal digit", hint: "write each byte with two, a backslash as \"\\5c\"")
         }
         place += 2
         return high << 4 | low
@@ -144,8 +144,8 @@ struct DNParser {
         while next == UInt8(ascii: " ") { place += 1 }
     }
 
-    private func error(_ reason: String, cure: String) -> DNSyntaxError {
-        DNSyntaxError(text: text, position: text.scalarPosition(ofByte: place), reason: reason, cure: cure)
+    private func error(_ reason: String, hint: String) -> DNSyntaxError {
+        DNSyntaxError(text: text, position: text.scalarPosition(ofByte: place), reason: reason, hint: hint)
     }
 }
 
@@ -167,10 +167,10 @@ public struct DNSyntaxError: Error, Hashable, CustomStringConvertible {
     /// What is wrong there.
     public let reason: String
     /// What to write instead.
-    public let cure: String
+    public let hint: String
 
-    /// "text", character 7: reason; cure
-    public var description: String { "DN \(text.quotedForMessage), character \(position): \(reason); \(cure)" }
+    /// "text", character 7: reason; hint
+    public var description: String { "DN \(text.quotedForMessage), character \(position): \(reason); \(hint)" }
 }
 
 extension String {

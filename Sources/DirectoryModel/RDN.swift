@@ -37,7 +37,7 @@ public struct RDN: Hashable, Sendable {
 
     /// Reads the string form of RFC 4514.
     ///
-    /// - Throws: `DNSyntaxError`, which names the place and the cure; also when there is more than one relative name.
+    /// - Throws: `DNSyntaxError`, which names the place and the hint; also when there is more than one relative name.
     public init(parsing text: String) throws(DNSyntaxError) {
         var parser = DNParser(text)
         self = try parser.onlyRelativeName()

@@ -89,7 +89,7 @@ public final class DirectorySandbox: Sendable {
         if let process = try SlapdProcess.running(in: folder) {
             throw SandboxError(
                 .alreadyRunning, "a sandbox runs in \(folder.path) already, process \(process.id)",
-                cure: "use it, or stop it first")
+                hint: "use it, or stop it first")
         }
         try folder.mark()
         if folder.hasData {
@@ -141,7 +141,7 @@ public final class DirectorySandbox: Sendable {
         guard try folder.isSandbox(), let process = try SlapdProcess.running(in: folder),
             let addresses = SandboxAddresses(text: try TextFile.read(folder.addresses))
         else {
-            throw SandboxError(.notRunning, "no sandbox runs in \(folder.path)", cure: "start one")
+            throw SandboxError(.notRunning, "no sandbox runs in \(folder.path)", hint: "start one")
         }
         return DirectorySandbox(
             folder: folder, addresses: addresses, passwords: try SandboxPasswords(readingFrom: folder),
@@ -182,15 +182,15 @@ public final class DirectorySandbox: Sendable {
         if said.contains("errno=98") {
             throw SandboxError(
                 .portInUse, "another program uses \(addresses.all.dropFirst().joined(separator: " or "))",
-                cure: "choose another port, or 0 for a free one")
+                hint: "choose another port, or 0 for a free one")
         }
         guard ended else {
             throw SandboxError(
                 .timeout, "slapd does not answer on \(addresses.uri) within \(timeout)",
-                cure: "see what it says: \(said)")
+                hint: "see what it says: \(said)")
         }
         throw SandboxError(
-            .serverFailed, "slapd ended instead of starting", cure: "see what it says: \(said)")
+            .serverFailed, "slapd ended instead of starting", hint: "see what it says: \(said)")
     }
 
     // MARK: Stopping

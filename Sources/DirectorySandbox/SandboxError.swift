@@ -27,14 +27,14 @@ public struct SandboxError: Error, CustomStringConvertible, Sendable {
     /// What went wrong, and where.
     public let reason: String
     /// What mends it.
-    public let cure: String
+    public let hint: String
 
-    init(_ code: Code, _ reason: String, cure: String) {
+    init(_ code: Code, _ reason: String, hint: String) {
         self.code = code
         self.reason = reason
-        self.cure = cure
+        self.hint = hint
     }
 
-    /// The reason and the cure.
-    public var description: String { "\(reason); \(cure)" }
+    /// The reason and the hint.
+    public var description: String { "\(reason); \(hint)" }
 }

@@ -34,6 +34,6 @@ struct EntryName: Hashable {
     private static func refusal(_ entry: Entry, _ reason: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .undefinedError, reason: "\(entry.dn) \(reason)",
-            cure: "give the entry one uid of 1 to \(longest) bytes of plain text that begins with no hyphen")
+            hint: "give the entry one uid of 1 to \(longest) bytes of plain text that begins with no hyphen")
     }
 }

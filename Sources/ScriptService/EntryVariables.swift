@@ -58,7 +58,7 @@ struct EntryVariables {
     private func tooLong(_ reason: String, _ name: AttributeName) -> ProvisioningFailure {
         ProvisioningFailure(
             .undefinedError, reason: "\(entry.dn): \(reason)",
-            cure: "take \(name) out of ATTRIBUTES and let the script read it from the directory, or shorten the entry")
+            hint: "take \(name) out of ATTRIBUTES and let the script read it from the directory, or shorten the entry")
     }
 
     static func variable(_ name: AttributeName) -> String {

@@ -26,7 +26,7 @@ package struct ScriptService: ProvisioningService {
     package init(configuration: ScriptServiceConfiguration) {
         self.configuration = configuration
         problem = configuration.problem.map {
-            ProvisioningFailure(.undefinedError, .configuration, reason: $0.reason, cure: $0.cure)
+            ProvisioningFailure(.undefinedError, .configuration, reason: $0.reason, hint: $0.hint)
         }
     }
 
@@ -45,7 +45,7 @@ package struct ScriptService: ProvisioningService {
         } catch let failure as ProvisioningFailure {
             throw failure
         } catch {
-            throw ProvisioningFailure(.undefinedError, reason: "\(error)", cure: "report this as a bug, with the log")
+            throw ProvisioningFailure(.undefinedError, reason: "\(error)", hint: "report this as a bug, with the log")
         }
         return [step]
     }

@@ -45,8 +45,8 @@ package struct ScriptServiceConfiguration: Hashable, Sendable {
         }
     }
 
-    /// Two attributes whose variables would have the same names, such as `x-1` and the first value of `x`: what is wrong, and the cure.
-    package var problem: (reason: String, cure: String)? {
+    /// Two attributes whose variables would have the same names, such as `x-1` and the first value of `x`: what is wrong, and the hint.
+    package var problem: (reason: String, hint: String)? {
         for (place, name) in attributes.enumerated() {
             for other in attributes[..<place] where EntryVariables.overlap(name, other) {
                 return (

@@ -44,7 +44,7 @@ struct ScriptStep: ProvisioningStep {
         invocation.user = try await user()
         let result = try await attempt.run(
             invocation, profile: configuration.exitProfile, code: .runtimeRequirementNotSatisfied,
-            cure: "correct \(operation.setting), or the script's first line")
+            hint: "correct \(operation.setting), or the script's first line")
         let reading = configuration.exitProfile.reading(of: result)
         if let failure = failure(result, reading) { throw failure }
         if reading.result == .warnings {
@@ -60,8 +60,8 @@ struct ScriptStep: ProvisioningStep {
         } catch {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, error.failureClass, reason: "RUN_AS: \(error)",
-                cure: error.failureClass == .configuration
-                    ? "correct RUN_AS in [Script], or the system's user database" : error.cure)
+                hint: error.failureClass == .configuration
+                    ? "correct RUN_AS in [Script], or the system's user database" : error.hint)
         }
     }
 
@@ -73,7 +73,7 @@ struct ScriptStep: ProvisioningStep {
         return ProvisioningFailure(
             Self.code(of: reading, isByItself: result.cause == .itself), reading.failureClass ?? .permanent,
             reason: "\(script) \(operation) \(entryName.text) \(words)",
-            cure: isLate
+            hint: isLate
                 ? "fix what the script waits for, or raise TIMEOUT"
                 : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
             output: result.outputTail)

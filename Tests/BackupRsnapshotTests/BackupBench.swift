@@ -174,7 +174,7 @@ final class BackupBench: Sendable {
         let account = try BackupAccount(
             reading: try #require(await entry(uid)), for: .modify, places: configuration.places)
         guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
-            throw BackupRefusal(account: uid, reason: "it has no home", cure: "")
+            throw BackupRefusal(account: uid, reason: "it has no home", hint: "")
         }
         return try #require(try SnapshotDirectory.open(in: home))
     }

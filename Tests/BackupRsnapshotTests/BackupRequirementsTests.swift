@@ -17,7 +17,7 @@ import Testing
         #expect(try folder.listing() == before)
     }
 
-    @Test("everything that is missing is found at once, each with its cure")
+    @Test("everything that is missing is found at once, each with its hint")
     func bad() async throws {
         let folder = try TestFolder()
         let absent = folder.path.appending("absent")
@@ -36,7 +36,7 @@ import Testing
                 "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "bwrap", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
                 "RSNAPSHOT_CONFIG_DIRECTORY",
             ])
-        #expect(unmet.allSatisfy { $0.cure?.isEmpty == false })
+        #expect(unmet.allSatisfy { $0.hint?.isEmpty == false })
     }
 
     @Test(
@@ -85,7 +85,7 @@ import Testing
         let unmet = findings.filter { $0.subject == "QUOTA" && !$0.isMet }
         #expect(unmet.count == 1)
         #expect(unmet.first?.finding.contains("not btrfs") == true)
-        #expect(unmet.first?.cure?.contains("QUOTA = none") == true)
+        #expect(unmet.first?.hint?.contains("QUOTA = none") == true)
         withExtendedLifetime(mount) {}
     }
 
@@ -99,7 +99,7 @@ import Testing
         func finding() async -> Requirement? {
             await BackupRequirements(configuration).findings().first { $0.subject == "QUOTA" }
         }
-        #expect(await finding()?.cure?.contains("btrfs quota enable") == true)
+        #expect(await finding()?.hint?.contains("btrfs quota enable") == true)
         try await runTool("/usr/bin/btrfs", "quota", "enable", folder.homes.string)
         #expect(await finding()?.isMet == true)
     }
@@ -116,12 +116,12 @@ import Testing
         #expect(try found("rw,nosuid,nodev") == nil)
         let device = try #require(try found("rw,nosuid"))
         #expect(
-            device.isWarning && device.isMet && device.cure?.contains("mount -o remount,nodev '/srv/it'\\''s'") == true)
-        #expect(try found("rw")?.cure?.contains("write nosuid,nodev into the options of") == true)
-        #expect(try found("rw", at: "/")?.cure?.contains("a file system of their own") == true)
+            device.isWarning && device.isMet && device.hint?.contains("mount -o remount,nodev '/srv/it'\\''s'") == true)
+        #expect(try found("rw")?.hint?.contains("write nosuid,nodev into the options of") == true)
+        #expect(try found("rw", at: "/")?.hint?.contains("a file system of their own") == true)
         // A chroot that jailkit has made needs its devices.
         #expect(try found("rw,nosuid", mayHoldDevices: true)?.isNote == true)
-        #expect(try found("rw", mayHoldDevices: true)?.cure?.contains("remount,nosuid '/srv") == true)
+        #expect(try found("rw", mayHoldDevices: true)?.hint?.contains("remount,nosuid '/srv") == true)
     }
 
     @Test("a place for homes that hands its group or an access control list on is a warning with the commands")
@@ -134,7 +134,7 @@ import Testing
         #expect(await found().map(\.isWarning) == [false])
         #expect(chmod(folder.homes.string, 0o2755) == 0)
         #expect(await found().map(\.isWarning) == [true])
-        #expect(await found().first?.cure?.hasPrefix("chmod g-s \(folder.homes)") == true)
+        #expect(await found().first?.hint?.hasPrefix("chmod g-s \(folder.homes)") == true)
         #expect(chmod(folder.homes.string, 0o755) == 0)
         let result = try await ScriptRunner().run(
             ScriptInvocation(
@@ -161,11 +161,11 @@ import Testing
         let folder = try TestFolder()
         let script = try folder.script("exit 0", mode: 0o777)
         let findings = await BackupRequirements(try folder.configuration { $0.homeScript = script }).findings()
-        #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.cure?.isEmpty == false)
+        #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.hint?.isEmpty == false)
     }
 }
 
 extension Requirement {
     /// Whether nothing has to be fixed.
-    var isMet: Bool { cure == nil || isWarning }
+    var isMet: Bool { hint == nil || isWarning }
 }

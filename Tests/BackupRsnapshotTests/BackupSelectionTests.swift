@@ -103,7 +103,7 @@ import Testing
             }
             let refusal = try #require(error?.refusals.first)
             #expect(refusal.account == uid && refusal.reason.contains("\(success.timestamp)"))
-            #expect(refusal.cure.contains("--force"))
+            #expect(refusal.hint.contains("--force"))
             #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).count == 1)
             #expect(try await jobs.requests(of: .weekly, accounts: [uid]).count == 1)
             for (isForced, expected) in [(false, ["3723708"]), (true, [uid, "3723708"])] {

@@ -122,7 +122,7 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         let before = try folder.listing()
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(operation, entry)
         #expect(failure?.code == spoilt.code, "\(failure.map { "\($0)" } ?? "was taken")")
-        #expect(failure?.cure.isEmpty == false)
+        #expect(failure?.hint.isEmpty == false)
         if spoilt.testDescription.contains("symbolic link") {
             #expect(failure?.reason.contains("is a symbolic link") == true, "\(failure?.reason ?? "")")
         }

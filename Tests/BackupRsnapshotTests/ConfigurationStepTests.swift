@@ -76,7 +76,7 @@ import Testing
             #expect(chmod(place.string, mode) == 0)
             let failure = #expect(throws: ProvisioningFailure.self) { try template.template() }
             #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
-            #expect(failure?.cure == "chmod go-w \(place)")
+            #expect(failure?.hint == "chmod go-w \(place)")
             #expect(chmod(place.string, usual) == 0)
             #expect(try template.template().text == "verbose\t1\n")
         }
@@ -90,7 +90,7 @@ import Testing
         }
         let rsync = try folder.write("#!/bin/sh\n", to: "scripts/rsync", mode: 0o757)
         let failure = #expect(throws: ProvisioningFailure.self) { try Program.rsync.find(configuration) }
-        #expect(failure?.cure == "chmod go-w \(rsync)")
+        #expect(failure?.hint == "chmod go-w \(rsync)")
         #expect(failure?.failureClass == .configuration)
         #expect(chmod(rsync.string, 0o755) == 0)
         #expect(try Program.rsync.find(configuration) == rsync)
@@ -158,7 +158,7 @@ import Testing
         let configuration = try folder.configuration { $0.configurationDirectory = folder.path.appending("absent") }
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
         #expect(failure?.code == .cannotCreateRsnapshotConfiguration)
-        #expect(failure?.cure.contains("install -d") == true)
+        #expect(failure?.hint.contains("install -d") == true)
     }
 
     @Test("a template that is missing or wrong is code 7, class configuration, and nothing is made")
@@ -187,7 +187,7 @@ import Testing
             let before = try folder.listing()
             let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
             #expect(failure?.code == .runtimeRequirementNotSatisfied)
-            #expect(failure?.cure.hasPrefix("apt install") == true)
+            #expect(failure?.hint.hasPrefix("apt install") == true)
             #expect(try folder.listing() == before)
         }
     }
@@ -198,7 +198,7 @@ import Testing
         let configuration = try folder.configuration { $0.requireSystemUser = true }
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
         #expect(failure?.code == .userNotPresentInBackend)
-        #expect(failure?.cure.contains("getent passwd 3723707") == true)
+        #expect(failure?.hint.contains("getent passwd 3723707") == true)
     }
 
     /// A rsnapshot that counts how often it is asked, and answers as it is told.

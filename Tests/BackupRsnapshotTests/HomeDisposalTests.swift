@@ -93,7 +93,7 @@ struct StandingClock: WallClock {
             let service = BackupRsnapshotService(
                 configuration: try folder.configuration { ($0.onDelete, $0.homeScript) = (disposal, script) },
                 clock: StandingClock(now: now))
-            let failure = ProvisioningFailure(.undefinedError, reason: "two entries", cure: "remove one")
+            let failure = ProvisioningFailure(.undefinedError, reason: "two entries", hint: "remove one")
             let steps = try await service.plan(request(.delete, entry(folder)) { throw failure })
             let thrown = await #expect(throws: ProvisioningFailure.self) {
                 for step in steps { try await step.perform(in: .alone(1, scripts: ScriptRunner())) }
@@ -131,7 +131,7 @@ struct StandingClock: WallClock {
         let steps = try await service.plan(request(.delete, entry(folder)))
         var failure: ProvisioningFailure?
         do { try await steps.last?.perform(in: .alone()) } catch let error as ProvisioningFailure { failure = error }
-        #expect(failure?.cure.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
+        #expect(failure?.hint.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
         #expect(try folder.listing() == before)
 
         // The walk itself does not cross the mount either.
@@ -152,7 +152,7 @@ struct StandingClock: WallClock {
         try await service(folder, .keep).carryOut(.add, entry)
         let failure = try await service(folder, .archive).failure(.delete, entry)
         #expect(failure?.code == .undefinedError)
-        #expect(failure?.cure.contains("VOLUMES") == true, "\(failure.map { "\($0)" } ?? "")")
+        #expect(failure?.hint.contains("VOLUMES") == true, "\(failure.map { "\($0)" } ?? "")")
         #expect(exists(mountPoint.appending("3723707")))
 
         let configuration = try folder.configuration {

@@ -37,7 +37,7 @@ import Testing
         symlink("/tmp", folder.homes.appending(".locks").string)
         let failure = await #expect(throws: ProvisioningFailure.self) { try await service.lock(folder.entry()) }
         #expect(
-            failure?.failureClass == .configuration && failure?.cure.contains(".locks") == true,
+            failure?.failureClass == .configuration && failure?.hint.contains(".locks") == true,
             "\(String(describing: failure))")
     }
 

@@ -90,7 +90,7 @@ import Testing
         let failure = try await failing
         #expect(failure?.code == .cannotCreateHomeDir)
         #expect(failure?.reason.contains("time limit") == true)
-        #expect(failure?.cure.contains("SCRIPT_TIMEOUT") == true)
+        #expect(failure?.hint.contains("SCRIPT_TIMEOUT") == true)
         #expect(failure?.output == "waiting\n")
     }
 

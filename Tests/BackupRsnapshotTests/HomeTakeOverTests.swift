@@ -169,7 +169,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
             #expect(failure?.code == .cannotCheckHomeDirPresence)
             #expect(failure?.reason.contains(doubtful.reason) == true, "\(failure?.reason ?? "was taken")")
             #expect(failure?.reason.unicodeScalars.contains { $0.properties.generalCategory == .control } == false)
-            #expect(failure?.cure.isEmpty == false)
+            #expect(failure?.hint.isEmpty == false)
         }
         #expect(try folder.listing() == before)
     }
@@ -186,7 +186,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         let before = try folder.listing()
         let failure = try await service.failure(.modify, entry)
         #expect(failure?.reason.contains("holds \"mine\"") == true, "\(failure?.reason ?? "was taken")")
-        #expect(failure?.cure.contains("none of them a subvolume") == true)
+        #expect(failure?.hint.contains("none of them a subvolume") == true)
         #expect(try folder.listing() == before)
     }
 
@@ -241,7 +241,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         try folder.write("", to: home.pushing(".new-3723707-.ssh/authorized_keys"))
         let failure = try await service().failure(.modify, entry)
         #expect(failure?.code == .cannotCreateHomeDir)
-        #expect(failure?.cure.contains(made.string) == true, "\(failure?.cure ?? "was taken")")
+        #expect(failure?.hint.contains(made.string) == true, "\(failure?.hint ?? "was taken")")
         #expect(!exists(folder.path.pushing(home).appending(".ssh")))
     }
 

@@ -46,7 +46,7 @@ import Testing
         let descriptor = open(file.string, O_WRONLY)
         #expect(posix_fallocate(descriptor, 0, 8 << 20) == 0)
         #expect(findings().map(\.isMet) == [true, false])
-        #expect(findings().last?.cure?.hasSuffix("df -h '\(small)' and df -i '\(small)'") == true)
+        #expect(findings().last?.hint?.hasSuffix("df -h '\(small)' and df -i '\(small)'") == true)
         close(descriptor)
         unlink(file.string)
         for number in 0..<1_950 { try folder.write("", to: FilePath("small disk/\(number)")) }
@@ -57,7 +57,7 @@ import Testing
     @Test("a clock that nothing keeps right is found; in a container, and where the kernel does not tell, it is a note")
     func clock() {
         #expect(MachineRequirements.clock(.synchronized).isMet && !MachineRequirements.clock(.synchronized).isNote)
-        #expect(MachineRequirements.clock(.unsynchronized).cure?.isEmpty == false)
+        #expect(MachineRequirements.clock(.unsynchronized).hint?.isEmpty == false)
         #expect(
             MachineRequirements.clock(.container).isNote && MachineRequirements.clock(.unknown(.notPermitted)).isNote)
     }

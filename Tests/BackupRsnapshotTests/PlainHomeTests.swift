@@ -33,7 +33,7 @@ import Testing
         for failure in failures + (thrown.map { [$0] } ?? []) {
             #expect(failure.failureClass == failureClass, "\(failure)")
             // Of a shortage all accounts are told by one hint.
-            #expect(failureClass != .shortage || !failure.cure.contains(account.uid), "\(failure)")
+            #expect(failureClass != .shortage || !failure.hint.contains(account.uid), "\(failure)")
         }
         #expect(failures.map(\.code) == [.cannotCreateHomeDir, .undefinedError, .cannotCheckHomeDirPresence])
         #expect(thrown?.code == .cannotCreateRsnapshotConfiguration)
@@ -117,7 +117,7 @@ import Testing
         let failure = try await BackupRsnapshotService(configuration: folder.configuration()).failure(
             .add, folder.entry())
         #expect(failure?.code == .cannotCreateHomeDir)
-        #expect(failure.map { "\($0.reason) \($0.cure)" }?.contains(place) == true)
+        #expect(failure.map { "\($0.reason) \($0.hint)" }?.contains(place) == true)
         #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere.string) == [])
         #expect(status(elsewhere)?.st_mode == before?.st_mode && status(elsewhere)?.st_uid == before?.st_uid)
     }

@@ -135,7 +135,7 @@ import Testing
         let failure = try await service(folder, .setquota, exit: 1).failure(.add, folder.entry())
         #expect(failure?.code == .cannotSetQuota)
         #expect(failure?.output == "no quota here\n")
-        #expect(failure?.cure.isEmpty == false)
+        #expect(failure?.hint.isEmpty == false)
         #expect(!exists(folder.configurations.appending("3723707.conf")))
     }
 
@@ -152,7 +152,7 @@ import Testing
         }
         let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, folder.entry())
         #expect(failure?.code == .runtimeRequirementNotSatisfied)
-        #expect(failure?.cure == "apt install \(backend == .setquota ? "quota" : "btrfs-progs")")
+        #expect(failure?.hint == "apt install \(backend == .setquota ? "quota" : "btrfs-progs")")
     }
 
     @Test("a btrfs limit needs a subvolume, and the plan shows the command for the account's folder")

@@ -41,7 +41,7 @@ import Testing
     }
 
     @Test(
-        "a template's fault is named with file, line and cure",
+        "a template's fault is named with file, line and hint",
         arguments: [
             ("config_version\t1.2\nbackup\t%HOUSE%/incoming/\t./", 2, "%HOUSE%"),
             ("snapshot_root\t%SNAPSHOT_ROOT", 1, "%"), ("verbose\t2\n\nretain\t%RETAIN%", 3, "shares its line"),
@@ -52,7 +52,7 @@ import Testing
         }
         #expect(error.description.hasPrefix("account.template:\(line): "))
         #expect(error.reason.contains(reason))
-        #expect(!error.cure.isEmpty)
+        #expect(!error.hint.isEmpty)
     }
 
     @Test("nothing is replaced inside comments")
@@ -97,7 +97,7 @@ import Testing
             try check(lines.joined(separator: "\n"), allowed: Self.allowed)
         }
         #expect(error.reason.contains(reason), "\(error)")
-        #expect(!error.cure.isEmpty)
+        #expect(!error.hint.isEmpty)
     }
 
     @Test("snapshot_root lies inside the account, whatever the placeholder stands for")

@@ -33,7 +33,7 @@ import Testing
     func refused(line: String) throws {
         let error = try #require(throws: RsnapshotTemplate.Invalid.self) { try parse("# A comment.\n\n" + line + "\n") }
         #expect(error.line == 3)
-        #expect(!error.reason.isEmpty && !error.cure.isEmpty)
+        #expect(!error.reason.isEmpty && !error.hint.isEmpty)
     }
 
     @Test(
@@ -58,7 +58,7 @@ import Testing
             try parse("rsync_long_args\t--delete --numeric-ids \(option)\n")
         }
         #expect(error.line == 1)
-        #expect(!error.reason.isEmpty && !error.cure.isEmpty)
+        #expect(!error.reason.isEmpty && !error.hint.isEmpty)
     }
 
     @Test(
@@ -162,7 +162,7 @@ import Testing
             #expect(isGood)
         } catch {
             #expect(!isGood, "\(error)")
-            #expect(error.code == .cannotCreateRsnapshotConfiguration && !error.cure.isEmpty)
+            #expect(error.code == .cannotCreateRsnapshotConfiguration && !error.hint.isEmpty)
         }
     }
 }

@@ -132,7 +132,7 @@ struct SnapshotStoreTests {
         #expect(status(stores).map { $0.st_mode & 0o7777 } == 0o700)
         #expect(chmod(stores.string, 0o755) == 0)
         let failure = #expect(throws: ProvisioningFailure.self) { try account.store.condition() }
-        #expect(failure?.cure.hasSuffix("chmod 0700 \(stores)") == true)
+        #expect(failure?.hint.hasSuffix("chmod 0700 \(stores)") == true)
     }
 
     // MARK: - Moving
@@ -229,7 +229,7 @@ struct SnapshotStoreTests {
         for access in [SnapshotAccess.readonly, .hidden] {
             let failure = try await BackupRsnapshotService(configuration: account.configuration(access))
                 .failure(.modify, accountEntry(home: account.home.text))
-            #expect(failure?.cure == "umount \(account.home.snapshots)")
+            #expect(failure?.hint == "umount \(account.home.snapshots)")
         }
         #expect(try account.mounts.count == 1)
         withExtendedLifetime(mount) {}
@@ -244,7 +244,7 @@ struct SnapshotStoreTests {
         let failure = try await BackupRsnapshotService(configuration: folder.configuration { $0.snapshots = .readonly })
             .failure(.modify, entry)
         #expect(failure?.code == .cannotCreateHomeDir && failure?.failureClass == .configuration)
-        #expect(failure?.cure.contains("VOLUMES") == true)
+        #expect(failure?.hint.contains("VOLUMES") == true)
         #expect(exists(folder.homes.pushing(FilePath("disk/\(uid)/.snapshots"))))
         withExtendedLifetime(mount) {}
     }
@@ -362,7 +362,7 @@ extension SnapshotStore {
         let made = Atomic(0)
         beforeEach = { call throws(ProvisioningFailure) in
             if made.add(1, ordering: .relaxed).newValue == place {
-                throw ProvisioningFailure(.undefinedError, reason: "crash before \(call)", cure: "")
+                throw ProvisioningFailure(.undefinedError, reason: "crash before \(call)", hint: "")
             }
         }
     }

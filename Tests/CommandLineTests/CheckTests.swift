@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test("`check` finds all that is wrong with them at once, each with its cure, and ends with 1")
+    @Test("`check` finds all that is wrong with them at once, each with its hint, and ends with 1")
     func bad() async throws {
         try await DaemonBench.run { bench in
             let path = bench.folder.path

@@ -312,7 +312,7 @@ struct DaemonBackupTests {
         }
     }
 
-    @Test("backup LEVEL --account of one that does not qualify asks for nothing and names the cure")
+    @Test("backup LEVEL --account of one that does not qualify asks for nothing and names the hint")
     func unqualified() async throws {
         try await DaemonBench.run { bench in
             try bench.settings()
@@ -320,13 +320,13 @@ struct DaemonBackupTests {
             try await bench.add("3724300", ["sstIsActive": "FALSE"])
             try await bench.add("3724301", ["sstBackupIntervalWeekly": "0"])
             for uid in ["3724300", "3724301"] { try await bench.reached("added", uid) }
-            for (level, uid, cure) in [
+            for (level, uid, hint) in [
                 ("daily", "3724300", "sstIsActive"), ("weekly", "3724301", "sstBackupIntervalWeekly"),
                 ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"),
                 ("fortnightly", "3724300", "daily"),
             ] {
                 let refused = try await bench.command("backup", level, "--account", uid)
-                #expect(refused.status != 0 && refused.output.contains(cure), "\(level) \(uid): \(refused.output)")
+                #expect(refused.status != 0 && refused.output.contains(hint), "\(level) \(uid): \(refused.output)")
             }
             #expect(try await bench.jobs("--type", "Backup").isEmpty)
             await bench.stop(daemon)

@@ -9,7 +9,7 @@ import Testing
 /// What the daemon and its commands make of a history that cannot be used.
 @Suite struct DaemonHistoryTests {
     /// What `jobs list` and `jobs show` say while the one job runs and its history is out of reach.
-    private static func expectLiveOnly(_ bench: DaemonBench, _ id: UInt64, cure: String) async throws {
+    private static func expectLiveOnly(_ bench: DaemonBench, _ id: UInt64, hint: String) async throws {
         for arguments in [["jobs", "list"], ["jobs", "show", "\(id)"]] {
             for json in [[], ["--json"]] {
                 let shown = try RunningProgram(
@@ -17,18 +17,18 @@ import Testing
                 #expect(await shown.end() == 1, "what is missing is no success: \(shown.output)")
                 #expect(shown.output.contains("waiting"), "\(shown.output)")
                 let problem = try #require(shown.output.split(separator: "\n").last { $0.contains(" is missing: ") })
-                #expect(problem.contains(cure), "\(problem)")
+                #expect(problem.contains(hint), "\(problem)")
             }
         }
         let follow = try RunningProgram(
             DaemonBench.program, ["jobs", "list", "--follow", "-c", bench.settingsFile.path])
-        try await follow.says(cure)
+        try await follow.says(hint)
         follow.kill(SIGINT)
         _ = await follow.end()
     }
 
     @Test(
-        "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the cure, and end with 1; when it lets go the history is written again"
+        "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the hint, and end with 1; when it lets go the history is written again"
     )
     func locked() async throws {
         try await DaemonBench.run { bench in
@@ -55,7 +55,7 @@ import Testing
             try await daemon.says("another program keeps the history locked; find it with fuser")
             let id = try await bench.run("waiting")
             try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
-            try await Self.expectLiveOnly(bench, id, cure: "find it with fuser")
+            try await Self.expectLiveOnly(bench, id, hint: "find it with fuser")
 
             holder.kill(SIGKILL)
             _ = await holder.end()
@@ -92,7 +92,7 @@ import Testing
                 "\(asked.output)")
             let id = try #require(asked.output.split(separator: "\n").compactMap { UInt64($0) }.first)
             try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
-            try await Self.expectLiveOnly(bench, id, cure: "chmod go-w \(past.path)")
+            try await Self.expectLiveOnly(bench, id, hint: "chmod go-w \(past.path)")
             try bench.touch("go")
             try await eventually("it has ended") {
                 try await !bench.command("jobs", "list").output.contains("waiting.sh")

@@ -62,7 +62,7 @@ import Testing
     }
 
     @Test(
-        "D4 a missing pre script with SKIP_ON_PRE_FAILURE is wrong configuration, named with its cure; the wish is not carried out"
+        "D4 a missing pre script with SKIP_ON_PRE_FAILURE is wrong configuration, named with its hint; the wish is not carried out"
     )
     func missingPre() async throws {
         try await DaemonBench.run { bench in

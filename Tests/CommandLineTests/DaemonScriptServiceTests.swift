@@ -61,7 +61,7 @@ import Testing
         }
     }
 
-    @Test("check names a script of the service that others could change, or that is not there, with its cure")
+    @Test("check names a script of the service that others could change, or that is not there, with its hint")
     func badScript() async throws {
         try await DaemonBench.run { bench in
             let add = try bench.script("add.sh", "exit 0")

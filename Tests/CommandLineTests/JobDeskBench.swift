@@ -137,7 +137,7 @@ final class JobDeskBench: JobDesk {
         guard let script else {
             let names = declared.withLock { $0.keys.sorted() }
             throw CommandFailure(
-                "there is no job \(name)", cure: "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
+                "there is no job \(name)", hint: "there are: \(names.joined(separator: ", "))", status: .wrongUsage)
         }
         return try #require(await runner.submit(script.request)).id
     }
@@ -147,7 +147,7 @@ final class JobDeskBench: JobDesk {
         var ids: [JobID] = []
         for uid in uids.isEmpty ? known.keys.sorted() : uids {
             let script = known[uid].flatMap { name in declared.withLock { $0[name] } }
-            guard let script else { throw CommandFailure("there is no account \(uid)", cure: "see accounts list") }
+            guard let script else { throw CommandFailure("there is no account \(uid)", hint: "see accounts list") }
             let request = JobRequest(
                 type: .backup, name: level, level: level, subject: JobSubject(uid), client: uid,
                 retry: script.request.retry, work: script.request.work)

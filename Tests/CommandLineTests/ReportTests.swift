@@ -193,7 +193,7 @@ import Testing
         }
     }
 
-    @Test("a runtime directory that is closed to others is told with its cure")
+    @Test("a runtime directory that is closed to others is told with its hint")
     func closedDirectory() async throws {
         let folder = FileManager.default.temporaryDirectory.appending(
             path: "prov-closed-\(UUID().uuidString.prefix(8))")

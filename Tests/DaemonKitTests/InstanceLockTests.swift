@@ -91,7 +91,7 @@ struct InstanceLockTests {
         }
     }
 
-    @Test func `without its directory the lock is refused with path and cure`() {
+    @Test func `without its directory the lock is refused with path and hint`() {
         let missing = directory.path.appending("none")
         let expected = InstanceLockError.unusable(
             missing.appending("lock"), setting: "RUNTIME_DIRECTORY", .noSuchFileOrDirectory)
@@ -118,7 +118,7 @@ struct RuntimeDirectoryTests {
     }
 
     @Test(arguments: [0o775, 0o757, 0o1777])
-    func `a directory that others can write is refused with the cure`(mode: Int) throws {
+    func `a directory that others can write is refused with the hint`(mode: Int) throws {
         let path = directory.path.appending("open")
         try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: false)
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path.string)

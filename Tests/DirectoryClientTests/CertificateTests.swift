@@ -93,7 +93,7 @@ struct CertificateTests {
                     try await open("127.0.0.1", way, caFile: other.file.path)
                 }
                 #expect(unknown?.certificateFault == .untrusted(authorities: other.file.path))
-                #expect(unknown?.cure?.contains("in TLS_CA_FILE") == true)
+                #expect(unknown?.hint?.contains("in TLS_CA_FILE") == true)
                 let unlisted = await failure { () async throws(DirectoryError) in
                     try await open("127.0.0.1", way, caFile: nil)
                 }
@@ -103,7 +103,7 @@ struct CertificateTests {
                 }
                 let names = ["ldap.example.org", "*.example.net", "127.0.0.1"]
                 #expect(stranger?.certificateFault == .otherHost("localhost", names: names))
-                #expect(stranger?.cure?.hasSuffix("into SERVER, such as ldap.example.org") == true)
+                #expect(stranger?.hint?.hasSuffix("into SERVER, such as ldap.example.org") == true)
                 for error in [unknown, unlisted, stranger] {
                     #expect(error?.code == .connectError)
                     #expect(error?.isRetryable == true)

@@ -7,7 +7,7 @@ import Testing
 
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct ConnectionTests {
-    @Test func `a wrong password and an unknown DN are invalidCredentials with the cure`() async throws {
+    @Test func `a wrong password and an unknown DN are invalidCredentials with the hint`() async throws {
         try await withDirectory { sandbox, _ in
             for dn in [sandbox.adminDN, "cn=nobody,\(SandboxTree.suffix)"] {
                 let options = ConnectionOptions(

@@ -141,14 +141,14 @@ struct ContentSyncTests {
         return events
     }
 
-    @Test func `a server without the overlay is unavailableCriticalExtension with the cure`() async throws {
+    @Test func `a server without the overlay is unavailableCriticalExtension with the hint`() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
         try await withDirectory(options) { sandbox, _ in
             var follower = Follower(try await sandbox.connect())
             let error = await failure { () async throws(DirectoryError) in try await follower.iterator.next() }
             #expect(error?.code == .unavailableCriticalExtension)
-            #expect(error?.cure?.contains("syncprov") == true)
+            #expect(error?.hint?.contains("syncprov") == true)
         }
     }
 

@@ -116,7 +116,7 @@ struct OperationTests {
         }
     }
 
-    @Test func `an error names the operation, the entry, the server and the cure`() async throws {
+    @Test func `an error names the operation, the entry, the server and the hint`() async throws {
         try await withDirectory { sandbox, connection in
             let missing = DN.test("parent").appending("cn", "child")
             let error = try #require(

@@ -85,7 +85,7 @@ struct PasswordPolicyTests {
                 let error = try await refusal(sandbox, at: servers)
                 #expect(error.code == .invalidCredentials && error.server == "\(servers[0])")
                 #expect(error.passwordPolicy == PasswordPolicyResponse())
-                #expect(error.cure?.contains("check the bind DN") == true)
+                #expect(error.hint?.contains("check the bind DN") == true)
                 let entry = try await manager.entry(
                     at: DN(parsing: sandbox.daemonDN), attributes: ["pwdFailureTime", "pwdAccountLockedTime"])
                 #expect(entry?["pwdFailureTime"].count == number)
@@ -146,7 +146,7 @@ struct PasswordPolicyTests {
                     try await DirectoryConnection.open(server, options: options)
                 })
             #expect(expired.code == .invalidCredentials && expired.passwordPolicy?.fault == .passwordExpired)
-            #expect(expired.cure == "set a new password at the server")
+            #expect(expired.hint == "set a new password at the server")
             #expect(try await DirectoryConnection.open(server).passwordPolicy == nil)
         }
     }

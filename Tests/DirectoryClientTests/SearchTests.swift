@@ -46,7 +46,7 @@ struct SearchTests {
     }
 
     @Test(arguments: [0, 100, 500])
-    func `a result that the server cuts off is an error that names the cure`(pageSize: Int) async throws {
+    func `a result that the server cuts off is an error that names the hint`(pageSize: Int) async throws {
         try await withDirectory { sandbox, manager in
             // Neither the Manager nor the daemon meets the usual limit of 500.
             let base = try DN(parsing: SandboxTree.accountsDN)

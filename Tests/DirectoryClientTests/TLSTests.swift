@@ -78,12 +78,12 @@ struct TLSTests {
         }
     }
 
-    @Test func `F14 - a server whose authority is not named is refused with the cure`() async throws {
+    @Test func `F14 - a server whose authority is not named is refused with the hint`() async throws {
         try await withServers { sandbox, servers in
             for (server, startTLS) in servers {
                 let error = try #require(await refusal(server, startTLS: startTLS, caFile: nil, sandbox))
                 #expect(error.code == .connectError)
-                #expect(error.cure == "name the certificate of the server's authority in TLS_CA_FILE", "\(error)")
+                #expect(error.hint == "name the certificate of the server's authority in TLS_CA_FILE", "\(error)")
                 let missing = try #require(
                     await refusal(server, startTLS: startTLS, caFile: "/nonexistent/ca.pem", sandbox))
                 #expect(missing.diagnostic == "the CA file /nonexistent/ca.pem: No such file or directory")
@@ -113,7 +113,7 @@ struct TLSTests {
                 let stranger = ServerAddress(.tcp(host: "127.0.0.2", port: proxy.port, tls: tls))
                 let error = await refusal(stranger, startTLS: startTLS, caFile: sandbox.caFile.string, sandbox)
                 #expect(error?.code == .connectError)
-                #expect(error?.cure?.contains("the server's name in the certificate") == true, "\(error)")
+                #expect(error?.hint?.contains("the server's name in the certificate") == true, "\(error)")
             }
         }
     }

@@ -58,9 +58,9 @@ struct DirectoryErrorTests {
         .unavailableCriticalExtension, .referral, .confidentialityRequired, .connectError, .timeout,
         .syncRefreshRequired,
     ])
-    func `the usual errors name their cure`(code: ResultCode) {
+    func `the usual errors name their hint`(code: ResultCode) {
         #expect(error(code).description.hasPrefix("modify cn=a at ldap://b: \(code): because"))
-        #expect(error(code).cure.map(error(code).description.hasSuffix) == true)
+        #expect(error(code).hint.map(error(code).description.hasSuffix) == true)
     }
 
     @Test func `a referral names the server to put first`() {

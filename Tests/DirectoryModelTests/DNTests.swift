@@ -52,7 +52,7 @@ import Testing
     func malformed(_ text: String, _ position: Int) {
         let error = #expect(throws: DNSyntaxError.self) { try DN(parsing: text) }
         #expect(error?.position == position)
-        #expect(error?.cure.isEmpty == false)
+        #expect(error?.hint.isEmpty == false)
         #expect(error.map(String.init(describing:))?.contains("character \(position): ") == true)
     }
 

@@ -25,7 +25,7 @@ import Testing
     }
 
     @Test(
-        "a name that a program could misread is refused with the DN and the cure, and nothing is run",
+        "a name that a program could misread is refused with the DN and the hint, and nothing is run",
         arguments: [
             "-rf", "--help", "", "a\nb", "a\u{7f}", "\u{85}", "a\u{2028}b", AttributeValue(bytes: [0x61, 0]),
             AttributeValue(bytes: [0xff, 0xfe]), AttributeValue(String(repeating: "x", count: 256)),
@@ -40,7 +40,7 @@ import Testing
             #expect(failure?.code == .undefinedError)
             #expect(failure?.failureClass == .permanent)
             #expect(failure?.reason.contains("\(entry.dn)") == true)
-            #expect(failure?.cure.contains("uid") == true)
+            #expect(failure?.hint.contains("uid") == true)
         }
         #expect(!folder.exists("ran"))
     }
@@ -65,7 +65,7 @@ import Testing
         let failure = try await configuration.failure(.add, person("jane", ["cn": [AttributeValue(value + "x")]]))
         #expect(failure?.code == .undefinedError)
         #expect(failure?.reason.contains("uid=jane,ou=people: cn makes a variable of 131072 bytes") == true)
-        #expect(failure?.cure.contains("take cn out of ATTRIBUTES") == true)
+        #expect(failure?.hint.contains("take cn out of ATTRIBUTES") == true)
     }
 
     @Test("values that are too long together are refused before the kernel does, and almost as many are taken")

@@ -64,7 +64,7 @@ import Testing
         #expect(failure?.code == .undefinedError)
         #expect(failure?.failureClass == .permanent)
         #expect(failure?.reason.contains("was ended after its time limit") == true)
-        #expect(failure?.cure.contains("TIMEOUT") == true)
+        #expect(failure?.hint.contains("TIMEOUT") == true)
         #expect(failure?.output == "waiting\n")
     }
 
@@ -122,13 +122,13 @@ import Testing
         let missing = try await configuration.failure(.delete)
         #expect(missing?.code == .runtimeRequirementNotSatisfied)
         #expect(missing?.reason.contains("gone.sh") == true)
-        #expect(missing?.cure.contains("DELETE") == true)
+        #expect(missing?.hint.contains("DELETE") == true)
 
         configuration.modify = try folder.write("#!/no/such/interpreter\n", to: "odd.sh", mode: 0o755)
         let odd = try await configuration.failure(.modify)
         #expect(odd?.code == .runtimeRequirementNotSatisfied)
         #expect(odd?.failureClass == .configuration)
         #expect(odd?.reason.contains("/no/such/interpreter") == true)
-        #expect(odd?.cure.contains("MODIFY") == true)
+        #expect(odd?.hint.contains("MODIFY") == true)
     }
 }

@@ -37,18 +37,18 @@ public struct BackupAccount: Hashable, Sendable {
         if entry.dn.description.unicodeScalars.contains(where: \.isControl) {
             reader.refuse(
                 .undefinedError, "the entry's name \(EntryReader.quote(entry.dn.description)) has control characters",
-                cure: "rename the entry")
+                hint: "rename the entry")
         }
 
         let number = "write the account's number, seven digits or more, into both uid and uidNumber"
-        let uid = reader.number(BackupAttribute.uid, in: Self.uidRange, code: .undefinedError, cure: number)
-        let uidNumber = reader.number(BackupAttribute.uidNumber, in: Self.uidRange, code: .undefinedError, cure: number)
+        let uid = reader.number(BackupAttribute.uid, in: Self.uidRange, code: .undefinedError, hint: number)
+        let uidNumber = reader.number(BackupAttribute.uidNumber, in: Self.uidRange, code: .undefinedError, hint: number)
         if let uid, let uidNumber, uid != uidNumber {
-            reader.refuse(.undefinedError, "uid is \(uid) and uidNumber is \(uidNumber)", cure: number)
+            reader.refuse(.undefinedError, "uid is \(uid) and uidNumber is \(uidNumber)", hint: number)
         }
         let gidNumber = reader.number(
             BackupAttribute.gidNumber, in: 1000...Self.uidRange.upperBound, code: .undefinedError,
-            cure: "write a group's number of 1000 or more into gidNumber, usually that of the account")
+            hint: "write a group's number of 1000 or more into gidNumber, usually that of the account")
 
         let homes = Self.homes(&reader, uid: uid, places: places)
         let isDelete = operation == .delete
@@ -58,7 +58,7 @@ public struct BackupAccount: Hashable, Sendable {
         guard let uid, let uidNumber, let gidNumber, !homes.isEmpty else {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(entry.dn): the entry could not be read",
-                cure: "report this as a bug, with the log")
+                hint: "report this as a bug, with the log")
         }
 
         dn = entry.dn
@@ -77,15 +77,15 @@ public struct BackupAccount: Hashable, Sendable {
             guard let uid else { return [] }
             return places.volumes.map { places.hashedHome(uid: String(uid), volume: $0) }
         case .attribute:
-            func cure() -> String {
+            func hint() -> String {
                 "write an absolute path below \(places.rootList) that ends in the account's uid into \(name)"
             }
-            guard let text = reader.text(name, code: .cannotCheckHomeDirPresence, cure: cure()) else { return [] }
+            guard let text = reader.text(name, code: .cannotCheckHomeDirPresence, hint: hint()) else { return [] }
             do {
                 return [try HomePath(parsing: text, uid: uid.map(String.init), places: places)]
             } catch {
                 reader.refuse(
-                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", cure: cure())
+                    .cannotCheckHomeDirPresence, "\(name) is \(EntryReader.quote(text)), \(error.reason)", hint: hint())
                 return []
             }
         }
@@ -95,7 +95,7 @@ public struct BackupAccount: Hashable, Sendable {
         guard !reader.entry[BackupAttribute.quota].isEmpty else { return nil }
         let bytes = reader.number(
             BackupAttribute.quota, in: 0...UInt64(Int64.max), code: .cannotSetQuota,
-            cure: "write a number of bytes into \(BackupAttribute.quota); 0 means no limit")
+            hint: "write a number of bytes into \(BackupAttribute.quota); 0 means no limit")
         return bytes.flatMap { $0 == 0 ? nil : ByteCount($0) }
     }
 
@@ -107,13 +107,13 @@ public struct BackupAccount: Hashable, Sendable {
             let name = BackupAttribute.interval(level)
             let count = reader.number(
                 name, in: 0...99, code: code,
-                cure: "write a number from 0 to 99 into \(name); 0 means no \(level) snapshots")
+                hint: "write a number from 0 to 99 into \(name); 0 means no \(level) snapshots")
             counts[level] = count.map { Int($0) }
             if count == nil { isComplete = false }
         }
         let retention = Retention(counts)
         if isComplete, let objection = retention.objection {
-            reader.refuse(code, objection.reason, cure: objection.cure)
+            reader.refuse(code, objection.reason, hint: objection.hint)
         }
         return retention
     }
@@ -152,7 +152,7 @@ public struct Retention: Hashable, Sendable {
     public var levels: [SnapshotLevel] { SnapshotLevel.allCases.filter { self[$0] > 0 } }
 
     /// Why rsnapshot would refuse this retention, or nil when it would not.
-    var objection: (reason: String, cure: String)? {
+    var objection: (reason: String, hint: String)? {
         guard let first = levels.first else {
             return (
                 "all five intervals are 0, and rsnapshot needs at least one",

@@ -6,7 +6,7 @@ struct EntryReader {
     struct Problem: Hashable {
         var code: ProvisioningExitCode
         var reason: String
-        var cure: String
+        var hint: String
     }
 
     let entry: Entry
@@ -14,28 +14,28 @@ struct EntryReader {
 
     init(_ entry: Entry) { self.entry = entry }
 
-    mutating func refuse(_ code: ProvisioningExitCode, _ reason: String, cure: String) {
-        problems.append(Problem(code: code, reason: reason, cure: cure))
+    mutating func refuse(_ code: ProvisioningExitCode, _ reason: String, hint: String) {
+        problems.append(Problem(code: code, reason: reason, hint: hint))
     }
 
     /// The one value of an attribute as it must be for a path, a file or an argument: text without control characters.
-    /// - Parameter cure: formed only where it is needed, as in ``number(_:in:code:cure:)``.
+    /// - Parameter hint: formed only where it is needed, as in ``number(_:in:code:hint:)``.
     mutating func text(
-        _ name: AttributeName, code: ProvisioningExitCode, cure: @autoclosure () -> String
+        _ name: AttributeName, code: ProvisioningExitCode, hint: @autoclosure () -> String
     ) -> String? {
         let values = entry[name]
         guard let value = values.first else {
-            refuse(code, "\(name) is missing", cure: cure())
+            refuse(code, "\(name) is missing", hint: hint())
             return nil
         }
         guard values.count == 1 else {
-            refuse(code, "\(name) has \(values.count) values", cure: "leave one value in \(name)")
+            refuse(code, "\(name) has \(values.count) values", hint: "leave one value in \(name)")
             return nil
         }
         guard let text = value.text, !text.isEmpty, text.utf8.count <= 4000,
             !text.unicodeScalars.contains(where: \.isControl)
         else {
-            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", cure: cure())
+            refuse(code, "\(name) is \(Self.quote(value)), which is not plain text", hint: hint())
             return nil
         }
         return text
@@ -44,15 +44,15 @@ struct EntryReader {
     /// The one value of an attribute as a decimal number without sign and without leading zeros.
     mutating func number(
         _ name: AttributeName, in range: ClosedRange<UInt64>, code: ProvisioningExitCode,
-        cure: @autoclosure () -> String
+        hint: @autoclosure () -> String
     ) -> UInt64? {
         let values = entry[name]
         if values.count == 1, let number = Self.decimal(values[0].bytes), range.contains(number) { return number }
-        guard let text = text(name, code: code, cure: cure()) else { return nil }
+        guard let text = text(name, code: code, hint: hint()) else { return nil }
         refuse(
             code,
             "\(name) is \(Self.quote(text)), which is not a number from \(range.lowerBound) to \(range.upperBound)",
-            cure: cure())
+            hint: hint())
         return nil
     }
 
@@ -84,7 +84,7 @@ struct EntryReader {
         throw ProvisioningFailure(
             first.code, .permanent,
             reason: "\(entry.dn): " + problems.map(\.reason).joined(separator: "; "),
-            cure: problems.map(\.cure).joined(separator: "; "))
+            hint: problems.map(\.hint).joined(separator: "; "))
     }
 }
 

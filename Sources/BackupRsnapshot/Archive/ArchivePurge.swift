@@ -88,7 +88,7 @@ public struct ArchivePurge: Sendable {
             guard let found = try HomeWalk.contents(of: ArchiveName.folder, in: base, places) else { return nil }
             return (found.directory, due(found.names.map(\.string), now: now))
         } catch {
-            throw Problem("\(error.reason); \(error.cure)")
+            throw Problem("\(error.reason); \(error.hint)")
         }
     }
 

@@ -45,11 +45,11 @@ struct HomeDisposalStep: ProvisioningStep {
         } catch let excess as TreeWalk.LimitExceeded {
             throw ProvisioningFailure(
                 .undefinedError, .retryable, reason: "\(excess)",
-                cure: "\(excess.hint); another attempt goes on where this one was")
+                hint: "\(excess.hint); another attempt goes on where this one was")
         } catch is Deadline.Passed {
             throw ProvisioningFailure(
                 .undefinedError, .retryable, reason: "\(home.accountDirectory) could not be removed within TIMEOUT",
-                cure: "another attempt goes on where this one was; if none ends, raise TIMEOUT in [Backup Jobs]")
+                hint: "another attempt goes on where this one was; if none ends, raise TIMEOUT in [Backup Jobs]")
         }
     }
 
@@ -90,7 +90,7 @@ struct HomeDisposalStep: ProvisioningStep {
         {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(archive.path) \(objection)",
-                cure: "chown root \(archive.path.shellWord); chmod 0700 \(archive.path.shellWord)")
+                hint: "chown root \(archive.path.shellWord); chmod 0700 \(archive.path.shellWord)")
         }
         let now = clock.now
         for number in 1...99 {
@@ -103,7 +103,7 @@ struct HomeDisposalStep: ProvisioningStep {
         }
         throw ProvisioningFailure(
             .undefinedError, .retryable, reason: "\(archive.path) holds 99 homes of \(account.uid) of this very second",
-            cure: "wait a second")
+            hint: "wait a second")
     }
 
     /// Removal stops at a mount; better to stop before anything is gone.
@@ -113,7 +113,7 @@ struct HomeDisposalStep: ProvisioningStep {
         guard mounts.isEmpty else {
             throw ProvisioningFailure(
                 .undefinedError, reason: "\(mounts.joined(separator: ", ")) is mounted inside \(folder.path)",
-                cure: "umount \(mounts.map(\.shellWord).joined(separator: " "))")
+                hint: "umount \(mounts.map(\.shellWord).joined(separator: " "))")
         }
     }
 
@@ -123,7 +123,7 @@ struct HomeDisposalStep: ProvisioningStep {
         return ProvisioningFailure(
             .undefinedError, isInUse ? .retryable : FailureClass(failure.cause) ?? .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
-            cure: isCrossing
+            hint: isCrossing
                 ? "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a [Pool NAME] section, or umount what is mounted in it"
                 : isInUse
                     ? "end what still works in the directory: ps -fu \(account.uidNumber)"

@@ -87,7 +87,7 @@ private final class BackupInspector {
             })
         let first = SnapshotLevel.allCases.first { (retained[$0] ?? 0) > 0 } ?? .daily
         if let refusal = BackupQualification(level: first).objection(to: account) {
-            found.obstacles.append("\(refusal.reason); \(refusal.cure)")
+            found.obstacles.append("\(refusal.reason); \(refusal.hint)")
         }
         var snapshots: [Snapshot] = []
         var state: SnapshotState?
@@ -157,7 +157,7 @@ private final class BackupInspector {
             try body()
         } catch let failure as ProvisioningFailure {
             // What is refused to root is in the way of a backup too; what is refused to another user is not.
-            let text = "\(failure.reason); \(failure.cure)"
+            let text = "\(failure.reason); \(failure.hint)"
             // Levels share what is wrong with their file.
             if geteuid() == 0 {
                 if !found.obstacles.contains(text) { found.obstacles.append(text) }

@@ -184,12 +184,12 @@ public struct BackupJobs: Sendable {
         BackupRefusal(
             account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
             reason: "its last \(level) snapshot was made at \(success.timestamp), less than half a period ago",
-            cure: "give --force to make another one all the same")
+            hint: "give --force to make another one all the same")
     }
 
     private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {
-        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
-            BackupRefusal(account: EntryReader.quote(uid), reason: reason, cure: cure)
+        func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
+            BackupRefusal(account: EntryReader.quote(uid), reason: reason, hint: hint)
         }
         guard let number = EntryReader.decimal(uid), BackupAccount.uidRange.contains(number) else {
             throw refuse("this is not a uid", "name the account's uid, seven digits or more")
@@ -223,8 +223,8 @@ public struct BackupJobs: Sendable {
     /// Whether the account's rsnapshot configuration is absent. What it says and who can write it is looked at by the job itself.
     private func missingConfiguration(of account: Account) async throws -> BackupRefusal? {
         let uid = account.entry.text(BackupAttribute.uid) ?? ""
-        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
-            BackupRefusal(account: uid, dn: account.key.dn, reason: reason, cure: cure)
+        func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
+            BackupRefusal(account: uid, dn: account.key.dn, reason: reason, hint: hint)
         }
         guard EntryReader.decimal(uid) != nil else {
             return refuse("uid is \(EntryReader.quote(uid)), which is no number", "correct the entry")
@@ -235,7 +235,7 @@ public struct BackupJobs: Sendable {
             return try await BlockingWork.run { _ in try file.exists() }
                 ? nil : refuse("\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
         } catch let failure as ProvisioningFailure {
-            return refuse(failure.reason, failure.cure)
+            return refuse(failure.reason, failure.hint)
         }
     }
 }

@@ -17,9 +17,9 @@ struct BackupQualification {
 
     /// nil when the account qualifies.
     func objection(to account: Account) -> BackupRefusal? {
-        func refuse(_ reason: String, _ cure: String) -> BackupRefusal {
+        func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
             BackupRefusal(
-                account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn, reason: reason, cure: cure)
+                account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn, reason: reason, hint: hint)
         }
         let mode = account.status.mode
         switch (mode.operation, mode.stage) {
@@ -52,10 +52,10 @@ public struct BackupRefusal: Error, Hashable, Sendable, CustomStringConvertible 
     /// What stands in the way.
     public var reason: String
     /// What mends it.
-    public var cure: String
+    public var hint: String
 
-    /// Account, reason and cure in one line.
-    public var description: String { "\(dn.map { "\($0)" } ?? "account \(account)"): \(reason); \(cure)" }
+    /// Account, reason and hint in one line.
+    public var description: String { "\(dn.map { "\($0)" } ?? "account \(account)"): \(reason); \(hint)" }
 }
 
 /// Some of the accounts that were named get no backup, so none was asked for.

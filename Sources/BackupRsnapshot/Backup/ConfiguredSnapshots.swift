@@ -67,7 +67,7 @@ struct ConfiguredSnapshots: Hashable, Sendable {
     func demand(_ level: SnapshotLevel, in home: HomePath, of file: ConfigurationFile) throws(ProvisioningFailure) {
         func failure(_ reason: String) -> ProvisioningFailure {
             ProvisioningFailure(
-                .cannotCreateRsnapshotConfiguration, reason: "\(file.path) \(reason)", cure: Self.provisionAgain)
+                .cannotCreateRsnapshotConfiguration, reason: "\(file.path) \(reason)", hint: Self.provisionAgain)
         }
         guard let root, [home.snapshots, home.store].contains(root) else {
             throw failure(
@@ -88,7 +88,7 @@ struct ConfiguredSnapshots: Hashable, Sendable {
                     throw ProvisioningFailure(
                         .cannotCreateRsnapshotConfiguration, .configuration,
                         reason: "\(file.path) cannot be used for a copy: \(error.reason)",
-                        cure: "\(error.cure); correct RSNAPSHOT_TEMPLATE, and \(Self.provisionAgain)")
+                        hint: "\(error.hint); correct RSNAPSHOT_TEMPLATE, and \(Self.provisionAgain)")
                 }
             }
         }

@@ -80,7 +80,7 @@ import SystemPackage
             return JobOutcome(
                 failure.failureClass == .configuration ? .wrongConfiguration : .failed,
                 failureClass: failure.failureClass,
-                message: "\(failure.reason); \(failure.cure); no snapshot was changed")
+                message: "\(failure.reason); \(failure.hint); no snapshot was changed")
         } catch {
             guard let reason = Self.reason(of: error) else { throw error }
             return reason.outcome
@@ -138,7 +138,7 @@ import SystemPackage
         guard let account = try await engine.account(key, attributes: BackupAttribute.all) else {
             throw BackupRefusal(
                 account: "\(key.dn)", dn: key.dn, reason: "it is gone from the directory, or no longer this daemon's",
-                cure: "no action is needed unless the account should exist")
+                hint: "no action is needed unless the account should exist")
         }
         if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
         let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
@@ -171,14 +171,14 @@ import SystemPackage
         case .unfinished(let objection):
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, reason: "\(home.path) \(objection)",
-                cure: ConfiguredSnapshots.provisionAgain)
+                hint: ConfiguredSnapshots.provisionAgain)
         }
         let file = ConfigurationFile(
             directory: configuration.configurationDirectory, uid: account.uid, ownership: configuration.ownership)
         guard let text = try file.trustedText() else {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, reason: "\(file.path) does not exist",
-                cure: ConfiguredSnapshots.provisionAgain)
+                hint: ConfiguredSnapshots.provisionAgain)
         }
         let configured = ConfiguredSnapshots(parsing: text)
         try configured.demand(level, in: home, of: file)
@@ -198,7 +198,7 @@ import SystemPackage
             try SnapshotStore(home).show(configuration.snapshots)
             return []
         } catch {
-            return ["the snapshots are not mounted as SNAPSHOTS says: \(error.reason); \(error.cure)"]
+            return ["the snapshots are not mounted as SNAPSHOTS says: \(error.reason); \(error.hint)"]
         }
     }
 
@@ -217,7 +217,7 @@ import SystemPackage
     private nonisolated static func missing(_ place: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
-            cure: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
+            hint: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
     }
 
     // MARK: - The snapshot
@@ -484,7 +484,7 @@ extension CopySandbox {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration,
                 reason: "the snapshots lie in \(snapshots), where without a sandbox the account cannot copy to",
-                cure: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
+                hint: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
         }
         for file in configured.patternFiles {
             try FileTrust.demand(
@@ -507,7 +507,7 @@ extension CopySandbox.Programs {
         guard Program.isExecutable(configuration.confine) else {
             throw ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
-                cure: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
+                hint: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
         try FileTrust.demand(configuration.confine, setting: CopySandbox.helper, code: .runtimeRequirementNotSatisfied)
         let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }

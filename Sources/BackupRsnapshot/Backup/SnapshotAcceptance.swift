@@ -46,7 +46,7 @@ extension BackupJobs {
                 hint: "wait for its end",
                 isTemporary: true)
         } catch let failure as ProvisioningFailure {
-            throw AcceptanceFailure(reason: failure.reason, hint: failure.cure, isTemporary: false)
+            throw AcceptanceFailure(reason: failure.reason, hint: failure.hint, isTemporary: false)
         } catch let failure as HeldFolder.Failure {
             throw AcceptanceFailure(
                 reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",

@@ -96,13 +96,13 @@ struct GroupStep: ProvisioningStep {
         } catch let failure as HeldFolder.Failure {
             throw PlainHome(account: change.account, home: change.home, ownership: .account).explain(failure)
         } catch let excess as TreeWalk.LimitExceeded {
-            throw ProvisioningFailure(.cannotCreateHomeDir, .retryable, reason: "\(excess)", cure: excess.hint)
+            throw ProvisioningFailure(.cannotCreateHomeDir, .retryable, reason: "\(excess)", hint: excess.hint)
         } catch is Deadline.Passed {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, .retryable,
                 reason:
                     "not all files in \(change.home.path) have got the group \(change.account.gidNumber) within TIMEOUT",
-                cure:
+                hint:
                     "another attempt goes on, and passes over those that have it; if none ends, raise TIMEOUT in [Backup Jobs]"
             )
         }

@@ -30,7 +30,7 @@ struct HomeChoice {
             guard walk.base != nil else {
                 throw ProvisioningFailure(
                     .cannotCheckHomeDirPresence, .configuration, reason: "the volume \(home.base) does not exist",
-                    cure: "mount it, or correct VOLUMES")
+                    hint: "mount it, or correct VOLUMES")
             }
             walks.append(walk)
         }
@@ -39,7 +39,7 @@ struct HomeChoice {
             let folders = existing.map { "\($0.home.accountDirectory)" }.joined(separator: " and ")
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, reason: "\(account.dn): the account has homes in \(folders)",
-                cure: "move one of them away")
+                hint: "move one of them away")
         }
         if let walk = existing.first { return .given(walk.home) }
         // Where the home is gone, its snapshots may still be there.
@@ -48,7 +48,7 @@ struct HomeChoice {
         guard let pool = volumes.first.flatMap({ configuration.places.pool(of: $0) }) else {
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, .configuration, reason: "no volume is configured",
-                cure: "name the volumes in VOLUMES of a [Pool NAME] section")
+                hint: "name the volumes in VOLUMES of a [Pool NAME] section")
         }
         return .new(VolumeChoice(pool: pool, volumes: volumes.filter(pool.volumes.contains)))
     }

@@ -46,7 +46,7 @@ final class HomeLock: Sendable {
             .cannotCheckHomeDirPresence, FailureClass(cause) ?? .configuration,
             reason:
                 "the lock that keeps other daemons from a home cannot be taken: could not \(failure.operation) \(failure.path): \(cause)",
-            cure: hint)
+            hint: hint)
     }
 }
 

@@ -48,8 +48,8 @@ package struct HomePlaces: Hashable, Sendable {
     package func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
 
     /// What is wrong with the settings themselves; empty when nothing is.
-    var problems: [(reason: String, cure: String)] {
-        var problems: [(reason: String, cure: String)] = []
+    var problems: [(reason: String, hint: String)] {
+        var problems: [(reason: String, hint: String)] = []
         if roots.isEmpty { problems.append(("HOME_ROOTS is empty", "name the directory under which homes may lie")) }
         for root in roots where !root.isAbsolute || root.components.isEmpty || !root.isLexicallyNormal {
             problems.append(

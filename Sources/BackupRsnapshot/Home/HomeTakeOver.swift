@@ -156,7 +156,7 @@ struct HomeTakeOver: Hashable {
     private func refusal(_ reason: String, _ hint: String) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "\(account.dn): \(reason)",
-            cure: "\(hint); then " + ConfiguredSnapshots.provisionAgain)
+            hint: "\(hint); then " + ConfiguredSnapshots.provisionAgain)
     }
 
     // MARK: - What is changed

@@ -89,7 +89,7 @@ struct HomeWalk {
     ) -> ProvisioningFailure {
         ProvisioningFailure(
             .cannotCheckHomeDirPresence, reason: "\(path), a directory below the home root \(root), \(objection)",
-            cure: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
+            hint: "chown root \(path.shellWord); chmod go-w \(path.shellWord)")
     }
 
     /// Does something below a root; what goes wrong is explained by ``explain(_:root:)``.
@@ -106,28 +106,28 @@ struct HomeWalk {
         case .noSuchFileOrDirectory where path == root:
             return ProvisioningFailure(
                 code, .configuration, reason: "the home root \(path) does not exist",
-                cure: "mount it or make it (install -d -m 0755 \(path.shellWord)), or correct HOME_ROOTS")
+                hint: "mount it or make it (install -d -m 0755 \(path.shellWord)), or correct HOME_ROOTS")
         case .tooManySymbolicLinkLevels:
             return ProvisioningFailure(
                 code, reason: "\(path) is a symbolic link, and below \(root) none is followed",
-                cure: "put the directory itself in its place; if it is your own, HOME_ROOTS may have its target instead"
+                hint: "put the directory itself in its place; if it is your own, HOME_ROOTS may have its target instead"
             )
         case .notDirectory:
             return ProvisioningFailure(
-                code, reason: "\(path) is not a directory", cure: "move what is there out of the way")
+                code, reason: "\(path) is not a directory", hint: "move what is there out of the way")
         case .permissionDenied, .notPermitted:
             return ProvisioningFailure(
                 code, reason: "\(path) may not be examined (\(failure.cause))",
-                cure: "run the daemon as root, or give its user the right to search the directory")
+                hint: "run the daemon as root, or give its user the right to search the directory")
         case .noFunction:
             return ProvisioningFailure(
                 .runtimeRequirementNotSatisfied, .configuration, reason: "the kernel lacks openat2",
-                cure: "run Linux 5.6 or later, and let no sandbox forbid openat2")
+                hint: "run Linux 5.6 or later, and let no sandbox forbid openat2")
         default:
             return ProvisioningFailure(
                 code, FailureClass(failure.cause) ?? .retryable,
                 reason: "\(path) could not be examined (\(failure.operation): \(failure.cause))",
-                cure: failure.cause.shortageHint(at: root))
+                hint: failure.cause.shortageHint(at: root))
         }
     }
 }

@@ -21,12 +21,12 @@ struct PlainHome {
         if walk.folder == nil, !makesHome {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, reason: "the home script succeeded, and there is no directory \(home.path)",
-                cure: "let HOME_SCRIPT make the directory that it is given as its second argument")
+                hint: "let HOME_SCRIPT make the directory that it is given as its second argument")
         }
         if let danger = try walk.danger(ownership: ownership) {
             throw ProvisioningFailure(
                 .cannotCreateHomeDir, reason: "\(home.path) \(danger)",
-                cure: "let it and its .snapshots be directories that belong to root and that only root can write, "
+                hint: "let it and its .snapshots be directories that belong to root and that only root can write, "
                     + "without links of the account in .snapshots: "
                     + "the account could otherwise have root write anywhere")
         }
@@ -109,7 +109,7 @@ struct PlainHome {
         return ProvisioningFailure(
             .cannotCreateHomeDir, FailureClass(cause) ?? .permanent,
             reason: "could not \(failure.operation) \(failure.path): \(cause)",
-            cure: hint(for: failure))
+            hint: hint(for: failure))
     }
 
     private func hint(for failure: HeldFolder.Failure) -> String {

@@ -159,7 +159,7 @@ struct SnapshotStore: Sendable {
         }
         guard !Self.calls(from: condition, to: access, moves: false).isEmpty else { return notices }
         if condition.point == .foreign {
-            notices.append("\(foreignMount.reason); \(foreignMount.cure)")
+            notices.append("\(foreignMount.reason); \(foreignMount.hint)")
         } else if access == .hidden {
             notices.append("\(home.snapshots) does not match SNAPSHOTS = hidden; the next backup repairs it")
         } else {
@@ -171,7 +171,7 @@ struct SnapshotStore: Sendable {
     private var foreignMount: ProvisioningFailure {
         ProvisioningFailure(
             .cannotCreateHomeDir, reason: "something else than the account's snapshots is mounted at \(home.snapshots)",
-            cure: "umount \(home.snapshots.shellWord)")
+            hint: "umount \(home.snapshots.shellWord)")
     }
 
     private func explain(_ failure: HeldFolder.Failure) -> ProvisioningFailure {
@@ -200,7 +200,7 @@ struct SnapshotStore: Sendable {
         }
         return ProvisioningFailure(
             .cannotCreateHomeDir, failureClass,
-            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)", cure: hint)
+            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)", hint: hint)
     }
 }
 
@@ -220,7 +220,7 @@ private struct SnapshotPlaces {
         guard let base = walk.base, let folder = walk.folder else {
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, reason: "there is no home at \(home.path)",
-                cure: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
+                hint: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
         }
         self.home = home
         self.base = base
@@ -341,7 +341,7 @@ extension HomeWalk {
         if let objection = Self.objection(to: status) ?? (isOpen ? "can be entered by others" : nil) {
             throw ProvisioningFailure(
                 .cannotCheckHomeDirPresence, reason: "\(stores.path), which holds snapshots, \(objection)",
-                cure: "chown root \(stores.path.shellWord); chmod 0700 \(stores.path.shellWord)")
+                hint: "chown root \(stores.path.shellWord); chmod 0700 \(stores.path.shellWord)")
         }
         return stores
     }

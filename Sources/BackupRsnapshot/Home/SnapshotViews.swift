@@ -61,7 +61,7 @@ public struct SnapshotViews: Sendable {
             guard let (directory, names) = found else { return [] }
             return names.map { directory.path.appending($0) }.sorted { $0.string < $1.string }
         } catch {
-            report.problems.append("\(error.reason); \(error.cure)")
+            report.problems.append("\(error.reason); \(error.hint)")
             return []
         }
     }
@@ -84,7 +84,7 @@ public struct SnapshotViews: Sendable {
             report.changed.append(home.snapshots)
             try change(store)
         } catch {
-            report.problems.append("\(error.reason); \(error.cure)")
+            report.problems.append("\(error.reason); \(error.hint)")
         }
     }
 

@@ -26,7 +26,7 @@ package struct TreeRemoval {
         } catch let failure as HeldFolder.Failure {
             throw ProvisioningFailure(
                 .undefinedError, reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
-                cure: failure.cause == .improperLink
+                hint: failure.cause == .improperLink
                     ? "unmount what is mounted there (findmnt lists it), then remove it" : "remove it as root")
         }
     }

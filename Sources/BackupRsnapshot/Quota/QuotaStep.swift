@@ -42,12 +42,12 @@ struct QuotaStep: ProvisioningStep {
         let invocation = ScriptInvocation(
             executable: program, arguments: arguments, environment: configuration.baseEnvironment,
             timeLimit: .seconds(60), grace: configuration.scriptGrace)
-        let result = try await attempt.run(invocation, code: .cannotSetQuota, cure: "look at \(program)")
+        let result = try await attempt.run(invocation, code: .cannotSetQuota, hint: "look at \(program)")
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,
             reason: "\(([program.string] + arguments).map(\.shellWord).joined(separator: " ")) \(complaint)",
-            cure: configuration.quota == .setquota
+            hint: configuration.quota == .setquota
                 ? "mount the file system with quotas (usrquota, or tune2fs -O quota) and switch them on (quotaon), or set QUOTA = none"
                 : "switch quotas on (btrfs quota enable), or set QUOTA = none",
             output: result.outputTail)
@@ -81,12 +81,12 @@ struct QuotaStep: ProvisioningStep {
             let failureClass = FailureClass(error.cause) ?? .retryable
             throw ProvisioningFailure(
                 .cannotSetQuota, failureClass, reason: "the mount of \(home.path) could not be found: \(error)",
-                cure: failureClass == .shortage
+                hint: failureClass == .shortage
                     ? error.cause.shortageHint(at: "/proc") : "let the daemon see /proc/self/mountinfo")
         }
         throw ProvisioningFailure(
             .cannotSetQuota, reason: "\(home.path) lies on no mount that /proc/self/mountinfo lists",
-            cure: "let the daemon see the mounts of the machine, or set QUOTA = none")
+            hint: "let the daemon see the mounts of the machine, or set QUOTA = none")
     }
 
     /// A limit can be set on a subvolume only: its top has the inode number 256.
@@ -96,7 +96,7 @@ struct QuotaStep: ProvisioningStep {
         guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
             throw ProvisioningFailure(
                 .cannotSetQuota, reason: "\(walk.home.accountDirectory) is not a btrfs subvolume",
-                cure: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
+                hint: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
         }
     }
 }

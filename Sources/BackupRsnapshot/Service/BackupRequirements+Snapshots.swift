@@ -8,8 +8,8 @@ extension BackupRequirements {
     /// Whether they can be kept in the store of each volume.
     func snapshotStore() -> Requirement {
         let value = configuration.snapshots.rawValue
-        func unmet(_ reason: String, _ cure: String) -> Requirement {
-            .unmet(Self.subject, "\(value) \(reason)", cure: "\(cure), or write SNAPSHOTS = own")
+        func unmet(_ reason: String, _ hint: String) -> Requirement {
+            .unmet(Self.subject, "\(value) \(reason)", hint: "\(hint), or write SNAPSHOTS = own")
         }
         if configuration.ownership == .none || geteuid() != 0 {
             return unmet("needs root, and files that belong to the accounts", "run the daemon as root")
@@ -64,7 +64,7 @@ extension BackupRequirements {
                     Self.subject,
                     "snapshots are not mounted as SNAPSHOTS says in \(report.changed.count) of \(homes): "
                         + Self.list(report.changed),
-                    cure: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
+                    hint: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
         } else if report.accounts > 0 {
             findings.append(.met(Self.subject, "in effect for \(homes)"))
         }

@@ -11,26 +11,26 @@ public struct Requirement: Hashable, Sendable {
     /// What was found.
     public var finding: String
     /// The command or setting that fixes it; nil when nothing is wrong.
-    public var cure: String?
+    public var hint: String?
     /// Neither right nor wrong: it is not known, or it is worth knowing.
     public var isNote = false
     /// Better otherwise, and nothing fails because of it.
     public var isWarning = false
 
     static func met(_ subject: String, _ finding: String) -> Self {
-        Self(subject: subject, finding: finding, cure: nil)
+        Self(subject: subject, finding: finding, hint: nil)
     }
     static func note(_ subject: String, _ finding: String) -> Self {
-        Self(subject: subject, finding: finding, cure: nil, isNote: true)
+        Self(subject: subject, finding: finding, hint: nil, isNote: true)
     }
-    static func warning(_ subject: String, _ finding: String, cure: String) -> Self {
-        Self(subject: subject, finding: finding, cure: cure, isWarning: true)
+    static func warning(_ subject: String, _ finding: String, hint: String) -> Self {
+        Self(subject: subject, finding: finding, hint: hint, isWarning: true)
     }
-    static func unmet(_ subject: String, _ finding: String, cure: String) -> Self {
-        Self(subject: subject, finding: finding, cure: cure)
+    static func unmet(_ subject: String, _ finding: String, hint: String) -> Self {
+        Self(subject: subject, finding: finding, hint: hint)
     }
     static func unmet(_ subject: String, _ failure: ProvisioningFailure) -> Self {
-        unmet(subject, failure.reason, cure: failure.cure)
+        unmet(subject, failure.reason, hint: failure.hint)
     }
 }
 
@@ -51,7 +51,7 @@ public struct BackupRequirements: Sendable {
     /// Everything that is needed, met or not, in the order in which an operator would fix it.
     public func findings() async -> [Requirement] {
         var findings = configuration.places.problems.map {
-            Requirement.unmet("home places", $0.reason, cure: $0.cure)
+            Requirement.unmet("home places", $0.reason, hint: $0.hint)
         }
         for place in configuration.places.roots { findings.append(folder(place, subject: "HOME_ROOTS")) }
         for place in configuration.places.volumes where !configuration.places.roots.contains(place) {
@@ -78,16 +78,16 @@ public struct BackupRequirements: Sendable {
                 return .warning(
                     subject,
                     "\(path) is set-group-ID or has a default ACL: what is made in it gets that group or these rights",
-                    cure: "chmod g-s \(path.shellWord); setfacl -k \(path.shellWord)")
+                    hint: "chmod g-s \(path.shellWord); setfacl -k \(path.shellWord)")
             }
         } catch {
             if error.cause == .noSuchFileOrDirectory {
-                return .unmet(subject, "\(path) does not exist", cure: "install -d -m 0755 \(path.shellWord)")
+                return .unmet(subject, "\(path) does not exist", hint: "install -d -m 0755 \(path.shellWord)")
             }
             return .unmet(subject, HomeWalk.explain(error, root: path))
         }
         guard access(path.string, W_OK) == 0 else {
-            return .unmet(subject, "\(path) cannot be written", cure: "run the daemon as root, or mount it for writing")
+            return .unmet(subject, "\(path) cannot be written", hint: "run the daemon as root, or mount it for writing")
         }
         return .met(subject, "\(path)")
     }
@@ -102,7 +102,7 @@ public struct BackupRequirements: Sendable {
             return [
                 .unmet(
                     "QUOTA", "the mount of \(volume) could not be found: \(error)",
-                    cure: "see what check says about this directory")
+                    hint: "see what check says about this directory")
             ]
         }
         guard let mount else { return [] }
@@ -132,7 +132,7 @@ public struct BackupRequirements: Sendable {
         return .warning(
             subject, "\(finding), which customers' files never need\(exception)",
             // The system's own programs need both.
-            cure: mount.point == "/"
+            hint: mount.point == "/"
                 ? "let the homes lie on a file system of their own, mounted with \(options)"
                 : "write \(options) into the options of \(point) in /etc/fstab, then: mount -o remount,\(options) \(point)"
         )
@@ -142,10 +142,10 @@ public struct BackupRequirements: Sendable {
         guard mount.type == "btrfs" else {
             return .unmet(
                 "QUOTA", "\(volume) lies on \(mount.point), which is \(mount.type) and not btrfs",
-                cure: mount.type == "ext4" || mount.type == "xfs"
+                hint: mount.type == "ext4" || mount.type == "xfs"
                     ? "write QUOTA = setquota, or QUOTA = none" : "write QUOTA = none, or let the homes lie on btrfs")
         }
-        let cure = "switch quotas on: btrfs quota enable \(volume.shellWord)"
+        let hint = "switch quotas on: btrfs quota enable \(volume.shellWord)"
         do {
             let program = try Program.btrfs.find(configuration)
             let result = try await ScriptRunner().run(
@@ -154,13 +154,13 @@ public struct BackupRequirements: Sendable {
                     environment: configuration.baseEnvironment, timeLimit: .seconds(30), grace: .seconds(5)))
             if let complaint = result.complaint {
                 return .unmet(
-                    "QUOTA", "\(program) qgroup show \(volume) \(complaint): \(result.outputTail)", cure: cure)
+                    "QUOTA", "\(program) qgroup show \(volume) \(complaint): \(result.outputTail)", hint: hint)
             }
             return .met("QUOTA", "\(mount.point) counts by btrfs qgroups")
         } catch let failure as ProvisioningFailure {
             return .unmet("QUOTA", failure)
         } catch {
-            return .unmet("QUOTA", "\(error)", cure: cure)
+            return .unmet("QUOTA", "\(error)", hint: hint)
         }
     }
 
@@ -175,7 +175,7 @@ public struct BackupRequirements: Sendable {
             : .unmet(
                 "QUOTA",
                 "\(mount.point) (\(mount.type)) is mounted without usrquota: limits could be set and would not be held",
-                cure: "write usrquota into the options of \(mount.point) in /etc/fstab and mount it anew")
+                hint: "write usrquota into the options of \(mount.point) in /etc/fstab and mount it anew")
     }
 
     private func homeScript() -> Requirement {
@@ -203,7 +203,7 @@ public struct BackupRequirements: Sendable {
                             of: path, subject: program.rawValue, oldest: Self.oldestRsync,
                             lack:
                                 "follows links that a customer puts in a directory's place when rsnapshot runs by hand as root",
-                            cure: "apt install rsync from the distribution's security updates",
+                            hint: "apt install rsync from the distribution's security updates",
                             // In the sandbox it writes as the account.
                             isRequired: configuration.confinement != .on)
                         : .met(program.rawValue, "\(path)"))
@@ -221,7 +221,7 @@ public struct BackupRequirements: Sendable {
         guard Program.isExecutable(configuration.confine) else {
             return .unmet(
                 subject, "\(configuration.confine) is not there",
-                cure: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
+                hint: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
         }
         do {
             let home = configuration.places.volumes.first ?? "/var/backup"
@@ -241,28 +241,28 @@ public struct BackupRequirements: Sendable {
                 reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "it said nothing"
             return .unmet(
                 subject, "the sandbox in which copies are made cannot be built: \(reason)",
-                cure:
+                hint:
                     "allow user and mount namespaces (sysctl user.max_user_namespaces, the unit's RestrictNamespaces and "
                     + "CapabilityBoundingSet), or write BACKUP_SANDBOX = off")
         } catch is ProvisioningFailure {
             return nil
         } catch {
-            return .unmet(subject, "\(error)", cure: "apt install bubblewrap")
+            return .unmet(subject, "\(error)", hint: "apt install bubblewrap")
         }
     }
 
     private func rsnapshot() async -> Requirement {
         let path = configuration.rsnapshot
-        let cure = "apt install rsnapshot, or correct RSNAPSHOT"
-        guard Program.isExecutable(path) else { return .unmet("RSNAPSHOT", "\(path) is not there", cure: cure) }
+        let hint = "apt install rsnapshot, or correct RSNAPSHOT"
+        guard Program.isExecutable(path) else { return .unmet("RSNAPSHOT", "\(path) is not there", hint: hint) }
         return await version(
-            of: path, subject: "RSNAPSHOT", oldest: Self.oldestRsnapshot, lack: "does not know retain", cure: cure)
+            of: path, subject: "RSNAPSHOT", oldest: Self.oldestRsnapshot, lack: "does not know retain", hint: hint)
     }
 
     /// Asks a program for its version.
     /// - Parameter lack: why an older one will not do.
     private func version(
-        of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, cure: String,
+        of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, hint: String,
         isRequired: Bool = true
     ) async -> Requirement {
         do {
@@ -271,18 +271,18 @@ public struct BackupRequirements: Sendable {
                     executable: path, arguments: ["--version"], environment: configuration.baseEnvironment,
                     timeLimit: .seconds(30), grace: .seconds(5)))
             if let complaint = result.complaint {
-                return .unmet(subject, "\(path) --version \(complaint): \(result.outputTail)", cure: cure)
+                return .unmet(subject, "\(path) --version \(complaint): \(result.outputTail)", hint: hint)
             }
             let output = String(decoding: result.output.head, as: UTF8.self)
             guard let version = Self.version(in: output) else {
-                return .unmet(subject, "\(path) says no version: \(result.outputTail)", cure: cure)
+                return .unmet(subject, "\(path) says no version: \(result.outputTail)", hint: hint)
             }
             let text = "\(path) \(version.major).\(version.minor)"
             if version >= oldest { return .met(subject, text) }
             let finding = "\(text) is older than \(oldest.major).\(oldest.minor) and \(lack)"
-            return isRequired ? .unmet(subject, finding, cure: cure) : .note(subject, "\(finding); \(cure)")
+            return isRequired ? .unmet(subject, finding, hint: hint) : .note(subject, "\(finding); \(hint)")
         } catch {
-            return .unmet(subject, "\(error)", cure: cure)
+            return .unmet(subject, "\(error)", hint: hint)
         }
     }
 

@@ -35,7 +35,7 @@ public struct BackupRsnapshotService: ProvisioningService {
         template = TemplateFile(configuration.template)
         misplaced = configuration.places.problems.first.map { problem in
             ProvisioningFailure(
-                .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, cure: problem.cure)
+                .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, hint: problem.hint)
         }
     }
 
@@ -222,7 +222,7 @@ public struct BackupRsnapshotService: ProvisioningService {
     static let noSubvolumes = ProvisioningFailure(
         .cannotSetQuota, .configuration,
         reason: "QUOTA is btrfs and HOME_SCRIPT is empty, so nothing makes a subvolume",
-        cure: "set HOME_SCRIPT to a script that makes one, such as the shipped create-chroot.sh")
+        hint: "set HOME_SCRIPT to a script that makes one, such as the shipped create-chroot.sh")
 }
 
 extension QuotaBackend {

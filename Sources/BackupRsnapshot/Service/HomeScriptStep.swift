@@ -52,12 +52,12 @@ struct HomeScriptStep: ProvisioningStep {
         try Self.checkPermissions(script)
         let result = try await attempt.run(
             invocation, profile: .provisioning, code: .cannotCreateHomeDir,
-            cure: "correct HOME_SCRIPT, or the script's first line")
+            hint: "correct HOME_SCRIPT, or the script's first line")
         guard let complaint = result.complaint else { return }
         throw ProvisioningFailure(
             .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,
             reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
-            cure: result.cause == .timeLimit
+            hint: result.cause == .timeLimit
                 ? "fix what the script waits for, or raise SCRIPT_TIMEOUT"
                 : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
             output: result.outputTail)

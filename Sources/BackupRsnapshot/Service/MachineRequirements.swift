@@ -107,9 +107,9 @@ public struct MachineRequirements: Sendable {
             guard let shortage = room.shortage else { return .met(name, "\(path): \(room.text)") }
             return .unmet(
                 name, "the file system of \(path) \(shortage)",
-                cure: "make room or enlarge it: see df -h \(path.shellWord) and df -i \(path.shellWord)")
+                hint: "make room or enlarge it: see df -h \(path.shellWord) and df -i \(path.shellWord)")
         } catch {
-            return .unmet(name, "\(path) cannot be examined: \(error)", cure: "see df \(path.shellWord)")
+            return .unmet(name, "\(path) cannot be examined: \(error)", hint: "see df \(path.shellWord)")
         }
     }
 
@@ -129,7 +129,7 @@ public struct MachineRequirements: Sendable {
         case .unsynchronized:
             .unmet(
                 "clock", "the kernel's clock is not synchronized: schedules and dates may be wrong",
-                cure: "apt install systemd-timesyncd (or chrony with rtcsync), and look at timedatectl")
+                hint: "apt install systemd-timesyncd (or chrony with rtcsync), and look at timedatectl")
         case .unknown(let reason): .note("clock", "is not known: \(reason)")
         }
     }
@@ -144,7 +144,7 @@ public struct MachineRequirements: Sendable {
             guard value != "1" else { return .met(name, "1") }
             return .unmet(
                 name, "is \(value): a customer can link files of others into its own tree",
-                cure: "echo '\(name) = 1' > /etc/sysctl.d/90-hardlinks.conf; sysctl --system")
+                hint: "echo '\(name) = 1' > /etc/sysctl.d/90-hardlinks.conf; sysctl --system")
         } catch {
             return .note(name, "is not known: \(file): \(error)")
         }

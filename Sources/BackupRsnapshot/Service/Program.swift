@@ -55,6 +55,6 @@ enum Program: String {
 
     static func missing(_ reason: String, package: String) -> ProvisioningFailure {
         ProvisioningFailure(
-            .runtimeRequirementNotSatisfied, .configuration, reason: reason, cure: "apt install \(package)")
+            .runtimeRequirementNotSatisfied, .configuration, reason: reason, hint: "apt install \(package)")
     }
 }

@@ -24,19 +24,19 @@ enum SystemUser {
                 throw ProvisioningFailure(
                     code, .shortage,
                     reason: "the system's user database could not be asked about \(account.uid): \(cause)",
-                    cure: cause.shortageHint(at: "/etc"))
+                    hint: cause.shortageHint(at: "/etc"))
             }
             throw ProvisioningFailure(
                 code, isAbsent ? .permanent : .retryable,
                 reason:
                     "the system's user database \(isAbsent ? "does not know" : "did not answer about") \(account.uid)",
-                cure: "see what getent passwd \(account.uid) says, or set REQUIRE_SYSTEM_USER = no")
+                hint: "see what getent passwd \(account.uid) says, or set REQUIRE_SYSTEM_USER = no")
         }
         guard record.pw_uid == account.uidNumber else {
             throw ProvisioningFailure(
                 code,
                 reason: "the system knows \(account.uid) as user \(record.pw_uid), the entry as \(account.uidNumber)",
-                cure: "see what getent passwd \(account.uid) says and make both the same")
+                hint: "see what getent passwd \(account.uid) says and make both the same")
         }
     }
 }

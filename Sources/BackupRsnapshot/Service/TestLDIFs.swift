@@ -20,9 +20,9 @@ public struct TestLDIFs: Sendable {
         /// What was wrong with it.
         public var reason: String
         /// What to write instead.
-        public var cure: String
+        public var hint: String
         /// One line for the terminal.
-        public var description: String { "--\(parameter) \(reason); \(cure)" }
+        public var description: String { "--\(parameter) \(reason); \(hint)" }
     }
 
     /// What the files differ in.
@@ -140,21 +140,21 @@ public struct TestLDIFs: Sendable {
         guard let number = EntryReader.decimal(parameters.uid), BackupAccount.uidRange.contains(number) else {
             throw Invalid(
                 parameter: "uid", reason: "is \(EntryReader.quote(parameters.uid))",
-                cure: "write a number from \(BackupAccount.uidRange.lowerBound) to \(BackupAccount.uidRange.upperBound)"
+                hint: "write a number from \(BackupAccount.uidRange.lowerBound) to \(BackupAccount.uidRange.upperBound)"
             )
         }
         for (name, value) in [
             ("reseller", parameters.reseller), ("customer", parameters.customer), ("people", parameters.people),
         ] where EntryReader.decimal(value) == nil {
             throw Invalid(
-                parameter: name, reason: "is \(EntryReader.quote(value))", cure: "write a number such as 4000000")
+                parameter: name, reason: "is \(EntryReader.quote(value))", hint: "write a number such as 4000000")
         }
         let texts = [("givenname", parameters.givenName), ("surname", parameters.surname)]
         for (name, value) in texts + (parameters.host.map { [("host", $0)] } ?? [])
         where value.isEmpty || value.utf8.count > 256 || value.unicodeScalars.contains(where: \.isControl) {
             throw Invalid(
                 parameter: name, reason: "is \(EntryReader.quote(value))",
-                cure: "write one line of text, no longer than 256 bytes")
+                hint: "write one line of text, no longer than 256 bytes")
         }
         let root = parameters.homeRoot
         guard root.isAbsolute, root.isLexicallyNormal, !root.components.isEmpty,
@@ -162,7 +162,7 @@ public struct TestLDIFs: Sendable {
         else {
             throw Invalid(
                 parameter: "home-root", reason: "is \(EntryReader.quote(root.string))",
-                cure: "write an absolute folder such as /var/backup")
+                hint: "write an absolute folder such as /var/backup")
         }
     }
 }

@@ -55,7 +55,7 @@ struct ConfigurationFile: Hashable, Sendable {
                     throw ProvisioningFailure(
                         .cannotCreateRsnapshotConfiguration,
                         reason: "\(path), which rsnapshot carries out as root, \(objection)",
-                        cure: "see who wrote it; then rm \(path.shellWord), and " + ConfiguredSnapshots.provisionAgain)
+                        hint: "see who wrote it; then rm \(path.shellWord), and " + ConfiguredSnapshots.provisionAgain)
                 }
             }
             return try current()
@@ -114,7 +114,7 @@ struct ConfigurationFile: Hashable, Sendable {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, .configuration,
                 reason: "\(directory), whose files rsnapshot carries out as root, \(objection)",
-                cure: "chown root \(directory.shellWord); chmod go-w \(directory.shellWord)")
+                hint: "chown root \(directory.shellWord); chmod go-w \(directory.shellWord)")
         }
         return folder
     }
@@ -127,21 +127,21 @@ struct ConfigurationFile: Hashable, Sendable {
         } catch {
             let cause = (error as? HeldFolder.Failure)?.cause ?? error as? Errno
             let failureClass: FailureClass
-            let cure: String
+            let hint: String
             switch cause {
             case .noSuchFileOrDirectory?, .notDirectory?:
                 failureClass = .configuration
-                cure = "install -d -m 0755 \(directory.shellWord), or correct RSNAPSHOT_CONFIG_DIRECTORY"
+                hint = "install -d -m 0755 \(directory.shellWord), or correct RSNAPSHOT_CONFIG_DIRECTORY"
             case let cause? where cause.isShortage:
                 failureClass = .shortage
-                cure = cause.shortageHint(at: directory)
+                hint = cause.shortageHint(at: directory)
             default:
                 failureClass = cause.flatMap { FailureClass($0) } ?? .permanent
-                cure = "look at what stands there, at the rights of \(directory) and at the disk"
+                hint = "look at what stands there, at the rights of \(directory) and at the disk"
             }
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, failureClass,
-                reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")", cure: cure)
+                reason: "could not \(operation) \(path): \(cause.map { "\($0)" } ?? "\(error)")", hint: hint)
         }
     }
 }

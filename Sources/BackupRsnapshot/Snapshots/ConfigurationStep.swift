@@ -99,14 +99,14 @@ final class ConfigurationTester: Sendable {
             ScriptInvocation(
                 executable: configuration.rsnapshot, arguments: arguments, environment: configuration.baseEnvironment,
                 timeLimit: .seconds(60), grace: .seconds(5)),
-            code: .runtimeRequirementNotSatisfied, cure: "apt install rsnapshot")
+            code: .runtimeRequirementNotSatisfied, hint: "apt install rsnapshot")
         if let complaint = result.complaint {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, result.cause == .timeLimit ? .retryable : .permanent,
                 reason: "\(configuration.rsnapshot) \(arguments.joined(separator: " ")) \(complaint): "
                     + result.outputTail.split(separator: "\n").filter { !$0.allSatisfy { "-".contains($0) } }
                     .joined(separator: " "),
-                cure: "correct \(configuration.template)", output: result.outputTail)
+                hint: "correct \(configuration.template)", output: result.outputTail)
         }
         if let pair { accepted.withLock { _ = $0.insert(pair) } }
     }

@@ -16,8 +16,8 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     struct Invalid: Error, Hashable, CustomStringConvertible {
         var line: Int
         var reason: String
-        var cure: String
-        var description: String { "line \(line): \(reason); \(cure)" }
+        var hint: String
+        var description: String { "line \(line): \(reason); \(hint)" }
     }
 
     /// All of its lines, in their order.
@@ -42,7 +42,7 @@ struct RsnapshotConfiguration: Hashable, Sendable {
             if let allowed, !allowed.contains(directive.name) {
                 throw Invalid(
                     line: directive.line, reason: "the template has no directive \(directive.name)",
-                    cure: "take it out, or write it into the template itself")
+                    hint: "take it out, or write it into the template itself")
             }
             try directive.check(isTemplate: false, values: values)
             directives.append(directive)
@@ -56,10 +56,10 @@ struct RsnapshotConfiguration: Hashable, Sendable {
             let lines = directives.filter { $0.name == name }
             if directive.isRequired, lines.isEmpty {
                 throw Invalid(
-                    line: directives.last?.line ?? 1, reason: "there is no line \(name)", cure: directive.example(name))
+                    line: directives.last?.line ?? 1, reason: "there is no line \(name)", hint: directive.example(name))
             }
             if !directive.isRepeatable, lines.count > 1 {
-                throw Invalid(line: lines[1].line, reason: "\(name) stands there twice", cure: "leave one")
+                throw Invalid(line: lines[1].line, reason: "\(name) stands there twice", hint: "leave one")
             }
         }
         guard let root = directives.first(where: { $0.name == "snapshot_root" }),
@@ -71,11 +71,11 @@ struct RsnapshotConfiguration: Hashable, Sendable {
         else {
             throw Invalid(
                 line: root.line, reason: "snapshot_root \(path) does not lie inside \(account)",
-                cure: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
+                hint: "write snapshot_root<TAB>%SNAPSHOT_ROOT%/")
         }
         guard root.line < backup.line else {
             throw Invalid(
-                line: backup.line, reason: "backup stands before snapshot_root", cure: "put snapshot_root above it")
+                line: backup.line, reason: "backup stands before snapshot_root", hint: "put snapshot_root above it")
         }
     }
 }
@@ -85,7 +85,7 @@ extension RsnapshotConfiguration.Directive {
 
     /// - Parameter line: one that is neither empty nor a comment.
     init(parsing line: Substring, number: Int) throws(Invalid) {
-        func refuse(_ reason: String, _ cure: String) -> Invalid { Invalid(line: number, reason: reason, cure: cure) }
+        func refuse(_ reason: String, _ hint: String) -> Invalid { Invalid(line: number, reason: reason, hint: hint) }
 
         let isPlain = line.utf8.allSatisfy { (0x20..<0x7F).contains($0) || $0 == UInt8(ascii: "\t") }
         if isPlain ? line.utf8.first.map({ $0 <= 0x20 }) == true : line.first?.isWhitespace == true {
@@ -111,7 +111,7 @@ extension RsnapshotConfiguration.Directive {
         do throws(RsnapshotDirective.Objection) {
             try RsnapshotDirective.check(name, fields, isTemplate: isTemplate, values: values)
         } catch {
-            throw Invalid(line: line, reason: error.reason, cure: error.cure)
+            throw Invalid(line: line, reason: error.reason, hint: error.hint)
         }
     }
 }
@@ -152,7 +152,7 @@ struct RsnapshotRendering: Hashable, Sendable {
                 .cannotCreateRsnapshotConfiguration, .configuration,
                 reason:
                     "the file made from \(configuration.template) is wrong in line \(error.line): \(error.reason)",
-                cure: error.cure)
+                hint: error.hint)
         }
     }
 }

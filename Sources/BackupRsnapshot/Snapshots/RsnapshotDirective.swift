@@ -19,7 +19,7 @@ struct RsnapshotDirective: Hashable, Sendable {
         case file
         /// Made from `%RETAIN%`, never written by hand.
         case retain
-        case refused(reason: String, cure: String)
+        case refused(reason: String, hint: String)
     }
 
     let rule: Rule
@@ -29,11 +29,11 @@ struct RsnapshotDirective: Hashable, Sendable {
     /// Why a line may not stand there, and how to fix it.
     struct Objection: Error, Hashable {
         var reason: String
-        var cure: String
+        var hint: String
 
-        init(_ reason: String, _ cure: String) {
+        init(_ reason: String, _ hint: String) {
             self.reason = reason
-            self.cure = cure
+            self.hint = hint
         }
     }
 
@@ -67,9 +67,9 @@ struct RsnapshotDirective: Hashable, Sendable {
             "verbose",
             "loglevel",
         ] { table[name] = Self(rule: .anyValue) }
-        for (names, reason, cure) in refusals {
+        for (names, reason, hint) in refusals {
             for name in names.split(separator: " ") {
-                table[String(name)] = Self(rule: .refused(reason: reason, cure: cure))
+                table[String(name)] = Self(rule: .refused(reason: reason, hint: hint))
             }
         }
         return table
@@ -141,7 +141,7 @@ struct RsnapshotDirective: Hashable, Sendable {
             throw Objection("rsnapshot 1.4 has no directive \(name)", "take the line out, or correct its name")
         }
         switch rule {
-        case .refused(let reason, let cure): throw Objection("\(name) is refused: \(reason)", cure)
+        case .refused(let reason, let hint): throw Objection("\(name) is refused: \(reason)", hint)
         case .exactly(let expected):
             let filled = expected.map { RsnapshotTemplate.fill($0, values: values) }
             guard fields.map(withoutSlash) == filled.map(withoutSlash) else {

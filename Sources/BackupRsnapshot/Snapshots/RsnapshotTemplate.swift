@@ -26,8 +26,8 @@ struct RsnapshotTemplate: Hashable, Sendable {
         var source: String
         var line: Int
         var reason: String
-        var cure: String
-        var description: String { "\(source):\(line): \(reason); \(cure)" }
+        var hint: String
+        var description: String { "\(source):\(line): \(reason); \(hint)" }
     }
 
     private enum Piece: Hashable { case text(String), placeholder(Placeholder) }
@@ -60,7 +60,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
             if isRetain, parts.count > 1 {
                 throw Invalid(
                     source: source, line: index + 1, reason: "%RETAIN% shares its line with something else",
-                    cure: "let it stand alone: it becomes the retain lines")
+                    hint: "let it stand alone: it becomes the retain lines")
             }
             directives.insert(isRetain ? "retain" : try Self.checked(line, source: source, number: index + 1))
             for part in parts {
@@ -87,7 +87,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
             try directive.check(isTemplate: true) { "%\($0.rawValue)%" }
             return directive.name
         } catch {
-            throw Invalid(source: source, line: error.line, reason: error.reason, cure: error.cure)
+            throw Invalid(source: source, line: error.line, reason: error.reason, hint: error.hint)
         }
     }
 
@@ -108,12 +108,12 @@ struct RsnapshotTemplate: Hashable, Sendable {
             } else {
                 throw Invalid(
                     source: source, line: number, reason: "%\(part)% is no placeholder",
-                    cure: "write one of " + Placeholder.allCases.map { "%\($0.rawValue)%" }.joined(separator: " "))
+                    hint: "write one of " + Placeholder.allCases.map { "%\($0.rawValue)%" }.joined(separator: " "))
             }
         }
         guard line.filter({ $0 == "%" }).count.isMultiple(of: 2) else {
             throw Invalid(
-                source: source, line: number, reason: "a % stands alone", cure: "write placeholders as %NAME%")
+                source: source, line: number, reason: "a % stands alone", hint: "write placeholders as %NAME%")
         }
         return pieces
     }
@@ -169,18 +169,18 @@ final class TemplateFile: Sendable {
                 return template
             }
         } catch let error as RsnapshotTemplate.Invalid {
-            throw Self.failure("\(error.source):\(error.line): \(error.reason)", error.cure)
+            throw Self.failure("\(error.source):\(error.line): \(error.reason)", error.hint)
         } catch let error as Errno where error.isShortage {
             throw ProvisioningFailure(
                 .cannotCreateRsnapshotConfiguration, .shortage, reason: "the template \(path) cannot be read: \(error)",
-                cure: error.shortageHint(at: path.removingLastComponent()))
+                hint: error.shortageHint(at: path.removingLastComponent()))
         } catch {
             throw Self.failure(
                 "the template \(path) cannot be read: \(error)", "put it there, or correct RSNAPSHOT_TEMPLATE")
         }
     }
 
-    private static func failure(_ reason: String, _ cure: String) -> ProvisioningFailure {
-        ProvisioningFailure(.cannotCreateRsnapshotConfiguration, .configuration, reason: reason, cure: cure)
+    private static func failure(_ reason: String, _ hint: String) -> ProvisioningFailure {
+        ProvisioningFailure(.cannotCreateRsnapshotConfiguration, .configuration, reason: reason, hint: hint)
     }
 }

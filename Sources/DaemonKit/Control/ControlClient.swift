@@ -143,7 +143,7 @@ public enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertib
     /// The system refused.
     case failed(FilePath, Errno)
 
-    /// What happened, and the cure.
+    /// What happened, and the hint.
     public var description: String {
         switch self {
         case .notListening(let path):

@@ -222,14 +222,14 @@ public struct ControlServerError: Error, Hashable, Sendable, CustomStringConvert
     /// What the system said.
     public let code: Errno
 
-    /// The path, what the system said, and the cure.
+    /// The path, what the system said, and the hint.
     public var description: String {
-        let cure =
+        let hint =
             switch code {
             case .fileNameTooLong: "a socket's path may have 107 bytes: set a shorter RUNTIME_DIRECTORY"
             case .fileExists: "something that is no socket stands there: move it away"
             default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
             }
-        return "\(path): the socket cannot be opened: \(code); \(cure)"
+        return "\(path): the socket cannot be opened: \(code); \(hint)"
     }
 }

@@ -126,7 +126,7 @@ public struct MailAddress: Hashable, Sendable, CustomStringConvertible {
         /// What is wrong.
         public let reason: String
         /// What to write instead.
-        public let cure: String
+        public let hint: String
     }
 
     /// As it was written.
@@ -146,7 +146,7 @@ public struct MailAddress: Hashable, Sendable, CustomStringConvertible {
         guard isRight, !text.hasPrefix("-") else {
             throw Invalid(
                 reason: "one of these is not a mail address",
-                cure: "write addresses such as operator@example.org or root, split by blanks")
+                hint: "write addresses such as operator@example.org or root, split by blanks")
         }
         description = text
     }

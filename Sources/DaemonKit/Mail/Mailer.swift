@@ -173,7 +173,7 @@ extension SettingKind where Value == MailAddress {
             do throws(MailAddress.Invalid) {
                 return try MailAddress(parsing: text)
             } catch {
-                throw SettingValueError(error.reason, hint: error.cure)
+                throw SettingValueError(error.reason, hint: error.hint)
             }
         }
     }

@@ -11,9 +11,9 @@ public struct SendmailProgram: Sendable {
         /// What happened, with what the program said.
         public let reason: String
         /// What to do about it.
-        public let cure: String
-        /// The reason and the cure.
-        public var description: String { "\(reason); \(cure)" }
+        public let hint: String
+        /// The reason and the hint.
+        public var description: String { "\(reason); \(hint)" }
     }
 
     private let path: FilePath
@@ -39,7 +39,7 @@ public struct SendmailProgram: Sendable {
     /// - Throws: ``Refusal``, also when the program is missing or hangs; `CancellationError` when the task is cancelled before the end.
     public func send(_ mail: String) async throws {
         if let fault = await BlockingWork.run({ [path] in TrustedPath("SENDMAIL", path, .program).fault }) {
-            throw Refusal(reason: fault.finding, cure: fault.cure)
+            throw Refusal(reason: fault.finding, hint: fault.hint)
         }
         let outcome: ChildProcess.Outcome
         do {
@@ -49,7 +49,7 @@ public struct SendmailProgram: Sendable {
         } catch let error as Errno {
             throw Refusal(
                 reason: "\(path) cannot be started (\(error))",
-                cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+                hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
         }
         switch outcome.ending {
         case _ where outcome.isLate: throw refusal("took longer than \(timeLimit) and was killed", outcome.output)
@@ -64,6 +64,6 @@ public struct SendmailProgram: Sendable {
         let said = text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]
         return Refusal(
             reason: "\(path) \(what)\(said.isEmpty ? "" : ": \(OneLine.escaping(String(said)))")",
-            cure: "look into the mail transport's log")
+            hint: "look into the mail transport's log")
     }
 }

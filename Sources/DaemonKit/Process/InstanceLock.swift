@@ -82,7 +82,7 @@ public enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertibl
     /// The file cannot be opened or locked.
     case unusable(FilePath, setting: String, Errno)
 
-    /// The file, who holds it or what the system said, and the cure.
+    /// The file, who holds it or what the system said, and the hint.
     public var description: String {
         switch self {
         case .busy(let path, let setting, let holder):

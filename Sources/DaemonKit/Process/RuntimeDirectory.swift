@@ -12,13 +12,13 @@ public enum RuntimeDirectory {
     /// - Throws: when it cannot be made, is no directory, or others could change it or a directory above it.
     public static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(RuntimeDirectoryError) {
         guard path.isAbsolute else {
-            throw RuntimeDirectoryError(path, "is not an absolute path", cure: "write it from /")
+            throw RuntimeDirectoryError(path, "is not an absolute path", hint: "write it from /")
         }
         try create(path.lexicallyNormalized(), mode: mode)
         do throws(FileTrustError) {
             try FileTrust.check(path, as: .directory)
         } catch {
-            throw RuntimeDirectoryError(path, error.findingOfFile, cure: error.cure)
+            throw RuntimeDirectoryError(path, error.findingOfFile, hint: error.hint)
         }
         guard access(path.string, W_OK | X_OK) == 0 else {
             throw RuntimeDirectoryError(path, "cannot be written", errno)
@@ -52,9 +52,9 @@ public struct RuntimeDirectoryError: Error, Hashable, Sendable, CustomStringConv
     public let reason: String
     private let code: Int32
 
-    fileprivate init(_ path: FilePath, _ reason: String, cure: String) {
+    fileprivate init(_ path: FilePath, _ reason: String, hint: String) {
         self.path = path
-        self.reason = "\(reason); \(cure)"
+        self.reason = "\(reason); \(hint)"
         code = 0
     }
 
@@ -65,7 +65,7 @@ public struct RuntimeDirectoryError: Error, Hashable, Sendable, CustomStringConv
         self.code = code
     }
 
-    /// The directory, what is wrong with it, and the cure.
+    /// The directory, what is wrong with it, and the hint.
     public var description: String { "\(path): \(reason)" }
 
     /// What the process ends with.

@@ -23,7 +23,7 @@ struct SettingsFile {
     /// - Throws: also where others could change the file: nothing of it is believed then.
     init(reading path: FilePath) throws(Unreadable) {
         if let fault = TrustedPath("", Self.absolute(path), .file).fault {
-            throw Unreadable(reason: fault.findingOfFile, hint: fault.cure)
+            throw Unreadable(reason: fault.findingOfFile, hint: fault.hint)
         }
         let descriptor = open(path.string, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
         guard descriptor >= 0 else { throw Self.failure(errno) }

@@ -69,7 +69,7 @@ public struct LDIFParser: Sendable {
             guard let last = lines.indices.last else {
                 throw refuse(
                     "the line begins with a space, but there is no line before it to go on with",
-                    cure: "remove the space, or the empty line above")
+                    hint: "remove the space, or the empty line above")
             }
             try charge(line.count)
             lines[last].bytes.append(contentsOf: line.dropFirst())
@@ -95,13 +95,13 @@ public struct LDIFParser: Sendable {
     private mutating func refuse(tooLarge what: String) -> LDIFError {
         refuse(
             "\(what) is larger than \(limit) bytes",
-            cure: "raise the limit, or put an empty line between the records if one is missing")
+            hint: "raise the limit, or put an empty line between the records if one is missing")
     }
 
-    private mutating func refuse(_ reason: String, cure: String) -> LDIFError {
+    private mutating func refuse(_ reason: String, hint: String) -> LDIFError {
         dropRecord()
         isSkipping = true
-        return LDIFError(source: source, line: splitter.number, reason: reason, cure: cure)
+        return LDIFError(source: source, line: splitter.number, reason: reason, hint: hint)
     }
 
     private mutating func dropRecord() {
@@ -123,8 +123,8 @@ public struct LDIFError: Error, Hashable, CustomStringConvertible {
     /// What is wrong there.
     public let reason: String
     /// What to write instead.
-    public let cure: String
+    public let hint: String
 
-    /// file:line: reason; cure
-    public var description: String { "\(source):\(line): \(reason); \(cure)" }
+    /// file:line: reason; hint
+    public var description: String { "\(source):\(line): \(reason); \(hint)" }
 }

@@ -3,7 +3,7 @@ extension LDIFRecordParser {
     /// `control: oid [true|false] [value]`.
     func control(_ field: LDIFField) throws(LDIFError) -> LDIFControl {
         guard case .plain(let content) = field.content else {
-            throw error(at: field.line, "a control line is not in base64", cure: "write only the control's value so")
+            throw error(at: field.line, "a control line is not in base64", hint: "write only the control's value so")
         }
         let separators = [UInt8(ascii: " "), UInt8(ascii: ":")]
         let oidEnd = content.firstIndex { separators.contains($0) } ?? content.endIndex
@@ -11,14 +11,14 @@ extension LDIFRecordParser {
         guard let first = content.first, first.isASCIIDigit, AttributeName.isWellFormed(oid), !oid.contains(";") else {
             throw error(
                 at: field.line, "\(oid.quotedForMessage) is not the type of a control",
-                cure: "write it as a dotted number")
+                hint: "write it as a dotted number")
         }
         let rest = content[oidEnd...].drop { $0 == UInt8(ascii: " ") }
         let wordEnd = rest.firstIndex { separators.contains($0) } ?? rest.endIndex
         let word = String(decoding: rest[..<wordEnd], as: UTF8.self)
         guard ["", "true", "false"].contains(word.lowercased()) else {
             throw error(
-                at: field.line, "a control's criticality is \(word.quotedForMessage)", cure: "write true or false")
+                at: field.line, "a control's criticality is \(word.quotedForMessage)", hint: "write true or false")
         }
         let valueSpecification = rest[wordEnd...].drop { $0 == UInt8(ascii: " ") }
         var control = LDIFControl(oid, isCritical: word.lowercased() == "true")
@@ -26,7 +26,7 @@ extension LDIFRecordParser {
             guard colon == UInt8(ascii: ":") else {
                 throw error(
                     at: field.line, "there is more behind the control's criticality",
-                    cure: "put a colon before the control's value")
+                    hint: "put a colon before the control's value")
             }
             let content = LDIFField.Content(afterColon: valueSpecification.dropFirst())
             control.value = try value(of: LDIFField(line: field.line, name: field.name, content: content))
@@ -41,13 +41,13 @@ extension LDIFRecordParser {
         guard !line.isSeparator else {
             throw error(
                 at: line.number, "a line of one \"-\" that ends no modification",
-                cure: "remove it, or write the modification before it")
+                hint: "remove it, or write the modification before it")
         }
         guard let colon = line.bytes.firstIndex(of: UInt8(ascii: ":")) else {
             let text = String(decoding: line.bytes, as: UTF8.self)
             throw error(
                 at: line.number, "\(text.quotedForMessage) has no colon",
-                cure: "write name: value; begin a line that goes on with the one before with a space")
+                hint: "write name: value; begin a line that goes on with the one before with a space")
         }
         return LDIFField(
             line: line.number, name: String(decoding: line.bytes[..<colon], as: UTF8.self),
@@ -61,14 +61,14 @@ extension LDIFRecordParser {
                 throw error(
                     at: field.line,
                     "the value of \(field.name) holds a \(byte == 0 ? "NUL" : "carriage return") character",
-                    cure: "write the value in base64, after two colons, or end lines with LF or CRLF")
+                    hint: "write the value in base64, after two colons, or end lines with LF or CRLF")
             }
             return AttributeValue(bytes: bytes)
         case .base64(let text):
             guard let bytes = Base64.decode(text) else {
                 throw error(
                     at: field.line, "the value of \(field.name) is not base64",
-                    cure: "write it anew (\"base64 -w 0\"), or use one colon for a plain value")
+                    hint: "write it anew (\"base64 -w 0\"), or use one colon for a plain value")
             }
             return AttributeValue(bytes: bytes)
         case .url(let text):
@@ -78,17 +78,17 @@ extension LDIFRecordParser {
             } catch {
                 throw self.error(
                     at: field.line, "the value of \(field.name) cannot be read from \(url.quotedForMessage): \(error)",
-                    cure: "write the URL of a file that can be read, as file:///path, or the value itself")
+                    hint: "write the URL of a file that can be read, as file:///path, or the value itself")
             }
         }
     }
 
     func text(of field: LDIFField) throws(LDIFError) -> String {
         if case .url = field.content {
-            throw error(at: field.line, "\(field.name) may not come from a URL", cure: "write it here")
+            throw error(at: field.line, "\(field.name) may not come from a URL", hint: "write it here")
         }
         guard let text = try value(of: field).text else {
-            throw error(at: field.line, "\(field.name) is not UTF-8", cure: "save the file as UTF-8")
+            throw error(at: field.line, "\(field.name) is not UTF-8", hint: "save the file as UTF-8")
         }
         return text
     }
@@ -112,7 +112,7 @@ extension LDIFRecordParser {
             return try AttributeName(parsing: spelling)
         } catch {
             throw self.error(
-                at: line, "\(spelling.quotedForMessage) is not an attribute name", cure: AttributeName.Invalid.cure)
+                at: line, "\(spelling.quotedForMessage) is not an attribute name", hint: AttributeName.Invalid.hint)
         }
     }
 }

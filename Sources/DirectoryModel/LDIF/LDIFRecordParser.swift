@@ -17,7 +17,7 @@ struct LDIFRecordParser {
         if let field = try peek(), field.keyword == "version" {
             place += 1
             guard try word(of: field) == "1" else {
-                throw error(at: field.line, "this version of LDIF is not known", cure: "write version: 1")
+                throw error(at: field.line, "this version of LDIF is not known", hint: "write version: 1")
             }
         }
         guard let first = try peek() else { return nil }
@@ -36,14 +36,14 @@ struct LDIFRecordParser {
         } else if let control = controls.first {
             throw error(
                 at: first.line, "there is a control (\(control.oid)), but no change that it goes with",
-                cure: "write a changetype line after the control lines")
+                hint: "write a changetype line after the control lines")
         } else {
             change = .content(try attributes())
         }
         if place < lines.count {
             throw error(
                 at: lines[place].number, "the change is complete, but the record goes on",
-                cure: "remove the line, or put an empty line before the next record")
+                hint: "remove the line, or put an empty line before the next record")
         }
         return LDIFRecord(dn: dn, change: change, controls: controls, line: first.line)
     }
@@ -56,7 +56,7 @@ struct LDIFRecordParser {
         case "add":
             let attributes = try attributes()
             guard !attributes.isEmpty else {
-                throw error(at: field.line, "an entry to add has no attributes", cure: "write them as name: value")
+                throw error(at: field.line, "an entry to add has no attributes", hint: "write them as name: value")
             }
             return .add(attributes)
         case "delete":
@@ -68,7 +68,7 @@ struct LDIFRecordParser {
         default:
             throw error(
                 at: field.line, "\(type.quotedForMessage) is not a kind of change",
-                cure: "write one of add, delete, modify, modrdn, moddn")
+                hint: "write one of add, delete, modify, modrdn, moddn")
         }
     }
 
@@ -79,12 +79,12 @@ struct LDIFRecordParser {
         while let field = try peek() {
             guard field.keyword != "dn" else {
                 throw error(
-                    at: field.line, "a record begins within a record", cure: "put an empty line before the dn line")
+                    at: field.line, "a record begins within a record", hint: "put an empty line before the dn line")
             }
             guard field.keyword != "changetype" else {
                 throw error(
                     at: field.line, "changetype stands behind the record's first attribute",
-                    cure: "write it directly after the dn line and the control lines")
+                    hint: "write it directly after the dn line and the control lines")
             }
             place += 1
             let name = try attributeName(field.name, at: field.line)
@@ -111,7 +111,7 @@ struct LDIFRecordParser {
             default:
                 throw error(
                     at: field.line, "\(field.name.quotedForMessage) does not begin a modification",
-                    cure: "write add:, delete:, replace: or increment: and the attribute's name")
+                    hint: "write add:, delete:, replace: or increment: and the attribute's name")
             }
             place += 1
             let name = try attributeName(try text(of: field).trimmedOfSpaces, at: field.line)
@@ -120,7 +120,7 @@ struct LDIFRecordParser {
                 guard AttributeName(unchecked: line.name) == name else {
                     throw error(
                         at: line.line, "\(line.name.quotedForMessage) stands in a modification of \(name)",
-                        cure: "write \(name): and a value, or end the modification before with a line of one \"-\"")
+                        hint: "write \(name): and a value, or end the modification before with a line of one \"-\"")
                 }
                 place += 1
                 modification.values.append(try value(of: line))
@@ -136,11 +136,11 @@ struct LDIFRecordParser {
         switch modification.action {
         case .add where modification.values.isEmpty:
             throw error(
-                at: line, "no value to add", cure: "write \(modification.attribute): and a value below this line")
+                at: line, "no value to add", hint: "write \(modification.attribute): and a value below this line")
         case .increment where modification.values.count != 1:
             throw error(
                 at: line, "increment needs one value",
-                cure: "write \(modification.attribute): and a number below this line")
+                hint: "write \(modification.attribute): and a number below this line")
         default:
             break
         }
@@ -154,7 +154,7 @@ struct LDIFRecordParser {
     }
 
     private mutating func rename() throws(LDIFError) -> LDIFChange {
-        let nameField = try required("newrdn", cure: "write newrdn: and the new name=value")
+        let nameField = try required("newrdn", hint: "write newrdn: and the new name=value")
         let newName = try text(of: nameField)
         let newRDN: RDN
         do throws(DNSyntaxError) {
@@ -163,12 +163,12 @@ struct LDIFRecordParser {
             throw self.error(error, at: nameField.line)
         }
         let deleteField = try required(
-            "deleteoldrdn", cure: "write deleteoldrdn: 1 to drop the old value, 0 to keep it")
+            "deleteoldrdn", hint: "write deleteoldrdn: 1 to drop the old value, 0 to keep it")
         let deleteWord = try word(of: deleteField)
         guard deleteWord == "0" || deleteWord == "1" else {
             throw error(
                 at: deleteField.line, "deleteoldrdn is \(deleteWord.quotedForMessage)",
-                cure: "write 1 to drop the old value, 0 to keep it")
+                hint: "write 1 to drop the old value, 0 to keep it")
         }
         var newSuperior: DN?
         if let field = try peek(), field.keyword == "newsuperior" {
@@ -178,11 +178,11 @@ struct LDIFRecordParser {
         return .rename(newRDN: newRDN, deleteOldRDN: deleteWord == "1", newSuperior: newSuperior)
     }
 
-    private mutating func required(_ keyword: String, cure: String) throws(LDIFError) -> LDIFField {
+    private mutating func required(_ keyword: String, hint: String) throws(LDIFError) -> LDIFField {
         guard let field = try peek(), field.keyword == keyword else {
             throw error(
                 at: place < lines.count ? lines[place].number : lines[lines.count - 1].number,
-                "\(keyword) is missing\(place < lines.count ? " before this line" : " after this line")", cure: cure)
+                "\(keyword) is missing\(place < lines.count ? " before this line" : " after this line")", hint: hint)
         }
         place += 1
         return field
@@ -194,7 +194,7 @@ struct LDIFRecordParser {
         let isSearchResult = field.keyword == "search" || field.keyword == "result"
         return error(
             at: field.line, "the record begins with \(field.name.quotedForMessage) instead of dn",
-            cure: isSearchResult
+            hint: isSearchResult
                 ? "remove ldapsearch's result lines (ldapsearch -LLL leaves them out)"
                 : "write a dn line first, and separate records, and only them, with empty lines")
     }
@@ -202,10 +202,10 @@ struct LDIFRecordParser {
     func error(_ error: DNSyntaxError, at line: Int) -> LDIFError {
         self.error(
             at: line, "DN \(error.text.quotedForMessage), character \(error.position): \(error.reason)",
-            cure: error.cure)
+            hint: error.hint)
     }
 
-    func error(at line: Int, _ reason: String, cure: String) -> LDIFError {
-        LDIFError(source: source, line: line, reason: reason, cure: cure)
+    func error(at line: Int, _ reason: String, hint: String) -> LDIFError {
+        LDIFError(source: source, line: line, reason: reason, hint: hint)
     }
 }

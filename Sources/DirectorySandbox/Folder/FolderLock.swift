@@ -12,7 +12,7 @@ struct FolderLock {
             close(descriptor)
             throw SandboxError(
                 .alreadyRunning, "a sandbox is being started in \(file.removingLastComponent()) at this moment",
-                cure: "wait until it runs and use it")
+                hint: "wait until it runs and use it")
         }
     }
 

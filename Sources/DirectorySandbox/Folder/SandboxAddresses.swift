@@ -24,7 +24,7 @@ struct SandboxAddresses: Sendable, Hashable {
         if wanted == 0 { return try ServerProbe.freePort() }
         guard 1...65535 ~= wanted else {
             throw SandboxError(
-                .option, "\(option) is \(wanted), which is no TCP port", cure: "use 1 to 65535, or 0 for a free one")
+                .option, "\(option) is \(wanted), which is no TCP port", hint: "use 1 to 65535, or 0 for a free one")
         }
         return wanted
     }

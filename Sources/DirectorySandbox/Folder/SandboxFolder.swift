@@ -45,7 +45,7 @@ struct SandboxFolder: Sendable {
         let folder = try SandboxFolder(existing: directory)
         guard try folder.isSandbox() ? true : folder.isEmpty() else {
             throw SandboxError(
-                .folder, "the folder \(folder.path) holds other files", cure: "name an empty or a new folder")
+                .folder, "the folder \(folder.path) holds other files", hint: "name an empty or a new folder")
         }
         guard chmod(folder.path.string, 0o700) == 0 else {
             throw failure("cannot make the folder \(folder.path) private", errno)
@@ -99,7 +99,7 @@ struct SandboxFolder: Sendable {
             .folder,
             "the socket \(near) has \(near.length) bytes, the system allows \(Self.longestSocketPath), and neither "
                 + "TMPDIR nor /tmp takes a shorter one",
-            cure: "name a folder with a shorter path")
+            hint: "name a folder with a shorter path")
     }
 
     private static let uniqueTemplate = "prov-sandbox-XXXXXX"
@@ -179,6 +179,6 @@ struct SandboxFolder: Sendable {
     static func failure(_ reason: String, _ number: Int32) -> SandboxError {
         SandboxError(
             .folder, "\(reason): \(String(cString: strerror(number)))",
-            cure: "name a folder in which this user may write")
+            hint: "name a folder in which this user may write")
     }
 }

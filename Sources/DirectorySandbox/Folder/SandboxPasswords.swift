@@ -23,7 +23,7 @@ struct SandboxPasswords: Sendable {
 
     private static func line(of file: FilePath) throws(SandboxError) -> String {
         guard let line = try TextFile.read(file).split(separator: "\n").first else {
-            throw SandboxError(.folder, "\(file) is empty", cure: "stop the sandbox and start it in a new folder")
+            throw SandboxError(.folder, "\(file) is empty", hint: "stop the sandbox and start it in a new folder")
         }
         return String(line)
     }

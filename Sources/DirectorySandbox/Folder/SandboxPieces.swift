@@ -31,7 +31,7 @@ public struct SandboxPieces: Sendable {
         let places = candidates.map(\.string).joined(separator: ", ")
         throw SandboxError(
             .pieces, "no \(Self.landmark) that can be read in \(places)",
-            cure: "install the files that prov-backup-rsnapshot(8), LDAP SERVER, names")
+            hint: "install the files that prov-backup-rsnapshot(8), LDAP SERVER, names")
     }
 
     /// The path of one piece.

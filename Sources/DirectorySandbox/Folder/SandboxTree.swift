@@ -37,7 +37,7 @@ public enum SandboxTree {
         if let dn = missing.min() {
             throw SandboxError(
                 .pieces, "example-tree.ldif has no entry \(dn) with the line \"\(noPassword)\"",
-                cure: "take the file from the same version of the program")
+                hint: "take the file from the same version of the program")
         }
         return lines.joined(separator: "\n")
     }

@@ -95,7 +95,7 @@ extension SiteLDIF {
     }
 
     private static func incomplete(_ reason: String) -> SandboxError {
-        SandboxError(.pieces, reason, cure: "take the file from the same version of the program")
+        SandboxError(.pieces, reason, hint: "take the file from the same version of the program")
     }
 
     private static func name(_ text: String) throws(SandboxError) -> DN {
@@ -148,13 +148,13 @@ private struct Names {
         for dn in [base, daemon] where dn.isEmpty || dn.description.contains(where: { "\"\\".contains($0) }) {
             throw SandboxError(
                 .option, "\(String(reflecting: dn.description)) cannot stand in an access rule",
-                cure: "name an entry without quotes and backslashes in its DN")
+                hint: "name an entry without quotes and backslashes in its DN")
         }
         let rdn = daemon.rdns.first?.assertions ?? []
         guard daemon.isDescendant(of: base), rdn.count == 1, rdn.first?.name == "cn" else {
             throw SandboxError(
                 .option, "the daemon's entry \(daemon) is no cn=... below \(base)",
-                cure: "write one such as cn=prov-backup-rsnapshot,ou=programs,\(base)")
+                hint: "write one such as cn=prov-backup-rsnapshot,ou=programs,\(base)")
         }
     }
 }

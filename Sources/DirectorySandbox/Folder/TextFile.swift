@@ -4,7 +4,7 @@ import SystemPackage
 enum TextFile {
     static func read(_ path: FilePath) throws(SandboxError) -> String {
         if let text = try readIfThere(path) { return text }
-        throw SandboxError(.folder, "there is no \(path)", cure: "stop the sandbox and start it in a new folder")
+        throw SandboxError(.folder, "there is no \(path)", hint: "stop the sandbox and start it in a new folder")
     }
 
     /// The text of a file, nothing where it is not there or, below /proc, where its process has gone.
@@ -22,7 +22,7 @@ enum TextFile {
             }
         } catch {
             if let number = error as? Errno, [.noSuchFileOrDirectory, .noSuchProcess].contains(number) { return nil }
-            throw SandboxError(.folder, "cannot read \(path): \(error)", cure: "check its owner and mode")
+            throw SandboxError(.folder, "cannot read \(path): \(error)", hint: "check its owner and mode")
         }
     }
 
@@ -33,7 +33,7 @@ enum TextFile {
             try file.closeAfter { _ = try file.writeAll(Array(text.utf8)) }
         } catch {
             throw SandboxError(
-                .folder, "cannot write \(path): \(error)", cure: "name a folder in which this user may write")
+                .folder, "cannot write \(path): \(error)", hint: "name a folder in which this user may write")
         }
     }
 }

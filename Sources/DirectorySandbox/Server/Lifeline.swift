@@ -9,7 +9,7 @@ final class Lifeline: Sendable {
         do {
             (reader, writer) = try Self.pipe()
         } catch {
-            throw SandboxError(.serverFailed, "cannot make a pipe: \(error)", cure: "allow more open files (ulimit -n)")
+            throw SandboxError(.serverFailed, "cannot make a pipe: \(error)", hint: "allow more open files (ulimit -n)")
         }
     }
 

@@ -53,7 +53,7 @@ struct SlapdConfiguration {
     static func quoted(_ word: String) throws(SandboxError) -> String {
         guard !word.utf8.contains(where: { $0 < 0x20 }) else {
             throw SandboxError(
-                .option, "slapd.conf cannot hold the control character in \"\(word)\"", cure: "choose another name")
+                .option, "slapd.conf cannot hold the control character in \"\(word)\"", hint: "choose another name")
         }
         var text = "\""
         for character in word {

@@ -22,7 +22,7 @@ struct SlapdLauncher: Sendable {
         }
         let package = name == "openssl" ? "openssl" : "slapd"
         throw SandboxError(
-            .missingProgram, "the program \(name) is missing", cure: "run bin/setup, or apt-get install \(package)")
+            .missingProgram, "the program \(name) is missing", hint: "run bin/setup, or apt-get install \(package)")
     }
 
     /// Runs a tool to its end.
@@ -35,11 +35,11 @@ struct SlapdLauncher: Sendable {
             outcome = try await ChildProcess.run(
                 ChildProcess.Program(program, arguments, environment: environment, in: "."), keeping: 1 << 20)
         } catch {
-            throw SandboxError(.serverFailed, "cannot run \(program): \(error)", cure: "run bin/setup --check")
+            throw SandboxError(.serverFailed, "cannot run \(program): \(error)", hint: "run bin/setup --check")
         }
         guard outcome.ending == .exited(code: 0) else {
             let said = lastLines(of: String(decoding: outcome.error, as: UTF8.self))
-            throw SandboxError(.serverFailed, "\(name) failed (\(outcome.ending)): \(said)", cure: "see what it says")
+            throw SandboxError(.serverFailed, "\(name) failed (\(outcome.ending)): \(said)", hint: "see what it says")
         }
     }
 
@@ -59,10 +59,10 @@ struct SlapdLauncher: Sendable {
                 input: lifeline.map { .file($0.reader) } ?? .empty, keeping: 4096)
             output = String(decoding: outcome.output, as: UTF8.self)
         } catch {
-            throw SandboxError(.serverFailed, "cannot start slapd: \(error)", cure: "run bin/setup --check")
+            throw SandboxError(.serverFailed, "cannot start slapd: \(error)", hint: "run bin/setup --check")
         }
         guard let id = Int32(output.filter { !$0.isWhitespace }) else {
-            throw SandboxError(.serverFailed, "cannot start slapd: \(lastWords)", cure: "run bin/setup --check")
+            throw SandboxError(.serverFailed, "cannot start slapd: \(lastWords)", hint: "run bin/setup --check")
         }
         return SlapdProcess(id: id, configuration: folder.configuration)
     }

@@ -62,7 +62,7 @@ struct SlapdProcess: Sendable, Hashable {
         signal(SIGKILL)
         guard await Self.wait(upTo: .seconds(10), until: { !isRunning }) else {
             throw SandboxError(
-                .timeout, "slapd, process \(id), does not end", cure: "see with ps what the process waits for")
+                .timeout, "slapd, process \(id), does not end", hint: "see with ps what the process waits for")
         }
     }
 }

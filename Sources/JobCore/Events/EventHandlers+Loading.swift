@@ -7,7 +7,7 @@ extension EventHandlers {
     enum LoadFailure: Error, Hashable, Sendable {
         /// There is no script (specification: rows.md B1): nothing is wrong.
         case noScript
-        /// What is wrong, and its cure; then, line by line, the words of Python.
+        /// What is wrong, and its hint; then, line by line, the words of Python.
         case fault(String, details: [String] = [])
     }
 

@@ -19,12 +19,12 @@ enum HandlerModule {
         if folder.withPlatformString({ mkdir($0, 0o700) }) != 0, errno != EEXIST {
             throw HandlerModuleError(
                 folder: folder, reason: "cannot be made: \(Errno(rawValue: errno))",
-                cure: "see that the folder above it exists and can be written to")
+                hint: "see that the folder above it exists and can be written to")
         }
         do throws(FileTrustError) {
             try FileTrust.check(folder, as: .directory)
         } catch {
-            throw HandlerModuleError(folder: folder, reason: error.findingOfFile, cure: error.cure)
+            throw HandlerModuleError(folder: folder, reason: error.findingOfFile, hint: error.hint)
         }
         do throws(StateFileError) {
             for file in files {
@@ -33,7 +33,7 @@ enum HandlerModule {
             }
         } catch {
             throw HandlerModuleError(
-                folder: folder, reason: "cannot be written to: \(error)", cure: "make room, or correct its owner")
+                folder: folder, reason: "cannot be written to: \(error)", hint: "make room, or correct its owner")
         }
     }
 }
@@ -42,7 +42,7 @@ enum HandlerModule {
 struct HandlerModuleError: Error, Hashable, Sendable, CustomStringConvertible {
     var folder: FilePath
     var reason: String
-    var cure: String
+    var hint: String
 
-    var description: String { "\(folder.printable): \(reason); \(cure)" }
+    var description: String { "\(folder.printable): \(reason); \(hint)" }
 }

@@ -120,11 +120,11 @@ public struct StateFileError: Error, Hashable, Sendable {
 extension StateFileError: CustomStringConvertible {
     /// What failed, where, and what mends it.
     public var description: String {
-        "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(cure)"
+        "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(hint)"
     }
 
     /// What mends it.
-    public var cure: String {
+    public var hint: String {
         let folder = path.removingLastComponent().shellWord
         return switch errno {
         case _ where errno.isShortage || errno == .diskQuotaExceeded:

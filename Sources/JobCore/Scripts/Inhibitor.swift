@@ -77,22 +77,22 @@ public import SystemPackage
 
     private func timeIsUp(_ lock: InhibitorLock) {
         guard lock === self.lock, !isDecided else { return }
-        tell("systemd-logind has not answered within \(patience)", cure: "see systemctl status systemd-logind")
+        tell("systemd-logind has not answered within \(patience)", hint: "see systemctl status systemd-logind")
         decide(lock)
     }
 
     private func ended(_ lock: InhibitorLock, _ failure: String) {
         guard lock === self.lock else { return }
-        tell(failure, cure: "see whether systemd-inhibit --list works")
+        tell(failure, hint: "see whether systemd-inhibit --list works")
         decide(lock)
         self.lock = nil
     }
 
-    private func tell(_ reason: String, cure: String) {
+    private func tell(_ reason: String, hint: String) {
         guard !hasGivenNotice else { return }
         hasGivenNotice = true
         notice(
             CoreNotice(
-                .info, "sleep and shutdown of the machine are not held off while jobs run: \(reason); \(cure)"))
+                .info, "sleep and shutdown of the machine are not held off while jobs run: \(reason); \(hint)"))
     }
 }

@@ -48,15 +48,15 @@ public struct ScriptError: Error, Hashable, Sendable {
     /// What was wrong, and where.
     public var reason: String
     /// What mends it.
-    public var cure: String
+    public var hint: String
 
     /// The parts of the message; the runner makes them.
-    public init(_ code: Code, path: FilePath, errno: Errno? = nil, reason: String, cure: String) {
+    public init(_ code: Code, path: FilePath, errno: Errno? = nil, reason: String, hint: String) {
         self.code = code
         self.path = path
         self.errno = errno
         self.reason = reason
-        self.cure = cure
+        self.hint = hint
     }
 
     /// What another try can be expected to bring.
@@ -74,8 +74,8 @@ public struct ScriptError: Error, Hashable, Sendable {
 }
 
 extension ScriptError: CustomStringConvertible {
-    /// `path: reason (kernel's words, errno number); cure`
-    public var description: String { "\(finding); \(cure)" }
+    /// `path: reason (kernel's words, errno number); hint`
+    public var description: String { "\(finding); \(hint)" }
 
     /// The description without how to fix it.
     package var finding: String {
@@ -97,20 +97,20 @@ extension ScriptError {
             return ScriptError(
                 .tooLong, path: path, errno: number,
                 reason: "arguments and environment are longer than the kernel allows",
-                cure: "shorten them (getconf ARG_MAX tells the limit)")
+                hint: "shorten them (getconf ARG_MAX tells the limit)")
         case Errno.execFormatError:
             return ScriptError(
                 .format, path: path, errno: number, reason: "is neither a program of this machine nor a script",
-                cure: "let its first line name an interpreter, such as #!/bin/sh")
+                hint: "let its first line name an interpreter, such as #!/bin/sh")
         case Errno.textFileBusy:
             return ScriptError(
                 .busy, path: path, errno: number, reason: "is being written",
-                cure: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
+                hint: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
         case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
                 .resources, path: path, errno: number,
                 reason: "cannot be started for want of descriptors, memory or processes",
-                cure: number.shortageHint(at: path.removingLastComponent()))
+                hint: number.shortageHint(at: path.removingLastComponent()))
         default:
             return atPath(path, errno: number)
         }
@@ -121,7 +121,7 @@ extension ScriptError {
         if case .descendants = session.extent { return lostBelowInit(of: invocation) }
         return ScriptError(
             .lost, path: invocation.executable, errno: number, reason: "has ended, and nobody knows how",
-            cure: "see that nothing else in this program waits for all children (waitpid(-1))")
+            hint: "see that nothing else in this program waits for all children (waitpid(-1))")
     }
 
     /// The init process of a script was killed, and with it the script's own process.
@@ -129,7 +129,7 @@ extension ScriptError {
         ScriptError(
             .lost, path: invocation.executable, errno: .noChildProcess,
             reason: "was killed, since its parent process (\(ScriptInit.name)) was",
-            cure: "look for what it has left running, and see that it kills neither its parent nor all of its user")
+            hint: "look for what it has left running, and see that it kills neither its parent nor all of its user")
     }
 
     /// - Parameter errno: what opening or entering the working folder failed with.
@@ -140,7 +140,7 @@ extension ScriptError {
         default:
             return ScriptError(
                 .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",
-                cure: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
+                hint: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
         }
     }
 
@@ -151,30 +151,30 @@ extension ScriptError {
             return ScriptError(
                 found == .noSuchFileOrDirectory ? .notFound : .other, path: path, errno: found,
                 reason: "cannot be started: it cannot be found or reached",
-                cure: "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every folder)"
+                hint: "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every folder)"
             )
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
             return ScriptError(
                 .notAFile, path: path, errno: number, reason: "cannot be started: it is no regular file",
-                cure: "correct the setting that names it")
+                hint: "correct the setting that names it")
         }
         guard path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0 else {
             return ScriptError(
                 .notExecutable, path: path, errno: Errno(rawValue: Glibc.errno), reason: "is not executable",
-                cure: "chmod u+x \(path.shellWord) (or mount its file system without noexec)")
+                hint: "chmod u+x \(path.shellWord) (or mount its file system without noexec)")
         }
         guard let interpreter = interpreter(of: path) else {
             return ScriptError(
                 .other, path: path, errno: number, reason: "cannot be started",
-                cure: "try it by hand: env -i \(path.shellWord)")
+                hint: "try it by hand: env -i \(path.shellWord)")
         }
         let there = interpreter.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
         let cause = there ? number : Errno(rawValue: Glibc.errno)
         return ScriptError(
             .interpreter, path: path, errno: cause,
             reason: "cannot be started by the interpreter its first line names, \(interpreter.printable)",
-            cure:
+            hint:
                 "install the interpreter, or correct the first line (a carriage return at its end counts as part of the name)"
         )
     }

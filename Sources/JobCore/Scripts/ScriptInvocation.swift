@@ -54,20 +54,20 @@ extension ScriptInvocation {
         for (place, argument) in arguments.enumerated() where argument.utf8.contains(0) {
             throw ScriptError(
                 .argument, path: executable, reason: "argument \(place + 1) holds a NUL character",
-                cure: "an argument ends at a NUL: correct the value it was made from")
+                hint: "an argument ends at a NUL: correct the value it was made from")
         }
         for (name, value) in environment.sorted(by: { $0.key < $1.key }) {
             guard let fault = Self.fault(name: name, value: value) else { continue }
             throw ScriptError(
                 .environment, path: executable,
                 reason: "environment variable \"\(OneLine.escaping(name))\" \(fault)",
-                cure: "correct the variable's name or the value it was made from")
+                hint: "correct the variable's name or the value it was made from")
         }
         if user != nil, let name = environment.keys.sorted().first(where: Self.speaksToLoader) {
             throw ScriptError(
                 .environment, path: executable,
                 reason: "environment variable \"\(name)\" would have code loaded before the rights are given away",
-                cure: "set it inside the script, or leave the setting that names the user empty")
+                hint: "set it inside the script, or leave the setting that names the user empty")
         }
     }
 
@@ -76,7 +76,7 @@ extension ScriptInvocation {
         guard !path.isAbsolute else { return }
         throw ScriptError(
             .path, path: path, reason: "\(what) must be absolute: no search along PATH takes place",
-            cure: "give the whole path, beginning with /")
+            hint: "give the whole path, beginning with /")
     }
 
     /// The dynamic loader's own variables (ld.so(8)): the step that gives the rights away is loaded with them.

@@ -80,7 +80,7 @@ final class ScriptProcess: Sendable {
             throw ScriptError(
                 .resources, path: invocation.executable, errno: error,
                 reason: "was not started: no cgroup could be made for it in \(path)",
-                cure: "see how many there are (cgroup.max.descendants, cgroup.stat), or restart the daemon")
+                hint: "see how many there are (cgroup.max.descendants, cgroup.stat), or restart the daemon")
         }
     }
 
@@ -112,7 +112,7 @@ final class ScriptProcess: Sendable {
         return ScriptError(
             .lost, path: invocation.executable, errno: reason,
             reason: "was started and then lost sight of, and ended",
-            cure: "look for what is left of it before it is run again")
+            hint: "look for what is left of it before it is run again")
     }
 
     /// What there is of a script that has begun.

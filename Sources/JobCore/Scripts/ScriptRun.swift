@@ -64,7 +64,7 @@ import SystemPackage
             return .failure(
                 ScriptError(
                     .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
-                    cure: "nothing to fix"))
+                    hint: "nothing to fix"))
         }
         let end = clock.now + invocation.timeLimit.boundedForSleep
         do throws(ScriptError) {

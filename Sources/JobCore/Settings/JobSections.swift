@@ -213,7 +213,7 @@ extension SettingKind where Value == CronSchedule {
             do throws(CronSyntaxError) {
                 return try CronSchedule(parsing: text)
             } catch {
-                throw SettingValueError(error.summary, hint: error.cure)
+                throw SettingValueError(error.summary, hint: error.hint)
             }
         }
     }
@@ -227,7 +227,7 @@ extension SettingKind where Value == TimeWindow? {
             do throws(TimeWindow.SyntaxError) {
                 return try TimeWindow(parsing: text)
             } catch {
-                throw SettingValueError(error.reason, hint: error.cure)
+                throw SettingValueError(error.reason, hint: error.hint)
             }
         } render: {
             $0?.description ?? ""

@@ -79,7 +79,7 @@ extension CronField {
             guard first.number <= last.number else {
                 throw fault(
                     at: start, "the range goes backwards",
-                    cure: """
+                    hint: """
                         write two ranges, such as \(first.text)-\(field.text(field.range.upperBound)),\
                         \(field.text(field.range.lowerBound))-\(last.text)
                         """)
@@ -94,7 +94,7 @@ extension CronField {
             guard take(",") else {
                 throw fault(
                     at: start, "\(rest.prefix(1)) cannot stand here",
-                    cure: "write *, \(field.range.lowerBound), \(field.example), or a list of these split by commas")
+                    hint: "write *, \(field.range.lowerBound), \(field.example), or a list of these split by commas")
             }
             return true
         }
@@ -105,13 +105,13 @@ extension CronField {
             guard isRange else {
                 throw fault(
                     at: start, "a step needs a range before it",
-                    cure: "write */N for all, or FIRST-\(range.upperBound)/N")
+                    hint: "write */N for all, or FIRST-\(range.upperBound)/N")
             }
             let digits = word { $0.isASCII && $0.isNumber }
             guard let step = Int(digits), (1...range.count).contains(step) else {
                 throw fault(
                     at: start + 1, digits.isEmpty ? "no step is given" : "\(digits) is no step within this range",
-                    cure: "write a number from 1 to \(range.count)")
+                    hint: "write a number from 1 to \(range.count)")
             }
             return step
         }
@@ -125,7 +125,7 @@ extension CronField {
                     field.names.isEmpty ? "" : ", or \(field.names[0]) to \(field.names[field.names.count - 1])"
                 throw fault(
                     at: start, word.isEmpty ? "a value is missing" : "there is no \(field.name) \(word)",
-                    cure: "write * or a number from \(field.range.lowerBound) to \(field.range.upperBound)\(names)")
+                    hint: "write * or a number from \(field.range.lowerBound) to \(field.range.upperBound)\(names)")
             }
             return (number, word)
         }
@@ -144,8 +144,8 @@ extension CronField {
             return true
         }
 
-        private func fault(at position: Int, _ reason: String, cure: String) -> CronSyntaxError {
-            CronSyntaxError(field: field.name, position: position, reason: reason, cure: cure)
+        private func fault(at position: Int, _ reason: String, hint: String) -> CronSyntaxError {
+            CronSyntaxError(field: field.name, position: position, reason: reason, hint: hint)
         }
     }
 

@@ -24,7 +24,7 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
             guard words.count == 1 else {
                 throw CronSyntaxError(
                     field: nil, position: position(words[1].startIndex), reason: "\(word) stands alone",
-                    cure: "write \(word) and nothing else")
+                    hint: "write \(word) and nothing else")
             }
             self = try Self.nickname(word, at: position(word.startIndex))
             return
@@ -34,7 +34,7 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
                 field: nil, position: position(words.count > 5 ? words[5].startIndex : text.endIndex),
                 reason: words.count > 5
                     ? "there are more than five fields" : "there are \(words.count) of five fields",
-                cure:
+                hint:
                     "write minute, hour, day of month, month and day of week, such as 30 2 * * 1-5, or a name such as @daily"
             )
         }
@@ -52,7 +52,7 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
         guard exists || eitherDayIsEnough else {
             throw CronSyntaxError(
                 field: CronField.dayOfMonth.name, position: position(words[2].startIndex),
-                reason: "this never happens: none of these months has such a day", cure: "name a day that there is")
+                reason: "this never happens: none of these months has such a day", hint: "name a day that there is")
         }
     }
 
@@ -67,11 +67,11 @@ public struct CronSchedule: Hashable, Sendable, CustomStringConvertible {
             throw CronSyntaxError(
                 field: nil, position: position,
                 reason: "a start of the machine is no time, and the daemon may be started many times after it",
-                cure: "name a time, or have a systemd unit do it")
+                hint: "name a time, or have a systemd unit do it")
         default:
             throw CronSyntaxError(
                 field: nil, position: position, reason: "there is no \(name)",
-                cure: "write @hourly, @daily, @weekly, @monthly or @yearly, or five fields")
+                hint: "write @hourly, @daily, @weekly, @monthly or @yearly, or five fields")
         }
     }
 
@@ -133,11 +133,11 @@ public struct CronSyntaxError: Error, Hashable, Sendable, CustomStringConvertibl
     /// What is wrong.
     public let reason: String
     /// What to write instead.
-    public let cure: String
+    public let hint: String
 
-    /// `hour (character 3): there is no hour 24`, without the cure.
+    /// `hour (character 3): there is no hour 24`, without the hint.
     public var summary: String { "\(field.map { "\($0) " } ?? "")(character \(position)): \(reason)" }
 
-    /// The summary and the cure.
-    public var description: String { "\(summary); \(cure)" }
+    /// The summary and the hint.
+    public var description: String { "\(summary); \(hint)" }
 }

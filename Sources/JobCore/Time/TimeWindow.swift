@@ -8,10 +8,10 @@ public struct TimeWindow: Hashable, Sendable, CustomStringConvertible {
         /// What is wrong.
         public let reason: String
         /// What to write instead.
-        public let cure: String
+        public let hint: String
 
-        /// The reason and the cure.
-        public var description: String { "\(reason); \(cure)" }
+        /// The reason and the hint.
+        public var description: String { "\(reason); \(hint)" }
     }
 
     /// Minutes after midnight, 0 to 1,439.
@@ -25,13 +25,13 @@ public struct TimeWindow: Hashable, Sendable, CustomStringConvertible {
         guard times.count == 2, let first = Self.minutes(times[0]), let end = Self.minutes(times[1]), first < 1_440
         else {
             throw SyntaxError(
-                reason: "this is not a time window", cure: "write HH:MM-HH:MM with two digits each, such as 22:00-06:00"
+                reason: "this is not a time window", hint: "write HH:MM-HH:MM with two digits each, such as 22:00-06:00"
             )
         }
         guard first != end % 1_440 else {
             throw SyntaxError(
                 reason: "the window ends when it begins",
-                cure: "write two different times, or leave the value empty for any time")
+                hint: "write two different times, or leave the value empty for any time")
         }
         (self.first, self.end) = (first, end % 1_440)
     }

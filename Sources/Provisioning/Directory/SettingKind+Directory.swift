@@ -9,7 +9,7 @@ extension SettingKind where Value == DN {
             do throws(DNSyntaxError) {
                 return try DN(parsing: text)
             } catch {
-                throw SettingValueError("character \(error.position): \(error.reason)", hint: error.cure)
+                throw SettingValueError("character \(error.position): \(error.reason)", hint: error.hint)
             }
         }
     }

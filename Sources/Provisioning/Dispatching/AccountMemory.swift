@@ -45,6 +45,6 @@ struct AccountMemory: Sendable {
     var shortage: MachineShortages.Cause? {
         if let obstacle { return obstacle }
         guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
-        return MachineShortages.Cause(text: "\(failure.reason); \(failure.cure)", hint: failure.cure)
+        return MachineShortages.Cause(text: "\(failure.reason); \(failure.hint)", hint: failure.hint)
     }
 }

@@ -128,7 +128,7 @@ import Synchronization
             }
             lock = held
         } catch {
-            return .obstructed(MachineShortages.Cause(text: "\(error.reason); \(error.cure)", hint: error.cure))
+            return .obstructed(MachineShortages.Cause(text: "\(error.reason); \(error.hint)", hint: error.hint))
         }
         defer { withExtendedLifetime(lock) {} }
         return try await work()
@@ -166,7 +166,7 @@ import Synchronization
             .undefinedError,
             reason:
                 "\(others.map(\.dn.description).joined(separator: " and ")) has the \(attribute) \(shared), which \(status.dn) names as well",
-            cure: "remove all but one, or give them other numbers; then write the request of that one again")
+            hint: "remove all but one, or give them other numbers; then write the request of that one again")
     }
 
     /// The same during an attempt: where the LDAP server refuses to tell, another attempt is made.
@@ -177,7 +177,7 @@ import Synchronization
             throw ProvisioningFailure(
                 .undefinedError, .retryable,
                 reason: "it cannot be told whether another entry names what \(status.dn) names: \(error)",
-                cure: "see what the LDAP server says")
+                hint: "see what the LDAP server says")
         }
     }
 
@@ -447,7 +447,7 @@ extension ProvisioningFailure {
         } else {
             self.init(
                 .undefinedError, outcome.failureClass ?? .permanent, reason: outcome.message,
-                cure: outcome.failureClass == .shortage
+                hint: outcome.failureClass == .shortage
                     ? "look at what the job says (jobs show); it goes on by itself"
                     : "look at what the job says (jobs show), and then: accounts retry UID")
         }

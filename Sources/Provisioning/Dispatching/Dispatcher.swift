@@ -31,7 +31,7 @@ import Logging
     private var totals = (succeeded: 0, failed: 0)
     private var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
-    /// Those who bring hints and wait until there is room.
+    /// Those who bring change notifications and wait until there is room.
     private var held: [AsyncStream<Never>.Continuation] = []
 
     /// From so many accounts on that are due no further one is taken from the watcher.
@@ -107,9 +107,9 @@ import Logging
         }
     }
 
-    /// Takes a hint; returns only when there is room for the next, or the calling task is cancelled.
-    func handle(_ hint: WatchHint) async {
-        switch hint {
+    /// Takes a change notification; returns only when there is room for the next, or the calling task is cancelled.
+    func handle(_ notification: ChangeNotification) async {
+        switch notification {
         case .look(_, let csn, isChange: true) where ownWrites.contains(csn): return
         case .look(let key, let csn, let isChange): look(at: key, csn: csn, isChange: isChange)
         case .left(let uuid):
@@ -266,7 +266,7 @@ import Logging
                     disposition = nil
                 } catch let error as StateFileError {
                     logger.debug("\(key.dn) cannot be worked on: \(error)")
-                    disposition = .obstructed(MachineShortages.Cause(text: "\(error)", hint: error.cure))
+                    disposition = .obstructed(MachineShortages.Cause(text: "\(error)", hint: error.hint))
                 } catch {
                     logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
                     disposition = .trouble

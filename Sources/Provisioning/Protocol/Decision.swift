@@ -101,7 +101,7 @@ public struct DecisionPolicy: Sendable {
                     .undefinedError,
                     reason:
                         "\(names.dates[0]) of \(status.dn) is \((status.date ?? "").quotedValue), which names no day",
-                    cure: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
+                    hint: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
         }
         if case .on(let day) = date, !ignoringDate {
             let start = calendar.startOfDay(day)
@@ -130,7 +130,7 @@ public struct DecisionPolicy: Sendable {
         return ProvisioningFailure(
             .undefinedError,
             reason: "\(status.dn) is to be deleted, and its \(names.active) is TRUE",
-            cure:
+            hint:
                 "set \(names.active) to FALSE and write \(names.mode): delete again, or set REQUIRE_INACTIVE_FOR_DELETE = no"
         )
     }

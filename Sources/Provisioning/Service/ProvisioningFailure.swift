@@ -10,26 +10,26 @@ public struct ProvisioningFailure: Error, Hashable, Sendable {
     /// What was wrong and where: a DN and attribute, a path component, a program and its exit status.
     public var reason: String
     /// The command or setting that mends it.
-    public var cure: String
+    public var hint: String
     /// The last output of a program that failed; empty where there was none.
     public var output: String
 
     /// A failure is permanent unless said otherwise.
     public init(
-        _ code: ProvisioningExitCode, _ failureClass: FailureClass = .permanent, reason: String, cure: String,
+        _ code: ProvisioningExitCode, _ failureClass: FailureClass = .permanent, reason: String, hint: String,
         output: String = ""
     ) {
         self.code = code
         self.failureClass = failureClass
         self.reason = reason
-        self.cure = cure
+        self.hint = hint
         self.output = output
     }
 }
 
 extension ProvisioningFailure: CustomStringConvertible {
-    /// Reason, code and cure in one line.
-    public var description: String { "\(reason) (\(code.name), \(code.rawValue)); \(cure)" }
+    /// Reason, code and hint in one line.
+    public var description: String { "\(reason) (\(code.name), \(code.rawValue)); \(hint)" }
 }
 
 /// The exit codes of provisioning: on the entry as ReturnValue, and the status of a one-shot run (specification: contracts.md#provisioning-codes).
@@ -82,7 +82,7 @@ extension FileTrust {
         } catch {
             throw ProvisioningFailure(
                 code, error.failureClass, reason: "\(setting) is refused: \(error.finding)",
-                cure: error.isAbsent ? "put it there, or correct \(setting)" : error.cure)
+                hint: error.isAbsent ? "put it there, or correct \(setting)" : error.hint)
         }
     }
 }
@@ -91,10 +91,10 @@ extension RunningAttempt {
     /// Runs a program for an account, as the step that is under way.
     /// - Parameters:
     ///   - code: that of the failure when it cannot be started.
-    ///   - cure: what mends that.
+    ///   - hint: what mends that.
     /// - Throws: `ProvisioningFailure` when it could not be started, `CancellationError` when the daemon stops.
     package func run(
-        _ invocation: ScriptInvocation, profile: ExitProfile = .posix, code: ProvisioningExitCode, cure: String
+        _ invocation: ScriptInvocation, profile: ExitProfile = .posix, code: ProvisioningExitCode, hint: String
     ) async throws -> ScriptResult {
         let result: ScriptResult
         do throws(ScriptError) {
@@ -102,9 +102,9 @@ extension RunningAttempt {
         } catch {
             if error.code == .cancelled { throw CancellationError() }
             guard error.failureClass == .shortage else {
-                throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", cure: cure)
+                throw ProvisioningFailure(code, error.failureClass, reason: "\(error)", hint: hint)
             }
-            throw ProvisioningFailure(code, .shortage, reason: error.finding, cure: error.cure)
+            throw ProvisioningFailure(code, .shortage, reason: error.finding, hint: error.hint)
         }
         if result.cause == .cancellation { throw CancellationError() }
         return result

@@ -5,7 +5,7 @@ import Logging
 
 /// Notices wishes: follows the pending set by a persistent search or by polling, and lists it anew now and then.
 ///
-/// What it gives are hints to look; a hint too many costs one read, and the relist makes up for one too few.
+/// It sends change notifications: one too many costs a read, and the relist makes up for one too few.
 @MainActor public struct Watcher {
     /// When and how to look (settings `DETECTION`, `POLL_INTERVAL`, `RELIST_INTERVAL`).
     public struct Timing: Sendable {
@@ -36,9 +36,9 @@ import Logging
     let clock: any WallClock
     let logger: Logger
 
-    /// Gives hints until the task is cancelled.
+    /// Sends change notifications until the task is cancelled.
     /// - Parameter sink: may suspend to hold the watcher back.
-    func run(_ sink: @escaping @Sendable (WatchHint) async -> Void) async throws {
+    func run(_ sink: @escaping @Sendable (ChangeNotification) async -> Void) async throws {
         let turn = ListTurn()
         try await withThrowingTaskGroup { group in
             group.addTask { try await follow(sink, turn) }
@@ -50,7 +50,7 @@ import Logging
 
     /// Hands over all that is pending now.
     /// - Throws: `CancellationError`, or a `DirectoryError`, also when an entry is seen whose entryUUID is not given.
-    func list(_ sink: @Sendable (WatchHint) async -> Void) async throws {
+    func list(_ sink: @Sendable (ChangeNotification) async -> Void) async throws {
         var nameless: DN?
         try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
             guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else {
@@ -68,7 +68,7 @@ import Logging
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
-    private func follow(_ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn) async throws {
+    private func follow(_ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn) async throws {
         var generator = SystemRandomNumberGenerator()
         var machine = WatcherStateMachine(
             detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
@@ -102,7 +102,7 @@ import Logging
 
     /// Follows the persistent search until it ends; it always ends with an error.
     private func persist(
-        _ sink: @Sendable (WatchHint) async -> Void, refreshed: () -> Void
+        _ sink: @Sendable (ChangeNotification) async -> Void, refreshed: () -> Void
     ) async throws -> DirectoryError {
         let connection = try await persistLink.connection()
         let scope = reader.scope
@@ -158,7 +158,7 @@ import Logging
 
     /// - Parameter last: what the poll before met with; only what is new is told loudly.
     private func poll(
-        _ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn, after last: inout DirectoryError?
+        _ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn, after last: inout DirectoryError?
     ) async throws -> WatcherStateMachine.Event {
         do {
             try await turn.take { try await list(sink) }
@@ -172,7 +172,7 @@ import Logging
         }
     }
 
-    private func relist(_ sink: @Sendable (WatchHint) async -> Void, _ turn: ListTurn) async throws {
+    private func relist(_ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn) async throws {
         while true {
             try await clock.sleep(for: timing.relistInterval)
             do {

@@ -86,8 +86,8 @@ public struct AccountKey: Hashable, Sendable {
     }
 }
 
-/// A reason to look at an entry; what is to be done is read from the entry itself.
-public enum WatchHint: Hashable, Sendable {
+/// An entry may have changed. What is to be done is read from the entry itself.
+public enum ChangeNotification: Hashable, Sendable {
     /// It belongs to the pending set, or did a moment ago; with the entryCSN that was seen.
     /// - `isChange`: it has just been changed, which an own write may have done. One that was listed is never taken for that: what it waits for may
     ///   have been lost.

@@ -43,12 +43,12 @@ struct AccountsDirectory {
                 throw CommandFailure(
                     "there is no account with uid \(String(reflecting: uid)) below \(scope.base)"
                         + (scope.condition == nil ? "" : " that meets SEARCH_FILTER"),
-                    cure: "look it up with: prov-backup-rsnapshot accounts list")
+                    hint: "look it up with: prov-backup-rsnapshot accounts list")
             }
             guard found.count == 1 else {
                 throw CommandFailure(
                     "\(found.count) entries below \(scope.base) have the uid \(uid): \(found.map(\.dn.description).joined(separator: "; "))",
-                    cure: "a uid must be one account's alone")
+                    hint: "a uid must be one account's alone")
             }
             return entry
         }
@@ -58,7 +58,7 @@ struct AccountsDirectory {
         let entry = try await entry(uid: uid)
         guard let status = AccountStatus(entry, names: scope.names) else {
             let absence = AccountStatus.absence(from: entry, names: scope.names)
-            throw CommandFailure("\(entry.dn) takes no part in provisioning: \(absence.reason)", cure: absence.hint)
+            throw CommandFailure("\(entry.dn) takes no part in provisioning: \(absence.reason)", hint: absence.hint)
         }
         return status
     }
@@ -68,7 +68,7 @@ struct AccountsDirectory {
         guard let filter = scope.failed else {
             throw CommandFailure(
                 "failed accounts cannot be told in this directory: RETURN_VALUE is empty",
-                cure: "name an attribute for it in [Attributes], or look into the log")
+                hint: "name an attribute for it in [Attributes], or look into the log")
         }
         return filter
     }
@@ -86,7 +86,7 @@ struct AccountsDirectory {
         guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.wished) else {
             throw CommandFailure(
                 "\(status.dn) stands at \(status.mode)/\(status.state) and has not failed",
-                cure: "see: \(AccountCommand.explain.text(uid))")
+                hint: "see: \(AccountCommand.explain.text(uid))")
         }
         let write = EntryWrite.retry(status, names: scope.names)
         try await commit(write, to: status.dn)
@@ -100,7 +100,7 @@ struct AccountsDirectory {
         guard let claim = status.claim, let write = EntryWrite.release(status, names: scope.names) else {
             throw CommandFailure(
                 "\(status.dn) carries no claim" + (scope.names.claim == nil ? ", and CLAIM is empty" : ""),
-                cure: "see: \(AccountCommand.explain.text(uid))")
+                hint: "see: \(AccountCommand.explain.text(uid))")
         }
         try await commit(write, to: status.dn)
         return claim
@@ -111,7 +111,7 @@ struct AccountsDirectory {
             try await connection.modify(dn, write.modifications, asserting: write.assertion)
         } catch {
             guard error.code == .noSuchAttribute || error.code == .assertionFailed else { throw CommandFailure(error) }
-            throw CommandFailure("\(dn) was changed by somebody else meanwhile", cure: "look at it again")
+            throw CommandFailure("\(dn) was changed by somebody else meanwhile", hint: "look at it again")
         }
     }
 }

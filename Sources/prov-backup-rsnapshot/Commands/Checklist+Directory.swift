@@ -24,10 +24,10 @@ extension Checklist {
             try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
         } catch let error as DirectoryError {
             add(
-                "LDAP server", "\(error)", cure: "nothing can be provisioned until this is fixed",
+                "LDAP server", "\(error)", hint: "nothing can be provisioned until this is fixed",
                 status: error.isRetryable ? .unavailable : .failure)
         } catch {
-            add("LDAP server", "\(error)", cure: "nothing can be provisioned until this is fixed")
+            add("LDAP server", "\(error)", hint: "nothing can be provisioned until this is fixed")
         }
         return isBound
     }
@@ -38,7 +38,7 @@ extension Checklist {
         guard !identity.isEmpty else {
             add(
                 "LDAP server", "\(connection.server) treats the connection as anonymous, which may not write",
-                cure: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
+                hint: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
             return ""
         }
         ok("LDAP server", "\(connection.server) answers \(identity)")
@@ -48,10 +48,10 @@ extension Checklist {
     private mutating func features(_ root: RootDSE) {
         add(
             "assertions", root.offers(.assertion) ? "offered" : "not offered (RFC 4528)",
-            cure: root.offers(.assertion) ? nil : "use a server that has them, such as OpenLDAP: claims rest on them")
+            hint: root.offers(.assertion) ? nil : "use a server that has them, such as OpenLDAP: claims rest on them")
         add(
             "paged results", root.offers(.pagedResults) ? "offered" : "not offered (RFC 2696)",
-            cure: root.offers(.pagedResults) ? nil : "use a server that has them")
+            hint: root.offers(.pagedResults) ? nil : "use a server that has them")
     }
 
     /// Asks for it: a server that has loaded the module offers it in its root DSE, even where no database has the overlay.
@@ -74,7 +74,7 @@ extension Checklist {
                 let effect = detection == .auto ? "changes are noticed only by polling" : "changes are not noticed"
                 add(
                     subject, "not offered for \(request.base) (RFC 4533): \(effect)",
-                    cure: "load the overlay syncprov (prov-backup-rsnapshot(8), LDAP SERVER), or set DETECTION = poll")
+                    hint: "load the overlay syncprov (prov-backup-rsnapshot(8), LDAP SERVER), or set DETECTION = poll")
             // The entry itself is looked for next.
             case .noSuchObject: remark(subject, "is not known: \(request.base) cannot be read")
             default: throw error
@@ -90,14 +90,14 @@ extension Checklist {
         guard let entry = try await connection.entry(at: base, attributes: hidden) else {
             add(
                 "accounts", "\(base) is not there, or may not be seen",
-                cure: "check SERVICE_SUBTREE, ADMIN_USER, and the directory's access rules")
+                hint: "check SERVICE_SUBTREE, ADMIN_USER, and the directory's access rules")
             return false
         }
         let missing = hidden.filter { entry[$0].isEmpty }
         if !missing.isEmpty {
             add(
                 "accounts", "\(names(missing)) of \(base) cannot be read, so this is not the daemon's own identity",
-                cure:
+                hint:
                     "check ADMIN_USER, and let the access rules give them to it (prov-backup-rsnapshot(8), LDAP SERVER)"
             )
         }
@@ -123,7 +123,7 @@ extension Checklist {
             missing.isEmpty
                 ? "has all attributes and classes that are used"
                 : "the server does not know \(missing.joined(separator: ", "))",
-            cure: missing.isEmpty
+            hint: missing.isEmpty
                 ? nil : "load the schema (prov-backup-rsnapshot(8), LDAP SERVER), or correct [Attributes]")
         return schema
     }
@@ -147,7 +147,7 @@ extension Checklist {
         guard let status = AccountStatus(entry, names: scope.names) else {
             add(
                 "accounts", "\(entry.dn) is seen, and its mode, state, entryUUID or entryCSN cannot be read",
-                cure: "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
+                hint: "let the access rules give them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
             return nil
         }
         if own == nil {
@@ -186,7 +186,7 @@ extension Checklist {
             }
             add(
                 "size limit", "the accounts cannot be listed, so there are no backups: \(error.code)",
-                cure: Self.limitCure)
+                hint: Self.limitHint)
             return nil
         }
     }
@@ -210,14 +210,14 @@ extension Checklist {
                 case .insufficientAccessRights:
                     add(
                         "rights", "\(name) cannot be written",
-                        cure: "let the access rules give it to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
+                        hint: "let the access rules give it to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)")
                 case .referral,
                     .unwillingToPerform where error.diagnostic.contains("shadow context"):
                     let provider = error.referrals.isEmpty ? "its provider" : error.referrals.joined(separator: " or ")
                     return add(
                         "rights",
                         "\(connection.server) is a replica, which takes no changes: claims and outcomes cannot be written",
-                        cure: "put \(provider) first in SERVER")
+                        hint: "put \(provider) first in SERVER")
                 case .invalidAttributeSyntax, .constraintViolation:
                     remark("rights", "whether \(name) can be written is not known: \(error.code)")
                 default: throw error
@@ -257,7 +257,7 @@ extension Checklist {
         }
     }
 
-    private static let limitCure =
+    private static let limitHint =
         "give the daemon's DN size=unlimited size.prtotal=unlimited (prov-backup-rsnapshot(8), LDAP SERVER), or correct ADMIN_USER"
 
     private mutating func limit(_ limit: ServerConfiguration.Limit?, _ identity: String, listed: Int?) {
@@ -266,7 +266,7 @@ extension Checklist {
         switch limit {
         case .unlimited?: if !isListed { ok(subject, "none for \(identity)") }
         case .entries(let count)?:
-            if !isListed { add(subject, "\(identity) is given \(count) entries at most", cure: Self.limitCure) }
+            if !isListed { add(subject, "\(identity) is given \(count) entries at most", hint: Self.limitHint) }
         case .undecided, nil:
             guard !isListed else { return }
             // More than the limit that a server has by itself.
@@ -288,7 +288,7 @@ extension Checklist {
         add(
             "syncprov",
             "changes in \(missed.joined(separator: " and ")), a subordinate database, are noticed only by the next relist",
-            cure:
+            hint:
                 "configure overlay glue before overlay syncprov (slapd-config(5), olcSubordinate), or set DETECTION = poll"
         )
     }
@@ -310,7 +310,7 @@ extension Checklist {
             subject,
             missing.isEmpty
                 ? "all that searches need" : "none for \(names(missing)): searches look through all entries",
-            cure: missing.isEmpty ? nil : "add them, kind eq (prov-backup-rsnapshot(8), LDAP SERVER)")
+            hint: missing.isEmpty ? nil : "add them, kind eq (prov-backup-rsnapshot(8), LDAP SERVER)")
     }
 
     private func names(_ attributes: [AttributeName]) -> String {

@@ -16,7 +16,7 @@ extension Checklist {
             guard let fault = path.fault else { continue }
             refused.insert(path.path)
             add(
-                path.subject, fault.finding, cure: "\(fault.cure); until then the daemon does not start",
+                path.subject, fault.finding, hint: "\(fault.hint); until then the daemon does not start",
                 status: .wrongConfiguration)
         }
         guard refused.isEmpty else { return }
@@ -38,7 +38,7 @@ extension Checklist {
             }
             return
         }
-        if let problem = service.problem { add("[Script]", problem.reason, cure: problem.cure) }
+        if let problem = service.problem { add("[Script]", problem.reason, hint: problem.hint) }
         for operation in Operation.allCases {
             let subject = "[Script] \(operation.rawValue.uppercased())"
             guard let path = service.script(for: operation) else {
@@ -50,7 +50,7 @@ extension Checklist {
                 try FileTrust.check(path)
                 ok(subject, "\(path)")
             } catch {
-                add(subject, "\(error)", hint: error.cure, untilThen: "requests fail with code 3")
+                add(subject, "\(error)", hint: error.hint, untilThen: "requests fail with code 3")
             }
         }
         if let user = service.user { await runAs(user, "[Script] RUN_AS") }
@@ -75,9 +75,9 @@ extension Checklist {
                 remark("daemon", "does not run here")
             }
         } catch let failure as CommandFailure {
-            add("daemon", failure.reason, cure: failure.cure, status: failure.status)
+            add("daemon", failure.reason, hint: failure.hint, status: failure.status)
         } catch {
-            add("daemon", "\(error)", cure: "the daemon's log says what it does")
+            add("daemon", "\(error)", hint: "the daemon's log says what it does")
         }
     }
 
@@ -94,7 +94,7 @@ extension Checklist {
         guard !configuration.mail.recipients.isEmpty else { return remark("mail", "SENDTO is empty: nobody is told") }
         program(
             configuration.mail.sendmail, "SENDMAIL",
-            cure: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+            hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
     }
 
     /// Whether every level that accounts have is made by a schedule.
@@ -114,7 +114,7 @@ extension Checklist {
                     continue
                 }
                 let unscheduled = UnscheduledLevel(level: level, account: account)
-                add(subject, unscheduled.finding, cure: unscheduled.hint)
+                add(subject, unscheduled.finding, hint: unscheduled.hint)
             }
         } catch {
             return remark(subject, unknown)
@@ -156,7 +156,7 @@ extension Checklist {
         } catch {
             add(
                 "python3", "\(events.interpreter) cannot be run: \(error)",
-                cure: "apt install python3: \(line.path) is not loaded without it")
+                hint: "apt install python3: \(line.path) is not loaded without it")
         }
     }
 
@@ -179,7 +179,7 @@ extension Checklist {
         case (.hook, .missing):
             add(
                 subject, line.problem ?? line.path,
-                cure: "put it there (one that holds only #!/bin/sh does nothing), or write ENABLED = no")
+                hint: "put it there (one that holds only #!/bin/sh does nothing), or write ENABLED = no")
         default:
             add(
                 subject, line.problem ?? line.path, hint: line.hint ?? "correct the setting that names it",
@@ -187,18 +187,18 @@ extension Checklist {
         }
     }
 
-    private mutating func program(_ path: FilePath, _ subject: String, cure: String) {
+    private mutating func program(_ path: FilePath, _ subject: String, hint: String) {
         guard !refused.contains(path) else { return }
         guard access(path.string, X_OK) != 0 else { return ok(subject, "\(path)") }
         let reason = Errno(rawValue: errno)
-        add(subject, "\(path) cannot be run: \(reason)", cure: cure)
+        add(subject, "\(path) cannot be run: \(reason)", hint: hint)
     }
 
     private mutating func runAs(_ user: String, _ subject: String) async {
         do throws(ScriptUserError) {
             ok(subject, "\(user) is user \(try await ScriptUser.named(user).uid)")
         } catch {
-            add(subject, "\(error)", hint: error.cure, untilThen: "nothing is run as this user")
+            add(subject, "\(error)", hint: error.hint, untilThen: "nothing is run as this user")
         }
     }
 
@@ -208,7 +208,7 @@ extension Checklist {
     private mutating func add(_ subject: String, _ text: String, hint: String, untilThen consequence: String) {
         let end = "; \(hint)"
         let finding = text.hasSuffix(end) ? String(text.dropLast(end.count)) : text
-        add(subject, finding, cure: "\(hint); until then \(consequence)")
+        add(subject, finding, hint: "\(hint); until then \(consequence)")
     }
 
     /// Whether the history can be read, or made where there is none.
@@ -218,7 +218,7 @@ extension Checklist {
         guard access(file.string, F_OK) == 0 || errno != ENOENT else {
             // The daemon makes its own folder when it starts, and no other.
             guard folder == configuration.service.stateDirectory || access(folder.string, F_OK) == 0 else {
-                return add("history", "\(folder) does not exist", cure: "install -d -m 0700 \(folder.shellWord)")
+                return add("history", "\(folder) does not exist", hint: "install -d -m 0700 \(folder.shellWord)")
             }
             return remark("history", "\(file) is not there yet: the daemon makes it")
         }
@@ -228,7 +228,7 @@ extension Checklist {
         } catch {
             add(
                 "history", "\(error)",
-                cure:
+                hint:
                     "a daemon that starts puts a damaged one aside and begins a new one: systemctl restart prov-backup-rsnapshot"
             )
         }

@@ -41,13 +41,13 @@ struct Checklist {
 
     init(asJSON isJSON: Bool = false) { self.isJSON = isJSON }
 
-    mutating func ok(_ subject: String, _ finding: String) { add(subject, finding, cure: nil) }
+    mutating func ok(_ subject: String, _ finding: String) { add(subject, finding, hint: nil) }
 
     mutating func add(
-        _ subject: String, _ finding: String, cure: String?, status: ProcessExitStatus = .failure
+        _ subject: String, _ finding: String, hint: String?, status: ProcessExitStatus = .failure
     ) {
-        append(Line(subject: subject, result: cure == nil ? .ok : .not, finding: finding, fix: cure))
-        if cure != nil, worst == nil || worst == .failure { worst = status }
+        append(Line(subject: subject, result: hint == nil ? .ok : .not, finding: finding, fix: hint))
+        if hint != nil, worst == nil || worst == .failure { worst = status }
     }
 
     /// What is neither right nor wrong.
@@ -60,10 +60,10 @@ struct Checklist {
         guard !requirement.isWarning else {
             return append(
                 Line(
-                    subject: requirement.subject, result: .warning, finding: requirement.finding, fix: requirement.cure)
+                    subject: requirement.subject, result: .warning, finding: requirement.finding, fix: requirement.hint)
             )
         }
-        add(requirement.subject, requirement.finding, cure: requirement.cure)
+        add(requirement.subject, requirement.finding, hint: requirement.hint)
     }
 
     mutating func add(_ subject: String, problem: SettingsProblem) {

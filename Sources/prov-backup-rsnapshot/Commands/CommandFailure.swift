@@ -8,16 +8,16 @@ import JobCore
 /// Why a command cannot do what it was asked, and what mends it.
 struct CommandFailure: Error, CustomStringConvertible {
     let reason: String
-    let cure: String
+    let hint: String
     let status: ProcessExitStatus
 
-    init(_ reason: String, cure: String, status: ProcessExitStatus = .failure) {
+    init(_ reason: String, hint: String, status: ProcessExitStatus = .failure) {
         self.reason = reason
-        self.cure = cure
+        self.hint = hint
         self.status = status
     }
 
-    var description: String { "\(reason); \(cure)" }
+    var description: String { "\(reason); \(hint)" }
 
     /// A directory's error as a command's failure.
     init(_ error: DirectoryError) {
@@ -26,20 +26,20 @@ struct CommandFailure: Error, CustomStringConvertible {
             case .insufficientAccessRights, .invalidCredentials, .inappropriateAuthentication: .notAllowed
             default: error.isRetryable ? .unavailable : .failure
             }
-        self.init(error.description, cure: "nothing was changed", status: status)
+        self.init(error.description, hint: "nothing was changed", status: status)
     }
 
     /// Runs what deals with a sandbox, with its errors as failures of the command.
     static func translatingSandbox<Result>(_ body: () throws -> Result) throws -> Result {
         do { return try body() } catch let error as SandboxError {
-            throw CommandFailure(error.reason, cure: error.cure)
+            throw CommandFailure(error.reason, hint: error.hint)
         }
     }
 
     /// The same for what takes its time.
     static func translatingSandbox<Result>(_ body: () async throws -> Result) async throws -> Result {
         do { return try await body() } catch let error as SandboxError {
-            throw CommandFailure(error.reason, cure: error.cure)
+            throw CommandFailure(error.reason, hint: error.hint)
         }
     }
 

@@ -14,11 +14,17 @@ struct Explanation: Encodable {
     let returnValue: String?
     let meaning: String
     let daemon: String
-    let cure: String
+    let hint: String
     /// The account's last job; nil when nothing is recorded.
     let lastJob: JobLine?
     /// nil with `TYPE = Script`, and for an entry that takes no part.
     let backup: BackupExplanation?
+
+    private enum CodingKeys: String, CodingKey {
+        case uid, dn, phase, mode, state, returnValue, meaning, daemon, lastJob, backup
+        // Programs that read it know it by this name.
+        case hint = "cure"
+    }
 
     /// What the daemon says.
     enum Daemon {
@@ -54,7 +60,7 @@ struct Explanation: Encodable {
             let absence = AccountStatus.absence(from: entry, names: policy.names)
             meaning = "takes no part in provisioning: \(absence.reason)"
             self.daemon = Self.describe(daemon, nil)
-            cure = absence.hint
+            hint = absence.hint
             return
         }
         (phase, mode, state) = (
@@ -71,36 +77,36 @@ struct Explanation: Encodable {
                 "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
             // A request that was claimed was due; another one may have a date, which `provision` would not wait for.
             let again = status.phase == .claimed ? AccountCommand.provision : .retry
-            cure = "wait until the server has caught up; if the request is right as it is: \(again.text(uid))"
+            hint = "wait until the server has caught up; if the request is right as it is: \(again.text(uid))"
             return
         }
         let isOneTooMany = deletes?.accounts.contains(status.uuid.description) == true
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
         case .claim(.delete) where isOneTooMany, .resume(.delete) where isOneTooMany:
             meaning = "asks for delete, and waits: \(deletes?.reason ?? "")"
-            cure = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
+            hint = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
         case .claim(let operation):
             meaning = "asks for \(operation), and is due"
-            cure = isRunning ? "nothing; it is in the queue" : start
+            hint = isRunning ? "nothing; it is in the queue" : start
         case .resume(let operation):
             meaning =
                 "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
             let isHeldUp = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
-            cure = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
+            hint = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
         case .wait(let time):
             meaning =
                 "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.timestamp)"
-            cure = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
+            hint = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
         case .waitForClock:
             meaning =
                 "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun by the machine's clock, which may be wrong"
-            cure =
+            hint =
                 "have the clock synchronized (timedatectl); it is carried out at \(doubtedUntil ?? "?") at the latest; to have it now: \(AccountCommand.provision.text(uid))"
         case .refuse(let failure):
-            (meaning, cure) = ("would be refused: \(failure.reason)", failure.cure)
+            (meaning, hint) = ("would be refused: \(failure.reason)", failure.hint)
         case .leave(let reason):
             meaning = reason.description
-            cure =
+            hint =
                 switch reason {
                 case .failed:
                     "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
@@ -154,7 +160,7 @@ struct Explanation: Encodable {
             ("meaning", meaning),
             ("the daemon", daemon),
             ("last job", lastJob.map { JobsOfDaemon.end(of: $0.job) }),
-            ("to do", cure),
+            ("to do", hint),
         ]
         return (rows + (backup?.rows ?? [])).compactMap { title, value in
             value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }

@@ -115,7 +115,7 @@ struct JobsCommand: AsyncParsableCommand {
             guard let job = try await jobs.job(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
                 "job \(id) has ended already: \(job.result?.rawValue ?? "how is not recorded")",
-                cure: "there is nothing to cancel")
+                hint: "there is nothing to cancel")
         }
     }
 

@@ -62,7 +62,7 @@ struct JobsOfDaemon {
             guard let job = answer else {
                 throw CommandFailure(
                     "job \(id) has ended, and nothing of it is recorded",
-                    cure: "how it ended stands in the daemon's log")
+                    hint: "how it ended stands in the daemon's log")
             }
             follower.news(job).forEach { print($0) }
             last = job
@@ -76,7 +76,7 @@ struct JobsOfDaemon {
     }
 
     func unknown(_ id: UInt64) -> CommandFailure {
-        CommandFailure("there is no job \(id)", cure: "look it up with: prov-backup-rsnapshot jobs list")
+        CommandFailure("there is no job \(id)", hint: "look it up with: prov-backup-rsnapshot jobs list")
     }
 
     func noDaemon(_ remark: String) -> CommandFailure {
@@ -86,7 +86,7 @@ struct JobsOfDaemon {
     /// The daemon has shown what is open, and cannot look up the rest.
     func incomplete(_ missing: String) -> CommandFailure {
         CommandFailure(
-            "what is not of this moment is missing: \(missing)", cure: "the daemon's log says what becomes of it")
+            "what is not of this moment is missing: \(missing)", hint: "the daemon's log says what becomes of it")
     }
 
     private func recorded() throws -> JobCatalog {

@@ -45,7 +45,7 @@ struct LDIFCreateCommand: ParsableCommand {
     private func makeDirectory(_ path: String) throws {
         guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
             throw CommandFailure(
-                "\(path) cannot be made: \(Errno(rawValue: errno))", cure: "choose another with --output")
+                "\(path) cannot be made: \(Errno(rawValue: errno))", hint: "choose another with --output")
         }
     }
 }

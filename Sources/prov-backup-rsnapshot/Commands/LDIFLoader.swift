@@ -44,14 +44,14 @@ struct LDIFLoader {
                     try note(CommandFailure(error), at: "\(path):\(record.line): \(record.dn)")
                 }
             } catch let error as LDIFError {
-                try note(CommandFailure(error.description, cure: "the record was not loaded"), at: nil)
+                try note(CommandFailure(error.description, hint: "the record was not loaded"), at: nil)
             }
         }
     }
 
     private mutating func note(_ failure: CommandFailure, at place: String?) throws {
         let told = CommandFailure(
-            place.map { "\($0): \(failure.reason)" } ?? failure.reason, cure: failure.cure, status: failure.status)
+            place.map { "\($0): \(failure.reason)" } ?? failure.reason, hint: failure.hint, status: failure.status)
         failed += 1
         guard continuesOnError, failure.status != .unavailable else { throw told }
         printError(told.description)

@@ -25,7 +25,7 @@ struct LDIFSiteCommand: ParsableCommand {
                 pieces: SandboxPieces())
         } catch let error as SandboxError {
             throw CommandFailure(
-                error.reason, cure: error.cure, status: error.code == .option ? .wrongUsage : .failure)
+                error.reason, hint: error.hint, status: error.code == .option ? .wrongUsage : .failure)
         }
         print(LDIFWriter.comment(head(site)))
         for record in site.records { StandardOutput.write(LDIFWriter.text(for: record)) }

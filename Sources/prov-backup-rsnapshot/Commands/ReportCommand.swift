@@ -80,7 +80,7 @@ struct Reporter {
         guard socket.isAbsolute else {
             throw CommandFailure(
                 "PROV_REPORT_SOCKET is no absolute path: \(socket)",
-                cure: "leave it as the daemon has set it", status: .wrongUsage)
+                hint: "leave it as the daemon has set it", status: .wrongUsage)
         }
     }
 
@@ -88,7 +88,7 @@ struct Reporter {
         guard let value = environment[name], !value.isEmpty else {
             throw CommandFailure(
                 "\(name) is not set, so this is no script of a job",
-                cure:
+                hint:
                     "report from a script that the daemon runs, and where it calls others by sudo or env -i, hand PROV_REPORT_SOCKET and PROV_JOB_TOKEN on",
                 status: .wrongUsage)
         }
@@ -106,9 +106,9 @@ struct Reporter {
         }
         switch replies.first {
         case .taken: return
-        case .refused(let reason): throw CommandFailure(reason, cure: "nothing was reported", status: .notAllowed)
+        case .refused(let reason): throw CommandFailure(reason, hint: "nothing was reported", status: .notAllowed)
         case nil:
-            throw CommandFailure("the daemon closed \(socket) without a word", cure: "report again", status: .tryAgain)
+            throw CommandFailure("the daemon closed \(socket) without a word", hint: "report again", status: .tryAgain)
         }
     }
 
@@ -117,14 +117,14 @@ struct Reporter {
         case .notListening(let path):
             CommandFailure(
                 "nobody listens at \(path): the daemon that started this script has ended",
-                cure: "nothing was reported; start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
+                hint: "nothing was reported; start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
         case .notAllowed(let path):
             CommandFailure(
                 "\(path) cannot be reached by this user",
-                cure: "let others pass the folders above it: chmod o+x", status: .notAllowed)
-        case .timedOut, .cutOff, .refused: CommandFailure("\(error)", cure: "nothing was reported", status: .tryAgain)
-        case .tooLarge: CommandFailure("\(error)", cure: "leave PROV_JOB_TOKEN as it was set", status: .wrongUsage)
-        case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", cure: "nothing was reported")
+                hint: "let others pass the folders above it: chmod o+x", status: .notAllowed)
+        case .timedOut, .cutOff, .refused: CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
+        case .tooLarge: CommandFailure("\(error)", hint: "leave PROV_JOB_TOKEN as it was set", status: .wrongUsage)
+        case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", hint: "nothing was reported")
         }
     }
 }

@@ -19,7 +19,7 @@ struct SandboxCommand: AsyncParsableCommand {
             let path = FilePath(path)
             guard path.isRelative else { return path.lexicallyNormalized() }
             guard let here = getcwd(nil, 0) else {
-                throw CommandFailure("the working directory is gone", cure: "change into another one")
+                throw CommandFailure("the working directory is gone", hint: "change into another one")
             }
             defer { free(here) }
             return FilePath(platformString: here).pushing(path).lexicallyNormalized()
@@ -43,7 +43,7 @@ struct SandboxCommand: AsyncParsableCommand {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             } catch {
                 throw CommandFailure(
-                    "\(error)", cure: "or choose another --directory; nothing was started", status: error.exitStatus)
+                    "\(error)", hint: "or choose another --directory; nothing was started", status: error.exitStatus)
             }
             let sandbox = try await CommandFailure.translatingSandbox {
                 try await DirectorySandbox.start(in: SandboxSettings.server(in: directory), options: options)

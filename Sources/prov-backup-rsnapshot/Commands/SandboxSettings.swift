@@ -30,7 +30,7 @@ struct SandboxSettings {
             guard mkdir(folder.appending(name).string, 0o755) == 0 || errno == EEXIST else {
                 throw CommandFailure(
                     "\(folder.appending(name)) cannot be made: \(Errno(rawValue: errno))",
-                    cure: "choose another --directory")
+                    hint: "choose another --directory")
             }
         }
         let text = try text()
@@ -47,7 +47,7 @@ struct SandboxSettings {
         do {
             try TreeRemoval.remove(folder.appending("homes"))
         } catch let failure as ProvisioningFailure {
-            throw CommandFailure(failure.reason, cure: failure.cure)
+            throw CommandFailure(failure.reason, hint: failure.hint)
         }
     }
 
@@ -60,7 +60,7 @@ struct SandboxSettings {
                 try FileManager.default.removeItem(atPath: path)
             } catch {
                 throw CommandFailure(
-                    "\(path) cannot be removed: \(error)", cure: "remove it as the user who ran the daemon")
+                    "\(path) cannot be removed: \(error)", hint: "remove it as the user who ran the daemon")
             }
         }
         rmdir(folder.string)

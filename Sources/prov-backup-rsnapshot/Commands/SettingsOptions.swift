@@ -37,7 +37,7 @@ struct SettingsOptions: ParsableArguments {
         let errors = settings.errors(of: property)
         guard errors.isEmpty else {
             throw CommandFailure(
-                errors.map(\.description).joined(separator: "; "), cure: "the settings are \(config)",
+                errors.map(\.description).joined(separator: "; "), hint: "the settings are \(config)",
                 status: .wrongConfiguration)
         }
         return settings[Section.self][keyPath: property]
@@ -57,7 +57,7 @@ struct SettingsOptions: ParsableArguments {
             let count = error.errors.count
             throw CommandFailure(
                 count == 1 ? "the settings hold an error" : "the settings hold \(count) errors",
-                cure: "fix what is reported above; the settings are \(config)", status: error.exitStatus)
+                hint: "fix what is reported above; the settings are \(config)", status: error.exitStatus)
         }
     }
 }

@@ -26,7 +26,7 @@ struct SnapshotsCommand: AsyncParsableCommand {
             guard let found = Account(entry, names: accounts.scope.names) else {
                 throw CommandFailure(
                     "\(entry.dn) takes no part in provisioning",
-                    cure: "see: \(AccountCommand.explain.text(uid))")
+                    hint: "see: \(AccountCommand.explain.text(uid))")
             }
             do {
                 guard let size = try BackupJobs.acceptNewestCopy(of: found, settings.backup) else {
@@ -36,7 +36,7 @@ struct SnapshotsCommand: AsyncParsableCommand {
                 print("\(uid): accepted \(size.files) files with \(size.bytes) bytes")
             } catch let failure as AcceptanceFailure {
                 throw CommandFailure(
-                    "\(uid): \(failure.reason)", cure: failure.hint, status: failure.isTemporary ? .tryAgain : .failure)
+                    "\(uid): \(failure.reason)", hint: failure.hint, status: failure.isTemporary ? .tryAgain : .failure)
             }
         }
     }

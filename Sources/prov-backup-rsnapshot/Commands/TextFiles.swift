@@ -8,7 +8,7 @@ enum TextFiles {
         do {
             return try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
         } catch let error as Errno {
-            throw CommandFailure("\(path): \(error)", cure: "check the path and its rights")
+            throw CommandFailure("\(path): \(error)", hint: "check the path and its rights")
         }
     }
 
@@ -22,11 +22,11 @@ enum TextFiles {
                 FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: mode)
             _ = try file.closeAfter { try file.writeAll(text.utf8) }
         } catch let error as Errno {
-            throw CommandFailure("\(draft) cannot be written: \(error)", cure: "check the folder and its rights")
+            throw CommandFailure("\(draft) cannot be written: \(error)", hint: "check the folder and its rights")
         }
         guard rename(draft, path) == 0 else {
             throw CommandFailure(
-                "\(path) cannot be replaced: \(Errno(rawValue: errno))", cure: "check the folder and its rights")
+                "\(path) cannot be replaced: \(Errno(rawValue: errno))", hint: "check the folder and its rights")
         }
     }
 
@@ -45,7 +45,7 @@ enum TextFiles {
     /// What an LDIF value's URL names: a local file.
     static func contents(ofURL url: String) throws -> [UInt8] {
         guard url.lowercased().hasPrefix("file:///"), !url.contains("%") else {
-            throw CommandFailure("the URL \(url) cannot be read", cure: "use file:///PATH with a plain path")
+            throw CommandFailure("the URL \(url) cannot be read", hint: "use file:///PATH with a plain path")
         }
         return try contents(of: String(url.dropFirst("file://".count)), limit: 64 << 20)
     }
@@ -60,7 +60,7 @@ enum TextFiles {
             guard count > 0 else { return bytes }
             bytes += buffer[..<count]
             if bytes.count > limit {
-                throw CommandFailure("\(path) is larger than \(limit) bytes", cure: "name another file")
+                throw CommandFailure("\(path) is larger than \(limit) bytes", hint: "name another file")
             }
         }
     }

@@ -26,7 +26,7 @@ import Synchronization
         } catch let failure as CommandFailure {
             return .refused(DaemonReply.Refusal(failure))
         } catch {
-            return .refused(DaemonReply.Refusal(CommandFailure("\(error)", cure: "see the daemon's log")))
+            return .refused(DaemonReply.Refusal(CommandFailure("\(error)", hint: "see the daemon's log")))
         }
     }
 
@@ -47,7 +47,7 @@ import Synchronization
             return .reloaded(await reloader.reload())
         case .provision(let uuid, let dn):
             guard let uuid = EntryUUID(text: uuid) else {
-                throw CommandFailure("\(uuid) is no entryUUID", cure: "see the daemon's log")
+                throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
             return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
         case .jobs(let query): return .jobs(try await catalog.list(query))
@@ -138,7 +138,7 @@ import Synchronization
                 } while progress.count > before && ContinuousClock.now < end
                 throw CommandFailure(
                     "the LDAP server does not answer, or does not list all accounts within \(limit)",
-                    cure: "try again, or look at its load", status: .unavailable)
+                    hint: "try again, or look at its load", status: .unavailable)
             }
             defer { tasks.cancelAll() }
             guard let value = try await tasks.next() else { throw CancellationError() }
@@ -147,7 +147,7 @@ import Synchronization
     }
 
     private func cannot(_ what: String) -> CommandFailure {
-        CommandFailure("this daemon cannot \(what)", cure: "restart it: it may be of another version")
+        CommandFailure("this daemon cannot \(what)", hint: "restart it: it may be of another version")
     }
 
     /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.

@@ -47,16 +47,16 @@ enum DaemonReply: Codable {
     /// A ``CommandFailure`` of the daemon's.
     struct Refusal: Codable {
         let reason: String
-        let cure: String
+        let hint: String
         /// What the command ends with.
         let status: Int32
 
         init(_ failure: CommandFailure) {
-            (reason, cure, status) = (failure.reason, failure.cure, failure.status.rawValue)
+            (reason, hint, status) = (failure.reason, failure.hint, failure.status.rawValue)
         }
 
         var failure: CommandFailure {
-            CommandFailure(reason, cure: cure, status: ProcessExitStatus(rawValue: status) ?? .failure)
+            CommandFailure(reason, hint: hint, status: ProcessExitStatus(rawValue: status) ?? .failure)
         }
     }
 }

@@ -56,7 +56,7 @@ import SystemPackage
         guard limit.rlim_max >= fewestDescriptors else {
             throw CommandFailure(
                 "the limit on open files is \(limit.rlim_max); at least \(fewestDescriptors) are needed",
-                cure: "raise it: LimitNOFILE=1024 in the systemd unit, or ulimit -n 1024 in the shell",
+                hint: "raise it: LimitNOFILE=1024 in the systemd unit, or ulimit -n 1024 in the shell",
                 status: .wrongConfiguration)
         }
         OwnProcess.raiseOpenFiles()
@@ -88,7 +88,7 @@ import SystemPackage
         // With TYPE = Script nothing of [Backup] is used.
         let findings = configuration.script == nil ? await BackupRequirements(configuration.backup).findings() : []
         for finding in findings {
-            if let cure = finding.cure { logger.warning("\(finding.subject): \(finding.finding); \(cure)") }
+            if let hint = finding.hint { logger.warning("\(finding.subject): \(finding.finding); \(hint)") }
         }
         let views = ShownSnapshots(configuration, logger: logger)
         let reloader = SettingsReloader(
@@ -215,9 +215,9 @@ import SystemPackage
                 try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY")
             )
         } catch let error as RuntimeDirectoryError {
-            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
         } catch let error as InstanceLockError {
-            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
         }
     }
 
@@ -248,9 +248,9 @@ import SystemPackage
                 isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
             return DaemonWork(engine: engine, parts: parts)
         } catch let error as RuntimeDirectoryError {
-            throw CommandFailure("\(error)", cure: "nothing was started", status: error.exitStatus)
+            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
         } catch let error as StateFileError {
-            throw CommandFailure("\(error)", cure: "nothing was started")
+            throw CommandFailure("\(error)", hint: "nothing was started")
         }
     }
 

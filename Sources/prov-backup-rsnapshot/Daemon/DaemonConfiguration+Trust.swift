@@ -30,7 +30,7 @@ extension DaemonConfiguration {
         let isPassing = faults.allSatisfy { $0.1.failureClass != .configuration }
         throw CommandFailure(
             "others than root and the daemon's user could change what it runs or believes",
-            cure: "do what is said above; check shows it as well", status: isPassing ? .tryAgain : .wrongConfiguration)
+            hint: "do what is said above; check shows it as well", status: isPassing ? .tryAgain : .wrongConfiguration)
     }
 
     /// Scripts, handlers and the programs of all jobs.

@@ -126,7 +126,7 @@ struct DaemonControl {
     func noDaemon(_ consequence: String = "") -> CommandFailure {
         CommandFailure(
             "no daemon runs here (\(runtimeDirectory))\(consequence)",
-            cure: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
+            hint: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
                 + "prov-backup-rsnapshot run -d -c \(configFile.shellWord)"
                 + (globalFile.map { " -g \($0.shellWord)" } ?? ""), status: .unavailable)
     }
@@ -141,12 +141,12 @@ struct DaemonControl {
             reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
         } catch {
             if case .notListening = error { return nil }
-            throw CommandFailure("\(error)", cure: "the daemon's log says what it does", status: error.exitStatus)
+            throw CommandFailure("\(error)", hint: "the daemon's log says what it does", status: error.exitStatus)
         }
         if case .refused(let refusal) = reply { throw refusal.failure }
         guard let reply, let value = read(reply) else {
             throw CommandFailure(
-                "the daemon answered something else", cure: "restart it: it may be of another version")
+                "the daemon answered something else", hint: "restart it: it may be of another version")
         }
         return value
     }

@@ -172,7 +172,7 @@ import SystemPackage
             let names = configuration.userScripts.keys.sorted()
             throw CommandFailure(
                 "there is no job \(name)",
-                cure: names.isEmpty
+                hint: names.isEmpty
                     ? "declare it in a section [Job \(name)], then: systemctl reload prov-backup-rsnapshot"
                     : "the settings know \(names.joined(separator: ", "))", status: .wrongUsage)
         }
@@ -192,12 +192,12 @@ import SystemPackage
     ) async throws -> (jobs: [JobID], recent: Int) {
         guard configuration.script == nil else {
             throw CommandFailure(
-                "this daemon provisions by scripts and makes no backups", cure: "ask one with TYPE = Rsnapshot")
+                "this daemon provisions by scripts and makes no backups", hint: "ask one with TYPE = Rsnapshot")
         }
         guard let level = SnapshotLevel(rawValue: level) else {
             throw CommandFailure(
                 "there is no level \(level)",
-                cure: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
+                hint: "the levels are \(SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", "))",
                 status: .wrongUsage)
         }
         guard accounts.isEmpty else {
@@ -225,7 +225,7 @@ import SystemPackage
         do {
             requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         } catch let refusals as BackupRefusals {
-            throw CommandFailure("\(refusals)", cure: "no backup was asked for")
+            throw CommandFailure("\(refusals)", hint: "no backup was asked for")
         }
         var ids: [JobID] = []
         for request in requests where isWanted(request) {
@@ -286,7 +286,7 @@ import SystemPackage
     }
 
     private static let stops = CommandFailure(
-        "the daemon stops", cure: "ask again when it runs", status: .unavailable)
+        "the daemon stops", hint: "ask again when it runs", status: .unavailable)
 
     // MARK: - Looking
 
@@ -303,7 +303,7 @@ import SystemPackage
     /// - Throws: `CommandFailure` when there are no handlers now, or not the new ones.
     func restartHandlers() async throws -> String {
         let said = await parts.handlers.restart()
-        if let fault = parts.handlers.fault { throw CommandFailure(fault, cure: ScriptLine.loadingHint) }
+        if let fault = parts.handlers.fault { throw CommandFailure(fault, hint: ScriptLine.loadingHint) }
         return said
     }
 

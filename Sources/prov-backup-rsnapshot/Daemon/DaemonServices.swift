@@ -176,7 +176,7 @@ extension Logger {
             }
         return CommandFailure(
             "\(reason); nothing was changed, the daemon goes on with the settings that it has",
-            cure: "correct them, then: systemctl reload prov-backup-rsnapshot", status: status)
+            hint: "correct them, then: systemctl reload prov-backup-rsnapshot", status: status)
     }
 }
 
@@ -184,7 +184,7 @@ extension ReloadOutcome {
     /// The daemon is about to end.
     fileprivate static let stopping = ReloadOutcome(
         refusal: DaemonReply.Refusal(
-            CommandFailure("the daemon stops", cure: "it reads its settings when it starts", status: .unavailable)))
+            CommandFailure("the daemon stops", hint: "it reads its settings when it starts", status: .unavailable)))
 }
 
 /// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.

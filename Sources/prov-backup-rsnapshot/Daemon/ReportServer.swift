@@ -14,7 +14,7 @@ struct ReportRequest: Codable {
 /// What it is answered.
 enum ReportReply: Codable, Hashable {
     case taken
-    /// The reason, with its cure.
+    /// The reason, with its hint.
     case refused(String)
 }
 
@@ -25,7 +25,7 @@ enum ReportReply: Codable, Hashable {
 struct ReportServer: Sendable {
     /// The socket's file, as scripts find it in `PROV_REPORT_SOCKET`.
     let path: FilePath
-    /// What keeps scripts of other users from reporting, and the cure; nil when nothing does.
+    /// What keeps scripts of other users from reporting, and the hint; nil when nothing does.
     let notice: String?
     private let server: ControlServer
 

@@ -90,7 +90,7 @@ extension ScriptLine {
         } catch {
             state = error.isAbsent && error.file == path ? .missing : .notTrusted
             // Without handlers there is just no scripting.
-            if state != .missing || kind != .handlers { (problem, hint) = ("\(error)", error.cure) }
+            if state != .missing || kind != .handlers { (problem, hint) = ("\(error)", error.hint) }
         }
     }
 }

@@ -231,7 +231,7 @@ extension DatabaseSettings {
         _ property: PartialKeyPath<Self>, _ key: String, _ path: String, _ settings: inout Settings
     ) -> Bool {
         guard let fault = TrustedPath(key, FilePath(path), .file).fault else { return true }
-        settings.refuse(property, fault.finding, hint: fault.cure)
+        settings.refuse(property, fault.finding, hint: fault.hint)
         return false
     }
 

@@ -142,7 +142,7 @@ import Testing
         #expect(lines.all == ["warning: 1 mails were not sent before the end"])
     }
 
-    @Test("a missing sendmail is one line with its cure, and each mail is tried again before it is dropped")
+    @Test("a missing sendmail is one line with its hint, and each mail is tried again before it is dropped")
     func missing() async throws {
         let mailer = try mailer("/none/sendmail", pauses: [.milliseconds(1), .milliseconds(1)])
         mailer.send(subject: "one", body: "")
@@ -250,7 +250,7 @@ import Testing
         ])
     func refused(text: String) {
         let error = #expect(throws: MailAddress.Invalid.self) { try MailAddress(parsing: text) }
-        #expect(error?.cure.contains("operator@example.org") == true)
+        #expect(error?.hint.contains("operator@example.org") == true)
     }
 
     @Test(

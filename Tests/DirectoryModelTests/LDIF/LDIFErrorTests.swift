@@ -64,8 +64,8 @@ import Testing
         }
         #expect(error.line == line)
         #expect(error.reason.contains(reason), "\(error)")
-        #expect(error.description == "test.ldif:\(line): \(error.reason); \(error.cure)")
-        #expect(!error.cure.isEmpty)
+        #expect(error.description == "test.ldif:\(line): \(error.reason); \(error.hint)")
+        #expect(!error.hint.isEmpty)
         #expect(try outcomes[1].get().dn == DN(parsing: "cn=next"))
     }
 

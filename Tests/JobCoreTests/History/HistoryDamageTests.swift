@@ -225,7 +225,7 @@ import Testing
         await second.close()
     }
 
-    @Test("where no history can be, one notice names the cure, and recording is off")
+    @Test("where no history can be, one notice names the hint, and recording is off")
     func off() async throws {
         let bench = try HistoryBench()
         let open = bench.folder.appending("open")
@@ -236,13 +236,13 @@ import Testing
             (bench.folder.appending("none").appending("h"), "namei -l"), (open.appending("h"), "chmod go-w"),
             (bench.folder.appending("plain").appending("h"), "correct the setting"),
         ]
-        for (count, (file, cure)) in places.enumerated() {
+        for (count, (file, hint)) in places.enumerated() {
             let history = bench.history(file: file)
             for number in 1...50 { history.record(whole: Story(number)) }
             await history.flush()
             await #expect(throws: HistoryError.self) { try await history.jobs() }
             #expect(bench.complaints.count == count + 1)
-            #expect(bench.complaints.last?.text.contains(cure) == true, "\(bench.complaints)")
+            #expect(bench.complaints.last?.text.contains(hint) == true, "\(bench.complaints)")
             await history.close()
         }
     }

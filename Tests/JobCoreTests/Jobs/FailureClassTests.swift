@@ -31,7 +31,7 @@ import Testing
     @Test("a script that was lost, a user and a path that could not be asked for: by the same numbers")
     func others() {
         func lost(_ errno: Errno) -> FailureClass {
-            ScriptError(.lost, path: "/x", errno: errno, reason: "", cure: "").failureClass
+            ScriptError(.lost, path: "/x", errno: errno, reason: "", hint: "").failureClass
         }
         #expect(lost(.tooManyOpenFiles) == .shortage && lost(.noSuchProcess) == .retryable)
         func user(_ errno: Errno) -> FailureClass {

@@ -104,7 +104,7 @@ import Testing
         #expect(numbers.sorted() == (1...400).map { JobID($0) })
     }
 
-    @Test("a folder that is not there, and a file that is a link or a folder, are errors with path and cure")
+    @Test("a folder that is not there, and a file that is a link or a folder, are errors with path and hint")
     func errors() async throws {
         let lost = folder.path.appending("gone/job-id")
         let source = try JobIDSource(file: lost)

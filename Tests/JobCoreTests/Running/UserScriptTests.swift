@@ -42,7 +42,7 @@ import Testing
         #expect(bench.letters(of: job.id) == "RT")
     }
 
-    @Test("L2 a script that others can write ends the job as wrong configuration, with the cure in its report")
+    @Test("L2 a script that others can write ends the job as wrong configuration, with the hint in its report")
     func untrusted() async throws {
         let bench = try JobBench()
         let outcome = try await run(bench, try script(bench, "touch ran", mode: 0o775))

@@ -48,7 +48,7 @@ extension Processes {
             let error = problem(script)
             #expect(error?.problem == .writable)
             #expect(error?.path == script)
-            #expect(error?.cure == "chmod go-w \(script.string)")
+            #expect(error?.hint == "chmod go-w \(script.string)")
         }
 
         @Test("L2: write permission on any folder above is refused, and mended by the command that the message gives")
@@ -63,7 +63,7 @@ extension Processes {
             let error = problem(script)
             #expect(error?.problem == .writable)
             #expect(error?.path == middle)
-            _ = try await ScriptRunner().run(.test("/bin/sh", ["-c", try #require(error?.cure)]))
+            _ = try await ScriptRunner().run(.test("/bin/sh", ["-c", try #require(error?.hint)]))
             try FileTrust.check(script)
         }
 
@@ -75,7 +75,7 @@ extension Processes {
             let script = try folder.script("exit 0\n")
             #expect(chown(script.string, 65_534, 65_534) == 0)
             #expect(problem(script)?.problem == .wrongOwner(trusted: [0]))
-            #expect(problem(script)?.cure == "chown root \(script.string)")
+            #expect(problem(script)?.hint == "chown root \(script.string)")
             try FileTrust.check(script, trustedOwners: [0, 65_534])
             #expect(chown(script.string, 0, 0) == 0)
             #expect(chown(folder.path.string, 65_534, 65_534) == 0)
@@ -166,7 +166,7 @@ extension Processes {
             }
             let error = #expect(throws: FileTrustError.self) { try FileTrust.check(script, as: .pythonScript) }
             #expect(error?.problem == .writable)
-            #expect(error?.cure == "chmod go-w \(path)")
+            #expect(error?.hint == "chmod go-w \(path)")
         }
 
         @Test("L2: links to modules are followed, also those that lead in a circle, and none may lead to nothing")
@@ -199,7 +199,7 @@ extension Processes {
         func noScript() throws {
             let script = try folder.script("exit 0\n", mode: 0o644)
             #expect(problem(script)?.problem == .notExecutable)
-            #expect(problem(script)?.cure == "chmod u+x \(script.string)")
+            #expect(problem(script)?.hint == "chmod u+x \(script.string)")
             #expect(problem(folder.path)?.problem == .notAFile)
             #expect(problem("/dev/null")?.problem == .notAFile)
             #expect(problem(script.appending("x"))?.problem == .notADirectory)

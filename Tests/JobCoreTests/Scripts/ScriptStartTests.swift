@@ -33,7 +33,7 @@ extension Processes {
             let error = try await failure(.test(try folder.script("exit 0", mode: 0o644)))
             #expect(error.code == .notExecutable)
             #expect(error.errno == .permissionDenied)
-            #expect(error.cure.contains("chmod u+x "))
+            #expect(error.hint.contains("chmod u+x "))
         }
 
         @Test("a folder in the place of a script")

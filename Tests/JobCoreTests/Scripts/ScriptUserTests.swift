@@ -96,7 +96,7 @@ extension Processes {
                 #expect(error?.errno == .permissionDenied)
                 #expect(error?.failureClass == .configuration)
                 #expect(error?.description.contains("nobody (\(nobody.uid))") == true)
-                #expect(error?.cure.contains("namei -l \(script)") == true)
+                #expect(error?.hint.contains("namei -l \(script)") == true)
                 #expect(chmod(path.string, 0o755) == 0)
             }
             #expect(try await ScriptRunner().run(.test(script, user: nobody)).termination == .exited(code: 0))
@@ -119,7 +119,7 @@ extension Processes {
             }
         }
 
-        @Test("who has no right to give rights away starts nothing: the error names the cure")
+        @Test("who has no right to give rights away starts nothing: the error names the hint")
         func notRoot() async throws {
             let began = folder.path.appending("began")
             let script = try folder.script("exec > \"$1\"")
@@ -199,7 +199,7 @@ extension Processes {
         }
 
         @Test(
-            "a name that cannot be used is refused with its cure",
+            "a name that cannot be used is refused with its hint",
             arguments: [
                 ("no-such-user", ScriptUserError.Problem.unknown), ("", .unknown), ("nobody\0root", .unknown),
                 ("root", .root),

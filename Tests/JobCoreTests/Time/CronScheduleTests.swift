@@ -248,7 +248,7 @@ import Testing
     // MARK: What is refused
 
     @Test(
-        "a wrong schedule is refused with field, position and cure",
+        "a wrong schedule is refused with field, position and hint",
         arguments: [
             ("60 * * * *", "minute", 1, "write * or a number from 0 to 59"),
             ("0 24 * * *", "hour", 3, "write * or a number from 0 to 23"),
@@ -272,26 +272,26 @@ import Testing
             ("0 0 30 2 *", "day of month", 5, "name a day that there is"),
             ("0 0 31 4,jun,9,11 *", "day of month", 5, "name a day that there is"),
         ] as [(String, String, Int, String)])
-    func refused(text: String, field: String, position: Int, cure: String) {
+    func refused(text: String, field: String, position: Int, hint: String) {
         let error = #expect(throws: CronSyntaxError.self) { try CronSchedule(parsing: text) }
         #expect(error?.field == field)
         #expect(error?.position == position)
-        #expect(error?.cure == cure)
+        #expect(error?.hint == hint)
         #expect(error?.reason.isEmpty == false)
     }
 
     @Test(
-        "what is no schedule at all is refused with its cure",
+        "what is no schedule at all is refused with its hint",
         arguments: [
             ("", 1, "30 2 * * 1-5"), ("* * * *", 8, "30 2 * * 1-5"), ("* * * * * *", 11, "30 2 * * 1-5"),
             ("0 2 * * * /bin/backup", 11, "30 2 * * 1-5"), ("@reboot", 1, "systemd unit"), (" @dayly", 2, "@daily"),
             ("@daily 5", 8, "nothing else"),
         ])
-    func noSchedule(text: String, position: Int, cure: String) {
+    func noSchedule(text: String, position: Int, hint: String) {
         let error = #expect(throws: CronSyntaxError.self) { try CronSchedule(parsing: text) }
         #expect(error?.field == nil)
         #expect(error?.position == position)
-        #expect(error?.cure.contains(cure) == true)
+        #expect(error?.hint.contains(hint) == true)
     }
 
     @Test("a leap day, and an odd day with a day of the week beside it, can happen")

@@ -116,7 +116,7 @@ import Testing
     }
 
     @Test(
-        "a wrong window is refused with its cure",
+        "a wrong window is refused with its hint",
         arguments: [
             ("", "such as 22:00-06:00"), ("22:00", "such as 22:00-06:00"), ("22-06", "such as 22:00-06:00"),
             ("9:00-10:00", "such as 22:00-06:00"), ("22:60-06:00", "such as 22:00-06:00"),
@@ -124,9 +124,9 @@ import Testing
             ("22:00-06:00-07:00", "such as 22:00-06:00"), ("-1:00-02:00", "such as 22:00-06:00"),
             ("+1:00-02:00", "such as 22:00-06:00"), ("22:00-22:00", "for any time"), ("00:00-24:00", "for any time"),
         ])
-    func refused(text: String, cure: String) {
+    func refused(text: String, hint: String) {
         let error = #expect(throws: TimeWindow.SyntaxError.self) { try TimeWindow(parsing: text) }
-        #expect(error?.cure.contains(cure) == true)
+        #expect(error?.hint.contains(hint) == true)
         #expect(error?.reason.isEmpty == false)
     }
 

@@ -22,7 +22,7 @@ private final class SettableClock: WallClock {
             harness.service.doing { call in
                 if call.uid == "4000001" { await gate.pass() }
                 if call.uid == "4000003", call.attempt == 1 {
-                    throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                    throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
                 }
             }
             try await harness.running {

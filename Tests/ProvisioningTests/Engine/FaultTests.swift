@@ -63,7 +63,7 @@ import Testing
     func failureIsVisible() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
-                throw ProvisioningFailure(.cannotCreateHomeDir, reason: "the script exited with 1", cure: "mend it")
+                throw ProvisioningFailure(.cannotCreateHomeDir, reason: "the script exited with 1", hint: "mend it")
             }
             try await harness.running { engine in
                 try await harness.add("4000001")
@@ -85,7 +85,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.doing { call in
                 guard call.uid == "4000002" || call.attempt < 3 else { return }
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             try await harness.running { _ in
                 try await harness.add("4000001")
@@ -311,7 +311,7 @@ import Testing
     func percentSigns() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
-                throw ProvisioningFailure(.undefinedError, reason: "100%s %n %@ of it", cure: "none")
+                throw ProvisioningFailure(.undefinedError, reason: "100%s %n %@ of it", hint: "none")
             }
             try await harness.running { _ in
                 try await harness.add("4000001")
@@ -339,7 +339,7 @@ import Testing
     @Test("RETURN_VALUE empty: a failure is not told on the entry, and is tried again only after the longest delay")
     func noReturnValue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
-            harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", cure: "none") }
+            harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", hint: "none") }
             let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
                 $0.policy.names.returnValue = nil
@@ -354,7 +354,7 @@ import Testing
         }
     }
 
-    @Test("a claim that the directory's access rules refuse is said with its cure, and tried again")
+    @Test("a claim that the directory's access rules refuse is said with its hint, and tried again")
     func noRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
@@ -401,7 +401,7 @@ import Testing
     func retryOutOfWindow() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             var configuration = try harness.configuration()
             configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
@@ -447,7 +447,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.doing { call in
                 guard call.operation == .add else { return }
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             var configuration = try harness.configuration()
             configuration.jobRetry = RetryPolicy(maximumAttempts: .max, delay: .seconds(1), maximumDelay: .seconds(1))
@@ -463,7 +463,7 @@ import Testing
                 let job = try await waiting(engine).job
                 harness.service.lockFailure.withLock {
                     $0 = ProvisioningFailure(
-                        .cannotCheckHomeDirPresence, .configuration, reason: "no lock", cure: "make room")
+                        .cannotCheckHomeDirPresence, .configuration, reason: "no lock", hint: "make room")
                 }
                 try await eventually("trouble comes") { await engine.snapshot().troubled == 1 }
                 harness.service.lockFailure.withLock { $0 = nil }

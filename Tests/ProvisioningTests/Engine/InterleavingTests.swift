@@ -17,7 +17,7 @@ import Testing
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { call in
                 guard call.uid == "4000001" else { return }
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             try await harness.running {
                 $0.slots = 1
@@ -100,7 +100,7 @@ import Testing
         }
     }
 
-    @Test("DETECTION = persist on a server without Content Sync is said, with the cure")
+    @Test("DETECTION = persist on a server without Content Sync is said, with the hint")
     func persistNotOffered() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
@@ -207,7 +207,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.doing { call in
                 guard call.uid == "4000002" || call.attempt < 2 else { return }
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             let engine = try await harness.engine()
             try await harness.add("4000001")

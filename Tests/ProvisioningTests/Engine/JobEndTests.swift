@@ -67,7 +67,7 @@ import Testing
     func vanishesBetweenAttempts() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { _ in
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             try await harness.running { engine in
                 try await harness.add("4000001")
@@ -86,7 +86,7 @@ import Testing
     func noReturnValue() async throws {
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
-            harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", cure: "none") }
+            harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", hint: "none") }
             let engine = try await harness.engine {
                 $0.scope.names.returnValue = nil
                 $0.policy.names.returnValue = nil
@@ -149,7 +149,7 @@ import Testing
             harness.service.doing { call in
                 if call.uid == "4000002" { return await gate.pass() }
                 if call.attempt == 1 {
-                    throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                    throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
                 }
             }
             var configuration = try harness.configuration()

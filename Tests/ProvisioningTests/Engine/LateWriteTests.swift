@@ -132,7 +132,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
             harness.service.doing { _ in
-                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", cure: "wait")
+                throw ProvisioningFailure(.cannotSetQuota, .retryable, reason: "busy", hint: "wait")
             }
             try await harness.running {
                 $0.jobRetry = RetryPolicy(
@@ -287,7 +287,7 @@ import Testing
             harness.service.unique.withLock { $0 = "uid" }
             harness.service.lockFailure.withLock {
                 $0 = ProvisioningFailure(
-                    .cannotCheckHomeDirPresence, .configuration, reason: "no lock", cure: "make room")
+                    .cannotCheckHomeDirPresence, .configuration, reason: "no lock", hint: "make room")
             }
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"

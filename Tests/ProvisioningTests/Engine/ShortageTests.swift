@@ -10,7 +10,7 @@ import Testing
     private static let noon = WallTime(secondsSince1970: 1_795_262_400)
     private static let day = Duration.seconds(24 * 3_600)
     private static let full = ProvisioningFailure(
-        .cannotSetQuota, .shortage, reason: "could not make a file: No space left on device", cure: "make room: df /srv"
+        .cannotSetQuota, .shortage, reason: "could not make a file: No space left on device", hint: "make room: df /srv"
     )
 
     @Test(
@@ -52,7 +52,7 @@ import Testing
             }
             #expect(
                 harness.messages.filter { $0.hasPrefix("error") } == [
-                    "error: the machine holds up provisioning: \(Self.full.reason); \(Self.full.cure)"
+                    "error: the machine holds up provisioning: \(Self.full.reason); \(Self.full.hint)"
                 ])
             let loud = harness.messages.filter { !$0.hasPrefix("debug") }
             #expect(loud.count { $0.contains("begins") } == 2, "\(loud)")
@@ -93,7 +93,7 @@ import Testing
         try await EngineHarness.run { harness in
             harness.service.doing { call in
                 guard call.attempt > 4 else { throw Self.full }
-                throw ProvisioningFailure(.cannotCreateHomeDir, .retryable, reason: "quota exceeded", cure: "wait")
+                throw ProvisioningFailure(.cannotCreateHomeDir, .retryable, reason: "quota exceeded", hint: "wait")
             }
             try await harness.running { _ in
                 try await harness.add("4000001")

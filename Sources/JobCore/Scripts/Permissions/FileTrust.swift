@@ -186,10 +186,10 @@ public struct FileTrustError: Error, Hashable, Sendable {
 }
 
 extension FileTrustError: CustomStringConvertible {
-    /// `component (on the way to file): reason [owner, mode]; cure`
-    public var description: String { "\(finding); \(cure)" }
+    /// `component (on the way to file): reason [owner, mode]; hint`
+    public var description: String { "\(finding); \(hint)" }
 
-    /// The same without the cure.
+    /// The same without the hint.
     public var finding: String {
         "\(path.printable)\(path == file ? "" : " (on the way to \(file.printable))"): \(reason)\(facts)"
     }
@@ -223,7 +223,7 @@ extension FileTrustError: CustomStringConvertible {
     }
 
     /// What fixes it, ready to be copied into a shell where it is a command.
-    public var cure: String {
+    public var hint: String {
         let word = path.shellWord
         return switch problem {
         case .notAbsolute: "give the whole path, beginning with /"

@@ -48,7 +48,7 @@ final class ScriptStarter: Sendable {
             return ScriptError(
                 .other, path: invocation.executable,
                 reason: "was not started: the step before it, which sets its user, ended without a word",
-                cure: "see whether the daemon's own program can still be run (its output tells, or the kernel's log)")
+                hint: "see whether the daemon's own program can still be run (its output tells, or the kernel's log)")
         }
         return last.step == CLINUX_START_READY ? nil : ScriptError(last, of: invocation, user: user)
     }
@@ -70,24 +70,24 @@ extension ScriptError {
         case CLINUX_START_GROUPS, CLINUX_START_USER, CLINUX_START_CAPABILITIES:
             self.init(
                 .user, path: path, errno: number, reason: "was not started: it could not be run as \(user)",
-                cure:
+                hint:
                     "run the daemon as root with all of its capabilities, or leave the setting that names the user empty"
             )
         case CLINUX_START_PROOF:
             self.init(
                 .user, path: path, errno: number,
                 reason: "was not started: rights beyond those of \(user) were still there (proof \(report.detail))",
-                cure: "leave the setting that names the user empty, or find what gives the daemon's children rights")
+                hint: "leave the setting that names the user empty, or find what gives the daemon's children rights")
         case CLINUX_START_EXEC where number == .permissionDenied:
             self.init(
                 .user, path: path, errno: number, reason: "cannot be reached or executed by \(user)",
-                cure: "let \(user) enter every folder above it and execute it (namei -l \(path.shellWord) shows each)")
+                hint: "let \(user) enter every folder above it and execute it (namei -l \(path.shellWord) shows each)")
         case CLINUX_START_EXEC:
             self = .start(of: invocation, errno: number)
         default:
             self.init(
                 .resources, path: path, errno: number, reason: "was not started: its input could not be prepared",
-                cure: "see that /dev/null is there and that descriptors are left")
+                hint: "see that /dev/null is there and that descriptors are left")
         }
     }
 }

@@ -95,21 +95,21 @@ public struct ScriptUserError: Error, Hashable, Sendable {
 }
 
 extension ScriptUserError: CustomStringConvertible {
-    /// `user "name" reason; cure`
+    /// `user "name" reason; hint`
     public var description: String {
         let user = "user \"\(OneLine.escaping(name))\""
         return switch problem {
         case .unknown:
-            "\(user), as whom a script is to run, is not known to the system; \(cure)"
+            "\(user), as whom a script is to run, is not known to the system; \(hint)"
         case .noAnswer(let number):
-            "\(user), as whom a script is to run: the system's user database did not answer (\(Errno(rawValue: number)), errno \(number)); \(cure)"
+            "\(user), as whom a script is to run: the system's user database did not answer (\(Errno(rawValue: number)), errno \(number)); \(hint)"
         case .root:
-            "\(user), as whom a script is to run, has every right; \(cure)"
+            "\(user), as whom a script is to run, has every right; \(hint)"
         }
     }
 
     /// What fixes it.
-    package var cure: String {
+    package var hint: String {
         switch problem {
         case .unknown: "correct the setting (getent passwd lists the users), or add the user with useradd"
         case .noAnswer(let number) where Errno(rawValue: number).isShortage:
