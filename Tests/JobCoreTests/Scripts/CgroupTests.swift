@@ -78,7 +78,7 @@ extension Processes {
                 mkdir "$own/inner" && echo $! > "$own/inner/cgroup.procs"
                 """)
             #expect(result.survivors == ["sleep (\(try await number("child")))"], "\(result.output.text)")
-            try await eventually("both are gone") { try cgroups(of: getpid()) == [] }
+            try await eventually("both are gone") { try await noneIsLeft() }
         }
 
         @Test("a script that ends and one that cannot be started leave no cgroup")
@@ -87,7 +87,14 @@ extension Processes {
             await #expect(throws: ScriptError.self) {
                 try await ScriptRunner().run(.test(folder.script("#!/nonexistent\n", name: "bad.sh")))
             }
-            try await eventually("they are gone") { try cgroups(of: getpid()) == [] }
+            try await eventually("they are gone") { try await noneIsLeft() }
+        }
+
+        /// One that the kernel held for too long on a busy machine is taken away before the next script starts.
+        private func noneIsLeft() async throws -> Bool {
+            if try cgroups(of: getpid()) == [] { return true }
+            _ = try await run("exit 0")
+            return false
         }
 
         @Test(
