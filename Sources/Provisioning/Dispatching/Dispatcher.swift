@@ -355,7 +355,7 @@ import Logging
         }
         retrying[subject] = memory.record?.job
         if let status = scheduler.status(of: subject) { showObstacle(of: subject, status) }
-        if let record = memory.record { lookWhenCanceled(record.job, uuid) }
+        if case .retry(let record) = disposition { lookWhenCanceled(record.job, uuid) }
         if due == nil {
             places.forget(uuid)
             worker.deletes.withdraw(uuid.description)
