@@ -25,18 +25,17 @@ let package = Package(
         .executable(name: "provisioning-bench", targets: ["provisioning-bench"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+        .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
     ],
     targets: [
         .systemLibrary(name: "CLDAP", pkgConfig: "ldap", providers: [.apt(["libldap-dev"])]),
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("nettle")]),
-        .target(name: "DirectoryModel", swiftSettings: settings),
         .target(
-            name: "DirectoryClient", dependencies: ["CLDAP", "DirectoryModel", "EventLoop", system, deque],
+            name: "LDAP", dependencies: ["CLDAP", "EventLoop", system, deque],
             swiftSettings: settings + [.strictMemorySafety()]),
         .target(name: "EventLoop", dependencies: ["CLinux", system, heap, deque], swiftSettings: settings),
         .target(
@@ -48,28 +47,28 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Provisioning",
-            dependencies: ["DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", system, logging, deque],
+            dependencies: ["LDAP", "EventLoop", "JobCore", system, logging, deque],
             swiftSettings: settings),
         .target(
-            name: "BackupRsnapshot",
-            dependencies: ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", "CLinux", system, logging],
+            name: "BackupService",
+            dependencies: ["Provisioning", "EventLoop", "JobCore", "LDAP", "CLinux", system, logging],
             swiftSettings: settings),
         .target(
             name: "ScriptService",
-            dependencies: ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", system, logging],
+            dependencies: ["Provisioning", "EventLoop", "JobCore", "LDAP", system, logging],
             swiftSettings: settings),
         .target(
-            name: "DaemonKit", dependencies: ["EventLoop", "JobCore", "CLinux", logging, system],
+            name: "Daemon", dependencies: ["EventLoop", "JobCore", "CLinux", logging, system],
             swiftSettings: settings),
         .target(
-            name: "DirectorySandbox", dependencies: ["EventLoop", system],
+            name: "Sandbox", dependencies: ["LDAP", "EventLoop", system],
             swiftSettings: settings),
         .executableTarget(
             name: "prov-backup-rsnapshot",
             dependencies: [
-                "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot",
-                "DaemonKit",
-                "DirectorySandbox", "ScriptService", argumentParser, logging, system,
+                "LDAP", "EventLoop", "JobCore", "Provisioning", "BackupService",
+                "Daemon",
+                "Sandbox", "ScriptService", argumentParser, logging, system,
             ],
             swiftSettings: settings),
         // Plain C, for what runs inside the copy sandbox, which holds no Swift: these flags leave Swift's runtime out of it.
@@ -84,23 +83,21 @@ let package = Package(
         .executableTarget(
             name: "provisioning-bench",
             dependencies: [
-                "CLimit", "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "BackupRsnapshot",
-                "DaemonKit", "DirectorySandbox", argumentParser, system,
+                "CLimit", "LDAP", "EventLoop", "JobCore", "BackupService",
+                "Daemon", "Sandbox", argumentParser, system,
             ],
             swiftSettings: settings),
         .target(name: "CrashPoints", path: "Tests/CrashPoints", linkerSettings: [.linkedLibrary("dl")]),
         .target(name: "TestMain", path: "Tests/TestMain"),
         .target(
-            name: "TestSupport", dependencies: ["TestMain", "EventLoop", "JobCore", "DaemonKit"],
+            name: "TestSupport", dependencies: ["TestMain", "EventLoop", "JobCore", "Daemon"],
             path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(
             name: "EventLoopTests", dependencies: ["TestSupport", "EventLoop", system], swiftSettings: settings),
         .testTarget(
-            name: "DirectoryModelTests", dependencies: ["TestSupport", "DirectoryModel"], swiftSettings: settings),
-        .testTarget(
-            name: "DirectoryClientTests",
+            name: "LDAPTests",
             dependencies: [
-                "TestSupport", "DirectoryClient", "DirectoryModel", "DirectorySandbox", "EventLoop", system,
+                "TestSupport", "LDAP", "Sandbox", "EventLoop", system,
             ],
             swiftSettings: settings),
         .testTarget(
@@ -111,41 +108,40 @@ let package = Package(
             name: "ProvisioningTests",
             dependencies: [
                 "TestSupport",
-                "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient", "DirectorySandbox", logging,
+                "Provisioning", "JobCore", "LDAP", "Sandbox", logging,
                 inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
-            name: "BackupRsnapshotTests",
+            name: "BackupServiceTests",
             dependencies: [
-                "TestSupport", "BackupRsnapshot", "Provisioning", "EventLoop", "JobCore", "DirectoryModel",
-                "DirectoryClient",
-                "DirectorySandbox", logging, system,
+                "TestSupport", "BackupService", "Provisioning", "EventLoop", "JobCore", "LDAP",
+                "Sandbox", logging, system,
             ], swiftSettings: settings),
         .testTarget(
             name: "ScriptServiceTests",
             dependencies: [
-                "TestSupport", "ScriptService", "Provisioning", "JobCore", "DirectoryModel", "DirectoryClient",
-                "DirectorySandbox", logging, inMemoryLogging, system,
+                "TestSupport", "ScriptService", "Provisioning", "JobCore", "LDAP",
+                "Sandbox", logging, inMemoryLogging, system,
             ], swiftSettings: settings),
         .testTarget(
-            name: "DaemonKitTests", dependencies: ["TestSupport", "DaemonKit", "JobCore", logging, system],
+            name: "DaemonTests", dependencies: ["TestSupport", "Daemon", "JobCore", logging, system],
             swiftSettings: settings
         ),
         .testTarget(
-            name: "DirectorySandboxTests",
-            dependencies: ["TestSupport", "DirectorySandbox", "EventLoop", system],
+            name: "SandboxTests",
+            dependencies: ["TestSupport", "Sandbox", "EventLoop", system],
             swiftSettings: settings),
         .testTarget(
             name: "CommandLineTests",
             dependencies: [
                 "TestSupport",
-                "prov-backup-rsnapshot", "DirectorySandbox", "DirectoryClient", "DirectoryModel", "DaemonKit",
-                "Provisioning", "BackupRsnapshot", "ScriptService", "JobCore", logging, system,
+                "prov-backup-rsnapshot", "Sandbox", "LDAP", "Daemon",
+                "Provisioning", "BackupService", "ScriptService", "JobCore", logging, system,
             ], exclude: ["Golden", "Upgrade"], swiftSettings: settings),
         .testTarget(
             name: "ProvisioningBenchTests",
             dependencies: [
-                "TestSupport", "provisioning-bench", "DirectoryModel", "DirectoryClient", "DirectorySandbox", system,
+                "TestSupport", "provisioning-bench", "LDAP", "Sandbox", system,
             ],
             swiftSettings: settings),
     ],

@@ -127,7 +127,7 @@ static _Noreturn void become_init(int control, const struct clinux_program *prog
     else
         began.fault = clinux_spawn(&began.script, &handle, program);
     take_name();
-    // The script's output, its reports and its folder are its own to hold.
+    // The script's output, its reports and its directory are its own to hold.
     if (dup2(control, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) != 0 || chdir("/") != 0) began.fault = errno;
     send(STDIN_FILENO, &began, sizeof began, MSG_NOSIGNAL);
     if (began.fault != 0 && began.script > 0) kill(began.script, SIGKILL);

@@ -84,7 +84,7 @@ static int become_program(void *argument) {
     for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
     enter_cgroup(start);
     if (program->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) refuse(start);
-    if (setsid() < 0 || fchdir(program->folder) != 0) refuse(start);
+    if (setsid() < 0 || fchdir(program->directory) != 0) refuse(start);
     put_files(start);
     // Not before: this process may have more files open than the program may.
     give_back_open_files(start);

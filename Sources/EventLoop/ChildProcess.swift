@@ -148,17 +148,17 @@ package import SystemPackage
         _ program: Program, input: Descriptor, output: Descriptor, error: Descriptor
     ) -> Result<(id: Int32, handle: Int32), Errno> {
         let null = Descriptor(open("/dev/null", O_WRONLY | O_CLOEXEC), isOurs: true)
-        let folder = Descriptor(
+        let directory = Descriptor(
             program.workingDirectory.withPlatformString { open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC) },
             isOurs: true)
-        guard null.number >= 0, folder.number >= 0 else { return .failure(Errno(rawValue: errno)) }
+        guard null.number >= 0, directory.number >= 0 else { return .failure(Errno(rawValue: errno)) }
         var (id, handle): (Int32, Int32) = (0, -1)
-        let fault = withExtendedLifetime((null, folder, input, output, error)) {
+        let fault = withExtendedLifetime((null, directory, input, output, error)) {
             program.path.withPlatformString { path in
                 withCStrings([program.path.string] + program.arguments) { arguments in
                     withCStrings(program.environment.map { "\($0.key)=\($0.value)" }) { environment in
                         var start = clinux_program(
-                            path: path, arguments: arguments, environment: environment, folder: folder.number,
+                            path: path, arguments: arguments, environment: environment, directory: directory.number,
                             input: input.number, output: output.number < 0 ? null.number : output.number,
                             error: error.number < 0 ? null.number : error.number, reports: -1, cgroup: -1,
                             dies_with_parent: 0)

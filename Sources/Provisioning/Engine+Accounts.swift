@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 
 /// What a service's other jobs may do with accounts: see them, and write attributes of their own.
 extension Engine {
@@ -35,7 +35,7 @@ extension Engine {
     /// One account as it stands now; nil when it is gone, or no longer this daemon's.
     ///
     /// Waits for a directory that is away, for as long as the calling task lives.
-    /// - Throws: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    /// - Throws: `CancellationError`, or the directory's refusal as a `LDAPError`.
     public func account(_ key: AccountKey, attributes: [AttributeName]) async throws -> Account? {
         let reader = reader
         return try await reader.entry(key, attributes: attributes, meeting: reader.scope.accounts)
@@ -43,7 +43,7 @@ extension Engine {
     }
 
     /// Other entries that have the same value of an attribute, of whatever host; those that take no part in provisioning are left out.
-    /// - Throws: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    /// - Throws: `CancellationError`, or the directory's refusal as a `LDAPError`.
     public func others(
         than account: Account, withSame attribute: AttributeName, attributes: [AttributeName]
     ) async throws -> [Account] {
@@ -61,7 +61,7 @@ extension Engine {
     ///
     /// The dispatcher is not told: such a write is no event for an account that is done, since it is not in the pending set. The echo at an
     /// account with a wish costs a look, and must not be passed over, for it may be the only notice of the wish that was written before.
-    /// - Throws: ``AccountGone``, `CancellationError`, or the directory's refusal as a `DirectoryError`.
+    /// - Throws: ``AccountGone``, `CancellationError`, or the directory's refusal as a `LDAPError`.
     public func write(
         to key: AccountKey, reading attributes: [AttributeName],
         _ change: @Sendable (Entry) -> [Modification]

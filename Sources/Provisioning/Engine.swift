@@ -1,5 +1,4 @@
-public import DirectoryClient
-public import DirectoryModel
+public import LDAP
 public import JobCore
 public import Logging
 
@@ -66,10 +65,10 @@ public import Logging
     private let clock: any WallClock
     private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
-    private let availability: DirectoryAvailability
-    private let login: DirectoryLogin
-    private let watchLink: DirectoryLink
-    private let workLink: DirectoryLink
+    private let availability: LDAPAvailability
+    private let login: LDAPLogin
+    private let watchLink: LDAPLink
+    private let workLink: LDAPLink
     private var watcher: Watcher
     let dispatcher: Dispatcher
     /// For the work of the service's other jobs.
@@ -102,14 +101,14 @@ public import Logging
         self.clock = clock
         self.isClockDoubted = isClockDoubted
         self.logger = logger
-        let availability = DirectoryAvailability(
+        let availability = LDAPAvailability(
             attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password,
             logger: logger)
-        let login = DirectoryLogin(
+        let login = LDAPLogin(
             servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
             clock: clock)
-        func link(_ name: String) -> DirectoryLink {
-            DirectoryLink(
+        func link(_ name: String) -> LDAPLink {
+            LDAPLink(
                 name: name, login: login, retry: configuration.directoryRetry, availability: availability, clock: clock)
         }
         self.availability = availability
@@ -142,7 +141,7 @@ public import Logging
     }
 
     /// Works on all that is due now and returns when nothing is due any more.
-    /// - Throws: `DirectoryError` when the pending accounts cannot be listed.
+    /// - Throws: `LDAPError` when the pending accounts cannot be listed.
     public func runOnce() async throws {
         try await watcher.list { await dispatcher.handle($0) }
         await dispatcher.waitUntilIdle()
@@ -213,7 +212,7 @@ public import Logging
 
     /// Whether the directory can be reached at this moment, for those who would rather know than wait.
     /// - Throws: what each server answered to one try.
-    public func reachDirectory() async throws(DirectoryError) { try await workLink.tryOnce() }
+    public func reachDirectory() async throws(LDAPError) { try await workLink.tryOnce() }
 
     /// The machine's clock was set: what waits for a while waits no longer by it. The scheduler is to be told afterwards.
     /// - Parameter step: negative: back.
@@ -231,7 +230,7 @@ public import Logging
 
 extension Watcher {
     fileprivate init(
-        _ configuration: Engine.Configuration, persistLink: DirectoryLink, liveness: SearchLiveness,
+        _ configuration: Engine.Configuration, persistLink: LDAPLink, liveness: SearchLiveness,
         reader: AccountReader, clock: any WallClock, logger: Logger
     ) {
         self.init(

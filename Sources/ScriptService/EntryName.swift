@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Provisioning
 
 /// The name of an entry as its scripts get it: its `uid` where it has just one, else the first value of its relative name.

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Provisioning
 
 /// An entry's attributes as environment variables.

@@ -1,4 +1,4 @@
-package import DirectoryModel
+package import LDAP
 import JobCore
 package import Provisioning
 import SystemPackage

@@ -1,4 +1,4 @@
-package import DirectoryModel
+package import LDAP
 package import JobCore
 package import Provisioning
 package import SystemPackage

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import EventLoop
 import JobCore
 import Logging

@@ -1,4 +1,4 @@
-// Runs inside the sandbox in which a backup is copied (CopySandbox of BackupRsnapshot builds it), in one of two roles:
+// Runs inside the sandbox in which a backup is copied (CopySandbox of BackupService builds it), in one of two roles:
 //
 //   prov-backup-confine UID GID MEMORY NICE PROGRAM [ARGUMENT...]
 //       becomes user 0 of a user namespace in which 0 is the account's UID and GID and nothing else exists, and executes PROGRAM.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DirectoryClient
+import LDAP
 import EventLoop
 import Glibc
 

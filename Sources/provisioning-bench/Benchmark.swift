@@ -10,7 +10,7 @@ struct Benchmark: Sendable {
 
     let plan: BenchPlan
     let parts: Set<Part>
-    let folder: FilePath
+    let directory: FilePath
     let recorder: Recorder
 
     /// Ends early only where the task is cancelled; a part that fails is noted, and the next one is made.
@@ -40,7 +40,7 @@ struct Benchmark: Sendable {
     /// A stage of its own, which is gone afterwards.
     private func onStage(_ name: String, _ body: (Stage) async throws -> Void) async throws {
         recorder.note("preparing \(name)")
-        let path = folder.appending(name)
+        let path = directory.appending(name)
         do {
             try await body(try await Stage(in: path))
         } catch {

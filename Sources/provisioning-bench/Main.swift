@@ -1,6 +1,6 @@
 import ArgumentParser
-import DaemonKit
-import DirectoryClient
+import Daemon
+import LDAP
 import EventLoop
 import FoundationEssentials
 import Glibc
@@ -22,7 +22,7 @@ struct ProvisioningBench: AsyncParsableCommand {
     @Option(help: "Write the figures into this file as well.", completion: .file())
     var json: String?
 
-    @Option(help: "The folder for the plots (SVG).", completion: .directory)
+    @Option(help: "The directory for the plots (SVG).", completion: .directory)
     var output: String?
 
     @Option(
@@ -41,12 +41,12 @@ struct ProvisioningBench: AsyncParsableCommand {
         let recorder = Recorder()
         let machine = try Machine.facts()
         let versions = await Machine.versions()
-        let folder = try BenchFolder()
+        let directory = try BenchDirectory()
         let benchmark = Benchmark(
-            plan: plan, parts: only.isEmpty ? Set(Benchmark.Part.allCases) : Set(only), folder: folder.path,
+            plan: plan, parts: only.isEmpty ? Set(Benchmark.Part.allCases) : Set(only), directory: directory.path,
             recorder: recorder)
         let end = await Self.run(benchmark, within: plan.limit, until: signals)
-        try await Self.cleanUp(folder)
+        try await Self.cleanUp(directory)
         switch end {
         case .done: break
         case .timeUp: recorder.fail("the run", BenchFailure("the time is up: \(plan.limit)"))
@@ -98,12 +98,12 @@ struct ProvisioningBench: AsyncParsableCommand {
         }
     }
 
-    /// Ends the servers that a run has left, and removes its folder.
-    private static func cleanUp(_ folder: BenchFolder) async throws {
-        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path.string) {
-            try await Stage.end(in: folder.path.appending(name))
+    /// Ends the servers that a run has left, and removes its directory.
+    private static func cleanUp(_ directory: BenchDirectory) async throws {
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory.path.string) {
+            try await Stage.end(in: directory.path.appending(name))
         }
-        try folder.remove()
+        try directory.remove()
     }
 }
 

@@ -1,4 +1,4 @@
-import BackupRsnapshot
+import BackupService
 import Testing
 
 @testable import JobCore

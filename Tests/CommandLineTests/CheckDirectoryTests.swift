@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import SystemPackage
@@ -19,17 +18,17 @@ import Testing
         _ change: (String, String) -> String, options: SandboxOptions = .testing,
         _ body: (DaemonBench) async throws -> Void
     ) async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-pieces-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
-        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: folder)
-        for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
-            let file = folder.appending(path: name)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: directory)
+        for name in try FileManager.default.contentsOfDirectory(atPath: directory.path) {
+            let file = directory.appending(path: name)
             let text = try String(contentsOf: file, encoding: .utf8)
             try change(name, text).write(to: file, atomically: true, encoding: .utf8)
         }
         var options = options
-        options.pieces = FilePath(folder.path)
+        options.pieces = FilePath(directory.path)
         try await DaemonBench.run(options: options, body)
     }
 
@@ -260,7 +259,7 @@ import Testing
             entry["cn"] = ["other"]
             entry["userPassword"] = ["secret"]
             try await bench.manager.add(entry)
-            let password = bench.folder.appending(path: "password")
+            let password = bench.directory.appending(path: "password")
             try "secret\n".write(to: password, atomically: true, encoding: .utf8)
             chmod(password.path, 0o600)
             func settings(_ change: (String) -> String) throws {

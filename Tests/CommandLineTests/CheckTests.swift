@@ -12,9 +12,9 @@ import Testing
         chmod(url.path, mode)
     }
 
-    /// Settings with mail, handlers and hooks below the bench's folder, and what else a test wants.
+    /// Settings with mail, handlers and hooks below the bench's directory, and what else a test wants.
     private static func settings(_ bench: DaemonBench, _ more: String) throws {
-        let path = bench.folder.path
+        let path = bench.directory.path
         try bench.settings(
             backup: """
                 HOME_SCRIPT =
@@ -36,10 +36,10 @@ import Testing
     func good() async throws {
         try await DaemonBench.run { bench in
             for name in ["hooks/pre_script.sh", "hooks/post_script.sh", "nightly.sh", "sendmail"] {
-                try Self.script(bench.folder.appending(path: name))
+                try Self.script(bench.directory.appending(path: name))
             }
-            try Self.script(bench.folder.appending(path: "events/DirStartUp.py"), mode: 0o644)
-            let path = bench.folder.path
+            try Self.script(bench.directory.appending(path: "events/DirStartUp.py"), mode: 0o644)
+            let path = bench.directory.path
             try Self.settings(bench, "RUN_AS = nobody")
             let fresh = try await bench.command("check")
             #expect(fresh.status == 0, "\(fresh.output)")
@@ -53,22 +53,22 @@ import Testing
 
             #expect(try await bench.command("accounts", "retry", "--all").output == "no account has failed\n")
             #expect(try await bench.command("run", "--once").status == 0)
-            let before = try bench.tree(bench.folder)
+            let before = try bench.tree(bench.directory)
             let later = try await bench.command("check")
             #expect(later.status == 0, "\(later.output)")
             #expect(later.output.contains("ok    history: \(path)/state/history.sqlite"), "\(later.output)")
-            #expect(try bench.tree(bench.folder) == before, "it changes nothing")
+            #expect(try bench.tree(bench.directory) == before, "it changes nothing")
         }
     }
 
     @Test("`check` finds all that is wrong with them at once, each with its hint, and ends with 1")
     func bad() async throws {
         try await DaemonBench.run { bench in
-            let path = bench.folder.path
-            try Self.script(bench.folder.appending(path: "hooks/pre_script.sh"))
-            try Self.script(bench.folder.appending(path: "nightly.sh"), mode: 0o777)
-            try Self.script(bench.folder.appending(path: "events/DirStartUp.py"), mode: 0o666)
-            try Data("no history\n".utf8).write(to: bench.folder.appending(path: "history.sqlite"))
+            let path = bench.directory.path
+            try Self.script(bench.directory.appending(path: "hooks/pre_script.sh"))
+            try Self.script(bench.directory.appending(path: "nightly.sh"), mode: 0o777)
+            try Self.script(bench.directory.appending(path: "events/DirStartUp.py"), mode: 0o666)
+            try Data("no history\n".utf8).write(to: bench.directory.appending(path: "history.sqlite"))
             try Self.settings(
                 bench,
                 """
@@ -97,7 +97,7 @@ import Testing
         }
     }
 
-    /// What others could change: by its place below the test's folder.
+    /// What others could change: by its place below the test's directory.
     @Test(
         "`check` and the start refuse alike what others could change, run nothing, and the command that they name fixes it",
         arguments: [
@@ -115,9 +115,9 @@ import Testing
             let fine = try await bench.command("check")
             #expect(fine.status == 0, "\(fine.output)")
             #expect(fine.output.contains("ok    permissions: "), "\(fine.output)")
-            try FileManager.default.removeItem(at: bench.folder.appending(path: "ran"))
+            try FileManager.default.removeItem(at: bench.directory.appending(path: "ran"))
 
-            let path = bench.folder.appending(path: name).path
+            let path = bench.directory.appending(path: name).path
             var before = stat()
             #expect(stat(path, &before) == 0)
             chmod(path, before.st_mode & 0o7777 | 0o002)
@@ -130,7 +130,8 @@ import Testing
             }
             #expect(checked.output.contains("NOT   \(subject): "), "\(checked.output)")
             #expect(
-                !FileManager.default.fileExists(atPath: bench.folder.appending(path: "ran").path), "rsnapshot has run")
+                !FileManager.default.fileExists(atPath: bench.directory.appending(path: "ran").path),
+                "rsnapshot has run")
 
             let fixed = try RunningProgram(URL(filePath: "/bin/sh"), ["-c", "chmod go-w '\(path)'"])
             #expect(await fixed.end() == 0)
@@ -139,13 +140,13 @@ import Testing
         }
     }
 
-    /// Settings in which everything that is run or believed lies below the bench's folder.
+    /// Settings in which everything that is run or believed lies below the bench's directory.
     private static func trusted(_ bench: DaemonBench) throws {
-        let path = bench.folder.path
+        let path = bench.directory.path
         for name in ["home.sh", "nightly.sh", "sendmail", "our-rsync", "hooks/pre_script.sh", "hooks/post_script.sh"] {
-            try script(bench.folder.appending(path: name))
+            try script(bench.directory.appending(path: name))
         }
-        try script(bench.folder.appending(path: "bin/rsnapshot"))
+        try script(bench.directory.appending(path: "bin/rsnapshot"))
         try "#!/bin/sh\ntouch \(path)/ran\necho rsnapshot 1.4.4\n"
             .write(toFile: "\(path)/bin/rsnapshot", atomically: false, encoding: .utf8)
         for name in ["events/package", "above/run", "past"] {
@@ -153,7 +154,7 @@ import Testing
                 atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         }
         for name in ["events/DirStartUp.py", "events/helper.py", "ca.pem", "patterns"] {
-            try Data().write(to: bench.folder.appending(path: name))
+            try Data().write(to: bench.directory.appending(path: name))
         }
         let template = try String(
             contentsOfFile: "\(DaemonBench.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
@@ -187,8 +188,8 @@ import Testing
     @Test("with TYPE = Script `check` looks at its scripts and not at [Backup]")
     func scriptService() async throws {
         try await DaemonBench.run { bench in
-            let path = bench.folder.path
-            try Self.script(bench.folder.appending(path: "add.sh"))
+            let path = bench.directory.path
+            try Self.script(bench.directory.appending(path: "add.sh"))
             func settings(_ script: String) throws {
                 try bench.settings(
                     service: "TYPE = Script",

@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DirectoryModel
-import DirectorySandbox
+import BackupService
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import JobCore
@@ -45,7 +45,9 @@ struct DaemonBackupTests {
             for uid in uids {
                 let snapshots = bench.home(uid).appending(path: ".snapshots")
                 let (newest, older) = (snapshots.appending(path: "daily.0"), snapshots.appending(path: "daily.1"))
-                func inode(_ folder: URL, _ name: String) -> ino_t { Self.status(folder.appending(path: name)).st_ino }
+                func inode(_ directory: URL, _ name: String) -> ino_t {
+                    Self.status(directory.appending(path: name)).st_ino
+                }
                 #expect(inode(newest, "same") != 0 && inode(newest, "same") == inode(older, "same"))
                 #expect((inode(newest, "changing") == inode(older, "changing")) == (uid == uids[1]))
                 #expect(try String(contentsOf: older.appending(path: "changing"), encoding: .utf8) == "old")

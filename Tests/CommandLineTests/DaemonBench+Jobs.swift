@@ -8,10 +8,10 @@ import Testing
 
 /// Jobs of the whole daemon as its commands tell of them, and scripts for them.
 extension DaemonBench {
-    /// Writes a script into the bench's folder.
+    /// Writes a script into the bench's directory.
     /// - Returns: its path.
     func script(_ name: String, _ text: String) throws -> String {
-        let file = folder.appending(path: name)
+        let file = directory.appending(path: name)
         try FileManager.default.createDirectory(
             at: file.deletingLastPathComponent(), withIntermediateDirectories: true,
             attributes: [.posixPermissions: 0o755])
@@ -29,7 +29,7 @@ extension DaemonBench {
 
     /// The mails that were sent.
     func mails() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: folder.path)
+        try FileManager.default.contentsOfDirectory(atPath: directory.path)
             .filter { $0.hasPrefix("mail.") && !$0.hasSuffix(".new") }
             .map { try String(contentsOfFile: path($0), encoding: .utf8) }
     }
@@ -48,18 +48,18 @@ extension DaemonBench {
 
     /// The numbers of the processes of such a script, as far as they have begun.
     func numbers(_ name: String) -> [pid_t] {
-        let text = (try? String(contentsOf: folder.appending(path: "\(name).pids"), encoding: .utf8)) ?? ""
+        let text = (try? String(contentsOf: directory.appending(path: "\(name).pids"), encoding: .utf8)) ?? ""
         return text.split(separator: "\n").compactMap { pid_t($0) }
     }
 
-    func path(_ name: String) -> String { folder.appending(path: name).path }
+    func path(_ name: String) -> String { directory.appending(path: name).path }
 
-    func touch(_ name: String) throws { try Data().write(to: folder.appending(path: name)) }
+    func touch(_ name: String) throws { try Data().write(to: directory.appending(path: name)) }
 
     /// Writes `DirStartUp.py`.
     /// - Returns: the section that names it.
     func handlers(_ python: String, timeout: String = "30s") throws -> String {
-        let directory = folder.appending(path: "scripts")
+        let directory = directory.appending(path: "scripts")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         chmod(directory.path, 0o755)
         let file = directory.appending(path: "DirStartUp.py")
@@ -129,7 +129,7 @@ extension DaemonBench {
 
     /// Leaves what a daemon leaves that has run until then, and whose clock could be trusted.
     func wasAlive(at time: Date = Date()) throws {
-        let state = folder.appending(path: "state")
+        let state = directory.appending(path: "state")
         try FileManager.default.createDirectory(
             at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         try "\(Int(time.timeIntervalSince1970))\n0\n"

@@ -1,7 +1,6 @@
-import BackupRsnapshot
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import BackupService
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import Provisioning
@@ -12,47 +11,47 @@ import Testing
 
 /// A sandbox with settings, the real program, and accounts: what an administrator has before him.
 final class DaemonBench: Sendable {
-    let sandbox: DirectorySandbox
-    /// Holds everything; only its owner can write there and in the folders above it.
-    let folder: URL
-    let manager: DirectoryConnection
+    let sandbox: LDAPSandbox
+    /// Holds everything; only its owner can write there and in the directories above it.
+    let directory: URL
+    let manager: LDAPConnection
     private let daemons = Mutex<[RunningProgram]>([])
 
     static func run(options: SandboxOptions = .testing, _ body: (DaemonBench) async throws -> Void) async throws {
-        try await DirectorySandbox.temporary(options: options) { sandbox in
+        try await LDAPSandbox.temporary(options: options) { sandbox in
             let bench = try await DaemonBench(sandbox)
             defer { bench.remove() }
             try await body(bench)
         }
     }
 
-    private init(_ sandbox: DirectorySandbox) async throws {
+    private init(_ sandbox: LDAPSandbox) async throws {
         self.sandbox = sandbox
-        // jailkit and the permission checks refuse what lies below a folder that others can write to.
+        // jailkit and the permission checks refuse what lies below a directory that others can write to.
         let parent = geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory()
-        folder = URL(filePath: parent).appending(path: "prov-test-\(UUID().uuidString.prefix(8))")
+        directory = URL(filePath: parent).appending(path: "prov-test-\(UUID().uuidString.prefix(8))")
         for name in ["homes", "rsnapshot.d", "data"] {
             try FileManager.default.createDirectory(
-                at: folder.appending(path: name), withIntermediateDirectories: true,
+                at: directory.appending(path: name), withIntermediateDirectories: true,
                 attributes: [.posixPermissions: 0o755])
         }
         let credentials = Credentials.simple(
             bindDN: try DN(parsing: sandbox.adminDN), password: Secret(sandbox.adminPassword))
-        manager = try await DirectoryConnection.open(
+        manager = try await LDAPConnection.open(
             ServerAddress(parsing: sandbox.uri), options: ConnectionOptions(credentials: credentials))
     }
 
     private func remove() {
         for daemon in daemons.withLock({ $0 }) { daemon.kill(SIGKILL) }
         manager.close()
-        try? FileManager.default.removeItem(at: folder)
+        try? FileManager.default.removeItem(at: directory)
     }
 
     // MARK: The program
 
-    var settingsFile: URL { folder.appending(path: "Rsnapshot.conf") }
-    var homes: URL { folder.appending(path: "homes") }
-    func configuration(_ uid: String) -> URL { folder.appending(path: "rsnapshot.d/\(uid).conf") }
+    var settingsFile: URL { directory.appending(path: "Rsnapshot.conf") }
+    var homes: URL { directory.appending(path: "homes") }
+    func configuration(_ uid: String) -> URL { directory.appending(path: "rsnapshot.d/\(uid).conf") }
     func home(_ uid: String) -> URL { homes.appending(path: uid) }
 
     /// Writes the settings; further lines go to the section that they name.
@@ -70,13 +69,13 @@ final class DaemonBench: Sendable {
         SERVICE_SUBTREE = \(SandboxTree.accountsDN)
         \(database)
         [Service]
-        STATE_DIRECTORY = \(folder.appending(path: "state").path)
-        RUNTIME_DIRECTORY = \(folder.appending(path: "run").path)
+        STATE_DIRECTORY = \(directory.appending(path: "state").path)
+        RUNTIME_DIRECTORY = \(directory.appending(path: "run").path)
         RETRY_DELAY = 1s
         \(service)
         [Backup]
         HOME_ROOTS = \(homes.path)
-        RSNAPSHOT_CONFIG_DIRECTORY = \(folder.appending(path: "rsnapshot.d").path)
+        RSNAPSHOT_CONFIG_DIRECTORY = \(directory.appending(path: "rsnapshot.d").path)
         RSNAPSHOT_TEMPLATE = \(shipped)/rsnapshot-account.conf.template
         OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
         \(backup)
@@ -191,7 +190,7 @@ final class DaemonBench: Sendable {
         }
     }
 
-    /// Everything below a folder, with type, mode, owner and size: what must not have changed.
+    /// Everything below a directory, with type, mode, owner and size: what must not have changed.
     func tree(_ root: URL) throws -> [String] {
         let paths = try FileManager.default.subpathsOfDirectory(atPath: root.path).sorted()
         return paths.map { path in

@@ -214,7 +214,7 @@ import Testing
         try await DaemonBench.run { bench in
             let nightly = try bench.script("nightly.sh", "echo done")
             try bench.settings(backup: "HOME_SCRIPT =\n[Job nightly]\nSCRIPT = \(nightly)")
-            let state = bench.folder.appending(path: "state")
+            let state = bench.directory.appending(path: "state")
             try FileManager.default.createDirectory(
                 at: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             let history = state.appending(path: "history.sqlite")

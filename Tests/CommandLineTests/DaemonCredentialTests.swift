@@ -1,5 +1,5 @@
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import TestSupport
@@ -22,7 +22,7 @@ import Testing
             policy["pwdLockout"] = ["TRUE"]
             policy["pwdMaxRecordedFailure"] = ["100"]
             try await bench.manager.add(policy)
-            let password = bench.folder.appending(path: "password")
+            let password = bench.directory.appending(path: "password")
             try write("wrong", to: password)
             try bench.settings(database: "ADMIN_PASSWORD_FILE = \(password.path)")
             try await body(bench, password)

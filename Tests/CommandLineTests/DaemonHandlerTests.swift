@@ -168,7 +168,7 @@ import Testing
                 Self.python(
                     """
                         def JobStart(self, job):
-                            os.chdir("\(bench.folder.path)")
+                            os.chdir("\(bench.directory.path)")
                             if job.Job == "bad": \(statement)
                             job.JobReport = "heard of it"
                     """), timeout: statement.contains("sleep") && !isKilled ? "10s" : "5m")
@@ -179,7 +179,7 @@ import Testing
             let asked = try RunningProgram(
                 DaemonBench.program, ["jobs", "run", "bad", "--wait", "-c", bench.settingsFile.path])
             if isKilled {
-                let file = bench.folder.appending(path: "bad.pid")
+                let file = bench.directory.appending(path: "bad.pid")
                 var number: pid_t?
                 try await eventually("the handler is at work") {
                     number = pid_t((try? String(contentsOf: file, encoding: .utf8)) ?? "")

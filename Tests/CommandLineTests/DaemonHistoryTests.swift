@@ -75,7 +75,7 @@ import Testing
     func givenUp() async throws {
         try await DaemonBench.run { bench in
             let script = try bench.waiting("waiting.sh", for: "go")
-            let past = bench.folder.appending(path: "past")
+            let past = bench.directory.appending(path: "past")
             try FileManager.default.createDirectory(at: past, withIntermediateDirectories: false)
             chmod(past.path, 0o755)
             try bench.settings(
@@ -110,7 +110,7 @@ import Testing
             let daemon = try await bench.running()
             try await bench.ended(try await bench.run("quick"))
             await bench.stop(daemon)
-            let state = bench.folder.appending(path: "state")
+            let state = bench.directory.appending(path: "state")
             for suffix in ["-wal", "-shm"] {
                 // Of no use any more, and there or not as SQLite likes.
                 unlink(state.appending(path: "history.sqlite\(suffix)").path)

@@ -11,7 +11,7 @@ import Testing
     func wholeDaemon() async throws {
         try await DaemonBench.run { bench in
             func write(_ name: String, _ text: String) throws -> String {
-                let script = bench.folder.appending(path: name)
+                let script = bench.directory.appending(path: name)
                 try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
                 try makeExecutable(script.path)
                 return script.path
@@ -81,8 +81,8 @@ import Testing
     @Test("a schedule whose job hangs piles up nothing: the times are left out, and the log names the job")
     func hangingSchedule() async throws {
         try await DaemonBench.run { bench in
-            let script = bench.folder.appending(path: "hang.sh")
-            let hold = bench.folder.appending(path: "hold")
+            let script = bench.directory.appending(path: "hang.sh")
+            let hold = bench.directory.appending(path: "hold")
             try Data().write(to: hold)
             // It ends with the test.
             try "#!/bin/sh\nwhile [ -e \(hold.path) ]; do sleep 0.2; done\n"

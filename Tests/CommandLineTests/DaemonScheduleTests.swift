@@ -1,11 +1,11 @@
-import DirectoryModel
+import LDAP
 import Foundation
 import Glibc
 import JobCore
 import TestSupport
 import Testing
 
-@testable import BackupRsnapshot
+@testable import BackupService
 @testable import prov_backup_rsnapshot
 
 /// Scheduled backups of the real daemon. No test waits for a time of the day: what is due lies in the past.

@@ -1,4 +1,4 @@
-import DirectorySandbox
+import Sandbox
 import Foundation
 import Glibc
 import TestSupport
@@ -71,7 +71,7 @@ import Testing
         try await DaemonBench.run { bench in
             try bench.settings()
             let homes = bench.homes.path
-            let outside = bench.folder.appending(path: "outside")
+            let outside = bench.directory.appending(path: "outside")
             try FileManager.default.createDirectory(at: outside, withIntermediateDirectories: true)
             try FileManager.default.createSymbolicLink(
                 at: bench.homes.appending(path: "link"), withDestinationURL: outside)
@@ -83,14 +83,14 @@ import Testing
                 ("3724306", "\(homes)/3724300", "4"), ("3724307", "\(homes)/../outside/3724307", "4"),
                 ("3724308", "\(homes)/a\tb/3724308", "4"),
             ]
-            let before = try bench.tree(bench.folder)
+            let before = try bench.tree(bench.directory)
             for account in bad { try await bench.add(account.uid, home: account.home) }
             let daemon = try bench.start()
             for account in bad { try await bench.returned(account.code, account.uid) }
             let stateless = { (line: String) in
                 !line.hasPrefix("state") && !line.hasPrefix("run") && !line.hasPrefix("Rsnapshot")
             }
-            #expect(try bench.tree(bench.folder).filter(stateless) == before.filter(stateless))
+            #expect(try bench.tree(bench.directory).filter(stateless) == before.filter(stateless))
             try await bench.add("3724309")
             try await bench.reached("added", "3724309")
             daemon.kill(SIGTERM)
@@ -202,11 +202,11 @@ import Testing
             let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
             try bench.settings(backup: "HOME_SCRIPT = \(script)")
             try await bench.add("3724300")
-            let before = try bench.tree(bench.folder)
+            let before = try bench.tree(bench.directory)
             let csn = try await bench.text("3724300", "entryCSN")
             let run = try await bench.command("run", "-r", "--once")
             #expect(run.status == 0)
-            #expect(try bench.tree(bench.folder) == before)
+            #expect(try bench.tree(bench.directory) == before)
             #expect(try await bench.text("3724300", "entryCSN") == csn)
             for part in [
                 "delete sstProvisioningMode: add; add sstProvisioningMode: adding", script, "PROV_ACTION=add",
@@ -218,7 +218,7 @@ import Testing
     @Test("a failing script leaves code 5 and its words; retry writes the wish again and it succeeds once mended")
     func failureAndRetry() async throws {
         try await DaemonBench.run { bench in
-            let script = bench.folder.appending(path: "home.sh")
+            let script = bench.directory.appending(path: "home.sh")
             func write(_ text: String) throws {
                 try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
                 try makeExecutable(script.path)
@@ -308,7 +308,7 @@ import Testing
             try await daemon.says("nothing was changed")
             try await bench.add("3724300")
             try await bench.reached("added", "3724300")
-            let script = bench.folder.appending(path: "no.sh")
+            let script = bench.directory.appending(path: "no.sh")
             try "#!/bin/sh\nexit 9\n".write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
@@ -432,7 +432,7 @@ import Testing
     @Test("a stop ends a hanging script after the grace, leaves the account resumable, and exits 0")
     func stopWithHangingScript() async throws {
         try await DaemonBench.run { bench in
-            let script = bench.folder.appending(path: "hang.sh")
+            let script = bench.directory.appending(path: "hang.sh")
             try "#!/bin/sh\ntrap '' TERM\necho hanging\nwhile :; do sleep 1; done\n"
                 .write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
@@ -456,7 +456,7 @@ import Testing
     @Test("--once ends with 1 when an account failed for good, has to be tried again, or could not be claimed")
     func onceThatFails() async throws {
         try await DaemonBench.run { bench in
-            let script = bench.folder.appending(path: "busy.sh")
+            let script = bench.directory.appending(path: "busy.sh")
             try "#!/bin/sh\nexit 75\n".write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
@@ -496,15 +496,15 @@ import Testing
         try await DaemonBench.run { bench in
             try bench.settings()
             try await bench.add("3724300")
-            let state = bench.folder.appending(path: "state")
+            let state = bench.directory.appending(path: "state")
             try FileManager.default.createDirectory(at: state, withIntermediateDirectories: true)
             let number = state.appending(path: "job-number")
             try "garbage".write(to: number, atomically: true, encoding: .utf8)
-            let before = try bench.tree(bench.folder)
+            let before = try bench.tree(bench.directory)
             let run = try await bench.command("run", "-r", "--once")
             #expect(run.status == 0 && run.output.contains("adding"))
-            #expect(try bench.tree(bench.folder) == before)
-            // Stands for a folder that may not be read: root may read them all.
+            #expect(try bench.tree(bench.directory) == before)
+            // Stands for a directory that may not be read: root may read them all.
             try FileManager.default.removeItem(at: number)
             try FileManager.default.createDirectory(at: number, withIntermediateDirectories: false)
             #expect(try await bench.command("run", "-r", "--once").status == 0)
@@ -536,7 +536,7 @@ import Testing
     @Test("SIGTERM after a SIGHUP ends a hanging script after the grace as well")
     func stopAfterReload() async throws {
         try await DaemonBench.run { bench in
-            let script = bench.folder.appending(path: "hang.sh")
+            let script = bench.directory.appending(path: "hang.sh")
             try "#!/bin/sh\nexec sleep 3600\n".write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             try bench.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = \(script.path)")

@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Foundation
 import Synchronization
 import TestSupport
@@ -49,14 +48,14 @@ import Testing
 
 /// Sees the account's mode change by a persistent search of its own.
 private final class Observer: Sendable {
-    private let connection: DirectoryConnection
+    private let connection: LDAPConnection
     private let seen = Mutex<[(mode: String, at: ContinuousClock.Instant)]>([])
     private let task: Mutex<Task<Void, any Error>?> = Mutex(nil)
 
     init(_ bench: DaemonBench) async throws {
         let credentials = Credentials.simple(
             bindDN: try DN(parsing: bench.sandbox.adminDN), password: Secret(bench.sandbox.adminPassword))
-        connection = try await DirectoryConnection.open(
+        connection = try await LDAPConnection.open(
             ServerAddress(parsing: bench.sandbox.uri), options: ConnectionOptions(credentials: credentials))
         let request = ContentSyncRequest(
             base: try DN(parsing: SandboxTree.accountsDN), filter: .present("sstProvisioningMode"),

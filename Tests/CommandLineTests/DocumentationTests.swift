@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import JobCore
 import Provisioning
@@ -21,18 +21,19 @@ import Testing
     @Test("every link leads to a file that is there, and to a heading of it", arguments: DocumentationPage.paths)
     func links(path: String) throws {
         let page = try DocumentationPage(path)
-        let folder = DaemonBench.checkout.appending(path: path).deletingLastPathComponent()
+        let directory = DaemonBench.checkout.appending(path: path).deletingLastPathComponent()
         for link in page.links where !link.contains("://") {
             let parts = link.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            let target = parts[0].isEmpty ? page : try linked(parts[0], from: folder, link: link, in: path)
+            let target = parts[0].isEmpty ? page : try linked(parts[0], from: directory, link: link, in: path)
             if parts.count == 2 { #expect(target?.anchors.contains(parts[1]) == true, "\(path): \(link)") }
         }
     }
 
     /// - Returns: the page; `nil` for a file of another kind.
-    private func linked(_ target: String, from folder: URL, link: String, in path: String) throws -> DocumentationPage?
+    private func linked(_ target: String, from directory: URL, link: String, in path: String) throws
+        -> DocumentationPage?
     {
-        let file = folder.appending(path: target).standardizedFileURL.path
+        let file = directory.appending(path: target).standardizedFileURL.path
         #expect(FileManager.default.fileExists(atPath: file), "\(path): \(link)")
         return DocumentationPage.paths.contains { DaemonBench.checkout.appending(path: $0).path == file }
             ? try DocumentationPage(String(file.dropFirst(DaemonBench.checkout.path.count + 1))) : nil
@@ -54,8 +55,8 @@ import Testing
     private func files(matching pattern: String) -> [String] {
         let file = DaemonBench.checkout.appending(path: pattern)
         let ending = file.lastPathComponent.drop { $0 == "*" }
-        let folder = file.deletingLastPathComponent().path
-        return ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).filter { $0.hasSuffix(ending) }
+        let directory = file.deletingLastPathComponent().path
+        return ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).filter { $0.hasSuffix(ending) }
     }
 
     // MARK: Commands

@@ -1,8 +1,7 @@
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import BackupService
+import Daemon
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import JobCore
@@ -21,19 +20,19 @@ import Testing
         #expect(commands.contains("swift build\n") && commands.contains("/var/lib/prov-try"))
         // Without root everything belongs to one user, who cannot write to /var/lib.
         let parent = geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory()
-        let folder = URL(filePath: parent).appending(path: "prov-try-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let directory = DaemonBench.program.deletingLastPathComponent().path
-        let script = commands.replacing("swift build\n", with: "").replacing("$PWD/.build/debug", with: directory)
-            .replacing("/var/lib/prov-try", with: folder.path)
+        let directory = URL(filePath: parent).appending(path: "prov-try-\(UUID().uuidString.prefix(8))")
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let programs = DaemonBench.program.deletingLastPathComponent().path
+        let script = commands.replacing("swift build\n", with: "").replacing("$PWD/.build/debug", with: programs)
+            .replacing("/var/lib/prov-try", with: directory.path)
         let shell = try RunningProgram(URL(filePath: "/bin/bash"), ["-euc", script])
         if await shell.end() != 0 {
             Issue.record("\(shell.output)")
-            _ = try await RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", folder.path]).end()
+            _ = try await RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", directory.path]).end()
         }
         #expect(shell.output.contains("/chroot/home/3724300/incoming\n"), "\(shell.output)")
         #expect(shell.output.contains("returned     0 (SUCCESS)"), "\(shell.output)")
-        #expect(!FileManager.default.fileExists(atPath: folder.path))
+        #expect(!FileManager.default.fileExists(atPath: directory.path))
     }
 
     // MARK: The home script
@@ -41,11 +40,11 @@ import Testing
     @Test("the example of a home script can be run again, asks for patience, and is trusted where it should lie")
     func homeScript() async throws {
         try await DaemonBench.run { bench in
-            let repairs = bench.folder.appending(path: "repairs")
+            let repairs = bench.directory.appending(path: "repairs")
             let example = try DocumentationPage("docs/home-script.md").block("home-script")
             let written = example.replacingOccurrences(of: "/run/backup-repairs", with: repairs.path)
             #expect(written != example)
-            let script = bench.folder.appending(path: "home.sh")
+            let script = bench.directory.appending(path: "home.sh")
             try written.write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
@@ -80,10 +79,10 @@ import Testing
                 isShipped
                 ? try String(contentsOf: sample, encoding: .utf8)
                 : try DocumentationPage("docs/event-handlers.md").block("handlers")
-            let script = bench.folder.appending(path: "DirStartUp.py")
+            let script = bench.directory.appending(path: "DirStartUp.py")
             try text.write(to: script, atomically: true, encoding: .utf8)
             chmod(script.path, 0o644)
-            try bench.settings(backup: "HOME_SCRIPT =\n[Scripts]\nEVENTS_DIRECTORY = \(bench.folder.path)")
+            try bench.settings(backup: "HOME_SCRIPT =\n[Scripts]\nEVENTS_DIRECTORY = \(bench.directory.path)")
             let daemon = try bench.start()
             try await daemon.says("handlers for \(isShipped ? "Exit, " : "")JobEnd, JobStart")
             try await bench.add("3724300")
@@ -107,7 +106,7 @@ import Testing
             let texts = try ["docs/jobs-and-scripts.md", "docs/operate.md"].map { try DocumentationPage($0).text }
             let blocks = texts.flatMap { $0.matches(of: #/```\n(\[[^`]*)```/#) }.map { String($0.output.1) }
             #expect(blocks.count == 3)
-            let script = bench.folder.appending(path: "server_backup.sh")
+            let script = bench.directory.appending(path: "server_backup.sh")
             try "#!/bin/sh\nexit 24\n".write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             let settings = blocks.joined().replacingOccurrences(
@@ -152,20 +151,20 @@ import Testing
 
     @Test("the steps of docs/install.md on a server with Debian's own configuration lead to a successful backup")
     func siteLDIF() async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-install-\(UUID().uuidString.prefix(8))")
         defer {
             // The shipped settings show snapshots by a mount.
-            umount2(folder.appending(path: "homes/\(Self.homeOfSiteAccount)/.snapshots").path, Int32(MNT_DETACH))
-            try? FileManager.default.removeItem(at: folder)
+            umount2(directory.appending(path: "homes/\(Self.homeOfSiteAccount)/.snapshots").path, Int32(MNT_DETACH))
+            try? FileManager.default.removeItem(at: directory)
         }
         for name in ["slapd.d", "db", "homes", "rsnapshot.d"] {
             try FileManager.default.createDirectory(
-                at: folder.appending(path: name), withIntermediateDirectories: true,
+                at: directory.appending(path: name), withIntermediateDirectories: true,
                 attributes: [.posixPermissions: 0o755])
         }
         func write(_ name: String, _ text: String) throws -> String {
-            let file = folder.appending(path: name)
+            let file = directory.appending(path: name)
             try text.write(to: file, atomically: true, encoding: .utf8)
             chmod(file.path, 0o600)
             return file.path
@@ -180,22 +179,22 @@ import Testing
         let values = [
             "@SUFFIX@": Self.base, "@BACKEND@": "mdb", "@BACKENDOBJECTCLASS@": "olcMdbConfig",
             "@PASSWORD@": "secret", "@BACKENDOPTIONS@": "olcDbMaxSize: 104857600",
-            "/var/lib/ldap": folder.appending(path: "db").path, "/var/run/slapd": folder.path,
+            "/var/lib/ldap": directory.appending(path: "db").path, "/var/run/slapd": directory.path,
             "gidNumber=0+uidNumber=0": "gidNumber=\(getegid())+uidNumber=\(geteuid())",
         ]
         let filled = values.reduce(initial) { $0.replacingOccurrences(of: $1.key, with: $1.value) }
-        let configuration = folder.appending(path: "slapd.d").path
+        let configuration = directory.appending(path: "slapd.d").path
         _ = try await run("/usr/sbin/slapadd", "-n", "0", "-F", configuration, "-l", try write("init.ldif", filled))
-        let socket = folder.appending(path: "ldapi").path
+        let socket = directory.appending(path: "ldapi").path
         let uri = "ldapi://" + socket.replacingOccurrences(of: "/", with: "%2F")
         let slapd = try RunningProgram(
             URL(filePath: "/usr/sbin/slapd"), ["-F", configuration, "-h", uri, "-d", "0"])
         defer { slapd.kill(SIGKILL) }
         try await eventually("slapd answers\n\(slapd.output)") {
             do {
-                try await DirectoryConnection.open(ServerAddress(parsing: uri)).close()
+                try await LDAPConnection.open(ServerAddress(parsing: uri)).close()
                 return true
-            } catch is DirectoryError {
+            } catch is LDAPError {
                 return false
             }
         }
@@ -227,12 +226,12 @@ import Testing
             try write(
                 "password.ldif",
                 "dn: \(daemonDN)\nchangetype: modify\nreplace: userPassword\nuserPassword: secret\n"),
-            try write("account.ldif", try accountWithPassword(homes: folder.appending(path: "homes").path)))
+            try write("account.ldif", try accountWithPassword(homes: directory.appending(path: "homes").path)))
 
         #expect(try await anonymous(uri).filter { $0.contains("ou=backup") || $0.contains("3724300") } == [])
         let settings = try write(
             "Rsnapshot.conf",
-            try shippedSettings(in: folder, server: uri, passwordFile: password)
+            try shippedSettings(in: directory, server: uri, passwordFile: password)
                 .replacing("dc=stoney-cloud,dc=org", with: Self.base))
         let checked = try await run(program, "check", "-c", settings)
         #expect(checked.contains("content sync: offered"))
@@ -256,7 +255,7 @@ import Testing
         running.kill(SIGTERM)
         #expect(await running.end() == 0)
 
-        let daemon = try await DirectoryConnection.open(
+        let daemon = try await LDAPConnection.open(
             ServerAddress(parsing: uri),
             options: ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: daemonDN), password: Secret("secret"))))
@@ -274,7 +273,7 @@ import Testing
     }
 
     /// The shipped settings with what docs/install.md says of `[Database]`, and with everything below a directory of the test's own.
-    private func shippedSettings(in folder: URL, server: String, passwordFile: String) throws -> String {
+    private func shippedSettings(in directory: URL, server: String, passwordFile: String) throws -> String {
         let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup")
         let install = try DocumentationPage("docs/install.md")
         let database = try install.block("database settings")
@@ -289,12 +288,12 @@ import Testing
         #expect(written.contains(server) && written.contains(passwordFile))
         let own = [
             "[Database]": written, "[Backup Jobs]": try install.block("schedule settings"),
-            "[Service]": "STATE_DIRECTORY = \(folder.path)/state\nRUNTIME_DIRECTORY = \(folder.path)/run\n",
+            "[Service]": "STATE_DIRECTORY = \(directory.path)/state\nRUNTIME_DIRECTORY = \(directory.path)/run\n",
             "[Backup]": """
-            HOME_ROOTS = \(folder.path)/homes
+            HOME_ROOTS = \(directory.path)/homes
             HOME_SCRIPT =
             OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
-            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.path)/rsnapshot.d
+            RSNAPSHOT_CONFIG_DIRECTORY = \(directory.path)/rsnapshot.d
             RSNAPSHOT_TEMPLATE = \(backup.path)/rsnapshot-account.conf.template
 
             """,
@@ -308,7 +307,7 @@ import Testing
 
     /// The DNs of all entries that anybody can read.
     private func anonymous(_ uri: String) async throws -> [String] {
-        let connection = try await DirectoryConnection.open(ServerAddress(parsing: uri))
+        let connection = try await LDAPConnection.open(ServerAddress(parsing: uri))
         defer { connection.close() }
         var found: [String] = []
         let request = SearchRequest(

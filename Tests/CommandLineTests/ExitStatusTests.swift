@@ -213,7 +213,7 @@ private struct Stage: Sendable {
     }
 
     private func run(_ command: String) async throws -> Outcome {
-        let names = [("CONF", bench.settingsFile.path), ("DIR", bench.folder.path)] + jobs
+        let names = [("CONF", bench.settingsFile.path), ("DIR", bench.directory.path)] + jobs
         let arguments = command.split(separator: " ").map { word in
             names.reduce(String(word)) { $0.replacing($1.0, with: $1.1) }
         }
@@ -231,7 +231,7 @@ private struct Stage: Sendable {
         _ = try bench.script(
             "reports.sh",
             """
-            cd \(bench.folder.path)
+            cd \(bench.directory.path)
             \(DaemonBench.program.path) \(arguments.joined(separator: " ")) >output 2>errors
             echo $? >status
             """)

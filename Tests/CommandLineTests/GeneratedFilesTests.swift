@@ -1,10 +1,10 @@
-import DaemonKit
+import Daemon
 import Foundation
 import JobCore
 import TestSupport
 import Testing
 
-@testable import BackupRsnapshot
+@testable import BackupService
 @testable import prov_backup_rsnapshot
 
 /// Files that are generated from declarations of the program, as a whole or between two marks. After a change of a declaration this

@@ -28,7 +28,7 @@ import Testing
         try await DaemonBench.run { bench in
             let open = try await Self.scenario(bench)
             let normalizer = Normalizer(names: [
-                (bench.sandbox.uri, "<server>"), (bench.folder.path, "<directory>"),
+                (bench.sandbox.uri, "<server>"), (bench.directory.path, "<directory>"),
                 (DaemonBench.checkout.path, "<checkout>"),
             ])
             for command in [

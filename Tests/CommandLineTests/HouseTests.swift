@@ -5,24 +5,24 @@ import Testing
 /// Which target may import which, as in ARCHITECTURE.md.
 @Suite struct HouseTests {
     private static let ours: [String: Set<String>] = [
-        "CLDAP": [], "CSQLite": [], "CLinux": [], "DirectoryModel": [],
-        "DirectoryClient": ["CLDAP", "DirectoryModel", "EventLoop"],
+        "CLDAP": [], "CSQLite": [], "CLinux": [],
+        "LDAP": ["CLDAP", "EventLoop"],
         "EventLoop": ["CLinux"],
         "JobCore": ["EventLoop", "CLinux", "CSQLite"],
-        "Provisioning": ["DirectoryModel", "DirectoryClient", "EventLoop", "JobCore"],
-        "BackupRsnapshot": ["Provisioning", "EventLoop", "JobCore", "DirectoryModel", "CLinux"],
-        "ScriptService": ["Provisioning", "EventLoop", "JobCore", "DirectoryModel"],
-        "DaemonKit": ["EventLoop", "JobCore", "CLinux"],
-        "DirectorySandbox": ["EventLoop", "DirectoryModel", "DirectoryClient"],
+        "Provisioning": ["LDAP", "EventLoop", "JobCore"],
+        "BackupService": ["Provisioning", "EventLoop", "JobCore", "LDAP", "CLinux"],
+        "ScriptService": ["Provisioning", "EventLoop", "JobCore", "LDAP"],
+        "Daemon": ["EventLoop", "JobCore", "CLinux"],
+        "Sandbox": ["EventLoop", "LDAP"],
         "prov-backup-rsnapshot": [
-            "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot",
-            "ScriptService", "DaemonKit", "DirectorySandbox",
+            "LDAP", "EventLoop", "JobCore", "Provisioning", "BackupService",
+            "ScriptService", "Daemon", "Sandbox",
         ],
         "CLimit": ["CLDAP"],
         "prov-backup-confine": [],
         "provisioning-bench": [
-            "CLimit", "DirectoryModel", "DirectoryClient", "EventLoop", "JobCore", "Provisioning", "BackupRsnapshot",
-            "ScriptService", "DaemonKit", "DirectorySandbox",
+            "CLimit", "LDAP", "EventLoop", "JobCore", "Provisioning", "BackupService",
+            "ScriptService", "Daemon", "Sandbox",
         ],
     ]
 
@@ -34,10 +34,10 @@ import Testing
             Set(targets) == Set(Self.ours.keys), "a new target needs its row here and in ARCHITECTURE.md")
         var looked = 0
         for target in targets {
-            let folder = sources.appending(path: target)
-            for path in try FileManager.default.subpathsOfDirectory(atPath: folder.path) where path.hasSuffix(".swift")
-            {
-                let text = try String(contentsOf: folder.appending(path: path), encoding: .utf8)
+            let directory = sources.appending(path: target)
+            for path in try FileManager.default.subpathsOfDirectory(atPath: directory.path)
+            where path.hasSuffix(".swift") {
+                let text = try String(contentsOf: directory.appending(path: path), encoding: .utf8)
                 for match in text.matches(of: /(?m)^(?:@testable |public |private |internal )?import (\w+)/) {
                     looked += 1
                     let module = String(match.1)

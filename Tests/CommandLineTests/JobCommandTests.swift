@@ -55,7 +55,7 @@ import Testing
 
             let after = try await bench.command("jobs", "show", "\(id)")
             for part in [
-                "result     warnings", "\(bench.folder.path)/nightly.sh", "sha256", "owner \(geteuid()), mode 755",
+                "result     warnings", "\(bench.directory.path)/nightly.sh", "sha256", "owner \(geteuid()), mode 755",
                 "exit code 0", "| first line", "| last line", "e  non-fatal error",
             ] { #expect(after.output.contains(part), "\(part) is missing in:\n\(after.output)") }
             let json = try await bench.command("jobs", "show", "\(id)", "--json")
@@ -164,9 +164,9 @@ import Testing
             try await bench.script("bad", "echo why >&2; exit 1")
             #expect(try await bench.command("jobs", "run", "bad", "--wait").status == 1)
             // Another runtime directory: no daemon there.
-            let moved = bench.folder.appending(path: "moved.conf")
+            let moved = bench.directory.appending(path: "moved.conf")
             let text = try String(contentsOf: bench.settings, encoding: .utf8)
-                .replacing("\(bench.folder.path)/run", with: "\(bench.folder.path)/none")
+                .replacing("\(bench.directory.path)/run", with: "\(bench.directory.path)/none")
             try text.write(to: moved, atomically: true, encoding: .utf8)
             chmod(moved.path, 0o600)
             func alone(_ arguments: String...) async throws -> (status: Int32, output: String) {
@@ -187,7 +187,7 @@ import Testing
                 #expect(program.output.contains("systemctl start prov-backup-rsnapshot, or"), "\(program.output)")
                 #expect(program.output.contains("run -d -c \(moved.path)"), "\(program.output)")
             }
-            let global = bench.folder.appending(path: "our global.conf")
+            let global = bench.directory.appending(path: "our global.conf")
             try "[Global]\n".write(to: global, atomically: true, encoding: .utf8)
             let program = try RunningProgram(
                 DaemonBench.program, ["jobs", "run", "bad", "-c", moved.path, "-g", global.path])

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import Glibc
 import JobCore
@@ -14,7 +14,7 @@ import Testing
 /// The daemon as the job commands see it: real jobs, history and sockets, with settings that lead the real program here. The directory
 /// is the one thing that is missing.
 final class JobDeskBench: JobDesk {
-    let folder: URL
+    let directory: URL
     let settings: URL
     let history: JobHistory?
     let health = BackupHealth()
@@ -30,16 +30,16 @@ final class JobDeskBench: JobDesk {
 
     /// - Parameter hasHistory: whether the daemon has one to answer from.
     static func run(hasHistory: Bool = true, _ body: (JobDeskBench) async throws -> Void) async throws {
-        let folder = URL(filePath: geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory())
+        let directory = URL(filePath: geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory())
             .appending(path: "prov-test-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
+        defer { try? FileManager.default.removeItem(at: directory) }
         for name in ["", "run", "state"] {
             try FileManager.default.createDirectory(
-                at: folder.appending(path: name), withIntermediateDirectories: true,
+                at: directory.appending(path: name), withIntermediateDirectories: true,
                 attributes: [.posixPermissions: 0o755])
         }
-        let lock = try InstanceLock(in: FilePath(folder.appending(path: "run").path))
-        let bench = try JobDeskBench(folder, hasHistory: hasHistory)
+        let lock = try InstanceLock(in: FilePath(directory.appending(path: "run").path))
+        let bench = try JobDeskBench(directory, hasHistory: hasHistory)
         let reports = try await ReportServer(under: lock, registry: bench.registry)
         let configuration = try SettingsOptions.parse(["-c", bench.settings.path]).load()
         var handler = ControlHandler(
@@ -62,26 +62,26 @@ final class JobDeskBench: JobDesk {
         await end()
     }
 
-    private init(_ folder: URL, hasHistory: Bool) throws {
-        self.folder = folder
-        settings = folder.appending(path: "Rsnapshot.conf")
+    private init(_ directory: URL, hasHistory: Bool) throws {
+        self.directory = directory
+        settings = directory.appending(path: "Rsnapshot.conf")
         try """
         [Database]
         SERVER = ldapi://%2Fnonexistent%2Fldapi
         SASL_MECHANISM = EXTERNAL
         SERVICE_SUBTREE = ou=accounts,dc=example,dc=org
         [Service]
-        STATE_DIRECTORY = \(folder.path)/state
-        RUNTIME_DIRECTORY = \(folder.path)/run
+        STATE_DIRECTORY = \(directory.path)/state
+        RUNTIME_DIRECTORY = \(directory.path)/run
         """.write(to: settings, atomically: true, encoding: .utf8)
         chmod(settings.path, 0o600)
-        let state = FilePath(folder.appending(path: "state").path)
+        let state = FilePath(directory.appending(path: "state").path)
         recorded = JobHistory(file: state.appending("history.sqlite")) { Issue.record("\($0.text)") }
         history = hasHistory ? recorded : nil
         registry = JobRegistry(recorder: recorded)
         let executor = JobExecutor(
             registry: registry, environment: ["PATH": "/usr/bin:/bin"],
-            reportSocket: ReportServer.socketPath(in: FilePath(folder.appending(path: "run").path)).string)
+            reportSocket: ReportServer.socketPath(in: FilePath(directory.appending(path: "run").path)).string)
         runner = JobRunner(
             executor: executor, ids: try JobIDSource(file: state.appending("job-number")), scheduler: JobScheduler(),
             slots: 4)
@@ -91,8 +91,8 @@ final class JobDeskBench: JobDesk {
 
     /// Writes a script and declares it. It finds the program as `$PROGRAM`, and waits for files that a test makes.
     func script(_ name: String, _ body: String) throws {
-        let file = folder.appending(path: "\(name).sh")
-        let text = "#!/bin/sh\ncd \(folder.path)\nPROGRAM=\(DaemonBench.program.path)\n\(body)\n"
+        let file = directory.appending(path: "\(name).sh")
+        let text = "#!/bin/sh\ncd \(directory.path)\nPROGRAM=\(DaemonBench.program.path)\n\(body)\n"
         try text.write(to: file, atomically: true, encoding: .utf8)
         try makeExecutable(file.path)
         let script = UserScript(
@@ -104,10 +104,10 @@ final class JobDeskBench: JobDesk {
     /// An account whose backups run a script that was declared.
     func account(_ uid: String, runs script: String) { accounts.withLock { $0[uid] = script } }
 
-    func touch(_ name: String) throws { try Data().write(to: folder.appending(path: name)) }
+    func touch(_ name: String) throws { try Data().write(to: directory.appending(path: name)) }
 
     func exists(_ name: String) -> Bool {
-        FileManager.default.fileExists(atPath: folder.appending(path: name).path)
+        FileManager.default.fileExists(atPath: directory.appending(path: name).path)
     }
 
     /// Waits for a file that a script makes.

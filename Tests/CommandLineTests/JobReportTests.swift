@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Testing
 
 @testable import JobCore

@@ -1,13 +1,13 @@
-import DirectorySandbox
+import Sandbox
 import Foundation
 import Testing
 
 /// `ldif create` and `ldif load`, as the test flow uses them.
 @Suite struct LDIFCommandTests {
-    @Test("create writes the four files that load takes one after the other, into a folder that is made")
+    @Test("create writes the four files that load takes one after the other, into a directory that is made")
     func wholeFlow() async throws {
         try await DaemonBench.run { bench in
-            let data = bench.folder.appending(path: "new-data")
+            let data = bench.directory.appending(path: "new-data")
             let created = try RunningProgram(
                 DaemonBench.program,
                 ["ldif", "create", "--uid", "3724300", "--reseller", "4000009", "--output", data.path])
@@ -69,7 +69,7 @@ import Testing
         "load names file and line of what is wrong, stops there, or goes on with -k; the exit status tells either way")
     func errors() async throws {
         try await DaemonBench.run { bench in
-            let file = bench.folder.appending(path: "mixed.ldif")
+            let file = bench.directory.appending(path: "mixed.ldif")
             let suffix = SandboxTree.accountsDN
             try """
             version: 1

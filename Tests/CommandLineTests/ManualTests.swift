@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import JobCore
 import TestSupport
@@ -8,13 +8,13 @@ import Testing
 
 /// The manual pages. Their generated parts are in ``GeneratedFilesTests``.
 @Suite struct ManualTests {
-    private static let folder = DaemonBench.checkout.appending(path: "etc/man")
+    private static let directory = DaemonBench.checkout.appending(path: "etc/man")
     private static let pages = [
         "prov-backup-rsnapshot.8", "prov-backup-rsnapshot.conf.5", "prov-backup-rsnapshot-jobs.7",
     ]
 
     private static func text(_ page: String) throws -> String {
-        try String(contentsOf: folder.appending(path: page), encoding: .utf8)
+        try String(contentsOf: directory.appending(path: page), encoding: .utf8)
     }
 
     private func rendered(_ page: String) async throws -> String {
@@ -22,7 +22,7 @@ import Testing
             URL(filePath: "/usr/bin/env"),
             [
                 "LC_ALL=C.UTF-8", "MANWIDTH=80", "MAN_KEEP_FORMATTING=", "man", "--warnings", "-P", "cat", "-l",
-                Self.folder.appending(path: page).path,
+                Self.directory.appending(path: page).path,
             ])
         #expect(await program.end() == 0, "\(program.output)")
         return program.output

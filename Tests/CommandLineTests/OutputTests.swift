@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Foundation
 import Glibc
 import JobCore
@@ -113,13 +113,13 @@ import Testing
 
     @Test("`sandbox start` leaves settings that somebody has changed, and writes its own beside them")
     func sandbox() async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let settings = folder.appending(path: "Rsnapshot.conf")
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let settings = directory.appending(path: "Rsnapshot.conf")
         func run(_ arguments: String...) async throws -> String {
             let program = try RunningProgram(
-                DaemonBench.program, ["sandbox"] + arguments + ["--directory", folder.path])
+                DaemonBench.program, ["sandbox"] + arguments + ["--directory", directory.path])
             #expect(await program.end() == 0, "\(program.output)")
             return program.output
         }
@@ -134,39 +134,39 @@ import Testing
         #expect(try await run("start").contains("\(settings.path) was changed and stays as it is"))
         #expect(try text(settings) == own)
         #expect(try text(URL(filePath: settings.path + ".new")) == first)
-        let outside = folder.appendingPathExtension("outside")
+        let outside = directory.appendingPathExtension("outside")
         try FileManager.default.createDirectory(at: outside, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(at: outside) }
         try Data().write(to: outside.appending(path: "file"))
         try FileManager.default.createSymbolicLink(
-            at: folder.appending(path: "homes/link"), withDestinationURL: outside)
+            at: directory.appending(path: "homes/link"), withDestinationURL: outside)
         _ = try await run("stop")
-        #expect(!FileManager.default.fileExists(atPath: folder.path))
+        #expect(!FileManager.default.fileExists(atPath: directory.path))
         #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))
     }
 
     @Test("`sandbox stop` removes nothing where no sandbox runs")
     func noSandbox() async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
-        let precious = folder.appending(path: "homes/precious")
+        let precious = directory.appending(path: "homes/precious")
         try FileManager.default.createDirectory(at: precious, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let program = try RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", folder.path])
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let program = try RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", directory.path])
         #expect(await program.end() == 1, "\(program.output)")
         #expect(FileManager.default.fileExists(atPath: precious.path))
     }
 
     @Test("`sandbox start` writes nothing into a directory of somebody else's", .enabled(if: geteuid() == 0))
     func strangersSandbox() async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: false)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        #expect(chown(folder.path, 4_000_001, 4_000_001) == 0)
-        let program = try RunningProgram(DaemonBench.program, ["sandbox", "start", "--directory", folder.path])
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        #expect(chown(directory.path, 4_000_001, 4_000_001) == 0)
+        let program = try RunningProgram(DaemonBench.program, ["sandbox", "start", "--directory", directory.path])
         #expect(await program.end() == 78)
-        #expect(program.output.contains("chown -h root \(folder.path)"), "\(program.output)")
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+        #expect(program.output.contains("chown -h root \(directory.path)"), "\(program.output)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == [])
     }
 }

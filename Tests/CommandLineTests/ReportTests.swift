@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 import Foundation
 import Glibc
 import SystemPackage
@@ -13,7 +13,7 @@ import Testing
 @Suite struct ReportTests {
     /// A registry with one job whose script runs, and the socket at which it may report.
     private final class Desk: Sendable {
-        let folder: URL
+        let directory: URL
         let registry = JobRegistry(recorder: NoHistory())
         let job: Job
         let token: String
@@ -22,12 +22,12 @@ import Testing
 
         /// - Parameter user: as whom the job's script runs; nil: as the daemon.
         init(user: UInt32? = nil, timeLimit: Duration = .seconds(30)) async throws {
-            folder = FileManager.default.temporaryDirectory.appending(
+            directory = FileManager.default.temporaryDirectory.appending(
                 path: "prov-report-\(UUID().uuidString.prefix(8))")
             try FileManager.default.createDirectory(
-                at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o755])
+                at: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o755])
             // Where any user can reach it.
-            program = folder.appending(path: "prov-backup-rsnapshot")
+            program = directory.appending(path: "prov-backup-rsnapshot")
             do {
                 try FileManager.default.linkItem(at: DaemonBench.program, to: program)
             } catch {
@@ -39,11 +39,11 @@ import Testing
             await registry.open(job)
             token = await registry.beginAttempt(job.id, number: 1).text
             await registry.programRuns(job.id, output: LiveOutput(), profile: .lightsOutServer, user: user)
-            let lock = try InstanceLock(in: FilePath(folder.path))
+            let lock = try InstanceLock(in: FilePath(directory.path))
             server = try await ReportServer(under: lock, registry: registry, timeLimit: timeLimit)
         }
 
-        deinit { try? FileManager.default.removeItem(at: folder) }
+        deinit { try? FileManager.default.removeItem(at: directory) }
 
         var live: Job? { get async { await registry.live(job.id) } }
 
@@ -156,7 +156,7 @@ import Testing
     @Test("L6 nobody listens: 69, and what to type")
     func nobody() async throws {
         try await withDesk { desk in
-            let alone = try await desk.report("-r", socket: desk.folder.appending(path: "none.sock").path)
+            let alone = try await desk.report("-r", socket: desk.directory.appending(path: "none.sock").path)
             #expect(alone.status == 69)
             #expect(alone.output.contains("systemctl start"))
             let relative = try await desk.report("-r", socket: "report.sock")
@@ -167,7 +167,7 @@ import Testing
     @Test("a daemon that does not answer holds a script up for seconds and no longer")
     func deafDaemon() async throws {
         try await withDesk { desk in
-            let path = desk.folder.appending(path: "deaf.sock")
+            let path = desk.directory.appending(path: "deaf.sock")
             let deaf = try DeafSocket(path.path)
             defer { deaf.close() }
             let held = try await desk.report("-r", socket: path.path)
@@ -195,14 +195,14 @@ import Testing
 
     @Test("a runtime directory that is closed to others is told with its hint")
     func closedDirectory() async throws {
-        let folder = FileManager.default.temporaryDirectory.appending(
+        let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-closed-\(UUID().uuidString.prefix(8))")
-        defer { try? FileManager.default.removeItem(at: folder) }
+        defer { try? FileManager.default.removeItem(at: directory) }
         try FileManager.default.createDirectory(
-            at: folder, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
+            at: directory, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
         let server = try await ReportServer(
-            under: try InstanceLock(in: FilePath(folder.path)), registry: JobRegistry(recorder: NoHistory()))
-        #expect(server.notice?.contains("chmod o+x \(folder.path)") == true)
+            under: try InstanceLock(in: FilePath(directory.path)), registry: JobRegistry(recorder: NoHistory()))
+        #expect(server.notice?.contains("chmod o+x \(directory.path)") == true)
         await server.stop()
         #expect(!FileManager.default.fileExists(atPath: server.path.string))
     }

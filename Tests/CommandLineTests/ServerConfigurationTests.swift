@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Testing
 
 @testable import prov_backup_rsnapshot

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import Testing
 
@@ -96,7 +96,7 @@ struct SettingsFaultTests {
         // Where a key is missing, the section's own line is named.
         ("[Job a]", "SCRIPT", "set SCRIPT"),
         ("[Backup Jobs]\nWINDOW = 20:00-06:00\n[Hooks Backup]\nWINDOW = 22:00-06:00", "WINDOW", "leave one of the two"),
-        ("[Hooks Backup]\nENABLED = yes\n[Hooks Backup]\nDIRECTORY =", "DIRECTORY", "no folder is named"),
+        ("[Hooks Backup]\nENABLED = yes\n[Hooks Backup]\nDIRECTORY =", "DIRECTORY", "no directory is named"),
     ]
 
     @Test(arguments: faults)

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import SystemPackage
 import TestSupport

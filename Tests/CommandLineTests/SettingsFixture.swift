@@ -1,10 +1,10 @@
-import DaemonKit
+import Daemon
 import Foundation
 import SystemPackage
 
 @testable import prov_backup_rsnapshot
 
-/// Writes settings files into a folder of its own and loads them.
+/// Writes settings files into a directory of its own and loads them.
 final class SettingsFixture: Sendable {
     let directory: FilePath
 
@@ -18,9 +18,9 @@ final class SettingsFixture: Sendable {
         """
 
     init() throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "settings-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        directory = FilePath(folder.path)
+        let url = FileManager.default.temporaryDirectory.appending(path: "settings-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+        directory = FilePath(url.path)
     }
 
     deinit {

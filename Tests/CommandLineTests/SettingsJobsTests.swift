@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DaemonKit
-import DirectoryModel
+import BackupService
+import Daemon
+import LDAP
 import JobCore
 import ScriptService
 import Testing

@@ -1,6 +1,5 @@
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
+import Daemon
+import LDAP
 import Foundation
 import Provisioning
 import Testing

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Foundation
 import JobCore
 import Provisioning
@@ -6,15 +6,15 @@ import Testing
 
 /// Every citation of docs/specification leads somewhere, and its tables say what the program does.
 @Suite struct SpecificationTests {
-    private static let folder = DaemonBench.checkout.appending(path: "docs/specification")
+    private static let directory = DaemonBench.checkout.appending(path: "docs/specification")
 
     private let pages: [String: String]
 
     init() throws {
-        let names = try FileManager.default.contentsOfDirectory(atPath: Self.folder.path)
+        let names = try FileManager.default.contentsOfDirectory(atPath: Self.directory.path)
         pages = try Dictionary(
             uniqueKeysWithValues: names.map { name in
-                (name, try String(contentsOf: Self.folder.appending(path: name), encoding: .utf8))
+                (name, try String(contentsOf: Self.directory.appending(path: name), encoding: .utf8))
             })
     }
 
@@ -116,7 +116,7 @@ import Testing
     func links() throws {
         for (name, text) in pages {
             for link in text.matches(of: /\]\(([^)#\s]*)(?:#([^)\s]*))?\)/) {
-                let file = Self.folder.appending(path: link.1.isEmpty ? name : String(link.1))
+                let file = Self.directory.appending(path: link.1.isEmpty ? name : String(link.1))
                 let target = try? String(contentsOf: file, encoding: .utf8)
                 #expect(target != nil, "\(name): \(link.0)")
                 if let anchor = link.2, let target {

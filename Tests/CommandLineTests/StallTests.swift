@@ -1,4 +1,4 @@
-import DirectorySandbox
+import Sandbox
 import Foundation
 import Glibc
 import TestSupport

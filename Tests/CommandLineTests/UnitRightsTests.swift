@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Foundation
 import Glibc
 import JobCore
@@ -9,9 +9,9 @@ import Testing
 
 /// What the shipped unit takes from the daemon, read from the file itself, and the daemon's whole work without it.
 enum ShippedUnit {
-    private static let folder = DaemonBench.checkout.appending(path: "etc/systemd")
-    static let file = folder.appending(path: "prov-backup-rsnapshot.service").path
-    static let dropIn = folder.appending(path: "no-mounts.conf").path
+    private static let directory = DaemonBench.checkout.appending(path: "etc/systemd")
+    static let file = directory.appending(path: "prov-backup-rsnapshot.service").path
+    static let dropIn = directory.appending(path: "no-mounts.conf").path
 
     /// The only capabilities that the daemon and all that it starts have.
     static func capabilities() throws -> [String] {

@@ -1,4 +1,4 @@
-import BackupRsnapshot
+import BackupService
 import Foundation
 import JobCore
 import Testing

@@ -85,7 +85,7 @@ import Testing
         let unpacking = try RunningProgram(
             fixture,
             [
-                "unpack", release, bench.folder.path, "SERVER=\(bench.sandbox.uri)",
+                "unpack", release, bench.directory.path, "SERVER=\(bench.sandbox.uri)",
                 "PASSWORD_FILE=\(bench.sandbox.daemonPasswordFile)",
             ])
         #expect(await unpacking.end() == 0, "\(unpacking.output)")

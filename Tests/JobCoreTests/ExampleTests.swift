@@ -11,12 +11,12 @@ import Testing
         try FileManager.default.createDirectory(
             at: url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         defer { try? FileManager.default.removeItem(at: url) }
-        let folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
+        let directory = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
 
-        let history = JobHistory(file: folder.appending("history.sqlite"), notice: { print($0.text) })
+        let history = JobHistory(file: directory.appending("history.sqlite"), notice: { print($0.text) })
         let runner = JobRunner(
             executor: JobExecutor(registry: JobRegistry(recorder: history)),
-            ids: try JobIDSource(file: folder.appending("job-number")), scheduler: JobScheduler(), slots: 2)
+            ids: try JobIDSource(file: directory.appending("job-number")), scheduler: JobScheduler(), slots: 2)
         let request = JobRequest(
             type: JobType(rawValue: "Index"), name: "nightly", subject: JobSubject("library 7"), client: "library 7",
             retry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(1), maximumDelay: .milliseconds(1))

@@ -1,4 +1,4 @@
-import DirectorySandbox
+import Sandbox
 import Foundation
 import SystemPackage
 import Testing
@@ -8,16 +8,16 @@ import Testing
 /// The contestants on a real server: whoever is measured must have done the work.
 @Suite(.serialized) struct ContestantTests {
     private func onStage(_ accounts: Int, wishing: Int, _ body: (Stage) async throws -> Void) async throws {
-        let folder = FilePath(NSTemporaryDirectory()).appending("prov-bench-test-\(UUID().uuidString.prefix(8))")
+        let directory = FilePath(NSTemporaryDirectory()).appending("prov-bench-test-\(UUID().uuidString.prefix(8))")
         do {
-            try await body(try await Stage(in: folder).growing(by: accounts, wishing: wishing))
+            try await body(try await Stage(in: directory).growing(by: accounts, wishing: wishing))
         } catch {
-            try await Stage.end(in: folder)
-            try FileManager.default.removeItem(atPath: folder.string)
+            try await Stage.end(in: directory)
+            try FileManager.default.removeItem(atPath: directory.string)
             throw error
         }
-        try await Stage.end(in: folder)
-        try FileManager.default.removeItem(atPath: folder.string)
+        try await Stage.end(in: directory)
+        try FileManager.default.removeItem(atPath: directory.string)
     }
 
     @Test("slapadd makes accounts, the last ones wishing, and again more of them")

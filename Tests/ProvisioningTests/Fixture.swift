@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import JobCore
 import Provisioning
 import Testing

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import JobCore
 import Provisioning
 import Testing
@@ -31,8 +31,8 @@ import Testing
             AttributeValue(bytes: [0xff, 0xfe]), AttributeValue(String(repeating: "x", count: 256)),
         ] as [AttributeValue])
     func refused(name: AttributeValue) async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/ran")
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/ran")
         for entry in [
             entry(uids: [name], rdn: RDN("cn", "jane")), entry(uids: [], rdn: RDN("cn", name)),
         ] {
@@ -42,7 +42,7 @@ import Testing
             #expect(failure?.reason.contains("\(entry.dn)") == true)
             #expect(failure?.hint.contains("uid") == true)
         }
-        #expect(!folder.exists("ran"))
+        #expect(!directory.exists("ran"))
     }
 
     @Test("a relative name in hexadecimal digits names nothing")
@@ -53,14 +53,14 @@ import Testing
 
     @Test("the longest value that a variable can hold reaches the script, one byte more is refused by name")
     func longValue() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("printf %s \"${#PROV_ATTR_CN_1}\" > $folder/length") {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("printf %s \"${#PROV_ATTR_CN_1}\" > $directory/length") {
             $0.attributes = ["cn"]
         }
         let longest = EntryVariables.largestVariable - "PROV_ATTR_CN_1=".utf8.count
         let value = String(repeating: "x", count: longest)
         try await configuration.carryOut(.add, person("jane", ["cn": [AttributeValue(value)]]))
-        #expect(try folder.text("length") == "\(longest)")
+        #expect(try directory.text("length") == "\(longest)")
 
         let failure = try await configuration.failure(.add, person("jane", ["cn": [AttributeValue(value + "x")]]))
         #expect(failure?.code == .undefinedError)
@@ -70,15 +70,15 @@ import Testing
 
     @Test("values that are too long together are refused before the kernel does, and almost as many are taken")
     func longTotal() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("printf %s \"$PROV_ATTR_CN_COUNT\" > $folder/count") {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("printf %s \"$PROV_ATTR_CN_COUNT\" > $directory/count") {
             $0.attributes = ["cn"]
         }
         func entry(_ count: Int) -> Entry {
             person("jane", ["cn": (0..<count).map { AttributeValue("\($0) " + String(repeating: "x", count: 1000)) }])
         }
         try await configuration.carryOut(.add, entry(1000))
-        #expect(try folder.text("count") == "1000")
+        #expect(try directory.text("count") == "1000")
         let failure = try await configuration.failure(.add, entry(1100))
         #expect(failure?.reason.contains("with cn the attributes are longer than 1048576 bytes") == true)
         #expect(failure?.failureClass == .permanent)

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import Foundation
 import JobCore
 import Provisioning
@@ -12,16 +12,16 @@ import Testing
 @Suite struct ContractTests {
     /// Writes arguments and environment down, each ended by NUL.
     private static let notes =
-        "printf '%s\\0' \"$#\" \"$@\" > $folder/arguments; /usr/bin/env -0 > $folder/environment"
+        "printf '%s\\0' \"$#\" \"$@\" > $directory/arguments; /usr/bin/env -0 > $directory/environment"
 
-    private func fields(_ folder: TestFolder, _ name: String) throws -> [String] {
-        try folder.text(name).split(separator: "\0", omittingEmptySubsequences: false).dropLast().map(String.init)
+    private func fields(_ directory: TestDirectory, _ name: String) throws -> [String] {
+        try directory.text(name).split(separator: "\0", omittingEmptySubsequences: false).dropLast().map(String.init)
     }
 
     /// Without what the shell sets by itself.
-    private func environment(_ folder: TestFolder) throws -> [String: String] {
+    private func environment(_ directory: TestDirectory) throws -> [String: String] {
         var variables: [String: String] = [:]
-        for field in try fields(folder, "environment") {
+        for field in try fields(directory, "environment") {
             let parts = field.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             if !["PWD", "SHLVL", "_"].contains(parts[0]) { variables[parts[0]] = parts[1] }
         }
@@ -30,14 +30,14 @@ import Testing
 
     @Test("a script gets the entry's name, and just the variables of the contract, for each operation")
     func contract() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration(Self.notes)
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration(Self.notes)
         let entry = person("jane", ["userPassword": ["secret"], "mail": ["jane@example.org"]])
         for (operation, attempt) in [(Provisioning.Operation.add, 1), (.modify, 2), (.delete, 3)] {
             try await configuration.carryOut(operation, entry, attempt: attempt)
-            #expect(try fields(folder, "arguments") == ["1", "jane"])
+            #expect(try fields(directory, "arguments") == ["1", "jane"])
             #expect(
-                try environment(folder) == [
+                try environment(directory) == [
                     "PROV_ACTION": operation.rawValue, "PROV_JOB_ID": "17", "PROV_ATTEMPT": "\(attempt)",
                     "PROV_DN": "uid=jane,ou=people", "LANG": "C", "LC_ALL": "C",
                     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,8 +47,8 @@ import Testing
 
     @Test("an attribute is handed over only when the settings list it, with each of its values")
     func attributes() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration(Self.notes) {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration(Self.notes) {
             $0.attributes = ["cn", "mail", "description", "street", "cn;lang-de", "1.2.840", "jpegPhoto"]
         }
         try await configuration.carryOut(
@@ -61,7 +61,7 @@ import Testing
                     "cn;lang-de": ["$(id) `id` 'x"], "jpegPhoto": [AttributeValue(bytes: [0, 0xff, 0x10])],
                     "1.2.840": ["", "bell\u{7}"], "userPassword": ["secret"],
                 ]))
-        let variables = try environment(folder).filter { $0.key.hasPrefix("PROV_ATTR_") }
+        let variables = try environment(directory).filter { $0.key.hasPrefix("PROV_ATTR_") }
         #expect(
             variables == [
                 "PROV_ATTR_CN": "Jane", "PROV_ATTR_CN_1": "Jane", "PROV_ATTR_CN_COUNT": "1",
@@ -81,12 +81,14 @@ import Testing
             ("x", "x-1"), ("x-count", "x"), ("x", "x;base64"), ("a-b", "a;b"), ("x", "x-12-base64"), ("mail", "MAIL"),
         ] as [(AttributeName, AttributeName)])
     func overlap(first: AttributeName, second: AttributeName) async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/ran") { $0.attributes = ["cn", first, second] }
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/ran") {
+            $0.attributes = ["cn", first, second]
+        }
         let failure = try await configuration.failure()
         #expect(failure?.failureClass == .configuration)
         #expect(failure?.reason.contains("\(first) and \(second)") == true, "\(failure?.reason ?? "none")")
-        #expect(!folder.exists("ran"))
+        #expect(!directory.exists("ran"))
     }
 
     @Test("attributes that only look alike are taken")
@@ -98,23 +100,23 @@ import Testing
 
     @Test("an operation without a script is done without doing anything, and the plan says so")
     func nothing() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/ran") { $0.modify = nil }
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/ran") { $0.modify = nil }
         let plan = try await configuration.plan(.modify, person())
         #expect(plan.map(\.preview) == ["nothing: MODIFY is empty"])
         try await configuration.carryOut(.modify)
-        #expect(!folder.exists("ran"))
+        #expect(!directory.exists("ran"))
     }
 
     @Test("a dry run shows the exact arguments and environment, and runs nothing")
     func preview() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/ran") { $0.attributes = ["cn"] }
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/ran") { $0.attributes = ["cn"] }
         let plan = try await configuration.plan(.add, person("jane", ["cn": ["Jane O'Hara"]]))
         #expect(
             plan.map(\.preview) == [
                 """
-                run \(folder.path)/script.sh jane
+                run \(directory.path)/script.sh jane
                   LANG=C
                   LC_ALL=C
                   PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -128,6 +130,6 @@ import Testing
                 """
             ])
         #expect(plan.map(\.name) == ["add script"])
-        #expect(!folder.exists("ran"))
+        #expect(!directory.exists("ran"))
     }
 }

@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Foundation
 import Glibc
 import InMemoryLogging
@@ -13,19 +12,19 @@ import Testing
 
 @testable import ScriptService
 
-/// The engine on a real directory server with entries that are no backup accounts, and no line of Swift for them.
+/// The engine on a real LDAP server with entries that are no backup accounts, and no line of Swift for them.
 @Suite struct EngineTests {
     private static let base = "ou=people,dc=stoney-cloud,dc=org"
 
-    /// What the shipped example does, with its folders in a test's own.
-    private func shippedScripts(_ folder: TestFolder) throws -> ScriptServiceConfiguration {
-        mkdir(folder.path.appending("folders").string, 0o755)
+    /// What the shipped example does, with its directories in a test's own.
+    private func shippedScripts(_ directory: TestDirectory) throws -> ScriptServiceConfiguration {
+        mkdir(directory.path.appending("directories").string, 0o755)
         var paths: [String: FilePath] = [:]
         for name in ["add", "modify", "delete"] {
             let shipped = repository.pushing("etc/Provisioning/Script").appending("\(name).sh")
             let text = try String(contentsOfFile: shipped.string, encoding: .utf8)
-                .replacing("/srv/folders", with: folder.path.appending("folders").string)
-            paths[name] = try folder.write(text, to: "\(name).sh", mode: 0o755)
+                .replacing("/srv/directories", with: directory.path.appending("directories").string)
+            paths[name] = try directory.write(text, to: "\(name).sh", mode: 0o755)
         }
         var configuration = ScriptServiceConfiguration()
         (configuration.add, configuration.modify) = (paths["add"], paths["modify"])
@@ -36,24 +35,24 @@ import Testing
         return configuration
     }
 
-    /// Runs an engine with the service around a body, which is bound as the directory's manager.
+    /// Runs an engine with the service around a body, which is bound as the server's manager.
     private func running(
-        _ configuration: ScriptServiceConfiguration, _ folder: TestFolder,
-        _ body: (DirectoryConnection) async throws -> Void
+        _ configuration: ScriptServiceConfiguration, _ directory: TestDirectory,
+        _ body: (LDAPConnection) async throws -> Void
     ) async throws {
-        try await DirectorySandbox.temporary(options: .testing) { sandbox in
+        try await LDAPSandbox.temporary(options: .testing) { sandbox in
             let uri = try ServerAddress(parsing: sandbox.uri)
             // The shipped access rules speak of backup accounts only; another service brings its own.
             let options = ConnectionOptions(
                 credentials: .simple(bindDN: try DN(parsing: sandbox.adminDN), password: Secret(sandbox.adminPassword)))
-            let manager = try await DirectoryConnection.open(uri, options: options)
+            let manager = try await LDAPConnection.open(uri, options: options)
             defer { manager.close() }
             var people = Entry(dn: try DN(parsing: Self.base))
             people["objectClass"] = ["organizationalUnit"]
             people["ou"] = ["people"]
             try await manager.add(people)
 
-            mkdir(folder.path.appending("attempts").string, 0o700)
+            mkdir(directory.path.appending("attempts").string, 0o700)
             let retry = RetryPolicy(
                 maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50))
             let log = InMemoryLogHandler()
@@ -63,7 +62,7 @@ import Testing
                     scope: WatchScope(base: people.dn, names: AttributeNames()),
                     policy: DecisionPolicy(calendar: .system), jobRetry: retry, directoryRetry: retry,
                     service: ScriptService(configuration: configuration)),
-                ids: try JobIDSource(file: folder.path.appending("job-number")),
+                ids: try JobIDSource(file: directory.path.appending("job-number")),
                 logger: Logger(label: "test") { _ in log })
             await engine.start()
             do {
@@ -79,7 +78,7 @@ import Testing
 
     private func dn(_ name: String) throws -> DN { try DN(parsing: Self.base).appending("cn", name) }
 
-    private func add(_ name: String, mail: [AttributeValue], to directory: DirectoryConnection) async throws {
+    private func add(_ name: String, mail: [AttributeValue], to ldap: LDAPConnection) async throws {
         var entry = Entry(dn: try dn(name))
         entry["objectClass"] = ["inetOrgPerson", "sstProvisioning"]
         entry["cn"] = [AttributeValue(name)]
@@ -88,19 +87,18 @@ import Testing
         entry["sstProvisioningMode"] = ["add"]
         entry["sstProvisioningState"] = ["0"]
         entry["sstProvisioningExecutionDate"] = ["0"]
-        try await directory.add(entry)
+        try await ldap.add(entry)
     }
 
-    private func wish(_ name: String, _ mode: String, _ directory: DirectoryConnection) async throws {
-        try await directory.modify(
+    private func wish(_ name: String, _ mode: String, _ ldap: LDAPConnection) async throws {
+        try await ldap.modify(
             dn(name),
             [.replace("sstProvisioningMode", AttributeValue(mode)), .replace("sstProvisioningState", "0")])
     }
 
-    private func expect(_ name: String, _ mode: String, returned: String, _ directory: DirectoryConnection) async throws
-    {
+    private func expect(_ name: String, _ mode: String, returned: String, _ ldap: LDAPConnection) async throws {
         try await eventually("\(name) is \(mode), returned \(returned)") {
-            let entry = try await directory.entry(at: dn(name), attributes: ["*"])
+            let entry = try await ldap.entry(at: dn(name), attributes: ["*"])
             return entry?.text("sstProvisioningMode") == mode
                 && entry?.text("sstProvisioningReturnValue") == returned
         }
@@ -108,22 +106,22 @@ import Testing
 
     @Test("entries of another kind are added, modified and deleted by the shipped scripts alone")
     func lifeOfAnEntry() async throws {
-        let folder = try TestFolder()
-        try await running(shippedScripts(folder), folder) { directory in
-            try await add("Jane Doe", mail: ["jane@example.org"], to: directory)
-            try await expect("Jane Doe", "added", returned: "0", directory)
-            let owner = "folders/Jane Doe/.owner"
-            #expect(try folder.text(owner) == "cn=Jane Doe,\(Self.base)\nmail: jane@example.org\n")
+        let directory = try TestDirectory()
+        try await running(shippedScripts(directory), directory) { ldap in
+            try await add("Jane Doe", mail: ["jane@example.org"], to: ldap)
+            try await expect("Jane Doe", "added", returned: "0", ldap)
+            let owner = "directories/Jane Doe/.owner"
+            #expect(try directory.text(owner) == "cn=Jane Doe,\(Self.base)\nmail: jane@example.org\n")
 
-            try await directory.modify(dn("Jane Doe"), [.replace("mail", "jd@example.org")])
-            try await wish("Jane Doe", "modify", directory)
-            try await expect("Jane Doe", "modified", returned: "0", directory)
-            #expect(try folder.text(owner).hasSuffix("\nmail: jd@example.org\n"))
+            try await ldap.modify(dn("Jane Doe"), [.replace("mail", "jd@example.org")])
+            try await wish("Jane Doe", "modify", ldap)
+            try await expect("Jane Doe", "modified", returned: "0", ldap)
+            #expect(try directory.text(owner).hasSuffix("\nmail: jd@example.org\n"))
 
-            try await wish("Jane Doe", "delete", directory)
-            try await expect("Jane Doe", "deleted", returned: "0", directory)
-            #expect(!folder.exists("folders/Jane Doe"))
-            #expect(folder.exists("folders"))
+            try await wish("Jane Doe", "delete", ldap)
+            try await expect("Jane Doe", "deleted", returned: "0", ldap)
+            #expect(!directory.exists("directories/Jane Doe"))
+            #expect(directory.exists("directories"))
         }
     }
 
@@ -131,47 +129,47 @@ import Testing
         "a script's code stands on the entry, a code that may be retried is retried, and another entry is not disturbed"
     )
     func failures() async throws {
-        let folder = try TestFolder()
-        let script = try folder.script(
+        let directory = try TestDirectory()
+        let script = try directory.script(
             """
             case $1 in
             late) if [ "$PROV_ATTEMPT" -lt 3 ]; then exit 75; fi ;;
             bad) exit 6 ;;
             esac
-            echo "$PROV_ATTEMPT" >> "$folder/$1"
+            echo "$PROV_ATTEMPT" >> "$directory/$1"
             """)
         var configuration = ScriptServiceConfiguration()
         configuration.add = script
         configuration.timeLimit = .seconds(30)
-        try await running(configuration, folder) { directory in
-            for name in ["bad", "late", "good"] { try await add(name, mail: [], to: directory) }
-            try await expect("bad", "adding", returned: "6", directory)
-            try await expect("late", "added", returned: "0", directory)
-            try await expect("good", "added", returned: "0", directory)
-            #expect(try folder.text("late") == "3\n")
-            #expect(try folder.text("good") == "1\n")
-            #expect(!folder.exists("bad"))
+        try await running(configuration, directory) { ldap in
+            for name in ["bad", "late", "good"] { try await add(name, mail: [], to: ldap) }
+            try await expect("bad", "adding", returned: "6", ldap)
+            try await expect("late", "added", returned: "0", ldap)
+            try await expect("good", "added", returned: "0", ldap)
+            #expect(try directory.text("late") == "3\n")
+            #expect(try directory.text("good") == "1\n")
+            #expect(!directory.exists("bad"))
 
-            try await wish("good", "delete", directory)
-            try await expect("good", "deleted", returned: "0", directory)
+            try await wish("good", "delete", ldap)
+            try await expect("good", "deleted", returned: "0", ldap)
         }
     }
 
     @Test(
-        "the shipped scripts refuse names that lead out of their folder, and change nothing",
+        "the shipped scripts refuse names that lead out of their directory, and change nothing",
         arguments: ["..", ".", "a/b", "../x"])
     func names(name: String) async throws {
-        let folder = try TestFolder()
-        let configuration = try shippedScripts(folder)
-        try folder.write("precious", to: "folders/file")
+        let directory = try TestDirectory()
+        let configuration = try shippedScripts(directory)
+        try directory.write("precious", to: "directories/file")
         for operation in [Provisioning.Operation.add, .modify, .delete] {
             let failure = try await configuration.failure(operation, person(name))
             #expect(failure?.code == .undefinedError)
-            #expect(failure?.output.contains("cannot be the name of a folder") == true)
+            #expect(failure?.output.contains("cannot be the name of a directory") == true)
         }
-        let found = try FileManager.default.contentsOfDirectory(atPath: folder.path.appending("folders").string)
+        let found = try FileManager.default.contentsOfDirectory(atPath: directory.path.appending("directories").string)
         #expect(found == ["file"])
-        try FileManager.default.removeItem(atPath: folder.path.appending("folders").string)
+        try FileManager.default.removeItem(atPath: directory.path.appending("directories").string)
         #expect(try await configuration.failure(.delete)?.failureClass == .retryable)
     }
 }

@@ -6,9 +6,9 @@ import Testing
 /// The templates for jobs of a site's own.
 @Suite struct JobTemplateTests {
     private static let names = ["server_backup.sh", "client_backup.sh"]
-    private static let folder = repository.pushing("etc/Provisioning/Backup")
+    private static let directory = repository.pushing("etc/Provisioning/Backup")
 
-    private func template(_ name: String) -> FilePath { Self.folder.appending(name + ".template") }
+    private func template(_ name: String) -> FilePath { Self.directory.appending(name + ".template") }
     private func text(_ name: String) throws -> String {
         try String(contentsOfFile: template(name).string, encoding: .utf8)
     }
@@ -23,15 +23,15 @@ import Testing
     }
 
     /// What following the header gives: the path of the enabled script. `body` stands in place of a command that does nothing.
-    private func enable(_ name: String, in folder: TestFolder, body: String = ":") throws -> FilePath {
+    private func enable(_ name: String, in directory: TestDirectory, body: String = ":") throws -> FilePath {
         let enabled = try text(name).replacing(#/(?m)^    :$/#, with: "    " + body)
-        return try folder.write(enabled, to: name, mode: 0o755)
+        return try directory.write(enabled, to: name, mode: 0o755)
     }
 
-    /// Stands in for the reporter and writes down what it is asked, in a folder that can be the first of a PATH.
-    private func reporter(in folder: TestFolder, status: Int = 0) throws -> String {
-        _ = try folder.script("echo \"$*\" >> $folder/reports; exit \(status)", name: "prov-backup-rsnapshot")
-        return "\(folder.path):/usr/bin:/bin"
+    /// Stands in for the reporter and writes down what it is asked, in a directory that can be the first of a PATH.
+    private func reporter(in directory: TestDirectory, status: Int = 0) throws -> String {
+        _ = try directory.script("echo \"$*\" >> $directory/reports; exit \(status)", name: "prov-backup-rsnapshot")
+        return "\(directory.path):/usr/bin:/bin"
     }
 
     @Test("L7 a template is not executable, so that it is refused wherever it is named", arguments: names)
@@ -60,29 +60,31 @@ import Testing
 
     @Test("L7 a copy that is enabled as its head says is trusted, and ends with 0", arguments: names)
     func enabled(name: String) async throws {
-        let folder = try TestFolder()
-        let script = try enable(name, in: folder)
+        let directory = try TestDirectory()
+        let script = try enable(name, in: directory)
         _ = try FileTrust.check(script)
-        let result = try await run(script, path: reporter(in: folder))
+        let result = try await run(script, path: reporter(in: directory))
         #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
-        if name.hasPrefix("client") { #expect(try folder.text("reports") == "report -r\nreport -p 50\nreport -f 0\n") }
+        if name.hasPrefix("client") {
+            #expect(try directory.text("reports") == "report -r\nreport -p 50\nreport -f 0\n")
+        }
     }
 
     @Test("L7 a command that fails ends the job with its code, and the client's is reported as well", arguments: names)
     func failure(name: String) async throws {
-        let folder = try TestFolder()
-        let script = try enable(name, in: folder, body: "(exit 3)")
-        let result = try await run(script, path: reporter(in: folder))
+        let directory = try TestDirectory()
+        let script = try enable(name, in: directory, body: "(exit 3)")
+        let result = try await run(script, path: reporter(in: directory))
         #expect(result.termination == .exited(code: 3), "\(result.outputTail)")
-        if name.hasPrefix("client") { #expect(try folder.text("reports") == "report -r\nreport -f 3\n") }
+        if name.hasPrefix("client") { #expect(try directory.text("reports") == "report -r\nreport -f 3\n") }
     }
 
     @Test("L7 a backup is not given up because a report does not get through")
     func unreachable() async throws {
-        let folder = try TestFolder()
-        let script = try enable("client_backup.sh", in: folder)
-        let result = try await run(script, path: reporter(in: folder, status: 69))
+        let directory = try TestDirectory()
+        let script = try enable("client_backup.sh", in: directory)
+        let result = try await run(script, path: reporter(in: directory, status: 69))
         #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
-        #expect(try folder.text("reports") == "report -r\nreport -p 50\nreport -f 0\n")
+        #expect(try directory.text("reports") == "report -r\nreport -p 50\nreport -f 0\n")
     }
 }

@@ -26,8 +26,8 @@ import Testing
     func failure(body: String, profile: ExitProfile, code: ProvisioningExitCode, failureClass: FailureClass)
         async throws
     {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("echo the disk is on fire >&2; " + body) {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("echo the disk is on fire >&2; " + body) {
             $0.exitProfile = profile
         }
         let failure = try await configuration.failure(.modify)
@@ -41,9 +41,9 @@ import Testing
 
     @Test("success and warnings are done, and warnings are logged with the output")
     func warnings() async throws {
-        let folder = try TestFolder()
+        let directory = try TestDirectory()
         let log = InMemoryLogHandler()
-        let configuration = try folder.configuration("echo look here; exit 2") { $0.exitProfile = .rsnapshot }
+        let configuration = try directory.configuration("echo look here; exit 2") { $0.exitProfile = .rsnapshot }
         try await withLogger(Logger(label: "test") { _ in log }) { _ in try await configuration.carryOut() }
         #expect(log.entries.map(\.level) == [.warning])
         #expect(log.entries.first?.message.description.contains("warnings (exit code 2, profile rsnapshot)") == true)
@@ -52,13 +52,13 @@ import Testing
 
     @Test("a script that runs out of time is ended: code 1, with the setting that gives it more")
     func timeLimit() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration(
-            "trap 'exit 2' TERM; echo waiting; sleep 600 & until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done; touch $folder/waits; wait"
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration(
+            "trap 'exit 2' TERM; echo waiting; sleep 600 & until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done; touch $directory/waits; wait"
         )
         let clock = ManualSteadyClock()
         async let failing = configuration.failure(scripts: ScriptRunner(clock: clock))
-        try await eventually("the script waits") { folder.exists("waits") }
+        try await eventually("the script waits") { directory.exists("waits") }
         clock.advance(by: configuration.timeLimit)
         let failure = try await failing
         #expect(failure?.code == .undefinedError)
@@ -70,16 +70,16 @@ import Testing
 
     @Test("D13 a process that a script leaves behind is ended, and a notice names it")
     func survivors() async throws {
-        let folder = try TestFolder()
+        let directory = try TestDirectory()
         let notices = Mutex<[CoreNotice]>([])
-        let configuration = try folder.configuration(
+        let configuration = try directory.configuration(
             // Until then it has the name of the script.
-            "sleep 600 & echo $! > $folder/left; until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done")
+            "sleep 600 & echo $! > $directory/left; until [ $(cat /proc/$!/comm) = sleep ]; do sleep 0.02; done")
         for step in try await configuration.plan(.add, person()) {
             try await step.perform(in: .alone { notice in notices.withLock { $0.append(notice) } })
         }
         #expect(notices.withLock { $0 }.contains { $0.level == .warning && $0.text.contains("sleep") })
-        let left = try folder.text("left").trimmingCharacters(in: .whitespacesAndNewlines)
+        let left = try directory.text("left").trimmingCharacters(in: .whitespacesAndNewlines)
         // Where nobody reaps it, what has ended stays as a zombie.
         let status = FileManager.default.contents(atPath: "/proc/\(left)/stat").map {
             String(decoding: $0, as: UTF8.self)
@@ -89,20 +89,20 @@ import Testing
 
     @Test("when the daemon stops, a running script is ended and the step says that it was cancelled")
     func cancelled() async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/began; sleep 600 & wait")
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/began; sleep 600 & wait")
         let work = Task { try await configuration.carryOut() }
-        try await eventually("the script has begun") { folder.exists("began") }
+        try await eventually("the script has begun") { directory.exists("began") }
         work.cancel()
         await #expect(throws: CancellationError.self) { try await work.value }
     }
 
     @Test("L2 a script that others can write is refused before it runs, again at each run", arguments: [0o775, 0o757])
     func permissions(mode: mode_t) async throws {
-        let folder = try TestFolder()
-        let configuration = try folder.configuration("touch $folder/ran")
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration("touch $directory/ran")
         let plan = try await configuration.plan(.add, person())
-        _ = try folder.script("touch $folder/ran", mode: mode)
+        _ = try directory.script("touch $directory/ran", mode: mode)
         let failure = try await configuration.failure()
         #expect(failure?.code == .runtimeRequirementNotSatisfied)
         #expect(failure?.failureClass == .configuration)
@@ -111,20 +111,20 @@ import Testing
         await #expect(throws: ProvisioningFailure.self, "after the plan") {
             for step in plan { try await step.perform(in: .alone()) }
         }
-        #expect(!folder.exists("ran"))
+        #expect(!directory.exists("ran"))
     }
 
     @Test("a script that is not there or cannot be started is code 3, and the setting is named")
     func missing() async throws {
-        let folder = try TestFolder()
-        var configuration = try folder.configuration("true") { $0.delete = folder.path.appending("gone.sh") }
+        let directory = try TestDirectory()
+        var configuration = try directory.configuration("true") { $0.delete = directory.path.appending("gone.sh") }
         #expect(try await configuration.failure(.add) == nil)
         let missing = try await configuration.failure(.delete)
         #expect(missing?.code == .runtimeRequirementNotSatisfied)
         #expect(missing?.reason.contains("gone.sh") == true)
         #expect(missing?.hint.contains("DELETE") == true)
 
-        configuration.modify = try folder.write("#!/no/such/interpreter\n", to: "odd.sh", mode: 0o755)
+        configuration.modify = try directory.write("#!/no/such/interpreter\n", to: "odd.sh", mode: 0o755)
         let odd = try await configuration.failure(.modify)
         #expect(odd?.code == .runtimeRequirementNotSatisfied)
         #expect(odd?.failureClass == .configuration)

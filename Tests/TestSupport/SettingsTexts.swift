@@ -1,4 +1,4 @@
-package import DaemonKit
+package import Daemon
 import JobCore
 
 /// What is made from the declarations of the settings: the reference, for browsers and as a manual page, and the shipped files.

@@ -68,7 +68,7 @@ class Scenario:
         self.random = random.Random(f"{self.name} {seed}")
         self.stage = Stage(program, self.name)
         self.proxy = Proxy(self.stage.port) if self.uses_proxy else None
-        self.oracle = Oracle(self.stage.folder / "script.log")
+        self.oracle = Oracle(self.stage.directory / "script.log")
         self.accounts: list[Account] = []
         self.figures: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
@@ -77,10 +77,10 @@ class Scenario:
         self._quiet = threading.Event()
         self._trouble: Optional[Exception] = None
         self._watch = threading.Thread(target=self._follow, daemon=True)
-        script = self.stage.folder / "script.sh"
-        script.write_text(SCRIPT.replace("FOLDER", str(self.stage.folder)).replace("GROUPS", str(GROUPS)))
+        script = self.stage.directory / "script.sh"
+        script.write_text(SCRIPT.replace("FOLDER", str(self.stage.directory)).replace("GROUPS", str(GROUPS)))
         script.chmod(0o755)
-        (self.stage.folder / "locks").mkdir()
+        (self.stage.directory / "locks").mkdir()
         is_shared = sizes.daemons > 1 and weaken != "claim"
         claim = "[Attributes]\nCLAIM = provisioningClaim\n" if is_shared else ""
         for number in range(sizes.daemons):
@@ -199,7 +199,7 @@ class Scenario:
     def add(self, uid: int, rdn: str = "", operation: str = "add", home: str = "") -> Account:
         """Makes an entry with a request in it."""
         token = self.new_token()
-        home = home or f"{self.stage.folder}/sandbox/homes/{uid}"
+        home = home or f"{self.stage.directory}/sandbox/homes/{uid}"
         dn = f"{rdn or f'uid={uid}'},{ACCOUNTS}"
         written = time.time()
         name = rdn.partition("=")[2] or str(uid)
@@ -291,7 +291,7 @@ class Scenario:
         rdn, home = account.dn.partition(",")[0], account.home
         operation = self.random.choice(("add", "modify", "delete"))
         if operation == "add":
-            home = f"{self.stage.folder}/sandbox/homes/again{self.figures['added again']}/{account.uid}"
+            home = f"{self.stage.directory}/sandbox/homes/again{self.figures['added again']}/{account.uid}"
         self.add(account.uid, rdn, operation, home)
         self.figures["added again"] += 1
 
@@ -474,7 +474,7 @@ class Identities(Scenario):
         return {self.ask_one: 8, self.swap_names: 2, self.add_again: 2, self.swap_uids: 2, self.twin: 1}
 
     def settings(self, script: Path) -> str:
-        sandbox, etc = f"{self.stage.folder}/sandbox", f"{CHECKOUT}/etc/Provisioning/Backup"
+        sandbox, etc = f"{self.stage.directory}/sandbox", f"{CHECKOUT}/etc/Provisioning/Backup"
         return (
             f"[Backup]\nHOME_SCRIPT = {script}\nSCRIPT_GRACE = 2s\nHOME_ROOTS = {sandbox}/homes\nON_DELETE = remove\n"
             f"RSNAPSHOT_CONFIG_DIRECTORY = {sandbox}/rsnapshot.d\nRSNAPSHOT_CONFIGTEST = never\n"
@@ -505,7 +505,7 @@ class Identities(Scenario):
         """Two entries exchange uid and home, by way of a uid that nobody has."""
         one, other = self.pair()
         for account, uid, home in ((one, 3999999, ""), (other, one.uid, one.home), (one, other.uid, other.home)):
-            home = home or f"{self.stage.folder}/sandbox/homes/{uid}"
+            home = home or f"{self.stage.directory}/sandbox/homes/{uid}"
             changes = {"uid": uid, "uidNumber": uid, "homeDirectory": home}
             others = "".join(f"replace: {name}\n{name}: {value}\n-\n" for name, value in changes.items())
             self.ask(account, "modify", others=others)

@@ -1,7 +1,7 @@
 """What a torture runs on: a slapd of its own, daemons, and the LDAP tools.
 
-Everything lies in one folder and is ended and removed with it. Processes are ended by their numbers, and only those
-that were started here or carry this folder's name in their environment.
+Everything lies in one directory and is ended and removed with it. Processes are ended by their numbers, and only those
+that were started here or carry this directory's name in their environment.
 """
 
 from __future__ import annotations
@@ -162,16 +162,16 @@ def free_port() -> int:
 
 
 class Stage:
-    """The folder, the server in it, and the daemons."""
+    """The directory, the server in it, and the daemons."""
 
     def __init__(self, program: Path, name: str) -> None:
         self.program = program
-        # The daemon takes no script from below a folder that others can write to.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"prov-torture-{name}.", dir="/var/lib"))
-        self.folder.chmod(0o755)
+        # The daemon takes no script from below a directory that others can write to.
+        self.directory = Path(tempfile.mkdtemp(prefix=f"prov-torture-{name}.", dir="/var/lib"))
+        self.directory.chmod(0o755)
         self.daemons: list[Daemon] = []
         self.port = free_port()
-        self._sandbox = self.folder / "sandbox"
+        self._sandbox = self.directory / "sandbox"
 
     # The server
 
@@ -194,7 +194,7 @@ class Stage:
         file = self._sandbox / "slapd/slapd.pid"
         number = int(file.read_text() or 0) if file.exists() else 0
         command = Path(f"/proc/{number}/cmdline")
-        if number and command.exists() and str(self.folder).encode() in command.read_bytes():
+        if number and command.exists() and str(self.directory).encode() in command.read_bytes():
             os.kill(number, signal.SIGKILL)
             wait_for("slapd is gone", 120, lambda: not command.exists() or not command.read_bytes())
 
@@ -202,7 +202,7 @@ class Stage:
 
     def add_daemon(self, name: str, settings: str, port: Optional[int] = None) -> Daemon:
         """Makes a daemon of these settings, which reaches the server at `port`; it is not started yet."""
-        place = self.folder / name
+        place = self.directory / name
         place.mkdir()
         file = place / "settings.conf"
         file.write_text(
@@ -214,7 +214,7 @@ class Stage:
             f"[Service]\nSTATE_DIRECTORY = {place}/state\nRUNTIME_DIRECTORY = {place}/run\n"
             f"RETRY_DELAY = 1s\nRETRY_MAX_DELAY = 2s\nSTOP_GRACE = 5s\nMAX_DELETES_PER_HOUR = 0\n{settings}")
         file.chmod(0o600)
-        daemon = Daemon(name, self.program, file, self.folder / f"{name}.log")
+        daemon = Daemon(name, self.program, file, self.directory / f"{name}.log")
         self.daemons.append(daemon)
         return daemon
 
@@ -238,11 +238,11 @@ class Stage:
                 pass
         self.kill_server()
         if remove:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.directory)
 
     def _left_scripts(self) -> list[int]:
-        """Scripts of killed daemons: they carry the path of this folder's report sockets."""
-        mark = f"PROV_REPORT_SOCKET={self.folder}/".encode()
+        """Scripts of killed daemons: they carry the path of this directory's report sockets."""
+        mark = f"PROV_REPORT_SOCKET={self.directory}/".encode()
         found = []
         for process in Path("/proc").iterdir():
             try:

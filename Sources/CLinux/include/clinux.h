@@ -16,7 +16,7 @@ extern "C" {
 
 // How openat2 resolves a path (openat2(2), struct open_how.resolve). Combined by OR.
 enum : unsigned long long {
-    /// No component may lead out of the folder given as dirfd: neither an absolute link nor "..".
+    /// No component may lead out of the directory given as dirfd: neither an absolute link nor "..".
     CLINUX_RESOLVE_BENEATH = 0x08,
     /// No component, not even the last, may be a symbolic link.
     CLINUX_RESOLVE_NO_SYMLINKS = 0x04,
@@ -76,8 +76,8 @@ struct clinux_program {
     char *_Nullable const *_Nonnull arguments;
     /// Ended by NULL.
     char *_Nullable const *_Nonnull environment;
-    /// A descriptor of the folder that it begins in.
-    int folder;
+    /// A descriptor of the directory that it begins in.
+    int directory;
     /// A descriptor for its standard input; -1: /dev/null.
     int input;
     /// A descriptor for its standard output.

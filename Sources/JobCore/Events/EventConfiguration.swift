@@ -23,7 +23,7 @@ public struct EventConfiguration: Hashable, Sendable {
     /// The absolute path of `python3`, version 3.9 or later.
     public var interpreter: FilePath = "/usr/bin/python3"
     /// A directory of our own for the Python module; it is made when it is not there. An absolute path; must be set.
-    public var moduleFolder: FilePath = ""
+    public var moduleDirectory: FilePath = ""
     /// What handlers can read of the daemon.
     public var daemon = Daemon()
     /// What the interpreter finds in its environment besides PATH, LANG and HOME.

@@ -136,9 +136,9 @@ extension EventHandlers {
             return .failure(.fault("\(error)"))
         }
         do throws(HandlerModuleError) {
-            let folder = configuration.moduleFolder
+            let directory = configuration.moduleDirectory
             try await BlockingWork.run {
-                Result { () throws(HandlerModuleError) in try HandlerModule.write(into: folder) }
+                Result { () throws(HandlerModuleError) in try HandlerModule.write(into: directory) }
             }.get()
         } catch {
             return .failure(.fault("\(error)"))

@@ -1,7 +1,7 @@
 import Glibc
 import SystemPackage
 
-/// The Python side, which is part of this program: written into a folder of our own before it is used, so that it always fits.
+/// The Python side, which is part of this program: written into a directory of our own before it is used, so that it always fits.
 enum HandlerModule {
     /// What the interpreter is told to run.
     static let host = "bacula_host.py"
@@ -13,36 +13,37 @@ enum HandlerModule {
         ]
     }
 
-    /// Makes the folder where it is not there, and puts the files into it, each as a whole.
-    /// - Throws: when the folder could be changed by somebody else, or cannot be written to.
-    static func write(into folder: FilePath) throws(HandlerModuleError) {
-        if folder.withPlatformString({ mkdir($0, 0o700) }) != 0, errno != EEXIST {
+    /// Makes the directory where it is not there, and puts the files into it, each as a whole.
+    /// - Throws: when the directory could be changed by somebody else, or cannot be written to.
+    static func write(into directory: FilePath) throws(HandlerModuleError) {
+        if directory.withPlatformString({ mkdir($0, 0o700) }) != 0, errno != EEXIST {
             throw HandlerModuleError(
-                folder: folder, reason: "cannot be made: \(Errno(rawValue: errno))",
-                hint: "see that the folder above it exists and can be written to")
+                directory: directory, reason: "cannot be made: \(Errno(rawValue: errno))",
+                hint: "see that the directory above it exists and can be written to")
         }
         do throws(FileTrustError) {
-            try FileTrust.check(folder, as: .directory)
+            try FileTrust.check(directory, as: .directory)
         } catch {
-            throw HandlerModuleError(folder: folder, reason: error.findingOfFile, hint: error.hint)
+            throw HandlerModuleError(directory: directory, reason: error.findingOfFile, hint: error.hint)
         }
         do throws(StateFileError) {
             for file in files {
                 try StateFile.replace(
-                    folder.appending(file.name), with: String(decoding: file.contents, as: UTF8.self), isDurable: false)
+                    directory.appending(file.name), with: String(decoding: file.contents, as: UTF8.self),
+                    isDurable: false)
             }
         } catch {
             throw HandlerModuleError(
-                folder: folder, reason: "cannot be written to: \(error)", hint: "make room, or correct its owner")
+                directory: directory, reason: "cannot be written to: \(error)", hint: "make room, or correct its owner")
         }
     }
 }
 
 /// Why the Python side could not be put into place.
 struct HandlerModuleError: Error, Hashable, Sendable, CustomStringConvertible {
-    var folder: FilePath
+    var directory: FilePath
     var reason: String
     var hint: String
 
-    var description: String { "\(folder.printable): \(reason); \(hint)" }
+    var description: String { "\(directory.printable): \(reason); \(hint)" }
 }

@@ -13,7 +13,7 @@ extension Interpreter {
     /// - Its standard input is our pipe, its standard output is for messages, and its standard error is for reports; the module hands them out anew
     ///   before any handler runs.
     func start() async throws(ScriptError) -> ChildProcess {
-        let host = configuration.moduleFolder.appending(HandlerModule.host)
+        let host = configuration.moduleDirectory.appending(HandlerModule.host)
         let marker = ScriptMarker()
         var environment = Self.environment.merging(configuration.environment) { $1 }
         environment[ScriptMarker.variable] = marker.text

@@ -29,7 +29,7 @@ struct HistoryFile {
         switch status.st_mode & S_IFMT {
         case S_IFREG: break
         case S_IFLNK: return "it is a symbolic link"
-        case S_IFDIR: return "it is a folder"
+        case S_IFDIR: return "it is a directory"
         default: return "it is no plain file"
         }
         guard status.st_uid == geteuid() else { return "it belongs to user \(status.st_uid)" }
@@ -78,8 +78,8 @@ struct HistoryFile {
     /// Whether a failed write is better explained by a full disk.
     var isWithoutRoom: Bool {
         var status = statvfs()
-        let folder = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
-        guard statvfs(folder.string, &status) == 0 else { return false }
+        let directory = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()
+        guard statvfs(directory.string, &status) == 0 else { return false }
         return status.f_bavail * status.f_frsize < 256 << 10
     }
 

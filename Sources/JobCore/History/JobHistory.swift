@@ -39,7 +39,7 @@ public final class JobHistory: JobRecorder {
 
     /// Begins to open the file, and returns at once.
     /// - Parameters:
-    ///   - file: is made where there is none, for its owner alone. Its folder is there, and nobody else can write to it.
+    ///   - file: is made where there is none, for its owner alone. Its directory is there, and nobody else can write to it.
     ///   - retention: how much of the past is kept.
     ///   - notice: is told what an operator should know.
     public convenience init(

@@ -29,7 +29,7 @@ public final class JobIDSource: Sendable {
 
     /// Reads where to go on. Nothing is written before the first number is asked for, unless the file is damaged.
     /// - Parameters:
-    ///   - file: in a folder that exists. No file: begin with 1.
+    ///   - file: in a directory that exists. No file: begin with 1.
     ///   - block: how many numbers are reserved at a time (1…1,000,000).
     public convenience init(file: FilePath, block: UInt64 = 1000) throws(StateFileError) {
         var now = timespec()

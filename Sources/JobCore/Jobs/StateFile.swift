@@ -35,7 +35,7 @@ enum StateFile {
     /// Writes a new file beside the old one and puts it into its place.
     /// - Parameter isDurable: whether it must outlast a loss of power: costs a disk flush or two. Without, it outlasts the process alone.
     static func replace(_ file: FilePath, with contents: String, isDurable: Bool) throws(StateFileError) {
-        // One writer of a file at a time: there is one daemon for a state folder, and the callers see to the rest.
+        // One writer of a file at a time: there is one daemon for a state directory, and the callers see to the rest.
         let draft = file.removingLastComponent().appending(".\(file.lastComponent?.string ?? "").new")
         do {
             let descriptor = try FileDescriptor.open(
@@ -49,20 +49,20 @@ enum StateFile {
                 throw Errno(rawValue: errno)
             }
             if isDurable {
-                let folder = try FileDescriptor.open(
+                let directory = try FileDescriptor.open(
                     file.removingLastComponent(), .readOnly, options: [.directory, .closeOnExec])
-                try folder.closeAfter { try flush(folder) }
+                try directory.closeAfter { try flush(directory) }
             }
         } catch {
             throw StateFileError("write", file, error)
         }
     }
 
-    /// What lies in a folder, without the folders `.` and `..`; nothing where it does not exist.
-    static func names(in folder: FilePath) throws(StateFileError) -> [String] {
-        guard let stream = opendir(folder.string) else {
+    /// What lies in a directory, without the directories `.` and `..`; nothing where it does not exist.
+    static func names(in directory: FilePath) throws(StateFileError) -> [String] {
+        guard let stream = opendir(directory.string) else {
             if errno == ENOENT { return [] }
-            throw StateFileError("read", folder, Errno(rawValue: errno))
+            throw StateFileError("read", directory, Errno(rawValue: errno))
         }
         defer { closedir(stream) }
         var names: [String] = []
@@ -74,7 +74,7 @@ enum StateFile {
             if name != ".", name != ".." { names.append(name) }
             errno = 0
         }
-        guard errno == 0 else { throw StateFileError("read", folder, Errno(rawValue: errno)) }
+        guard errno == 0 else { throw StateFileError("read", directory, Errno(rawValue: errno)) }
         return names
     }
 
@@ -101,11 +101,11 @@ enum StateFile {
     }
 }
 
-/// A file of the state folder that could not be read or written.
+/// A file of the state directory that could not be read or written.
 public struct StateFileError: Error, Hashable, Sendable {
     /// What was tried: "read", "write", "set aside" or "remove".
     public var operation: String
-    /// The file itself, also where a draft beside it or its folder was at fault.
+    /// The file itself, also where a draft beside it or its directory was at fault.
     public var path: FilePath
     /// What the kernel said.
     public var errno: Errno
@@ -125,12 +125,12 @@ extension StateFileError: CustomStringConvertible {
 
     /// What mends it.
     public var hint: String {
-        let folder = path.removingLastComponent().shellWord
+        let directory = path.removingLastComponent().shellWord
         return switch errno {
         case _ where errno.isShortage || errno == .diskQuotaExceeded:
             errno.shortageHint(at: path.removingLastComponent())
-        case .noSuchFileOrDirectory: "create the folder: mkdir -p \(folder)"
-        default: "see that the daemon's user may write there: ls -ld \(folder) \(path.shellWord)"
+        case .noSuchFileOrDirectory: "create the directory: mkdir -p \(directory)"
+        default: "see that the daemon's user may write there: ls -ld \(directory) \(path.shellWord)"
         }
     }
 }

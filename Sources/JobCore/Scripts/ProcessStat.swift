@@ -55,10 +55,10 @@ struct ProcessStat: Hashable, Sendable {
     /// The numbers of all processes. It blocks.
     /// - Throws: when /proc cannot be read.
     static func numbers() throws(Errno) -> [pid_t] {
-        guard let folder = opendir("/proc") else { throw Errno(rawValue: errno) }
-        defer { closedir(folder) }
+        guard let directory = opendir("/proc") else { throw Errno(rawValue: errno) }
+        defer { closedir(directory) }
         var numbers: [pid_t] = []
-        while let entry = readdir(folder) {
+        while let entry = readdir(directory) {
             let number = withUnsafeBytes(of: &entry.pointee.d_name) { name in
                 name.baseAddress.map { pid_t(clamping: strtol($0.assumingMemoryBound(to: CChar.self), nil, 10)) } ?? 0
             }

@@ -5,13 +5,13 @@ public import SystemPackage
 public struct ScriptError: Error, Hashable, Sendable {
     /// What kind of fault it is.
     public enum Code: Hashable, Sendable {
-        /// The executable's or the working folder's path is not absolute, or holds a NUL.
+        /// The executable's or the working directory's path is not absolute, or holds a NUL.
         case path
         /// An argument holds a NUL.
         case argument
         /// The name of a variable is empty, begins with a digit or holds `=`, or name or value hold a NUL.
         case environment
-        /// The working folder is not there, or may not be entered.
+        /// The working directory is not there, or may not be entered.
         case workingDirectory
         /// There is nothing at the path.
         case notFound
@@ -132,15 +132,15 @@ extension ScriptError {
             hint: "look for what it has left running, and see that it kills neither its parent nor all of its user")
     }
 
-    /// - Parameter errno: what opening or entering the working folder failed with.
+    /// - Parameter errno: what opening or entering the working directory failed with.
     static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
         let path = invocation.workingDirectory
         switch number {
         case _ where number.isShortage: return start(of: invocation, errno: number)
         default:
             return ScriptError(
-                .workingDirectory, path: path, errno: number, reason: "cannot be the working folder",
-                hint: "see that it exists, is a folder and can be entered (ls -ld \(path.shellWord))")
+                .workingDirectory, path: path, errno: number, reason: "cannot be the working directory",
+                hint: "see that it exists, is a directory and can be entered (ls -ld \(path.shellWord))")
         }
     }
 
@@ -151,7 +151,8 @@ extension ScriptError {
             return ScriptError(
                 found == .noSuchFileOrDirectory ? .notFound : .other, path: path, errno: found,
                 reason: "cannot be started: it cannot be found or reached",
-                hint: "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every folder)"
+                hint:
+                    "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every directory)"
             )
         }
         guard status.st_mode & S_IFMT == S_IFREG else {

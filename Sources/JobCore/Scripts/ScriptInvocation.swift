@@ -50,7 +50,7 @@ extension ScriptInvocation {
     /// Refuses what the kernel would cut short or take for something else without a word.
     func validate() throws(ScriptError) {
         try validate(executable, as: "the program's path")
-        try validate(workingDirectory, as: "the working folder")
+        try validate(workingDirectory, as: "the working directory")
         for (place, argument) in arguments.enumerated() where argument.utf8.contains(0) {
             throw ScriptError(
                 .argument, path: executable, reason: "argument \(place + 1) holds a NUL character",

@@ -126,11 +126,11 @@ final class ScriptProcess: Sendable {
         _ invocation: ScriptInvocation, by starter: ScriptStarter?, output: Int32, reports: Int32,
         in cgroup: ScriptCgroup?
     ) throws(ScriptError) -> Started {
-        let folder = invocation.workingDirectory.withPlatformString {
+        let directory = invocation.workingDirectory.withPlatformString {
             open($0, CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
         }
-        guard folder >= 0 else { throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno)) }
-        defer { close(folder) }
+        guard directory >= 0 else { throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno)) }
+        defer { close(directory) }
         var (number, handle): (pid_t, Int32) = (0, -1)
         var root = clinux_init(process: 0, control: -1)
         let arguments = starter?.arguments ?? [invocation.executable.string] + invocation.arguments
@@ -138,7 +138,7 @@ final class ScriptProcess: Sendable {
             withCStrings(arguments) { arguments in
                 withCStrings(invocation.environment.map { "\($0.key)=\($0.value)" }) { environment in
                     var program = clinux_program(
-                        path: path, arguments: arguments, environment: environment, folder: folder,
+                        path: path, arguments: arguments, environment: environment, directory: directory,
                         input: starter?.input ?? -1, output: output, error: output, reports: reports,
                         cgroup: cgroup?.directory ?? -1, dies_with_parent: cgroup == nil ? 1 : 0)
                     guard cgroup == nil else { return clinux_spawn(&number, &handle, &program) }
@@ -152,7 +152,7 @@ final class ScriptProcess: Sendable {
             return Started(number: number, handle: handle, extent: cgroup.map { .cgroup($0) } ?? below())
         }
         guard fault != ECHILD else { throw .lostBelowInit(of: invocation) }
-        guard faccessat(folder, ".", X_OK, AT_EACCESS) == 0 else {
+        guard faccessat(directory, ".", X_OK, AT_EACCESS) == 0 else {
             throw .workingDirectory(of: invocation, errno: Errno(rawValue: errno))
         }
         throw .start(of: invocation, errno: Errno(rawValue: fault))

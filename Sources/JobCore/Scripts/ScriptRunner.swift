@@ -12,7 +12,7 @@ package import EventLoop
 ///   are those of this process; the soft limit on open files is the one that this process was started with.
 /// - With a user it has no right that this user has not, and cannot get one: real, effective and saved numbers, supplementary groups, all five
 ///   sets of capabilities and no_new_privs are set and then read back before its first line. If one does not hold, it is not started. The
-///   working folder is entered before that, with the rights of this process.
+///   working directory is entered before that, with the rights of this process.
 /// - It is over when its own process has ended, whoever may still hold the pipe. Whatever it has started and outlives it is ended and named
 ///   (specification: rows.md D13): by a cgroup of its own, or where this process can make none by an init process of its own, which is then its parent. A script
 ///   that runs as this process's user can kill that: it is ``ScriptError/Code/lost`` then, and what it has started may run on.

@@ -7,7 +7,7 @@ import SystemPackage
 /// A start is refused while it can be refused without a trace: there must be enough left for it, for all others that are under way at the moment, and
 /// some for the rest of the program.
 final class StartReservation: Sendable {
-    /// Two for output, one for input, working folder and process each, two for the cgroup or the init process, two for the starter, two for reports, and
+    /// Two for output, one for input, working directory and process each, two for the cgroup or the init process, two for the starter, two for reports, and
     /// one to spare.
     private static let perStart = 12
     /// For sockets and files that others open meanwhile.
@@ -45,10 +45,10 @@ final class StartReservation: Sendable {
         else { throw Errno(rawValue: errno) }
         // Kernels from 6.2 on have counted them; for others the size is 0.
         if status.st_size > 0 { return Int(clamping: limit.rlim_cur) - Int(status.st_size) }
-        guard let folder = opendir("/proc/self/fd") else { throw Errno(rawValue: errno) }
-        defer { closedir(folder) }
+        guard let directory = opendir("/proc/self/fd") else { throw Errno(rawValue: errno) }
+        defer { closedir(directory) }
         var open = 0
-        while let entry = readdir(folder) {
+        while let entry = readdir(directory) {
             // Not "." and "..".
             if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { open += 1 }
         }

@@ -1,11 +1,10 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 
 /// The accounts that a filter finds, each once, read page by page while somebody asks for the next.
 ///
 /// It has a connection of its own, which ends with the iteration: a server keeps one paged search for each connection. When that is lost,
 /// the search is made anew, and what was given already is left out; so each account is given as it stood at some time since the start.
-/// Diagnostics: `CancellationError`, or the directory's refusal as a `DirectoryError`.
+/// Diagnostics: `CancellationError`, or the directory's refusal as a `LDAPError`.
 public struct AccountList: AsyncSequence, Sendable {
     let reader: AccountReader
     let filter: Filter
@@ -17,7 +16,7 @@ public struct AccountList: AsyncSequence, Sendable {
     /// Hands out one account after the other.
     public struct Iterator: AsyncIteratorProtocol {
         private let list: AccountList
-        private var search: DirectorySearch.Iterator?
+        private var search: LDAPSearch.Iterator?
         private var given: Set<EntryUUID> = []
         private var isAtEnd = false
 
@@ -27,7 +26,7 @@ public struct AccountList: AsyncSequence, Sendable {
         public mutating func next() async throws -> Account? {
             while !isAtEnd {
                 let connected = try await connectedSearch()
-                do throws(DirectoryError) {
+                do throws(LDAPError) {
                     let entry = try await nextEntry(connected)
                     guard let entry else { break }
                     if let account = try list.account(entry), given.insert(account.key.uuid).inserted { return account }
@@ -42,13 +41,13 @@ public struct AccountList: AsyncSequence, Sendable {
             return nil
         }
 
-        private mutating func connectedSearch() async throws -> DirectorySearch.Iterator {
+        private mutating func connectedSearch() async throws -> LDAPSearch.Iterator {
             if let search { return search }
             let connection = try await list.reader.link.ownConnection()
             return connection.search(list.request).makeAsyncIterator()
         }
 
-        private mutating func nextEntry(_ connected: DirectorySearch.Iterator) async throws(DirectoryError) -> Entry? {
+        private mutating func nextEntry(_ connected: LDAPSearch.Iterator) async throws(LDAPError) -> Entry? {
             var connected = connected
             search = nil
             let entry = try await connected.next()
@@ -63,10 +62,10 @@ public struct AccountList: AsyncSequence, Sendable {
     }
 
     /// - Returns: nil for an entry whose mode is none of the protocol's.
-    private func account(_ entry: Entry) throws(DirectoryError) -> Account? {
+    private func account(_ entry: Entry) throws(LDAPError) -> Account? {
         let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
         guard hidden.isEmpty else {
-            throw DirectoryError(
+            throw LDAPError(
                 .insufficientAccessRights, operation: "read \(entry.dn)", server: "the directory",
                 diagnostic: AccountReader.hidden(hidden))
         }

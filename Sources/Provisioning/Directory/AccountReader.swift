@@ -1,15 +1,14 @@
-import DirectoryClient
-public import DirectoryModel
+public import LDAP
 
 /// Reads accounts; each call is one request on the link, made again when the connection is lost under it.
 @MainActor public struct AccountReader {
     /// Where requests go.
-    public let link: DirectoryLink
+    public let link: LDAPLink
     /// Which accounts are looked for.
     public let scope: WatchScope
 
     /// Reads the accounts of a scope over a link.
-    public init(link: DirectoryLink, scope: WatchScope) {
+    public init(link: LDAPLink, scope: WatchScope) {
         self.link = link
         self.scope = scope
     }
@@ -17,12 +16,12 @@ public import DirectoryModel
     /// The entry as it stands now; nil when it is gone. An entry that was renamed is found by its entryUUID.
     /// One whose entryUUID the directory does not give is found by its name alone.
     /// - Parameter condition: which it must meet as well; otherwise it counts as gone.
-    /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
+    /// - Throws: `CancellationError`, or a `LDAPError` that another try would meet again.
     public func entry(
         _ key: AccountKey, attributes: [AttributeName], meeting condition: Filter? = nil
     ) async throws -> Entry? {
         let wanted = scope.names.requested + attributes
-        return try await link.withConnection { connection throws(DirectoryError) in
+        return try await link.withConnection { connection throws(LDAPError) in
             if let entry = try await first(condition ?? .present("objectClass"), wanted, at: key.dn, on: connection),
                 entry[AttributeNames.entryUUID].isEmpty
                     || entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) == key.uuid
@@ -45,7 +44,7 @@ public import DirectoryModel
     private func search(
         _ filter: Filter, _ attributes: [AttributeName], pageSize: Int, _ body: (Entry) async -> Void
     ) async throws {
-        try await link.withConnection { connection throws(DirectoryError) in
+        try await link.withConnection { connection throws(LDAPError) in
             let request = SearchRequest(
                 base: scope.base, scope: .subtree, filter: filter, attributes: attributes, pageSize: pageSize)
             for try await entry in connection.search(request) { await body(entry) }
@@ -53,7 +52,7 @@ public import DirectoryModel
     }
 
     /// Other entries that have one of these values, of whatever host and whether they take part in provisioning or not.
-    /// - Throws: `CancellationError`, or a `DirectoryError` that another try would meet again.
+    /// - Throws: `CancellationError`, or a `LDAPError` that another try would meet again.
     func others(
         than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName]
     ) async throws -> [Entry] {
@@ -77,13 +76,13 @@ public import DirectoryModel
 
     /// - Parameter dn: nil looks through the whole scope.
     private func first(
-        _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: DirectoryConnection
-    ) async throws(DirectoryError) -> Entry? {
+        _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: LDAPConnection
+    ) async throws(LDAPError) -> Entry? {
         // Not paged: it finds one at most, and another paged search may be under way on the connection.
         let request = SearchRequest(
             base: dn ?? scope.base, scope: dn == nil ? .subtree : .base, filter: filter, attributes: attributes,
             pageSize: 0)
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             for try await entry in connection.search(request) { return entry }
             return nil
         } catch {
@@ -93,15 +92,15 @@ public import DirectoryModel
     }
 }
 
-extension DirectoryLink {
+extension LDAPLink {
     /// Does one thing that may be done again on a connection, until the directory has answered.
     /// - Throws: `CancellationError` when the link is stopped, or the directory's refusal.
     func withConnection<Result>(
-        _ body: (DirectoryConnection) async throws(DirectoryError) -> Result
+        _ body: (LDAPConnection) async throws(LDAPError) -> Result
     ) async throws -> Result {
         while true {
             let connection = try await self.connection()
-            do throws(DirectoryError) {
+            do throws(LDAPError) {
                 let result = try await body(connection)
                 noteSuccess()
                 return result

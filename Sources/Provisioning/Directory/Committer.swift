@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 
 /// What became of a compare-and-set.
 enum CommitOutcome: Hashable, Sendable {
@@ -12,7 +11,7 @@ enum CommitOutcome: Hashable, Sendable {
     /// There is no such entry any more.
     case gone
     /// The directory will not have it, now or later.
-    case refused(DirectoryError)
+    case refused(LDAPError)
 }
 
 /// Writes claims and outcomes, and knows afterwards whether they stand there.
@@ -29,7 +28,7 @@ enum CommitOutcome: Hashable, Sendable {
         var isDoubtful = false
         while true {
             let connection = try await reader.link.connection()
-            do throws(DirectoryError) {
+            do throws(LDAPError) {
                 let after = try await connection.modify(
                     dn, write.modifications, asserting: write.assertion, postRead: [AttributeNames.entryCSN])
                 reader.link.noteSuccess()
@@ -86,7 +85,7 @@ enum CommitOutcome: Hashable, Sendable {
             let modifications = change(entry)
             guard !modifications.isEmpty else { return }
             let connection = try await reader.link.connection()
-            do throws(DirectoryError) {
+            do throws(LDAPError) {
                 try await connection.modify(entry.dn, modifications)
                 return reader.link.noteSuccess()
             } catch {

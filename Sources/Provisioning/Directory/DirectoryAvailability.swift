@@ -1,4 +1,4 @@
-import DirectoryClient
+import LDAP
 import JobCore
 import Logging
 
@@ -17,7 +17,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
 }
 
 /// Says when the directory goes away and when it is back, and what it says of the daemon's credentials: once per change, not once per try.
-@MainActor public final class DirectoryAvailability {
+@MainActor public final class LDAPAvailability {
     /// Failed tries of each connection that is down, by its name.
     private var failures: [String: Int] = [:]
     private var announcedError = false
@@ -53,7 +53,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
     public var isAvailable: Bool { failures.isEmpty && refusal == nil }
 
     /// - Parameter connection: which of the daemon's connections it was, for instance `watch`.
-    func failed(_ connection: String, _ error: DirectoryError) {
+    func failed(_ connection: String, _ error: LDAPError) {
         let isFirst = failures.isEmpty
         failures[connection, default: 0] += 1
         let most = wasReached ? attemptsUntilError.inOperation : attemptsUntilError.atStart
@@ -76,7 +76,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
 
     // MARK: Credentials
 
-    func credentialsRefused(_ error: DirectoryError, nextTry: WallTime) {
+    func credentialsRefused(_ error: LDAPError, nextTry: WallTime) {
         let refusal =
             "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.timestamp)"
         (self.refusal, wereRefused) = (refusal, true)

@@ -1,21 +1,21 @@
-public import DirectoryClient
+public import LDAP
 import JobCore
 
 /// One connection to the directory that is made when it is needed and made again when it is lost, for ever.
 ///
 /// All who ask meanwhile wait for the same try. A connection that somebody reports lost is closed for everybody. New
 /// settings hold for all who ask, so that nobody waits for a server that is no longer named.
-@MainActor public final class DirectoryLink {
+@MainActor public final class LDAPLink {
     private let name: String
-    private let login: DirectoryLogin
+    private let login: LDAPLogin
     private var retry: RetryPolicy
-    private let availability: DirectoryAvailability
+    private let availability: LDAPAvailability
     private let clock: any WallClock
 
-    private var current: DirectoryConnection?
+    private var current: LDAPConnection?
     private var connecting: Task<Void, Never>?
     /// Those who have asked for the connection that is being made.
-    private var waiting: [AsyncStream<DirectoryConnection>.Continuation] = []
+    private var waiting: [AsyncStream<LDAPConnection>.Continuation] = []
     private var isStopped = false
     /// Failures since the directory last did what it was asked; a server that answers only to refuse counts as away.
     private var failures = 0
@@ -25,7 +25,7 @@ import JobCore
     ///   - login: shared by all links of a daemon.
     ///   - retry: how long to wait between tries; its number of attempts is not looked at.
     init(
-        name: String, login: DirectoryLogin, retry: RetryPolicy, availability: DirectoryAvailability,
+        name: String, login: LDAPLogin, retry: RetryPolicy, availability: LDAPAvailability,
         clock: any WallClock = SystemWallClock()
     ) {
         self.name = name
@@ -37,12 +37,12 @@ import JobCore
 
     /// The connection, as soon as there is one.
     /// - Throws: `CancellationError` when the link is stopped or the asking task is cancelled.
-    public func connection() async throws -> DirectoryConnection {
+    public func connection() async throws -> LDAPConnection {
         guard !isStopped else { throw CancellationError() }
         if let current, !current.isClosed { return current }
         if connecting == nil { connecting = Task { await self.connect() } }
         // A stream ends with the task that reads it; the value of another task would be waited for all the same.
-        let (answer, continuation) = AsyncStream<DirectoryConnection>.makeStream()
+        let (answer, continuation) = AsyncStream<LDAPConnection>.makeStream()
         waiting.append(continuation)
         for await connection in answer { return connection }
         throw CancellationError()
@@ -50,17 +50,17 @@ import JobCore
 
     /// Tries once to reach a server, over a connection that ends at once.
     /// - Throws: what each server answered, or has answered where it refuses the credentials.
-    func tryOnce() async throws(DirectoryError) { try await login.connect(waits: false).close() }
+    func tryOnce() async throws(LDAPError) { try await login.connect(waits: false).close() }
 
     /// A connection of the caller's own, made as soon as a server can be reached. It ends with its last reference.
     ///
     /// That the directory is away is for the link itself to say.
     /// - Throws: `CancellationError` when the link is stopped or the asking task is cancelled, or the directory's refusal.
-    func ownConnection() async throws -> DirectoryConnection {
+    func ownConnection() async throws -> LDAPConnection {
         var generator = SystemRandomNumberGenerator()
         var tries = 0
         while !isStopped {
-            do throws(DirectoryError) {
+            do throws(LDAPError) {
                 return try await login.connect()
             } catch {
                 try Task.checkCancellation()
@@ -74,7 +74,7 @@ import JobCore
     }
 
     /// Closes a connection that failed; whoever asks next gets a new one.
-    public func drop(_ connection: DirectoryConnection, because error: DirectoryError) {
+    public func drop(_ connection: LDAPConnection, because error: LDAPError) {
         connection.close()
         guard connection === current else { return }
         current = nil
@@ -88,7 +88,7 @@ import JobCore
         availability.recovered(name)
     }
 
-    private func noteFailure(_ error: DirectoryError) {
+    private func noteFailure(_ error: LDAPError) {
         failures += 1
         availability.failed(name, error)
     }
@@ -118,7 +118,7 @@ import JobCore
         current = nil
     }
 
-    private func answerAll(_ connection: DirectoryConnection?) {
+    private func answerAll(_ connection: LDAPConnection?) {
         for continuation in waiting {
             if let connection { continuation.yield(connection) }
             continuation.finish()

@@ -1,26 +1,26 @@
-import DirectoryClient
+import LDAP
 import JobCore
 
 /// How all links of an engine log in: one at a time, and seldom while the server refuses the credentials.
 ///
 /// A password policy counts wrong passwords and locks the account, often for ever; so what one connection was told holds for all.
-@MainActor final class DirectoryLogin {
+@MainActor final class LDAPLogin {
     private var servers: ServerList
     private var options: ConnectionOptions
-    private let availability: DirectoryAvailability
+    private let availability: LDAPAvailability
     private let clock: any WallClock
 
     private var turn = LoginTurn()
     /// Goes up with new settings: what a try with the old ones comes to says nothing of the new ones.
     private var generation = 0
     /// Those who wait for the end of a try or of a wait; they get the error of a try that has failed for them as well.
-    private var waiting: [AsyncStream<DirectoryError?>.Continuation] = []
+    private var waiting: [AsyncStream<LDAPError?>.Continuation] = []
     private var alarm: Task<Void, Never>?
     private var isStopped = false
 
     /// - Parameter servers: one list for all, so that all writes go to one provider at a time.
     init(
-        servers: ServerList, options: ConnectionOptions, availability: DirectoryAvailability, clock: any WallClock
+        servers: ServerList, options: ConnectionOptions, availability: LDAPAvailability, clock: any WallClock
     ) {
         self.servers = servers
         self.options = options
@@ -31,11 +31,11 @@ import JobCore
     /// A new connection. Those who ask while another try is under way share its failure.
     /// - Parameter waits: while the credentials are refused, waits until they may be tried; else fails with the refusal, without a try.
     /// - Throws: what the servers answered; `userCancelled` when the task is cancelled or the engine stops.
-    func connect(waits: Bool = true) async throws(DirectoryError) -> DirectoryConnection {
+    func connect(waits: Bool = true) async throws(LDAPError) -> LDAPConnection {
         while !isStopped, !Task.isCancelled {
             switch turn.ask() {
             case .granted:
-                do throws(DirectoryError) {
+                do throws(LDAPError) {
                     return try await connectNow()
                 } catch {
                     guard error.code == .invalidCredentials, waits else { throw error }
@@ -47,12 +47,12 @@ import JobCore
                 _ = await change()
             }
         }
-        throw DirectoryError(.userCancelled, operation: "connect", server: "the directory")
+        throw LDAPError(.userCancelled, operation: "connect", server: "the directory")
     }
 
-    private func connectNow() async throws(DirectoryError) -> DirectoryConnection {
+    private func connectNow() async throws(LDAPError) -> LDAPConnection {
         let mine = generation
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             let connection = try await servers.connect(options: options)
             if mine == generation {
                 turn.succeeded()
@@ -66,7 +66,7 @@ import JobCore
         }
     }
 
-    private func failed(_ error: DirectoryError) {
+    private func failed(_ error: LDAPError) {
         guard let wait = turn.failed(error) else {
             availability.forgetRefusal()
             return wake(error.code == .userCancelled ? nil : error)
@@ -106,15 +106,15 @@ import JobCore
         wake()
     }
 
-    private func change() async -> DirectoryError? {
+    private func change() async -> LDAPError? {
         // A stream ends with the task that reads it.
-        let (changes, continuation) = AsyncStream<DirectoryError?>.makeStream()
+        let (changes, continuation) = AsyncStream<LDAPError?>.makeStream()
         waiting.append(continuation)
         for await error in changes { return error }
         return nil
     }
 
-    private func wake(_ error: DirectoryError? = nil) {
+    private func wake(_ error: LDAPError? = nil) {
         for continuation in waiting {
             continuation.yield(error)
             continuation.finish()
@@ -131,7 +131,7 @@ struct LoginTurn: Hashable, Sendable {
         /// Another one tries.
         case taken
         /// Nobody may try.
-        case refused(DirectoryError)
+        case refused(LDAPError)
     }
 
     static let firstWait = Duration.seconds(300)
@@ -139,7 +139,7 @@ struct LoginTurn: Hashable, Sendable {
 
     private var isTaken: Bool
     private var refusals = 0
-    private var refusal: DirectoryError?
+    private var refusal: LDAPError?
 
     init(isTaken: Bool = false) { self.isTaken = isTaken }
 
@@ -153,7 +153,7 @@ struct LoginTurn: Hashable, Sendable {
     mutating func succeeded() { self = LoginTurn() }
 
     /// - Returns: how long nobody may try; nil: another try may follow at once.
-    mutating func failed(_ error: DirectoryError) -> Duration? {
+    mutating func failed(_ error: LDAPError) -> Duration? {
         isTaken = false
         guard error.code == .invalidCredentials else { return nil }
         refusals += 1

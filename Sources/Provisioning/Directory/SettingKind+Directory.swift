@@ -1,5 +1,4 @@
-import DirectoryClient
-package import DirectoryModel
+package import LDAP
 package import JobCore
 
 extension SettingKind where Value == DN {

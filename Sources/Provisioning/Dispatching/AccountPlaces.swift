@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 
 /// Where accounts that wait or are worked on were last seen. A great many can wait, so each takes little: the names below the base, or the
 /// whole DN behind a comma. A DN is a tree of values, ten times as large.

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import JobCore
 
 /// What dispatcher and worker say to each other about one look at an account.

@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import JobCore
 import Logging
 import Synchronization
@@ -173,7 +172,7 @@ import Synchronization
     private func demandUniqueAgain(_ entry: Entry, _ status: AccountStatus) async throws {
         do {
             try await demandUnique(entry, status)
-        } catch let error as DirectoryError {
+        } catch let error as LDAPError {
             throw ProvisioningFailure(
                 .undefinedError, .retryable,
                 reason: "it cannot be told whether another entry names what \(status.dn) names: \(error)",

@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import JobCore
 import Logging
 

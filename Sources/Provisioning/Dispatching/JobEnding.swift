@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import JobCore
 import Logging
 
@@ -149,7 +148,7 @@ import Logging
             guard status.phase == .claimed else { return try await committer.commit(ended.write, to: status.key) }
             guard let write = ended.write.following(status) else { return .lost }
             return try await committer.settle(write, to: status.key)
-        } catch let error as DirectoryError {
+        } catch let error as LDAPError {
             return .refused(error)
         }
     }

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 public import JobCore
 
 /// What the machine lacks for the requests of all accounts alike.

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 import JobCore
 
 /// Shows what would be done for an account, for a dry run.

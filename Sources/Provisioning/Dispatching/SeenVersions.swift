@@ -1,5 +1,5 @@
 import DequeModule
-import DirectoryModel
+import LDAP
 import EventLoop
 import Glibc
 public import JobCore

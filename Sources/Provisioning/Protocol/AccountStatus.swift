@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 
 /// What an entry says of its own provisioning, read but not judged.
 public struct AccountStatus: Hashable, Sendable {

@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 package import JobCore
 
 /// The names that the protocol's attributes have in this directory (settings, section `[Attributes]`).

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 public import JobCore
 
 /// What this daemon does with an account that stands as it does now.

@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 public import JobCore
 
 /// One modify of one entry, as it was read: every write asserts the entryUUID and the entryCSN.

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 
 /// What a wish asks for.
 public enum Operation: String, CaseIterable, Hashable, Sendable {

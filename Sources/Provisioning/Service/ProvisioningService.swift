@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 public import JobCore
 
 /// What a provisioning daemon does for an account; one implementation for each SERVICE and TYPE.

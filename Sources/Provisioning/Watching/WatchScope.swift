@@ -1,4 +1,4 @@
-public import DirectoryModel
+public import LDAP
 
 /// Which entries a daemon watches.
 public struct WatchScope: Hashable, Sendable {

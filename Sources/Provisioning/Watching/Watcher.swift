@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import JobCore
 import Logging
 
@@ -28,7 +27,7 @@ import Logging
     }
 
     /// The persistent search has a connection for itself.
-    let persistLink: DirectoryLink
+    let persistLink: LDAPLink
     let liveness: SearchLiveness
     let reader: AccountReader
     let timing: Timing
@@ -49,7 +48,7 @@ import Logging
     }
 
     /// Hands over all that is pending now.
-    /// - Throws: `CancellationError`, or a `DirectoryError`, also when an entry is seen whose entryUUID is not given.
+    /// - Throws: `CancellationError`, or a `LDAPError`, also when an entry is seen whose entryUUID is not given.
     func list(_ sink: @Sendable (ChangeNotification) async -> Void) async throws {
         var nameless: DN?
         try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
@@ -61,7 +60,7 @@ import Logging
             await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: false))
         }
         guard let nameless else { return }
-        throw DirectoryError(
+        throw LDAPError(
             .insufficientAccessRights, operation: "read \(nameless)", server: "the directory",
             diagnostic: AccountReader.hidden([AttributeNames.entryUUID]))
     }
@@ -75,7 +74,7 @@ import Logging
             retry: retry)
         var announced: WatcherStateMachine.Action?
         var event = WatcherStateMachine.Event.started
-        var listing: DirectoryError?
+        var listing: LDAPError?
         while true {
             let action = machine.handle(event, using: &generator)
             try Task.checkCancellation()
@@ -103,7 +102,7 @@ import Logging
     /// Follows the persistent search until it ends; it always ends with an error.
     private func persist(
         _ sink: @Sendable (ChangeNotification) async -> Void, refreshed: () -> Void
-    ) async throws -> DirectoryError {
+    ) async throws -> LDAPError {
         let connection = try await persistLink.connection()
         let scope = reader.scope
         let request = ContentSyncRequest(
@@ -115,13 +114,13 @@ import Logging
             logger.warning("the persistent search is begun anew: \(silence)")
             persistLink.drop(
                 connection,
-                because: DirectoryError(
+                because: LDAPError(
                     .unavailable, operation: "content synchronization of \(scope.base)",
                     server: connection.server.description, diagnostic: silence))
         }
         defer { guardian.cancel() }
         var isRefreshed = false
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             for try await event in connection.contentSync(request) {
                 liveness.heard()
                 switch event {
@@ -140,7 +139,7 @@ import Logging
                     break
                 }
             }
-            throw DirectoryError(
+            throw LDAPError(
                 .unavailable, operation: "content synchronization of \(scope.base)",
                 server: connection.server.description,
                 diagnostic: "the server ended it without being asked to")
@@ -158,14 +157,14 @@ import Logging
 
     /// - Parameter last: what the poll before met with; only what is new is told loudly.
     private func poll(
-        _ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn, after last: inout DirectoryError?
+        _ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn, after last: inout LDAPError?
     ) async throws -> WatcherStateMachine.Event {
         do {
             try await turn.take { try await list(sink) }
             if last != nil { logger.notice("the pending accounts can be listed again") }
             last = nil
             return .polled
-        } catch let error as DirectoryError {
+        } catch let error as LDAPError {
             logger.log(level: error == last ? .debug : .error, "the pending accounts cannot be listed: \(error)")
             last = error
             return .pollFailed(error)
@@ -177,7 +176,7 @@ import Logging
             try await clock.sleep(for: timing.relistInterval)
             do {
                 try await turn.take { try await list(sink) }
-            } catch let error as DirectoryError {
+            } catch let error as LDAPError {
                 logger.error("the pending accounts cannot be listed: \(error)")
             }
         }

@@ -1,5 +1,4 @@
-import DirectoryClient
-public import DirectoryModel
+public import LDAP
 import JobCore
 
 /// How wishes are noticed (setting `DETECTION`).
@@ -15,10 +14,10 @@ struct WatcherStateMachine {
         case started
         /// The persistent search has delivered all that was pending and waits for changes.
         case refreshed
-        case persistEnded(DirectoryError)
+        case persistEnded(LDAPError)
         /// A poll has delivered all that is pending.
         case polled
-        case pollFailed(DirectoryError)
+        case pollFailed(LDAPError)
         case slept
     }
 

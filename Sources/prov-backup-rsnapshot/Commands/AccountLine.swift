@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import FoundationEssentials
 import JobCore
 import Provisioning

@@ -1,8 +1,7 @@
 import ArgumentParser
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
+import BackupService
+import Daemon
+import LDAP
 import JobCore
 import Provisioning
 

@@ -1,12 +1,11 @@
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
+import Daemon
+import LDAP
 import Provisioning
 
 /// The accounts as a command sees them: one connection, no waiting for a directory that is away.
 struct AccountsDirectory {
     let scope: WatchScope
-    private let connection: DirectoryConnection
+    private let connection: LDAPConnection
 
     init(_ configuration: DaemonConfiguration) async throws {
         scope = configuration.engine.scope

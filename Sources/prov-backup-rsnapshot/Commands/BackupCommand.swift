@@ -1,6 +1,6 @@
 import ArgumentParser
-import BackupRsnapshot
-import DaemonKit
+import BackupService
+import Daemon
 import Glibc
 import JobCore
 

@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DirectoryModel
+import BackupService
+import LDAP
 import JobCore
 import Provisioning
 

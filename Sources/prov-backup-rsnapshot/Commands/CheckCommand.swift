@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

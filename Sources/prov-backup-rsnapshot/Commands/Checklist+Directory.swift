@@ -1,6 +1,5 @@
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
+import Daemon
+import LDAP
 import Glibc
 import Provisioning
 
@@ -22,7 +21,7 @@ extension Checklist {
             let schema = try await schema(needs, connection)
             let listed = try await accounts(needs, connection)
             try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
-        } catch let error as DirectoryError {
+        } catch let error as LDAPError {
             add(
                 "LDAP server", "\(error)", hint: "nothing can be provisioned until this is fixed",
                 status: error.isRetryable ? .unavailable : .failure)
@@ -33,7 +32,7 @@ extension Checklist {
     }
 
     /// - Returns: the DN as which the server knows the daemon; empty when it is anonymous.
-    private mutating func identity(_ connection: DirectoryConnection) async throws -> String {
+    private mutating func identity(_ connection: LDAPConnection) async throws -> String {
         let identity = try await connection.whoAmI()
         guard !identity.isEmpty else {
             add(
@@ -61,11 +60,11 @@ extension Checklist {
         guard detection != .poll else {
             return remark(subject, "not used: DETECTION = poll")
         }
-        let connection = try await DirectoryConnection.open(server, options: configuration.engine.connection)
+        let connection = try await LDAPConnection.open(server, options: configuration.engine.connection)
         let request = ContentSyncRequest(
             base: configuration.engine.scope.base, scope: .base, filter: .present("objectClass"), attributes: ["1.1"],
             mode: .refreshOnly)
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             for try await _ in connection.contentSync(request) {}
             ok(subject, "offered: changes are noticed at once")
         } catch {
@@ -85,7 +84,7 @@ extension Checklist {
     // MARK: - What the daemon sees
 
     /// - Returns: whether it is worth while to look below.
-    private mutating func base(_ base: DN, _ connection: DirectoryConnection) async throws -> Bool {
+    private mutating func base(_ base: DN, _ connection: LDAPConnection) async throws -> Bool {
         let hidden = DirectoryNeeds.operational
         guard let entry = try await connection.entry(at: base, attributes: hidden) else {
             add(
@@ -104,7 +103,7 @@ extension Checklist {
         return true
     }
 
-    private mutating func schema(_ needs: DirectoryNeeds, _ connection: DirectoryConnection) async throws
+    private mutating func schema(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws
         -> ServerSchema?
     {
         let place = try await connection.entry(at: .root, attributes: ["subschemaSubentry"])?.text("subschemaSubentry")
@@ -130,9 +129,9 @@ extension Checklist {
 
     /// Lists them as a backup run does, and tries the rights on the first one.
     /// - Returns: how many there are; nil when they could not be listed.
-    private mutating func accounts(_ needs: DirectoryNeeds, _ connection: DirectoryConnection) async throws -> Int? {
+    private mutating func accounts(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws -> Int? {
         let scope = needs.scope
-        func first(_ scope: WatchScope) async throws(DirectoryError) -> Entry? {
+        func first(_ scope: WatchScope) async throws(LDAPError) -> Entry? {
             let request = SearchRequest(
                 base: scope.base, filter: scope.accounts, attributes: scope.names.requested, pageSize: 1)
             for try await entry in connection.search(request) { return entry }
@@ -159,11 +158,11 @@ extension Checklist {
         return try await count(scope, connection)
     }
 
-    private mutating func count(_ scope: WatchScope, _ connection: DirectoryConnection) async throws -> Int? {
+    private mutating func count(_ scope: WatchScope, _ connection: LDAPConnection) async throws -> Int? {
         var (count, ofOtherGroup): (Int, Int) = (0, 0)
         var example: DN?
         let (number, group): (AttributeName, AttributeName) = ("uidNumber", "gidNumber")
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: [number, group])
             for try await entry in connection.search(request) {
                 count += 1
@@ -196,11 +195,11 @@ extension Checklist {
     /// Asks for a change that cannot come about: to delete a value that is not there, and to add one. The server looks at the rights to do both
     /// first, and then refuses the whole because of the first.
     private mutating func rights(
-        on account: DN, _ needs: DirectoryNeeds, _ connection: DirectoryConnection
+        on account: DN, _ needs: DirectoryNeeds, _ connection: LDAPConnection
     ) async throws {
         let absent = AttributeValue("-2147483647")
         for name in needs.written {
-            do throws(DirectoryError) {
+            do throws(LDAPError) {
                 try await connection.modify(account, [.delete(name, absent), .add(name, "0")])
             } catch {
                 switch error.code {
@@ -231,7 +230,7 @@ extension Checklist {
     /// Size limit and indexes: as far as they are not known from the outside, cn=config has to say.
     private mutating func server(
         _ configuration: DaemonConfiguration, identity: String, schema: ServerSchema?, listed: Int?,
-        _ connection: DirectoryConnection
+        _ connection: LDAPConnection
     ) async throws {
         let base = configuration.engine.scope.base
         var server = try await Self.read(connection, base)
@@ -244,11 +243,11 @@ extension Checklist {
         indexes(server, schema, configuration)
     }
 
-    private static func read(_ connection: DirectoryConnection, _ base: DN) async throws -> ServerConfiguration? {
+    private static func read(_ connection: LDAPConnection, _ base: DN) async throws -> ServerConfiguration? {
         let request = SearchRequest(
             base: try DN(parsing: ServerConfiguration.base), filter: ServerConfiguration.filter,
             attributes: ServerConfiguration.attributes, pageSize: 0)
-        do throws(DirectoryError) {
+        do throws(LDAPError) {
             return ServerConfiguration(try await connection.search(request).all(), holding: base)
         } catch {
             guard !error.isRetryable else { throw error }
@@ -362,12 +361,12 @@ private struct DirectoryNeeds {
 
 extension DaemonConfiguration {
     /// A connection as root over the server's own socket: on the directory's own machine root may usually read its configuration.
-    fileprivate func asRoot(_ server: ServerAddress) async throws -> DirectoryConnection? {
+    fileprivate func asRoot(_ server: ServerAddress) async throws -> LDAPConnection? {
         guard case .local = server.endpoint, geteuid() == 0, engine.connection.credentials != .external else {
             return nil
         }
         var options = engine.connection
         options.credentials = .external
-        return try await DirectoryConnection.open(server, options: options)
+        return try await LDAPConnection.open(server, options: options)
     }
 }

@@ -1,6 +1,5 @@
-import BackupRsnapshot
-import DirectoryClient
-import DirectoryModel
+import BackupService
+import LDAP
 import Glibc
 import JobCore
 import Provisioning
@@ -126,7 +125,7 @@ extension Checklist {
 
     /// - Returns: what the first active account that keeps snapshots of the level is called.
     private func first(
-        with level: SnapshotLevel, _ scope: WatchScope, _ connection: DirectoryConnection
+        with level: SnapshotLevel, _ scope: WatchScope, _ connection: LDAPConnection
     ) async throws -> String? {
         let interval = level.intervalAttribute
         let request = SearchRequest(
@@ -214,11 +213,11 @@ extension Checklist {
     /// Whether the history can be read, or made where there is none.
     mutating func history(_ configuration: DaemonConfiguration) {
         let file = configuration.historyFile
-        let folder = file.removingLastComponent()
+        let directory = file.removingLastComponent()
         guard access(file.string, F_OK) == 0 || errno != ENOENT else {
-            // The daemon makes its own folder when it starts, and no other.
-            guard folder == configuration.service.stateDirectory || access(folder.string, F_OK) == 0 else {
-                return add("history", "\(folder) does not exist", hint: "install -d -m 0700 \(folder.shellWord)")
+            // The daemon makes its own directory when it starts, and no other.
+            guard directory == configuration.service.stateDirectory || access(directory.string, F_OK) == 0 else {
+                return add("history", "\(directory) does not exist", hint: "install -d -m 0700 \(directory.shellWord)")
             }
             return remark("history", "\(file) is not there yet: the daemon makes it")
         }

@@ -1,7 +1,7 @@
 import ArgumentParser
-import DaemonKit
-import DirectoryClient
-import DirectorySandbox
+import Daemon
+import LDAP
+import Sandbox
 import Glibc
 import JobCore
 
@@ -20,7 +20,7 @@ struct CommandFailure: Error, CustomStringConvertible {
     var description: String { "\(reason); \(hint)" }
 
     /// A directory's error as a command's failure.
-    init(_ error: DirectoryError) {
+    init(_ error: LDAPError) {
         let status: ProcessExitStatus =
             switch error.code {
             case .insufficientAccessRights, .invalidCredentials, .inappropriateAuthentication: .notAllowed
@@ -47,7 +47,7 @@ struct CommandFailure: Error, CustomStringConvertible {
     static func translating<Result>(_ body: () async throws -> Result) async throws -> Result {
         do {
             return try await body()
-        } catch let error as DirectoryError {
+        } catch let error as LDAPError {
             throw CommandFailure(error)
         }
     }

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 
 /// How a command shows what it was asked for.
 struct OutputOptions: ParsableArguments {

@@ -1,5 +1,5 @@
-import DaemonKit
-import DirectoryModel
+import Daemon
+import LDAP
 import JobCore
 import Provisioning
 

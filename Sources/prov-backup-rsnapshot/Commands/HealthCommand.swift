@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 import JobCore
 
 struct HealthCommand: AsyncParsableCommand {
@@ -68,7 +68,7 @@ struct HealthReport {
         }
         let backups = health.backups
         var problems: [String] = []
-        if let error = health.directoryError {
+        if let error = health.ldapError {
             problems.append(error)
         } else if !health.isDirectoryAvailable {
             problems.append("the LDAP server does not answer")

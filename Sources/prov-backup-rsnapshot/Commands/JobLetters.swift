@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 import JobCore
 
 /// The letters of a job's status, as they are typed and read.

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import JobCore
 
 /// Jobs as people read them.

@@ -1,9 +1,8 @@
 import ArgumentParser
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import BackupService
+import Daemon
+import LDAP
+import Sandbox
 import SystemPackage
 
 struct LDIFCommand: AsyncParsableCommand {
@@ -42,7 +41,7 @@ struct LDIFLoadCommand: AsyncParsableCommand {
 /// Which directory to load into, as whom.
 struct LoadTarget: ParsableArguments {
     @OptionGroup var files: SettingsOptions
-    @Option(help: "A sandbox's folder; its manager's rights are used.") var sandbox: String?
+    @Option(help: "A sandbox's directory; its manager's rights are used.") var sandbox: String?
     @Option(help: "ldap://, ldaps:// or ldapi:// address.") var server: String?
     @Option(help: "As whom to bind, with --server; without it nobody, or over ldapi:// the user of this process.")
     var bindDN: String?
@@ -58,10 +57,10 @@ struct LoadTarget: ParsableArguments {
         if bindDN != nil && server == nil { throw ValidationError("--bind-dn needs --server.") }
     }
 
-    func connect() async throws -> DirectoryConnection {
+    func connect() async throws -> LDAPConnection {
         if let sandbox {
             let running = try CommandFailure.translatingSandbox {
-                try DirectorySandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
+                try LDAPSandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
             }
             return try await connect(
                 to: running.uri,
@@ -75,10 +74,10 @@ struct LoadTarget: ParsableArguments {
         return try await connect(to: server, .simple(bindDN: try DN(parsing: bindDN), password: Secret(password)))
     }
 
-    private func connect(to server: String, _ credentials: Credentials) async throws -> DirectoryConnection {
+    private func connect(to server: String, _ credentials: Credentials) async throws -> LDAPConnection {
         let address = try ServerAddress(parsing: server)
         return try await CommandFailure.translating {
-            try await DirectoryConnection.open(address, options: ConnectionOptions(credentials: credentials))
+            try await LDAPConnection.open(address, options: ConnectionOptions(credentials: credentials))
         }
     }
 }

@@ -1,6 +1,6 @@
 import ArgumentParser
-import BackupRsnapshot
-import DirectoryModel
+import BackupService
+import LDAP
 import Glibc
 import SystemPackage
 

@@ -1,17 +1,16 @@
-import DaemonKit
-import DirectoryClient
-import DirectoryModel
+import Daemon
+import LDAP
 import Glibc
 import SystemPackage
 
 /// Carries LDIF files out, record by record, with no more than a piece of the file in memory.
 struct LDIFLoader {
-    let connection: DirectoryConnection
+    let connection: LDAPConnection
     let continuesOnError: Bool
     private(set) var loaded = 0
     private(set) var failed = 0
 
-    init(connection: DirectoryConnection, continuesOnError: Bool) {
+    init(connection: LDAPConnection, continuesOnError: Bool) {
         self.connection = connection
         self.continuesOnError = continuesOnError
     }
@@ -37,7 +36,7 @@ struct LDIFLoader {
         while true {
             do {
                 guard let record = try parser.next() else { return }
-                do throws(DirectoryError) {
+                do throws(LDAPError) {
                     try await carryOut(record)
                     loaded += 1
                 } catch {
@@ -57,9 +56,9 @@ struct LDIFLoader {
         printError(told.description)
     }
 
-    private func carryOut(_ record: LDIFRecord) async throws(DirectoryError) {
+    private func carryOut(_ record: LDIFRecord) async throws(LDAPError) {
         guard !record.controls.contains(where: \.isCritical) else {
-            throw DirectoryError(
+            throw LDAPError(
                 .unavailableCriticalExtension, operation: "load \(record.dn)", server: connection.server.description,
                 diagnostic: "the record asks for a critical control, and none can be sent by this command")
         }

@@ -1,6 +1,6 @@
 import ArgumentParser
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 
 struct LDIFSiteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

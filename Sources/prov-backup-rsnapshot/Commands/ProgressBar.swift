@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Glibc
 
 /// How far a file has been read, on a terminal; nothing where standard error is none.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 
 struct ReloadCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 import FoundationEssentials
 import JobCore
 import SystemPackage
@@ -121,7 +121,7 @@ struct Reporter {
         case .notAllowed(let path):
             CommandFailure(
                 "\(path) cannot be reached by this user",
-                hint: "let others pass the folders above it: chmod o+x", status: .notAllowed)
+                hint: "let others pass the directories above it: chmod o+x", status: .notAllowed)
         case .timedOut, .cutOff, .refused: CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
         case .tooLarge: CommandFailure("\(error)", hint: "leave PROV_JOB_TOKEN as it was set", status: .wrongUsage)
         case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", hint: "nothing was reported")

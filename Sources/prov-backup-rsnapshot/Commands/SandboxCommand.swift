@@ -1,6 +1,6 @@
 import ArgumentParser
-import DaemonKit
-import DirectorySandbox
+import Daemon
+import Sandbox
 import Glibc
 import JobCore
 import SystemPackage
@@ -10,8 +10,8 @@ struct SandboxCommand: AsyncParsableCommand {
         commandName: "sandbox", abstract: "A private OpenLDAP server with settings to match, for trying out.",
         subcommands: [Start.self, Stop.self, Status.self])
 
-    struct Folder: ParsableArguments {
-        @Option(name: .customLong("directory"), help: "The sandbox's folder.", completion: .directory)
+    struct Directory: ParsableArguments {
+        @Option(name: .customLong("directory"), help: "The sandbox's directory.", completion: .directory)
         var path = "sandbox"
 
         /// Absolute, since the server and the settings outlive this command.
@@ -30,7 +30,7 @@ struct SandboxCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Start a server, fill it with the example tree, and write settings for the daemon.")
 
-        @OptionGroup var folder: Folder
+        @OptionGroup var directory: Directory
         @Option(help: "Also listen on this port of 127.0.0.1.") var port: Int?
         @Flag(inversion: .prefixedNo, help: "Content Sync; without it the daemon has to poll.") var sync = true
 
@@ -38,7 +38,7 @@ struct SandboxCommand: AsyncParsableCommand {
             var options = SandboxOptions()
             options.loopbackPort = port
             options.contentSync = sync
-            let directory = try folder.resolve()
+            let directory = try directory.resolve()
             do throws(RuntimeDirectoryError) {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             } catch {
@@ -46,7 +46,7 @@ struct SandboxCommand: AsyncParsableCommand {
                     "\(error)", hint: "or choose another --directory; nothing was started", status: error.exitStatus)
             }
             let sandbox = try await CommandFailure.translatingSandbox {
-                try await DirectorySandbox.start(in: SandboxSettings.server(in: directory), options: options)
+                try await LDAPSandbox.start(in: SandboxSettings.server(in: directory), options: options)
             }
             let (settings, proposal) = try SandboxSettings(sandbox, in: directory).write()
             print(
@@ -63,15 +63,15 @@ struct SandboxCommand: AsyncParsableCommand {
     }
 
     struct Stop: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Stop the server and remove its folder.")
+        static let configuration = CommandConfiguration(abstract: "Stop the server and remove its directory.")
 
-        @OptionGroup var folder: Folder
+        @OptionGroup var directory: Directory
         @Flag(help: "Stop the server only.") var keepData = false
 
         func run() async throws {
-            let directory = try folder.resolve()
+            let directory = try directory.resolve()
             let sandbox = try CommandFailure.translatingSandbox {
-                try DirectorySandbox.running(in: SandboxSettings.server(in: directory))
+                try LDAPSandbox.running(in: SandboxSettings.server(in: directory))
             }
             // While the server runs, so that the command can be repeated where something stands in the way.
             if !keepData { try SandboxSettings.removeHomes(from: directory) }
@@ -83,10 +83,10 @@ struct SandboxCommand: AsyncParsableCommand {
     struct Status: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Say whether a server runs there.")
 
-        @OptionGroup var folder: Folder
+        @OptionGroup var directory: Directory
 
         func run() async throws {
-            let directory = try folder.resolve()
+            let directory = try directory.resolve()
             switch try CommandFailure.translatingSandbox({ try SandboxStatus.of(SandboxSettings.server(in: directory)) }
             ) {
             case .absent: print("there is no sandbox in \(directory)")

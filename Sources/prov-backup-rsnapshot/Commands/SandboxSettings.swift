@@ -1,23 +1,23 @@
-import BackupRsnapshot
-import DirectorySandbox
+import BackupService
+import Sandbox
 import FoundationEssentials
 import Glibc
 import Provisioning
 import SystemPackage
 
-/// Settings for a daemon on a sandbox, and the places they name, all within one folder.
+/// Settings for a daemon on a sandbox, and the places they name, all within one directory.
 struct SandboxSettings {
-    private let folder: FilePath
-    private let sandbox: DirectorySandbox
+    private let directory: FilePath
+    private let sandbox: LDAPSandbox
 
-    /// - Parameter folder: holds the server's own folder and everything named here.
-    init(_ sandbox: DirectorySandbox, in folder: FilePath) {
+    /// - Parameter directory: holds the server's own directory and everything named here.
+    init(_ sandbox: LDAPSandbox, in directory: FilePath) {
         self.sandbox = sandbox
-        self.folder = folder
+        self.directory = directory
     }
 
-    /// The server's own folder within the sandbox's.
-    static func server(in folder: FilePath) -> FilePath { folder.appending("slapd") }
+    /// The server's own directory within the sandbox's.
+    static func server(in directory: FilePath) -> FilePath { directory.appending("slapd") }
 
     private static let file = "Rsnapshot.conf"
     private static let proposal = "Rsnapshot.conf.new"
@@ -25,11 +25,11 @@ struct SandboxSettings {
     /// Settings that are there and say something else are somebody's work: they stay, and these are written beside them.
     /// - Returns: the settings' path, and that of those beside them.
     func write() throws -> (settings: FilePath, proposal: FilePath?) {
-        let path = folder.appending(Self.file)
+        let path = directory.appending(Self.file)
         for name in ["homes", "rsnapshot.d"] {
-            guard mkdir(folder.appending(name).string, 0o755) == 0 || errno == EEXIST else {
+            guard mkdir(directory.appending(name).string, 0o755) == 0 || errno == EEXIST else {
                 throw CommandFailure(
-                    "\(folder.appending(name)) cannot be made: \(Errno(rawValue: errno))",
+                    "\(directory.appending(name)) cannot be made: \(Errno(rawValue: errno))",
                     hint: "choose another --directory")
             }
         }
@@ -37,24 +37,24 @@ struct SandboxSettings {
         let isChanged =
             FileManager.default.fileExists(atPath: path.string)
             && FileManager.default.contents(atPath: path.string) != Data(text.utf8)
-        let target = isChanged ? folder.appending(Self.proposal) : path
+        let target = isChanged ? directory.appending(Self.proposal) : path
         try TextFiles.write(text, to: target.string, mode: [.ownerReadWrite])
         return (path, isChanged ? target : nil)
     }
 
     /// Removes the homes, which accounts may still change.
-    static func removeHomes(from folder: FilePath) throws {
+    static func removeHomes(from directory: FilePath) throws {
         do {
-            try TreeRemoval.remove(folder.appending("homes"))
+            try TreeRemoval.remove(directory.appending("homes"))
         } catch let failure as ProvisioningFailure {
             throw CommandFailure(failure.reason, hint: failure.hint)
         }
     }
 
     /// Removes what else `write` and a daemon with these settings have made.
-    static func remove(from folder: FilePath) throws {
+    static func remove(from directory: FilePath) throws {
         for name in [file, proposal, "rsnapshot.d", "state", "run"] {
-            let path = folder.appending(name).string
+            let path = directory.appending(name).string
             guard FileManager.default.fileExists(atPath: path) else { continue }
             do {
                 try FileManager.default.removeItem(atPath: path)
@@ -63,7 +63,7 @@ struct SandboxSettings {
                     "\(path) cannot be removed: \(error)", hint: "remove it as the user who ran the daemon")
             }
         }
-        rmdir(folder.string)
+        rmdir(directory.string)
     }
 
     /// Where the home script and the template lie: in a checkout beside the directory's pieces, else where they are
@@ -87,14 +87,14 @@ struct SandboxSettings {
             POLL_INTERVAL = 1s
 
             [Service]
-            STATE_DIRECTORY = \(folder.appending("state"))
-            RUNTIME_DIRECTORY = \(folder.appending("run"))
+            STATE_DIRECTORY = \(directory.appending("state"))
+            RUNTIME_DIRECTORY = \(directory.appending("run"))
 
             [Backup]
-            HOME_ROOTS = \(folder.appending("homes"))
+            HOME_ROOTS = \(directory.appending("homes"))
             HOME_SCRIPT = \(shipped.appending("create-chroot.sh"))
             OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
-            RSNAPSHOT_CONFIG_DIRECTORY = \(folder.appending("rsnapshot.d"))
+            RSNAPSHOT_CONFIG_DIRECTORY = \(directory.appending("rsnapshot.d"))
             RSNAPSHOT_TEMPLATE = \(shipped.appending("rsnapshot-account.conf.template"))
 
             """

@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 
 /// What an OpenLDAP server's cn=config says of the database that holds the accounts, as far as it may be read (slapd-config(5)).
 struct ServerConfiguration: Hashable {

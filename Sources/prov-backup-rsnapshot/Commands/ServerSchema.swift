@@ -1,4 +1,4 @@
-import DirectoryModel
+import LDAP
 
 /// Which attributes and classes a server knows, by the subschema entry (RFC 4512, section 4.2).
 struct ServerSchema: Hashable {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DaemonKit
+import Daemon
 import FoundationEssentials
 import JobCore
 import SystemPackage

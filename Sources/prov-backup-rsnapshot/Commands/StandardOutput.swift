@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Glibc
 import JobCore
 import Synchronization

@@ -1,6 +1,6 @@
 import ArgumentParser
-import DaemonKit
-import DirectoryModel
+import Daemon
+import LDAP
 import JobCore
 import Provisioning
 
@@ -30,7 +30,7 @@ struct Overview: Encodable {
     /// The running backup that has held its slot longest.
     let longestBackup: JobLine?
     let directory: UnfinishedAccounts.Counts?
-    let directoryError: String?
+    let ldapError: String?
     let failedUIDs: [String]
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
@@ -55,7 +55,7 @@ struct Overview: Encodable {
         } catch let failure as CommandFailure {
             error = failure.description
         }
-        (backupSlots, directory, directoryError) = (slots, accounts?.counts, error)
+        (backupSlots, directory, ldapError) = (slots, accounts?.counts, error)
         failedUIDs = accounts?.failedUIDs ?? []
     }
 
@@ -150,7 +150,7 @@ struct Overview: Encodable {
                 "directory  \(directory.wished) wished, \(directory.claimed) claimed, \(directory.failed) failed"
                     + (directory.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? ""))
         }
-        if let directoryError { lines.append("directory  \(directoryError)") }
+        if let ldapError { lines.append("directory  \(ldapError)") }
         if !failedUIDs.isEmpty {
             lines.append(
                 "failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")

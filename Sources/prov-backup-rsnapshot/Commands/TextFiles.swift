@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import Glibc
 import SystemPackage
 
@@ -22,11 +22,11 @@ enum TextFiles {
                 FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: mode)
             _ = try file.closeAfter { try file.writeAll(text.utf8) }
         } catch let error as Errno {
-            throw CommandFailure("\(draft) cannot be written: \(error)", hint: "check the folder and its rights")
+            throw CommandFailure("\(draft) cannot be written: \(error)", hint: "check the directory and its rights")
         }
         guard rename(draft, path) == 0 else {
             throw CommandFailure(
-                "\(path) cannot be replaced: \(Errno(rawValue: errno))", hint: "check the folder and its rights")
+                "\(path) cannot be replaced: \(Errno(rawValue: errno))", hint: "check the directory and its rights")
         }
     }
 

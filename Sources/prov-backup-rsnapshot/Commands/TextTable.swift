@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import JobCore
 
 /// Rows of text under headings, each column as wide as it must be.

@@ -1,4 +1,4 @@
-import BackupRsnapshot
+import BackupService
 import JobCore
 import Synchronization
 

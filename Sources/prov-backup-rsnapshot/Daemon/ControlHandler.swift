@@ -1,5 +1,5 @@
-import DaemonKit
-import DirectoryModel
+import Daemon
+import LDAP
 import Glibc
 import JobCore
 import Provisioning
@@ -67,7 +67,7 @@ import Synchronization
     private func health() async -> DaemonHealth {
         let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isDirectoryAvailable, directoryError: snapshot.refusedCredentials,
+            isDirectoryAvailable: snapshot.isDirectoryAvailable, ldapError: snapshot.refusedCredentials,
             shortages: snapshot.shortages.map(ShortageLine.init),
             backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
@@ -76,7 +76,7 @@ import Synchronization
             let failed = try await failedAccounts()
             (health.failedAccounts, health.failedUIDs) = (failed?.count, failed?.first ?? [])
         } catch {
-            health.directoryError = "\(error)"
+            health.ldapError = "\(error)"
         }
         return health
     }

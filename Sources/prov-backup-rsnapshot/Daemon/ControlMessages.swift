@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import JobCore
 import Provisioning
 
@@ -180,12 +180,12 @@ struct ShortageLine: Codable {
 struct DaemonHealth: Codable {
     /// Whether the LDAP server answers.
     var isDirectoryAvailable: Bool
-    /// Accounts whose last provisioning request failed; nil: the directory has no place to say so, or `directoryError` says why.
+    /// Accounts whose last provisioning request failed; nil: the directory has no place to say so, or `ldapError` says why.
     var failedAccounts: Int?
     /// The first of them.
     var failedUIDs: [String] = []
     /// Why the directory could not be asked.
-    var directoryError: String?
+    var ldapError: String?
     /// What the machine lacks, for which accounts wait.
     var shortages: [ShortageLine] = []
     var backups: BackupHealth.Summary

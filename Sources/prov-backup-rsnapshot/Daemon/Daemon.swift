@@ -1,7 +1,7 @@
 import ArgumentParser
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
+import BackupService
+import Daemon
+import LDAP
 import EventLoop
 import FoundationEssentials
 import Glibc
@@ -225,7 +225,7 @@ import SystemPackage
     private func makeWork() async throws -> DaemonWork {
         let state = configuration.service.stateDirectory
         do {
-            for directory in [configuration.backup.lockDirectory, configuration.scripts.events.moduleFolder] {
+            for directory in [configuration.backup.lockDirectory, configuration.scripts.events.moduleDirectory] {
                 try RuntimeDirectory.prepare(directory, mode: 0o700)
             }
             await endLeftovers()

@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
+import BackupService
+import Daemon
+import LDAP
 import JobCore
 import Provisioning
 import ScriptService
@@ -85,7 +85,7 @@ struct DaemonConfiguration: Sendable {
         self.backup = backup
 
         var scripts = settings[ScriptsSettings.self]
-        scripts.events.moduleFolder = service.stateDirectory.appending("python")
+        scripts.events.moduleDirectory = service.stateDirectory.appending("python")
         scripts.events.daemon.name = service.syslog
         scripts.events.daemon.configFile = configFile
         scripts.events.daemon.workingDirectory = service.stateDirectory.string
@@ -134,7 +134,7 @@ struct DaemonConfiguration: Sendable {
     var historyFile: FilePath { history.file(in: service.stateDirectory) }
 
     /// One try, for commands: they do not wait for an LDAP server that is away.
-    func connectOnce() async throws -> DirectoryConnection {
+    func connectOnce() async throws -> LDAPConnection {
         try await CommandFailure.translating {
             try await ServerList(engine.servers).connect(options: engine.connection)
         }

@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import JobCore
 import Provisioning
 import SystemPackage

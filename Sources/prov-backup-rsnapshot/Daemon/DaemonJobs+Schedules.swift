@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
+import BackupService
+import Daemon
+import LDAP
 import EventLoop
 import JobCore
 import Logging
@@ -120,7 +120,7 @@ extension DaemonJobs {
                 "backup \(level): the daemon stops before all jobs are asked for; the next start makes up for them")
         } catch {
             let reason =
-                error is DirectoryError ? "the accounts cannot be listed" : "the run over all accounts was cut off"
+                error is LDAPError ? "the accounts cannot be listed" : "the run over all accounts was cut off"
             await failed(level, "\(reason); those that it has not come to get no backup: \(error)") {
                 mail.add($0, to: run)
             }

@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DaemonKit
-import DirectoryClient
+import BackupService
+import Daemon
+import LDAP
 import EventLoop
 import JobCore
 import Logging
@@ -181,7 +181,7 @@ import SystemPackage
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
         // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
-        do throws(DirectoryError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        do throws(LDAPError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
         return try await backup(
             level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }

@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DaemonKit
+import BackupService
+import Daemon
 import EventLoop
 import JobCore
 import Logging

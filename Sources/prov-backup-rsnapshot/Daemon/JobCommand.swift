@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DirectoryClient
+import BackupService
+import LDAP
 import EventLoop
 import JobCore
 import Provisioning

@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DaemonKit
+import BackupService
+import Daemon
 import JobCore
 import Logging
 import Provisioning

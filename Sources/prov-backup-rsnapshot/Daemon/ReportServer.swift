@@ -1,4 +1,4 @@
-import DaemonKit
+import Daemon
 import EventLoop
 import Glibc
 import JobCore
@@ -40,7 +40,7 @@ struct ReportServer: Sendable {
         let directory = lock.path.removingLastComponent()
         let path = Self.socketPath(in: directory)
         self.path = path
-        notice = await BlockingWork.run { Self.closedFolder(above: path) }.map {
+        notice = await BlockingWork.run { Self.closedDirectory(above: path) }.map {
             "scripts that run as another user cannot report: they cannot pass \($0); run: chmod o+x \($0.shellWord)"
         }
         server = try await ControlServer(under: lock, at: path, admission: .everybody, timeLimit: timeLimit) {
@@ -66,13 +66,13 @@ struct ReportServer: Sendable {
         }
     }
 
-    /// The first folder on the way to the socket that other users cannot pass.
-    private static func closedFolder(above path: FilePath) -> FilePath? {
-        var folder = FilePath("/")
+    /// The first directory on the way to the socket that other users cannot pass.
+    private static func closedDirectory(above path: FilePath) -> FilePath? {
+        var directory = FilePath("/")
         for component in path.removingLastComponent().components {
-            folder.append(component)
+            directory.append(component)
             var status = stat()
-            if stat(folder.string, &status) == 0, status.st_mode & S_IXOTH == 0 { return folder }
+            if stat(directory.string, &status) == 0, status.st_mode & S_IXOTH == 0 { return directory }
         }
         return nil
     }

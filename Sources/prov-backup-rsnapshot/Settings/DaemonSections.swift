@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DaemonKit
+import BackupService
+import Daemon
 import Glibc
 import JobCore
 import Provisioning

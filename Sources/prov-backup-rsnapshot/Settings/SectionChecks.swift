@@ -1,5 +1,5 @@
-import BackupRsnapshot
-import DaemonKit
+import BackupService
+import Daemon
 import JobCore
 import Provisioning
 import ScriptService
@@ -80,8 +80,8 @@ extension HooksSettings {
             }
             if hooks.isEnabled, hooks.directory == nil {
                 settings.refuse(
-                    \Self.directory, label: label, "the scripts are enabled and no folder is named",
-                    hint: "set DIRECTORY to the folder of pre_script.sh and post_script.sh, or write ENABLED = no")
+                    \Self.directory, label: label, "the scripts are enabled and no directory is named",
+                    hint: "set DIRECTORY to the directory of pre_script.sh and post_script.sh, or write ENABLED = no")
             }
         }
         return all

@@ -1,6 +1,6 @@
 import SystemPackage
 
-/// A program that administrators write in place of the daemon; see the folder bench.
+/// A program that administrators write in place of the daemon; see the directory bench.
 enum Baseline: String, CaseIterable, Sendable {
     case shell, perl
 

@@ -1,4 +1,4 @@
-import DirectorySandbox
+import Sandbox
 import EventLoop
 import Glibc
 import SystemPackage
@@ -41,17 +41,17 @@ struct DaemonRun: Sendable {
         try SandboxPieces().directory.removingLastComponent().removingLastComponent()
     }
 
-    private var folder: FilePath { stage.folder.appending("daemon") }
+    private var directory: FilePath { stage.directory.appending("daemon") }
 
     /// Starts the daemon, hands it out, and ends it in order whatever became of it meanwhile.
     func with<Result: Sendable>(_ body: (Running) async throws -> Result) async throws -> Result {
-        try Files.removeIfThere(folder)
-        for path in [folder, folder.appending("handlers")] { try Files.make(path, mode: 0o700) }
-        let file = folder.appending("Rsnapshot.conf")
+        try Files.removeIfThere(directory)
+        for path in [directory, directory.appending("handlers")] { try Files.make(path, mode: 0o700) }
+        let file = directory.appending("Rsnapshot.conf")
         try Files.write(try settings(), to: file)
         let program = try Self.program()
         // Where there is no syslog it logs to its standard error stream; a file stands for what would take that.
-        let log = folder.appending("log")
+        let log = directory.appending("log")
         let output = try FileDescriptor.open(
             log, .writeOnly, options: [.create, .append, .closeOnExec], permissions: .ownerReadWrite)
         let started = Self.now
@@ -104,8 +104,8 @@ struct DaemonRun: Sendable {
             SLOTS = \(setup.slots)
             REQUIRE_INACTIVE_FOR_DELETE = no
             MAX_DELETES_PER_HOUR = 0
-            STATE_DIRECTORY = \(folder.appending("state"))
-            RUNTIME_DIRECTORY = \(folder.appending("run"))
+            STATE_DIRECTORY = \(directory.appending("state"))
+            RUNTIME_DIRECTORY = \(directory.appending("run"))
 
             [Backup]
             HOME_ROOTS = \(stage.homes)
@@ -115,7 +115,7 @@ struct DaemonRun: Sendable {
             RSNAPSHOT_TEMPLATE = \(shipped.appending("rsnapshot-account.conf.template"))
 
             [Scripts]
-            EVENTS_DIRECTORY = \(folder.appending("handlers"))
+            EVENTS_DIRECTORY = \(directory.appending("handlers"))
 
             """
     }

@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 
 /// Writes one wish after the other and watches, by a persistent search of its own, what becomes of it.
 struct LatencyProbe: Sendable {

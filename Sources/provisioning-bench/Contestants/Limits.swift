@@ -1,5 +1,5 @@
 import CLimit
-import DirectorySandbox
+import Sandbox
 import EventLoop
 import Glibc
 import JobCore

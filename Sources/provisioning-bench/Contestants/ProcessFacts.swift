@@ -18,11 +18,11 @@ struct ProcessFacts: Hashable, Sendable {
 
     /// Of a process that runs.
     init(of process: Int32) throws {
-        let folder = FilePath("/proc/\(process)")
-        let status = try Files.read(folder.appending("status"))
+        let directory = FilePath("/proc/\(process)")
+        let status = try Files.read(directory.appending("status"))
         resident = Self.number("VmRSS", in: status) * 1024
         peak = Self.number("VmHWM", in: status) * 1024
-        let tasks = folder.appending("task")
+        let tasks = directory.appending("task")
         for thread in try FileManager.default.contentsOfDirectory(atPath: tasks.string) {
             let task = tasks.appending(thread)
             // A thread may end between the list and the look.

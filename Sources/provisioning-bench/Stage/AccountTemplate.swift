@@ -1,6 +1,6 @@
-import BackupRsnapshot
-import DirectoryModel
-import DirectorySandbox
+import BackupService
+import LDAP
+import Sandbox
 import SystemPackage
 
 /// The LDIF of any number of accounts that differ in their number only: the account of `ldif create` with other numbers.
@@ -18,7 +18,7 @@ struct AccountTemplate: Sendable {
     /// What an account wishes, or that it is done.
     enum Mode: String, CaseIterable, Sendable { case modify, delete, modified }
 
-    /// - Parameter homes: the folder of homes; each is just below it, without a chroot.
+    /// - Parameter homes: the directory of homes; each is just below it, without a chroot.
     init(homes: FilePath) throws {
         let parameters = TestLDIFs.Parameters(
             uid: Self.pattern, base: try DN(parsing: SandboxTree.accountsDN), homeRoot: homes)

@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import SystemPackage
 
 extension Stage {
@@ -81,10 +80,10 @@ extension Stage {
             try Task.checkCancellation()
             let home = homes.appending("\(uid)")
             try Files.make(home)
-            for (name, mode, isOwn) in HomePattern.folders {
-                let folder = home.appending(name)
-                try Files.make(folder, mode: mode)
-                if isOwn { try Files.own(folder, uid) }
+            for (name, mode, isOwn) in HomePattern.directories {
+                let directory = home.appending(name)
+                try Files.make(directory, mode: mode)
+                if isOwn { try Files.own(directory, uid) }
             }
             try Files.write(pattern.configuration(of: uid), to: configurations.appending("\(uid).conf"), mode: 0o640)
         }
@@ -102,7 +101,7 @@ extension Stage {
 /// What the daemon leaves on the disk for an account, taken from one that it has made.
 struct HomePattern: Sendable {
     /// Name, mode, and whether the account owns it.
-    static let folders: [(String, UInt32, Bool)] = [
+    static let directories: [(String, UInt32, Bool)] = [
         ("incoming", 0o750, true), (".ssh", 0o700, true), (".snapshots", 0o755, false),
     ]
     private let pieces: [Substring]

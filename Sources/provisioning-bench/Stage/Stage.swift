@@ -1,41 +1,39 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import EventLoop
 import SystemPackage
 
-/// A directory server with accounts, and the places on the disk that go with them, in one folder.
+/// A directory server with accounts, and the places on the disk that go with them, in one directory.
 ///
 /// The server is slapd with an mdb database as the sandbox sets it up: the shipped indexes, limits and access rules, Content Sync, and a
 /// flush to the disk with every commit. All contestants work on the same one and bind as the same DN.
 struct Stage: Sendable {
-    let folder: FilePath
-    let sandbox: DirectorySandbox
+    let directory: FilePath
+    let sandbox: LDAPSandbox
     /// The Manager's connection, for preparing and looking.
-    let manager: DirectoryConnection
+    let manager: LDAPConnection
     let template: AccountTemplate
     /// How many accounts there are, from `AccountTemplate.firstUID` on.
     let accounts: Int
 
-    var homes: FilePath { folder.appending("homes") }
-    var configurations: FilePath { folder.appending("rsnapshot.d") }
+    var homes: FilePath { directory.appending("homes") }
+    var configurations: FilePath { directory.appending("rsnapshot.d") }
     /// The daemon's password, and not even a newline behind it: what the LDAP tools want.
-    var passwordFile: FilePath { folder.appending("password") }
-    private static func server(_ folder: FilePath) -> FilePath { folder.appending("slapd") }
+    var passwordFile: FilePath { directory.appending("password") }
+    private static func server(_ directory: FilePath) -> FilePath { directory.appending("slapd") }
 
     /// A server without accounts.
-    init(in folder: FilePath) async throws {
-        try Files.make(folder)
-        for name in ["homes", "rsnapshot.d"] { try Files.make(folder.appending(name)) }
-        let sandbox = try await DirectorySandbox.start(in: Self.server(folder), options: Self.options)
-        try Files.write(sandbox.daemonPassword, to: folder.appending("password"))
+    init(in directory: FilePath) async throws {
+        try Files.make(directory)
+        for name in ["homes", "rsnapshot.d"] { try Files.make(directory.appending(name)) }
+        let sandbox = try await LDAPSandbox.start(in: Self.server(directory), options: Self.options)
+        try Files.write(sandbox.daemonPassword, to: directory.appending("password"))
         try await self.init(
-            folder, sandbox, accounts: 0, template: try AccountTemplate(homes: folder.appending("homes")))
+            directory, sandbox, accounts: 0, template: try AccountTemplate(homes: directory.appending("homes")))
     }
 
-    private init(_ folder: FilePath, _ sandbox: DirectorySandbox, accounts: Int, template: AccountTemplate) async throws
-    {
-        self.folder = folder
+    private init(_ directory: FilePath, _ sandbox: LDAPSandbox, accounts: Int, template: AccountTemplate) async throws {
+        self.directory = directory
         self.sandbox = sandbox
         self.accounts = accounts
         self.template = template
@@ -51,10 +49,10 @@ struct Stage: Sendable {
     }
 
     /// Another connection of the Manager's.
-    static func connection(_ sandbox: DirectorySandbox) async throws -> DirectoryConnection {
+    static func connection(_ sandbox: LDAPSandbox) async throws -> LDAPConnection {
         let credentials = Credentials.simple(
             bindDN: try DN(parsing: sandbox.adminDN), password: Secret(sandbox.adminPassword))
-        return try await DirectoryConnection.open(
+        return try await LDAPConnection.open(
             ServerAddress(parsing: sandbox.uri),
             options: ConnectionOptions(credentials: credentials, operationTimeout: .seconds(120)))
     }
@@ -71,7 +69,7 @@ struct Stage: Sendable {
         manager.close()
         try await sandbox.stop(keepingData: true)
         var next = first
-        let configuration = Self.server(folder).appending("slapd.conf")
+        let configuration = Self.server(directory).appending("slapd.conf")
         let entries = ChildProcess.Input.pieces {
             guard next < end else { return nil }
             let chunk = next..<min(end, next + 500)
@@ -83,15 +81,15 @@ struct Stage: Sendable {
             return bytes
         }
         try await Tool.run("/usr/sbin/slapadd", ["-q", "-w", "-f", configuration.string], input: entries)
-        let sandbox = try await DirectorySandbox.start(in: Self.server(folder), options: Self.options)
-        return try await Stage(folder, sandbox, accounts: accounts + count, template: template)
+        let sandbox = try await LDAPSandbox.start(in: Self.server(directory), options: Self.options)
+        return try await Stage(directory, sandbox, accounts: accounts + count, template: template)
     }
 
-    /// Ends the server that runs in a folder, where one does.
-    static func end(in folder: FilePath) async throws {
-        guard case .running = try SandboxStatus.of(server(folder)) else { return }
+    /// Ends the server that runs in a directory, where one does.
+    static func end(in directory: FilePath) async throws {
+        guard case .running = try SandboxStatus.of(server(directory)) else { return }
         do {
-            try await DirectorySandbox.running(in: server(folder)).stop()
+            try await LDAPSandbox.running(in: server(directory)).stop()
         } catch  where error.code == .notRunning {
             // It ends by itself when its stage is given up, and has done so just now.
         }

@@ -46,18 +46,18 @@ nonisolated final class RecordingHost: EventHandlerHost {
     func write(_ line: String, to job: JobID) { state.withLock { $0.reports[job, default: []].append(line) } }
 }
 
-/// Handlers in a folder of their own, run by a real interpreter.
+/// Handlers in a directory of their own, run by a real interpreter.
 final class EventBench: Sendable {
     static let python: FilePath = "/usr/bin/python3"
 
-    let folder: ScriptFolder
+    let directory: ScriptDirectory
     let host = RecordingHost()
-    var scripts: FilePath { folder.path.appending("scripts") }
+    var scripts: FilePath { directory.path.appending("scripts") }
     var script: FilePath { scripts.appending("DirStartUp.py") }
-    private var modules: FilePath { folder.path.appending("python") }
+    private var modules: FilePath { directory.path.appending("python") }
 
     init() throws {
-        folder = try ScriptFolder()
+        directory = try ScriptDirectory()
         #expect(mkdir(scripts.string, 0o755) == 0)
         #expect(access(Self.python.string, X_OK) == 0, "these tests need \(Self.python)")
     }
@@ -84,7 +84,7 @@ final class EventBench: Sendable {
         configuration.timeLimit = Self.timeLimit
         configuration.grace = .seconds(60)
         configuration.interpreter = Self.python
-        configuration.moduleFolder = modules
+        configuration.moduleDirectory = modules
         configuration.daemon.name = "prov-test"
         configuration.daemon.configFile = "/etc/test.conf"
         configuration.daemon.workingDirectory = "/var/lib/test"
@@ -117,13 +117,13 @@ final class EventBench: Sendable {
         #expect(try processes() == [])
     }
 
-    /// The processes whose command line names this bench's folder.
+    /// The processes whose command line names this bench's directory.
     func processes() throws -> [pid_t] {
         try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { id in
             // It may have ended since the listing.
             guard id != getpid(), isAlive(id), let line = FileManager.default.contents(atPath: "/proc/\(id)/cmdline")
             else { return false }
-            return String(decoding: line, as: UTF8.self).contains(folder.path.string)
+            return String(decoding: line, as: UTF8.self).contains(directory.path.string)
         }
     }
 

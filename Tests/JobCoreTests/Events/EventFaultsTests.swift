@@ -69,7 +69,7 @@ extension Processes {
                     def JobStart(self, job):
                         import signal
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "\(bench.folder.path)"])
+                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "\(bench.directory.path)"])
                         time.sleep(100000)
                 """)
             try await bench.run(clock: clock) { handlers in
@@ -250,7 +250,7 @@ extension Processes {
                             if child == 0: raise ValueError("in the child")
                             os.waitpid(child, 0)
                         if job.JobId == 3:
-                            subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done", "\(bench.folder.path)"])
+                            subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done", "\(bench.directory.path)"])
                         if job.JobId == 4:
                             child = os.fork()
                             if child == 0:
@@ -276,7 +276,7 @@ extension Processes {
             "a daemon with a session of its own and an empty environment ends with the interpreter whose handler has started it",
             .enabled(if: TreeWay.obstacle == nil, "needs cgroups"))
         func detached() async throws {
-            let began = bench.folder.path.appending("began")
+            let began = bench.directory.path.appending("began")
             try bench.install(
                 """
                     def JobStart(self, job):
@@ -449,7 +449,8 @@ extension Processes {
         }
 
         @Test(
-            "B1 a script that others can write to, or that lies in such a folder, is not run", arguments: [true, false])
+            "B1 a script that others can write to, or that lies in such a directory, is not run",
+            arguments: [true, false])
         func permissions(isScript: Bool) async throws {
             try bench.install("    def JobStart(self, job): print('run')")
             let place = isScript ? bench.script : bench.scripts
@@ -471,13 +472,13 @@ extension Processes {
             #expect(host.log.contains("apt-get install python3"))
         }
 
-        @Test("B1 a module folder that others can change is not used")
-        func moduleFolder() async throws {
+        @Test("B1 a module directory that others can change is not used")
+        func moduleDirectory() async throws {
             try bench.install("    def JobStart(self, job): print('run')")
-            #expect(mkdir(bench.configuration().moduleFolder.string, 0o700) == 0)
-            #expect(chmod(bench.configuration().moduleFolder.string, 0o777) == 0)
+            #expect(mkdir(bench.configuration().moduleDirectory.string, 0o700) == 0)
+            #expect(chmod(bench.configuration().moduleDirectory.string, 0o777) == 0)
             try await bench.run { handlers in #expect(!handlers.isActive) }
-            #expect(host.log.contains("\(bench.configuration().moduleFolder): can be written by others"))
+            #expect(host.log.contains("\(bench.configuration().moduleDirectory): can be written by others"))
         }
     }
 }

@@ -6,9 +6,9 @@ import Testing
 
 @testable import JobCore
 
-/// A private folder with a history in it, and what the operator was told.
+/// A private directory with a history in it, and what the operator was told.
 final class HistoryBench: Sendable {
-    let folder: FilePath
+    let directory: FilePath
     let clock: ManualClock
     private let told = Mutex<[CoreNotice]>([])
 
@@ -17,16 +17,18 @@ final class HistoryBench: Sendable {
     init() throws {
         let url = FileManager.default.temporaryDirectory.appending(path: "history-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
-        #expect(chmod(folder.string, 0o700) == 0)
+        directory = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
+        #expect(chmod(directory.string, 0o700) == 0)
         clock = ManualClock(Self.start)
     }
 
     deinit {
-        do { try FileManager.default.removeItem(atPath: folder.string) } catch { Issue.record("left behind: \(error)") }
+        do { try FileManager.default.removeItem(atPath: directory.string) } catch {
+            Issue.record("left behind: \(error)")
+        }
     }
 
-    var file: FilePath { folder.appending("history.sqlite") }
+    var file: FilePath { directory.appending("history.sqlite") }
     var notices: [CoreNotice] { told.withLock { $0 } }
     /// Warnings and errors.
     var complaints: [CoreNotice] { notices.filter { $0.level == .error || $0.level == .warning } }
@@ -40,9 +42,9 @@ final class HistoryBench: Sendable {
         }
     }
 
-    /// What lies in the folder and begins with the history's name.
+    /// What lies in the directory and begins with the history's name.
     func files() throws -> [String] {
-        try FileManager.default.contentsOfDirectory(atPath: folder.string)
+        try FileManager.default.contentsOfDirectory(atPath: directory.string)
             .filter { $0.hasPrefix("history.sqlite") }.sorted()
     }
 

@@ -44,7 +44,7 @@ import Testing
         }
         var most = 0
         for round in 0..<10 {
-            let copy = bench.folder.appending("copy-\(round)")
+            let copy = bench.directory.appending("copy-\(round)")
             try FileManager.default.createDirectory(
                 atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
             for suffix in ["", "-wal"] {

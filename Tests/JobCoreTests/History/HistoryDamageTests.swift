@@ -45,20 +45,20 @@ import Testing
         ) { bench in
             try SQLite(bench.file.string).execute("DROP TABLE job")
         },
-        Damage(testDescription: "a folder", words: "folder") { bench in
+        Damage(testDescription: "a directory", words: "directory") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
             try FileManager.default.createDirectory(atPath: bench.file.string, withIntermediateDirectories: false)
         },
         Damage(testDescription: "a symbolic link", words: "symbolic link") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
-            try bench.write("theirs".utf8, to: bench.folder.appending("theirs"))
+            try bench.write("theirs".utf8, to: bench.directory.appending("theirs"))
             #expect(symlink("theirs", bench.file.string) == 0)
         },
         Damage(testDescription: "a named pipe", words: "no plain file") { bench in
             try FileManager.default.removeItem(atPath: bench.file.string)
             #expect(mkfifo(bench.file.string, 0o600) == 0)
         },
-        Damage(testDescription: "a folder in the place of the log", words: "unable to open") { bench in
+        Damage(testDescription: "a directory in the place of the log", words: "unable to open") { bench in
             for suffix in ["-wal", "-shm"] { #expect(unlink(bench.file.string + suffix) == 0 || errno == ENOENT) }
             try FileManager.default.createDirectory(
                 atPath: bench.file.string + "-wal", withIntermediateDirectories: false)
@@ -93,7 +93,7 @@ import Testing
         let aside = try #require(try bench.aside().first { !$0.hasSuffix("-wal") && !$0.hasSuffix("-shm") })
         #expect(notice.text.contains(aside))
         if !damage.isReadable {
-            #expect((try? Data(contentsOf: URL(filePath: bench.folder.appending(aside).string))) == contents)
+            #expect((try? Data(contentsOf: URL(filePath: bench.directory.appending(aside).string))) == contents)
         }
         await history.close()
 
@@ -144,7 +144,7 @@ import Testing
         let open = Story(1).began()
         history.record(open)
         await history.flush()
-        for name in try bench.files() { #expect(unlink(bench.folder.appending(name).string) == 0) }
+        for name in try bench.files() { #expect(unlink(bench.directory.appending(name).string) == 0) }
         history.record(open.ended())
         #expect(try await history.job(open.job.id)?.result == .success)
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
@@ -188,15 +188,15 @@ import Testing
     @Test("a file system without room and one that is read only: the daemon is told and goes on")
     func fileSystems() async throws {
         let bench = try HistoryBench()
-        let folder = bench.folder.appending("small")
-        try FileManager.default.createDirectory(atPath: folder.string, withIntermediateDirectories: false)
-        guard mount("none", folder.string, "tmpfs", 0, "size=2m,mode=700") == 0 else {
+        let directory = bench.directory.appending("small")
+        try FileManager.default.createDirectory(atPath: directory.string, withIntermediateDirectories: false)
+        guard mount("none", directory.string, "tmpfs", 0, "size=2m,mode=700") == 0 else {
             print("no file system can be mounted here: a full and a read-only one are not tried")
             return
         }
-        defer { #expect(umount2(folder.string, Int32(MNT_DETACH)) == 0) }
-        let file = folder.appending("history.sqlite")
-        let filler = folder.appending("filler")
+        defer { #expect(umount2(directory.string, Int32(MNT_DETACH)) == 0) }
+        let file = directory.appending("history.sqlite")
+        let filler = directory.appending("filler")
 
         let history = bench.history(file: file)
         history.record(whole: Story(1))
@@ -215,7 +215,7 @@ import Testing
 
         // A process that another test is just starting holds what is open here until its program begins.
         try await eventually("it becomes read only") {
-            mount("none", folder.string, "tmpfs", UInt(MS_REMOUNT | MS_RDONLY), nil) == 0
+            mount("none", directory.string, "tmpfs", UInt(MS_REMOUNT | MS_RDONLY), nil) == 0
         }
         let second = bench.history(file: file)
         second.record(Story(4_000))
@@ -228,13 +228,13 @@ import Testing
     @Test("where no history can be, one notice names the hint, and recording is off")
     func off() async throws {
         let bench = try HistoryBench()
-        let open = bench.folder.appending("open")
+        let open = bench.directory.appending("open")
         try FileManager.default.createDirectory(atPath: open.string, withIntermediateDirectories: false)
         #expect(chmod(open.string, 0o777) == 0)
-        try bench.write("x".utf8, to: bench.folder.appending("plain"))
+        try bench.write("x".utf8, to: bench.directory.appending("plain"))
         let places: [(FilePath, String)] = [
-            (bench.folder.appending("none").appending("h"), "namei -l"), (open.appending("h"), "chmod go-w"),
-            (bench.folder.appending("plain").appending("h"), "correct the setting"),
+            (bench.directory.appending("none").appending("h"), "namei -l"), (open.appending("h"), "chmod go-w"),
+            (bench.directory.appending("plain").appending("h"), "correct the setting"),
         ]
         for (count, (file, hint)) in places.enumerated() {
             let history = bench.history(file: file)
@@ -282,7 +282,7 @@ import Testing
         #expect(bench.complaints.count == 1, "\(bench.complaints)")
         let aside = try #require(try bench.aside(as: "old").first)
         #expect(bench.complaints.first?.text.contains(aside) == true)
-        #expect(try Data(contentsOf: URL(filePath: bench.folder.appending(aside).string)) == contents)
+        #expect(try Data(contentsOf: URL(filePath: bench.directory.appending(aside).string)) == contents)
         await history.close()
     }
 }

@@ -76,7 +76,7 @@ import Testing
         #expect(try bench.files() == ["history.sqlite", "history.sqlite-shm", "history.sqlite-wal"])
         for name in try bench.files() {
             var status = stat()
-            #expect(stat(bench.folder.appending(name).string, &status) == 0)
+            #expect(stat(bench.directory.appending(name).string, &status) == 0)
             #expect(status.st_mode & 0o777 == 0o600, "\(name)")
         }
         await history.close()
@@ -230,7 +230,7 @@ import Testing
             let job = Story(number)
             history.record(job)
             try await history.confirm([job.job.id])
-            let copy = bench.folder.appending("copy-\(number)")
+            let copy = bench.directory.appending("copy-\(number)")
             try FileManager.default.createDirectory(
                 atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
             for suffix in ["", "-wal"] {
@@ -256,7 +256,7 @@ import Testing
         try await history.confirm([known.job.id])
         await history.close()
 
-        #expect(chmod(bench.folder.string, 0o777) == 0)
+        #expect(chmod(bench.directory.string, 0o777) == 0)
         let refused = bench.history()
         refused.record(Story(3))
         let error = await #expect(throws: HistoryError.self) { try await refused.confirm([JobID(3)]) }
@@ -290,7 +290,7 @@ import Testing
         _ = await executor.open(job)
         let outcome = try await executor.attempt(job, number: 2) { _ in
             // What a crash at this moment leaves.
-            let copy = bench.folder.appending("copy")
+            let copy = bench.directory.appending("copy")
             try FileManager.default.createDirectory(
                 atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
             for suffix in ["", "-wal"] {

@@ -71,7 +71,7 @@ import Testing
             hooks: row.pre == .off
                 ? nil
                 : HookSettings(
-                    directory: bench.folder, skipsJob: skips, timeLimit: .seconds(300), grace: .seconds(60)),
+                    directory: bench.directory, skipsJob: skips, timeLimit: .seconds(300), grace: .seconds(60)),
             window: row.interruption == .windowEndsInPre ? try TimeWindow(parsing: "00:00-23:59") : nil)
         let job = try await bench.job()
         let limits = ManualSteadyClock()
@@ -109,7 +109,7 @@ import Testing
         #expect(ended.post == row.postStatus)
         #expect(bench.exists("in.job") == row.jobRuns)
         let given = row.postArguments.map { numbers in
-            ["\(bench.folder.appending("post_script.sh")) \(job.id) \(numbers[0]) \(numbers[1])"]
+            ["\(bench.directory.appending("post_script.sh")) \(job.id) \(numbers[0]) \(numbers[1])"]
         }
         #expect(try bench.lines("post") == given ?? [])
         await executor.close(job, outcome)

@@ -8,7 +8,7 @@ import Testing
 
 /// Specification: rows.md D1 to D14, each against real processes. ``HookMatrixTests`` goes through their combinations.
 @Suite struct HookRowsTests {
-    /// A job with both scripts in the bench's folder.
+    /// A job with both scripts in the bench's directory.
     private func run(
         _ bench: JobBench, in directory: FilePath? = nil, skips: Bool = false, timeLimit: Duration = .seconds(300),
         attempts: Int = 1,
@@ -16,7 +16,7 @@ import Testing
     ) async throws -> JobID {
         let runner = bench.runner(
             JobPolicy(
-                hooks: HookSettings(directory: directory ?? bench.folder, skipsJob: skips, timeLimit: timeLimit)))
+                hooks: HookSettings(directory: directory ?? bench.directory, skipsJob: skips, timeLimit: timeLimit)))
         let job = try #require(
             try await runner.submit(
                 bench.request(attempts: attempts) { attempt in
@@ -39,13 +39,13 @@ import Testing
         #expect(!bench.exists("ran"))
     }
 
-    @Test("D2 only executable files of the two names in the one folder are run, and nothing from PATH")
+    @Test("D2 only executable files of the two names in the one directory are run, and nothing from PATH")
     func places() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "touch ran", mode: 0o644)
         try bench.script("pre_script", "touch ran")
         try FileManager.default.createDirectory(
-            atPath: bench.folder.appending("sub").string, withIntermediateDirectories: true)
+            atPath: bench.directory.appending("sub").string, withIntermediateDirectories: true)
         let id = try await run(bench)
         #expect(try bench.attempt(of: id).pre == .skipped)
         #expect(!bench.exists("ran"))
@@ -73,8 +73,8 @@ import Testing
         try bench.script("pre_script.sh", #"echo "$0 $# $*" > pre"#)
         try bench.script("post_script.sh", #"echo "$0 $# $*" > post"#)
         let id = try await run(bench, result: JobOutcome(.warnings))
-        #expect(try bench.lines("pre") == ["\(bench.folder.appending("pre_script.sh")) 1 \(id)"])
-        #expect(try bench.lines("post") == ["\(bench.folder.appending("post_script.sh")) 3 \(id) 0 3"])
+        #expect(try bench.lines("pre") == ["\(bench.directory.appending("pre_script.sh")) 1 \(id)"])
+        #expect(try bench.lines("post") == ["\(bench.directory.appending("post_script.sh")) 3 \(id) 0 3"])
     }
 
     @Test("D5 after a successful pre script the job and the post script run; a missing post script is Skipped")
@@ -103,11 +103,11 @@ import Testing
 
     @Test(
         "D7 without a pre script the job runs or not as configured, and the post script does not",
-        arguments: [true, false], [".", "no-such-folder"])
+        arguments: [true, false], [".", "no-such-directory"])
     func missing(skips: Bool, directory: String) async throws {
         let bench = try JobBench()
         try bench.script("post_script.sh", "touch post")
-        let id = try await run(bench, in: bench.folder.pushing(FilePath(directory)), skips: skips) { _ in
+        let id = try await run(bench, in: bench.directory.pushing(FilePath(directory)), skips: skips) { _ in
             try bench.touch("job")
         }
         #expect(bench.exists("job") == !skips)
@@ -135,7 +135,7 @@ import Testing
     func recovered() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "[ -e second ]")
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))
+        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
         let job = try #require(
             try await runner.submit(
                 bench.request(attempts: 2) { attempt in
@@ -155,7 +155,7 @@ import Testing
             let wait = name == script ? "touch waits; while [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.01; done" : ":"
             try bench.script("\(name)_script.sh", "\(wait); echo \(name) >> order")
         }
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))
+        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
         let job = try #require(
             try await runner.submit(
                 bench.request { _ in
@@ -177,7 +177,7 @@ import Testing
         try bench.script("pre_script.sh", "touch waits; exec sleep 3600")
         try bench.script("post_script.sh", "echo $2 $3 > post")
         let runner = bench.runner(
-            JobPolicy(hooks: HookSettings(directory: bench.folder), window: try TimeWindow(parsing: "00:00-23:59")))
+            JobPolicy(hooks: HookSettings(directory: bench.directory), window: try TimeWindow(parsing: "00:00-23:59")))
         let job = try #require(
             try await runner.submit(
                 bench.request { _ in
@@ -213,9 +213,9 @@ import Testing
         let bench = try JobBench()
         try bench.script("pre_script.sh", "echo pre >> order")
         try bench.script("post_script.sh", "echo post >> order")
-        let script = bench.folder.appending("by_hand.sh")
+        let script = bench.directory.appending("by_hand.sh")
         try bench.script("by_hand.sh", "echo job >> order")
-        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.folder)))
+        let runner = bench.runner(JobPolicy(hooks: HookSettings(directory: bench.directory)))
         let user = UserScript(
             name: "by_hand", path: script, environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
@@ -230,7 +230,7 @@ import Testing
         try bench.script("pre_script.sh", "echo $$ > number.new; mv number.new number; exec sleep 3600")
         try bench.script("post_script.sh", "echo $2 $3 > post")
         async let running = run(bench)
-        let process = try await processNumber(in: bench.folder.appending("number"))
+        let process = try await processNumber(in: bench.directory.appending("number"))
         kill(process, SIGKILL)
         let id = try await running
         #expect(try bench.attempt(of: id).pre == .failed)
@@ -243,9 +243,9 @@ import Testing
         let bench = try JobBench()
         try bench.script(
             "pre_script.sh",
-            ScriptFolder.note + "setsid sleep 3600 & runs sleep $!; echo $! > number.new; mv number.new number")
+            ScriptDirectory.note + "setsid sleep 3600 & runs sleep $!; echo $! > number.new; mv number.new number")
         let id = try await run(bench)
-        let process = try await processNumber(in: bench.folder.appending("number"))
+        let process = try await processNumber(in: bench.directory.appending("number"))
         #expect(!isAlive(process))
         let report = bench.recorder.lines.map(\.text)
         #expect(

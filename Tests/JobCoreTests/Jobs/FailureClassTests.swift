@@ -24,8 +24,8 @@ import Testing
     func start(errno: Errno, failureClass: FailureClass) {
         let error = ScriptError.start(of: .test("/bin/true"), errno: errno)
         #expect(error.failureClass == failureClass)
-        let folder = ScriptError.workingDirectory(of: .test("/bin/true"), errno: errno)
-        #expect((folder.failureClass == .shortage) == errno.isShortage)
+        let directory = ScriptError.workingDirectory(of: .test("/bin/true"), errno: errno)
+        #expect((directory.failureClass == .shortage) == errno.isShortage)
     }
 
     @Test("a script that was lost, a user and a path that could not be asked for: by the same numbers")

@@ -8,10 +8,10 @@ import Testing
 @Suite struct HourlyLimitTests {
     private static let start = WallTime(secondsSince1970: 1_800_000_000)
     private static let hour = Duration.seconds(3_600)
-    private let folder: ScriptFolder
-    private var file: FilePath { folder.path.appending("deletes") }
+    private let directory: ScriptDirectory
+    private var file: FilePath { directory.path.appending("deletes") }
 
-    init() throws { folder = try ScriptFolder() }
+    init() throws { directory = try ScriptDirectory() }
 
     @Test(
         "so many within an hour, also over restarts; the others get times one after the other, and what waits is told once"
@@ -93,9 +93,9 @@ import Testing
         try text.write(toFile: file.string, atomically: true, encoding: .utf8)
         let limit = try HourlyLimit(file: file, limit: 1)
         #expect(limit.notice?.contains("set aside") == true)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path.string).count == 1)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path.string).count == 1)
         #expect(try await limit.admit("a", now: Self.start) == nil)
-        let nowhere = try HourlyLimit(file: folder.path.appending("none/deletes"), limit: 2)
+        let nowhere = try HourlyLimit(file: directory.path.appending("none/deletes"), limit: 2)
         await #expect(throws: StateFileError.self) { try await nowhere.admit("a", now: Self.start) }
         await #expect(throws: StateFileError.self) { try await nowhere.admit("a", now: Self.start) }
     }

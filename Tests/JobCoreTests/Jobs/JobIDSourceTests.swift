@@ -6,16 +6,16 @@ import Testing
 @testable import JobCore
 
 @Suite struct JobIDSourceTests {
-    let folder: ScriptFolder
+    let directory: ScriptDirectory
     let file: FilePath
     init() throws {
-        folder = try ScriptFolder()
-        file = folder.path.appending("job-id")
+        directory = try ScriptDirectory()
+        file = directory.path.appending("job-id")
     }
 
     private var contents: String { get throws { try String(contentsOfFile: file.string, encoding: .utf8) } }
     private var names: [String] {
-        get throws { try FileManager.default.contentsOfDirectory(atPath: folder.path.string).sorted() }
+        get throws { try FileManager.default.contentsOfDirectory(atPath: directory.path.string).sorted() }
     }
 
     @Test("numbers begin with 1 and grow by one, over the end of a block as well")
@@ -48,7 +48,7 @@ import Testing
     @Test("a draft left by a crash while writing does no harm")
     func draft() async throws {
         _ = try await JobIDSource(file: file, block: 10).next()
-        try Data("99999999999".utf8).write(to: URL(filePath: folder.path.appending(".job-id.new").string))
+        try Data("99999999999".utf8).write(to: URL(filePath: directory.path.appending(".job-id.new").string))
         let source = try JobIDSource(file: file, block: 10)
         #expect(source.notice == nil)
         #expect(try await source.next() == JobID(11))
@@ -104,17 +104,18 @@ import Testing
         #expect(numbers.sorted() == (1...400).map { JobID($0) })
     }
 
-    @Test("a folder that is not there, and a file that is a link or a folder, are errors with path and hint")
+    @Test("a directory that is not there, and a file that is a link or a directory, are errors with path and hint")
     func errors() async throws {
-        let lost = folder.path.appending("gone/job-id")
+        let lost = directory.path.appending("gone/job-id")
         let source = try JobIDSource(file: lost)
         let error = await #expect(throws: StateFileError.self) { try await source.next() }
         #expect(error?.path == lost)
         #expect(error?.errno == .noSuchFileOrDirectory)
         #expect(
-            error?.description.hasSuffix("create the folder: mkdir -p \(lost.removingLastComponent().string)") == true)
+            error?.description.hasSuffix("create the directory: mkdir -p \(lost.removingLastComponent().string)")
+                == true)
         #expect(symlink("/etc/hostname", file.string) == 0)
         #expect(throws: StateFileError.self) { try JobIDSource(file: file) }
-        #expect(throws: StateFileError.self) { try JobIDSource(file: folder.path) }
+        #expect(throws: StateFileError.self) { try JobIDSource(file: directory.path) }
     }
 }

@@ -6,9 +6,9 @@ import Testing
 
 @testable import JobCore
 
-/// A core with an own folder, whose changes a test can look through.
+/// A core with an own directory, whose changes a test can look through.
 final class JobBench: Sendable {
-    let folder: FilePath
+    let directory: FilePath
     /// What the registry told.
     let recorder = ChangeRecorder()
     /// What an operator should read.
@@ -23,23 +23,25 @@ final class JobBench: Sendable {
     init(clock: any WallClock = SystemWallClock()) throws {
         let url = FileManager.default.temporaryDirectory.appending(path: "jobs-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
-        folder = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
-        #expect(chmod(folder.string, 0o755) == 0)
+        directory = FilePath(url.resolvingSymlinksInPath().path(percentEncoded: false))
+        #expect(chmod(directory.string, 0o755) == 0)
         let ends = EndRecorder()
         self.ends = ends
         registry = JobRegistry(recorder: recorder, clock: clock) { ends.add($0) }
-        ids = try JobIDSource(file: folder.appending("job-number"))
+        ids = try JobIDSource(file: directory.appending("job-number"))
         self.clock = clock
     }
 
     deinit {
-        do { try FileManager.default.removeItem(atPath: folder.string) } catch { Issue.record("left behind: \(error)") }
+        do { try FileManager.default.removeItem(atPath: directory.string) } catch {
+            Issue.record("left behind: \(error)")
+        }
     }
 
     func executor(_ policy: JobPolicy = JobPolicy(), scripts: ScriptRunner = ScriptRunner()) -> JobExecutor {
         var executor = JobExecutor(
             registry: registry, policies: [.admin: policy], environment: ["PATH": "/usr/bin:/bin"],
-            reportSocket: folder.appending("report.sock").string, clock: clock,
+            reportSocket: directory.appending("report.sock").string, clock: clock,
             notice: { notice in self.notices.withLock { $0.append(notice) } },
             alert: { alert in self.alerts.withLock { $0.append(alert) } })
         executor.runner = scripts
@@ -69,27 +71,27 @@ final class JobBench: Sendable {
             work: work)
     }
 
-    /// Writes a script of the hooks' folder.
+    /// Writes a script of the hooks' directory.
     func script(_ name: String, _ body: String, mode: mode_t = 0o755) throws {
-        let file = folder.appending(name)
-        try Data("#!/bin/sh\ncd \(folder)\n\(body)\n".utf8).write(to: URL(filePath: file.string))
+        let file = directory.appending(name)
+        try Data("#!/bin/sh\ncd \(directory)\n\(body)\n".utf8).write(to: URL(filePath: file.string))
         try makeExecutable(file.string, mode: mode)
     }
 
-    func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: folder.appending(name).string) }
+    func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: directory.appending(name).string) }
 
-    func touch(_ name: String) throws { try Data().write(to: URL(filePath: folder.appending(name).string)) }
+    func touch(_ name: String) throws { try Data().write(to: URL(filePath: directory.appending(name).string)) }
 
     func append(_ line: String, to name: String) throws {
         let before = try lines(name)
         try Data((before + [line, ""]).joined(separator: "\n").utf8).write(
-            to: URL(filePath: folder.appending(name).string))
+            to: URL(filePath: directory.appending(name).string))
     }
 
     /// The lines of a file; none when it is not there.
     func lines(_ name: String) throws -> [String] {
         guard exists(name) else { return [] }
-        return try String(contentsOfFile: folder.appending(name).string, encoding: .utf8).split(separator: "\n").map(
+        return try String(contentsOfFile: directory.appending(name).string, encoding: .utf8).split(separator: "\n").map(
             String.init)
     }
 

@@ -16,8 +16,8 @@ import Testing
             """
                 def JobStart(self, job): pass
                 def JobEnd(self, job):
-                    open('\(bench.folder)/ending', 'w').close()
-                    while not os.path.exists('\(bench.folder)/go'): time.sleep(0.01)
+                    open('\(bench.directory)/ending', 'w').close()
+                    while not os.path.exists('\(bench.directory)/go'): time.sleep(0.01)
             """)
         try await events.run { handlers in
             var executor = bench.executor()
@@ -58,7 +58,7 @@ import Testing
         let bench = try JobBench()
         try bench.script("pre_script.sh", "echo pre >> hooks")
         let runner = bench.runner(
-            JobPolicy(hooks: HookSettings(directory: bench.folder, skipsJob: true, timeLimit: .seconds(60))))
+            JobPolicy(hooks: HookSettings(directory: bench.directory, skipsJob: true, timeLimit: .seconds(60))))
         let gate = Gate()
         let request = Self.request(bench) { attempt in
             if attempt.number == 1 {

@@ -13,7 +13,7 @@ import Testing
     ) throws -> UserScript {
         try bench.script("user.sh", body, mode: mode)
         return UserScript(
-            name: "user", path: bench.folder.appending("user.sh"), timeLimit: timeLimit, grace: .milliseconds(200),
+            name: "user", path: bench.directory.appending("user.sh"), timeLimit: timeLimit, grace: .milliseconds(200),
             profile: profile, environment: ["PATH": "/usr/bin:/bin"],
             retry: RetryPolicy(maximumAttempts: attempts, delay: .milliseconds(1), maximumDelay: .milliseconds(1)))
     }

@@ -9,19 +9,19 @@ import Testing
 extension Processes {
     /// A cgroup for each script, where this process can make some.
     @Suite(.enabled(if: TreeWay.obstacle == nil, "\(TreeWay.obstacle ?? "")")) struct Cgroups {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         private func run(
             _ body: String, grace: Duration = .seconds(60), user: ScriptUser? = nil
         ) async throws -> ScriptResult {
-            let script = try folder.script(ScriptFolder.note + body)
-            let environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            let script = try directory.script(ScriptDirectory.note + body)
+            let environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
             return try await ScriptRunner().run(.test(script, environment: environment, grace: grace, user: user))
         }
 
         private func number(_ name: String) async throws -> pid_t {
-            try await processNumber(in: folder.path.appending(name))
+            try await processNumber(in: directory.path.appending(name))
         }
 
         private func cgroups(of maker: pid_t) throws -> [String] {
@@ -42,7 +42,7 @@ extension Processes {
             .enabled(if: geteuid() == 0, "only root can become another user"))
         func otherUser() async throws {
             let user = try await ScriptUser.named("nobody")
-            #expect(chown(folder.path.string, user.uid, user.gid) == 0)
+            #expect(chown(directory.path.string, user.uid, user.gid) == 0)
             let result = try await run("env -i setsid sleep 1000 & runs sleep $!; note child $!", user: user)
             let child = try await number("child")
             #expect(result.survivors == ["sleep (\(child))"])
@@ -62,8 +62,8 @@ extension Processes {
                 """#, grace: .milliseconds(300))
             #expect(!result.survivors.isEmpty)
             #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
-            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
-            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
+            #expect(!FileManager.default.fileExists(atPath: directory.path.appending("escaped").string))
+            #expect(try processes(carrying: "DIR=\(directory.path)") == [])
         }
 
         @Test(
@@ -85,7 +85,7 @@ extension Processes {
         func removed() async throws {
             _ = try await run("exit 3")
             await #expect(throws: ScriptError.self) {
-                try await ScriptRunner().run(.test(folder.script("#!/nonexistent\n", name: "bad.sh")))
+                try await ScriptRunner().run(.test(directory.script("#!/nonexistent\n", name: "bad.sh")))
             }
             try await eventually("they are gone") { try await noneIsLeft() }
         }
@@ -101,7 +101,7 @@ extension Processes {
             "D13: what an earlier daemon left running is found by its cgroup, and that of another instance is not touched"
         )
         func leftovers() async throws {
-            let socket = folder.path.appending("report.sock").string
+            let socket = directory.path.appending("report.sock").string
             let other = Process()
             other.executableURL = URL(filePath: "/usr/bin/sleep")
             other.arguments = ["1000"]
@@ -134,9 +134,9 @@ extension Processes {
             limit.rlim_cur = min(limit.rlim_cur, hard - 1)
             #expect(setrlimit(resource, &limit) == 0)
             OwnProcess.raiseOpenFiles()
-            let folder = try ScriptFolder()
+            let directory = try ScriptDirectory()
             for way in TreeWay.possible {
-                let script = try folder.script("ulimit -Sn; ulimit -Hn")
+                let script = try directory.script("ulimit -Sn; ulimit -Hn")
                 let result = try await way.runner().run(.test(script))
                 #expect(result.output.text == "\(limit.rlim_cur)\n\(hard)\n")
             }
@@ -153,8 +153,8 @@ extension Processes {
                 #expect(setrlimit(resource, &limit) == 0)
                 OwnProcess.raiseOpenFiles()
                 for _ in 0..<150 { #expect(dup(STDERR_FILENO) > 0) }
-                let folder = try ScriptFolder()
-                let result = try await ScriptRunner().run(.test(try folder.script("ulimit -Sn")))
+                let directory = try ScriptDirectory()
+                let result = try await ScriptRunner().run(.test(try directory.script("ulimit -Sn")))
                 #expect(result.output.text == "100\n")
             }
         }
@@ -168,8 +168,8 @@ extension Processes {
                 #expect(control(isDumpable, 0, 0, 0, 0) == 1)
                 OwnProcess.forbidCoreDumps()
                 #expect(control(isDumpable, 0, 0, 0, 0) == 0)
-                let folder = try ScriptFolder()
-                var invocation = ScriptInvocation.test(try folder.script("exit 7"))
+                let directory = try ScriptDirectory()
+                var invocation = ScriptInvocation.test(try directory.script("exit 7"))
                 for user in try await ScriptUser.withAndWithoutStarter() {
                     invocation.user = user
                     #expect(try await ScriptRunner().run(invocation).termination == .exited(code: 7))

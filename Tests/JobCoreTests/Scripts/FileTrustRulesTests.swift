@@ -9,82 +9,82 @@ import Testing
     typealias Problem = FileTrustError.Problem
 
     static let trusted: Set<UInt32> = [0, 42]
-    static let root = Component(path: "/", kind: .folder, owner: 0, mode: 0o755)
-    static let scripts = Component(path: "/s", kind: .folder, owner: 0, mode: 0o755)
-    static let shared = Component(path: "/t", kind: .folder, owner: 0, mode: 0o1777)
+    static let root = Component(path: "/", kind: .directory, owner: 0, mode: 0o755)
+    static let scripts = Component(path: "/s", kind: .directory, owner: 0, mode: 0o755)
+    static let shared = Component(path: "/t", kind: .directory, owner: 0, mode: 0o1777)
 
     static func file(_ path: FilePath, owner: UInt32 = 0, mode: UInt32 = 0o755) -> Component {
         Component(path: path, kind: .file, owner: owner, mode: mode)
     }
 
     static let table: [(rule: String, components: [Component], fault: (Problem, FilePath)?)] = [
-        ("root's script in root's folders", [root, scripts, file("/s/x")], nil),
+        ("root's script in root's directories", [root, scripts, file("/s/x")], nil),
         (
-            "our own script in our own folder",
-            [root, Component(path: "/s", kind: .folder, owner: 42, mode: 0o700), file("/s/x", owner: 42)], nil
+            "our own script in our own directory",
+            [root, Component(path: "/s", kind: .directory, owner: 42, mode: 0o700), file("/s/x", owner: 42)], nil
         ),
         ("a script that its group can write", [root, scripts, file("/s/x", mode: 0o775)], (.writable, "/s/x")),
         ("a script that others can write", [root, scripts, file("/s/x", mode: 0o757)], (.writable, "/s/x")),
         ("a script of a stranger", [root, scripts, file("/s/x", owner: 7)], (.wrongOwner(trusted: [0, 42]), "/s/x")),
         (
-            "a folder that its group can write",
-            [root, Component(path: "/s", kind: .folder, owner: 0, mode: 0o775), file("/s/x")],
+            "a directory that its group can write",
+            [root, Component(path: "/s", kind: .directory, owner: 0, mode: 0o775), file("/s/x")],
             (.writable, "/s")
         ),
         (
-            "a folder of a stranger",
-            [root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755), file("/s/x")],
+            "a directory of a stranger",
+            [root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x")],
             (.wrongOwner(trusted: [0, 42]), "/s")
         ),
         (
-            "the uppermost folder counts",
-            [Component(path: "/", kind: .folder, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
+            "the uppermost directory counts",
+            [Component(path: "/", kind: .directory, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
         ),
         (
             "the first fault from above is told",
-            [root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
+            [root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
             (.wrongOwner(trusted: [0, 42]), "/s")
         ),
         (
-            "our folder in a sticky folder",
-            [root, shared, Component(path: "/t/s", kind: .folder, owner: 42, mode: 0o755), file("/t/s/x")], nil
+            "our directory in a sticky directory",
+            [root, shared, Component(path: "/t/s", kind: .directory, owner: 42, mode: 0o755), file("/t/s/x")], nil
         ),
-        ("a script in a sticky folder", [root, shared, file("/t/x")], nil),
+        ("a script in a sticky directory", [root, shared, file("/t/x")], nil),
         (
-            "a stranger's folder in a sticky folder",
-            [root, shared, Component(path: "/t/s", kind: .folder, owner: 7, mode: 0o755)],
+            "a stranger's directory in a sticky directory",
+            [root, shared, Component(path: "/t/s", kind: .directory, owner: 7, mode: 0o755)],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/s")
         ),
         (
-            "a sticky folder of a stranger",
-            [root, Component(path: "/t", kind: .folder, owner: 7, mode: 0o1777), file("/t/x")],
+            "a sticky directory of a stranger",
+            [root, Component(path: "/t", kind: .directory, owner: 7, mode: 0o1777), file("/t/x")],
             (.wrongOwner(trusted: [0, 42]), "/t")
         ),
         (
-            "a stranger's link in a sticky folder",
+            "a stranger's link in a sticky directory",
             [root, shared, Component(path: "/t/l", kind: .link, owner: 7, mode: 0o777), scripts, file("/s/x")],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/l")
         ),
         (
-            "a link in a safe folder, whosoever's",
+            "a link in a safe directory, whosoever's",
             [root, scripts, Component(path: "/s/l", kind: .link, owner: 7, mode: 0o777), file("/s/x")],
             nil
         ),
         (
-            "what a link in a sticky folder leads to is judged by its own folder",
+            "what a link in a sticky directory leads to is judged by its own directory",
             [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), scripts, file("/s/x")], nil
         ),
         (
-            "what a link leads to in the same sticky folder is judged by that",
+            "what a link leads to in the same sticky directory is judged by that",
             [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/x")
         ),
-        ("a folder in the place of a script", [root, scripts], (.notAFile, "/s")),
+        ("a directory in the place of a script", [root, scripts], (.notAFile, "/s")),
         (
             "a device in the place of a script", [root, Component(path: "/d", kind: .other, owner: 0, mode: 0o755)],
             (.notAFile, "/d")
         ),
-        ("a file in the place of a folder", [root, file("/s"), file("/s/x")], (.notADirectory, "/s")),
+        ("a file in the place of a directory", [root, file("/s"), file("/s/x")], (.notADirectory, "/s")),
         ("a set-user-id bit changes nothing", [root, scripts, file("/s/x", mode: 0o4755)], nil),
     ]
 
@@ -104,7 +104,7 @@ import Testing
         #expect(problem([Self.root, Self.shared]) == .writable)
         #expect(problem([Self.root, Self.file("/s")]) == .notADirectory)
         #expect(
-            problem([Self.root, Component(path: "/s", kind: .folder, owner: 7, mode: 0o755)])
+            problem([Self.root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755)])
                 == .wrongOwner(trusted: [0, 42]))
     }
 
@@ -118,7 +118,7 @@ import Testing
                 == "/s/x y: can be written by others than its owner [owner root (0), mode 0775]; chmod go-w '/s/x y'")
         let above = FileTrustError(
             file: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
-            status: Component(path: "/s", kind: .folder, owner: 4_000_000_001, mode: 0o755))
+            status: Component(path: "/s", kind: .directory, owner: 4_000_000_001, mode: 0o755))
         #expect(
             above.description
                 == "/s (on the way to /s/x): does not belong to root (0) [owner 4000000001, mode 0755]; chown root /s")

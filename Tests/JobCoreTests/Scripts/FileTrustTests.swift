@@ -7,8 +7,8 @@ import Testing
 extension Processes {
     /// The way to a script on a real file system.
     @Suite struct Permissions {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         private func problem(_ path: FilePath, trustedOwners: Set<UInt32> = FileTrust.usualOwners)
             -> FileTrustError?
@@ -18,9 +18,9 @@ extension Processes {
             }
         }
 
-        @Test("L2: a script that only we can write, in a temporary folder of ours, is accepted and identified")
+        @Test("L2: a script that only we can write, in a temporary directory of ours, is accepted and identified")
         func accepted() throws {
-            let script = try folder.script("exit 0\n", mode: 0o750)
+            let script = try directory.script("exit 0\n", mode: 0o750)
             let identity = try FileTrust.check(script)
             var status = stat()
             #expect(stat(script.string, &status) == 0)
@@ -44,19 +44,20 @@ extension Processes {
             "L2: write permission for group or others on the script is refused",
             arguments: [0o775, 0o757, 0o720, 0o702] as [mode_t])
         func writableScript(mode: mode_t) throws {
-            let script = try folder.script("exit 0\n", mode: mode)
+            let script = try directory.script("exit 0\n", mode: mode)
             let error = problem(script)
             #expect(error?.problem == .writable)
             #expect(error?.path == script)
             #expect(error?.hint == "chmod go-w \(script.string)")
         }
 
-        @Test("L2: write permission on any folder above is refused, and mended by the command that the message gives")
-        func writableFolder() async throws {
-            let middle = folder.path.appending("middle")
+        @Test(
+            "L2: write permission on any directory above is refused, and mended by the command that the message gives")
+        func writableDirectory() async throws {
+            let middle = directory.path.appending("middle")
             try FileManager.default.createDirectory(
                 atPath: middle.appending("inner").string, withIntermediateDirectories: true)
-            _ = try folder.script("exit 0\n", name: "middle/inner/x")
+            _ = try directory.script("exit 0\n", name: "middle/inner/x")
             let script = middle.appending("inner/x")
             try FileTrust.check(script)
             #expect(chmod(middle.string, 0o775) == 0)
@@ -68,31 +69,31 @@ extension Processes {
         }
 
         @Test(
-            "L2: another owner is refused, of the script and of a folder",
+            "L2: another owner is refused, of the script and of a directory",
             .enabled(if: geteuid() == 0, "needs root: chown")
         )
         func otherOwner() throws {
-            let script = try folder.script("exit 0\n")
+            let script = try directory.script("exit 0\n")
             #expect(chown(script.string, 65_534, 65_534) == 0)
             #expect(problem(script)?.problem == .wrongOwner(trusted: [0]))
             #expect(problem(script)?.hint == "chown root \(script.string)")
             try FileTrust.check(script, trustedOwners: [0, 65_534])
             #expect(chown(script.string, 0, 0) == 0)
-            #expect(chown(folder.path.string, 65_534, 65_534) == 0)
+            #expect(chown(directory.path.string, 65_534, 65_534) == 0)
             let error = problem(script)
-            #expect(error?.path == folder.path)
-            // The temporary folder itself is open to all, so a stranger's folder in it could be anybody's.
+            #expect(error?.path == directory.path)
+            // The temporary directory itself is open to all, so a stranger's directory in it could be anybody's.
             #expect(
                 error?.problem == .strangerInSharedDirectory(trusted: [0])
                     || error?.problem == .wrongOwner(trusted: [0]))
-            #expect(chown(folder.path.string, 0, 0) == 0)
+            #expect(chown(directory.path.string, 0, 0) == 0)
         }
 
         @Test(
             "L2: an access control list that lets somebody write is refused",
             .enabled(if: access("/usr/bin/setfacl", X_OK) == 0, "needs setfacl"))
         func accessControlList() async throws {
-            let script = try folder.script("exit 0\n")
+            let script = try directory.script("exit 0\n")
             let setfacl = try await ScriptRunner().run(.test("/usr/bin/setfacl", ["-m", "u:65534:rw", script.string]))
             try #require(setfacl.termination == .exited(code: 0))
             #expect(problem(script)?.problem == .writable)
@@ -100,32 +101,32 @@ extension Processes {
 
         @Test("L2: links are followed, relative and absolute, and what they lead to is what counts")
         func links() throws {
-            let inner = folder.path.appending("inner")
+            let inner = directory.path.appending("inner")
             try FileManager.default.createDirectory(atPath: inner.string, withIntermediateDirectories: false)
-            _ = try folder.script("exit 0\n", name: "inner/x")
+            _ = try directory.script("exit 0\n", name: "inner/x")
             let target = inner.appending("x")
-            let absolute = folder.path.appending("absolute")
+            let absolute = directory.path.appending("absolute")
             let relative = inner.appending("relative")
-            let overFolder = folder.path.appending("over")
+            let overDirectory = directory.path.appending("over")
             #expect(symlink(relative.string, absolute.string) == 0)
             #expect(symlink("../inner/./x", relative.string) == 0)
-            #expect(symlink("inner", overFolder.string) == 0)
-            for path in [absolute, relative, overFolder.appending("x"), overFolder.appending("relative")] {
+            #expect(symlink("inner", overDirectory.string) == 0)
+            for path in [absolute, relative, overDirectory.appending("x"), overDirectory.appending("relative")] {
                 let identity = try FileTrust.check(path)
                 #expect(identity.path == path)
                 #expect(identity.resolvedPath == target)
             }
             #expect(chmod(inner.string, 0o777) == 0)
-            for path in [absolute, relative, overFolder.appending("x")] { #expect(problem(path)?.path == inner) }
+            for path in [absolute, relative, overDirectory.appending("x")] { #expect(problem(path)?.path == inner) }
         }
 
         @Test("L2: what a path that goes up leads to is judged as that")
         func goesUp() throws {
-            let shared = folder.path.appending("shared")
+            let shared = directory.path.appending("shared")
             try FileManager.default.createDirectory(
                 atPath: shared.appending("x").string, withIntermediateDirectories: true)
-            #expect(symlink("shared/x/..", folder.path.appending("up").string) == 0)
-            let up = folder.path.appending("up")
+            #expect(symlink("shared/x/..", directory.path.appending("up").string) == 0)
+            let up = directory.path.appending("up")
             try FileTrust.check(up, as: .directory)
             #expect(chmod(shared.string, 0o1777) == 0)
             #expect(throws: FileTrustError.self) { try FileTrust.check(up, as: .directory) }
@@ -133,13 +134,13 @@ extension Processes {
 
         @Test("L2: of what is run or believed, only what others could change is a fault")
         func faults() throws {
-            let script = try folder.script("exit 0\n", mode: 0o644)
+            let script = try directory.script("exit 0\n", mode: 0o644)
             #expect(TrustedPath("X", script, .program).fault == nil, "it is for its user to say")
-            #expect(TrustedPath("X", folder.path.appending("none"), .file).fault == nil)
-            #expect(TrustedPath("X", folder.path, .file).fault?.problem == .notAFile)
-            #expect(chmod(folder.path.string, 0o777) == 0)
-            #expect(TrustedPath("X", folder.path.appending("none"), .file).fault?.path == folder.path)
-            #expect(chmod(folder.path.string, 0o755) == 0)
+            #expect(TrustedPath("X", directory.path.appending("none"), .file).fault == nil)
+            #expect(TrustedPath("X", directory.path, .file).fault?.problem == .notAFile)
+            #expect(chmod(directory.path.string, 0o777) == 0)
+            #expect(TrustedPath("X", directory.path.appending("none"), .file).fault?.path == directory.path)
+            #expect(chmod(directory.path.string, 0o755) == 0)
         }
 
         /// What lies beside the handlers' script, and which of it others can change.
@@ -152,8 +153,8 @@ extension Processes {
                 ("hook-1.sh", false), (".#a.py", false), ("python3.11/c.py", false),
             ])
         func modules(name: String, counts: Bool) throws {
-            let script = try folder.script("", name: "DirStartUp.py", mode: 0o644)
-            let path = folder.path.pushing(FilePath(name))
+            let script = try directory.script("", name: "DirStartUp.py", mode: 0o644)
+            let path = directory.path.pushing(FilePath(name))
             let directory = name.hasSuffix("/") ? path : path.removingLastComponent()
             try FileManager.default.createDirectory(atPath: directory.string, withIntermediateDirectories: true)
             if !name.hasSuffix("/") { try Data().write(to: URL(filePath: path.string)) }
@@ -171,10 +172,10 @@ extension Processes {
 
         @Test("L2: links to modules are followed, also those that lead in a circle, and none may lead to nothing")
         func linkedModules() throws {
-            let events = folder.path.appending("events")
+            let events = directory.path.appending("events")
             try FileManager.default.createDirectory(atPath: events.string, withIntermediateDirectories: false)
-            let script = try folder.script("", name: "events/DirStartUp.py", mode: 0o644)
-            let outside = folder.path.appending("outside")
+            let script = try directory.script("", name: "events/DirStartUp.py", mode: 0o644)
+            let outside = directory.path.appending("outside")
             try FileManager.default.createDirectory(atPath: outside.string, withIntermediateDirectories: false)
             #expect(symlink("../outside", events.appending("package").string) == 0)
             #expect(symlink("..", outside.appending("back").string) == 0)
@@ -188,8 +189,8 @@ extension Processes {
 
         @Test("links in a circle are refused")
         func circle() throws {
-            let one = folder.path.appending("one")
-            let two = folder.path.appending("two")
+            let one = directory.path.appending("one")
+            let two = directory.path.appending("two")
             #expect(symlink("two", one.string) == 0)
             #expect(symlink("one", two.string) == 0)
             #expect(problem(one)?.problem == .tooManyLinks)
@@ -197,14 +198,14 @@ extension Processes {
 
         @Test("what is no script is refused by its own reason")
         func noScript() throws {
-            let script = try folder.script("exit 0\n", mode: 0o644)
+            let script = try directory.script("exit 0\n", mode: 0o644)
             #expect(problem(script)?.problem == .notExecutable)
             #expect(problem(script)?.hint == "chmod u+x \(script.string)")
-            #expect(problem(folder.path)?.problem == .notAFile)
+            #expect(problem(directory.path)?.problem == .notAFile)
             #expect(problem("/dev/null")?.problem == .notAFile)
             #expect(problem(script.appending("x"))?.problem == .notADirectory)
-            #expect(problem(folder.path.appending("gone"))?.problem == .unreachable(.noSuchFileOrDirectory))
-            #expect(problem(folder.path.appending("gone"))?.path == folder.path.appending("gone"))
+            #expect(problem(directory.path.appending("gone"))?.problem == .unreachable(.noSuchFileOrDirectory))
+            #expect(problem(directory.path.appending("gone"))?.path == directory.path.appending("gone"))
             #expect(problem("bin/sh")?.problem == .notAbsolute)
             #expect(problem("/bin/..")?.problem == .notAFile)
         }

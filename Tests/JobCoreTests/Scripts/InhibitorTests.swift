@@ -9,9 +9,9 @@ import Testing
 extension Processes {
     /// Specification: rows.md L3, against a stand-in for systemd-inhibit, and against the real one with a logind of the test's own.
     @Suite struct Inhibiting {
-        let folder: ScriptFolder
+        let directory: ScriptDirectory
         private let notices = Notices()
-        init() throws { folder = try ScriptFolder() }
+        init() throws { directory = try ScriptDirectory() }
 
         private final class Notices: Sendable {
             private let list = Mutex<[CoreNotice]>([])
@@ -24,7 +24,7 @@ extension Processes {
             return Inhibitor(program: program, who: "jobcore-test", patience: patience) { notices.add($0) }
         }
 
-        private var record: FilePath { folder.path.appending("record") }
+        private var record: FilePath { directory.path.appending("record") }
 
         private func lines() throws -> [String] {
             guard FileManager.default.fileExists(atPath: record.string) else { return [] }
@@ -33,7 +33,7 @@ extension Processes {
 
         /// Records its arguments up to the command, runs the command, and records its end.
         private func standIn() throws -> FilePath {
-            try folder.script(
+            try directory.script(
                 """
                 echo "begin $1 $2 $3 $4" >> \(record)
                 shift 4
@@ -81,7 +81,7 @@ extension Processes {
 
         @Test("L3: where there is no systemd-inhibit, one line says so, once, and jobs go on")
         func missing() async throws {
-            let gone = folder.path.appending("gone")
+            let gone = directory.path.appending("gone")
             let inhibitor = inhibitor(gone)
             for _ in 0..<3 {
                 await inhibitor.hold(for: "a job")
@@ -95,7 +95,7 @@ extension Processes {
 
         @Test("L3: where logind refuses, one line says what systemd-inhibit said, and jobs go on")
         func refused() async throws {
-            let program = try folder.script("echo 'Failed to inhibit: Access denied' >&2; exit 1")
+            let program = try directory.script("echo 'Failed to inhibit: Access denied' >&2; exit 1")
             let inhibitor = inhibitor(program)
             for _ in 0..<3 {
                 await inhibitor.hold(for: "a job")
@@ -108,7 +108,7 @@ extension Processes {
         @Test(
             "L3: where logind does not answer, a job waits no longer than the patience, and nothing is left of the try")
         func silent() async throws {
-            let program = try folder.script("echo $$ > \(record).x; mv \(record).x \(record); exec sleep 1000")
+            let program = try directory.script("echo $$ > \(record).x; mv \(record).x \(record); exec sleep 1000")
             let inhibitor = inhibitor(program, patience: .milliseconds(300))
             await inhibitor.hold(for: "a job")
             #expect(notices.all.count == 1)
@@ -122,7 +122,7 @@ extension Processes {
 
         @Test("L3: an inhibitor that is lost while it is held is told once, and the next job takes another")
         func lost() async throws {
-            let program = try folder.script(
+            let program = try directory.script(
                 "echo $$ > \(record).x; mv \(record).x \(record); shift 4; exec \"$@\"")
             let inhibitor = inhibitor(program)
             await inhibitor.hold(for: "a job")
@@ -143,7 +143,7 @@ extension Processes {
             "L3: giving back does not wait for who has got hold of the inhibitor's output, in its session or out of it",
             arguments: ["", "setsid "])
         func outputHeld(prefix: String) async throws {
-            let program = try folder.script(
+            let program = try directory.script(
                 "\(prefix)sleep 1000 & echo $! > \(record).x; mv \(record).x \(record); shift 4; exec \"$@\"")
             let inhibitor = inhibitor(program)
             await inhibitor.hold(for: "a job")
@@ -165,14 +165,14 @@ extension Processes {
             "L3: systemd-logind is told by the real systemd-inhibit, and hears of the end",
             .enabled(if: missingPrograms.isEmpty, "needs \(missingPrograms.joined(separator: ", "))"))
         func real() async throws {
-            let socket = folder.path.appending("bus")
+            let socket = directory.path.appending("bus")
             let environment = ["PATH": "/usr/bin:/bin", "DBUS_SYSTEM_BUS_ADDRESS": "unix:path=\(socket)"]
             let bus = ScriptInvocation.test(
                 "/usr/bin/dbus-daemon", ["--session", "--nofork", "--nopidfile", "--address=unix:path=\(socket)"],
                 environment: environment)
             let logind = ScriptInvocation.test(
-                try folder.script(Self.logind, name: "logind.py"), [record.string], environment: environment)
-            let program = try folder.script(
+                try directory.script(Self.logind, name: "logind.py"), [record.string], environment: environment)
+            let program = try directory.script(
                 "export DBUS_SYSTEM_BUS_ADDRESS=unix:path=\(socket); exec /usr/bin/systemd-inhibit \"$@\"",
                 name: "inhibit.sh")
             let running = Task { try await ScriptRunner().run(bus) }

@@ -8,10 +8,10 @@ import Testing
 extension Processes {
     /// Specification: rows.md D13, across the daemon's own end: what it could not end itself.
     @Suite struct Leftovers {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
-        private var socket: String { folder.path.appending("report.sock").string }
+        private var socket: String { directory.path.appending("report.sock").string }
 
         /// Starts a shell that nobody looks after, as one of a daemon that was killed.
         private func start(_ body: String, _ environment: [String: String]) throws -> Process {
@@ -33,15 +33,15 @@ extension Processes {
             "D13: what an earlier daemon left running is ended and named, also what ignores SIGTERM or made a session of its own"
         )
         func ended() async throws {
-            let environment = ["PROV_REPORT_SOCKET": socket, "DIR": folder.path.string]
+            let environment = ["PROV_REPORT_SOCKET": socket, "DIR": directory.path.string]
             let plain = try start("echo > $DIR/plain; exec sleep 1000", environment)
             let stubborn = try start(
                 "trap '' TERM; echo > $DIR/stubborn; while :; do sleep 0.1; done", environment)
             let other = try start(
-                ScriptFolder.note + "setsid sleep 1000 & runs sleep $!; note other $!", environment)
-            let away = try await processNumber(in: folder.path.appending("other"))
+                ScriptDirectory.note + "setsid sleep 1000 & runs sleep $!; note other $!", environment)
+            let away = try await processNumber(in: directory.path.appending("other"))
             try await eventually("they run") {
-                ["plain", "stubborn"].allSatisfy { access(folder.path.appending($0).string, F_OK) == 0 }
+                ["plain", "stubborn"].allSatisfy { access(directory.path.appending($0).string, F_OK) == 0 }
             }
             let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
             try await gone([plain, stubborn, other])
@@ -49,7 +49,7 @@ extension Processes {
             #expect(ended.contains("sh (\(stubborn.processIdentifier))"), "\(ended)")
             #expect(ended.contains("sleep (\(away))"), "\(ended)")
             #expect(stubborn.terminationReason == .uncaughtSignal && stubborn.terminationStatus == SIGKILL)
-            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
+            #expect(try processes(carrying: "DIR=\(directory.path)") == [])
             #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
         }
 

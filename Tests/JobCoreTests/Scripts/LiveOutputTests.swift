@@ -6,15 +6,15 @@ import Testing
 
 extension Processes {
     @Suite struct FollowedOutput {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         @Test("what a script has written can be read while it runs, line by line, and is the result's in the end")
         func followed() async throws {
-            let script = try folder.script(
+            let script = try directory.script(
                 "echo one; while [ ! -e \"$1\" ]; do sleep 0.02; done; echo two; while [ ! -e \"$2\" ]; do sleep 0.02; done; echo three"
             )
-            let (first, second) = (folder.path.appending("first"), folder.path.appending("second"))
+            let (first, second) = (directory.path.appending("first"), directory.path.appending("second"))
             let live = LiveOutput()
             #expect(await live.captured == CapturedOutput())
             async let running = ScriptRunner().run(.test(script, [first.string, second.string]), live: live)
@@ -29,9 +29,9 @@ extension Processes {
 
         @Test("head, tail and the number of bytes between them are right at every moment")
         func bounded() async throws {
-            let script = try folder.script(
+            let script = try directory.script(
                 "seq 1 5000; while [ ! -e \"$1\" ]; do sleep 0.02; done; seq 5001 9999")
-            let go = folder.path.appending("go")
+            let go = directory.path.appending("go")
             let live = LiveOutput()
             async let running = ScriptRunner(headLimit: 100, tailLimit: 200).run(.test(script, [go.string]), live: live)
             let all = Array((1...9999).map { "\($0)\n" }.joined().utf8)

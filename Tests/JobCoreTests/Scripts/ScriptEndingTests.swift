@@ -8,17 +8,17 @@ import Testing
 extension Processes {
     /// How a script is made to end, and what it leaves behind.
     @Suite struct Ending {
-        let folder: ScriptFolder
+        let directory: ScriptDirectory
         /// By which time limits and graces go.
         let clock = ManualSteadyClock()
-        init() throws { folder = try ScriptFolder() }
+        init() throws { directory = try ScriptDirectory() }
 
         private func invocation(
             _ body: String, shell: String = "/bin/sh", timeLimit: Duration = .seconds(300)
         ) throws -> ScriptInvocation {
-            let script = try folder.script("#!\(shell)\n" + ScriptFolder.note + body)
+            let script = try directory.script("#!\(shell)\n" + ScriptDirectory.note + body)
             return .test(
-                script, environment: ["PATH": "/usr/bin:/bin", "DIR": folder.path.string], timeLimit: timeLimit)
+                script, environment: ["PATH": "/usr/bin:/bin", "DIR": directory.path.string], timeLimit: timeLimit)
         }
 
         /// However often a grace is over, this is not.
@@ -34,7 +34,7 @@ extension Processes {
             let running = Task<ScriptResult, any Error> { [clock] in
                 try await ScriptRunner(clock: clock).run(invocation)
             }
-            let process = try await processNumber(in: folder.path.appending("ready"))
+            let process = try await processNumber(in: directory.path.appending("ready"))
             try await eventually("the script is ready") { isReady(process) }
             clock.advance(by: invocation.timeLimit)
             return running
@@ -55,7 +55,7 @@ extension Processes {
         func timeLimits() async throws {
             let long = try invocation("note long $$; exec sleep 1000")
             let waiting = Task { try await ScriptRunner().run(long) }
-            _ = try await processNumber(in: folder.path.appending("long"))
+            _ = try await processNumber(in: directory.path.appending("long"))
             try await withThrowingTaskGroup(of: Void.self) { tasks in
                 for limit in [900, 300, 600, 100] {
                     tasks.addTask {
@@ -100,7 +100,7 @@ extension Processes {
             #expect(result.cause == .timeLimit)
             #expect(result.survivors == [])
             for name in ["other", "deep"] {
-                let process = try await processNumber(in: folder.path.appending(name))
+                let process = try await processNumber(in: directory.path.appending(name))
                 #expect(!isAlive(process), "\(name)")
             }
         }
@@ -110,7 +110,7 @@ extension Processes {
             let invocation = try invocation(
                 "trap 'echo told; exit 5' TERM; note running $$; while :; do sleep 0.1; done")
             let task = Task { try await ScriptRunner().run(invocation) }
-            _ = try await processNumber(in: folder.path.appending("running"))
+            _ = try await processNumber(in: directory.path.appending("running"))
             task.cancel()
             let result = try await task.value
             #expect(result.termination == .exited(code: 5))
@@ -124,7 +124,7 @@ extension Processes {
             let invocation = try invocation(
                 "trap '' TERM; note running $$; while :; do sleep 0.1; done", timeLimit: never)
             let task = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
-            _ = try await processNumber(in: folder.path.appending("running"))
+            _ = try await processNumber(in: directory.path.appending("running"))
             task.cancel()
             let result = try await clock.passes(until: task)
             #expect(result.termination == .signaled(number: SIGKILL))
@@ -141,14 +141,14 @@ extension Processes {
             task.cancel()
             let error = await #expect(throws: ScriptError.self) { try await task.value }
             #expect(error?.code == .cancelled)
-            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("started").string))
+            #expect(!FileManager.default.fileExists(atPath: directory.path.appending("started").string))
         }
 
         @Test("D13: a child in the background that holds the pipe does not hold the result; it is ended and named")
         func backgroundChild() async throws {
             let result = try await ScriptRunner().run(
                 try invocation("sleep 1000 & runs sleep $!; note child $!; echo done; exit 3"))
-            let child = try await processNumber(in: folder.path.appending("child"))
+            let child = try await processNumber(in: directory.path.appending("child"))
             #expect(result.termination == .exited(code: 3))
             #expect(result.cause == .itself)
             #expect(result.output.text == "done\n")
@@ -160,7 +160,7 @@ extension Processes {
         func doubleFork() async throws {
             let result = try await ScriptRunner().run(
                 try invocation("(sleep 1000 >/dev/null 2>&1 </dev/null & runs sleep $!; note child $!); exit 0"))
-            let child = try await processNumber(in: folder.path.appending("child"))
+            let child = try await processNumber(in: directory.path.appending("child"))
             #expect(result.termination == .exited(code: 0))
             #expect(result.survivors == ["sleep (\(child))"])
             #expect(!isAlive(child))
@@ -172,8 +172,8 @@ extension Processes {
                 "note script $$; set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & noted child",
                 shell: "/bin/bash", timeLimit: never)
             let running = Task { [clock] in try await ScriptRunner(clock: clock).run(invocation) }
-            let child = try await processNumber(in: folder.path.appending("child"))
-            let script = try await processNumber(in: folder.path.appending("script"))
+            let child = try await processNumber(in: directory.path.appending("child"))
+            let script = try await processNumber(in: directory.path.appending("script"))
             try await eventually("the script has ended") { !isAlive(script) }
             try await clock.isWatched()
             let result = try await clock.passes(until: running)
@@ -191,7 +191,7 @@ extension Processes {
             ).value
             #expect(result.cause == .timeLimit)
             #expect(result.survivors == [])
-            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+            #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
         }
 
         @Test("D13: a child that ignores SIGTERM beyond the grace of a stopped script is ended and named")
@@ -199,8 +199,8 @@ extension Processes {
             let running = try await runToLimit(
                 "trap 'exit 6' TERM; (trap '' TERM; note deaf $$; while :; do sleep 0.1; done) & note child $!; noted deaf; note ready $$; wait"
             )
-            let script = try await processNumber(in: folder.path.appending("ready"))
-            let child = try await processNumber(in: folder.path.appending("child"))
+            let script = try await processNumber(in: directory.path.appending("ready"))
+            let child = try await processNumber(in: directory.path.appending("child"))
             try await eventually("the script has ended") { !isAlive(script) }
             try await clock.isWatched()
             let result = try await clock.passes(until: running)
@@ -212,7 +212,7 @@ extension Processes {
 
         @Test("64 scripts at once each get their own result, and no zombie and no descriptor is left")
         func manyAtOnce() async throws {
-            let script = try folder.script("echo $1; sleep 0.2; exit $1", name: "many.sh")
+            let script = try directory.script("echo $1; sleep 0.2; exit $1", name: "many.sh")
             // What the library keeps open for good is opened by a first run.
             _ = try await ScriptRunner().run(.test(script, ["0"]))
             let before = try descriptors()
@@ -258,8 +258,8 @@ extension Processes {
 
         @Test("100 scripts that are cancelled at any moment of their start each end, and nothing of them is left")
         func manyCancelled() async throws {
-            let script = try folder.script("trap '' TERM; setsid sleep 1000 & sleep 1000", name: "cancelled.sh")
-            let environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            let script = try directory.script("trap '' TERM; setsid sleep 1000 & sleep 1000", name: "cancelled.sh")
+            let environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
             let before = try descriptors()
             let pauses = (0..<100).map { Duration.milliseconds(5 * $0) }
             await withTaskGroup(of: Void.self) { tasks in
@@ -284,7 +284,7 @@ extension Processes {
             }
             try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
             try await eventually("zombies left") { try zombies() == [] }
-            #expect(try processes(carrying: "DIR=\(folder.path)") == [])
+            #expect(try processes(carrying: "DIR=\(directory.path)") == [])
         }
 
         private func descriptors() throws -> Int {

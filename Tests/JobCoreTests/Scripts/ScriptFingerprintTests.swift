@@ -7,12 +7,12 @@ import Testing
 
 extension Processes {
     @Suite struct Fingerprints {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         @Test("the checksum is that of sha256sum, whatever the size", arguments: [0, 1, 63, 64, 65_536, 1_000_001])
         func checksum(size: Int) async throws {
-            let file = folder.path.appending("file")
+            let file = directory.path.appending("file")
             try Data((0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31) }).write(to: URL(filePath: file.string))
             let result = try await ScriptRunner().run(.test("/usr/bin/sha256sum", [file.string]))
             let identity = try #require(ScriptFingerprint.identity(of: file))
@@ -22,8 +22,8 @@ extension Processes {
 
         @Test("the rest of the identity is what the permission check finds, links followed")
         func identity() async throws {
-            let script = try folder.script("exit 0", mode: 0o750)
-            let link = folder.path.appending("link")
+            let script = try directory.script("exit 0", mode: 0o750)
+            let link = directory.path.appending("link")
             #expect(symlink(script.string, link.string) == 0)
             var expected = try FileTrust.check(link)
             let identity = try #require(ScriptFingerprint.identity(of: link))
@@ -34,7 +34,7 @@ extension Processes {
 
         @Test("a script that is changed in place, at once and to the same size, has another checksum")
         func changed() async throws {
-            let script = try folder.script("exit 0")
+            let script = try directory.script("exit 0")
             let before = try #require(ScriptFingerprint.identity(of: script))
             for code in 1...20 {
                 let handle = try FileHandle(forWritingTo: URL(filePath: script.string))
@@ -59,9 +59,9 @@ extension Processes {
 
         @Test("what is no file has no identity, and nothing waits for it")
         func nothing() async throws {
-            let fifo = folder.path.appending("fifo")
+            let fifo = directory.path.appending("fifo")
             #expect(mkfifo(fifo.string, 0o755) == 0)
-            for path in [folder.path.appending("gone"), folder.path, "/dev/null", fifo] {
+            for path in [directory.path.appending("gone"), directory.path, "/dev/null", fifo] {
                 #expect(ScriptFingerprint.identity(of: path) == nil, "\(path)")
             }
         }

@@ -9,22 +9,22 @@ import Testing
 extension Processes {
     /// A script that has no cgroup runs below an init process of its own. What goes out of its way to stay (specification: rows.md D13) is in `Survivors`.
     @Suite struct InitProcesses {
-        let folder: ScriptFolder
+        let directory: ScriptDirectory
         let environment: [String: String]
         let runner = ScriptRunner(usesCgroups: false)
 
         init() throws {
-            folder = try ScriptFolder()
-            environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
+            directory = try ScriptDirectory()
+            environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
         }
 
         private func run(_ body: String, grace: Duration = .seconds(60)) async throws -> ScriptResult {
-            let script = try folder.script(ScriptFolder.note + body)
+            let script = try directory.script(ScriptDirectory.note + body)
             return try await runner.run(.test(script, environment: environment, grace: grace))
         }
 
         private func number(_ name: String) async throws -> pid_t {
-            try await processNumber(in: folder.path.appending(name))
+            try await processNumber(in: directory.path.appending(name))
         }
 
         @Test("exit codes and signals of a script come through as they are, with a starter and without")
@@ -54,9 +54,9 @@ extension Processes {
             .enabled(if: geteuid() == 0, "only root can become another user"))
         func otherUser() async throws {
             let user = try await ScriptUser.named("nobody")
-            #expect(chown(folder.path.string, user.uid, user.gid) == 0)
-            let script = try folder.script(
-                ScriptFolder.note
+            #expect(chown(directory.path.string, user.uid, user.gid) == 0)
+            let script = try directory.script(
+                ScriptDirectory.note
                     + "kill -9 $PPID 2>/dev/null || echo held; setsid env -i sleep 1000 & runs sleep $!; note child $!"
             )
             let result = try await runner.run(
@@ -80,8 +80,8 @@ extension Processes {
                 try await run("echo >> \"$DIR/tries\"; \(pause)kill -9 $PPID; exec sleep 1000")
             }
             #expect(error?.code == .lost)
-            #expect(try String(contentsOfFile: folder.path.appending("tries").string, encoding: .utf8) == "\n")
-            try await eventually("it has ended") { try processes(carrying: "DIR=\(folder.path)") == [] }
+            #expect(try String(contentsOfFile: directory.path.appending("tries").string, encoding: .utf8) == "\n")
+            try await eventually("it has ended") { try processes(carrying: "DIR=\(directory.path)") == [] }
         }
 
         @Test("D13: one whose first thread has ended while another runs is ended and named")
@@ -109,8 +109,8 @@ extension Processes {
 
         @Test("what cannot be started is refused for the same reason as in a cgroup, and leaves nothing")
         func refused() async throws {
-            let plain = try folder.script("exit 0", name: "plain.sh", mode: 0o644)
-            let noInterpreter = try folder.script("#!/nonexistent/sh\n", name: "none.sh")
+            let plain = try directory.script("exit 0", name: "plain.sh", mode: 0o644)
+            let noInterpreter = try directory.script("#!/nonexistent/sh\n", name: "none.sh")
             let before = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
             for (path, code) in [
                 ("/nonexistent", .notFound), (plain, .notExecutable), (noInterpreter, .interpreter),
@@ -131,7 +131,7 @@ extension Processes {
             .enabled(if: geteuid() == 0, "only root can become another user"))
         func noPermission() async throws {
             let user = try await ScriptUser.named("nobody")
-            let script = try folder.script("exit 0", mode: 0o700)
+            let script = try directory.script("exit 0", mode: 0o700)
             let error = await #expect(throws: ScriptError.self) { try await runner.run(.test(script, user: user)) }
             #expect(error?.code == .user)
             #expect(error?.errno == .permissionDenied)
@@ -139,8 +139,8 @@ extension Processes {
 
         @Test("after its time limit and the grace a script and a chain of processes that start each other are killed")
         func timeLimit() async throws {
-            let script = try folder.script(
-                ScriptFolder.note
+            let script = try directory.script(
+                ScriptDirectory.note
                     + #"""
                     trap '' TERM
                     setsid env -i /usr/bin/perl -e 'my ($dir, $end) = (shift, time + 120);
@@ -156,8 +156,8 @@ extension Processes {
             let result = try await clock.passes(until: running)
             #expect(result.termination == .signaled(number: SIGKILL))
             #expect(result.cause == .timeLimit)
-            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
-            #expect(try processes(naming: folder.path.string) == [])
+            #expect(!FileManager.default.fileExists(atPath: directory.path.appending("escaped").string))
+            #expect(try processes(naming: directory.path.string) == [])
         }
 
         @Test("a cancelled script is told to leave, and what made a session of its own as well")
@@ -175,7 +175,7 @@ extension Processes {
             #expect(result.cause == .cancellation)
             #expect(result.termination == .signaled(number: SIGTERM))
             #expect(result.survivors == [])
-            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+            #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
         }
 
         @Test("1,000 processes that ignore SIGTERM, each in a session of its own, are ended and named")
@@ -192,7 +192,7 @@ extension Processes {
 
         @Test("200 scripts at once each get their own result, and leave no init process, no zombie and no descriptor")
         func parallel() async throws {
-            let script = try folder.script("setsid env -i sleep 1000 & exit $1")
+            let script = try directory.script("setsid env -i sleep 1000 & exit $1")
             _ = try await runner.run(.test(script, ["0"]))
             let before = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
             try await withThrowingTaskGroup(of: Void.self) { tasks in
@@ -223,12 +223,13 @@ extension Processes {
         /// Runs a script by a daemon that is killed when the script has noted `ready`.
         private func runAndKillDaemon(_ script: FilePath, isTied: Bool) async throws {
             await #expect(processExitsWith: .signal(SIGKILL)) {
-                [script = script.string as String, folder = folder.path.string as String, isTied = isTied as Bool] in
+                [script = script.string as String, directory = directory.path.string as String, isTied = isTied as Bool]
+                in
                 var invocation = ScriptInvocation.test(
-                    FilePath(script), environment: ["PATH": "/usr/bin:/bin", "DIR": folder])
+                    FilePath(script), environment: ["PATH": "/usr/bin:/bin", "DIR": directory])
                 invocation.isTiedToProcess = isTied
                 let running = Task { [invocation] in try await ScriptRunner(usesCgroups: false).run(invocation) }
-                try await eventually("ready") { access(folder + "/ready", F_OK) == 0 }
+                try await eventually("ready") { access(directory + "/ready", F_OK) == 0 }
                 kill(getpid(), SIGKILL)
                 _ = try await running.value
             }
@@ -236,22 +237,22 @@ extension Processes {
 
         @Test("D13: when the daemon is killed a script goes on, and what it leaves is ended when it has ended")
         func daemonKilled() async throws {
-            let script = try folder.script(
-                ScriptFolder.note
+            let script = try directory.script(
+                ScriptDirectory.note
                     + "setsid env -i sleep 1000 & runs sleep $!; note child $!; note init $PPID; note ready $$; noted go; note done $$"
             )
             try await runAndKillDaemon(script, isTied: false)
             let (child, root, leader) = try await (number("child"), number("init"), number("ready"))
             #expect(isAlive(child) && isAlive(root) && isAlive(leader))
-            try Data().write(to: URL(filePath: folder.path.appending("go").string))
+            try Data().write(to: URL(filePath: directory.path.appending("go").string))
             _ = try await number("done")
             try await eventually("they have ended") { ![child, root, leader].contains(where: isAlive) }
         }
 
         @Test("when the daemon is killed a script that is tied to it is killed with all that it has started")
         func daemonKilledTied() async throws {
-            let script = try folder.script(
-                ScriptFolder.note
+            let script = try directory.script(
+                ScriptDirectory.note
                     + "trap '' TERM; setsid env -i sleep 1000 & runs sleep $!; note child $!; note init $PPID; note ready $$; noted go"
             )
             try await runAndKillDaemon(script, isTied: true)

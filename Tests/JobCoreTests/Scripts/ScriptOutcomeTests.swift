@@ -6,12 +6,12 @@ import Testing
 
 extension Processes {
     @Suite struct Outcome {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         @Test("F8: an exit code is kept as it is", arguments: [0, 1, 2, 3, 75, 126, 127, 128, 255] as [Int32])
         func exitCode(code: Int32) async throws {
-            let script = try folder.script("exit $1")
+            let script = try directory.script("exit $1")
             let result = try await ScriptRunner().run(.test(script, ["\(code)"]))
             #expect(result.termination == .exited(code: code))
             #expect(result.cause == .itself)
@@ -20,7 +20,7 @@ extension Processes {
 
         @Test("a script that dies of a signal keeps the signal", arguments: [SIGTERM, SIGKILL, SIGUSR1, SIGHUP])
         func ownSignal(number: Int32) async throws {
-            let script = try folder.script("kill -$1 $$; sleep 1000")
+            let script = try directory.script("kill -$1 $$; sleep 1000")
             let result = try await ScriptRunner().run(.test(script, ["\(number)"]))
             #expect(result.termination == .signaled(number: number))
             #expect(result.cause == .itself)
@@ -28,8 +28,9 @@ extension Processes {
 
         @Test("D12: a script killed from outside ends with its signal, and the next one runs")
         func killedFromOutside() async throws {
-            let script = try folder.script("echo before; echo $$ > \"$1.new\"; mv \"$1.new\" \"$1\"; exec sleep 1000")
-            let place = folder.path.appending("pid")
+            let script = try directory.script(
+                "echo before; echo $$ > \"$1.new\"; mv \"$1.new\" \"$1\"; exec sleep 1000")
+            let place = directory.path.appending("pid")
             async let running = ScriptRunner().run(.test(script, [place.string]))
             let process = try await processNumber(in: place)
             #expect(kill(process, SIGKILL) == 0)
@@ -38,13 +39,13 @@ extension Processes {
             #expect(result.cause == .itself)
             #expect(result.output.text == "before\n")
             #expect(ExitProfile.posix.reading(of: result).result == .failed)
-            let next = try await ScriptRunner().run(.test(try folder.script("exit 0", name: "next.sh")))
+            let next = try await ScriptRunner().run(.test(try directory.script("exit 0", name: "next.sh")))
             #expect(next.termination == .exited(code: 0))
         }
 
         @Test("output and error output are one stream, in the order in which they were written")
         func interleaved() async throws {
-            let script = try folder.script("for i in 1 2 3 4 5; do echo out $i; echo error $i >&2; done")
+            let script = try directory.script("for i in 1 2 3 4 5; do echo out $i; echo error $i >&2; done")
             let result = try await ScriptRunner().run(.test(script))
             #expect(result.output.lines == (1...5).flatMap { ["out \($0)", "error \($0)"] })
             #expect(result.output.dropped == 0)
@@ -52,14 +53,14 @@ extension Processes {
 
         @Test("a script that closes its output is waited for")
         func closedOutput() async throws {
-            let script = try folder.script("exec >&- 2>&-; sleep 0.2; exit 7")
+            let script = try directory.script("exec >&- 2>&-; sleep 0.2; exit 7")
             let result = try await ScriptRunner().run(.test(script))
             #expect(result.termination == .exited(code: 7))
         }
 
         @Test("of a gigabyte of output the beginning and the end are kept, the rest is counted, and memory stays flat")
         func gigabyte() async throws {
-            let script = try folder.script("echo BEGIN; head -c 1073741824 /dev/zero; echo; echo END")
+            let script = try directory.script("echo BEGIN; head -c 1073741824 /dev/zero; echo; echo END")
             try Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
             let before = try memoryPeak()
             let result = try await ScriptRunner(headLimit: 16384, tailLimit: 49152).run(.test(script))

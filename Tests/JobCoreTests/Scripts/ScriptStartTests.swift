@@ -9,8 +9,8 @@ import Testing
 extension Processes {
     /// A script that cannot be started says why, where, and what mends it.
     @Suite struct Start {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         private func failure(_ invocation: ScriptInvocation) async throws -> ScriptError {
             let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(invocation) }
@@ -19,7 +19,7 @@ extension Processes {
 
         @Test("a script that is not there")
         func missing() async throws {
-            let path = folder.path.appending("gone.sh")
+            let path = directory.path.appending("gone.sh")
             let error = try await failure(.test(path))
             #expect(error.code == .notFound)
             #expect(error.path == path)
@@ -30,27 +30,27 @@ extension Processes {
 
         @Test("a script that is not executable")
         func notExecutable() async throws {
-            let error = try await failure(.test(try folder.script("exit 0", mode: 0o644)))
+            let error = try await failure(.test(try directory.script("exit 0", mode: 0o644)))
             #expect(error.code == .notExecutable)
             #expect(error.errno == .permissionDenied)
             #expect(error.hint.contains("chmod u+x "))
         }
 
-        @Test("a folder in the place of a script")
-        func isFolder() async throws {
-            #expect(try await failure(.test(folder.path)).code == .notAFile)
+        @Test("a directory in the place of a script")
+        func isDirectory() async throws {
+            #expect(try await failure(.test(directory.path)).code == .notAFile)
         }
 
         @Test("a path through a file")
         func throughFile() async throws {
-            let error = try await failure(.test(try folder.script("exit 0").appending("x")))
+            let error = try await failure(.test(try directory.script("exit 0").appending("x")))
             #expect(error.code == .other)
             #expect(error.errno == .notDirectory)
         }
 
         @Test("an interpreter that is not there is named", arguments: ["/nowhere/perl", "/bin/sh\r"])
         func interpreter(name: String) async throws {
-            let error = try await failure(.test(try folder.script("#! \(name)\nexit 0\n")))
+            let error = try await failure(.test(try directory.script("#! \(name)\nexit 0\n")))
             #expect(error.code == .interpreter)
             #expect(error.errno == .noSuchFileOrDirectory)
             #expect(error.reason.hasSuffix(name.replacing("\r", with: "\\r")), "\(error)")
@@ -58,13 +58,13 @@ extension Processes {
 
         @Test("a file that is neither program nor script is not handed to a shell")
         func format() async throws {
-            let path = folder.path.appending("plain")
-            try Data("touch \(folder.path)/ran\n".utf8).write(to: URL(filePath: path.string))
+            let path = directory.path.appending("plain")
+            try Data("touch \(directory.path)/ran\n".utf8).write(to: URL(filePath: path.string))
             #expect(chmod(path.string, 0o755) == 0)
             let error = try await failure(.test(path))
             #expect(error.code == .format)
             #expect(error.errno == .execFormatError)
-            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("ran").string))
+            #expect(!FileManager.default.fileExists(atPath: directory.path.appending("ran").string))
         }
 
         @Test("a path that is not absolute is not searched for")
@@ -73,8 +73,8 @@ extension Processes {
             #expect(try await failure(.test("/bin/true", workingDirectory: "tmp")).code == .path)
         }
 
-        @Test("a working folder that is not there")
-        func workingFolder() async throws {
+        @Test("a working directory that is not there")
+        func workingDirectory() async throws {
             let error = try await failure(.test("/bin/true", workingDirectory: "/nowhere"))
             #expect(error.code == .workingDirectory)
             #expect(error.path == "/nowhere")
@@ -107,7 +107,7 @@ extension Processes {
 
         @Test("a script that is being written is tried again, and then refused")
         func busy() async throws {
-            let script = try folder.script("exit 0")
+            let script = try directory.script("exit 0")
             let writing = open(script.string, O_WRONLY | O_CLOEXEC)
             #expect(writing >= 0)
             let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(.test(script)) }
@@ -119,7 +119,7 @@ extension Processes {
 
         @Test("a task that is cancelled between two tries starts nothing any more")
         func cancelledBetweenTries() async throws {
-            let script = try folder.script(": > \"$0.ran\"")
+            let script = try directory.script(": > \"$0.ran\"")
             let writing = open(script.string, O_WRONLY | O_CLOEXEC)
             #expect(writing >= 0)
             let tries = Mutex(0)

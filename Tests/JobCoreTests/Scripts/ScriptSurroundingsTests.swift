@@ -7,8 +7,8 @@ import Testing
 extension Processes {
     /// What a script finds when it starts.
     @Suite struct Surroundings {
-        let folder: ScriptFolder
-        init() throws { folder = try ScriptFolder() }
+        let directory: ScriptDirectory
+        init() throws { directory = try ScriptDirectory() }
 
         @Test("the environment is the one given, and nothing else")
         func environment() async throws {
@@ -55,7 +55,7 @@ extension Processes {
 
         @Test("D4: argument 0 is the absolute path")
         func argumentZero() async throws {
-            let script = try folder.script("printf '%s' \"$0\"")
+            let script = try directory.script("printf '%s' \"$0\"")
             for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == script.string)
             }
@@ -63,7 +63,7 @@ extension Processes {
 
         @Test("L4: standard input is at its end at once")
         func standardInput() async throws {
-            let script = try folder.script("readlink /proc/$$/fd/0; read line; echo \"$?:$line\"")
+            let script = try directory.script("readlink /proc/$$/fd/0; read line; echo \"$?:$line\"")
             for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.lines == ["/dev/null", "1:"])
             }
@@ -71,7 +71,8 @@ extension Processes {
 
         @Test("L4: there is no terminal to read from")
         func terminal() async throws {
-            let script = try folder.script("if (exec 3</dev/tty) 2>/dev/null; then echo terminal; else echo none; fi")
+            let script = try directory.script(
+                "if (exec 3</dev/tty) 2>/dev/null; then echo terminal; else echo none; fi")
             for invocation in try await both(.test(script)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == "none\n")
             }
@@ -90,10 +91,10 @@ extension Processes {
             }
         }
 
-        @Test("the working folder is the one given")
-        func workingFolder() async throws {
-            for invocation in try await both(.test("/bin/pwd", workingDirectory: folder.path)) {
-                #expect(try await ScriptRunner().run(invocation).output.text == folder.path.string + "\n")
+        @Test("the working directory is the one given")
+        func workingDirectory() async throws {
+            for invocation in try await both(.test("/bin/pwd", workingDirectory: directory.path)) {
+                #expect(try await ScriptRunner().run(invocation).output.text == directory.path.string + "\n")
             }
         }
 
@@ -103,7 +104,7 @@ extension Processes {
             #expect(open >= 0)
             defer { close(open) }
             for invocation in try await both(.test("/bin/ls", ["/proc/self/fd"])) {
-                // 3 is the folder that ls itself reads.
+                // 3 is the directory that ls itself reads.
                 #expect(try await ScriptRunner().run(invocation).output.lines == ["0", "1", "2", "3"])
             }
         }

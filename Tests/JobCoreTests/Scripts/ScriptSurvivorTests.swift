@@ -25,26 +25,26 @@ enum TreeWay: CaseIterable {
 extension Processes {
     /// Specification: rows.md D13, against what goes out of its way to stay.
     @Suite struct Survivors {
-        let folder: ScriptFolder
+        let directory: ScriptDirectory
         let environment: [String: String]
         /// What every process that a script of this test starts carries, unless it wipes its environment.
         let sign: String
 
         init() throws {
-            folder = try ScriptFolder()
-            environment = ["PATH": "/usr/bin:/bin", "DIR": folder.path.string]
-            sign = "DIR=\(folder.path)"
+            directory = try ScriptDirectory()
+            environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
+            sign = "DIR=\(directory.path)"
         }
 
         private func run(
             _ body: String, by way: TreeWay, grace: Duration = .seconds(60), clock: any SteadyClock = ContinuousClock()
         ) async throws -> ScriptResult {
-            let script = try folder.script(ScriptFolder.note + body)
+            let script = try directory.script(ScriptDirectory.note + body)
             return try await way.runner(clock).run(.test(script, environment: environment, grace: grace))
         }
 
         private func number(_ name: String) async throws -> pid_t {
-            try await processNumber(in: folder.path.appending(name))
+            try await processNumber(in: directory.path.appending(name))
         }
 
         @Test("D13: a process that made a session of its own is found, ended and named", arguments: TreeWay.possible)
@@ -103,7 +103,7 @@ extension Processes {
         @Test("D13: one that goes on making new sessions is hunted down to the last", arguments: TreeWay.possible)
         func chain(way: TreeWay) async throws {
             // Every SIGTERM makes two more of it, each in a session of its own.
-            let again = try folder.script(
+            let again = try directory.script(
                 """
                 trap 'setsid "$0" $(($1 + 1)) & setsid "$0" $(($1 + 1)) & exit' TERM
                 [ $1 -lt 3 ] || trap '' TERM
@@ -116,7 +116,7 @@ extension Processes {
             }
             // The first has been told to leave, and the grace is over while others of it run.
             try await eventually("it has made more of it") {
-                FileManager.default.fileExists(atPath: folder.path.appending("1").string)
+                FileManager.default.fileExists(atPath: directory.path.appending("1").string)
             }
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
@@ -139,7 +139,7 @@ extension Processes {
             clock.advance(by: .seconds(300))
             let result = try await running
             #expect(result.cause == .timeLimit)
-            #expect(FileManager.default.fileExists(atPath: folder.path.appending("left").string))
+            #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
             #expect(result.survivors == [])
             #expect(try processes(carrying: sign) == [])
         }
@@ -237,13 +237,13 @@ extension Processes {
             #expect(result.termination == .exited(code: 0))
             #expect(!result.survivors.isEmpty)
             #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
-            #expect(!FileManager.default.fileExists(atPath: folder.path.appending("escaped").string))
-            #expect(try processes(naming: "\(folder.path)/chain.pl") == [])
+            #expect(!FileManager.default.fileExists(atPath: directory.path.appending("escaped").string))
+            #expect(try processes(naming: "\(directory.path)/chain.pl") == [])
         }
 
         @Test("processes of others, and those of another script, are left alone", arguments: TreeWay.possible)
         func others(way: TreeWay) async throws {
-            let other = try folder.script(
+            let other = try directory.script(
                 "echo $$ > \"$DIR/x\"; mv \"$DIR/x\" \"$DIR/other\"; exec sleep 1000", name: "other.sh")
             let task = Task { try await way.runner().run(.test(other, environment: environment)) }
             let process = try await number("other")

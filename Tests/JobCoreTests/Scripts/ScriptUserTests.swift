@@ -9,11 +9,11 @@ import Testing
 extension Processes {
     /// A script that runs as a user has that user's rights and no others, from its first line on.
     @Suite(.enabled(if: geteuid() == 0, "needs root: the rights of others")) struct Users {
-        let folder: ScriptFolder
+        let directory: ScriptDirectory
         let nobody: ScriptUser
 
         init() async throws {
-            folder = try ScriptFolder()
+            directory = try ScriptDirectory()
             nobody = try await ScriptUser.named("nobody")
         }
 
@@ -41,13 +41,13 @@ extension Processes {
 
         @Test("a file of root's cannot be read, and there is no way back: not by setuid, not by a set-user-id program")
         func noWayBack() async throws {
-            let secret = folder.path.appending("secret")
+            let secret = directory.path.appending("secret")
             try Data("hidden".utf8).write(to: URL(filePath: secret.string))
             #expect(chmod(secret.string, 0o600) == 0)
-            let setUserID = folder.path.appending("id")
+            let setUserID = directory.path.appending("id")
             try FileManager.default.copyItem(atPath: "/usr/bin/id", toPath: setUserID.string)
             #expect(chmod(setUserID.string, 0o4755) == 0)
-            let script = try folder.script(
+            let script = try directory.script(
                 #"""
                 cat "$1" 2>&1 && echo READ
                 perl -e 'use POSIX; $< = 0; $> = 0; POSIX::setuid(0); print "uid $< $>\n"'
@@ -64,14 +64,15 @@ extension Processes {
             "D13: what it leaves in a session of its own is found and ended, as is what ignores SIGTERM at its time limit"
         )
         func survivors() async throws {
-            let environment = ["PATH": "/usr/bin:/bin", "SIGN": folder.path.string]
+            let environment = ["PATH": "/usr/bin:/bin", "SIGN": directory.path.string]
             let left = try await ScriptRunner().run(
                 .test(
-                    try folder.script(ScriptFolder.note + "setsid sleep 1000 & runs sleep $!; echo $!"),
+                    try directory.script(ScriptDirectory.note + "setsid sleep 1000 & runs sleep $!; echo $!"),
                     environment: environment, user: nobody))
             let number = try #require(left.output.lines.first)
             #expect(left.survivors == ["sleep (\(number))"])
-            let script = try folder.script("trap '' TERM; echo deaf; while :; do sleep 0.1; done", name: "stubborn.sh")
+            let script = try directory.script(
+                "trap '' TERM; echo deaf; while :; do sleep 0.1; done", name: "stubborn.sh")
             let (clock, live) = (ManualSteadyClock(), LiveOutput())
             let running = Task {
                 try await ScriptRunner(clock: clock).run(
@@ -81,13 +82,13 @@ extension Processes {
             let stubborn = try await clock.passes(until: running)
             #expect(stubborn.termination == .signaled(number: SIGKILL))
             #expect(stubborn.cause == .timeLimit)
-            #expect(try processes(carrying: "SIGN=\(folder.path)") == [])
+            #expect(try processes(carrying: "SIGN=\(directory.path)") == [])
         }
 
         @Test("a script that the user cannot reach or execute is not started, and the error says who cannot do what")
         func unreachable() async throws {
-            let script = try folder.script("exit 0")
-            for (path, mode) in [(script, 0o744), (folder.path, 0o700)] as [(FilePath, mode_t)] {
+            let script = try directory.script("exit 0")
+            for (path, mode) in [(script, 0o744), (directory.path, 0o700)] as [(FilePath, mode_t)] {
                 #expect(chmod(path.string, mode) == 0)
                 let error = await #expect(throws: ScriptError.self) {
                     try await ScriptRunner().run(.test(script, user: nobody))
@@ -104,12 +105,12 @@ extension Processes {
 
         @Test("a script that cannot be started by way of the starter says why as without it")
         func faults() async throws {
-            let text = folder.path.appending("text")
+            let text = directory.path.appending("text")
             try Data("no program".utf8).write(to: URL(filePath: text.string))
             #expect(chmod(text.string, 0o755) == 0)
             let faults: [(FilePath, ScriptError.Code)] = [
-                (folder.path.appending("gone"), .notFound), (text, .format),
-                (try folder.script("#!/no/such/interpreter\n", name: "interpreter.sh"), .interpreter),
+                (directory.path.appending("gone"), .notFound), (text, .format),
+                (try directory.script("#!/no/such/interpreter\n", name: "interpreter.sh"), .interpreter),
             ]
             for (path, code) in faults {
                 let error = await #expect(throws: ScriptError.self) {
@@ -121,8 +122,8 @@ extension Processes {
 
         @Test("who has no right to give rights away starts nothing: the error names the hint")
         func notRoot() async throws {
-            let began = folder.path.appending("began")
-            let script = try folder.script("exec > \"$1\"")
+            let began = directory.path.appending("began")
+            let script = try directory.script("exec > \"$1\"")
             // As another user this program could not even try: so the groups are more than the kernel takes.
             let many = ScriptUser(
                 name: "nobody", uid: nobody.uid, gid: nobody.gid, groups: (0..<70_000).map { UInt32($0) })
@@ -133,7 +134,7 @@ extension Processes {
             #expect(!FileManager.default.fileExists(atPath: began.string))
             // A starter that has given its rights away starts another: it may not.
             let starter = try #require(FileManager.default.destinationOfSymbolicLinkIfPresent("/proc/self/exe"))
-            let perl = try folder.script(
+            let perl = try directory.script(
                 #"""
                 #!/usr/bin/perl
                 use POSIX;
@@ -181,7 +182,7 @@ extension Processes {
 
         @Test("L2: the user as whom a script runs is no trusted owner of it")
         func owner() throws {
-            let script = try folder.script("exit 0")
+            let script = try directory.script("exit 0")
             #expect(chown(script.string, nobody.uid, nobody.gid) == 0)
             let error = #expect(throws: FileTrustError.self) { try FileTrust.check(script) }
             #expect(error?.problem == .wrongOwner(trusted: [0]))

@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import JobCore
 import Provisioning
 import TestSupport
@@ -116,7 +115,7 @@ import Testing
                 entry.text("sstBackupSize") == nil ? [.replace("sstBackupSize", "5")] : []
             }
             #expect(try await harness.entry("4000003")?.text("sstBackupSize") == "5")
-            let error = await #expect(throws: DirectoryError.self) {
+            let error = await #expect(throws: LDAPError.self) {
                 try await engine.write(to: renamed, reading: []) { _ in [.replace("sstQuota", "1")] }
             }
             #expect(error?.code == .insufficientAccessRights)

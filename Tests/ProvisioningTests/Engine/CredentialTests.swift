@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import JobCore
 import TestSupport
 import Testing
@@ -85,7 +84,7 @@ import Testing
                     let snapshot = await engine.snapshot()
                     #expect(!snapshot.isDirectoryAvailable)
                     #expect(snapshot.refusedCredentials?.contains("\(next.timestamp)") == true)
-                    await #expect(throws: DirectoryError.self) { try await engine.reachDirectory() }
+                    await #expect(throws: LDAPError.self) { try await engine.reachDirectory() }
                     try await eventually("it waits") { clock.deadlines.contains(next) }
                     clock.advance(to: next + .seconds(-1))
                     #expect(clock.deadlines.contains(next))
@@ -178,8 +177,8 @@ import Testing
 
     // MARK: Values
 
-    private static let refusal = DirectoryError(.invalidCredentials, operation: "bind cn=a", server: "ldap://b")
-    private static let away = DirectoryError(.connectError, operation: "connect", server: "ldap://b")
+    private static let refusal = LDAPError(.invalidCredentials, operation: "bind cn=a", server: "ldap://b")
+    private static let away = LDAPError(.connectError, operation: "connect", server: "ldap://b")
 
     @Test("one tries at a time; after a refusal nobody does, first for 5 minutes, then for an hour")
     func turns() {

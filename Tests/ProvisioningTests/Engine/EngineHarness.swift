@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Glibc
 import InMemoryLogging
 import JobCore
@@ -13,7 +12,7 @@ import Testing
 
 /// An engine on a real directory server, with a service that a test holds in its hands.
 final class EngineHarness: Sendable {
-    let sandbox: DirectorySandbox
+    let sandbox: LDAPSandbox
     let service = RecordingService()
     let log = InMemoryLogHandler()
     /// What the registries of its engines told.
@@ -22,22 +21,22 @@ final class EngineHarness: Sendable {
     /// Whether the engines doubt the clock.
     let isClockDoubted = Mutex(false)
     private let stateDirectory: FilePath
-    private let connection: Mutex<DirectoryConnection>
+    private let connection: Mutex<LDAPConnection>
     /// Bound as the directory's manager: writes wishes, reads outcomes.
-    var manager: DirectoryConnection { connection.withLock { $0 } }
+    var manager: LDAPConnection { connection.withLock { $0 } }
 
     static func run(
         sandbox options: SandboxOptions = .testing, clock: any WallClock = SystemWallClock(),
         _ body: (EngineHarness) async throws -> Void
     ) async throws {
-        try await DirectorySandbox.temporary(options: options) { sandbox in
+        try await LDAPSandbox.temporary(options: options) { sandbox in
             let harness = try await EngineHarness(sandbox: sandbox, clock: clock)
             defer { harness.manager.close() }
             try await body(harness)
         }
     }
 
-    private init(sandbox: DirectorySandbox, clock: any WallClock) async throws {
+    private init(sandbox: LDAPSandbox, clock: any WallClock) async throws {
         self.sandbox = sandbox
         self.clock = clock
         stateDirectory = sandbox.directory.appending("state")
@@ -45,9 +44,9 @@ final class EngineHarness: Sendable {
         connection = Mutex(try await Self.connect(sandbox))
     }
 
-    static func connect(_ sandbox: DirectorySandbox) async throws -> DirectoryConnection {
+    static func connect(_ sandbox: LDAPSandbox) async throws -> LDAPConnection {
         let password = Secret(sandbox.adminPassword)
-        return try await DirectoryConnection.open(
+        return try await LDAPConnection.open(
             ServerAddress(parsing: sandbox.uri),
             options: ConnectionOptions(
                 credentials: .simple(bindDN: DN(parsing: sandbox.adminDN), password: password)))

@@ -1,6 +1,5 @@
-import DirectoryClient
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import JobCore
 import Provisioning
 import TestSupport

@@ -1,5 +1,5 @@
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import Foundation
 import JobCore
 import Provisioning
@@ -189,7 +189,7 @@ import Testing
         let pieces = try HidingPieces(name)
         defer { pieces.remove() }
         var options = SandboxOptions.testing
-        options.pieces = pieces.folder
+        options.pieces = pieces.directory
         try await EngineHarness.run(sandbox: options) { harness in
             try await harness.running {
                 $0.timing = Watcher.Timing(detection: detection, pollInterval: .milliseconds(10))
@@ -270,17 +270,17 @@ private final class CreepingClock: WallClock {
 
 /// The shipped pieces with a rule before all others that hides an attribute from everybody.
 private struct HidingPieces {
-    let folder: FilePath
+    let directory: FilePath
 
     init(_ name: String) throws {
         let shipped = URL(filePath: #filePath).appending(path: "../../../../etc/openldap").standardized
         let copy = FileManager.default.temporaryDirectory.appending(path: "pieces-\(UUID().uuidString)")
         try FileManager.default.copyItem(at: shipped, to: copy)
-        folder = FilePath(copy.path)
+        directory = FilePath(copy.path)
         let file = copy.appending(path: "access-claim.conf")
         let rules = try String(contentsOf: file, encoding: .utf8)
         try "access to attrs=\(name) by * none\n\(rules)".write(to: file, atomically: true, encoding: .utf8)
     }
 
-    func remove() { try? FileManager.default.removeItem(atPath: folder.string) }
+    func remove() { try? FileManager.default.removeItem(atPath: directory.string) }
 }

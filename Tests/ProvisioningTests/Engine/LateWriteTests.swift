@@ -1,5 +1,4 @@
-import DirectoryClient
-import DirectoryModel
+import LDAP
 import Foundation
 import JobCore
 import SystemPackage
@@ -43,7 +42,7 @@ import Testing
             #expect(try await harness.mode("4000001") == "adding")
             try await harness.running { _ in
                 try await eventually("the work goes on") { harness.service.asked.count == 2 }
-                let error = await #expect(throws: DirectoryError.self) {
+                let error = await #expect(throws: LDAPError.self) {
                     try await harness.manager.modify(
                         EngineHarness.dn("4000001"), late.modifications, asserting: late.assertion)
                 }

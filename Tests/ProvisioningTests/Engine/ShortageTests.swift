@@ -108,9 +108,9 @@ import Testing
     )
     func stateDirectory() async throws {
         try await EngineHarness.run { harness in
-            let folder = harness.sandbox.directory.appending("state").string
+            let directory = harness.sandbox.directory.appending("state").string
             try await harness.running { engine in
-                #expect(rename(folder, folder + ".away") == 0)
+                #expect(rename(directory, directory + ".away") == 0)
                 let uids = ["4000001", "4000002"]
                 for uid in uids { try await harness.add(uid) }
                 try await eventually("both wait") { await engine.snapshot().shortages.first?.accounts == 2 }
@@ -123,7 +123,7 @@ import Testing
                 try await eventually("it is tried again and again") {
                     harness.messages.count { $0.hasPrefix("debug") && $0.contains("cannot be worked on") } > 6
                 }
-                #expect(rename(folder + ".away", folder) == 0)
+                #expect(rename(directory + ".away", directory) == 0)
                 for uid in uids { try await harness.expectMode("added", of: uid) }
                 try await eventually("it is told that it is over") {
                     harness.messages.contains { $0.hasPrefix("notice: no request waits any more because of this") }

@@ -1,5 +1,5 @@
-import DirectoryModel
-import DirectorySandbox
+import LDAP
+import Sandbox
 import JobCore
 import Synchronization
 import TestSupport

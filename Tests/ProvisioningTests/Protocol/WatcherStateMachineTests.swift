@@ -1,4 +1,4 @@
-import DirectoryClient
+import LDAP
 import JobCore
 import TestSupport
 import Testing
@@ -14,8 +14,8 @@ import Testing
             detection: detection, pollInterval: .seconds(10), relistInterval: .seconds(30), retry: retry)
     }
 
-    private func error(_ code: ResultCode) -> DirectoryError {
-        DirectoryError(code, operation: "search", server: "test", isConnectionLost: code == .serverDown)
+    private func error(_ code: ResultCode) -> LDAPError {
+        LDAPError(code, operation: "search", server: "test", isConnectionLost: code == .serverDown)
     }
 
     @Test("auto and persist begin with the persistent search, poll never uses it")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# An example for TYPE = Script: a folder for each entry, with a file that says whose it is.
+# An example for TYPE = Script: a directory for each entry, with a file that says whose it is.
 #
 #   add.sh NAME
 #
@@ -26,14 +26,14 @@
 set -eu
 umask 022
 
-# What follows works by name, so the folders must stay root's: nobody else may rename anything in them. To give somebody a place of his own,
-# make a directory in his folder and give him that one, when it is new: install -d -o USER -m 0700.
-root=/srv/folders # the same in delete.sh
+# What follows works by name, so the directories must stay root's: nobody else may rename anything in them. To give somebody a place of their own,
+# make a directory in it and give that one to them, when it is new: install -d -o USER -m 0700.
+root=/srv/directories # the same in delete.sh
 
 name=$1
 case $name in
 . | .. | */*)
-    echo "add.sh: $name cannot be the name of a folder" >&2
+    echo "add.sh: $name cannot be the name of a directory" >&2
     exit 1
     ;;
 esac

@@ -1,5 +1,5 @@
 #!/bin/sh
-# An example for TYPE = Script: the folder of an entry goes.
+# An example for TYPE = Script: the directory of an entry goes.
 #
 #   delete.sh NAME
 #
@@ -7,12 +7,12 @@
 
 set -eu
 
-root=/srv/folders # the same in add.sh
+root=/srv/directories # the same in add.sh
 
 name=$1
 case $name in
 . | .. | */*)
-    echo "delete.sh: $name cannot be the name of a folder" >&2
+    echo "delete.sh: $name cannot be the name of a directory" >&2
     exit 1
     ;;
 esac

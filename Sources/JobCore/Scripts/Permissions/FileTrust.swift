@@ -84,7 +84,7 @@ public enum FileTrust {
             if let problem {
                 return FileTrustError(file: file, problem: problem, path: component.path, status: component)
             }
-            if component.kind == .folder, component.isWritableByOthers { sharedDirectories.insert(component.path) }
+            if component.kind == .directory, component.isWritableByOthers { sharedDirectories.insert(component.path) }
         }
         return nil
     }
@@ -97,7 +97,7 @@ public enum FileTrust {
         if isInSharedDirectory && !isTrusted { return .strangerInSharedDirectory(trusted: trustedOwners.sorted()) }
         switch (component.kind, kind) {
         case (.link, _): return nil
-        case (.folder, nil), (.folder, .directory), (.file, .program), (.file, .file), (.file, .pythonScript):
+        case (.directory, nil), (.directory, .directory), (.file, .program), (.file, .file), (.file, .pythonScript):
             if !isTrusted { return .wrongOwner(trusted: trustedOwners.sorted()) }
             let isShared = kind == nil && component.isSticky
             return component.isWritableByOthers && !isShared ? .writable : nil

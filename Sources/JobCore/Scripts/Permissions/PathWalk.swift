@@ -11,7 +11,7 @@ struct PathWalk {
 
     private let file: FilePath
     /// Where the walk stands, links resolved.
-    private var folder: FilePath = "/"
+    private var directory: FilePath = "/"
     /// What is still to be gone, the next one last.
     private var pending: [FilePath.Component]
     private var links = 0
@@ -38,15 +38,15 @@ struct PathWalk {
             case .currentDirectory:
                 continue
             case .parentDirectory:
-                folder.removeLastComponent()
+                directory.removeLastComponent()
                 guard pending.isEmpty else { continue }
-                try examine(folder)
+                try examine(directory)
                 return true
             case .regular:
-                let path = folder.appending(next)
+                let path = directory.appending(next)
                 switch try examine(path) {
                 case .link: try follow(path)
-                case .folder: folder = path
+                case .directory: directory = path
                 case .file, .other: break
                 }
                 return true
@@ -82,7 +82,7 @@ struct PathWalk {
         }
         let kind: PathComponentStatus.Kind =
             switch lastStatus.st_mode & S_IFMT {
-            case S_IFDIR: .folder
+            case S_IFDIR: .directory
             case S_IFLNK: .link
             case S_IFREG: .file
             default: .other
@@ -109,7 +109,7 @@ struct PathWalk {
             start[length] = 0
             return FilePath(platformString: start)
         }
-        if target.isAbsolute { folder = "/" }
+        if target.isAbsolute { directory = "/" }
         pending += Self.steps(of: target)
     }
 }
@@ -118,8 +118,8 @@ struct PathWalk {
 public struct PathComponentStatus: Hashable, Sendable {
     /// What stands at the path itself: a link is not followed.
     public enum Kind: Hashable, Sendable {
-        /// A folder.
-        case folder
+        /// A directory.
+        case directory
         /// A symbolic link.
         case link
         /// A regular file.
@@ -142,6 +142,6 @@ public struct PathComponentStatus: Hashable, Sendable {
     /// The group or everybody may write. A POSIX ACL shows here as well: the group bits are then its mask, and no entry of it gives more.
     var isWritableByOthers: Bool { mode & 0o022 != 0 }
 
-    /// In a folder with the sticky bit, only the owner of an entry, of the folder, or root may rename or remove the entry.
+    /// In a directory with the sticky bit, only the owner of an entry, of the directory, or root may rename or remove the entry.
     var isSticky: Bool { mode & 0o1000 != 0 }
 }

@@ -81,7 +81,8 @@ extension ScriptError {
         case CLINUX_START_EXEC where number == .permissionDenied:
             self.init(
                 .user, path: path, errno: number, reason: "cannot be reached or executed by \(user)",
-                hint: "let \(user) enter every folder above it and execute it (namei -l \(path.shellWord) shows each)")
+                hint:
+                    "let \(user) enter every directory above it and execute it (namei -l \(path.shellWord) shows each)")
         case CLINUX_START_EXEC:
             self = .start(of: invocation, errno: number)
         default:

@@ -1,0 +1,326 @@
+package import LDAP
+package import JobCore
+package import SystemPackage
+
+/// Who owns the directories of a home (setting OWNERSHIP).
+package enum Ownership: String, CaseIterable, Hashable, Sendable {
+    /// The account owns what it may write, root the rest.
+    case account
+    /// Everything stays with whoever runs the daemon: for trying out without root.
+    case none
+}
+
+/// How the limit of an account is set (setting QUOTA).
+package enum QuotaBackend: String, CaseIterable, Hashable, Sendable {
+    case none
+    /// User quotas of ext4 and xfs.
+    case setquota
+    /// A qgroup limit on the account's subvolume.
+    case btrfs
+}
+
+/// What a customer can do with its snapshots (setting SNAPSHOTS).
+package enum SnapshotAccess: String, CaseIterable, Hashable, Sendable {
+    /// They lie in the home, and what is in them belongs to the account: it can change them.
+    case own
+    /// They lie where only root can enter, and the home shows them by a read-only mount.
+    case readonly
+    /// They lie there too, and the home does not show them.
+    case hidden
+}
+
+/// When rsnapshot itself is asked about a file before it is put in its place (setting RSNAPSHOT_CONFIGTEST).
+package enum ConfigurationTest: String, CaseIterable, Hashable, Sendable {
+    /// For the first file of each template with each rsnapshot.
+    case template
+    case always
+    case never
+}
+
+/// What becomes of the home when an account is deleted (setting ON_DELETE).
+package enum HomeDisposal: String, CaseIterable, Hashable, Sendable {
+    case keep
+    /// Renamed into `.deleted` of the same volume, and removed from there after some days.
+    case archive
+    case remove
+}
+
+/// The section `[Backup]`.
+package struct BackupConfiguration: Hashable, Sendable {
+    /// `nil`: the daemon makes the plain home itself and starts no process.
+    package var homeScript: FilePath? = "/etc/Provisioning/Backup/create-chroot.sh"
+    package var scriptTimeout = Duration.seconds(300)
+    /// Between SIGTERM and SIGKILL.
+    package var scriptGrace = Duration.seconds(10)
+    /// Their pools are sections of their own.
+    package var places = HomePlaces()
+    package var ownership = Ownership.account
+    package var quota = QuotaBackend.none
+    /// Inodes for each begun GiB of an account's quota, 0 to 1,000,000,000; 0: no limit.
+    package var quotaFiles = 100_000
+    package var snapshots = SnapshotAccess.own
+    package var confinement = CopyConfinement.on
+    package var rsnapshot: FilePath = "/usr/bin/rsnapshot"
+    /// It holds one file `UID.conf` for each account.
+    package var configurationDirectory: FilePath = "/etc/rsnapshot.d"
+    package var template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template"
+    package var configurationTest = ConfigurationTest.template
+    package var onDelete = HomeDisposal.keep
+    /// Days that an archived home is kept, 0 or more.
+    package var purgeAfterDays = 30
+    package var requireSystemUser = false
+
+    // Not settings of this section:
+
+    /// TIMEOUT of `[Backup Jobs]`: how long one attempt may work on the files of an account.
+    package var timeLimit = BackupJobsConfiguration.usualTimeLimit
+    /// The helper that confines a copy: `prov-backup-confine`.
+    package var confine: FilePath = CopySandbox.installedHelper
+    /// It holds rsnapshot's lock files, one for each account; only root can write there.
+    package var lockDirectory: FilePath = "/run/prov-backup-rsnapshot"
+    /// Handed to scripts as PROV_REPORT_SOCKET; empty where there is none.
+    package var reportSocket = ""
+    /// The directories of rsync, setquota and btrfs, in the order of search; also the PATH of every program that is started.
+    package var programDirectories: [FilePath] = [
+        "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
+    ]
+
+    /// The defaults of the settings.
+    package init() {}
+
+    /// What every program gets, besides what it is told on purpose: nothing is inherited.
+    package var baseEnvironment: [String: String] {
+        ["PATH": programDirectories.map(\.string).joined(separator: ":"), "LANG": "C", "LC_ALL": "C"]
+    }
+}
+
+extension BackupConfiguration: SettingsSection {
+    package static let section = SectionName("Backup")
+    package static let meaning = "What is made on this server for an account."
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "HOME_SCRIPT", \.homeScript, orEmpty: .path,
+            meaning: """
+                The program that makes and changes homes: SCRIPT UID HOME UIDNUMBER GIDNUMBER, with more in the environment. \
+                Empty: the daemon makes the plain home itself and starts no process.
+                """),
+        Setting(
+            "SCRIPT_TIMEOUT", \.scriptTimeout, .duration(from: .seconds(1)), meaning: "How long the program may run."),
+        Setting(
+            "SCRIPT_GRACE", \.scriptGrace, .duration(),
+            meaning: "How long it may take to end when it is asked to, before it is killed."),
+        Setting(
+            "HOME_ROOTS", \.places.roots, .paths,
+            meaning: "The only directories below which homes may lie, split by blanks. Nothing outside is ever touched."
+        ),
+        Setting(
+            "HOME_LAYOUT", \.places.layout, .choice,
+            meaning:
+                "attribute takes homeDirectory as it is in the entry; hashed makes the path from the last digits of uid."
+        ),
+        Setting(
+            "OWNERSHIP", \.ownership, .choice,
+            meaning:
+                "account gives files to the account; none leaves them to the daemon's user, for trying out without root."
+        ),
+        Setting(
+            "QUOTA", \.quota, .choice, meaning: "How sstQuota is put into force: none, setquota (ext4, xfs) or btrfs."),
+        Setting(
+            "QUOTA_FILES", \.quotaFiles, .number(0...1_000_000_000),
+            meaning: """
+                With QUOTA = setquota: how many files and directories an account may have for each GiB of sstQuota, a begun one counted \
+                whole; those of its snapshots count. 0: any number. btrfs has no such limit.
+                """),
+        Setting(
+            "SNAPSHOTS", \.snapshots, .choice, example: "readonly",
+            meaning: """
+                What a customer can do with its snapshots: own lets it change them, readonly shows them by a read-only mount at \
+                .snapshots, hidden does not show them. Existing accounts follow with their next modify. readonly and hidden need \
+                root and a sandbox, and are not for btrfs.
+                """),
+        Setting(
+            "BACKUP_SANDBOX", \.confinement, .choice,
+            meaning: """
+                How a copy is confined: on as the account in a sandbox, root as root in a sandbox for uploads with files of other \
+                owners (quotas do not bind it), off as the account without a sandbox (files of mode 000 are not copied).
+                """),
+        Setting("RSNAPSHOT", \.rsnapshot, .path, meaning: "The rsnapshot program."),
+        Setting(
+            "RSNAPSHOT_CONFIG_DIRECTORY", \.configurationDirectory, .path,
+            meaning: "Where each account's rsnapshot configuration is written, as UID.conf."),
+        Setting("RSNAPSHOT_TEMPLATE", \.template, .path, meaning: "What these files are made from."),
+        Setting(
+            "RSNAPSHOT_CONFIGTEST", \.configurationTest, .choice,
+            meaning: """
+                When rsnapshot checks a file: template the first from each template and rsnapshot version, always every file, \
+                never none.
+                """),
+        Setting(
+            "ON_DELETE", \.onDelete, .choice,
+            meaning: "What happens to the home of a deleted account: keep it, archive it below .deleted, or remove it."),
+        Setting(
+            "PURGE_AFTER_DAYS", \.purgeAfterDays, .number(0...36_525),
+            meaning: "How many days an archived home is kept."),
+        Setting(
+            "REQUIRE_SYSTEM_USER", \.requireSystemUser, .boolean,
+            meaning: "Whether an account must also be known to this server's user database."),
+    ]
+}
+
+// MARK: - Pools
+
+extension Pool: SettingsSection {
+    package static let section = SectionName("Pool", label: "NAME")
+    package static let meaning = """
+        Volumes that homes are spread over, as many pools as are wanted. In the environment a pool's name is in \
+        the middle: PROV_POOL_NAME_VOLUMES, with _ for everything but letters and digits.
+        """
+    package static let keys: [Setting<Self>] = [
+        Setting(
+            "VOLUMES", \.volumes, .paths, example: "/var/backup/volume1 /var/backup/volume2",
+            meaning: "Directories split by blanks, each one of HOME_ROOTS or below one.")
+    ]
+}
+
+// MARK: - Backup jobs
+
+/// The section `[Backup Jobs]`.
+package struct BackupJobsConfiguration: Hashable, Sendable {
+    /// Backups at once, 1 or more.
+    package var slots = 2
+    /// How long one attempt may work on the files of an account, the copy included.
+    package var timeLimit = usualTimeLimit
+    /// The most address space of each process of a copy, in bytes; 0: no limit.
+    package var memory: UInt64 = 2 << 30
+    /// When a backup may begin; `nil`: at any time.
+    package var window: TimeWindow?
+    /// When snapshots of a level are made; a level that is missing has no schedule.
+    package var schedules: [SnapshotLevel: CronSchedule] = [:]
+    /// Whether any of the following is written.
+    package var writesAny = true
+    /// `sstBackupSize`.
+    package var writesBackupSize = true
+    /// `sstIncrementSize`.
+    package var writesIncrementSize = true
+    /// `sstBackupLastSuccessfulBackup`.
+    package var writesBackupTime = true
+
+    // Not settings of this section:
+
+    /// How long rsnapshot may take to leave before it is killed.
+    package var grace = Duration.seconds(30)
+    /// How often a backup is tried again whose failure may pass, such as one that found rsnapshot's lock taken.
+    package var retry = RetryPolicy(maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600))
+    /// The name of this server in `sstBackupLastSuccessfulBackup`, without a colon.
+    package var host = ""
+
+    /// The defaults of the settings.
+    package init() {}
+
+    static let usualTimeLimit = Duration.seconds(12 * 3600)
+
+    package var writesSize: Bool { writesAny && writesBackupSize }
+    package var writesIncrement: Bool { writesAny && writesIncrementSize }
+    package var writesLastSuccess: Bool { writesAny && writesBackupTime }
+
+    /// The attributes of an account's entry that its backup reads.
+    package var readAttributes: [AttributeName] { BackupAttribute.all }
+
+    /// The attributes of an account's entry that its backup writes.
+    package var writtenAttributes: [AttributeName] {
+        [
+            (BackupAttribute.size, writesSize), (BackupAttribute.increment, writesIncrement),
+            (BackupAttribute.lastSuccess, writesLastSuccess),
+        ].filter(\.1).map(\.0)
+    }
+}
+
+extension BackupJobsConfiguration: SettingsSection {
+    package static let section = SectionName("Backup Jobs")
+    package static let meaning = """
+        When and how the daemon runs rsnapshot for the accounts. Of levels that are due together the larger one goes first.
+        """
+    package static let keys: [Setting<Self>] =
+        [
+            Setting("SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are backed up at once."),
+            Setting(
+                "TIMEOUT", \.timeLimit, .duration(from: .seconds(1)),
+                meaning: """
+                    How long the backup of one account may take, from making room to measuring; also how long one attempt may remove a \
+                    home, an archived home, or change a group. What is cut off goes on in the next run or attempt.
+                    """),
+            Setting(
+                "MEMORY", \.memory, .size,
+                meaning: """
+                    The most memory of each process of a copy; 0: no limit. rsync needs about 1G for ten million files.
+                    """),
+            Setting(
+                "WINDOW", \.window, .window,
+                meaning:
+                    "The time of day in which backups may begin; it may pass midnight, such as 22:00-06:00."),
+        ]
+        + SnapshotLevel.allCases.map { level in
+            Setting(
+                level.rawValue.uppercased(), \.schedules[level], orEmpty: .schedule,
+                meaning: """
+                    When \(level.rawValue) snapshots are made, as in crontab(5). Empty: only by hand. An account whose last one still \
+                    waits or runs is left out.
+                    """)
+        } + [
+            Setting(
+                "WRITE_SIZES", \.writesAny, .boolean,
+                meaning: """
+                    Whether anything is written into an account's entry after its backup; no switches the next three off.
+                    """),
+            Setting("WRITE_BACKUP_SIZE", \.writesBackupSize, .boolean, meaning: "Whether sstBackupSize is written."),
+            Setting(
+                "WRITE_INCREMENT_SIZE", \.writesIncrementSize, .boolean,
+                meaning: "Whether sstIncrementSize is written."),
+            Setting(
+                "WRITE_LAST_SUCCESS", \.writesBackupTime, .boolean,
+                meaning: "Whether sstBackupLastSuccessfulBackup is written."),
+        ]
+}
+
+extension BackupConfiguration {
+    /// Everything of `[Backup]` and the pools that root runs or believes.
+    package var trusted: [TrustedPath] {
+        var list = [
+            TrustedPath("RSNAPSHOT", rsnapshot, .program), TrustedPath(CopySandbox.helper, confine, .program),
+            TrustedPath("RSNAPSHOT_TEMPLATE", template, .file),
+            TrustedPath("RSNAPSHOT_CONFIG_DIRECTORY", configurationDirectory, .directory),
+        ]
+        if let homeScript { list.append(TrustedPath("HOME_SCRIPT", homeScript, .program)) }
+        list += Program.needed(self).compactMap { program in
+            program.path(self).map { TrustedPath(program.rawValue, $0, .program) }
+        }
+        list += trustedOfTemplate
+        list += places.roots.map { TrustedPath("HOME_ROOTS", $0, .directory) }
+        list += places.volumes.filter { !places.roots.contains($0) }.map { TrustedPath("VOLUMES", $0, .directory) }
+        return list
+    }
+
+    /// What the template names for the copies of all accounts: the rsync that they run, where that is no placeholder, and files with patterns.
+    private var trustedOfTemplate: [TrustedPath] {
+        // What else is wrong with the template is said of it.
+        guard TrustedPath("RSNAPSHOT_TEMPLATE", template, .file).fault == nil,
+            let text = try? SmallFile.text(at: template)
+        else { return [] }
+        let configured = ConfiguredSnapshots(parsing: text)
+        let rsync = [configured.rsync].compactMap(\.self).filter(\.isAbsolute)
+        return rsync.map { TrustedPath(TrustedPath.configuredRsync, $0, .program) }
+            + configured.patternFiles.map { TrustedPath(TrustedPath.patternFile, $0, .file) }
+    }
+
+    /// Where programs are found that are started by their name alone, also by scripts.
+    package var trustedProgramDirectories: [TrustedPath] {
+        programDirectories.map { TrustedPath("PATH", $0, .directory) }
+    }
+}
+
+extension TrustedPath {
+    /// The directive of rsnapshot that names the rsync of a copy.
+    static let configuredRsync = "cmd_rsync"
+    /// Those that name files with patterns for rsync.
+    static let patternFile = "include_file or exclude_file"
+}

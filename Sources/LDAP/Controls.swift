@@ -1,0 +1,176 @@
+import CLDAP
+
+/// A control that goes with a request or came with a response (RFC 4511, section 4.1.11).
+struct Control: Hashable, Sendable {
+    var identifier: String
+    var isCritical = false
+    var value: [UInt8]?
+
+    /// Carry the operation out only if the filter matches the entry, else answer assertionFailed (RFC 4528).
+    /// - Returns: nil when the filter is malformed.
+    static func assertion(_ filter: Filter) -> Control? {
+        filter.encoded.map { Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: $0) }
+    }
+
+    /// Send the entry as it is afterwards (RFC 4527). Not critical: a server without it still carries the operation out.
+    static func postRead(_ attributes: [AttributeName]) -> Control {
+        let selection = attributes.flatMap { BER.element(BER.octets, $0.spelling) }
+        return Control(identifier: RootDSE.Feature.postRead.rawValue, value: BER.element(BER.sequence, selection))
+    }
+
+    /// The next `size` entries behind `cookie` (RFC 2696). Critical: without it a server would send everything.
+    static func page(size: Int, cookie: [UInt8]) -> Control {
+        let value = BER.number(BER.integer, size) + BER.element(BER.octets, cookie)
+        return Control(
+            identifier: RootDSE.Feature.pagedResults.rawValue, isCritical: true, value: BER.element(BER.sequence, value)
+        )
+    }
+
+    /// Tell what the password policy says of a bind (draft-behera-ldap-password-policy-11, section 6.1).
+    static let passwordPolicy = Control(identifier: passwordPolicyIdentifier)
+
+    fileprivate static let passwordPolicyIdentifier = "1.3.6.1.4.1.42.2.27.8.5.1"
+
+    /// Content Synchronization (RFC 4533, section 2.2). Critical: without it the server would answer a plain search.
+    static func syncRequest(_ mode: ContentSyncRequest.Mode, cookie: [UInt8]?) -> Control {
+        var value = BER.number(BER.enumerated, mode.rawValue)
+        if let cookie { value += BER.element(BER.octets, cookie) }
+        return Control(
+            identifier: RootDSE.Feature.contentSync.rawValue, isCritical: true, value: BER.element(BER.sequence, value))
+    }
+}
+
+extension [Control] {
+    /// The cookie for the next page; nil when this was the last one.
+    func nextPage() throws(BERReader.Malformed) -> [UInt8]? {
+        guard let bytes = value(of: RootDSE.Feature.pagedResults.rawValue) else { return nil }
+        var reader = BERReader(bytes)
+        var members = try reader.members(BER.sequence)
+        _ = try members.number(BER.integer)
+        let cookie = try members.content(BER.octets)
+        return cookie.isEmpty ? nil : [UInt8](cookie)
+    }
+
+    /// The entry of a post-read response; nil when the server sent none.
+    func postRead() throws(BERReader.Malformed) -> Entry? {
+        guard let bytes = value(of: RootDSE.Feature.postRead.rawValue) else { return nil }
+        return try Entry(encoded: bytes)
+    }
+
+    /// What the password policy says; nil when the server sent nothing, or nothing that can be understood: a bind does not depend on it.
+    var passwordPolicy: PasswordPolicyResponse? {
+        value(of: Control.passwordPolicyIdentifier).flatMap { try? PasswordPolicyResponse(encoded: $0) }
+    }
+
+    func value(of identifier: String) -> [UInt8]? { first(where: { $0.identifier == identifier })?.value }
+}
+
+extension Entry {
+    /// A SearchResultEntry (RFC 4511, section 4.5.2) as it stands in the value of a control.
+    init(encoded bytes: [UInt8]) throws(BERReader.Malformed) {
+        var reader = BERReader(bytes)
+        var members = try reader.members(Entry.resultTag)
+        guard let name = String(validating: try members.content(BER.octets), as: UTF8.self) else {
+            throw BERReader.Malformed()
+        }
+        let dn: DN
+        do { dn = try DN(parsing: name) } catch { throw BERReader.Malformed() }
+        self.init(dn: dn)
+        var list = try members.members(BER.sequence)
+        while !list.isAtEnd {
+            var attribute = try list.members(BER.sequence)
+            guard let type = String(validating: try attribute.content(BER.octets), as: UTF8.self) else {
+                throw BERReader.Malformed()
+            }
+            var set = try attribute.members(BER.set)
+            var values: [AttributeValue] = []
+            while !set.isAtEnd { values.append(AttributeValue(bytes: try set.content(BER.octets))) }
+            attributes.append(Attribute(AttributeName(unchecked: type), values))
+        }
+    }
+
+    /// `[APPLICATION 4]`, constructed.
+    static var resultTag: UInt8 { 0x64 }
+}
+
+// MARK: - Filters
+
+extension Filter {
+    /// Reads a filter that a user wrote.
+    /// - Returns: nil when libldap would not send it, or when it has no parentheses and so could not be part of another one.
+    public init?(parsing text: String) {
+        self.init(unchecked: text)
+        guard text.hasPrefix("("), encoded != nil else { return nil }
+    }
+
+    /// The filter as the protocol has it (RFC 4511, section 4.5.1.7), which is the value of an assertion control; nil when it is malformed.
+    var encoded: [UInt8]? {
+        var arena = CArena()
+        guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
+        var handle: OpaquePointer?
+        guard unsafe ldap_create(&handle) == LDAP_SUCCESS, let handle = unsafe handle else { return nil }
+        defer { unsafe ldap_destroy(handle) }
+        var value = unsafe berval()
+        guard unsafe ldap_create_assertion_control_value(handle, text, &value) == LDAP_SUCCESS else {
+            return nil
+        }
+        defer { unsafe ber_memfree(value.bv_val) }
+        return unsafe [UInt8](UnsafeRawBufferPointer(start: value.bv_val, count: Int(value.bv_len)))
+    }
+}
+
+// MARK: - Password policy
+
+/// What a server's password policy says about a bind (draft-behera-ldap-password-policy-11, section 6.2). All may be missing: a policy
+/// counts the attempts and has nothing to say.
+public struct PasswordPolicyResponse: Hashable, Sendable {
+    /// Why a bind was refused, or all that a bound client may do. The other numbers of the draft are about changes of passwords.
+    public enum Fault: Int, Hashable, Sendable {
+        /// The password is too old, and no grace logins are left.
+        case passwordExpired = 0
+        /// The account is locked, by an administrator or after too many wrong passwords.
+        case accountLocked = 1
+        /// The bind has succeeded, and until the password is changed the server does nothing else.
+        case changeAfterReset = 2
+    }
+
+    /// How long the password holds still.
+    public var timeBeforeExpiration: Duration?
+    /// How many more binds an expired password is good for.
+    public var graceLogins: Int?
+    /// What is wrong.
+    public var fault: Fault?
+
+    /// By default nothing is said.
+    public init(timeBeforeExpiration: Duration? = nil, graceLogins: Int? = nil, fault: Fault? = nil) {
+        self.timeBeforeExpiration = timeBeforeExpiration
+        self.graceLogins = graceLogins
+        self.fault = fault
+    }
+
+    /// - Parameter bytes: the value of the control.
+    init(encoded bytes: [UInt8]) throws(BERReader.Malformed) {
+        var reader = BERReader(bytes)
+        var members = try reader.members(BER.sequence)
+        if let warning = try members.optional(BER.context(0, constructed: true)) {
+            var choice = BERReader(warning)
+            if choice.nextTag == BER.context(0) {
+                timeBeforeExpiration = .seconds(try choice.number(BER.context(0)))
+            } else {
+                graceLogins = try choice.number(BER.context(1))
+            }
+        }
+        if !members.isAtEnd { fault = Fault(rawValue: try members.number(BER.context(1))) }
+    }
+}
+
+extension PasswordPolicyResponse.Fault: CustomStringConvertible {
+    /// A sentence.
+    public var description: String {
+        switch self {
+        case .passwordExpired: "the password has expired"
+        case .accountLocked: "the account is locked"
+        case .changeAfterReset: "the password must be changed before the server does anything else"
+        }
+    }
+}

@@ -1,0 +1,165 @@
+/// Why an operation did not succeed: what the server or the library said, about what, and what mends it.
+public struct LDAPError: Error, Hashable, Sendable {
+    /// The kind of failure.
+    public var code: ResultCode
+    /// The operation with the DN it was for, such as `modify uid=4001,ou=backup`.
+    public var operation: String
+    /// The server's URI.
+    public var server: String
+    /// The last entry that was found on the way to the named one (RFC 4511, section 4.1.9); may be empty.
+    public var matchedDN: String
+    /// The text of the server or the library for a person; may be empty.
+    public var diagnostic: String
+    /// The URIs of servers that may do what this one does not (RFC 4511, section 4.1.10).
+    public var referrals: [String]
+    /// Of a bind: what the server's password policy says; nil: it has none, or does not tell.
+    public var passwordPolicy: PasswordPolicyResponse?
+    /// Of the start of TLS: why the server's certificate is not accepted; nil: that is not the reason, or it is not known.
+    public var certificateFault: CertificateFault?
+    /// The connection can no longer be used. What was under way may or may not have been done.
+    public var isConnectionLost: Bool
+
+    /// An error about one operation at one server.
+    public init(
+        _ code: ResultCode, operation: String, server: String, diagnostic: String = "", matchedDN: String = "",
+        referrals: [String] = [], isConnectionLost: Bool = false
+    ) {
+        self.code = code
+        self.operation = operation
+        self.server = server
+        self.matchedDN = matchedDN
+        self.diagnostic = diagnostic
+        self.referrals = referrals
+        self.isConnectionLost = isConnectionLost
+    }
+
+    /// The server has too much to do, or is about to go or to come: the same operation may succeed a little later.
+    public var isBusy: Bool { code == .busy || code == .unavailable }
+
+    /// Trying again, perhaps over a new connection, may help without anybody changing anything.
+    public var isRetryable: Bool { isConnectionLost || isBusy || code == .timeout || code == .connectError }
+}
+
+extension LDAPError: CustomStringConvertible {
+    /// One line: operation, server, code, the server's own words, the hint.
+    public var description: String {
+        var text = "\(operation) at \(server): \(code)"
+        if !diagnostic.isEmpty { text += ": \(diagnostic)" }
+        if let certificateFault { text += ": \(certificateFault)" }
+        if !matchedDN.isEmpty { text += " (found as far as \(matchedDN))" }
+        if let fault = passwordPolicy?.fault { text += " (password policy: \(fault))" }
+        if !referrals.isEmpty { text += " (refers to \(referrals.joined(separator: ", ")))" }
+        if let hint { text += "; \(hint)" }
+        return text
+    }
+
+    /// What mends it, for the usual ones.
+    public var hint: String? {
+        if let certificateFault { return certificateFault.hint }
+        return switch code {
+        case .invalidCredentials where passwordPolicy?.fault == .accountLocked:
+            "unlock the account at the server (OpenLDAP: delete pwdAccountLockedTime of the entry)"
+        case .invalidCredentials where passwordPolicy?.fault == .passwordExpired: "set a new password at the server"
+        case .invalidCredentials:
+            "check the bind DN and its password; a DN that does not exist gets the same answer"
+        case .insufficientAccessRights:
+            "let the server's access rules give the bind DN the right to do this"
+        case .noSuchObject: "check the DN, and whether the bind DN may see the entry"
+        case .sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded:
+            "the result is not whole and must not be acted on; raise the limits for the bind DN"
+                + " (slapd.conf: limits dn.exact=\"…\" size=unlimited time=unlimited)"
+        case .unavailableCriticalExtension:
+            "the server lacks a control that is needed; load the overlay that gives it (Content Sync: overlay syncprov)"
+        case .referral:
+            "this server is a replica or does not hold the entry; put "
+                + (referrals.isEmpty ? "its provider" : referrals.joined(separator: " or ")) + " first in SERVER"
+        case .confidentialityRequired, .strongerAuthRequired: "use ldaps://, StartTLS or ldapi://"
+        case .undefinedAttributeType, .objectClassViolation: "check that the server has loaded the schema"
+        case .syncRefreshRequired: "begin anew without a cookie"
+        case .connectError where Self.usesTLS.contains(operation):
+            "check that the server speaks TLS at this port, that its certificate is for this name, and that TLS_CA_FILE holds"
+                + " its authority's"
+        case .connectError: "check the server's name and port, that it runs, and that no firewall is between"
+        case .timeout: "the server did not answer in time; check its load, or raise the time limit"
+        default: nil
+        }
+    }
+
+    /// The operations that begin TLS.
+    static let usesTLS = ["TLS handshake", "StartTLS"]
+}
+
+extension LDAPError {
+    /// The same for another operation of the same connection.
+    func about(_ operation: String) -> LDAPError {
+        var error = self
+        error.operation = operation
+        return error
+    }
+
+    /// The error that a server's answer is.
+    init(_ outcome: Outcome, operation: String, server: String) {
+        self.init(
+            outcome.code, operation: operation, server: server, diagnostic: outcome.diagnostic,
+            matchedDN: outcome.matchedDN, referrals: outcome.referrals)
+    }
+}
+
+/// How an operation ended: a result code of the protocol (RFC 4511, appendix A, and its successors), or a negative one of the
+/// client library for what never reached the server or never came back.
+public struct ResultCode: RawRepresentable, Hashable, Sendable {
+    /// The number on the wire; negative for the library's own.
+    public let rawValue: Int32
+
+    /// - Parameter rawValue: any number; unknown ones keep their value and have it as their name.
+    public init(rawValue: Int32) { self.rawValue = rawValue }
+
+    private init(_ rawValue: Int32) { self.rawValue = rawValue }
+
+    /// The protocol's own, by their names and numbers there (RFC 4511, appendix A.1; 118 to 121 RFC 3909; 122 RFC 4528; 123 RFC 4370;
+    /// 4096 RFC 4533).
+    public static let success = Self(0), operationsError = Self(1), protocolError = Self(2),
+        timeLimitExceeded = Self(3),
+        sizeLimitExceeded = Self(4), compareFalse = Self(5), compareTrue = Self(6), authMethodNotSupported = Self(7),
+        strongerAuthRequired = Self(8), referral = Self(10), adminLimitExceeded = Self(11),
+        unavailableCriticalExtension = Self(12), confidentialityRequired = Self(13), saslBindInProgress = Self(14),
+        noSuchAttribute = Self(16), undefinedAttributeType = Self(17), inappropriateMatching = Self(18),
+        constraintViolation = Self(19), attributeOrValueExists = Self(20), invalidAttributeSyntax = Self(21),
+        noSuchObject = Self(32), aliasProblem = Self(33), invalidDNSyntax = Self(34),
+        aliasDereferencingProblem = Self(36),
+        inappropriateAuthentication = Self(48), invalidCredentials = Self(49), insufficientAccessRights = Self(50),
+        busy = Self(51), unavailable = Self(52), unwillingToPerform = Self(53), loopDetect = Self(54),
+        namingViolation = Self(64), objectClassViolation = Self(65), notAllowedOnNonLeaf = Self(66),
+        notAllowedOnRDN = Self(67), entryAlreadyExists = Self(68), objectClassModsProhibited = Self(69),
+        affectsMultipleDSAs = Self(71), other = Self(80), canceled = Self(118), noSuchOperation = Self(119),
+        tooLate = Self(120), cannotCancel = Self(121), assertionFailed = Self(122), authorizationDenied = Self(123),
+        syncRefreshRequired = Self(4096)
+
+    /// The client library's own, by their names and numbers in ldap.h: what never reached the server or never came back.
+    public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
+        timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
+        paramError = Self(-9),
+        noMemory = Self(-10), connectError = Self(-11), notSupported = Self(-12)
+
+    private static let names: [Int32: String] = [
+        0: "success", 1: "operationsError", 2: "protocolError", 3: "timeLimitExceeded", 4: "sizeLimitExceeded",
+        5: "compareFalse", 6: "compareTrue", 7: "authMethodNotSupported", 8: "strongerAuthRequired", 10: "referral",
+        11: "adminLimitExceeded", 12: "unavailableCriticalExtension", 13: "confidentialityRequired",
+        14: "saslBindInProgress", 16: "noSuchAttribute", 17: "undefinedAttributeType", 18: "inappropriateMatching",
+        19: "constraintViolation", 20: "attributeOrValueExists", 21: "invalidAttributeSyntax", 32: "noSuchObject",
+        33: "aliasProblem", 34: "invalidDNSyntax", 36: "aliasDereferencingProblem", 48: "inappropriateAuthentication",
+        49: "invalidCredentials", 50: "insufficientAccessRights", 51: "busy", 52: "unavailable",
+        53: "unwillingToPerform", 54: "loopDetect", 64: "namingViolation", 65: "objectClassViolation",
+        66: "notAllowedOnNonLeaf", 67: "notAllowedOnRDN", 68: "entryAlreadyExists", 69: "objectClassModsProhibited",
+        71: "affectsMultipleDSAs", 80: "other", 118: "canceled", 119: "noSuchOperation", 120: "tooLate",
+        121: "cannotCancel", 122: "assertionFailed", 123: "authorizationDenied", 4096: "e-syncRefreshRequired",
+        -1: "serverDown", -2: "localError", -3: "encodingError", -4: "decodingError", -5: "timeout", -6: "authUnknown",
+        -7: "filterError", -8: "userCancelled", -9: "paramError", -10: "noMemory", -11: "connectError",
+        -12: "notSupported",
+    ]
+}
+
+extension ResultCode: CustomStringConvertible {
+    /// The name in the RFC with the number: `noSuchObject (32)`.
+    public var description: String { "\(Self.names[rawValue] ?? "result") (\(rawValue))" }
+}

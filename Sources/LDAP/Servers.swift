@@ -1,0 +1,190 @@
+import Synchronization
+
+/// Where a directory server listens: over TCP in the clear or with StartTLS (`ldap`), over TLS (`ldaps`), or at a local socket (`ldapi`).
+public struct ServerAddress: Hashable, Sendable {
+    /// The way to the server.
+    public enum Endpoint: Hashable, Sendable {
+        /// A host name or numeric address (IPv6 without brackets), a port, and whether TLS begins at once.
+        case tcp(host: String, port: UInt16, tls: Bool)
+        /// The path of a local socket.
+        case local(path: String)
+    }
+
+    /// The way to the server.
+    public let endpoint: Endpoint
+
+    /// A server at a known place.
+    public init(_ endpoint: Endpoint) { self.endpoint = endpoint }
+
+    /// The text that was not the address of a server.
+    public struct Invalid: Error, Hashable, CustomStringConvertible {
+        /// The text.
+        public let text: String
+        /// What is wrong with it.
+        public let reason: String
+        /// The text, what is wrong, and what to write instead.
+        public var description: String {
+            "\(String(reflecting: text)) is not a server: \(reason); write ldap://host[:port], ldaps://host[:port]"
+                + " or ldapi://%2Fpath%2Fto%2Fsocket"
+        }
+    }
+
+    /// - Parameters:
+    ///   - text: a URI with one of the three schemes and nothing behind the host (RFC 4516), or a bare host with or without a port.
+    ///   - defaultPort: for addresses without one; nil means 389, and 636 for `ldaps`.
+    /// - Throws: `Invalid` naming what is wrong.
+    public init(parsing text: String, defaultPort: UInt16? = nil) throws(Invalid) {
+        let (scheme, rest) = Self.split(text)
+        var authority = rest
+        if authority.hasSuffix("/") { authority = authority.dropLast() }
+        if let odd = authority.first(where: { "/?#@ ".contains($0) || $0.asciiValue.map { $0 < 0x20 } ?? false }) {
+            throw Invalid(text: text, reason: "\(String(reflecting: odd)) cannot stand there")
+        }
+        switch scheme {
+        case "ldapi":
+            guard let path = Self.percentDecoded(authority) else {
+                throw Invalid(text: text, reason: "a percent sign is not followed by two hexadecimal digits")
+            }
+            guard path.isEmpty || path.hasPrefix("/") else {
+                throw Invalid(text: text, reason: "the path of the socket does not begin with %2F")
+            }
+            guard path.utf8.count < Self.longestPath, !path.utf8.contains(0) else {
+                throw Invalid(
+                    text: text, reason: "the path of a socket has fewer than \(Self.longestPath) bytes, none of them 0")
+            }
+            self.init(.local(path: path.isEmpty ? Self.usualPath : path))
+        case "ldap", "ldaps":
+            let tls = scheme == "ldaps"
+            let (host, port) = try Self.hostAndPort(authority, of: text)
+            self.init(.tcp(host: host, port: port ?? defaultPort ?? (tls ? 636 : 389), tls: tls))
+        default: throw Invalid(text: text, reason: "\(scheme):// is not known here")
+        }
+    }
+
+    /// Where Debian's slapd puts the socket of `ldapi:///`.
+    private static let usualPath = "/var/run/slapd/ldapi"
+    /// The size of `sun_path` (unix(7)).
+    private static let longestPath = 108
+
+    private static func split(_ text: String) -> (scheme: String, rest: Substring) {
+        for place in text.indices where text[place...].hasPrefix("://") {
+            return (text[..<place].lowercased(), text[text.index(place, offsetBy: 3)...])
+        }
+        return ("ldap", text[...])
+    }
+
+    private static func hostAndPort(_ authority: Substring, of text: String) throws(Invalid) -> (String, UInt16?) {
+        var host = authority
+        var port: Substring?
+        if authority.hasPrefix("[") {
+            guard let end = authority.firstIndex(of: "]") else { throw Invalid(text: text, reason: "] is missing") }
+            host = authority[authority.index(after: authority.startIndex)..<end]
+            let rest = authority[authority.index(after: end)...]
+            guard rest.isEmpty || rest.hasPrefix(":") else {
+                throw Invalid(text: text, reason: "only a port can follow ]")
+            }
+            port = rest.isEmpty ? nil : rest.dropFirst()
+        } else if let colon = authority.lastIndex(of: ":") {
+            host = authority[..<colon]
+            port = authority[authority.index(after: colon)...]
+            if host.contains(":") { throw Invalid(text: text, reason: "an IPv6 address stands in brackets") }
+        }
+        guard !host.isEmpty else { throw Invalid(text: text, reason: "the host is missing") }
+        guard let port else { return (String(host), nil) }
+        guard let number = UInt16(port), number > 0 else {
+            throw Invalid(text: text, reason: "the port is not a number from 1 to 65535")
+        }
+        return (String(host), number)
+    }
+
+    private static func percentDecoded(_ text: Substring) -> String? {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard rest.count >= 2, let value = UInt8(Substring(rest.prefix(2)), radix: 16) else { return nil }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        return String(validating: bytes, as: UTF8.self)
+    }
+}
+
+extension ServerAddress: CustomStringConvertible {
+    /// The URI, with the port only where it is not the usual one.
+    public var description: String {
+        switch endpoint {
+        case .tcp(let host, let port, let tls):
+            let name = host.contains(":") ? "[\(host)]" : host
+            return (tls ? "ldaps://" : "ldap://") + name + (port == (tls ? 636 : 389) ? "" : ":\(port)")
+        case .local(let path):
+            return "ldapi://" + path.utf8.map(Self.percentEncoded).joined()
+        }
+    }
+
+    private static func percentEncoded(_ byte: UInt8) -> String {
+        let character = Character(UnicodeScalar(byte))
+        let isPlain = character.isASCII && (character.isLetter || character.isNumber || "-._~".contains(character))
+        return isPlain ? String(character) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+    }
+}
+
+// MARK: - Lists
+
+/// Servers that hold the same tree, the preferred one first.
+///
+/// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
+/// that one fails. Share one list among all who must stay together.
+public final class ServerList: Sendable {
+    /// The servers, the preferred one first.
+    public let servers: [ServerAddress]
+    private let last = Mutex<ServerAddress?>(nil)
+
+    /// - Parameter servers: at least one; `connect` fails otherwise.
+    public init(_ servers: [ServerAddress]) { self.servers = servers }
+
+    /// The server that is tried first next time.
+    public var current: ServerAddress? { last.withLock { $0 } ?? servers.first }
+
+    /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
+    ///
+    /// Where a password policy has counted a refused password, the other servers are not asked: they would count it too.
+    /// - Throws: what each server answered, under `invalidCredentials` where one refused them, else under the code of the first that was
+    ///   tried.
+    public func connect(options: ConnectionOptions) async throws(LDAPError) -> LDAPConnection {
+        let preferred = current
+        var answers: [LDAPError] = []
+        for server in [preferred].compactMap(\.self) + servers.filter({ $0 != preferred }) {
+            do throws(LDAPError) {
+                let connection = try await LDAPConnection.open(server, options: options)
+                last.withLock { $0 = server }
+                return connection
+            } catch {
+                answers.append(error)
+                let isCounted = error.code == .invalidCredentials && error.passwordPolicy?.fault == nil
+                if error.code == .userCancelled || error.passwordPolicy != nil && isCounted { break }
+            }
+        }
+        throw Self.error(answers)
+    }
+
+    private static func error(_ answers: [LDAPError]) -> LDAPError {
+        guard let first = answers.first else {
+            return LDAPError(
+                .paramError, operation: "connect", server: "no server",
+                diagnostic: "the list of servers is empty; set SERVER")
+        }
+        guard answers.count > 1 else { return first }
+        let decisive =
+            answers.last { $0.code == .userCancelled } ?? answers.last { $0.code == .invalidCredentials } ?? first
+        var error = LDAPError(
+            decisive.code, operation: "connect", server: answers.map(\.server).joined(separator: ", "),
+            isConnectionLost: decisive.isConnectionLost)
+        error.passwordPolicy = decisive.passwordPolicy
+        error.diagnostic = answers.map { "\($0)" }.joined(separator: "\n")
+        return error
+    }
+}

@@ -1,0 +1,122 @@
+/// A distinguished name (RFC 4514): where an entry stands in the tree, leaf first.
+///
+/// Two names are equal when they name the same entry by the rules that nearly every naming attribute has
+/// (`caseIgnoreMatch`): letters' case and the number of spaces do not count. The spelling is kept for people.
+///
+/// Names come with every message of a directory and go into every request, and are seldom looked into: so a name is kept as
+/// its text, and taken apart when somebody asks.
+public struct DN: Hashable, Sendable {
+    /// The string form of RFC 4514, escaped; `DN(parsing:)` reads it back.
+    public let description: String
+    /// nil where the text is plain, so that its separators alone tell the parts.
+    private let parsed: [RDN]?
+
+    /// - Parameter rdns: the relative names, leaf first.
+    public init(rdns: [RDN]) {
+        description = rdns.map(\.description).joined(separator: ",")
+        parsed = PlainDN.isPlain(description) ? nil : rdns
+    }
+
+    /// Reads the string form, with any escapes that RFC 4514 knows, and with spaces around the separators.
+    ///
+    /// - Throws: `DNSyntaxError`, which names the place and the hint.
+    public init(parsing text: String) throws(DNSyntaxError) {
+        guard PlainDN.isPlain(text) else {
+            var parser = DNParser(text)
+            self.init(rdns: try parser.distinguishedName())
+            return
+        }
+        self.init(plain: text)
+    }
+
+    private init(plain text: String) {
+        description = text
+        parsed = nil
+    }
+
+    /// The relative names, the entry's own first, the one nearest to the root last; empty for the root.
+    public var rdns: [RDN] { parsed ?? PlainDN.rdns(of: description) }
+
+    /// The empty name: the root of the tree, and of the root DSE (RFC 4512, section 5.1).
+    public static let root = DN(rdns: [])
+
+    /// Whether this is the root.
+    public var isEmpty: Bool { description.isEmpty }
+
+    /// The name of the entry above; nil for the root.
+    public var parent: DN? { isEmpty ? nil : DN(rdns: Array(rdns.dropFirst())) }
+
+    /// The name of an entry directly below this one. The value is taken as it is: escaping is done on output.
+    public func appending(_ name: AttributeName, _ value: String) -> DN {
+        appending(RDN(name, AttributeValue(value)))
+    }
+
+    /// The name of an entry directly below this one.
+    public func appending(_ rdn: RDN) -> DN { DN(rdns: [rdn] + rdns) }
+
+    /// Whether this name stands strictly below the other one; a name is not its own descendant.
+    public func isDescendant(of ancestor: DN) -> Bool {
+        let (names, above) = (rdns, ancestor.rdns)
+        return names.count > above.count && names.suffix(above.count).elementsEqual(above)
+    }
+
+    /// Whether both name the same entry; see the type's comment.
+    public static func == (left: Self, right: Self) -> Bool {
+        (left.description == right.description && left.parsed == nil && right.parsed == nil) || left.key == right.key
+    }
+
+    /// Hashes what equality compares.
+    public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+
+    private var key: String { rdns.map(\.key).joined(separator: ",") }
+}
+
+extension DN: CustomStringConvertible {}
+
+/// Names as nearly all are: one assertion for each relative name, and no character in a value that would have to be escaped.
+enum PlainDN {
+    /// Whether a text is such a name, written just as it would be written again.
+    static func isPlain(_ text: String) -> Bool {
+        guard !text.isEmpty else { return true }
+        let bytes = text.utf8.span
+        var place = 0
+        while true {
+            // The type: a letter first, so that no dotted number needs to be understood here.
+            guard place < bytes.count, bytes[place].isASCIILetter else { return false }
+            while place < bytes.count, bytes[place].isKeyCharacter { place += 1 }
+            guard place < bytes.count, bytes[place] == UInt8(ascii: "=") else { return false }
+            place += 1
+            let start = place
+            while place < bytes.count, bytes[place] != UInt8(ascii: ",") {
+                guard isPlain(bytes[place]) else { return false }
+                place += 1
+            }
+            if start < place {
+                guard bytes[start] != UInt8(ascii: " "), bytes[start] != UInt8(ascii: "#"),
+                    bytes[place - 1] != UInt8(ascii: " ")
+                else { return false }
+            }
+            if place == bytes.count { return true }
+            place += 1
+        }
+    }
+
+    /// Printable ASCII that means nothing anywhere in a value.
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "\""), UInt8(ascii: "+"), UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "<"),
+            UInt8(ascii: ">"), UInt8(ascii: "="), UInt8(ascii: "\\"):
+            false
+        default: (0x20...0x7E).contains(byte)
+        }
+    }
+
+    /// - Parameter text: one that is plain.
+    static func rdns(of text: String) -> [RDN] {
+        text.utf8.split(separator: UInt8(ascii: ",")).map { name in
+            let type = name.prefix { $0 != UInt8(ascii: "=") }
+            let value = AttributeValue(bytes: name.dropFirst(type.count + 1))
+            return RDN(AttributeName(unchecked: String(Substring(type))), value)
+        }
+    }
+}

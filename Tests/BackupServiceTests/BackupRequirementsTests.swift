@@ -1,0 +1,171 @@
+import Glibc
+import JobCore
+import SystemPackage
+import Testing
+
+@testable import BackupService
+
+@Suite struct BackupRequirementsTests {
+    @Test("a machine that has all gets no complaint", .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
+    func good() async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration { $0.homeScript = shippedScript }
+        let before = try directory.listing()
+        let findings = await BackupRequirements(configuration).findings()
+        #expect(findings.filter { !$0.isMet } == [])
+        #expect(findings.contains { $0.subject == "RSNAPSHOT" && $0.finding.contains("1.") })
+        #expect(try directory.listing() == before)
+    }
+
+    @Test("everything that is missing is found at once, each with its hint")
+    func bad() async throws {
+        let directory = try TestDirectory()
+        let absent = directory.path.appending("absent")
+        let configuration = try directory.configuration {
+            $0.homeScript = absent
+            $0.places = HomePlaces(roots: [absent])
+            $0.rsnapshot = absent
+            $0.template = absent
+            $0.configurationDirectory = absent
+            $0.quota = .setquota
+            $0.programDirectories = [absent]
+        }
+        let unmet = await BackupRequirements(configuration).findings().filter { !$0.isMet }
+        #expect(
+            Set(unmet.map(\.subject)) == [
+                "HOME_ROOTS", "QUOTA", "HOME_SCRIPT", "rsync", "setquota", "bwrap", "RSNAPSHOT", "RSNAPSHOT_TEMPLATE",
+                "RSNAPSHOT_CONFIG_DIRECTORY",
+            ])
+        #expect(unmet.allSatisfy { $0.hint?.isEmpty == false })
+    }
+
+    @Test(
+        "a rsnapshot that is too old is found",
+        arguments: [("1.2.9", false), ("1.3.0", true), ("1.10", true), ("2.0", true)])
+    func version(text: String, isMet: Bool) async throws {
+        let directory = try TestDirectory()
+        let program = try directory.write("#!/bin/sh\necho rsnapshot \(text)-1\n", to: "rsnapshot", mode: 0o755)
+        let findings = await BackupRequirements(try directory.configuration { $0.rsnapshot = program }).findings()
+        #expect(findings.first { $0.subject == "RSNAPSHOT" }?.isMet == isMet)
+    }
+
+    @Test(
+        "a rsync that links could lead out of a snapshot while it writes is found, and only noted where the daemon's writes as the account",
+        arguments: [("3.2.7", false), ("3.4.1", false), ("3.5.0", true), ("4.0", true)])
+    func rsync(text: String, isMet: Bool) async throws {
+        let directory = try TestDirectory()
+        try directory.write("#!/bin/sh\necho 'rsync  version \(text)  protocol version 32'\n", to: "rsync", mode: 0o755)
+        for confinement in CopyConfinement.allCases {
+            let configuration = try directory.configuration {
+                ($0.programDirectories, $0.confinement) = ([directory.path], confinement)
+            }
+            let finding = await BackupRequirements(configuration).findings().first { $0.subject == "rsync" }
+            #expect(
+                finding?.isMet == (isMet || confinement == .on) && finding?.isNote == (!isMet && confinement == .on))
+        }
+    }
+
+    @Test(
+        "a file system that counts and does not limit is found",
+        arguments: [
+            ("rw", "rw", false), ("rw", "rw,quota,usrquota", true), ("rw", "rw,usrjquota=aquota.user", true),
+            ("rw", "rw,attr2,noquota", false),
+        ])
+    func enforcement(mount: String, system: String, isMet: Bool) throws {
+        let table = MountTable(parsing: "31 27 8:1 / /var/backup \(mount) - ext4 /dev/sda1 \(system)\n")
+        #expect(BackupRequirements.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
+    }
+
+    @Test("QUOTA = btrfs on a volume with another file system is found")
+    func otherFileSystem() async throws {
+        let directory = try TestDirectory()
+        let mount = isRoot ? try TestMount(at: directory.homes) : nil
+        let configuration = try directory.configuration { $0.quota = .btrfs }
+        let findings = await BackupRequirements(configuration).findings()
+        let unmet = findings.filter { $0.subject == "QUOTA" && !$0.isMet }
+        #expect(unmet.count == 1)
+        #expect(unmet.first?.finding.contains("not btrfs") == true)
+        #expect(unmet.first?.hint?.contains("QUOTA = none") == true)
+        withExtendedLifetime(mount) {}
+    }
+
+    @Test(
+        "QUOTA = btrfs on a btrfs that does not count is found, and content when it does",
+        .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
+    func btrfs() async throws {
+        let directory = try TestDirectory()
+        try await mountBtrfs(in: directory)
+        let configuration = try directory.configuration { $0.quota = .btrfs }
+        func finding() async -> Requirement? {
+            await BackupRequirements(configuration).findings().first { $0.subject == "QUOTA" }
+        }
+        #expect(await finding()?.hint?.contains("btrfs quota enable") == true)
+        try await runTool("/usr/bin/btrfs", "quota", "enable", directory.homes.string)
+        #expect(await finding()?.isMet == true)
+    }
+
+    @Test("a volume on which files may be run with others' rights, or be devices, is a warning with the command")
+    func restriction() throws {
+        func found(_ options: String, at point: String = "/srv/it's", mayHoldDevices: Bool = false) throws
+            -> Requirement?
+        {
+            let table = MountTable(parsing: "31 27 8:1 / \(point) \(options) - ext4 /dev/sda1 rw\n")
+            return BackupRequirements.restriction(
+                of: try #require(table.mounts.first), mayHoldDevices: mayHoldDevices)
+        }
+        #expect(try found("rw,nosuid,nodev") == nil)
+        let device = try #require(try found("rw,nosuid"))
+        #expect(
+            device.isWarning && device.isMet && device.hint?.contains("mount -o remount,nodev '/srv/it'\\''s'") == true)
+        #expect(try found("rw")?.hint?.contains("write nosuid,nodev into the options of") == true)
+        #expect(try found("rw", at: "/")?.hint?.contains("a file system of their own") == true)
+        // A chroot that jailkit has made needs its devices.
+        #expect(try found("rw,nosuid", mayHoldDevices: true)?.isNote == true)
+        #expect(try found("rw", mayHoldDevices: true)?.hint?.contains("remount,nosuid '/srv") == true)
+    }
+
+    @Test("a place for homes that hands its group or an access control list on is a warning with the commands")
+    func inheritance() async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration()
+        func found() async -> [Requirement] {
+            await BackupRequirements(configuration).findings().filter { $0.subject == "HOME_ROOTS" }
+        }
+        #expect(await found().map(\.isWarning) == [false])
+        #expect(chmod(directory.homes.string, 0o2755) == 0)
+        #expect(await found().map(\.isWarning) == [true])
+        #expect(await found().first?.hint?.hasPrefix("chmod g-s \(directory.homes)") == true)
+        #expect(chmod(directory.homes.string, 0o755) == 0)
+        let result = try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/setfacl", arguments: ["-d", "-m", "g:1:rwx", directory.homes.string],
+                environment: [:], timeLimit: .seconds(60), grace: .seconds(1)))
+        #expect(result.complaint == nil, "\(result.outputTail)")
+        #expect(await found().map(\.isWarning) == [true])
+    }
+
+    @Test(
+        "a template that changes the meaning of a run is found with its line",
+        .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
+    func template() async throws {
+        let directory = try TestDirectory()
+        let template = try directory.write(text(shippedTemplate) + "sync_first\t1\n", to: "bad.template")
+        let configuration = try directory.configuration { $0.template = template }
+        let finding = await BackupRequirements(configuration).findings().first { $0.subject == "RSNAPSHOT_TEMPLATE" }
+        #expect(finding?.isMet == false)
+        #expect(finding?.finding.contains("bad.template:") == true && finding?.finding.contains("sync_first") == true)
+    }
+
+    @Test("a script that others can write is found")
+    func script() async throws {
+        let directory = try TestDirectory()
+        let script = try directory.script("exit 0", mode: 0o777)
+        let findings = await BackupRequirements(try directory.configuration { $0.homeScript = script }).findings()
+        #expect(findings.first { $0.subject == "HOME_SCRIPT" }?.hint?.isEmpty == false)
+    }
+}
+
+extension Requirement {
+    /// Whether nothing has to be fixed.
+    var isMet: Bool { hint == nil || isWarning }
+}

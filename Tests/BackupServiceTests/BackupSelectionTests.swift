@@ -1,0 +1,176 @@
+import LDAP
+import Glibc
+import JobCore
+import Provisioning
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import BackupService
+
+/// Who gets a backup, and what stands in the way of one.
+@Suite struct BackupSelectionTests {
+    private let uid = "3723707"
+
+    @Test(
+        "all that are in use, have been added and keep the level get one; a missing configuration is told, the rest passed over"
+    )
+    func all() async throws {
+        try await BackupBench.run(hosts: ["backup1"]) { bench in
+            for (number, mode) in ["added", "modified", "modify", "modifying", "add", "adding", "delete", "deleted"]
+                .enumerated()
+            {
+                let uid = "400000\(number)"
+                try await bench.add(uid, mode: AttributeValue(mode), host: "backup1")
+                try bench.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
+            }
+            for (uid, change) in Self.unfit {
+                try await bench.add(uid, host: "backup1", change)
+                try bench.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
+            }
+            try await bench.add("4000030", host: "backup1")
+
+            var selected: [String] = []
+            var refused: [BackupRefusal] = []
+            try await bench.jobs().all(of: .daily) { account in
+                switch account {
+                case .job(let request):
+                    selected.append(request.client)
+                    #expect(request.type == .backup && request.name == "daily" && request.level == "daily")
+                    let entry = try #require(try await bench.entry(request.client))
+                    #expect(request.subject == JobSubject(try #require(entry.text("entryUUID"))))
+                case .refused(let refusal): refused.append(refusal)
+                case .recent: Issue.record("none has a snapshot")
+                }
+            }
+            #expect(selected.sorted() == ["4000000", "4000001", "4000002", "4000003"])
+            #expect(refused.map(\.account) == ["4000030"])
+            #expect(refused.first?.reason.contains("rsnapshot.d/4000030.conf does not exist") == true)
+        }
+    }
+
+    private static let unfit: [(String, @Sendable (inout Entry) -> Void)] = [
+        ("4000020", { $0["sstIsActive"] = ["FALSE"] }), ("4000021", { $0["sstBackupIntervalDaily"] = ["0"] }),
+        ("4000022", { $0["host"] = ["backup2"] }),
+    ]
+
+    @Test(
+        "accounts that are named and get none are refused together, each with what stands in the way; then none gets one"
+    )
+    func named() async throws {
+        try await BackupBench.run(hosts: ["backup1"]) { bench in
+            for (uid, change) in Self.unfit { try await bench.add(uid, host: "backup1", change) }
+            try await bench.add("4000023", mode: "deleting", host: "backup1")
+            try await bench.add("4000030", host: "backup1")
+            try await bench.add("4000031", host: "backup1")
+            try bench.directory.write("", to: FilePath("rsnapshot.d/4000031.conf"))
+            let jobs = bench.jobs()
+            let good = try await jobs.requests(of: .daily, accounts: ["4000031", "4000031"])
+            #expect(good.map(\.client) == ["4000031"])
+            let expected = [
+                ("4000020", "it is not active; set its sstIsActive to TRUE"),
+                ("4000021", "it keeps no daily snapshots: sstBackupIntervalDaily is \"0\""),
+                ("4000022", "it belongs to \"backup2\"; run the backup there"),
+                ("4000023", "it is to be deleted (deleting)"), ("4000030", "4000030.conf does not exist"),
+                ("4999999", "LDAP has no such account"), ("*", "this is not a uid"),
+                ("", "this is not a uid"),
+            ]
+            let error = await #expect(throws: BackupRefusals.self) {
+                try await jobs.requests(of: .daily, accounts: ["4000031"] + expected.map(\.0))
+            }
+            let refusals = try #require(error).refusals
+            #expect(refusals.count == expected.count)
+            for (refusal, (uid, words)) in zip(refusals, expected) {
+                #expect("\(refusal)".contains(words), "\(refusal)")
+                #expect(refusal.account.contains(uid) || uid.isEmpty)
+            }
+        }
+    }
+
+    @Test(
+        "a level that succeeded less than half a period ago is refused with the time and --force, and passed over among all; --force makes another"
+    )
+    func recent() async throws {
+        try await BackupBench.run { bench in
+            for uid in [uid, "3723708"] { try await bench.addProvisioned(uid) }
+            let success = SystemWallClock().now + .seconds(-11 * 3_600)
+            var state = SnapshotState()
+            state.record(success: .daily, at: success)
+            try await bench.record(state, of: uid)
+            let jobs = bench.jobs()
+            let error = await #expect(throws: BackupRefusals.self) {
+                try await jobs.requests(of: .daily, accounts: [uid])
+            }
+            let refusal = try #require(error?.refusals.first)
+            #expect(refusal.account == uid && refusal.reason.contains("\(success.timestamp)"))
+            #expect(refusal.hint.contains("--force"))
+            #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).count == 1)
+            #expect(try await jobs.requests(of: .weekly, accounts: [uid]).count == 1)
+            for (isForced, expected) in [(false, ["3723708"]), (true, [uid, "3723708"])] {
+                var selected: [String] = []
+                var recent = 0
+                try await jobs.all(of: .daily, isForced: isForced) { account in
+                    switch account {
+                    case .job(let request): selected.append(request.client)
+                    case .recent: recent += 1
+                    case .refused(let refusal): Issue.record("\(refusal)")
+                    }
+                }
+                #expect(selected.sorted() == expected && recent == 2 - expected.count)
+            }
+            // What was recorded while the clock was wrong holds nobody up.
+            state.record(success: .daily, at: SystemWallClock().now + .seconds(86_400))
+            try await bench.record(state, of: uid)
+            #expect(try await jobs.requests(of: .daily, accounts: [uid]).count == 1)
+        }
+    }
+
+    @Test("a home or a configuration that is not as it should be is refused before rsnapshot runs, and nothing is made")
+    func notInOrder() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(uid)
+            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+            let whole = try text(file)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [uid]).first)
+            func outcome(_ text: String, mode: mode_t = 0o640) async throws -> JobOutcome {
+                try bench.directory.write(text, to: FilePath("rsnapshot.d/\(uid).conf"), mode: mode)
+                return try await bench.attempt(request)
+            }
+            let other = try await outcome(whole.replacing("/\(uid)/.snapshots", with: "/3723708/.snapshots"))
+            #expect(other.result == .failed && other.message.contains("has the snapshot_root"), "\(other)")
+            let noLevel = try await outcome(whole.replacing("retain\tdaily\t7\n", with: ""))
+            #expect(noLevel.result == .failed && noLevel.message.contains("has no line retain daily"), "\(noLevel)")
+            if isRoot {
+                let writable = try await outcome(whole, mode: 0o666)
+                #expect(writable.message.contains("can be written by others (mode 0666)"), "\(writable)")
+            }
+            _ = unlink(file.string)
+            let missing = try await bench.attempt(request)
+            #expect(missing.result == .failed && missing.message.contains("\(file) does not exist"), "\(missing)")
+            #expect(missing.message.contains("sstProvisioningMode: modify"))
+
+            try bench.directory.write(whole, to: FilePath("rsnapshot.d/\(uid).conf"), mode: 0o640)
+            #expect(rename(bench.home(uid).string, bench.directory.path.appending("away").string) == 0)
+            let homeless = try await bench.attempt(request)
+            #expect(homeless.result == .failed && homeless.message.contains("there is no home at"), "\(homeless)")
+            #expect(homeless.message.contains("mount its volume"))
+            #expect(!exists(bench.home(uid)))
+            #expect(!bench.steps.contains { $0.name == "rsnapshot" })
+            for name: AttributeName in ["sstBackupSize", "sstBackupLastSuccessfulBackup"] {
+                #expect(try await bench.values(name, of: uid) == [])
+            }
+        }
+    }
+
+    @Test("an account that ceases to qualify while its backup waits is not backed up, and that is no failure")
+    func ceased() async throws {
+        try await BackupBench.run { bench in
+            try await bench.addProvisioned(uid)
+            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [uid]).first)
+            try await bench.manager.modify(BackupBench.dn(uid), [.replace("sstIsActive", "FALSE")])
+            let outcome = try await bench.attempt(request)
+            #expect(outcome.result == .aborted && outcome.message.contains("is not active"), "\(outcome)")
+            #expect(!bench.steps.contains { $0.name == "rsnapshot" })
+        }
+    }
+}

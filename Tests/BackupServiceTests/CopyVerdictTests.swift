@@ -1,0 +1,159 @@
+import JobCore
+import Testing
+
+@testable import BackupService
+
+@Suite struct CopyVerdictTests {
+    private func verdict(
+        _ reports: String, _ said: String = "", _ cause: ScriptResult.Cause = .itself,
+        _ termination: ScriptResult.Termination = .exited(code: 0)
+    ) -> CopyVerdict {
+        var output = RsyncOutput()
+        output.read(Array(said.utf8))
+        output.end()
+        return CopyVerdict(
+            ScriptResult(termination: termination, cause: cause), CopyReports(Array(reports.utf8)), output,
+            command: "/usr/bin/bwrap")
+    }
+
+    private func isWhole(_ verdict: CopyVerdict) -> Bool { if case .whole = verdict { true } else { false } }
+    private func isPartial(_ verdict: CopyVerdict) -> Bool { if case .partial = verdict { true } else { false } }
+    private func isFailed(_ verdict: CopyVerdict) -> Bool {
+        if case .failed(let outcome) = verdict { outcome.result == .failed } else { false }
+    }
+
+    @Test("rsync's 0 is a whole copy, and its 24 one from which files vanished, if it names some")
+    func whole() {
+        #expect(verdict("entered\nrsync exited 0\n") == .whole(note: ""))
+        let vanished = verdict(
+            "entered\nrsync exited 24\n",
+            "file has vanished: \"/home/a\"\nrsync warning: some files vanished (code 24)\n")
+        guard case .whole(let note) = vanished else {
+            Issue.record("\(vanished)")
+            return
+        }
+        #expect(note.contains("/home/a"))
+        #expect(isFailed(verdict("entered\nrsync exited 24\n")))
+    }
+
+    @Test(
+        "rsync's 23 is a partial copy where every reason is one that no later try changes",
+        arguments: [
+            "rsync: [sender] send_files failed to open \"/h/a\": Permission denied (13)",
+            "rsync: [sender] link_stat \"/h/a\" failed: No such file or directory (2)",
+            "rsync: [generator] recv_generator: mkdir \"/h/a\" failed: File name too long (36)",
+            "rsync: [sender] readlink_stat(\"/h/a\") failed: Too many levels of symbolic links (40)",
+            "rsync: [receiver] chown \"/h/.sync/.a.x\" failed: Invalid argument (22)",
+            "rsync: [generator] chown \"/h/.sync/.a.x\" failed: Operation not permitted (1)",
+            "filename overflows max-path len by 125: /h/deep/deep",
+        ])
+    func partial(line: String) {
+        let code = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
+        #expect(isPartial(verdict("entered\nrsync exited 23\n", line + "\n" + code + "\n")))
+        // One reason of another kind is enough.
+        let full = "rsync: [receiver] write failed on \"/h/b\": No space left on device (28)"
+        for text in [line + "\n" + full, full + "\n" + line] {
+            #expect(isFailed(verdict("entered\nrsync exited 23\n", text)))
+        }
+    }
+
+    @Test(
+        "an error of disk, quota or memory fails the copy, whatever the code says",
+        arguments: [5, 12, 23, 24, 28, 30, 116, 122])
+    func shortage(number: Int) {
+        let line = "rsync: [receiver] write failed on \"/h/(2)\": some words (\(number))\n"
+        for code in [0, 10, 11, 12, 23, 24] {
+            #expect(isFailed(verdict("entered\nrsync exited \(code)\n", line)), "code \(code)")
+        }
+    }
+
+    @Test("the hint goes by the system's error, not by a name, and the reason is kept however long the name is")
+    func hints() {
+        func message(_ line: String) -> String {
+            guard case .failed(let outcome) = verdict("entered\nrsync exited 11\n", line + "\n") else { return "" }
+            return outcome.message
+        }
+        let name = "/h/" + String(repeating: "photo (28) ", count: 60)
+        let failing = message("rsync: [receiver] write failed on \"\(name)\": Input/output error (5)")
+        #expect(failing.contains("Input/output error (5)") && failing.contains("the disk fails"), "\(failing)")
+        #expect(message("rsync: [receiver] write failed on \"/h/(5)\": x (28)").contains("the disk is full"))
+    }
+
+    @Test("a name cannot pretend to be a reason: neither by what it ends with nor by lines of its own")
+    func forged() {
+        #expect(
+            RsyncOutput.kind(of: "rsync: [receiver] chmod \"/h/chown \" failed: Operation not permitted (1)") == .error)
+        #expect(
+            RsyncOutput.kind(of: "rsync: [receiver] mkstemp \"/h/x (2)\" failed: No space left on device (28)")
+                == .error)
+        #expect(RsyncOutput.kind(of: "rsync: something without a number: (2)\"") == .error)
+    }
+
+    @Test("23 without a reason, an unknown code, a signal, a time limit and silence are failures")
+    func failures() {
+        #expect(isFailed(verdict("entered\nrsync exited 23\n")))
+        #expect(isFailed(verdict("entered\nrsync exited 11\n")))
+        #expect(isFailed(verdict("entered\nrsync killed 9\n")))
+        #expect(isFailed(verdict("entered\nrsync exited 0\n", "", .timeLimit)))
+        #expect(isFailed(verdict("entered\n", "", .itself, .signaled(number: 9))))
+        #expect(isFailed(verdict("")))
+        #expect(isFailed(verdict("fault unshare(CLONE_NEWUSER): No space left on device\n")))
+        #expect(isFailed(verdict("entered\nfault execv: x\nrsync exited 0\n")))
+    }
+
+    @Test("of several runs of rsync the worst counts")
+    func worst() {
+        #expect(
+            CopyReports(Array("entered\nrsync exited 0\nrsync exited 11\nrsync exited 0\n".utf8)).rsync == .exited(11))
+        #expect(CopyReports(Array("rsync exited 11\nrsync killed 9\n".utf8)).rsync == .killed(signal: 9))
+        #expect(!CopyReports(Array("{ \"exit-code\": 0 }\n".utf8)).hasEntered)
+    }
+
+    @Test("output is read in pieces of any size, and however much it is, little is kept")
+    func pieces() {
+        var output = RsyncOutput()
+        let line = Array("rsync: [sender] send_files failed to open \"/h/a\": Permission denied (13)\n".utf8)
+        for _ in 0..<1000 { for byte in line { output.read([byte]) } }
+        output.end()
+        #expect(output.uncopied.count == 1000 && output.uncopied.first.count == 5 && output.errors.count == 0)
+        output.read(Array(repeating: UInt8(ascii: "x"), count: 1_000_000))
+        output.end()
+        #expect(output.errors.count == 0)
+    }
+
+    @Test("names are counted as rsync tells at the end of each run, and a file's name cannot tell a number")
+    func names() {
+        func names(_ text: String) -> UInt64? {
+            var output = RsyncOutput()
+            output.read(Array(text.utf8))
+            output.end()
+            return output.names
+        }
+        #expect(names("") == nil)
+        #expect(names("Number of files: 23 (reg: 21, dir: 2)\nNumber of created files: 22 (reg: 21, dir: 1)\n") == 23)
+        #expect(names("Number of files: 0\n\nNumber of files: 7 (reg: 7)\n") == 7)
+        for forged in [
+            "file has vanished: \"/h/Number of files: 9\"\n", "Number of files: 99999999999999999999\n",
+            " Number of files: 9\n", "Number of files: many\n",
+        ] {
+            #expect(names(forged) == nil, "\(forged)")
+        }
+    }
+
+    @Test("a copy with less than a tenth of the files or of the bytes has shrunk")
+    func shrunk() {
+        func tree(_ files: UInt64, _ bytes: UInt64) -> SnapshotState.CopiedTree {
+            .init(inode: 1, files: files, bytes: bytes)
+        }
+        func isAlarm(_ new: SnapshotState.CopiedTree, _ old: SnapshotState.CopiedTree?) -> Bool {
+            ShrinkAlarm.warning(for: new, after: old, uid: "3724300") != nil
+        }
+        #expect(!isAlarm(tree(0, 0), nil))
+        #expect(!isAlarm(tree(10, 10), tree(100, 100)))
+        #expect(isAlarm(tree(9, 100), tree(100, 100)))
+        #expect(isAlarm(tree(100, 9), tree(100, 100)))
+        #expect(isAlarm(tree(0, 4096), tree(1, 8192)))
+        #expect(!isAlarm(tree(0, 4096), tree(0, 4096)))
+        #expect(!isAlarm(tree(.max, .max), tree(.max, .max)))
+    }
+}

@@ -1,0 +1,283 @@
+import LDAP
+import Dispatch
+import EventLoop
+import Foundation
+import JobCore
+import Provisioning
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import BackupService
+
+/// A clock that stands still where it was put.
+struct StandingClock: WallClock {
+    var now: WallTime
+    func sleep(until deadline: WallTime) async throws {}
+}
+
+@Suite struct HomeDisposalTests {
+    @Test("while trees of other accounts are walked through for as long as they like, an account is added and modified")
+    func besideWalks() async throws {
+        let directory = try TestDirectory()
+        let gate = DispatchSemaphore(value: 0)
+        let walks = 20
+        // More than there are threads for them.
+        for _ in 0..<walks { BlockingWork.begin(on: .walks) { gate.wait() } }
+        defer { for _ in 0..<walks { gate.signal() } }
+        let service = BackupRsnapshotService(configuration: try directory.configuration())
+        try await service.carryOut(.add, directory.entry())
+        try await service.carryOut(.modify, directory.entry())
+        #expect(exists(directory.homes.pushing("3723707/incoming")))
+    }
+
+    /// 2013-08-19T12:34:56Z.
+    private let now = WallTime(secondsSince1970: 1_376_915_696)
+
+    private func service(_ directory: TestDirectory, _ disposal: HomeDisposal) throws -> BackupRsnapshotService {
+        try BackupRsnapshotService(
+            configuration: directory.configuration { $0.onDelete = disposal }, clock: StandingClock(now: now))
+    }
+
+    private func entry(_ directory: TestDirectory) -> Entry {
+        accountEntry(home: directory.homes.string + "/7/707/723/3723707/chroot/./home/3723707")
+    }
+
+    /// An account with files, and with links that lead out of it.
+    private func makeAccount(_ directory: TestDirectory) async throws -> FilePath {
+        try await service(directory, .keep).carryOut(.add, entry(directory))
+        let account: FilePath = "homes/7/707/723/3723707"
+        try directory.write("precious", to: "outside")
+        try directory.write("upload", to: account.pushing("chroot/home/3723707/incoming/file"))
+        try directory.makeDirectory("others/inside")
+        try directory.write("precious", to: "others/inside/file")
+        try directory.link(
+            account.pushing("chroot/home/3723707/incoming/directory"), to: directory.path.appending("others"))
+        try directory.link(
+            account.pushing("chroot/home/3723707/incoming/link"), to: directory.path.appending("outside"))
+        return directory.path.pushing(account)
+    }
+
+    @Test("keep takes the configuration away and leaves the home as it is")
+    func keep() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        try await service(directory, .keep).carryOut(.delete, entry(directory))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.configurations.string) == [])
+        #expect(exists(account.pushing("chroot/home/3723707/incoming/file")))
+    }
+
+    @Test(
+        "archive renames the account's directory to a name of its own, also when that is taken, and repeating is harmless"
+    )
+    func archive() async throws {
+        let directory = try TestDirectory()
+        for expected in ["3723707-20130819T123456Z", "3723707-20130819T123456Z-2"] {
+            let account = try await makeAccount(directory)
+            let inode = status(account)?.st_ino
+            for _ in 1...2 { try await service(directory, .archive).carryOut(.delete, entry(directory)) }
+            #expect(!exists(account))
+            #expect(status(directory.homes.appending(".deleted").appending(expected))?.st_ino == inode)
+        }
+        #expect(status(directory.homes.appending(".deleted")).map { $0.st_mode & 0o7777 } == 0o700)
+        #expect(exists(directory.homes.pushing("7/707/723")), "directories that other accounts may share stay")
+    }
+
+    @Test(
+        "a home that is another entry's by now is neither archived nor removed, and no script is run for it",
+        arguments: [HomeDisposal.archive, .remove])
+    func shared(disposal: HomeDisposal) async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let mark = directory.path.appending("script-ran")
+        let script = try directory.write("#!/bin/sh\ntouch \(mark)\n", to: "scripts/home.sh", mode: 0o755)
+        for script in [nil, script] {
+            let service = BackupRsnapshotService(
+                configuration: try directory.configuration { ($0.onDelete, $0.homeScript) = (disposal, script) },
+                clock: StandingClock(now: now))
+            let failure = ProvisioningFailure(.undefinedError, reason: "two entries", hint: "remove one")
+            let steps = try await service.plan(request(.delete, entry(directory)) { throw failure })
+            let thrown = await #expect(throws: ProvisioningFailure.self) {
+                for step in steps { try await step.perform(in: .alone(1, scripts: ScriptRunner())) }
+            }
+            #expect(thrown == failure)
+            #expect(exists(account.pushing("chroot/home/3723707/incoming/file")) && !exists(mark))
+        }
+    }
+
+    @Test("remove takes all of the account and nothing that its links lead to")
+    func remove() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let before = try directory.listing().filter {
+            $0.contains("outside") || $0.contains("/others") && !$0.contains("3723707")
+        }
+        try await service(directory, .remove).carryOut(.delete, entry(directory))
+        #expect(!exists(account))
+        let after = try directory.listing()
+        #expect(before.allSatisfy(after.contains))
+        #expect(try text(directory.path.pushing("others/inside/file")) == "precious")
+        try await service(directory, .remove).carryOut(.delete, entry(directory))
+    }
+
+    @Test("needs root: what is mounted inside an account stops a removal before anything is gone", .enabled(if: isRoot))
+    func mounted() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let target = account.pushing("chroot/home/3723707/incoming/mounted")
+        try directory.makeDirectory("homes/7/707/723/3723707/chroot/home/3723707/incoming/mounted")
+        let mount = try TestMount(directory.path.appending("others"), at: target)
+        defer { withExtendedLifetime(mount) {} }
+        let service = try service(directory, .remove)
+        let before = try directory.listing()
+        let steps = try await service.plan(request(.delete, entry(directory)))
+        var failure: ProvisioningFailure?
+        do { try await steps.last?.perform(in: .alone()) } catch let error as ProvisioningFailure { failure = error }
+        #expect(failure?.hint.hasPrefix("umount ") == true, "\(failure.map { "\($0)" } ?? "was removed")")
+        #expect(try directory.listing() == before)
+
+        // The walk itself does not cross the mount either.
+        let parent = try HeldDirectory(configured: account.removingLastComponent())
+        #expect(throws: HeldDirectory.Failure.self) { try TreeRemoval { false }.remove("3723707", in: parent) }
+        #expect(try text(directory.path.pushing("others/inside/file")) == "precious")
+    }
+
+    @Test(
+        "needs root: a home on another file system than its volume is not archived, and the reason says what to do",
+        .enabled(if: isRoot))
+    func otherFileSystem() async throws {
+        let directory = try TestDirectory()
+        let mountPoint = try directory.makeDirectory("homes/disk")
+        let mount = try TestMount(at: mountPoint)
+        defer { withExtendedLifetime(mount) {} }
+        let entry = accountEntry(home: mountPoint.appending("3723707").string)
+        try await service(directory, .keep).carryOut(.add, entry)
+        let failure = try await service(directory, .archive).failure(.delete, entry)
+        #expect(failure?.code == .undefinedError)
+        #expect(failure?.hint.contains("VOLUMES") == true, "\(failure.map { "\($0)" } ?? "")")
+        #expect(exists(mountPoint.appending("3723707")))
+
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(
+                roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: [mountPoint])])
+            $0.onDelete = .archive
+        }
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.delete, entry)
+        #expect(!exists(mountPoint.appending("3723707")))
+        #expect(exists(mountPoint.appending(".deleted")))
+    }
+
+    @Test("a deletion removes the configuration first, and a script that fails leaves the home alone")
+    func order() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        var configuration = try directory.configuration { $0.onDelete = .remove }
+        configuration.homeScript = try directory.script(
+            "ls \(directory.configurations) > \(directory.path)/seen; exit 1")
+        let service = BackupRsnapshotService(configuration: configuration)
+        #expect(
+            try await service.plan(request(.delete, entry(directory))).map(\.name) == [
+                "rsnapshot configuration", "home script", "home",
+            ])
+        #expect(try await service.failure(.delete, entry(directory))?.code == .cannotCreateHomeDir)
+        #expect(try text(directory.path.appending("seen")) == "")
+        #expect(exists(account))
+    }
+
+    @Test("what TIMEOUT has cut off is removed in another attempt")
+    func timeLimit() async throws {
+        let directory = try TestDirectory()
+        let account = try await makeAccount(directory)
+        let late = BackupRsnapshotService(
+            configuration: try directory.configuration { ($0.onDelete, $0.timeLimit) = (.remove, .zero) })
+        let failure = try #require(try await late.failure(.delete, entry(directory)))
+        #expect(failure.failureClass == .retryable, "\(failure)")
+        #expect(failure.reason == "\(account) could not be removed within TIMEOUT")
+        #expect(exists(account))
+        try await service(directory, .remove).carryOut(.delete, entry(directory))
+        #expect(!exists(account))
+    }
+
+    @Test("a purge that TIMEOUT has cut off says which homes stay, and the next one takes them")
+    func purgeTimeLimit() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("homes/.deleted", mode: 0o700)
+        let names = ["3723707-20130101T000000Z", "3723708-20130101T000000Z"]
+        for name in names { try directory.makeDirectory(FilePath("homes/.deleted/\(name)/incoming")) }
+        let late = try await ArchivePurge(directory.configuration { $0.timeLimit = .zero }).run(now: now)
+        #expect(late.purged == [])
+        #expect(late.problems.count == names.count)
+        for (problem, name) in zip(late.problems, names) {
+            #expect(problem.contains("/\(name) could not be removed within TIMEOUT"), "\(problem)")
+        }
+        let next = try await ArchivePurge(directory.configuration()).run(now: now)
+        #expect(next.problems == [] && next.purged.map(\.uid) == ["3723707", "3723708"])
+    }
+
+    @Test("a purge takes what is older than the days it is kept, and only names that archiving gave")
+    func due() {
+        var configuration = BackupConfiguration()
+        configuration.purgeAfterDays = 30
+        let purge = ArchivePurge(configuration)
+        let names = [
+            "3723707-20130720T123455Z", "3723707-20130720T123455Z-2", "3723707-20130720T123456Z",
+            "3723707-20130819T123456Z",
+            "3723707", "3723707-", "3723707-20130001T123455Z", "3723707-20130720T123455", "3723707-20130720T123455Z-0",
+            "372370-20130720T123455Z", "lost+found", "3723707-20130720T123455Z-2-3", "03723707-20130720T123455Z",
+            "3723707-20991231T000000Z",
+        ]
+        #expect(purge.due(names, now: now).map(\.text) == ["3723707-20130720T123455Z", "3723707-20130720T123455Z-2"])
+    }
+
+    @Test(
+        "what the daemon keeps in a volume is left alone where others could change the way to it, and the command that is named fixes it",
+        arguments: ["homes", "homes/disk", "homes/disk/.deleted", "homes/disk/.store"])
+    func untrustedWay(place: String) async throws {
+        let directory = try TestDirectory()
+        for name in [".deleted/3723707-20130101T000000Z", ".store/3723707"] {
+            try directory.makeDirectory(FilePath("homes/disk/\(name)"))
+        }
+        for name in [".deleted", ".store"] { try directory.makeDirectory(FilePath("homes/disk/\(name)"), mode: 0o700) }
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(
+                roots: [directory.homes],
+                configuredPools: [Pool(name: "test", volumes: [directory.homes.appending("disk")])])
+        }
+        let path = directory.path.pushing(FilePath(place))
+        #expect(chmod(path.string, 0o777) == 0)
+        let (purge, views) = (ArchivePurge(configuration), SnapshotViews(configuration))
+        let purged = try await purge.run(now: now)
+        let looked = try await views.look()
+        #expect(purged.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".store"))
+        #expect(looked.problems.contains { $0.contains("chmod go-w \(path)") } == !place.hasSuffix(".deleted"))
+        #expect(purged.purged.isEmpty != place.hasSuffix(".store"))
+        #expect(looked.unassigned.isEmpty != place.hasSuffix(".deleted"))
+        #expect(chmod(path.string, 0o755) == 0)
+        #expect(try await purge.run(now: now).problems == [])
+        #expect(try await views.look().problems == [])
+    }
+
+    @Test("a purge removes old homes on every volume and says which")
+    func purge() async throws {
+        let directory = try TestDirectory()
+        for name in ["homes/.deleted", "homes/disk/.deleted"] {
+            try directory.makeDirectory(FilePath(name), mode: 0o700)
+            try directory.makeDirectory(FilePath(name).appending("3723707-20130101T000000Z/incoming"))
+            try directory.makeDirectory(FilePath(name).appending("3723707-20130818T000000Z"))
+            try directory.makeDirectory(FilePath(name).appending("note"))
+        }
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(
+                roots: [directory.homes],
+                configuredPools: [Pool(name: "test", volumes: [directory.homes.appending("disk")])])
+        }
+        let report = try await ArchivePurge(configuration).run(now: now)
+        #expect(report.problems == [])
+        #expect(report.purged.map(\.uid) == ["3723707", "3723707"])
+        for base in [directory.homes, directory.homes.appending("disk")] {
+            let left = try FileManager.default.contentsOfDirectory(atPath: base.appending(".deleted").string)
+            #expect(left.sorted() == ["3723707-20130818T000000Z", "note"])
+        }
+    }
+}

@@ -1,0 +1,100 @@
+import LDAP
+import Foundation
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import BackupService
+
+/// Runs the suite below in a machine of its own.
+@Suite struct KernelQuotaTests {
+    @Test("a kernel with quotas enforces what the daemon sets", .inGuest)
+    func kernel() async throws { try await Guest.run("KernelQuotaInsideTests") }
+}
+
+/// Inside that machine: file systems with quotas are mounted, and we are root.
+@Suite(.onlyInGuest) struct KernelQuotaInsideTests {
+    @Test("ext4: the account can write as much as its entry says and no more, also after that was changed")
+    func ext4() async throws {
+        try await expectLimits(on: #require(Guest.quotaMount)) { configuration, _ in configuration.quota = .setquota }
+    }
+
+    @Test("btrfs: the account can write as much as its entry says and no more, also after that was changed")
+    func btrfs() async throws {
+        try await expectLimits(on: #require(Guest.btrfsMount)) { configuration, directory in
+            configuration.quota = .btrfs
+            // The checkout may be an ordinary user's, and a script that root is to run must be root's.
+            let script = directory.path.pushing("create-chroot.sh")
+            try FileManager.default.copyItem(atPath: shippedScript.string, toPath: script.string)
+            chown(script.string, 0, 0)
+            configuration.homeScript = script
+        }
+    }
+
+    @Test(
+        "a copy counts as the account's: where its quota is used up the copy fails, and the snapshots stay as they are")
+    func copy() async throws {
+        try await BackupBench.run(in: FilePath(#require(Guest.quotaMount)), { $0.quota = .setquota }) { bench in
+            // Another account than that of the other tests: the kernel counts by number.
+            let uid = "3723708"
+            try await bench.addProvisioned(uid) { $0["sstQuota"] = [AttributeValue(String(5 << 19))] }
+            let file = bench.home(uid).appending("incoming/file")
+            // The file and its copy: two of two and a half mebibytes.
+            #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let before = try bench.snapshots(of: uid)
+            #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
+            let outcome = try await bench.backup(.daily, uid)
+            #expect(outcome.result == .failed, "\(outcome)")
+            #expect(outcome.message.contains("code 11") && outcome.message.contains("quota is used up"), "\(outcome)")
+            #expect(try bench.snapshots(of: uid) == before)
+        }
+    }
+
+    private func expectLimits(
+        on mount: String, _ change: (inout BackupConfiguration, TestDirectory) throws -> Void
+    ) async throws {
+        let directory = try TestDirectory(in: FilePath(mount))
+        var configuration = try directory.configuration { $0.onDelete = .remove }
+        try change(&configuration, directory)
+        let service = BackupRsnapshotService(configuration: configuration)
+        let file = directory.homes.pushing("3723707/incoming/file")
+        var entry = directory.entry()
+
+        entry["sstQuota"] = [AttributeValue(String(1 << 20))]
+        try await service.carryOut(.add, entry)
+        let refused = try await write(mebibytes: 2, to: file)
+        #expect(refused.outputTail.contains("Disk quota exceeded"), "\(refused.outputTail)")
+        let size = status(file)?.st_size ?? 0
+        #expect((1 << 19...1 << 20).contains(size), "\(size) bytes were written")
+
+        entry["sstQuota"] = [AttributeValue(String(8 << 20))]
+        try await service.carryOut(.modify, entry)
+        let granted = try await write(mebibytes: 2, to: file)
+        #expect(granted.complaint == nil, "\(granted.outputTail)")
+        #expect(try await write(mebibytes: 9, to: file).outputTail.contains("Disk quota exceeded"))
+
+        entry["sstQuota"] = ["0"]
+        try await service.carryOut(.modify, entry)
+        let unlimited = try await write(mebibytes: 9, to: file)
+        #expect(unlimited.complaint == nil, "\(unlimited.outputTail)")
+
+        try await service.carryOut(.delete, entry)
+        #expect(!exists(directory.homes.appending("3723707")), "also where it is a subvolume")
+    }
+
+    /// As the account, for root is not limited. Synchronised at the end: a file system may count only what it has written.
+    private func write(mebibytes: Int, to file: FilePath, as uid: String = "3723707") async throws -> ScriptResult {
+        try await ScriptRunner().run(
+            ScriptInvocation(
+                executable: "/usr/bin/setpriv",
+                arguments: [
+                    "--reuid=\(uid)", "--regid=\(uid)", "--clear-groups", "dd", "if=/dev/urandom", "of=\(file)",
+                    "bs=64K",
+                    "count=\(mebibytes * 16)", "conv=fsync",
+                ], environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
+    }
+}

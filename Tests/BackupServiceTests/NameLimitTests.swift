@@ -1,0 +1,45 @@
+import Testing
+
+@testable import BackupService
+
+@Suite struct NameLimitTests {
+    @Test("a tree that was counted may have twice its names and some; also an empty one may get files")
+    func counted() {
+        #expect(NameLimit.counted(0).names == 100_000)
+        #expect(NameLimit.counted(1_000_000).names == 2_100_000)
+        #expect("\(NameLimit.counted(7))" == "100014 names (twice the 7 that were counted in it, and 100000)")
+    }
+
+    @Test(
+        "trees that were not counted go by the account's largest snapshot, or else by a number that is the same for all"
+    )
+    func uncounted() {
+        #expect(NameLimit.uncounted().names == 100_000_000)
+        #expect(NameLimit.uncounted(3).names == 300_000_000)
+        #expect(NameLimit.uncounted(10_000).names == 1_000_000_000)
+        #expect(NameLimit.uncounted(2, like: 5_000_000).names == 120_000_000)
+        #expect("\(NameLimit.uncounted(like: 7))".contains("ten times the 7 of the account's largest snapshot"))
+    }
+
+    @Test("all snapshots and the home together may have what was counted in each, and some for what was not")
+    func account() {
+        var record = SizeRecord()
+        #expect(record.nameLimit(others: 3) == .unrecorded)
+        for (inode, names) in [(1, 20), (2, nil), (3, 1_000_000)] as [(UInt64, UInt64?)] {
+            record.add(inode: inode, bytes: 1, ownBytes: 1, names: names)
+        }
+        #expect(record.nameLimit(others: 3) == .counted(1_000_020) + .uncounted(4, like: 1_000_000))
+        #expect(record.nameLimit(of: 2) == .uncounted(like: 1_000_000))
+    }
+
+    @Test("no number overflows, whoever says it", arguments: [UInt64(1) << 40, .max])
+    func large(number: UInt64) {
+        #expect(NameLimit.counted(number).names == NameLimit.counted(1 << 40).names)
+        #expect(NameLimit.uncounted(.max, like: number).names == 1_000_000_000)
+        var record = SizeRecord()
+        for inode in 1...20 as ClosedRange<UInt64> {
+            record.add(inode: inode, bytes: 0, ownBytes: 0, names: number)
+        }
+        #expect(record.nameLimit(others: .max / 2).names > 1 << 40)
+    }
+}

@@ -1,0 +1,214 @@
+import Foundation
+import JobCore
+import Provisioning
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import BackupService
+
+@Suite struct PlainHomeTests {
+    @Test(
+        "what the machine has run out of is its shortage, whatever it was needed for; a full quota is the account's own",
+        arguments: [
+            (Errno.tooManyOpenFiles, FailureClass.shortage), (.tooManyOpenFilesInSystem, .shortage),
+            (.noMemory, .shortage), (.noSpace, .shortage), (.ioError, .shortage), (.readOnlyFileSystem, .shortage),
+            (.diskQuotaExceeded, .retryable),
+        ])
+    func shortage(cause: Errno, failureClass: FailureClass) throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration()
+        let account = try BackupAccount(reading: directory.entry(), for: .add, places: configuration.places)
+        let home = try #require(account.homes.first)
+        let failure = HeldDirectory.Failure(operation: "open", path: home.path, cause: cause)
+        let plain = PlainHome(account: account, home: home, ownership: .none)
+        let disposal = HomeDisposalStep(
+            account: account, home: home, disposal: .remove, timeLimit: .seconds(60), clock: SystemWallClock(),
+            demandUnique: {})
+        let file = ConfigurationFile(directory: directory.configurations, uid: account.uid, ownership: .none)
+        let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }
+        let failures = [
+            plain.explain(failure), disposal.explain(failure), HomeWalk.explain(failure, root: home.root),
+        ]
+        for failure in failures + (thrown.map { [$0] } ?? []) {
+            #expect(failure.failureClass == failureClass, "\(failure)")
+            // Of a shortage all accounts are told by one hint.
+            #expect(failureClass != .shortage || !failure.hint.contains(account.uid), "\(failure)")
+        }
+        #expect(failures.map(\.code) == [.cannotCreateHomeDir, .undefinedError, .cannotCheckHomeDirPresence])
+        #expect(thrown?.code == .cannotCreateRsnapshotConfiguration)
+    }
+
+    @Test("without a script the daemon makes the home itself, with owners and modes by which it is safe")
+    func makes() async throws {
+        let directory = try TestDirectory()
+        let old = umask(0o077)
+        defer { umask(old) }
+        let text = directory.homes.string + "/7/707/723/3723707/chroot/./home/3723707"
+        try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(
+            .add, accountEntry(home: text))
+        let home = directory.homes.pushing("7/707/723/3723707/chroot/home/3723707")
+        let own = isRoot ? 3_723_707 : geteuid()
+        var expected: [(FilePath, mode_t, UInt32)] = [
+            (home.appending("incoming"), 0o750, own), (home.appending(".ssh"), 0o700, own),
+            (home.appending(".snapshots"), 0o755, geteuid()),
+        ]
+        var path = home
+        while path != directory.homes {
+            expected.append((path, 0o755, geteuid()))
+            path.removeLastComponent()
+        }
+        for (path, mode, owner) in expected {
+            #expect(status(path).map { $0.st_mode & 0o7777 } == mode, "\(path)")
+            #expect(status(path)?.st_uid == owner, "\(path)")
+        }
+    }
+
+    @Test("what exists is left as it is, and what is missing is added")
+    func completes() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("homes/3723707/incoming", mode: 0o2711)
+        try directory.write("precious", to: "homes/3723707/incoming/file")
+        let before = status(directory.homes.pushing("3723707/incoming"))
+        try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(.add, directory.entry())
+        let after = status(directory.homes.pushing("3723707/incoming"))
+        #expect(before?.st_mode == after?.st_mode)
+        #expect(before?.st_uid == after?.st_uid)
+        #expect(before?.st_ino == after?.st_ino)
+        #expect(exists(directory.homes.pushing("3723707/.snapshots")))
+    }
+
+    @Test("what a crash left half made is finished")
+    func resumes() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("homes/.new-3723707-3723707", mode: 0o700)
+        try directory.makeDirectory("homes/3723707/.new-3723707-incoming", mode: 0o700)
+        try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(.add, directory.entry())
+        let names = try FileManager.default.contentsOfDirectory(atPath: directory.homes.appending("3723707").string)
+        #expect(names.sorted() == [".snapshots", ".ssh", "incoming"])
+    }
+
+    @Test("accounts whose jobs make the same parents at once do not hinder each other")
+    func together() async throws {
+        let directory = try TestDirectory()
+        let service = try BackupRsnapshotService(configuration: directory.configuration())
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<20 {
+                let uid = String(3_723_700 + number)
+                group.addTask {
+                    try await service.carryOut(
+                        .add, accountEntry(home: directory.homes.string + "/a/b/c/" + uid, uid: uid))
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: directory.homes.pushing("a/b/c").string).count == 20)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.homes.string) == ["a"])
+    }
+
+    @Test(
+        "a link in the place of what the account gets is refused with its hint",
+        arguments: ["incoming", ".ssh", ".snapshots"])
+    func links(place: String) async throws {
+        let directory = try TestDirectory()
+        let elsewhere = try directory.makeDirectory("elsewhere", mode: 0o700)
+        try directory.makeDirectory("homes/3723707")
+        try directory.link(FilePath("homes/3723707/" + place), to: elsewhere)
+        let before = status(elsewhere)
+        let failure = try await BackupRsnapshotService(configuration: directory.configuration()).failure(
+            .add, directory.entry())
+        #expect(failure?.code == .cannotCreateHomeDir)
+        #expect(failure.map { "\($0.reason) \($0.hint)" }?.contains(place) == true)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: elsewhere.string) == [])
+        #expect(status(elsewhere)?.st_mode == before?.st_mode && status(elsewhere)?.st_uid == before?.st_uid)
+    }
+
+    @Test("a root that is a symbolic link is the administrator's choice")
+    func linkedRoot() async throws {
+        let directory = try TestDirectory()
+        try directory.makeDirectory("disk")
+        try directory.link("link", to: directory.path.appending("disk"))
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(roots: [directory.path.appending("link")])
+        }
+        let entry = accountEntry(home: directory.path.string + "/link/3723707")
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, entry)
+        #expect(exists(directory.path.pushing("disk/3723707/incoming")))
+    }
+
+    @Test("a root that is missing is wrong configuration, and is never made")
+    func missingRoot() async throws {
+        let directory = try TestDirectory()
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(roots: [directory.path.appending("absent")])
+        }
+        let entry = accountEntry(home: directory.path.string + "/absent/3723707")
+        let failure = try await BackupRsnapshotService(configuration: configuration).failure(.add, entry)
+        #expect(failure?.code == .cannotCheckHomeDirPresence)
+        #expect(failure?.failureClass == .configuration)
+        #expect(!exists(directory.path.appending("absent")))
+    }
+
+    @Test("in layout hashed the home goes where it is already, and the entry's homeDirectory does not matter")
+    func hashed() async throws {
+        let directory = try TestDirectory()
+        let volumes = try ["homes/disk1", "homes/disk2"].map { try directory.makeDirectory(FilePath($0)) }
+        try directory.makeDirectory("homes/disk2/7/707/723/3723707")
+        let service = try BackupRsnapshotService(
+            configuration: directory.configuration {
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
+            })
+        try await service.carryOut(.add, accountEntry(home: "/nowhere"))
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+        #expect(!exists(volumes[0].appending("7")))
+        let configuration = try text(directory.configurations.appending("3723707.conf"))
+        #expect(configuration.contains("snapshot_root\t\(volumes[1])/7/707/723/3723707/.snapshots/\n"))
+
+        try directory.makeDirectory("homes/disk1/7/707/723/3723707")
+        #expect(try await service.failure(.add, accountEntry(home: "/nowhere"))?.code == .cannotCheckHomeDirPresence)
+        try FileManager.default.removeItem(atPath: volumes[0].string)
+        let failure = try await service.failure(.add, accountEntry(home: "/nowhere"))
+        #expect(failure?.failureClass == .configuration, "the home might be on the volume that is missing")
+    }
+
+    @Test("needs root: a new home goes to the volume with the most free space", .enabled(if: isRoot))
+    func freeSpace() async throws {
+        let directory = try TestDirectory()
+        let volumes = try ["homes/full", "homes/free", "homes/small"].map { try directory.makeDirectory(FilePath($0)) }
+        let mounts = try zip(volumes, ["1m", "16m", "4m"]).map {
+            try TestMount(at: $0, options: "mode=0755,size=" + $1)
+        }
+        defer { withExtendedLifetime(mounts) {} }
+        let configuration = try directory.configuration {
+            $0.places = HomePlaces(
+                layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
+        }
+        try await BackupRsnapshotService(configuration: configuration).carryOut(.add, accountEntry(home: "/nowhere"))
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+    }
+
+    @Test("who is asked for a volume decides where a new home goes, and is asked about new homes only")
+    func newVolume() async throws {
+        let directory = try TestDirectory()
+        let volumes = try ["homes/disk1", "homes/disk2"].map { try directory.makeDirectory(FilePath($0)) }
+        let asked = Mutex(0)
+        let service = try BackupRsnapshotService(
+            configuration: directory.configuration {
+                $0.places = HomePlaces(
+                    layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
+            },
+            newVolume: { _, _ in
+                asked.withLock { count in
+                    count += 1
+                    return count == 1 ? volumes[1] : "/etc"
+                }
+            })
+        for _ in 1...2 { try await service.carryOut(.add, accountEntry(home: "/nowhere")) }
+        #expect(asked.withLock { $0 } == 1)
+        #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
+        try await service.carryOut(.add, accountEntry(home: "/nowhere", uid: "4000001"))
+        #expect(volumes.contains { exists($0.pushing("1/001/000/4000001/incoming")) })
+    }
+}

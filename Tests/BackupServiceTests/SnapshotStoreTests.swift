@@ -1,0 +1,520 @@
+import LDAP
+import Foundation
+import Glibc
+import JobCore
+import Provisioning
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import BackupService
+
+private let uid = "3723707"
+private let number: UInt32 = 3_723_707
+
+/// With real mounts, and with what a customer tries as itself.
+@Suite(.enabled(if: isRoot, "needs root to mount"))
+struct SnapshotStoreTests {
+    /// An account that was provisioned under a setting.
+    private struct Account {
+        let files: TestDirectory
+        let home: HomePath
+        var store: SnapshotStore { SnapshotStore(home) }
+
+        init(_ access: SnapshotAccess, chroot: Bool = false) async throws {
+            files = try TestDirectory()
+            let text = chroot ? "\(files.homes)/7/\(uid)/chroot/./home/\(uid)" : "\(files.homes)/\(uid)"
+            let configuration = try files.configuration { $0.snapshots = access }
+            home = try HomePath(parsing: text, uid: uid, places: configuration.places)
+            try await provision(access, .add)
+        }
+
+        func configuration(_ access: SnapshotAccess) throws -> BackupConfiguration {
+            try files.configuration { $0.snapshots = access }
+        }
+
+        func provision(
+            _ access: SnapshotAccess, _ operation: Provisioning.Operation = .modify, disposal: HomeDisposal = .keep
+        ) async throws {
+            var configuration = try configuration(access)
+            configuration.onDelete = disposal
+            let service = BackupRsnapshotService(
+                configuration: configuration, clock: StandingClock(now: WallTime(secondsSince1970: 1_376_915_696)))
+            try await service.carryOut(operation, accountEntry(home: home.text))
+        }
+
+        /// A snapshot with a file of the customer's, where the snapshots lie.
+        func makeSnapshot(_ name: String = "daily.0") throws {
+            let directory = try #require(try SnapshotDirectory.open(in: home)).path.appending(name)
+            #expect(mkdir(directory.string, 0o755) == 0)
+            let file = directory.appending("file")
+            try "precious".write(toFile: file.string, atomically: false, encoding: .utf8)
+            for path in [directory, file] { #expect(chown(path.string, number, number) == 0) }
+        }
+
+        /// Whether a command of the customer's, who is in its home, succeeds.
+        func customer(_ command: String) async throws -> Bool {
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: "/usr/bin/setpriv",
+                    arguments: ["--reuid=\(uid)", "--regid=\(uid)", "--clear-groups", "/bin/sh", "-c"]
+                        + ["cd \(home.path) && \(command)"],
+                    environment: ["PATH": "/usr/bin:/bin"], timeLimit: .seconds(30), grace: .seconds(1)))
+            return result.complaint == nil
+        }
+
+        var mounts: [MountTable.Mount] { get throws { try MountTable.current().mounts(inside: files.path) } }
+        var isShown: Bool { get throws { try store.condition().point == .view(isRestricted: true) } }
+        var file: String? { try? text(home.snapshots.pushing("daily.0/file")) }
+        var storedFile: String? { try? text(home.store.pushing("daily.0/file")) }
+    }
+
+    // MARK: - What the customer can do
+
+    private static let changes = [
+        "echo x > .snapshots/daily.0/file", "echo x >> .snapshots/daily.0/file", "touch .snapshots/daily.0/new",
+        "mv .snapshots/daily.0/file .snapshots/daily.0/other", "chmod 0777 .snapshots/daily.0/file",
+        "chmod 0777 .snapshots/daily.0", "touch -d @0 .snapshots/daily.0/file",
+        "ln .snapshots/daily.0/file incoming/link", "rm .snapshots/daily.0/file",
+        "exec 3< .snapshots/daily.0/file && echo x > /proc/self/fd/3",
+        "exec 3< .snapshots/daily.0/file && ln -L /proc/self/fd/3 incoming/link",
+        "cd .snapshots/daily.0 && echo x > /proc/self/cwd/file",
+        "echo x > ../.store/\(uid)/daily.0/file",
+        "unshare -Urm sh -c 'mount -o remount,bind,rw .snapshots && echo x > .snapshots/daily.0/file'",
+        "unshare -Urm sh -c 'umount .snapshots && echo x > .snapshots/daily.0/file'",
+    ]
+
+    @Test("with readonly a customer reads its snapshots and cannot change, rename or link them in any way")
+    func readonly() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        #expect(try await account.customer("test $(cat .snapshots/daily.0/file) = precious"))
+        let before = status(account.home.store.pushing("daily.0/file"))
+        for change in Self.changes { #expect(try await !account.customer(change), "\(change)") }
+        #expect(account.storedFile == "precious" && account.file == "precious")
+        let after = status(account.home.store.pushing("daily.0/file"))
+        #expect(before?.st_mode == after?.st_mode && before?.st_nlink == after?.st_nlink)
+        #expect(before?.st_ctim.tv_nsec == after?.st_ctim.tv_nsec)
+        let view = try #require(try account.mounts.first)
+        #expect(view.point == account.home.snapshots && view.options.isSuperset(of: ["ro", "nosuid", "nodev"]))
+        #expect(try account.mounts.count == 1)
+    }
+
+    @Test("with hidden a customer reaches nothing of its snapshots")
+    func hidden() async throws {
+        let account = try await Account(.hidden)
+        try account.makeSnapshot()
+        let attempts = Self.changes + ["ls .snapshots", "cat .snapshots/daily.0/file", "ls ../.store"]
+        for attempt in attempts { #expect(try await !account.customer(attempt), "\(attempt)") }
+        #expect(account.storedFile == "precious")
+        #expect(status(account.home.snapshots).map { $0.st_mode & 0o7777 } == 0o700)
+        #expect(try account.mounts == [])
+    }
+
+    @Test("with own a customer can change its snapshots: what the other two refuse is possible at all")
+    func own() async throws {
+        let account = try await Account(.own)
+        for change in Self.changes where !change.contains(".store") && !change.contains("unshare") {
+            unlink(account.home.path.pushing("incoming/link").string)
+            try await account.provision(.own)
+            try? FileManager.default.removeItem(atPath: account.home.snapshots.appending("daily.0").string)
+            try account.makeSnapshot()
+            #expect(try await account.customer(change), "\(change)")
+        }
+        #expect(!exists(account.home.store.removingLastComponent()))
+    }
+
+    @Test("the parent of all stores is root's alone, and one that others could enter is refused with the fix")
+    func parent() async throws {
+        let account = try await Account(.readonly)
+        let stores = account.home.store.removingLastComponent()
+        #expect(status(stores).map { $0.st_mode & 0o7777 } == 0o700)
+        #expect(chmod(stores.string, 0o755) == 0)
+        let failure = #expect(throws: ProvisioningFailure.self) { try account.store.condition() }
+        #expect(failure?.hint.hasSuffix("chmod 0700 \(stores)") == true)
+    }
+
+    // MARK: - Moving
+
+    private static let moves: [(SnapshotAccess, SnapshotAccess)] = SnapshotAccess.allCases.flatMap { first in
+        SnapshotAccess.allCases.filter { $0 != first }.map { (first, $0) }
+    }
+
+    @Test(
+        "a change of the setting moves the snapshots with the next modify, and the configuration names where they are",
+        arguments: moves)
+    func move(from old: SnapshotAccess, to new: SnapshotAccess) async throws {
+        let account = try await Account(old, chroot: true)
+        try account.makeSnapshot()
+        let place = try #require(try SnapshotDirectory.open(in: account.home)).path
+        let inode = status(place)?.st_ino
+        try await account.provision(new)
+        let wanted = new == .own ? account.home.snapshots : account.home.store
+        #expect(try SnapshotDirectory.open(in: account.home)?.path == wanted)
+        #expect(status(wanted)?.st_ino == inode, "the directory itself is moved")
+        #expect(try text(wanted.pushing("daily.0/file")) == "precious")
+        #expect(try account.isShown == (new == .readonly))
+        #expect(try account.mounts.count == (new == .readonly ? 1 : 0))
+        #expect((account.file == "precious") == (new != .hidden))
+        let lines = try text(account.files.configurations.appending("\(uid).conf")).split(separator: "\n")
+        #expect(lines.contains("snapshot_root\t\(wanted)/"))
+        let steps = try await BackupRsnapshotService(configuration: account.configuration(new))
+            .plan(request(.add, accountEntry(home: account.home.text)))
+        #expect(steps.map(\.name) == ["rsnapshot configuration"], "nothing is left to be done")
+    }
+
+    @Test(
+        "a move that crashes before any call, twice, leaves all snapshots whole in one place, and is completed by the next",
+        arguments: moves)
+    func crashes(from old: SnapshotAccess, to new: SnapshotAccess) async throws {
+        let account = try await Account(old)
+        try account.makeSnapshot()
+        for first in 1...6 {
+            for second in 1...6 {
+                for place in [first, second] {
+                    try? SnapshotStore(account.home, crashingAt: place).settle(new)
+                    let directory = try #require(try SnapshotDirectory.open(in: account.home))
+                    #expect(try directory.snapshots().count == 1, "crash \(place)")
+                    #expect(try text(directory.path.pushing("daily.0/file")) == "precious")
+                    let holders = [account.home.store, account.home.snapshots].filter {
+                        exists($0.appending("daily.0"))
+                            && (try? account.store.condition().point) != .view(isRestricted: true)
+                    }
+                    #expect(holders.count <= 1, "never twice")
+                }
+                try account.store.settle(new)
+                #expect(try account.store.condition().isInStore == (new != .own))
+                #expect(try account.isShown == (new == .readonly))
+                #expect(try account.mounts.count == (new == .readonly ? 1 : 0))
+                try account.store.settle(old)
+                #expect(try account.store.condition().isInStore == (old != .own))
+            }
+        }
+    }
+
+    @Test("the shipped home script leaves what is mounted at .snapshots as it is")
+    func homeScript() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        var configuration = try account.configuration(.readonly)
+        configuration.homeScript = shippedScript
+        let service = BackupRsnapshotService(configuration: configuration)
+        for _ in 1...2 {
+            try await service.carryOut(.modify, accountEntry(home: account.home.text))
+            #expect(try account.isShown && account.mounts.count == 1)
+        }
+        #expect(account.file == "precious" && account.storedFile == "precious")
+    }
+
+    @Test("files in the place of the mount keep the snapshots from being moved back, and neither is lost")
+    func inTheWay() async throws {
+        let account = try await Account(.hidden)
+        try account.makeSnapshot()
+        try account.files.write("other", to: FilePath("homes/\(uid)/.snapshots/file"))
+        let failure = try await BackupRsnapshotService(configuration: account.configuration(.own))
+            .failure(.modify, accountEntry(home: account.home.text))
+        #expect(failure?.code == .cannotCreateHomeDir)
+        #expect(account.storedFile == "precious")
+        #expect(try text(account.home.snapshots.appending("file")) == "other")
+        try FileManager.default.removeItem(atPath: account.home.snapshots.appending("file").string)
+        try await account.provision(.own)
+        #expect(account.file == "precious")
+    }
+
+    @Test("what is mounted at the place of the snapshots by others is neither covered nor taken away")
+    func foreign() async throws {
+        let account = try await Account(.own)
+        let mount = try TestMount(at: account.home.snapshots)
+        for access in [SnapshotAccess.readonly, .hidden] {
+            let failure = try await BackupRsnapshotService(configuration: account.configuration(access))
+                .failure(.modify, accountEntry(home: account.home.text))
+            #expect(failure?.hint == "umount \(account.home.snapshots)")
+        }
+        #expect(try account.mounts.count == 1)
+        withExtendedLifetime(mount) {}
+    }
+
+    @Test("homes on another file system than their volume are refused with the fix, and nothing is changed")
+    func otherFileSystem() async throws {
+        let files = try TestDirectory()
+        let mount = try TestMount(at: try files.makeDirectory("homes/disk"))
+        let entry = accountEntry(home: "\(files.homes)/disk/\(uid)")
+        try await BackupRsnapshotService(configuration: files.configuration()).carryOut(.add, entry)
+        let failure = try await BackupRsnapshotService(configuration: files.configuration { $0.snapshots = .readonly })
+            .failure(.modify, entry)
+        #expect(failure?.code == .cannotCreateHomeDir && failure?.failureClass == .configuration)
+        #expect(failure?.hint.contains("VOLUMES") == true)
+        #expect(exists(files.homes.pushing(FilePath("disk/\(uid)/.snapshots"))))
+        withExtendedLifetime(mount) {}
+    }
+
+    @Test("a mount that somebody has made writable is made read-only again")
+    func remounted() async throws {
+        let account = try await Account(.readonly)
+        let flags = UInt(MS_REMOUNT) | UInt(MS_BIND)
+        #expect(mount("none", account.home.snapshots.string, nil, flags, nil) == 0)
+        #expect(try account.store.condition().point == .view(isRestricted: false))
+        try account.store.show(.readonly)
+        #expect(try account.isShown)
+    }
+
+    // MARK: - Deletion
+
+    private func archived(_ account: Account) throws -> [String] {
+        let directory = account.files.homes.appending(".deleted").string
+        return try FileManager.default.contentsOfDirectory(atPath: directory).sorted()
+    }
+
+    @Test("keep leaves home and snapshots where they are and nothing mounted, and adding the account again shows them")
+    func keep() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        for _ in 1...2 { try await account.provision(.readonly, .delete, disposal: .keep) }
+        #expect(account.storedFile == "precious" && exists(account.home.path))
+        #expect(try account.mounts == [])
+        let report = try await SnapshotViews(account.configuration(.readonly)).restore()
+        #expect(report.unassigned == [account.home.store] && report.accounts == 0)
+        #expect(try account.mounts == [])
+        try await account.provision(.readonly, .add)
+        #expect(account.file == "precious")
+    }
+
+    @Test(
+        "archive takes home and snapshots along in one directory, also after a crash before any of its calls",
+        arguments: 0...4)
+    func archive(crash: Int) async throws {
+        let account = try await Account(.readonly, chroot: true)
+        try account.makeSnapshot()
+        if crash > 0 { try? SnapshotStore(account.home, crashingAt: crash).settle(.own) }
+        for _ in 1...2 { try await account.provision(.readonly, .delete, disposal: .archive) }
+        #expect(!exists(account.home.accountDirectory) && !exists(account.home.store))
+        #expect(try account.mounts == [])
+        #expect(try archived(account) == ["\(uid)-20130819T123456Z"])
+        let file = account.files.homes.pushing(
+            FilePath(".deleted/\(uid)-20130819T123456Z/chroot/home/\(uid)/.snapshots/daily.0/file"))
+        #expect(try text(file) == "precious")
+    }
+
+    @Test("archive gives snapshots that the home cannot take back a name of their own", arguments: [true, false])
+    func archiveApart(hasHome: Bool) async throws {
+        let account = try await Account(.hidden)
+        try account.makeSnapshot()
+        if hasHome {
+            try account.files.write("other", to: FilePath("homes/\(uid)/.snapshots/file"))
+        } else {
+            try FileManager.default.removeItem(atPath: account.home.path.string)
+        }
+        for _ in 1...2 { try await account.provision(.hidden, .delete, disposal: .archive) }
+        let names = ["\(uid)-20130819T123456Z"] + (hasHome ? ["\(uid)-20130819T123456Z-2"] : [])
+        #expect(try archived(account) == names)
+        #expect(try text(account.files.homes.pushing(FilePath(".deleted/\(names[0])/daily.0/file"))) == "precious")
+        #expect(!exists(account.home.store) && !exists(account.home.path))
+    }
+
+    @Test("remove takes the snapshots too, and another account's stay")
+    func remove() async throws {
+        let account = try await Account(.readonly)
+        try account.makeSnapshot()
+        try account.files.makeDirectory("homes/.store/4000000/daily.0")
+        for _ in 1...2 { try await account.provision(.readonly, .delete, disposal: .remove) }
+        #expect(!exists(account.home.path) && !exists(account.home.store))
+        #expect(try account.mounts == [])
+        #expect(exists(account.files.homes.pushing(".store/4000000/daily.0")))
+    }
+
+    // MARK: - After a boot
+
+    @Test("after a boot all homes show their snapshots again, once, also when two look after it at the same time")
+    func restore() async throws {
+        let files = try TestDirectory()
+        let configuration = try files.configuration { $0.snapshots = .readonly }
+        let uids = (0..<20).map { "\(4_000_000 + $0)" }
+        for uid in uids {
+            try await BackupRsnapshotService(configuration: configuration).carryOut(.add, files.entry(uid: uid))
+        }
+        let points = Set(uids.map { files.homes.appending($0).appending(".snapshots") })
+        func shown() throws -> [FilePath] {
+            try MountTable.current().mounts(inside: files.path).filter { $0.options.contains("ro") }.map(\.point)
+        }
+        #expect(try Set(shown()) == points)
+        files.unmountAll()
+        #expect(try await SnapshotViews(configuration).look().changed.count == uids.count)
+        let unmet = try await BackupRequirements(configuration).snapshotViews().filter { !$0.isMet }
+        #expect(unmet.map(\.subject) == ["SNAPSHOTS"])
+        async let first = SnapshotViews(configuration).restore()
+        async let second = SnapshotViews(configuration).restore()
+        #expect(try await [first, second].allSatisfy { $0.accounts == uids.count && $0.problems == [] })
+        #expect(try shown().count == uids.count && Set(shown()) == points)
+        #expect(try await SnapshotViews(configuration).restore().changed == [])
+        #expect(try await BackupRequirements(configuration).snapshotViews().map(\.isMet) == [true])
+
+        let hidden = try files.configuration { $0.snapshots = .hidden }
+        #expect(try await SnapshotViews(hidden).restore().changed.count == uids.count)
+        #expect(try shown() == [])
+    }
+}
+
+extension SnapshotStore {
+    /// - Parameter place: of the call that does not happen any more, 1 for the first.
+    fileprivate init(_ home: HomePath, crashingAt place: Int) {
+        self.init(home)
+        let made = Atomic(0)
+        beforeEach = { call throws(ProvisioningFailure) in
+            if made.add(1, ordering: .relaxed).newValue == place {
+                throw ProvisioningFailure(.undefinedError, reason: "crash before \(call)", hint: "")
+            }
+        }
+    }
+}
+
+/// Backups of accounts whose snapshots lie in the store.
+@Suite(
+    .enabled(
+        if: isRoot && BackupBench.hasRsnapshot, "needs root to mount, and rsnapshot: apt install rsnapshot"))
+struct SnapshotStoreBackupTests {
+    private func store(_ bench: BackupBench) -> FilePath { bench.directory.homes.pushing(FilePath(".store/\(uid)")) }
+
+    @Test(
+        "unchanged files are shared between snapshots, their owner stays the account, and sizes are those of du",
+        arguments: [SnapshotAccess.readonly, .hidden])
+    func shared(access: SnapshotAccess) async throws {
+        try await BackupBench.run({ $0.snapshots = access }) { bench in
+            try await bench.addProvisioned(uid)
+            try bench.directory.write("same", to: FilePath("homes/\(uid)/incoming/same"), mode: 0o400)
+            for content in ["old", "newer"] {
+                try bench.directory.write(content, to: FilePath("homes/\(uid)/incoming/changing"))
+                #expect(try await bench.backup(.daily, uid) == .success)
+            }
+            let store = store(bench)
+            let (newest, older) = (status(store.pushing("daily.0/same")), status(store.pushing("daily.1/same")))
+            #expect(newest?.st_ino == older?.st_ino && newest?.st_nlink == 2)
+            #expect(newest?.st_uid == number && newest?.st_mode == older?.st_mode)
+            #expect(try text(store.pushing("daily.0/changing")) == "newer")
+            #expect(try text(store.pushing("daily.1/changing")) == "old")
+            #expect(exists(bench.snapshot("daily.1/same", of: uid)) == (access == .readonly))
+            let all = try await du([store])
+            #expect(try await bench.values("sstBackupSize", of: uid) == all.map(String.init))
+        }
+    }
+
+    @Test("an account that was not modified since the setting changed is backed up where it is, and explain says so")
+    func notYet() async throws {
+        try await BackupBench.run({ $0.snapshots = .own }) { bench in
+            try await bench.addProvisioned(uid)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            for access in [SnapshotAccess.readonly, .hidden] {
+                #expect(try await bench.backup(.daily, uid, snapshots: access) == .success)
+                let inspection = try await bench.inspection(of: uid, snapshots: access)
+                #expect(inspection.notices.count == 1 && inspection.obstacles == [])
+                #expect(inspection.notices.first?.contains("\(bench.home(uid))/.snapshots") == true)
+            }
+            #expect(try await bench.inspection(of: uid, snapshots: .own).notices == [])
+            #expect(try bench.snapshots(of: uid).count == 3)
+        }
+    }
+
+    @Test("whatever call a move between own and readonly is cut off before, the next backup succeeds", arguments: 1...7)
+    func betweenCalls(place: Int) async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let home = try HomePath(
+                parsing: bench.home(uid).string, uid: uid, places: bench.configuration.places)
+            var made = 1
+            for access in [SnapshotAccess.own, .readonly] {
+                try? SnapshotStore(home, crashingAt: place).settle(access)
+                #expect(try await bench.backup(.daily, uid, snapshots: access) == .success)
+                made += 1
+                #expect(try SnapshotDirectory.open(in: home)?.snapshots().count == made)
+                try SnapshotStore(home).settle(access)
+                #expect(try SnapshotDirectory.open(in: home)?.snapshots().count == made)
+            }
+        }
+    }
+
+    @Test("while a copy runs, which can write to the store, its customer cannot reach the store through it")
+    func whileCopying() async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            try bench.directory.write("precious", to: FilePath("homes/\(uid)/incoming/file"))
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let script = FilePath("homes/\(uid)/rsync")
+            let slow = bench.directory.path.pushing(script)
+            try bench.directory.write(
+                "#!/bin/sh\nwhile [ ! -e \(slow).go ]; do sleep 0.05; done\nexec /usr/bin/rsync \"$@\"\n", to: script,
+                mode: 0o755)
+            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+            let changed = try text(file).replacing("cmd_rsync\t/usr/bin/rsync", with: "cmd_rsync\t\(slow)")
+            try bench.directory.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
+            async let outcome = bench.backup(.daily, uid)
+
+            func copies() throws -> [String] {
+                try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { process in
+                    let command = (try? text(FilePath("/proc/\(process)/cmdline"))) ?? ""
+                    return Int(process) != nil && command.contains("\(slow)\0")
+                }
+            }
+            try await eventually("the copy runs") { try !copies().isEmpty }
+            let target = "\(store(bench))/daily.0/file"
+            for process in try copies() {
+                let place = "/proc/\(process)/root\(target)"
+                let attempt = try await ScriptRunner().run(
+                    ScriptInvocation(
+                        executable: "/usr/bin/setpriv",
+                        arguments: ["--reuid=\(uid)", "--regid=\(uid)", "--clear-groups"]
+                            + ["/bin/sh", "-c", "echo x > \(place) || exec 3< \(place)"],
+                        environment: ["PATH": "/usr/bin:/bin"], timeLimit: .seconds(30), grace: .seconds(1)))
+                #expect(attempt.complaint != nil, "\(place)")
+                #expect(exists(FilePath(place)), "root reaches it there: the attempt was one")
+            }
+            try bench.directory.write("", to: FilePath("\(script).go"))
+            #expect(try await outcome == .success)
+            #expect(try text(store(bench).pushing("daily.1/file")) == "precious")
+        }
+    }
+
+    @Test("a backup mounts what a boot took away; what cannot be shown is a warning and no failure")
+    func shows() async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            bench.directory.unmountAll()
+            #expect(try await bench.inspection(of: uid, snapshots: .readonly).notices.count == 1)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            #expect(try bench.snapshots(of: uid).count == 1)
+            bench.directory.unmountAll()
+            let other = try TestMount(at: bench.home(uid).appending(".snapshots"))
+            let outcome = try await bench.backup(.daily, uid)
+            #expect(outcome.result == .warnings && outcome.message.contains("umount "), "\(outcome)")
+            #expect(exists(store(bench).appending("daily.1")))
+            withExtendedLifetime(other) {}
+        }
+    }
+
+    @Test("rsnapshot by hand works with the account's configuration")
+    func byHand() async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+            let result = try await ScriptRunner().run(
+                ScriptInvocation(
+                    executable: "/usr/bin/rsnapshot", arguments: ["-c", file.string, "daily"],
+                    environment: ["PATH": "/usr/bin:/bin"], timeLimit: .seconds(60), grace: .seconds(1)))
+            #expect(result.complaint == nil, "\(result.outputTail)")
+            #expect(try bench.snapshots(of: uid).keys.sorted() == ["daily.0", "daily.1"])
+        }
+    }
+
+    @Test("without a sandbox a copy cannot reach the store: the failure says so, and no snapshot is touched")
+    func withoutSandbox() async throws {
+        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
+            try await bench.addProvisioned(uid)
+            #expect(try await bench.backup(.daily, uid) == .success)
+            let before = try bench.snapshots(of: uid)
+            let outcome = try await bench.backup(.daily, uid, snapshots: .own, confinement: .off)
+            #expect(outcome.result == .wrongConfiguration && outcome.message.contains("BACKUP_SANDBOX"), "\(outcome)")
+            #expect(try bench.snapshots(of: uid) == before)
+        }
+    }
+}

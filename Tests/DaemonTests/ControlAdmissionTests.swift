@@ -1,0 +1,162 @@
+import Foundation
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import Daemon
+
+/// Who is heard at a socket, and that those who are not disturb nobody.
+struct ControlAdmissionTests {
+    private static let isRoot = geteuid() == 0
+
+    private let directory: TemporaryDirectory
+    private let lock: InstanceLock
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        lock = try InstanceLock(in: directory.path)
+    }
+
+    /// Answers with the user who asks.
+    private static let whoAmI: ControlServer.Handler = { request in
+        ControlReply(lines: [Array("\(request.user.map(String.init) ?? "nobody")".utf8)])
+    }
+
+    private func withServers(
+        _ body: (_ open: ControlServer, _ owner: ControlServer) async throws -> Void
+    ) async throws {
+        #expect(chmod(directory.path.string, 0o755) == 0)
+        let open = try await ControlServer(
+            under: lock, at: directory.path.appending("open.sock"), admission: .everybody, timeLimit: .seconds(30),
+            handler: Self.whoAmI)
+        let owner = try await ControlServer(under: lock, handler: Self.whoAmI)
+        do {
+            try await body(open, owner)
+        } catch {
+            await open.stop()
+            await owner.stop()
+            throw error
+        }
+        await open.stop()
+        await owner.stop()
+    }
+
+    @Test func `root and the daemon's own user are always heard, others only where all are, and few at once`() {
+        let all = ControlAdmission.everybody
+        let busy = all.clientsPerUser
+        #expect(all.refusal(of: 0, beside: 1_000, own: 5) == nil)
+        #expect(all.refusal(of: 5, beside: 1_000, own: 5) == nil)
+        #expect(all.refusal(of: 6, beside: busy - 1, own: 5) == nil)
+        #expect(all.refusal(of: 6, beside: busy, own: 5)?.contains("try again") == true)
+        #expect(all.refusal(of: nil, beside: 0, own: 5) != nil)
+        #expect(ControlAdmission.owner.refusal(of: 0, beside: 1_000, own: 5) == nil)
+        #expect(ControlAdmission.owner.refusal(of: 5, beside: 1_000, own: 5) == nil)
+        #expect(ControlAdmission.owner.refusal(of: 6, beside: 0, own: 5) != nil)
+        #expect(ControlAdmission.owner.refusal(of: nil, beside: 0, own: 5) != nil)
+    }
+
+    @Test func `the file of an open socket lets everybody in, whatever the umask, and that of the other nobody`()
+        async throws
+    {
+        try await withServers { open, owner in
+            for (server, mode) in [(open, 0o666 as mode_t), (owner, 0o600)] {
+                var status = stat()
+                #expect(lstat(server.path.string, &status) == 0)
+                #expect(status.st_mode & 0o777 == mode)
+            }
+        }
+    }
+
+    @Test func `the handler learns from the kernel who asks`() async throws {
+        try await withServers { open, _ in
+            let reply = try await ControlClient(socket: open.path).send(ControlRequest(line: Array("{}".utf8)))
+            #expect(reply.lines == [Array("\(geteuid())".utf8)])
+        }
+    }
+
+    private static let perl = """
+        use Socket; $| = 1; my @held;
+        sub knock { socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die $!;
+            connect($s, pack_sockaddr_un($ARGV[0])) or die "connect: $!"; return $s }
+        """
+
+    private func other(_ script: String, _ server: ControlServer) throws -> ChildProcess {
+        try ChildProcess([
+            "/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", "/usr/bin/perl", "-e", Self.perl + script,
+            server.path.string,
+        ])
+    }
+
+    @Test(.enabled(if: isRoot, "only root can become another user"))
+    func `another user is heard at the open socket, and the handler knows him`() async throws {
+        try await withServers { open, _ in
+            let child = try other(
+                #"my $s = knock(); syswrite($s, "{}\n"); print scalar(<$s>); "#, open)
+            #expect(await child.line() == "65534")
+            await child.wait()
+        }
+    }
+
+    @Test(.enabled(if: isRoot, "only root can become another user"))
+    func `a user who holds what he may is sent away, and it harms neither others nor the other socket`() async throws {
+        try await withServers { open, owner in
+            let most = ControlAdmission.everybody.clientsPerUser
+            let script =
+                "push @held, knock() for 1..\(most); "
+                + #"for (1..300) { my $s = knock(); print scalar(<$s>) if $_ == 300; } "#
+                + #"print "held\n"; sleep 1000"#
+            let flood = try other(script, open)
+            #expect(await flood.line().contains("\(most) connections here already"))
+            #expect(await flood.line() == "held")
+            for server in [open, owner] {
+                let reply = try await ControlClient(socket: server.path).send(ControlRequest(line: Array("{}".utf8)))
+                #expect(reply.lines == [Array("0".utf8)])
+            }
+            flood.kill()
+            await flood.wait()
+            // What he held is his again when he has gone.
+            try await eventually("the user is heard again") {
+                let again = try other(#"my $s = knock(); syswrite($s, "{}\n"); print scalar(<$s>); "#, open)
+                let answer = await again.line()
+                await again.wait()
+                return answer == "65534"
+            }
+        }
+    }
+
+    @Test func `a flood of silent clients at the open socket leaves the control socket as quick as ever`() async throws
+    {
+        try await withServers { open, owner in
+            var held: [Int32] = []
+            defer { held.forEach { close($0) } }
+            let address = try UnixSocketAddress(open.path.string)
+            // More than are served at once and wait in the kernel's queue together.
+            for _ in 0..<400 {
+                let client = socket(
+                    AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue),
+                    0)
+                guard client >= 0 else { break }
+                held.append(client)
+                _ = address.withSocketAddress { connect(client, $0, $1) }
+            }
+            #expect(held.count > 200)
+            for _ in 0..<20 {
+                let reply = try await ControlClient(socket: owner.path).send(ControlRequest(line: Array("{}".utf8)))
+                #expect(reply.lines == [Array("\(geteuid())".utf8)])
+            }
+        }
+    }
+
+    @Test func `an open socket takes short words only`() async throws {
+        try await withServers { open, _ in
+            let long = ControlRequest(line: [UInt8](repeating: 65, count: 5_000))
+            let error = await #expect(throws: ControlClientError.self) {
+                try await ControlClient(socket: open.path).send(long)
+            }
+            guard case .refused(let reason)? = error else {
+                return #expect(Bool(false), "\(String(describing: error))")
+            }
+            #expect(reason.contains("longer than 4096 bytes"))
+        }
+    }
+}

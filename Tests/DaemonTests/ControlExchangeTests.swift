@@ -1,0 +1,71 @@
+import Testing
+
+@testable import Daemon
+
+struct ControlExchangeTests {
+    private let start = ContinuousClock.now
+    private let timeLimit = Duration.seconds(10)
+
+    private func exchange() -> ControlExchange { ControlExchange(now: start, timeLimit: timeLimit) }
+
+    @Test func `a line in pieces is one request, and what follows it is ignored`() {
+        var exchange = exchange()
+        #expect(exchange.received("{\"a\"".utf8, now: start) == .wait)
+        #expect(exchange.reads)
+        let request = ControlRequest(line: Array("{\"a\":1}".utf8))
+        #expect(exchange.received(":1}\nmore\n".utf8, now: start) == .handle(request))
+        #expect(exchange.received("x\n".utf8, now: start) == .wait)
+        #expect(!exchange.reads)
+    }
+
+    @Test func `reading and writing have deadlines, the handler has none`() {
+        var exchange = exchange()
+        #expect(exchange.deadline == start + timeLimit)
+        _ = exchange.received("x".utf8, now: start + .seconds(5))
+        #expect(exchange.deadline == start + timeLimit)
+        _ = exchange.received("\n".utf8, now: start)
+        #expect(exchange.deadline == nil)
+        _ = exchange.answered(ControlReply(lines: [[1, 2]]), now: start + .seconds(100))
+        #expect(exchange.deadline == start + .seconds(110))
+        #expect(exchange.sent(1) == .wait)
+        #expect(exchange.deadline == start + .seconds(110))
+    }
+
+    @Test func `an answer is written in as many pieces as the client takes, then the visit is over`() {
+        var exchange = exchange()
+        _ = exchange.received("\n".utf8, now: start)
+        #expect(exchange.answered(ControlReply(lines: [[65], [66]]), now: start) == .wait)
+        #expect(Array(exchange.unsent) == [65, 10, 66, 10])
+        #expect(exchange.sent(3) == .wait)
+        #expect(Array(exchange.unsent) == [10])
+        #expect(exchange.sent(1) == .close)
+    }
+
+    @Test func `an empty answer ends the visit`() {
+        var exchange = exchange()
+        _ = exchange.received("\n".utf8, now: start)
+        #expect(exchange.answered(ControlReply(lines: []), now: start) == .close)
+    }
+
+    @Test func `a request of the largest size is taken, one byte more is refused`() {
+        var exchange = exchange()
+        let largest = [UInt8](repeating: 65, count: ControlRequest.sizeLimit)
+        #expect(exchange.received(largest + [10], now: start) == .handle(ControlRequest(line: largest)))
+        var other = self.exchange()
+        #expect(other.received(largest, now: start) == .wait)
+        #expect(other.received([65], now: start) == .wait)
+        #expect(String(decoding: other.unsent, as: UTF8.self).contains("longer than 65536 bytes"))
+        #expect(!other.reads)
+    }
+
+    @Test func `who leaves before the line's end has asked nothing; who stops sending afterwards is answered`() {
+        var exchange = exchange()
+        _ = exchange.received("abc".utf8, now: start)
+        #expect(exchange.endOfInput() == .close)
+        var other = self.exchange()
+        _ = other.received("abc\n".utf8, now: start)
+        #expect(other.endOfInput() == .wait)
+        #expect(other.answered(ControlReply(lines: [[65]]), now: start) == .wait)
+        #expect(!other.unsent.isEmpty)
+    }
+}

@@ -1,0 +1,166 @@
+import Daemon
+import Foundation
+import JobCore
+import Logging
+import SystemPackage
+import TestSupport
+import Testing
+
+/// When what is told of failed jobs is sent, and with what.
+@Suite struct MailDigestTests {
+    private let start = WallTime(secondsSince1970: 1_800_000_000)
+    private func at(_ minutes: Int) -> WallTime { start + .seconds(minutes * 60) }
+    private func digest() -> MailDigest { MailDigest(interval: .seconds(3_600)) }
+
+    private func texts(_ sections: [MailDigest.Section]) -> [[String]] { sections.map(\.texts) }
+
+    @Test("the first failure is sent at once, and what comes within the hour at its end in one mail")
+    func hourly() {
+        var digest = digest()
+        #expect(digest.due(now: at(0)) == nil)
+        digest.ended(JobID(1), "1", at: at(0))
+        #expect(digest.due(now: at(0)) == at(0))
+        #expect(texts(digest.take(now: at(0))) == [["1"]])
+        digest.ended(JobID(2), "2", at: at(10))
+        digest.ended(JobID(3), nil, at: at(10))
+        #expect(digest.due(now: at(10)) == at(60))
+        #expect(digest.take(now: at(10)).isEmpty)
+        digest.ended(JobID(4), "4", at: at(59))
+        #expect(texts(digest.take(now: at(60))) == [["2", "4"]])
+        #expect(digest.due(now: at(61)) == nil)
+        digest.ended(JobID(5), "5", at: at(200))
+        #expect(digest.due(now: at(200)) == at(200))
+    }
+
+    @Test("a run's failures are in one mail, which waits for the last of its jobs and names the run")
+    func run() {
+        var digest = digest()
+        let run = digest.open("backup daily")
+        for job in 1...3 { digest.add(JobID(UInt64(job)), to: run) }
+        digest.ended(JobID(1), "1", at: at(0))
+        digest.ended(JobID(9), "of no run", at: at(1))
+        #expect(texts(digest.take(now: at(1))) == [["of no run"]])
+        digest.ended(JobID(2), nil, at: at(100))
+        #expect(digest.take(now: at(100)).isEmpty)
+        digest.close(run)
+        #expect(digest.take(now: at(101)).isEmpty)
+        digest.ended(JobID(3), "3", at: at(300))
+        let sent = digest.take(now: at(300))
+        #expect(texts(sent) == [["1", "3"]] && sent.map(\.title) == ["backup daily"])
+    }
+
+    @Test("a run that is closed after its last job has ended is sent then, and one without failures never")
+    func closedLate() {
+        var digest = digest()
+        let (failed, good) = (digest.open("failed"), digest.open("good"))
+        digest.add(JobID(1), to: failed)
+        digest.add(JobID(2), to: good)
+        digest.ended(JobID(1), "1", at: at(0))
+        digest.ended(JobID(2), nil, at: at(0))
+        #expect(digest.take(now: at(0)).isEmpty)
+        digest.close(failed)
+        digest.close(good)
+        #expect(digest.take(now: at(1)).map(\.title) == ["failed"])
+        #expect(digest.due(now: at(1)) == nil)
+    }
+
+    @Test("a run that does not end holds its failures back for a day at most")
+    func longRun() {
+        var digest = digest()
+        let run = digest.open("hangs")
+        digest.add(JobID(1), to: run)
+        digest.add(JobID(2), to: run)
+        digest.ended(JobID(1), "1", at: at(0))
+        #expect(digest.due(now: at(5)) == at(24 * 60))
+        #expect(texts(digest.take(now: at(24 * 60))) == [["1"]])
+        digest.ended(JobID(2), "2", at: at(25 * 60))
+        digest.close(run)
+        #expect(texts(digest.take(now: at(26 * 60))) == [["2"]])
+    }
+
+    @Test("a section keeps so many texts and counts the others")
+    func many() {
+        var digest = digest()
+        for job in 1...1_000 { digest.ended(JobID(UInt64(job)), "\(job)", at: at(0)) }
+        let sent = digest.take(now: at(0))
+        #expect(sent.first?.texts.count == MailDigest.mostTexts && sent.first?.count == 1_000)
+    }
+
+    @Test("a clock that was set back delays a mail by the interval at most")
+    func clockSetBack() {
+        var digest = digest()
+        digest.ended(JobID(1), "1", at: at(3_000))
+        #expect(!digest.take(now: at(3_000)).isEmpty)
+        digest.ended(JobID(2), "2", at: at(0))
+        #expect(digest.take(now: at(0)).isEmpty)
+        #expect(digest.due(now: at(0)) == at(60))
+        #expect(texts(digest.take(now: at(60))) == [["2"]])
+    }
+
+    @Test("at the end everything is handed out, also of runs that have not ended")
+    func end() {
+        var digest = digest()
+        digest.ended(JobID(1), "1", at: at(0))
+        _ = digest.take(now: at(0))
+        let run = digest.open("run")
+        digest.add(JobID(2), to: run)
+        digest.add(JobID(3), to: run)
+        digest.ended(JobID(2), "2", at: at(1))
+        digest.ended(JobID(4), "4", at: at(1))
+        #expect(texts(digest.takeAll()) == [["4"], ["2"]])
+        #expect(digest.takeAll().isEmpty)
+    }
+}
+
+/// The same through the mailer, a real transport and a mail server.
+@Suite struct DigestMailerTests {
+    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+
+    private static func mailer(_ sink: MailSink) throws -> Mailer {
+        // As the daemon has it: a transport may refuse a mail once.
+        var configuration = Mailer.Configuration()
+        configuration.recipients = [try MailAddress(parsing: "operator@example.org")]
+        configuration.senderName = "Backup"
+        configuration.sender = try MailAddress(parsing: "daemon@example.org")
+        configuration.sendmail = sink.sendmail
+        configuration.pauses = [.milliseconds(100), .seconds(1), .seconds(10)]
+        return Mailer(configuration, logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
+    }
+
+    @Test("two mails an hour apart, and the rest at the stop: nothing is lost")
+    func life() async throws {
+        let sink = try MailSink()
+        let clock = ManualClock(Self.start)
+        let mailer = try Self.mailer(sink)
+        let digest = DigestMailer(mailer, clock: clock)
+        let (stopping, stop) = AsyncStream<Never>.makeStream()
+        let sending = Task {
+            await digest.run { sections in
+                let texts = sections.flatMap(\.texts)
+                return ("\(texts.count) jobs failed", texts.joined(separator: "\n"))
+            }
+        }
+        let delivering = Task {
+            await mailer.run {
+                for await _ in stopping {}
+                digest.finish()
+                await sending.value
+            }
+        }
+        digest.ended(JobID(1), "first")
+        _ = try await sink.mails(1)
+        digest.ended(JobID(2), "second")
+        digest.ended(JobID(3), "third")
+        try await eventually("the alarm is set") { clock.deadlines.contains(Self.start + .seconds(3_600)) }
+        clock.advance(to: Self.start + .seconds(3_600))
+        #expect(try await sink.mails(2).map(\.headers["Subject"]).contains("2 jobs failed"))
+        let run = digest.open("run")
+        digest.add(JobID(4), to: run)
+        digest.add(JobID(5), to: run)
+        digest.ended(JobID(4), "fourth")
+        stop.finish()
+        await delivering.value
+        let bodies = try await sink.mails(3).map { $0.body.trimmingCharacters(in: .whitespacesAndNewlines) }
+        #expect(Set(bodies.map { $0.replacing("\r\n", with: "\n") }) == ["first", "second\nthird", "fourth"])
+    }
+}

@@ -1,0 +1,260 @@
+import Daemon
+import Foundation
+import JobCore
+import Logging
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+@Suite struct MailerTests {
+    private let directory: TemporaryDirectory
+    private let lines = Lines()
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// Every line that is logged.
+    final class Lines: Sendable {
+        private let kept = Mutex<[String]>([])
+        var all: [String] { kept.withLock { $0 } }
+        func keep(_ line: String) { kept.withLock { $0.append(line) } }
+    }
+
+    struct Handler: LogHandler {
+        let lines: Lines
+        var metadata: Logger.Metadata = [:]
+        var logLevel = Logger.Level.trace
+        func log(event: LogEvent) { lines.keep("\(event.level): \(event.message)") }
+        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+    }
+
+    private func mailer(
+        _ sendmail: FilePath, to recipients: [String] = ["operator@example.org"], name: String = "Backup-Rsnapshot",
+        pauses: [Duration] = [], capacity: Int = 100
+    ) throws -> Mailer {
+        var configuration = Mailer.Configuration()
+        configuration.recipients = try recipients.map { try MailAddress(parsing: $0) }
+        configuration.senderName = name
+        configuration.sender = try MailAddress(parsing: "daemon@example.org")
+        configuration.sendmail = sendmail
+        configuration.pauses = pauses
+        return Mailer(
+            configuration, capacity: capacity, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+    }
+
+    private func script(_ body: String) throws -> FilePath {
+        // The file that is executed was never written by this process: a child that is just being started elsewhere may
+        // still hold what was, and the kernel refuses to run it then.
+        let text = try directory.file("body-\(UUID().uuidString.prefix(8))", "\(body)\n")
+        let program = directory.path.appending("sendmail-\(UUID().uuidString.prefix(8))")
+        let maker = try ChildProcess([
+            "/bin/sh", "-c", "{ echo '#!/bin/sh'; cat \(text); } >\(program) && chmod 755 \(program)",
+        ])
+        try #require(maker.wait() == 0)
+        return program
+    }
+
+    // MARK: Through a real mail transport
+
+    @Test("a mail goes through the system's transport and is well formed, whatever is in it")
+    func wellFormed() async throws {
+        let sink = try MailSink()
+        let mailer = try mailer(
+            sink.sendmail, to: ["operator@example.org", "second.person@example.org"], name: "Sicherung \"Süd\" 🗄")
+        let body =
+            "Grüezi\n.\nFrom here\n" + String(repeating: "langes Wort äöü ", count: 200) + "\r\nBcc: x@example.org\n"
+        let subject = "Störung: " + String(repeating: "Konto 3724300 ", count: 30)
+        mailer.send(subject: subject, body: body)
+        mailer.finish()
+        await mailer.run()
+        let mail = try #require(try await sink.mails(1).first)
+        #expect(
+            mail.headers["Subject"] == subject.trimmingCharacters(in: .whitespaces)
+                || mail.headers["Subject"] == subject)
+        #expect(mail.fromName == "Sicherung \"Süd\" 🗄")
+        #expect(mail.to == ["operator@example.org", "second.person@example.org"])
+        #expect(mail.envelope.count == 2)
+        #expect(mail.headers["Auto-Submitted"] == "auto-generated")
+        #expect(mail.headers["Message-ID"]?.hasSuffix("@example.org>") == true)
+        // A line end is one character to Swift, whichever of the two it is.
+        #expect(mail.body.replacing("\r\n", with: "\n").hasPrefix(body.replacing("\r\n", with: "\n")))
+        #expect(mail.lines <= 78)
+        #expect(lines.all.isEmpty)
+    }
+
+    @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
+    func plain() async throws {
+        let sink = try MailSink()
+        let mailer = try mailer(sink.sendmail, pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
+        let subjects = [
+            "backup1.example.org (production): 12 jobs failed: " + String(repeating: "daily 3724300 ", count: 20)
+                + "end",
+            " a subject  with   blanks " + String(repeating: "x", count: 100) + "  at the end",
+        ]
+        let body = "a line of " + String(repeating: "many words ", count: 80) + "end\n"
+        for subject in subjects { mailer.send(subject: subject, body: body) }
+        mailer.finish()
+        await mailer.run()
+        let mails = try await sink.mails(2)
+        #expect(Set(mails.compactMap { $0.headers["Subject"] }) == Set(subjects.map { String($0.trimmingPrefix(" ")) }))
+        for mail in mails {
+            #expect(mail.headers["Content-Transfer-Encoding"] == "7bit")
+            #expect(mail.body.replacing("\r\n", with: "\n").hasPrefix(body))
+        }
+    }
+
+    @Test("no header can be smuggled in, by subject, name or body")
+    func injection() async throws {
+        let sink = try MailSink()
+        let mailer = try mailer(
+            sink.sendmail, name: "x\r\nBcc: evil@example.org", pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
+        mailer.send(subject: "a\nBcc: evil@example.org\n\nbody\u{2028}\u{0}", body: "plain\n")
+        mailer.send(subject: "=?UTF-8?B?Zm9v?=", body: "Bcc: evil@example.org\n")
+        mailer.finish()
+        await mailer.run()
+        let mails = try await sink.mails(2)
+        for mail in mails {
+            #expect(mail.envelope.count == 1)
+            #expect(!mail.names.contains("Bcc"))
+        }
+        let subjects = Set(mails.map { $0.headers["Subject"] })
+        #expect(subjects == ["a\\nBcc: evil@example.org\\n\\nbody\\u{2028}\\u{0}", "=?UTF-8?B?Zm9v?="])
+    }
+
+    // MARK: When mail cannot be sent
+
+    @Test("what waits at the end is sent still; a sendmail that hangs is given the grace and no more")
+    func end() async throws {
+        let seen = directory.path.appending("seen")
+        let mailer = try mailer(script("cat >>\(seen)"))
+        await mailer.run(grace: .seconds(600)) {
+            mailer.send(subject: "first", body: "")
+            mailer.send(subject: "last", body: "")
+        }
+        let text = try String(contentsOfFile: seen.string, encoding: .utf8)
+        #expect(text.contains("first") && text.contains("last"))
+        #expect(lines.all.isEmpty)
+        let hanging = try self.mailer(script("sleep 3600"))
+        await hanging.run(grace: .milliseconds(10)) { hanging.send(subject: "never", body: "") }
+        #expect(lines.all == ["warning: 1 mails were not sent before the end"])
+    }
+
+    @Test("a missing sendmail is one line with its hint, and each mail is tried again before it is dropped")
+    func missing() async throws {
+        let mailer = try mailer("/none/sendmail", pauses: [.milliseconds(1), .milliseconds(1)])
+        mailer.send(subject: "one", body: "")
+        mailer.send(subject: "two", body: "")
+        mailer.finish()
+        await mailer.run()
+        #expect(lines.all.count == 3)
+        #expect(lines.all.first?.contains("/none/sendmail cannot be started") == true)
+        #expect(lines.all.first?.contains("SENDMAIL in [Mail]") == true)
+        #expect(
+            lines.all.dropFirst() == [
+                "error: the mail \"one\" is dropped after its last try",
+                "error: the mail \"two\" is dropped after its last try",
+            ])
+    }
+
+    @Test("a mail that is refused at first is sent by a later try, and both turns are said")
+    func again() async throws {
+        let mark = directory.path.appending("mark")
+        let mailer = try mailer(
+            script(
+                "if [ -e \(mark) ]; then cat >\(mark).mail; else : >\(mark); echo the server is away >&2; exit 75; fi"),
+            pauses: [.milliseconds(1)])
+        mailer.send(subject: "one", body: "text")
+        mailer.finish()
+        await mailer.run()
+        #expect(lines.all.count == 2)
+        #expect(lines.all.first?.contains("exit code 75: the server is away; look into") == true)
+        #expect(lines.all.last == "notice: mail can be sent again")
+        #expect(try String(contentsOfFile: "\(mark).mail", encoding: .utf8).hasSuffix("\n\ntext\n"))
+    }
+
+    @Test("a sendmail that hangs is killed with what it started")
+    func hanging() async throws {
+        let pids = directory.path.appending("pids")
+        let clock = ManualSteadyClock()
+        let program = SendmailProgram(
+            path: try script("trap '' TERM; sleep 1000 & echo $! >\(pids); echo $$ >>\(pids); wait; wait"),
+            timeLimit: .seconds(60), clock: clock)
+        let sending = Task { try await program.send("mail") }
+        try await eventually("it hangs") {
+            FileManager.default.contents(atPath: pids.string)?.count { $0 == UInt8(ascii: "\n") } == 2
+        }
+        clock.advance(by: .seconds(60))
+        let refusal = await #expect(throws: SendmailProgram.Refusal.self) { try await sending.value }
+        #expect(refusal?.reason.contains("took longer than") == true)
+        let started = try String(contentsOfFile: pids.string, encoding: .utf8).split(separator: "\n").compactMap {
+            Int32($0)
+        }
+        #expect(started.count == 2)
+        try await eventually("nothing is left") {
+            started.allSatisfy { pid in
+                // A zombie that its new parent has not yet reaped is over.
+                let status = FileManager.default.contents(atPath: "/proc/\(pid)/stat").map {
+                    String(decoding: $0, as: UTF8.self)
+                }
+                return status == nil || status?.contains(") Z ") == true
+            }
+        }
+    }
+
+    @Test("a full queue drops what is new, with one line, and nobody waits")
+    func full() async throws {
+        let mails = directory.path.appending("mails")
+        let mailer = try mailer(script("cat >/dev/null; echo x >>\(mails)"), capacity: 2)
+        for number in 0..<10 { mailer.send(subject: "\(number)", body: "") }
+        #expect(lines.all.count == 1)
+        #expect(lines.all.first?.contains("too many mails") == true)
+        mailer.finish()
+        await mailer.run()
+        #expect(try String(contentsOfFile: mails.string, encoding: .utf8) == "x\nx\n")
+    }
+
+    @Test("without recipients nothing is started")
+    func nobody() async throws {
+        let mailer = try mailer("/none/sendmail", to: [])
+        mailer.send(subject: "one", body: "")
+        mailer.finish()
+        await mailer.run()
+        #expect(lines.all.isEmpty)
+    }
+
+    @Test("a cancelled mailer stops in the middle of a pause and counts what is left")
+    func cancelled() async throws {
+        let mailer = try mailer("/none/sendmail", pauses: [.seconds(3_600)])
+        mailer.send(subject: "one", body: "")
+        mailer.send(subject: "two", body: "")
+        let running = Task { await mailer.run() }
+        try await eventually("it has been tried") { !lines.all.isEmpty }
+        running.cancel()
+        await running.value
+        #expect(
+            lines.all.last == "warning: 1 mails were not sent before the end"
+                || lines.all.last == "warning: 2 mails were not sent before the end")
+    }
+
+    // MARK: Addresses
+
+    @Test(
+        "an address has no room for anything else",
+        arguments: [
+            "", "a b@example.org", "a@", "@example.org", "a@b@c", "a@example.org,b@example.org", "a\n@example.org",
+            "<a@example.org>",
+            "-oQ/tmp", "a..b@example.org", "ä@example.org", "a@example.org\r\nBcc:x",
+        ])
+    func refused(text: String) {
+        let error = #expect(throws: MailAddress.Invalid.self) { try MailAddress(parsing: text) }
+        #expect(error?.hint.contains("operator@example.org") == true)
+    }
+
+    @Test(
+        "names of users and usual addresses are taken",
+        arguments: ["root", "a.b+c@example.org", "x_y-z@mail.example.org"])
+    func accepted(text: String) throws { #expect(try MailAddress(parsing: text).description == text) }
+}
