@@ -159,7 +159,7 @@ package struct BackupJobs: Sendable {
             steadyClock: steadyClock)
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject("\(account.key.uuid)"), client: account.entry.text(BackupAttribute.uid) ?? "",
+            subject: JobSubject(account.key.uuid), client: account.entry.text(BackupAttribute.uid) ?? "",
             retry: jobs.retry, work: { try await backup.run($0) })
     }
 

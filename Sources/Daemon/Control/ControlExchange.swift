@@ -104,7 +104,7 @@ package struct ControlRequest: Hashable, Sendable {
     package init(line: [UInt8]) { self.line = line }
 
     /// - Throws: what the encoder says.
-    package init(encoding value: some Encodable) throws { line = Array(try JSONEncoder().encode(value)) }
+    package init(encoding value: some Encodable) throws { line = try JSONLine.encode(value) }
 
     /// - Throws: what the decoder says; it belongs to whoever sent the request.
     package func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
@@ -122,8 +122,7 @@ package struct ControlReply: Hashable, Sendable {
 
     /// - Throws: what the encoder says.
     package init(encoding values: (any Encodable & Sendable)...) throws {
-        let encoder = JSONEncoder()
-        lines = try values.map { Array(try encoder.encode($0)) }
+        lines = try values.map { try JSONLine.encode($0) }
     }
 
     /// An answer that says why there is none. The client makes `ControlClientError.refused` of it.

@@ -1,5 +1,3 @@
-import FoundationEssentials
-
 /// What the daemon says to the interpreter: one JSON object a line.
 enum HandlerRequest: Sendable {
     /// The first one: run the script. `word` marks what is ours in the stream of reports.
@@ -11,7 +9,7 @@ enum HandlerRequest: Sendable {
 
     /// The line.
     func line() throws -> [UInt8] {
-        Array(try JSONEncoder().encode(self)) + [UInt8(ascii: "\n")]
+        try JSONLine.encode(self) + [UInt8(ascii: "\n")]
     }
 }
 

@@ -1,5 +1,3 @@
-import FoundationEssentials
-
 /// The tables of the history's file, and what is written to them.
 ///
 /// `job.record` is the job in JSON, without its long parts; the columns beside it are those that are asked for. The long parts are pieces: lines of the
@@ -93,14 +91,13 @@ struct HistoryStore {
 
     /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are left out.
     func write(_ batch: HistoryQueue.Batch) throws {
-        let encoder = JSONEncoder()
         try database.transaction {
-            for job in batch.jobs { try write(job, by: encoder) }
+            for job in batch.jobs { try write(job) }
             for piece in batch.pieces { try write(piece) }
         }
     }
 
-    private func write(_ job: Job, by encoder: JSONEncoder) throws {
+    private func write(_ job: Job) throws {
         try database.run(
             """
             INSERT INTO job (id, type, level, client, created, status, ended, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -111,7 +108,7 @@ struct HistoryStore {
                 .integer(job.id.column), .text(job.type.rawValue), .text(job.level), .text(job.client),
                 .integer(job.created.microsecondsSince1970), .text(job.status.letter),
                 SQLite.Value(job.ended?.microsecondsSince1970),
-                .text(String(decoding: try encoder.encode(job.record), as: UTF8.self)),
+                .text(String(decoding: try JSONLine.encode(job.record), as: UTF8.self)),
             ])
     }
 

@@ -185,12 +185,24 @@ extension WallTime: Codable {
         var seconds = time_t(secondsSince1970)
         var broken = tm()
         gmtime_r(&seconds, &broken)
-        func digits(_ number: Int32, _ width: Int) -> String {
-            let text = String(number)
-            return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
+        let pairs = [
+            (broken.tm_year + 1900) / 100, (broken.tm_year + 1900) % 100, broken.tm_mon + 1, broken.tm_mday,
+            broken.tm_hour, broken.tm_min, broken.tm_sec,
+        ]
+        return String(unsafeUninitializedCapacity: 16) { text in
+            var place = 0
+            for (index, pair) in pairs.enumerated() {
+                if index == 4 {
+                    text[place] = UInt8(ascii: "T")
+                    place += 1
+                }
+                text[place] = 0x30 + UInt8(truncatingIfNeeded: pair / 10 % 10)
+                text[place + 1] = 0x30 + UInt8(truncatingIfNeeded: pair % 10)
+                place += 2
+            }
+            text[place] = UInt8(ascii: "Z")
+            return place + 1
         }
-        return digits(broken.tm_year + 1900, 4) + digits(broken.tm_mon + 1, 2) + digits(broken.tm_mday, 2) + "T"
-            + digits(broken.tm_hour, 2) + digits(broken.tm_min, 2) + digits(broken.tm_sec, 2) + "Z"
     }
 
     /// A ``timestamp``.

@@ -304,30 +304,47 @@ public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// The lengths of the groups of hexadecimal digits in a UUID (RFC 9562, section 4).
-    private static let groups = [8, 4, 4, 4, 12]
+    /// An entry's UUID as two numbers, the first of them with the first eight bytes.
+    package init(uuid high: UInt64, _ low: UInt64) { form = .uuid(high, low) }
+
+    /// The two numbers of an entry's UUID; nil for a subject that is none.
+    package var uuid: (high: UInt64, low: UInt64)? { if case .uuid(let high, let low) = form { (high, low) } else { nil } }
+
+    /// Whether a hyphen is at this place of a UUID's text (RFC 9562, section 4).
+    private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }
 
     /// - Returns: nil unless the text is a UUID in lower case.
     private static func uuid(_ text: String) -> (UInt64, UInt64)? {
-        let parts = text.utf8.split(separator: UInt8(ascii: "-"), omittingEmptySubsequences: false)
-        guard parts.map(\.count) == groups else { return nil }
-        let digits = parts.joined()
-        guard digits.allSatisfy({ (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }) else { return nil }
-        func number(_ digits: some Sequence<UInt8>) -> UInt64 {
-            digits.reduce(0) { $0 << 4 | UInt64($1 <= 0x39 ? $1 - 0x30 : $1 - 0x61 + 10) }
+        guard text.utf8.count == 36 else { return nil }
+        var numbers: (UInt64, UInt64) = (0, 0)
+        for (place, byte) in text.utf8.enumerated() {
+            let digit: UInt8
+            switch byte {
+            case 0x30...0x39: digit = byte - 0x30
+            case 0x61...0x66: digit = byte - 0x61 + 10
+            default:
+                guard isHyphen(place), byte == UInt8(ascii: "-") else { return nil }
+                continue
+            }
+            guard !isHyphen(place) else { return nil }
+            numbers = (numbers.0 << 4 | numbers.1 >> 60, numbers.1 << 4 | UInt64(digit))
         }
-        return (number(digits.prefix(16)), number(digits.suffix(16)))
+        return numbers
     }
 
     private static func text(_ high: UInt64, _ low: UInt64) -> String {
-        let digits = [high, low].map { number in
-            let digits = String(number, radix: 16)
-            return String(repeating: "0", count: 16 - digits.count) + digits
-        }.joined()
-        var rest = Substring(digits)
-        return groups.map { count in
-            defer { rest = rest.dropFirst(count) }
-            return String(rest.prefix(count))
-        }.joined(separator: "-")
+        String(unsafeUninitializedCapacity: 36) { text in
+            var rest = (high, low)
+            for place in (0..<36).reversed() {
+                if isHyphen(place) {
+                    text[place] = UInt8(ascii: "-")
+                } else {
+                    let digit = UInt8(truncatingIfNeeded: rest.1 & 0xF)
+                    text[place] = digit < 10 ? 0x30 + digit : 0x61 + digit - 10
+                    rest = (rest.0 >> 4, rest.1 >> 4 | rest.0 << 60)
+                }
+            }
+            return 36
+        }
     }
 }

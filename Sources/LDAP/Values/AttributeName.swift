@@ -30,12 +30,13 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
 
     /// Whether both name the same attribute; see the type's comment.
     public static func == (left: Self, right: Self) -> Bool {
-        // Names are compared far more often than they are made, and mostly differ in length.
-        let (these, those) = (left.spelling.utf8, right.spelling.utf8)
+        // Names are compared far more often than they are made, and mostly differ in length or in the first letters.
+        let (these, those) = (left.spelling.utf8.span, right.spelling.utf8.span)
         guard these.count == those.count else { return false }
-        if left.spelling == right.spelling { return true }
-        if left.hasOptions { return left.folded == right.folded }
-        return zip(these, those).allSatisfy { $0.foldedASCII == $1.foldedASCII }
+        for place in these.indices where these[place].foldedASCII != those[place].foldedASCII {
+            return left.hasOptions && left.folded == right.folded
+        }
+        return true
     }
 
     /// Hashes what equality compares.

@@ -32,6 +32,10 @@ extension AttributeValue: ExpressibleByStringLiteral {
 extension AttributeValue: CustomStringConvertible {
     /// For messages: the text with control characters escaped, or the number of bytes.
     public var description: String {
-        text.map { String(String(reflecting: $0).dropFirst().dropLast()) } ?? "(\(bytes.count) bytes that are not text)"
+        // Nearly all values; what follows costs fifty times as much.
+        if bytes.allSatisfy({ 0x20..<0x7F ~= $0 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
+            return String(decoding: bytes, as: UTF8.self)
+        }
+        return text.map { String(String(reflecting: $0).dropFirst().dropLast()) } ?? "(\(bytes.count) bytes that are not text)"
     }
 }

@@ -1,53 +1,35 @@
 /// The name of an entry that no rename changes (RFC 4530): 16 bytes.
 public struct EntryUUID: Hashable, Sendable {
-    /// The UUID in network byte order.
-    public let bytes: InlineArray<16, UInt8>
+    /// The first and the last eight bytes, in network byte order.
+    public let high: UInt64, low: UInt64
+
+    /// The UUID of two halves.
+    public init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
 
     /// - Returns: nil unless there are just 16 bytes, as in the Sync State control (RFC 4533, section 2.2).
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == 16 else { return nil }
-        var place = bytes.startIndex
-        self.bytes = InlineArray { _ in
-            defer { place = bytes.index(after: place) }
-            return bytes[place]
-        }
+        func half(_ bytes: some Sequence<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
+        self.init(high: half(bytes.prefix(8)), low: half(bytes.dropFirst(8)))
     }
 
     /// - Parameter text: the hyphenated form (`8-4-4-4-12` hexadecimal digits) of RFC 4122, as the attribute `entryUUID` has it.
     public init?(text: String) {
         guard text.utf8.count == Self.textLength else { return nil }
-        var bytes = InlineArray<16, UInt8>(repeating: 0)
-        var digits = 0
+        var (high, low): (UInt64, UInt64) = (0, 0)
         for (place, byte) in text.utf8.enumerated() {
             if Self.isHyphen(place) {
                 guard byte == UInt8(ascii: "-") else { return nil }
             } else {
                 guard let digit = byte.hexDigitValue else { return nil }
-                bytes[digits / 2] = bytes[digits / 2] << 4 | digit
-                digits += 1
+                (high, low) = (high << 4 | low >> 60, low << 4 | UInt64(digit))
             }
         }
-        self.bytes = bytes
+        self.init(high: high, low: low)
     }
 
     private static let textLength = 36
     private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }
-
-    /// The same bytes as two numbers, which are quicker to compare and to hash.
-    private var halves: (UInt64, UInt64) {
-        func half(_ start: Int) -> UInt64 { (start..<start + 8).reduce(0) { $0 << 8 | UInt64(bytes[$1]) } }
-        return (half(0), half(8))
-    }
-
-    /// Whether both are the same UUID.
-    public static func == (left: Self, right: Self) -> Bool { left.halves == right.halves }
-
-    /// Hashes the bytes.
-    public func hash(into hasher: inout Hasher) {
-        let (first, second) = halves
-        hasher.combine(first)
-        hasher.combine(second)
-    }
 }
 
 extension EntryUUID: CustomStringConvertible {
@@ -55,10 +37,11 @@ extension EntryUUID: CustomStringConvertible {
     public var description: String {
         var text: [UInt8] = []
         text.reserveCapacity(Self.textLength)
-        for place in 0..<16 {
-            if Self.isHyphen(text.count) { text.append(UInt8(ascii: "-")) }
-            text.append((bytes[place] >> 4).hexDigit)
-            text.append(bytes[place].hexDigit)
+        for half in [high, low] {
+            for shift in stride(from: 60, through: 0, by: -4) {
+                if Self.isHyphen(text.count) { text.append(UInt8(ascii: "-")) }
+                text.append(UInt8(truncatingIfNeeded: half >> UInt64(shift)).hexDigit)
+            }
         }
         return String(decoding: text, as: UTF8.self)
     }

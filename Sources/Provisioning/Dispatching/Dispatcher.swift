@@ -83,7 +83,7 @@ import Logging
     private static func key(of uuid: EntryUUID) -> JobScheduler.Key { .subject(JobSubject(uuid)) }
 
     private static func uuid(of key: JobScheduler.Key) -> EntryUUID? {
-        if case .subject(let subject) = key { EntryUUID(text: subject.description) } else { nil }
+        if case .subject(let subject) = key { subject.account } else { nil }
     }
 
     /// New jobs go by these from now on; those that run keep what they started with.
@@ -96,7 +96,7 @@ import Logging
     /// - Parameter name: where such a job's account may be.
     func takeUp(_ left: [Job], name: (Job) -> DN) {
         for left in left.sorted(by: { $0.id > $1.id }) {
-            guard let uuid = EntryUUID(text: left.subject.description), memories[uuid] == nil else {
+            guard let uuid = left.subject.account, memories[uuid] == nil else {
                 worker.ending.lose(
                     left, JobOutcome(.failed, message: "lost: the account has a later job, or is none"))
                 continue

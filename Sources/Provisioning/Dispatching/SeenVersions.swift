@@ -189,8 +189,13 @@ enum EntryVersion {
     /// `20261128120000.123456Z#000000#001#000000`
     static func isComparable(_ csn: AttributeValue) -> Bool {
         csn.bytes.count == 40
-            && csn.bytes.allSatisfy {
-                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || "#.Zabcdef".utf8.contains($0)
+            && csn.bytes.allSatisfy { byte in
+                switch byte {
+                case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "f"), UInt8(ascii: "#"),
+                    UInt8(ascii: "."), UInt8(ascii: "Z"):
+                    true
+                default: false
+                }
             }
     }
 }

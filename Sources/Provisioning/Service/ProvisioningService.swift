@@ -73,7 +73,10 @@ public struct ProvisioningRequest: Sendable {
 
 extension JobSubject {
     /// An account, for jobs of every type.
-    public init(_ account: EntryUUID) { self.init(account.description) }
+    public init(_ account: EntryUUID) { self.init(uuid: account.high, account.low) }
+
+    /// The account; nil for a subject that is none.
+    package var account: EntryUUID? { uuid.map { EntryUUID(high: $0.high, low: $0.low) } }
 
     /// What entries name by a value of an attribute, such as a home. An entry can be removed and added again, and what it names stays: so a job holds
     /// the name as well as the entry.
