@@ -49,7 +49,6 @@ struct HomeScriptStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         // A site's script may remove the home.
         if request.operation == .delete { try await request.demandUnique() }
-        try Self.checkPermissions(script)
         let result = try await attempt.run(
             invocation, profile: .provisioning, code: .cannotCreateHomeDir,
             hint: "correct HOME_SCRIPT, or the script's first line")

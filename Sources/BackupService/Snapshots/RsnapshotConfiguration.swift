@@ -52,15 +52,15 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     }
 
     private func checkWhole(account: FilePath, store: FilePath?) throws(Invalid) {
-        for (name, directive) in RsnapshotDirective.table.sorted(by: { $0.key < $1.key }) {
-            let lines = directives.filter { $0.name == name }
-            if directive.isRequired, lines.isEmpty {
-                throw Invalid(
-                    line: directives.last?.line ?? 1, reason: "there is no line \(name)", hint: directive.example(name))
-            }
-            if !directive.isRepeatable, lines.count > 1 {
-                throw Invalid(line: lines[1].line, reason: "\(name) stands there twice", hint: "leave one")
-            }
+        var names: Set<String> = []
+        for line in directives
+        where !names.insert(line.name).inserted && RsnapshotDirective.table[line.name]?.isRepeatable == false {
+            throw Invalid(line: line.line, reason: "\(line.name) is there twice", hint: "leave one")
+        }
+        if let missing = RsnapshotDirective.required.first(where: { !names.contains($0) }) {
+            throw Invalid(
+                line: directives.last?.line ?? 1, reason: "there is no line \(missing)",
+                hint: RsnapshotDirective.table[missing]?.example(missing) ?? "write one")
         }
         guard let root = directives.first(where: { $0.name == "snapshot_root" }),
             let backup = directives.first(where: { $0.name == "backup" })

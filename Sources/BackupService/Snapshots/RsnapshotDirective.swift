@@ -75,6 +75,9 @@ struct RsnapshotDirective: Hashable, Sendable {
         return table
     }()
 
+    /// The names of those without which a file does not do, in alphabetical order.
+    static let required = table.filter(\.value.isRequired).keys.sorted()
+
     private static let refusals = [
         (
             "interval", "levels are written by the daemon, from the account's entry",

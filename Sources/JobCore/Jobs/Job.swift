@@ -308,7 +308,9 @@ public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
     package init(uuid high: UInt64, _ low: UInt64) { form = .uuid(high, low) }
 
     /// The two numbers of an entry's UUID; nil for a subject that is none.
-    package var uuid: (high: UInt64, low: UInt64)? { if case .uuid(let high, let low) = form { (high, low) } else { nil } }
+    package var uuid: (high: UInt64, low: UInt64)? {
+        if case .uuid(let high, let low) = form { (high, low) } else { nil }
+    }
 
     /// Whether a hyphen is at this place of a UUID's text (RFC 9562, section 4).
     private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }

@@ -36,6 +36,7 @@ extension AttributeValue: CustomStringConvertible {
         if bytes.allSatisfy({ 0x20..<0x7F ~= $0 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
             return String(decoding: bytes, as: UTF8.self)
         }
-        return text.map { String(String(reflecting: $0).dropFirst().dropLast()) } ?? "(\(bytes.count) bytes that are not text)"
+        return text.map { String(String(reflecting: $0).dropFirst().dropLast()) }
+            ?? "(\(bytes.count) bytes that are not text)"
     }
 }

@@ -88,9 +88,19 @@ import Testing
         ("a set-user-id bit changes nothing", [root, scripts, file("/s/x", mode: 0o4755)], nil),
     ]
 
+    private static func fault(
+        in components: [Component], file: FilePath, as kind: FileTrust.Kind
+    ) -> FileTrustError? {
+        var judge = FileTrust.Judge(file: file, kind: kind, trustedOwners: trusted)
+        for (place, component) in components.enumerated() {
+            if let fault = judge.fault(in: component, isLast: place == components.count - 1) { return fault }
+        }
+        return nil
+    }
+
     @Test("L2: each rule", arguments: table)
     func rule(_ row: (rule: String, components: [Component], fault: (Problem, FilePath)?)) {
-        let error = FileTrust.fault(in: row.components, file: "/s/x", trustedOwners: Self.trusted)
+        let error = Self.fault(in: row.components, file: "/s/x", as: .program)
         #expect(error?.problem == row.fault?.0, "\(row.rule)")
         #expect(error?.path == row.fault?.1, "\(row.rule)")
     }
@@ -98,7 +108,7 @@ import Testing
     @Test("L2: a directory that is believed may not even be one with the sticky bit, and is no file")
     func directories() {
         func problem(_ components: [Component]) -> Problem? {
-            FileTrust.fault(in: components, file: "/s", as: .directory, trustedOwners: Self.trusted)?.problem
+            Self.fault(in: components, file: "/s", as: .directory)?.problem
         }
         #expect(problem([Self.root, Self.scripts]) == nil)
         #expect(problem([Self.root, Self.shared]) == .writable)

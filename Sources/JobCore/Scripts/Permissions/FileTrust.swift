@@ -45,11 +45,10 @@ public enum FileTrust {
     ) throws(FileTrustError) -> ScriptIdentity {
         guard path.isAbsolute else { throw FileTrustError(file: path, problem: .notAbsolute, path: path) }
         var walk = PathWalk(to: path)
+        var judge = Judge(file: path, kind: kind, trustedOwners: trustedOwners)
         // Judged step by step, so that nothing below a component at fault is looked at.
-        while try walk.advance() {
-            let error = fault(
-                in: walk.components, isComplete: walk.isComplete, file: path, as: kind, trustedOwners: trustedOwners)
-            if let error { throw error }
+        while let component = try walk.advance() {
+            if let error = judge.fault(in: component, isLast: walk.isComplete) { throw error }
         }
         let identity = try walk.identity(mustBeExecutable: kind == .program)
         if kind == .pythonScript {
@@ -68,25 +67,27 @@ public enum FileTrust {
         }.get()
     }
 
-    /// The decision alone: the first fault in a path, given what lstat said of its components from `/` down.
-    /// - Parameter isComplete: whether the last component is what the path leads to; else there is more to come.
-    static func fault(
-        in components: [PathComponentStatus], isComplete: Bool = true, file: FilePath, as kind: Kind = .program,
-        trustedOwners: Set<UInt32>
-    ) -> FileTrustError? {
-        var sharedDirectories: Set<FilePath> = []
-        for (place, component) in components.enumerated() {
-            let isLast = isComplete && place == components.count - 1
-            let problem = problem(
-                of: component, as: isLast ? kind : nil,
-                isInSharedDirectory: sharedDirectories.contains(component.path.removingLastComponent()),
-                trustedOwners: trustedOwners)
-            if let problem {
-                return FileTrustError(file: file, problem: problem, path: component.path, status: component)
-            }
-            if component.kind == .directory, component.isWritableByOthers { sharedDirectories.insert(component.path) }
+    /// The decision alone, given what lstat said of the components of a path from `/` down.
+    struct Judge {
+        let file: FilePath
+        let kind: Kind
+        let trustedOwners: Set<UInt32>
+        private var sharedDirectories: Set<FilePath> = []
+
+        init(file: FilePath, kind: Kind, trustedOwners: Set<UInt32>) {
+            (self.file, self.kind, self.trustedOwners) = (file, kind, trustedOwners)
         }
-        return nil
+
+        /// - Parameter isLast: whether the component is what the path leads to; else there is more to come.
+        mutating func fault(in component: PathComponentStatus, isLast: Bool) -> FileTrustError? {
+            let isInSharedDirectory =
+                !sharedDirectories.isEmpty && sharedDirectories.contains(component.path.removingLastComponent())
+            if component.kind == .directory, component.isWritableByOthers { sharedDirectories.insert(component.path) }
+            return FileTrust.problem(
+                of: component, as: isLast ? kind : nil, isInSharedDirectory: isInSharedDirectory,
+                trustedOwners: trustedOwners
+            ).map { FileTrustError(file: file, problem: $0, path: component.path, status: component) }
+        }
     }
 
     /// - Parameter kind: what the component is to be; nil: a directory on the way.

@@ -6,8 +6,8 @@ struct PathWalk {
     /// As many as the kernel follows (path_resolution(7)).
     static let largestNumberOfLinks = 40
 
-    /// What was found so far, from `/` on. A directory that is come through a second time is noted again only at the end.
-    private(set) var components: [PathComponentStatus] = []
+    /// What was found last.
+    private var last: PathComponentStatus?
 
     private let file: FilePath
     /// Where the walk stands, links resolved.
@@ -24,15 +24,12 @@ struct PathWalk {
     }
 
     /// Whether the last component found is what the path leads to.
-    var isComplete: Bool { pending.isEmpty && components.last?.kind != .link }
+    var isComplete: Bool { pending.isEmpty && last?.kind != .link }
 
     /// Looks at the next component.
-    /// - Returns: false when there is none.
-    mutating func advance() throws(FileTrustError) -> Bool {
-        if components.isEmpty {
-            try examine("/")
-            return true
-        }
+    /// - Returns: nil when there is none.
+    mutating func advance() throws(FileTrustError) -> PathComponentStatus? {
+        guard last != nil else { return try examine("/") }
         while let next = pending.popLast() {
             switch next.kind {
             case .currentDirectory:
@@ -40,19 +37,19 @@ struct PathWalk {
             case .parentDirectory:
                 directory.removeLastComponent()
                 guard pending.isEmpty else { continue }
-                try examine(directory)
-                return true
+                return try examine(directory)
             case .regular:
                 let path = directory.appending(next)
-                switch try examine(path) {
+                let component = try examine(path)
+                switch component.kind {
                 case .link: try follow(path)
                 case .directory: directory = path
                 case .file, .other: break
                 }
-                return true
+                return component
             }
         }
-        return false
+        return nil
     }
 
     /// The components, the next one last; `.` leads nowhere.
@@ -62,7 +59,7 @@ struct PathWalk {
 
     /// - Throws: when we may not execute it, and must.
     func identity(mustBeExecutable: Bool) throws(FileTrustError) -> ScriptIdentity {
-        guard let last = components.last else {
+        guard let last else {
             throw FileTrustError(file: file, problem: .notAFile, path: file)
         }
         guard !mustBeExecutable || last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
@@ -75,8 +72,7 @@ struct PathWalk {
             modified: Duration(lastStatus.st_mtim))
     }
 
-    @discardableResult
-    private mutating func examine(_ path: FilePath) throws(FileTrustError) -> PathComponentStatus.Kind {
+    private mutating func examine(_ path: FilePath) throws(FileTrustError) -> PathComponentStatus {
         guard path.withPlatformString({ lstat($0, &lastStatus) }) == 0 else {
             throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: path)
         }
@@ -87,11 +83,11 @@ struct PathWalk {
             case S_IFREG: .file
             default: .other
             }
-        components.append(
-            PathComponentStatus(
-                path: path, kind: kind, owner: lastStatus.st_uid, group: lastStatus.st_gid,
-                mode: lastStatus.st_mode & 0o7777))
-        return kind
+        let component = PathComponentStatus(
+            path: path, kind: kind, owner: lastStatus.st_uid, group: lastStatus.st_gid,
+            mode: lastStatus.st_mode & 0o7777)
+        last = component
+        return component
     }
 
     private mutating func follow(_ link: FilePath) throws(FileTrustError) {
