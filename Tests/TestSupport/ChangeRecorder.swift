@@ -44,7 +44,7 @@ public final class ChangeRecorder: JobRecorder {
     }
 
     /// Returns at once.
-    public func recorded() async {}
+    public func recorded(_ id: JobID) async {}
 
     /// How a job stands; nil when nothing is known of it.
     public func job(_ id: JobID) -> Job? { records.last { $0.id == id } }

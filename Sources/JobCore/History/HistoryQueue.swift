@@ -128,6 +128,19 @@ struct HistoryQueue {
         return batch
     }
 
+    /// What waits of the state of these jobs; nil when nothing does.
+    mutating func take(_ ids: [JobID]) -> Batch? {
+        let taken = ids.filter { isChanged.remove($0) != nil }
+        guard !taken.isEmpty else { return nil }
+        changed.removeAll { taken.contains($0) }
+        let batch = Batch(jobs: taken.compactMap { jobs[$0] }, pieces: [])
+        for job in batch.jobs where !job.isOpen {
+            jobs[job.id] = nil
+            endedCount -= 1
+        }
+        return batch
+    }
+
     /// A batch could not be written: its jobs wait again unless they have changed since, and its pieces are left out.
     mutating func putBack(_ batch: Batch) {
         dropped += batch.pieces.count

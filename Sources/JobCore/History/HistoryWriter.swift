@@ -65,8 +65,14 @@ actor HistoryWriter {
     /// Writes everything that waits, in one transaction.
     /// - Returns: whether there was something, and it is written.
     @discardableResult
-    func flush() -> Bool {
-        guard let batch = queue.withLock({ $0.take() }) else { return false }
+    func flush() -> Bool { write(queue.withLock { $0.take() }) }
+
+    /// Writes what waits of the state of these jobs, in one transaction.
+    func flush(_ jobs: [JobID]) { write(queue.withLock { $0.take(jobs) }) }
+
+    @discardableResult
+    private func write(_ batch: HistoryQueue.Batch?) -> Bool {
+        guard let batch else { return false }
         // A damaged file is set aside once, and the jobs go into the new one.
         for _ in 0..<2 {
             guard let store = store() else { break }

@@ -36,6 +36,9 @@ public final class JobHistory: JobRecorder {
     let writer: HistoryWriter
     private let path: FilePath
     private let notice: NoticeHandler
+    @MainActor private var waiting: [Wait] = []
+    /// Whether what somebody waits for is being written.
+    @MainActor private var isWriting = false
 
     /// Begins to open the file, and returns at once.
     /// - Parameters:
@@ -96,30 +99,44 @@ public final class JobHistory: JobRecorder {
     /// Waits until all that was recorded before is written, or cannot be.
     public func flush() async { await writer.flush() }
 
-    /// Waits until all that was recorded before is in the file. All who wait share one transaction. While the history cannot be written nobody waits,
-    /// and never longer than ``longestWait``.
-    @MainActor public func recorded() async {
+    /// Waits until a job as it was recorded before is in the file. Those who wait while one transaction is written share the next. While the history
+    /// cannot be written nobody waits, and never longer than ``longestWait``.
+    @MainActor public func recorded(_ id: JobID) async {
         guard !writer.queue.withLock(\.isHindered) else { return }
         await withCheckedContinuation { continuation in
-            let wait = Wait(continuation)
-            let limit = EventLoop.shared.call(at: .now + Self.longestWait) { wait.end() }
-            Task {
-                await writer.flush()
-                EventLoop.shared.cancel(limit)
-                wait.end()
-            }
+            let wait = Wait(id, continuation)
+            wait.limit = EventLoop.shared.call(at: .now + Self.longestWait) { wait.end() }
+            waiting.append(wait)
+            guard !isWriting else { return }
+            isWriting = true
+            Task { await writeForThoseWhoWait() }
         }
+    }
+
+    @MainActor private func writeForThoseWhoWait() async {
+        while !waiting.isEmpty {
+            let served = waiting
+            waiting = []
+            await writer.flush(served.map(\.id))
+            served.forEach { $0.end() }
+        }
+        isWriting = false
     }
 
     /// Ends once.
     @MainActor private final class Wait {
+        let id: JobID
+        var limit: EventLoop.Timer?
         private var continuation: CheckedContinuation<Void, Never>?
 
-        init(_ continuation: CheckedContinuation<Void, Never>) { self.continuation = continuation }
+        init(_ id: JobID, _ continuation: CheckedContinuation<Void, Never>) {
+            (self.id, self.continuation) = (id, continuation)
+        }
 
         func end() {
+            if let limit { EventLoop.shared.cancel(limit) }
             continuation?.resume()
-            continuation = nil
+            (continuation, limit) = (nil, nil)
         }
     }
 

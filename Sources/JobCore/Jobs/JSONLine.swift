@@ -62,15 +62,20 @@ private final class JSONWriter {
     }
 
     func write(_ text: String) {
-        bytes.append(UInt8(ascii: "\""))
-        for byte in text.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
-            case 0x0A: bytes += Array("\\n".utf8)
-            case 0..<0x20: bytes += Array("\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))".utf8)
-            default: bytes.append(byte)
+        var escaped: [UInt8] = []
+        let isPlain = text.utf8.allSatisfy { $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
+        if !isPlain {
+            for byte in text.utf8 {
+                switch byte {
+                case UInt8(ascii: "\""), UInt8(ascii: "\\"): escaped += [UInt8(ascii: "\\"), byte]
+                case 0x0A: escaped += Array("\\n".utf8)
+                case 0..<0x20: escaped += Array("\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))".utf8)
+                default: escaped.append(byte)
+                }
             }
         }
+        bytes.append(UInt8(ascii: "\""))
+        if isPlain { bytes.append(contentsOf: text.utf8) } else { bytes.append(contentsOf: escaped) }
         bytes.append(UInt8(ascii: "\""))
     }
 

@@ -118,7 +118,7 @@
         registry.alter(job)
         let token = registry.beginAttempt(job.id, number: number)
         // After a crash the next start knows which attempt this was.
-        await registry.recorded()
+        await registry.recorded(job.id)
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
             clock: clock,

@@ -8,8 +8,8 @@ public protocol JobRecorder: Sendable {
     /// A program has ended.
     /// - Parameter step: its place among the steps of the job.
     func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID)
-    /// Returns once what was recorded before outlasts the end of this process, or cannot be recorded now.
-    func recorded() async
+    /// Returns once the state of a job that was recorded before outlasts the end of this process, or cannot be recorded now.
+    func recorded(_ id: JobID) async
 }
 
 /// For jobs that no history is kept of.
@@ -24,5 +24,5 @@ public struct NoHistory: JobRecorder {
     /// Does nothing.
     public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {}
     /// Returns at once.
-    public func recorded() async {}
+    public func recorded(_ id: JobID) async {}
 }

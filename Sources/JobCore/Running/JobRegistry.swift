@@ -200,8 +200,8 @@
         places[id]?.scriptFailures ?? []
     }
 
-    /// Returns once what the registry told before outlasts the end of this process, or cannot be recorded now.
-    func recorded() async { await recorder.recorded() }
+    /// Returns once a job as it is now outlasts the end of this process, or cannot be recorded now.
+    func recorded(_ id: JobID) async { await recorder.recorded(id) }
 
     // MARK: - Reports
 
