@@ -103,9 +103,7 @@ package struct BackupJobs: Sendable {
     }
 
     /// The levels that an account gets backups of, by its entry; the most frequent first, which is the one that copies.
-    package static func levels(of account: Account) -> [SnapshotLevel] {
-        SnapshotLevel.allCases.filter { BackupQualification(level: $0).objection(to: account) == nil }
-    }
+    package static func levels(of account: Account) -> [SnapshotLevel] { BackupQualification.levels(of: account) }
 
     /// What becomes of a level of an account by its schedule; nil: nothing, since it is not due.
     /// - Parameters:

@@ -15,6 +15,12 @@ struct BackupQualification {
         return .and([.present(interval), .not(.equal(interval, "0"))])
     }
 
+    /// The levels that an account qualifies for, the most frequent first. Most accounts of a server are asked in each of its runs, so no text is made.
+    static func levels(of account: Account) -> [SnapshotLevel] {
+        guard obstacle(of: account) == nil else { return [] }
+        return SnapshotLevel.allCases.filter { Self(level: $0).count(in: account) > 0 }
+    }
+
     /// nil when the account qualifies.
     func objection(to account: Account) -> BackupRefusal? {
         func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
@@ -22,24 +28,39 @@ struct BackupQualification {
                 account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn, reason: reason, hint: hint)
         }
         let mode = account.status.mode
-        switch (mode.operation, mode.stage) {
-        case (.delete, .done): return refuse("it has been deleted", "add it again if it is still wanted")
-        case (.delete, _): return refuse("it is to be deleted (\(mode))", "write another request if it is still wanted")
-        case (.add, .wish), (.add, .claimed):
+        switch Self.obstacle(of: account) {
+        case .deleted: return refuse("it has been deleted", "add it again if it is still wanted")
+        case .toBeDeleted:
+            return refuse("it is to be deleted (\(mode))", "write another request if it is still wanted")
+        case .notAdded:
             return refuse("it has not been added yet (\(mode))", "see accounts explain, and wait until it is added")
-        case (.add, .done), (.modify, _): break
+        case .inactive: return refuse("it is not active", "set its \(BackupAttribute.isActive) to TRUE")
+        case nil: break
         }
-        guard account.status.isActive else {
-            return refuse("it is not active", "set its \(BackupAttribute.isActive) to TRUE")
-        }
+        guard count(in: account) == 0 else { return nil }
         let name = BackupAttribute.interval(level)
-        guard let count = account.entry.text(name).flatMap(EntryReader.decimal), count > 0 else {
-            let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
-            return refuse(
-                "it keeps no \(level) snapshots: \(name) \(text)",
-                "write how many are to be kept into \(name), and request modify")
+        let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
+        return refuse(
+            "it keeps no \(level) snapshots: \(name) \(text)",
+            "write how many are to be kept into \(name), and request modify")
+    }
+
+    /// What keeps an account from backups of any level.
+    private enum Obstacle { case deleted, toBeDeleted, notAdded, inactive }
+
+    private static func obstacle(of account: Account) -> Obstacle? {
+        let mode = account.status.mode
+        return switch (mode.operation, mode.stage) {
+        case (.delete, .done): .deleted
+        case (.delete, _): .toBeDeleted
+        case (.add, .wish), (.add, .claimed): .notAdded
+        case (.add, .done), (.modify, _): account.status.isActive ? nil : .inactive
         }
-        return nil
+    }
+
+    /// How many snapshots of the level the entry asks for; 0 also where it says something else.
+    private func count(in account: Account) -> UInt64 {
+        account.entry.text(BackupAttribute.interval(level)).flatMap(EntryReader.decimal) ?? 0
     }
 }
 

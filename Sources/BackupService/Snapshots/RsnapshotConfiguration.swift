@@ -26,11 +26,13 @@ struct RsnapshotConfiguration: Hashable, Sendable {
     /// - Parameters:
     ///   - text: the rendered file.
     ///   - allowed: the directives that the template itself has; nil: all that `RsnapshotDirective` allows.
+    ///   - fixedLines: those that have been found right and are the same for every account.
     ///   - account: the directory that `snapshot_root` must lie in.
     ///   - store: what it may be instead.
     ///   - values: what the template's placeholders stand for in this file.
     init(
-        parsing text: String, allowed: Set<String>? = nil, account: FilePath, store: FilePath? = nil,
+        parsing text: String, allowed: Set<String>? = nil, fixedLines: Set<Substring> = [], account: FilePath,
+        store: FilePath? = nil,
         values: (RsnapshotTemplate.Placeholder) -> String
     ) throws(Invalid) {
         var directives: [Directive] = []
@@ -44,7 +46,9 @@ struct RsnapshotConfiguration: Hashable, Sendable {
                     line: directive.line, reason: "the template has no directive \(directive.name)",
                     hint: "take it out, or write it into the template itself")
             }
-            try directive.check(isTemplate: false, values: values)
+            if !fixedLines.contains(Substring(line)) {
+                try directive.check(isTemplate: false, values: values)
+            }
             directives.append(directive)
         }
         self.directives = directives
@@ -145,7 +149,8 @@ struct RsnapshotRendering: Hashable, Sendable {
         do throws(RsnapshotConfiguration.Invalid) {
             text = template.render(retention: account.retention, values: value)
             _ = try RsnapshotConfiguration(
-                parsing: text, allowed: template.directives, account: home.accountDirectory, store: home.store,
+                parsing: text, allowed: template.directives, fixedLines: template.fixedLines,
+                account: home.accountDirectory, store: home.store,
                 values: value)
         } catch {
             throw ProvisioningFailure(

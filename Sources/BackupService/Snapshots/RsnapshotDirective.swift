@@ -131,6 +131,14 @@ struct RsnapshotDirective: Hashable, Sendable {
         }
     }
 
+    /// Whether a line without placeholders may be right for one account and wrong for another.
+    var dependsOnAccount: Bool {
+        switch rule {
+        case .file, .retain: true
+        case .anyValue, .exactly, .rsyncShortOptions, .rsyncLongOptions, .pattern, .refused: false
+        }
+    }
+
     // MARK: - Checking a line
 
     /// - Parameters:

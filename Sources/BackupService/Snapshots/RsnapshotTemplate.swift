@@ -39,6 +39,8 @@ struct RsnapshotTemplate: Hashable, Sendable {
     private let pieces: [Piece]
     /// The words with which the template's own lines begin: what a rendered file may hold, and nothing besides.
     let directives: Set<String>
+    /// Its lines that are the same for every account and were found right here.
+    let fixedLines: Set<Substring>
 
     /// - Parameters:
     ///   - text: the template file's text.
@@ -49,6 +51,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
         var pieces: [Piece] = []
         var kept = ""
         var directives: Set<String> = []
+        var fixedLines: Set<Substring> = []
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init).enumerated()
         {
             if line.hasPrefix("#") || line.isEmpty {
@@ -62,7 +65,11 @@ struct RsnapshotTemplate: Hashable, Sendable {
                     source: source, line: index + 1, reason: "%RETAIN% shares its line with something else",
                     hint: "let it stand alone: it becomes the retain lines")
             }
-            directives.insert(isRetain ? "retain" : try Self.checked(line, source: source, number: index + 1))
+            let directive = isRetain ? "retain" : try Self.checked(line, source: source, number: index + 1)
+            directives.insert(directive)
+            if parts.count == 1, !isRetain, RsnapshotDirective.table[directive]?.dependsOnAccount == false {
+                fixedLines.insert(line[...])
+            }
             for part in parts {
                 if case .text(let text) = part {
                     kept += text
@@ -78,6 +85,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
         if text.hasSuffix("\n") { kept.removeLast() }
         self.pieces = pieces + [.text(kept)]
         self.directives = directives
+        self.fixedLines = fixedLines
     }
 
     /// - Returns: the line's directive, which may stand in a template as it is written here.

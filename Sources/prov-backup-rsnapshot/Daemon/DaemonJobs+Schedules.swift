@@ -106,7 +106,7 @@ extension DaemonJobs {
         do {
             try await selection.accounts(of: [level]) { account in
                 let state = await selection.state(of: account)
-                note(account, level, state)
+                note(account, level, state, isFirst: BackupJobs.levels(of: account).first == level)
                 guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
                 count += try await askForDue(level, account, since: since, standing, opened: opened)
             }
@@ -204,8 +204,9 @@ extension DaemonJobs {
         do {
             try await selection.accounts(of: SnapshotLevel.allCases) { account in
                 let state = await selection.state(of: account)
-                for level in BackupJobs.levels(of: account) {
-                    note(account, level, state)
+                let levels = BackupJobs.levels(of: account)
+                for level in levels {
+                    note(account, level, state, isFirst: level == levels.first)
                     if configuration.backupJobs.schedules[level] == nil, unscheduled[level] == nil {
                         unscheduled[level] = BackupJobs.uid(of: account)
                     }
@@ -222,12 +223,14 @@ extension DaemonJobs {
         }
     }
 
-    /// - Parameter state: nil: nothing is recorded, or it cannot be read, which is for the job to say.
-    private func note(_ account: Account, _ level: SnapshotLevel, _ state: SnapshotState?) {
+    /// - Parameters:
+    ///   - state: nil: nothing is recorded, or it cannot be read, which is for the job to say.
+    ///   - isFirst: whether the level is the account's most frequent one, whose backups copy.
+    private func note(_ account: Account, _ level: SnapshotLevel, _ state: SnapshotState?, isFirst: Bool) {
         let due = state.flatMap { state in
             BackupHealth.due(
                 .init(
-                    copies: BackupJobs.levels(of: account).first == level, lastSuccess: state.lastSuccess(of: level),
+                    copies: isFirst, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
                 provisioned: WallTime(timestamp: account.status.state),
                 schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
