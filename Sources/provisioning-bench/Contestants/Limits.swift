@@ -25,7 +25,7 @@ struct Limits: Sendable {
             try Self.timed {
                 climit_combined(
                     target, Self.program, UInt32(overlap.connections), UInt32(overlap.window),
-                    UInt32(overlap.spawners), $0)
+                    UInt32(overlap.spawners), false, $0)
             }
         }
     }
