@@ -39,6 +39,7 @@ struct ScriptStep: ProvisioningStep {
     }
 
     func perform(in attempt: RunningAttempt) async throws {
+        try await checkPermissions()
         var invocation = invocation
         invocation.user = try await user()
         let result = try await attempt.run(

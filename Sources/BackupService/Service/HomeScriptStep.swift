@@ -1,3 +1,4 @@
+import EventLoop
 import JobCore
 import Logging
 import Provisioning
@@ -49,6 +50,8 @@ struct HomeScriptStep: ProvisioningStep {
     func perform(in attempt: RunningAttempt) async throws {
         // A site's script may remove the home.
         if request.operation == .delete { try await request.demandUnique() }
+        let script = script
+        try await BlockingWork.run { _ in try Self.checkPermissions(script) }
         let result = try await attempt.run(
             invocation, profile: .provisioning, code: .cannotCreateHomeDir,
             hint: "correct HOME_SCRIPT, or the script's first line")

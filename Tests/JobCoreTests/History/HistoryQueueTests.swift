@@ -45,6 +45,23 @@ import Testing
         #expect(queue.dropped == 0)
     }
 
+    @Test("the state of some jobs can be taken before everything else, which keeps its order")
+    func some() throws {
+        var queue = queue()
+        for number in 1...4 { queue.add(Story(number).job) }
+        queue.add(line())
+        let some = queue.take([Story(3).job.id, Story(3).job.id, Story(9).job.id])
+        #expect(some?.jobs == [Story(3).job] && some?.pieces == [])
+        let again = queue.take([Story(3).job.id])
+        #expect(again == nil)
+        #expect(queue.knows(Story(3).job.id))
+        let rest = queue.take()
+        #expect(rest?.jobs == [1, 2, 4].map { Story($0).job } && rest?.pieces == [line()])
+        if let some { queue.putBack(some) }
+        let back = queue.take()
+        #expect(back?.jobs == [Story(3).job])
+    }
+
     @Test("at the bound, lines give way to outputs, and what is left out is counted")
     func lines() throws {
         var queue = queue(pieces: 3)
