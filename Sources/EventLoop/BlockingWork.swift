@@ -37,10 +37,13 @@ package enum BlockingWork {
     package static func begin(on kind: Kind, _ body: @escaping @Sendable () -> Void) { pool(kind).begin(body) }
 
     /// Work that is soon done.
-    package static func run<Value: Sendable>(_ body: @escaping @Sendable () -> Value) async -> Value {
-        await withCheckedContinuation { continuation in
-            steps.begin { continuation.resume(returning: body()) }
-        }
+    /// - Throws: what the body throws.
+    package static func run<Value: Sendable, Failure: Error>(
+        _ body: @escaping @Sendable () throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        try await withCheckedContinuation { continuation in
+            steps.begin { continuation.resume(returning: Result(catching: body)) }
+        }.get()
     }
 
     /// Work that may be cut off. While it waits for a thread it ends with its task, too.

@@ -2,6 +2,28 @@ import CLinux
 import Glibc
 package import SystemPackage
 
+/// How a process ended.
+public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
+    /// It exited; 0…255.
+    case exited(code: Int32)
+    /// A signal ended it.
+    case signaled(number: Int32)
+
+    /// - Parameter status: of wait(2): the signal in the lowest seven bits, else the exit code in the next eight.
+    package init(waitStatus status: Int32) {
+        let signal = status & 0x7f
+        self = signal == 0 ? .exited(code: status >> 8 & 0xff) : .signaled(number: signal)
+    }
+
+    /// `exit code 9` or `signal 15`
+    public var description: String {
+        switch self {
+        case .exited(let code): "exit code \(code)"
+        case .signaled(let number): "signal \(number)"
+        }
+    }
+}
+
 /// A program that this process starts beside the scripts of jobs: its end and what passes through its pipes are told on the event loop.
 ///
 /// It leads a session of its own, has no descriptor but the three standard ones, and every signal at its default. What it has started itself may
@@ -49,25 +71,6 @@ package import SystemPackage
         case file(FileDescriptor)
         /// Each piece is told as it comes.
         case pipe(@MainActor ([UInt8]) -> Void)
-    }
-
-    /// How a program has ended.
-    package enum Ending: Hashable, Sendable, CustomStringConvertible {
-        case exited(code: Int32)
-        case signaled(number: Int32)
-
-        /// - Parameter status: as wait(2) has it: the signal in the lowest seven bits, else the exit status in the next eight.
-        fileprivate init(_ status: Int32) {
-            let signal = status & 0x7f
-            self = signal == 0 ? .exited(code: status >> 8 & 0xff) : .signaled(number: signal)
-        }
-
-        package var description: String {
-            switch self {
-            case .exited(let code): "exit status \(code)"
-            case .signaled(let number): "signal \(number)"
-            }
-        }
     }
 
     /// Its number.
@@ -193,14 +196,14 @@ package import SystemPackage
 
     /// Tells what is left in the pipes, and takes the program's end from the kernel, which then may give its number to another. To be called once.
     @discardableResult
-    package func reap() -> Ending {
+    package func reap() -> TerminationStatus {
         outputs.forEach { $0.finish() }
         EventLoop.shared.forget(handle)
         var status: Int32 = 0
         while waitpid(id, &status, 0) < 0, errno == EINTR {}
         close(handle)
         isReaped = true
-        return Ending(status)
+        return TerminationStatus(waitStatus: status)
     }
 
     /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect once its end is taken.
@@ -221,7 +224,7 @@ package import SystemPackage
 
     /// What a program has left.
     package struct Outcome: Sendable {
-        package var ending: Ending
+        package var termination: TerminationStatus
         /// Whether the deadline has cut it off.
         package var isLate = false
         /// The beginning of what it wrote to its standard output.
@@ -257,9 +260,9 @@ package import SystemPackage
             EventLoop.shared.post { child.kill(after: grace) }
         }
         timer.cancel()
-        let ending = child.reap()
+        let termination = child.reap()
         try Task.checkCancellation()
-        return Outcome(ending: ending, isLate: isLate, output: written, error: complaint)
+        return Outcome(termination: termination, isLate: isLate, output: written, error: complaint)
     }
 }
 

@@ -87,7 +87,7 @@ public import Logging
     ///     whose search is held up has costs of its own, so that is for the utmost case.
     ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
     public init(
-        _ configuration: Configuration, ids: JobIDSource?, deletes: HourlyLimit = .none(),
+        _ configuration: Configuration, ids: JobIDSource?, deletes: HourlyLimit = HourlyLimit(),
         seen: SeenVersions = SeenVersions(),
         scheduler: JobScheduler = JobScheduler(), planPrinter: PlanPrinter? = nil, bound: Int = 500_000,
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
@@ -190,7 +190,7 @@ public import Logging
         watching?.cancel()
         async let ended: Void = others()
         watchLink.stop()
-        await dispatcher.stop(OrderlyStop(grace: grace, patience: patience)) { [workLink] in
+        await dispatcher.stop(OrderlyStop(grace: grace, killTimeout: patience)) { [workLink] in
             await workLink.stop()
         }
         await ended

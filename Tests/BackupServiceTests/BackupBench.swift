@@ -240,7 +240,7 @@ final class BackupBench: Sendable {
                     id: number, type: request.type, name: request.name, level: request.level,
                     subject: request.subject, client: request.client, created: SystemWallClock().now))
         began(job)
-        scheduler.offer(JobScheduler.Item(job: job.id, on: JobSubject("\(job.id)"), class: jobClass))
+        scheduler.offer(Scheduler.Item(job: job.id, on: JobSubject("\(job.id)"), class: jobClass))
         defer { scheduler.finish(.job(job.id)) }
         let outcome = try await executor.attempt(job, number: earlier == nil ? 1 : 2, request.work)
         await executor.close(job, outcome)
@@ -285,7 +285,7 @@ func du(_ paths: [FilePath], _ options: [String] = []) async throws -> [UInt64] 
 
 extension SnapshotState {
     /// As after a whole snapshot of a level.
-    mutating func record(success level: SnapshotLevel, at time: WallTime) {
+    mutating func record(success level: SnapshotLevel, at time: Timestamp) {
         complete(JobMark(number: 1, created: 0), level: level.rawValue, End(isWhole: true), at: time)
     }
 }

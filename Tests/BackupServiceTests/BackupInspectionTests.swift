@@ -15,7 +15,7 @@ import Testing
     private let configuration: BackupConfiguration
     private static let uid = "3723707"
     private static let host = "backup1"
-    private static let time = WallTime(secondsSince1970: 1_800_000_000)
+    private static let time = Timestamp(secondsSince1970: 1_800_000_000)
 
     init() throws {
         directory = try TestDirectory()
@@ -79,7 +79,7 @@ import Testing
         #expect(found.levels.map(\.lastSuccess) == [nil, Self.time, nil, nil])
         #expect(found.lastAttempt?.job == 8 && found.lastAttempt?.message == "why" && found.isStateKnown)
         #expect(found.size == 1_000 && found.increment == 10)
-        #expect(found.lastCopy == WallTime(timestamp: "20261122T120000Z"))
+        #expect(found.lastCopy == Timestamp(text: "20261122T120000Z"))
         #expect(found.obstacles.isEmpty && found.unknown.isEmpty, "\(found.obstacles) \(found.unknown)")
     }
 

@@ -102,7 +102,7 @@ import Testing
                 try await jobs.requests(of: .daily, accounts: [uid])
             }
             let refusal = try #require(error?.refusals.first)
-            #expect(refusal.account == uid && refusal.reason.contains("\(success.timestamp)"))
+            #expect(refusal.account == uid && refusal.reason.contains("\(success.text)"))
             #expect(refusal.hint.contains("--force"))
             #expect(try await jobs.requests(of: .daily, accounts: [uid], isForced: true).count == 1)
             #expect(try await jobs.requests(of: .weekly, accounts: [uid]).count == 1)

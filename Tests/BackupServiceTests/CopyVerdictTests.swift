@@ -1,3 +1,4 @@
+import EventLoop
 import JobCore
 import Testing
 
@@ -6,7 +7,7 @@ import Testing
 @Suite struct CopyVerdictTests {
     private func verdict(
         _ reports: String, _ said: String = "", _ cause: ScriptResult.Cause = .itself,
-        _ termination: ScriptResult.Termination = .exited(code: 0)
+        _ termination: TerminationStatus = .exited(code: 0)
     ) -> CopyVerdict {
         var output = RsyncOutput()
         output.read(Array(said.utf8))

@@ -13,8 +13,8 @@ import Testing
 
 /// A clock that stands still where it was put.
 struct StandingClock: WallClock {
-    var now: WallTime
-    func sleep(until deadline: WallTime) async throws {}
+    var now: Timestamp
+    func sleep(until deadline: Timestamp) async throws {}
 }
 
 @Suite struct HomeDisposalTests {
@@ -33,7 +33,7 @@ struct StandingClock: WallClock {
     }
 
     /// 2013-08-19T12:34:56Z.
-    private let now = WallTime(secondsSince1970: 1_376_915_696)
+    private let now = Timestamp(secondsSince1970: 1_376_915_696)
 
     private func service(_ directory: TestDirectory, _ disposal: HomeDisposal) throws -> BackupRsnapshotService {
         try BackupRsnapshotService(

@@ -7,7 +7,7 @@ import Testing
 @Suite struct LevelTimingTests {
     private static let utc = DayCalendar { _ in 0 }
     /// 2027-01-15 08:00:00 UTC, a Friday.
-    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let start = Timestamp(secondsSince1970: 1_800_000_000)
 
     private static func timing(_ level: SnapshotLevel, _ schedule: String? = nil) throws -> LevelTiming {
         var jobs = BackupJobsConfiguration()
@@ -76,7 +76,7 @@ import Testing
     @Test("a level is due when a time of its schedule lies between its last success and now")
     func due() throws {
         let timing = try Self.timing(.daily, Self.nightly)
-        func isDue(_ state: SnapshotState, now: WallTime = Self.start) -> Bool {
+        func isDue(_ state: SnapshotState, now: Timestamp = Self.start) -> Bool {
             timing.isDue(state, provisioned: nil, since: Self.start, now: now)
         }
         #expect(isDue(Self.succeeded(.daily, hoursAgo: 29)))
@@ -95,7 +95,7 @@ import Testing
     func attempts() throws {
         let timing = try Self.timing(.daily, Self.nightly)
         let state = Self.succeeded(.daily, hoursAgo: 48)
-        func isDue(failed: WallTime?) -> Bool {
+        func isDue(failed: Timestamp?) -> Bool {
             timing.isDue(state, failed: failed, provisioned: nil, since: nil, now: Self.start)
         }
         #expect(isDue(failed: nil))
@@ -108,7 +108,7 @@ import Testing
     )
     func neverSucceeded() throws {
         let timing = try Self.timing(.daily, Self.nightly)
-        func isDue(provisioned: WallTime?, since: WallTime?) -> Bool {
+        func isDue(provisioned: Timestamp?, since: Timestamp?) -> Bool {
             timing.isDue(SnapshotState(), provisioned: provisioned, since: since, now: Self.start)
         }
         let (before, after) = (Self.night + .seconds(-60), Self.night + .seconds(60))

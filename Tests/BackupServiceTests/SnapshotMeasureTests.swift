@@ -89,7 +89,7 @@ import Testing
 
 /// What is written into the entry.
 @Suite struct BackupRecordTests {
-    private let time = WallTime(secondsSince1970: 1_795_262_400)
+    private let time = Timestamp(secondsSince1970: 1_795_262_400)
 
     private func entry(_ values: [AttributeValue]) -> Entry {
         var entry = Entry(dn: .root)

@@ -40,7 +40,7 @@ struct SnapshotStoreTests {
             var configuration = try configuration(access)
             configuration.onDelete = disposal
             let service = BackupRsnapshotService(
-                configuration: configuration, clock: StandingClock(now: WallTime(secondsSince1970: 1_376_915_696)))
+                configuration: configuration, clock: StandingClock(now: Timestamp(secondsSince1970: 1_376_915_696)))
             try await service.carryOut(operation, accountEntry(home: home.text))
         }
 

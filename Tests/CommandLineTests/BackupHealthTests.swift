@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct BackupHealthTests {
     private let health = BackupHealth()
-    private let now = WallTime(secondsSince1970: 1_800_000_000)
+    private let now = Timestamp(secondsSince1970: 1_800_000_000)
 
     private func job(_ account: String, _ level: String = "daily", id: UInt64 = 1, type: JobType = .backup) -> Job {
         Job(
@@ -43,7 +43,7 @@ import Testing
 
     @Test("a level is overdue from the time by which a success was due until there is one")
     func overdue() {
-        func note(due: WallTime?) {
+        func note(due: Timestamp?) {
             health.noted(account: "1", level: .daily, lastSuccess: nil, due: due, now: now)
         }
         note(due: now + .seconds(1))
@@ -100,7 +100,7 @@ import Testing
 
     @Test("a success is overdue one and a half periods and the time limit after the last, and weekends may be left out")
     func deadline() throws {
-        let monday = WallTime(secondsSince1970: 1_799_629_200)  // 2027-01-11 01:00 UTC
+        let monday = Timestamp(secondsSince1970: 1_799_629_200)  // 2027-01-11 01:00 UTC
         let daily = try CronSchedule(parsing: "0 0 * * *")
         let first = try #require(daily.next(after: monday))
         #expect(
@@ -120,12 +120,14 @@ import Testing
     func due() throws {
         let daily = try CronSchedule(parsing: "0 0 * * *")
         let (earlier, later) = (now, now + .seconds(10 * 86_400))
-        func due(_ copies: Bool, success: WallTime?, completion: WallTime?, provisioned: WallTime? = nil) -> WallTime? {
+        func due(_ copies: Bool, success: Timestamp?, completion: Timestamp?, provisioned: Timestamp? = nil)
+            -> Timestamp?
+        {
             BackupHealth.due(
                 .init(copies: copies, lastSuccess: success, lastCompletion: completion), provisioned: provisioned,
                 schedule: daily, timeLimit: .zero, now: now + .seconds(20 * 86_400))
         }
-        func after(_ time: WallTime) -> WallTime? {
+        func after(_ time: Timestamp) -> Timestamp? {
             BackupHealth.deadline(after: time, schedule: daily, timeLimit: .zero)
         }
         #expect(due(true, success: earlier, completion: later) == after(earlier))

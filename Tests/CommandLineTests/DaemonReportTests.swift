@@ -19,16 +19,16 @@ struct DaemonReportTests {
                 let level: String
                 let retain: Int
                 let snapshots: Int
-                let newest: WallTime?
+                let newest: Timestamp?
                 let schedule: String?
-                let next: WallTime?
+                let next: Timestamp?
             }
             struct Try: Decodable {
                 let level: String
                 let result: String?
                 let message: String
             }
-            let lastGood: WallTime?
+            let lastGood: Timestamp?
             let lastTry: Try?
             let size: UInt64?
             let levels: [Level]

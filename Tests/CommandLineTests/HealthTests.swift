@@ -18,7 +18,7 @@ import Testing
     }
 
     private static func problem(_ account: String, isOverdue: Bool = false) -> BackupHealth.Problem {
-        let time = WallTime(secondsSince1970: 1_800_000_000)
+        let time = Timestamp(secondsSince1970: 1_800_000_000)
         return BackupHealth.Problem(
             account: account, level: "daily",
             failure: isOverdue ? nil : BackupHealth.Failure(job: 1, time: time, result: "failed", message: "a|b"),
@@ -88,8 +88,8 @@ import Testing
         var job = Job(
             id: JobID(id), type: type, name: "daily", level: "daily", subject: JobSubject("\(id)"),
             client: "\(id)",
-            created: WallTime(secondsSince1970: 0))
-        (job.status, job.started) = (status, began.map { WallTime(secondsSince1970: $0) })
+            created: Timestamp(secondsSince1970: 0))
+        (job.status, job.started) = (status, began.map { Timestamp(secondsSince1970: $0) })
         return job
     }
 

@@ -18,7 +18,7 @@ final class JobDeskBench: JobDesk {
     let settings: URL
     let history: JobHistory?
     let health = BackupHealth()
-    let clockDoubtedUntil: WallTime? = nil
+    let clockDoubtedUntil: Timestamp? = nil
     let backupSlots = 4
     private let recorded: JobHistory
     private let registry: JobRegistry

@@ -6,7 +6,7 @@ import Testing
 
 /// What the log and the mail say of a job that has ended.
 @Suite struct JobReportTests {
-    private static let time = WallTime(secondsSince1970: 1_800_000_000)
+    private static let time = Timestamp(secondsSince1970: 1_800_000_000)
 
     private static func end(
         _ type: JobType, _ name: String, _ outcome: JobOutcome, level: String? = nil, isCanceled: Bool = false

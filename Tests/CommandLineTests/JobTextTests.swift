@@ -7,7 +7,7 @@ import Testing
 
 /// What the job commands read and print, as values.
 @Suite struct JobTextTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)  // 2026-11-21T12:00:00Z
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)  // 2026-11-21T12:00:00Z
 
     private static func job(
         _ id: UInt64 = 7, status: JobStatus = .running, result: JobResult? = nil,
@@ -31,7 +31,7 @@ import Testing
 
     @Test("a time is a span back from now, a day, or a day with a time; an end of a day is its last second")
     func times() throws {
-        func parse(_ text: String, end: Bool = false) throws -> WallTime {
+        func parse(_ text: String, end: Bool = false) throws -> Timestamp {
             try TimeArgument.parse(text, option: "--since", now: Self.noon, meansEnd: end)
         }
         #expect(try parse("90s") == Self.noon + .seconds(-90))
@@ -119,9 +119,9 @@ import Testing
     func timesInJSON() throws {
         let text = try JSONText.line([Self.noon])
         #expect(text == #"["20261121T120000Z"]"#)
-        #expect(try JSONDecoder().decode([WallTime].self, from: Data(text.utf8)) == [Self.noon])
+        #expect(try JSONDecoder().decode([Timestamp].self, from: Data(text.utf8)) == [Self.noon])
         #expect(throws: DecodingError.self) {
-            try JSONDecoder().decode([WallTime].self, from: Data(#"["soon"]"#.utf8))
+            try JSONDecoder().decode([Timestamp].self, from: Data(#"["soon"]"#.utf8))
         }
     }
 

@@ -169,7 +169,7 @@ enum ShippedUnit {
 
     @Test("each script can have a cgroup, a filter of system calls is there, and no disk can be read")
     func surroundings() throws {
-        #expect(LeftoverScripts.escape == nil)
+        #expect(LeftoverProcesses.escape == nil)
         #expect(try String(contentsOfFile: "/proc/self/status", encoding: .utf8).contains("Seccomp:\t2\n"))
         #expect(open("/dev/vda", O_RDONLY) == -1 && errno == EPERM)
     }

@@ -54,7 +54,8 @@ struct SettingKindTests {
     @Test func `a choice does not care for case and names the nearest`() {
         #expect(value(.choice, "RED") == Colour.red)
         #expect(
-            throws: SettingValueError("there is no such choice", hint: "write red or darkBlue (did you mean red?)")
+            throws: SettingValueError(
+                "this is not one of the choices", hint: "write red or darkBlue (did you mean red?)")
         ) {
             try SettingKind<Colour>.choice.parse("rod")
         }

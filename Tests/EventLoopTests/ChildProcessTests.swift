@@ -19,12 +19,12 @@ import Testing
         let program = Self.shell("echo out; echo err >&2; exit 7")
         let apart = try await ChildProcess.run(program, keeping: 100)
         #expect(Self.text(apart.output) == "out\n" && Self.text(apart.error) == "err\n")
-        #expect(apart.ending == .exited(code: 7))
+        #expect(apart.termination == .exited(code: 7))
         let merged = try await ChildProcess.run(program, keeping: 100, isMerged: true)
         #expect(Self.text(merged.output) == "out\nerr\n" && merged.error.isEmpty)
         let long = try await ChildProcess.run(Self.shell("head -c 3000000 /dev/zero; kill -9 $$"), keeping: 5)
         #expect(long.output == [0, 0, 0, 0, 0])
-        #expect(long.ending == .signaled(number: SIGKILL))
+        #expect(long.termination == .signaled(number: SIGKILL))
     }
 
     @Test("input of any length arrives whole, also in pieces, and a program that reads nothing ends all the same")
@@ -42,9 +42,9 @@ import Testing
             }, keeping: 20)
         #expect(Self.text(pieces.output) == "123")
         let deaf = try await ChildProcess.run(ChildProcess.Program("/bin/true"), input: .bytes(bytes), keeping: 0)
-        #expect(deaf.ending == .exited(code: 0))
+        #expect(deaf.termination == .exited(code: 0))
         let empty = try await ChildProcess.run(ChildProcess.Program("/bin/cat"), keeping: 20)
-        #expect(empty.output.isEmpty && empty.ending == .exited(code: 0))
+        #expect(empty.output.isEmpty && empty.termination == .exited(code: 0))
     }
 
     @Test("a program begins with its environment, its directory, the three standard descriptors, and no signal blocked")
@@ -96,7 +96,7 @@ import Testing
         }
         clock.advance(by: .seconds(60))
         let outcome = try await running.value
-        #expect(outcome.isLate && outcome.ending == .signaled(number: SIGKILL))
+        #expect(outcome.isLate && outcome.termination == .signaled(number: SIGKILL))
     }
 
     private static func isZombie(_ id: Int32) -> Bool {

@@ -5,7 +5,7 @@ import Testing
 
 /// The example of the core's own page, with nothing but its public interface.
 @Suite struct ExampleTests {
-    @Test("a daemon with a job type of its own: it is run, tried again, followed and remembered")
+    @Test("a daemon with its own job type: a job is run, retried, followed and recorded")
     func ownJobType() async throws {
         let url = FileManager.default.temporaryDirectory.appending(path: "example-\(UUID().uuidString)")
         try FileManager.default.createDirectory(

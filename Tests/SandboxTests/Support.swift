@@ -26,7 +26,7 @@ struct Outcome {
 func command(_ program: FilePath, _ arguments: [String], input: String = "") async throws -> Outcome {
     let outcome = try await ChildProcess.run(
         ChildProcess.Program(program, arguments, in: "."), input: .bytes(Array(input.utf8)), keeping: 1 << 22)
-    let code: Int32 = if case .exited(let code) = outcome.ending { code } else { -1 }
+    let code: Int32 = if case .exited(let code) = outcome.termination { code } else { -1 }
     return Outcome(
         code: code, output: String(decoding: outcome.output, as: UTF8.self),
         errors: String(decoding: outcome.error, as: UTF8.self))

@@ -69,7 +69,7 @@ import Testing
     }
 
     @Test("D13 a process that a script leaves behind is ended, and a notice names it")
-    func survivors() async throws {
+    func leftovers() async throws {
         let directory = try TestDirectory()
         let notices = Mutex<[CoreNotice]>([])
         let configuration = try directory.configuration(

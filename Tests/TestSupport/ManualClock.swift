@@ -6,11 +6,11 @@ import Testing
 /// A clock that stands still until a test moves it.
 public final class ManualClock: WallClock {
     private struct Sleeper {
-        var deadline: WallTime
+        var deadline: Timestamp
         var continuation: CheckedContinuation<Void, any Error>
     }
     private struct State {
-        var now: WallTime
+        var now: Timestamp
         var sleepers: [Int: Sleeper] = [:]
         var listeners: [Int: AsyncStream<Duration>.Continuation] = [:]
         var cancelled: Set<Int> = []
@@ -20,16 +20,16 @@ public final class ManualClock: WallClock {
     private let state: Mutex<State>
 
     /// - Parameter now: where it stands.
-    public init(_ now: WallTime) { state = Mutex(State(now: now)) }
+    public init(_ now: Timestamp) { state = Mutex(State(now: now)) }
 
     /// Where it stands.
-    public var now: WallTime { state.withLock { $0.now } }
+    public var now: Timestamp { state.withLock { $0.now } }
 
     /// When somebody sleeps until; the earliest first.
-    public var deadlines: [WallTime] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
+    public var deadlines: [Timestamp] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
 
     /// Moves it forward, and wakes whoever slept until then.
-    public func advance(to time: WallTime) {
+    public func advance(to time: Timestamp) {
         let due = state.withLock { state in
             state.now = max(state.now, time)
             let due = state.sleepers.filter { $0.value.deadline <= state.now }
@@ -40,7 +40,7 @@ public final class ManualClock: WallClock {
     }
 
     /// Sets it, forward or back, as an operator does: those who listen are told, and those whose time has come wake.
-    public func set(to time: WallTime) {
+    public func set(to time: Timestamp) {
         let (step, listeners) = state.withLock { state in
             let step = time - state.now
             state.now = time
@@ -66,7 +66,7 @@ public final class ManualClock: WallClock {
     }
 
     /// Waits until somebody has moved it.
-    public func sleep(until deadline: WallTime) async throws {
+    public func sleep(until deadline: Timestamp) async throws {
         let id = state.withLock { state in
             state.nextID += 1
             return state.nextID
@@ -97,8 +97,8 @@ public final class ManualClock: WallClock {
 /// The same for time limits.
 package final class ManualSteadyClock: SteadyClock {
     private let start = ContinuousClock.now
-    private let origin = WallTime(secondsSince1970: 0)
-    private let hand = ManualClock(WallTime(secondsSince1970: 0))
+    private let origin = Timestamp(secondsSince1970: 0)
+    private let hand = ManualClock(Timestamp(secondsSince1970: 0))
     private let looks = Atomic(0)
 
     package init() {}

@@ -38,7 +38,7 @@ package struct ArchivePurge: Sendable {
     }
 
     /// Those of the names that are older than the days they are kept.
-    func due(_ names: [String], now: WallTime) -> [ArchiveName] {
+    func due(_ names: [String], now: Timestamp) -> [ArchiveName] {
         names.compactMap(ArchiveName.init(parsing:))
             .filter { now - $0.archived > .seconds(86_400 * Int64(max(0, keepDays))) }
             .sorted { $0.text < $1.text }
@@ -47,7 +47,7 @@ package struct ArchivePurge: Sendable {
     /// Removes what is due; one home that cannot be removed does not keep the others.
     /// - Parameter now: the time that ages are counted from.
     /// - Throws: `CancellationError`; what was removed half is removed whole by the next run.
-    package func run(now: WallTime) async throws -> Report {
+    package func run(now: Timestamp) async throws -> Report {
         var report = Report(purged: [], problems: [])
         for base in Set(places.volumes + places.roots).sorted(by: { $0.string < $1.string }) {
             do {
@@ -82,7 +82,7 @@ package struct ArchivePurge: Sendable {
 
     /// - Returns: what is due of a volume, and the directory in which it lies; nil where nothing was archived.
     private func archive(
-        in base: FilePath, now: WallTime
+        in base: FilePath, now: Timestamp
     ) throws -> (directory: HeldDirectory, due: [ArchiveName])? {
         do throws(ProvisioningFailure) {
             guard let found = try HomeWalk.contents(of: ArchiveName.directory, in: base, places) else { return nil }
@@ -116,17 +116,17 @@ struct ArchiveName: Hashable, Sendable {
     static let directory: FilePath.Component = ".deleted"
 
     let uid: String
-    let archived: WallTime
+    let archived: Timestamp
     /// 1 for the first of that second.
     let number: Int
 
-    init(uid: String, archived: WallTime, number: Int = 1) {
+    init(uid: String, archived: Timestamp, number: Int = 1) {
         self.uid = uid
         self.archived = archived
         self.number = number
     }
 
-    var text: String { "\(uid)-\(archived.timestamp)" + (number == 1 ? "" : "-\(number)") }
+    var text: String { "\(uid)-\(archived.text)" + (number == 1 ? "" : "-\(number)") }
     var component: FilePath.Component { .named(text) }
 
     /// - Returns: nil for a name that no archiving made.
@@ -141,7 +141,7 @@ struct ArchiveName: Hashable, Sendable {
         guard self.text == text else { return nil }
     }
 
-    private static func time(_ text: String) -> WallTime? {
+    private static func time(_ text: String) -> Timestamp? {
         let bytes = Array(text.utf8)
         guard bytes.count == 16, bytes[8] == UInt8(ascii: "T"), bytes[15] == UInt8(ascii: "Z") else { return nil }
         func number(_ range: Range<Int>) -> Int32? { Int32(String(decoding: bytes[range], as: UTF8.self)) }
@@ -151,6 +151,6 @@ struct ArchiveName: Hashable, Sendable {
         var broken = tm()
         (broken.tm_year, broken.tm_mon, broken.tm_mday) = (year - 1900, month - 1, day)
         (broken.tm_hour, broken.tm_min, broken.tm_sec) = (hour, minute, second)
-        return WallTime(secondsSince1970: Int64(timegm(&broken)))
+        return Timestamp(secondsSince1970: Int64(timegm(&broken)))
     }
 }

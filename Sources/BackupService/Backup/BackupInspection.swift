@@ -15,15 +15,15 @@ package struct BackupInspection: Sendable {
         /// Those on the disk, the newest first.
         package var snapshots: [Snapshot]
         /// When a job of the level last ended with a whole snapshot; nil: never, or not known.
-        package var lastSuccess: WallTime?
+        package var lastSuccess: Timestamp?
         /// When a job of the level last came to an orderly end: also with a partial copy, and where there was nothing to do.
-        package var lastCompletion: WallTime?
+        package var lastCompletion: Timestamp?
     }
 
     /// The most frequent first.
     package internal(set) var levels: [Level] = []
     /// When this host last made a copy, by the entry; nil: never.
-    package internal(set) var lastCopy: WallTime?
+    package internal(set) var lastCopy: Timestamp?
     /// Bytes that all snapshots take, by the entry.
     package internal(set) var size: UInt64?
     /// Bytes that the newest snapshot takes besides what it shares with older ones, by the entry.
@@ -48,7 +48,7 @@ extension BackupJobs {
     package static let lastCopyAttribute = BackupAttribute.lastSuccess
 
     /// When a host last made a copy for an account, as its entry says; nil: never.
-    package static func lastCopy(in entry: Entry, host: String) -> WallTime? {
+    package static func lastCopy(in entry: Entry, host: String) -> Timestamp? {
         BackupRecord.lastSuccess(in: entry, host: host)
     }
 

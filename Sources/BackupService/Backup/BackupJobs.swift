@@ -110,11 +110,11 @@ package struct BackupJobs: Sendable {
     ///   - failed: when the newest job of the level that failed was asked for; nil: none did.
     ///   - since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
     package func due(
-        _ level: SnapshotLevel, _ account: Account, failed: WallTime?, since: WallTime?
+        _ level: SnapshotLevel, _ account: Account, failed: Timestamp?, since: Timestamp?
     ) async throws -> Selected? {
         let state = await state(of: account) ?? SnapshotState()
         let isDue = LevelTiming(level, jobs).isDue(
-            state, failed: failed, provisioned: WallTime(timestamp: account.status.state),
+            state, failed: failed, provisioned: Timestamp(text: account.status.state),
             since: since,
             now: clock.now)
         return isDue ? try await select(level, account) : nil
@@ -162,7 +162,7 @@ package struct BackupJobs: Sendable {
     }
 
     /// When the level last succeeded, where that is less than half its period ago.
-    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> WallTime? {
+    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> Timestamp? {
         guard let state = await state(of: account) else { return nil }
         return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
     }
@@ -178,10 +178,10 @@ package struct BackupJobs: Sendable {
     /// The account's uid, by its entry.
     package static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
 
-    private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: WallTime) -> BackupRefusal {
+    private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: Timestamp) -> BackupRefusal {
         BackupRefusal(
             account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
-            reason: "its last \(level) snapshot was made at \(success.timestamp), less than half a period ago",
+            reason: "its last \(level) snapshot was made at \(success.text), less than half a period ago",
             hint: "give --force to make another one all the same")
     }
 

@@ -9,15 +9,15 @@ struct BackupRecord: Sendable {
     /// Bytes that the newest snapshot takes besides what it shares with older ones; nil: left as it is.
     var increment: UInt64?
     /// When this host's last copy was made; nil: left as it is.
-    var lastSuccess: (host: String, time: WallTime)?
+    var lastSuccess: (host: String, time: Timestamp)?
 
     /// What ``lastSuccess`` left in an entry for a host; nil: nothing.
-    static func lastSuccess(in entry: Entry, host: String) -> WallTime? {
+    static func lastSuccess(in entry: Entry, host: String) -> Timestamp? {
         // caseIgnoreMatch: a host's name in other letters is the same host.
         let prefix = host.lowercased() + ":"
         return entry[BackupAttribute.lastSuccess].compactMap { value in
             guard let text = value.text, text.lowercased().hasPrefix(prefix) else { return nil }
-            return WallTime(timestamp: String(text.dropFirst(prefix.count)))
+            return Timestamp(text: String(text.dropFirst(prefix.count)))
         }.max()
     }
 
@@ -34,7 +34,7 @@ struct BackupRecord: Sendable {
             .map { name, values in Modification(.replace, name, values) }
         guard let lastSuccess else { return modifications }
         let name = BackupAttribute.lastSuccess
-        let new = "\(lastSuccess.host):\(lastSuccess.time.timestamp)"
+        let new = "\(lastSuccess.host):\(lastSuccess.time.text)"
         // caseIgnoreMatch: a host's name in other letters is the same host.
         let prefix = lastSuccess.host.lowercased() + ":"
         func isNew(_ value: AttributeValue) -> Bool { value.text?.lowercased() == new.lowercased() }

@@ -16,7 +16,7 @@ struct LevelTiming: Sendable {
     /// The last success, where another snapshot is too soon: it is less than half a period ago.
     ///
     /// One that lies in the future was recorded while the clock was wrong, and is none.
-    func recentSuccess(_ state: SnapshotState, now: WallTime) -> WallTime? {
+    func recentSuccess(_ state: SnapshotState, now: Timestamp) -> Timestamp? {
         guard let success = state.lastSuccess(of: level), success <= now, now - success < period(after: success) / 2
         else { return nil }
         return success
@@ -31,7 +31,7 @@ struct LevelTiming: Sendable {
     ///   - provisioned: when the account was added or modified last, for one that has no snapshots yet; nil: not known.
     ///   - since: where nothing else is known, a time of the schedule must lie after it; nil: that is so.
     func isDue(
-        _ state: SnapshotState, failed: WallTime? = nil, provisioned: WallTime?, since: WallTime?, now: WallTime
+        _ state: SnapshotState, failed: Timestamp? = nil, provisioned: Timestamp?, since: Timestamp?, now: Timestamp
     ) -> Bool {
         guard let schedule else { return false }
         let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
@@ -41,7 +41,7 @@ struct LevelTiming: Sendable {
     }
 
     /// From one snapshot to the next: the least that the schedule has after a time, or else as the level is called.
-    private func period(after time: WallTime) -> Duration {
+    private func period(after time: Timestamp) -> Duration {
         guard let schedule else { return level.period }
         let times = sequence(first: time) { schedule.next(after: $0, in: calendar) }.dropFirst().prefix(
             Self.timesLookedAt)

@@ -299,7 +299,7 @@ import SystemPackage
 
     /// A job whose attempts are cut off one after the other comes to an end. A long downtime is none of its doing.
     private nonisolated static func refusal(
-        of attempt: RunningAttempt, after previous: SnapshotState.Attempt?, now: WallTime
+        of attempt: RunningAttempt, after previous: SnapshotState.Attempt?, now: Timestamp
     ) -> JobOutcome? {
         guard attempt.number > 1, now - attempt.job.created > longestRepetition else { return nil }
         if let previous, previous.job == attempt.job.id.number, now - previous.beganAt > longestRepetition {

@@ -10,7 +10,7 @@ package struct Snapshot: Hashable, Sendable {
     /// 0 is the newest of the level.
     package var index: Int
     /// When its top directory was last changed, which is when the copy ended.
-    package var time: WallTime
+    package var time: Timestamp
 }
 
 /// The directory that holds an account's snapshots and their state file, open.
@@ -44,7 +44,7 @@ struct SnapshotDirectory {
             else { continue }
             found.append(
                 Snapshot(
-                    level: level, index: Int(index), time: WallTime(secondsSince1970: Int64(status.st_mtim.tv_sec))))
+                    level: level, index: Int(index), time: Timestamp(secondsSince1970: Int64(status.st_mtim.tv_sec))))
         }
         return found
     }

@@ -100,27 +100,27 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         package var message: String
 
         /// When it began.
-        package var beganAt: WallTime { WallTime(secondsSince1970: began) }
+        package var beganAt: Timestamp { Timestamp(secondsSince1970: began) }
     }
 
     /// Nothing is known.
     package init() {}
 
     /// When a job of the level last ended with a whole snapshot; nil: never, as far as is known.
-    package func lastSuccess(of level: SnapshotLevel) -> WallTime? {
-        successes[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    package func lastSuccess(of level: SnapshotLevel) -> Timestamp? {
+        successes[level.rawValue].map { Timestamp(secondsSince1970: $0) }
     }
 
     /// When a job of the level last came to an orderly end: a whole or a partial snapshot, or nothing to do; nil: never, as far as is
     /// known.
-    package func lastCompletion(of level: SnapshotLevel) -> WallTime? {
-        completions[level.rawValue].map { WallTime(secondsSince1970: $0) }
+    package func lastCompletion(of level: SnapshotLevel) -> Timestamp? {
+        completions[level.rawValue].map { Timestamp(secondsSince1970: $0) }
     }
 
     /// How a job ended on the disk; nil: it has not.
     func end(of job: Job) -> End? { completed.first { $0.job == .init(job) }?.end }
 
-    mutating func complete(_ job: JobMark, level: String, _ end: End, at time: WallTime) {
+    mutating func complete(_ job: JobMark, level: String, _ end: End, at time: Timestamp) {
         let seconds = time.secondsSince1970
         completed.removeAll { $0.job == job }
         completed.insert(Completed(job: job, level: level, end: end), at: 0)

@@ -33,7 +33,7 @@ package struct MailDigest: Sendable {
         /// No further job is asked for.
         var isWhole = false
         /// When its first text came.
-        var since: WallTime?
+        var since: Timestamp?
     }
 
     /// Texts of a section that are kept.
@@ -42,7 +42,7 @@ package struct MailDigest: Sendable {
     package static let longestWait = Duration.seconds(86_400)
 
     private let interval: Duration
-    private var lastSent: WallTime?
+    private var lastSent: Timestamp?
     private var ready: [Section] = []
     private var runs: [UInt64: OpenRun] = [:]
     private var jobs: [JobID: UInt64] = [:]
@@ -74,7 +74,7 @@ package struct MailDigest: Sendable {
 
     /// A job has ended.
     /// - Parameter text: what is to be told of it; nil: nothing.
-    package mutating func ended(_ job: JobID, _ text: String?, at time: WallTime) {
+    package mutating func ended(_ job: JobID, _ text: String?, at time: Timestamp) {
         guard let run = jobs.removeValue(forKey: job) else {
             if let text { add(text) }
             return
@@ -102,7 +102,7 @@ package struct MailDigest: Sendable {
     // MARK: - Sending
 
     /// When the next mail is to be sent; nil: nothing is to be told yet. ``take(now:)`` is called first.
-    package func due(now: WallTime) -> WallTime? {
+    package func due(now: Timestamp) -> Timestamp? {
         let waiting = runs.values.compactMap(\.since).min().map { $0 + Self.longestWait }
         guard let earliest = ready.isEmpty ? waiting : now else { return nil }
         return max(earliest, lastSent.map { $0 + interval } ?? now)
@@ -110,7 +110,7 @@ package struct MailDigest: Sendable {
 
     /// What is to be sent now; empty: nothing.
     /// - Parameter now: a clock that was set back delays a mail by the interval at most.
-    package mutating func take(now: WallTime) -> [Section] {
+    package mutating func take(now: Timestamp) -> [Section] {
         lastSent = lastSent.map { min($0, now) }
         for (number, run) in runs { runs[number]?.since = run.since.map { min($0, now) } }
         guard let due = due(now: now), due <= now else { return [] }
@@ -145,8 +145,8 @@ package final class DigestMailer: Sendable {
     private let clock: any WallClock
     private let digest: Mutex<MailDigest>
     /// Each asks for a look at the digest; a time that has come, or `.distantPast`.
-    private let events: AsyncStream<WallTime>
-    private let source: AsyncStream<WallTime>.Continuation
+    private let events: AsyncStream<Timestamp>
+    private let source: AsyncStream<Timestamp>.Continuation
 
     /// - Parameters:
     ///   - mailer: takes the mails; its own ``Mailer/run()`` sends them.

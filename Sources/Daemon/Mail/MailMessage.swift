@@ -14,7 +14,7 @@ package struct MailMessage: Hashable, Sendable {
     /// Any text.
     package var body: String
     /// When it was written.
-    package var date: WallTime
+    package var date: Timestamp
     /// What stands before the `@` in the Message-ID: letters and digits, unique for each mail and the same for each try to send it.
     package var identifier: String
 
@@ -54,7 +54,7 @@ package struct MailMessage: Hashable, Sendable {
     }
 
     /// `Sat, 21 Nov 2026 06:20:21 +0000`
-    private static func text(_ date: WallTime) -> String {
+    private static func text(_ date: Timestamp) -> String {
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
         let utc = DayCalendar { _ in 0 }.localTime(at: date)

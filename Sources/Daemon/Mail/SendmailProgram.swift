@@ -51,7 +51,7 @@ package struct SendmailProgram: Sendable {
                 reason: "\(path) cannot be started (\(error))",
                 hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
         }
-        switch outcome.ending {
+        switch outcome.termination {
         case _ where outcome.isLate: throw refusal("took longer than \(timeLimit) and was killed", outcome.output)
         case .exited(0): return
         case .exited(let code): throw refusal("ended with exit code \(code)", outcome.output)

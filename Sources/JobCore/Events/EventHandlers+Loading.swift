@@ -5,24 +5,25 @@ import SystemPackage
 extension EventHandlers {
     /// Why there are no handlers.
     enum LoadFailure: Error, Hashable, Sendable {
-        /// There is no script (specification: rows.md B1): nothing is wrong.
+        /// There is no script (specification: rows.md B1), which is not an error.
         case noScript
-        /// What is wrong, and its hint; then, line by line, the words of Python.
+        /// The error and its hint, then Python's output line by line.
         case fault(String, details: [String] = [])
     }
 
-    /// Looks for `DirStartUp.py`, and runs it when it is there (specification: rows.md B1). Called once, before the first event.
+    /// Loads `DirStartUp.py` if it exists (specification: rows.md B1). Called once, before the first event.
     public func start() async {
         await serially { await self.begin() }
     }
 
-    /// Loads the handlers anew (specification: rows.md B10). Running jobs keep those they began with. When the script cannot be loaded, everything stays as it is.
-    /// - Returns: what came of it, for the one who asked.
+    /// Reloads the handlers (specification: rows.md B10). Running jobs keep the handlers they began with. If the
+    /// script cannot be loaded, nothing changes.
+    /// - Returns: the result for the operator.
     public func restart() async -> String {
-        await serially { await self.loadAnew() }
+        await serially { await self.reload() }
     }
 
-    /// Calls the handler of the event Exit, and ends the interpreters. Afterwards there are no handlers.
+    /// Calls the handler of the event Exit and ends the interpreters.
     public func stop() async {
         await serially { await self.finish() }
     }
@@ -30,22 +31,22 @@ extension EventHandlers {
     private func begin() async {
         guard !isStopping, current == nil else { return }
         switch await loadHandlers() {
-        case .success(let interpreter): await take(interpreter)
-        case .failure(let failure): tell(failure, "scripting is off")
+        case .success(let interpreter): await use(interpreter)
+        case .failure(let failure): report(failure, "scripting is off")
         }
     }
 
-    private func loadAnew() async -> String {
-        guard !isStopping else { return "the daemon is about to end: the handlers were not loaded anew" }
+    private func reload() async -> String {
+        guard !isStopping else { return "the daemon is stopping: the handlers were not reloaded" }
         switch await loadHandlers() {
         case .success(let interpreter):
             forgetLosses()
-            return await take(interpreter)
+            return await use(interpreter)
         case .failure(.noScript):
             adopt(nil)
-            return tell(.noScript, "scripting is off")
+            return report(.noScript, "scripting is off")
         case .failure(let failure):
-            return tell(failure, current == nil ? "scripting is off" : "the handlers stay as they were")
+            return report(failure, current == nil ? "scripting is off" : "the handlers are unchanged")
         }
     }
 
@@ -53,33 +54,33 @@ extension EventHandlers {
         guard !isStopping else { return }
         isStopping = true
         if let interpreter = current, interpreter.daemonEvents.contains(.exit) {
-            let turn = clock.now + configuration.grace
-            switch await interpreter.perform(.exit, nil, turn: turn) {
+            let deadline = clock.now + configuration.grace
+            switch await interpreter.perform(.exit, nil, startingBefore: deadline) {
             case .success(let reply):
                 if let error = reply.error {
-                    notice(CoreNotice(.error, "handlers: Exit has failed: \(OneLine.escaping(error))"))
+                    notice(CoreNotice(.error, "handlers: Exit failed: \(OneLine.escaping(error))"))
                 }
             case .failure(.hung):
                 notice(CoreNotice(.error, "handlers: Exit did not return within \(configuration.timeLimit)"))
             case .failure(.late):
-                notice(CoreNotice(.error, "handlers: Exit was not called: another handler is still at work"))
+                notice(CoreNotice(.error, "handlers: Exit was not called: another handler is still running"))
             case .failure(.died(let how)):
                 notice(CoreNotice(.error, "handlers: the interpreter \(how) while Exit ran"))
             case .failure(.gone), .failure(.failed):
-                notice(CoreNotice(.error, "handlers: Exit was not called: the interpreter was lost before"))
+                notice(CoreNotice(.error, "handlers: Exit was not called: the interpreter had been lost"))
             }
         }
         await endAll()
     }
 
-    @discardableResult private func take(_ interpreter: Interpreter) async -> String {
+    @discardableResult private func use(_ interpreter: Interpreter) async -> String {
         let script = configuration.script.printable
         let events = interpreter.daemonEvents
         fault = nil
         guard !events.isEmpty else {
             adopt(nil)
             await interpreter.end()
-            let text = "\(script) was loaded and has no handlers, so scripting is off: let it call bacula.set_events(…)"
+            let text = "\(script) was loaded and has no handlers, so scripting is off: call bacula.set_events(…) in it"
             fault = text
             notice(CoreNotice(.warning, "handlers: \(text)"))
             return text
@@ -88,18 +89,18 @@ extension EventHandlers {
         let names = events.map(\.rawValue).sorted().joined(separator: ", ")
         let keeping = jobsWithOldHandlers
         let text =
-            "\(script) was loaded, with handlers for \(names)"
-            + (keeping == 0 ? "" : "; jobs that keep the handlers they began with: \(keeping)")
+            "\(script) was loaded, handlers for \(names)"
+            + (keeping == 0 ? "" : "; \(keeping) jobs keep their old handlers")
         notice(CoreNotice(.info, "handlers: \(text)"))
         return text
     }
 
-    /// Says why there are no handlers, or no new ones.
-    @discardableResult func tell(_ failure: LoadFailure, _ consequence: String) -> String {
+    /// Reports why there are no handlers, or no new ones.
+    @discardableResult func report(_ failure: LoadFailure, _ consequence: String) -> String {
         switch failure {
         case .noScript:
             fault = nil
-            let text = "\(configuration.script.printable) is not there: \(consequence)"
+            let text = "\(configuration.script.printable) does not exist: \(consequence)"
             notice(CoreNotice(.info, "handlers: \(text)"))
             return text
         case .fault(let reason, let details):
@@ -111,7 +112,7 @@ extension EventHandlers {
         }
     }
 
-    /// Starts an interpreter and lets it load the script.
+    /// Starts an interpreter and loads the script.
     func loadHandlers() async -> Result<Interpreter, LoadFailure> {
         let script = configuration.script
         do throws(FileTrustError) {
@@ -127,7 +128,7 @@ extension EventHandlers {
         guard isThere else {
             return .failure(
                 .fault(
-                    "\(python.printable) cannot be run, and \(script.printable) needs it; install it (apt-get install python3)"
+                    "\(python.printable) cannot be executed, and \(script.printable) needs it; install it (apt-get install python3)"
                 ))
         }
         do throws(FileTrustError) {
@@ -135,13 +136,12 @@ extension EventHandlers {
         } catch {
             return .failure(.fault("\(error)"))
         }
-        do throws(HandlerModuleError) {
-            let directory = configuration.moduleDirectory
-            try await BlockingWork.run {
-                Result { () throws(HandlerModuleError) in try HandlerModule.write(into: directory) }
-            }.get()
+        do throws(LoadFailure) {
+            try await BlockingWork.run { [directory = configuration.moduleDirectory] () throws(LoadFailure) in
+                try Interpreter.writeModules(into: directory)
+            }
         } catch {
-            return .failure(.fault("\(error)"))
+            return .failure(error)
         }
         let interpreter = Interpreter(configuration: configuration, host: host, clock: clock, notice: notice)
         do throws(Interpreter.Loss) {
@@ -155,15 +155,15 @@ extension EventHandlers {
         }
     }
 
-    /// The last line of a traceback, and the place that it names last.
+    /// The last line of a traceback and the last place in it.
     private static func summary(_ script: FilePath, _ traceback: [String]) -> String {
         let place = traceback.last { $0.hasPrefix("  File ") }.map { " (\($0.dropFirst(2)))" }
         return "\(script.printable) cannot be loaded: \(traceback.last ?? "")\(place ?? "")"
     }
 
-    /// What Python says of the script's syntax; nothing of it is run.
-    /// - Returns: nil when nothing is wrong.
-    /// - Throws: ``ScriptError`` when Python cannot be asked.
+    /// Checks the script's syntax with Python without running it.
+    /// - Returns: the error; nil: none.
+    /// - Throws: ``ScriptError`` if Python cannot be run.
     public static func syntaxFault(_ configuration: EventConfiguration) async throws(ScriptError) -> String? {
         let script = configuration.script
         let result = try await ScriptRunner().run(
@@ -176,5 +176,44 @@ extension EventHandlers {
         guard result.termination != .exited(code: 0) else { return nil }
         let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
         return summary(script, text.split(separator: "\n").map { OneLine.escaping(String($0)) })
+    }
+}
+
+extension Interpreter {
+    /// The script that the interpreter runs.
+    nonisolated static let hostScript = "bacula_host.py"
+
+    /// The Python modules, which are embedded in this program and written into a directory before use, so that their
+    /// versions match.
+    private nonisolated static var modules: [(name: String, contents: [UInt8])] {
+        [
+            ("bacula.py", PackageResources.bacula_py), ("bacula_job.py", PackageResources.bacula_job_py),
+            ("bacula_link.py", PackageResources.bacula_link_py), (hostScript, PackageResources.bacula_host_py),
+        ]
+    }
+
+    /// Creates the directory if it does not exist, and writes each file as a whole.
+    /// - Throws: if others could change the directory, or if it cannot be written.
+    nonisolated static func writeModules(into directory: FilePath) throws(EventHandlers.LoadFailure) {
+        let path = directory.printable
+        if directory.withPlatformString({ mkdir($0, 0o700) }) != 0, errno != EEXIST {
+            throw .fault(
+                "\(path): cannot be created: \(Errno(rawValue: errno)); check that the directory above it exists and is writable"
+            )
+        }
+        do throws(FileTrustError) {
+            try FileTrust.check(directory, as: .directory)
+        } catch {
+            throw .fault("\(path): \(error.findingOfFile); \(error.hint)")
+        }
+        do throws(StateFileError) {
+            for file in modules {
+                try StateFile.replace(
+                    directory.appending(file.name), with: String(decoding: file.contents, as: UTF8.self),
+                    isDurable: false)
+            }
+        } catch {
+            throw .fault("\(path): cannot be written: \(error); make room, or correct its owner")
+        }
     }
 }

@@ -2,24 +2,27 @@ package import EventLoop
 import Synchronization
 import SystemPackage
 
-/// The handlers that a site has written for the events of jobs (specification: rows.md B1 to B13): `DirStartUp.py`, run by one `python3` process beside the daemon.
+/// The site's handlers for the events of jobs (specification: rows.md B1 to B13): `DirStartUp.py`, run by a `python3`
+/// process.
 ///
-/// What a handler does wrong costs its event and nothing else: no call here throws, and none takes longer than the time limit for its turn and the
-/// time limit again for the handler. Failures stand in the job's report and are given as notices.
+/// A faulty handler costs its event and nothing else: no method here throws, and none takes longer than the time
+/// limit for its turn plus the time limit for the handler. Failures are written to the job's report and given as
+/// notices.
 ///
-/// A job keeps the handlers it began with: each time the script is loaded anew, a new interpreter is started, and an old one stays until the last
-/// of its jobs has ended. When an interpreter is lost, its jobs go on without handlers, and later ones get a new interpreter.
+/// A job keeps the handlers it began with: each reload starts a new interpreter, and the old one stays until the last
+/// of its jobs has ended. If an interpreter is lost, its jobs continue without handlers, and later ones get a new
+/// interpreter.
 ///
-/// - Important: A job's events are sent one after the other, ``jobStart(_:)`` first and ``jobEnd(_:)`` last and always. Jobs of which no
-///   ``jobStart(_:)`` was heard have no handlers.
+/// - Important: The events of a job are sent one after the other, ``jobStart(_:)`` first and ``jobEnd(_:)`` last.
+///   Jobs without ``jobStart(_:)`` have no handlers.
 @MainActor public final class EventHandlers {
     private struct Binding {
         let interpreter: Interpreter
-        /// The job's own events for which it has a handler.
+        /// The job's events that have a handler.
         var events: Set<EventName> = []
-        /// Whether the interpreter has an object of this job, which it is to forget.
+        /// Whether the interpreter has an object for this job, which ``EventName/jobEnd`` releases.
         var isKnown = false
-        /// Whether the report tells already that the handlers are lost.
+        /// Whether the report says already that the handlers are lost.
         var hasLost = false
     }
 
@@ -28,30 +31,29 @@ import SystemPackage
     let notice: NoticeHandler
     private nonisolated let activity = Atomic(false)
     let clock: any SteadyClock
-    /// Whose handlers new jobs get; nil when scripting is off.
+    /// The interpreter of new jobs; nil: scripting is off.
     private(set) var current: Interpreter? { didSet { noteActivity() } }
     var isStopping = false
-    /// Why new jobs do not get the handlers of the script that is there; nil: they do, or there is no script.
+    /// Why new jobs do not get the handlers of the current script; nil: they do, or there is no script.
     public internal(set) var fault: String?
     private var bindings: [JobID: Binding] = [:] { didSet { noteActivity() } }
-    private var pauses = InterpreterPauses()
-    /// The one whose loss is counted already.
+    private var backoff = InterpreterBackoff()
+    /// The interpreter whose loss is already counted.
     private var lastLost: Interpreter?
     private var lastChange: Task<Void, Never>?
-    /// Interpreters that have been told to leave.
+    /// Interpreters that are ending.
     private var leaving: [ObjectIdentifier: Task<Void, Never>] = [:]
 
-    /// Nothing is started yet.
     /// - Parameters:
-    ///   - host: what handlers can ask for, and where reports go.
-    ///   - notice: where everything goes that an operator should read.
+    ///   - host: carries out the requests of handlers and receives reports.
+    ///   - notice: receives messages for the operator.
     public convenience init(
         _ configuration: EventConfiguration, host: any EventHandlerHost, notice: @escaping NoticeHandler
     ) {
         self.init(configuration, host: host, clock: ContinuousClock(), notice: notice)
     }
 
-    /// - Parameter clock: by which time limits, graces and pauses go.
+    /// - Parameter clock: measures time limits, grace periods and backoff.
     package init(
         _ configuration: EventConfiguration, host: any EventHandlerHost, clock: any SteadyClock,
         notice: @escaping NoticeHandler
@@ -62,59 +64,59 @@ import SystemPackage
         self.notice = notice
     }
 
-    /// Whether there are handlers, be it those that an open job has kept. When there are none, events need not be sent: they would do nothing.
+    /// Whether there are handlers, including those that an open job has kept. If not, events need not be sent.
     public nonisolated var isActive: Bool { activity.load(ordering: .relaxed) }
 
     private func noteActivity() { activity.store(current != nil || !bindings.isEmpty, ordering: .relaxed) }
 
     // MARK: - Events
 
-    /// A job has been made. Its handlers are registered here, and nowhere else.
+    /// A job was created. Its handlers are registered here.
     public func jobStart(_ job: EventJob) async -> EventEffect {
-        let turn = clock.now + configuration.timeLimit
-        while let interpreter = await usable() {
+        let deadline = clock.now + configuration.timeLimit
+        while let interpreter = await usableInterpreter() {
             bindings[job.id] = Binding(interpreter: interpreter)
             guard interpreter.daemonEvents.contains(.jobStart) else { return .none }
-            switch await interpreter.perform(.jobStart, job, turn: turn) {
-            case .failure(.gone) where clock.now < turn:
-                // It was lost before it heard of this job: the next one is as good.
+            switch await interpreter.perform(.jobStart, job, startingBefore: deadline) {
+            case .failure(.gone) where clock.now < deadline:
+                // It was lost before it received this job's event: use the next one.
                 unbind(job.id)
             case let result:
                 return conclude(result, .jobStart, job)
             }
         }
-        // The log tells why; it is not told again for each job.
+        // The log says why, once and not for each job.
         if current != nil, !isStopping {
-            host.write("error: the job has no handlers: the interpreters before were lost", to: job.id)
+            host.write("error: the job has no handlers: the previous interpreters were lost", to: job.id)
         }
         return .none
     }
 
-    /// The job has been scheduled.
+    /// The job was scheduled.
     public func jobInit(_ job: EventJob) async -> EventEffect { await perform(.jobInit, job) }
 
-    /// The job is about to run: the last moment to change its parameters.
+    /// The job is about to run: the last event in which its parameters can be changed.
     public func jobRun(_ job: EventJob) async -> EventEffect { await perform(.jobRun, job) }
 
-    /// A volume is to be chosen.
-    /// - Parameter volumes: the names that can be chosen.
-    /// - Returns: ``EventEffect/volumeName`` is one of them, or nil: then the choice is the daemon's.
+    /// Chooses a volume.
+    /// - Parameter volumes: the possible names.
+    /// - Returns: ``EventEffect/volumeName`` is one of them, or nil: the daemon chooses.
     public func newVolume(_ job: EventJob, volumes: [String]) async -> EventEffect {
         var effect = await perform(.newVolume, job)
         if let name = effect.volumeName, !volumes.contains(name) {
             let known = volumes.isEmpty ? "it has none" : volumes.joined(separator: ", ")
             host.write(
-                "error: NewVolume: \"\(OneLine.escaping(name))\" is no volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
+                "error: NewVolume: \"\(OneLine.escaping(name))\" is not a volume of the pool \"\(job.pool)\" (\(known)): the daemon chooses",
                 to: job.id)
             effect.volumeName = nil
         }
         return effect
     }
 
-    /// The archived home on ``EventJob/volumeName`` has been purged.
+    /// The archived home on ``EventJob/volumeName`` was purged.
     public func volumePurged(_ job: EventJob) async { _ = await perform(.volumePurged, job) }
 
-    /// The job has ended; its handlers forget it.
+    /// The job has ended and its handlers are released.
     public func jobEnd(_ job: EventJob) async {
         guard let binding = bindings[job.id] else { return }
         let hasHandler = binding.interpreter.daemonEvents.contains(.jobEnd)
@@ -129,34 +131,34 @@ import SystemPackage
 
     private func deliver(_ event: EventName, _ job: EventJob) async -> EventEffect {
         guard let binding = bindings[job.id], !binding.hasLost else { return .none }
-        let turn = clock.now + configuration.timeLimit
-        return conclude(await binding.interpreter.perform(event, job, turn: turn), event, job)
+        let deadline = clock.now + configuration.timeLimit
+        return conclude(await binding.interpreter.perform(event, job, startingBefore: deadline), event, job)
     }
 
-    /// Takes note of how an event went, and says what went wrong.
+    /// Records the result of an event and reports errors.
     private func conclude(
         _ result: Result<HandlerMessage.Reply, Interpreter.Loss>, _ event: EventName, _ job: EventJob
     ) -> EventEffect {
         let name = event.rawValue
         switch result {
         case .success(let reply):
-            pauses.worked()
+            backoff.reset()
             bindings[job.id]?.events = reply.jobEvents
             bindings[job.id]?.isKnown = true
             if let error = reply.error {
                 notice(
                     CoreNotice(
-                        .error, "handlers: \(name) has failed: \(OneLine.escaping(error))", job: job.id))
+                        .error, "handlers: \(name) failed: \(OneLine.escaping(error))", job: job.id))
             }
             return reply.effect
         case .failure(.late):
-            say("\(name) had no turn within \(configuration.timeLimit): other handlers took too long", job.id)
+            report("\(name) was not called within \(configuration.timeLimit): other handlers took too long", job.id)
         case .failure(.hung):
-            lose(job.id, "\(name) did not return within \(configuration.timeLimit), and its interpreter is ended")
+            lose(job.id, "\(name) did not return within \(configuration.timeLimit), and its interpreter was ended")
         case .failure(.died(let how)):
             lose(job.id, "the interpreter \(how) while \(name) ran")
         case .failure(.gone) where isStopping:
-            // Nobody has lost it: it was to end.
+            // It was ended, not lost.
             break
         case .failure(.gone), .failure(.failed):
             lose(job.id, "the interpreter was lost before \(name)")
@@ -166,39 +168,39 @@ import SystemPackage
 
     private func lose(_ job: JobID, _ text: String) {
         bindings[job]?.hasLost = true
-        say("\(text): the job goes on without handlers", job)
+        report("\(text): the job continues without handlers", job)
     }
 
-    private func say(_ text: String, _ job: JobID) {
+    private func report(_ text: String, _ job: JobID) {
         host.write("error: \(text)", to: job)
         notice(CoreNotice(.error, "handlers: \(text)", job: job))
     }
 
     // MARK: - Interpreters
 
-    /// The interpreter that new jobs get; a lost one is replaced first.
-    private func usable() async -> Interpreter? {
+    /// The interpreter for new jobs; a lost one is replaced first.
+    private func usableInterpreter() async -> Interpreter? {
         while let interpreter = current, !isStopping {
             let isGone = interpreter.isGone
             guard current === interpreter else { continue }
             guard isGone else { return interpreter }
-            guard pauses.mayStart(at: clock.now) else { return nil }
+            guard backoff.mayStart(at: clock.now) else { return nil }
             await serially { await self.replace(lost: interpreter) }
         }
         return nil
     }
 
     private func replace(lost interpreter: Interpreter) async {
-        guard current === interpreter, !isStopping, pauses.mayStart(at: clock.now) else { return }
+        guard current === interpreter, !isStopping, backoff.mayStart(at: clock.now) else { return }
         if interpreter !== lastLost {
             lastLost = interpreter
-            if let pause = pauses.lost(at: clock.now) {
+            if let pause = backoff.lost(at: clock.now) {
                 return notice(
                     CoreNotice(
                         .error,
                         """
-                        handlers: \(pauses.losses) interpreters in a row were lost, so there are no handlers for \(pause); mend \
-                        \(configuration.script.printable) and restart the handlers (scripts restart) to have them earlier
+                        handlers: \(backoff.losses) interpreters in a row were lost, so there are no handlers for \(pause); correct \
+                        \(configuration.script.printable) and run scripts restart to load them earlier
                         """))
             }
         }
@@ -206,11 +208,11 @@ import SystemPackage
         case .success(let new): adopt(new)
         case .failure(let failure):
             adopt(nil)
-            tell(failure, "scripting is off until the handlers are restarted (scripts restart)")
+            report(failure, "scripting is off until the handlers are restarted (scripts restart)")
         }
     }
 
-    /// Lets one change of the interpreter follow the other.
+    /// Runs changes of the interpreter one after the other.
     func serially<Value: Sendable>(_ change: @escaping @Sendable () async -> Value) async -> Value {
         let before = lastChange
         let task = Task {
@@ -221,25 +223,25 @@ import SystemPackage
         return await task.value
     }
 
-    /// New jobs get this one's handlers; the one before stays for as long as it has jobs.
+    /// Makes it the interpreter of new jobs; the previous one stays as long as it has jobs.
     func adopt(_ interpreter: Interpreter?) {
         let before = current
         current = interpreter
         if let before { retire(before) }
     }
 
-    /// How many jobs keep handlers that new jobs no longer get.
+    /// The number of jobs with handlers of an earlier interpreter.
     var jobsWithOldHandlers: Int { bindings.values.count { $0.interpreter !== current && !$0.hasLost } }
 
-    /// After the script was mended it is believed again.
-    func forgetLosses() { pauses = InterpreterPauses() }
+    /// Forgets earlier losses after a reload.
+    func forgetLosses() { backoff = InterpreterBackoff() }
 
     private func unbind(_ job: JobID) {
         guard let binding = bindings.removeValue(forKey: job) else { return }
         retire(binding.interpreter)
     }
 
-    /// Ends an interpreter that nobody needs any more.
+    /// Ends an interpreter that no job uses.
     private func retire(_ interpreter: Interpreter) {
         let key = ObjectIdentifier(interpreter)
         guard interpreter !== current, leaving[key] == nil else { return }
@@ -250,7 +252,7 @@ import SystemPackage
         }
     }
 
-    /// Ends all interpreters, and returns when they are gone.
+    /// Ends all interpreters and waits for that.
     func endAll() async {
         let old = bindings.values.map(\.interpreter)
         bindings = [:]
@@ -258,4 +260,32 @@ import SystemPackage
         old.forEach(retire)
         while let task = leaving.values.first { await task.value }
     }
+}
+
+/// The back-off between the loss of an interpreter and the start of a new one: none at first, and a doubling pause
+/// after several losses without a handled event between them.
+struct InterpreterBackoff: Hashable, Sendable {
+    /// Losses in a row without a pause.
+    static let lossesWithoutPause = 2
+    static let firstPause = Duration.seconds(60)
+    static let longestPause = Duration.seconds(3600)
+
+    private(set) var losses = 0
+    private var resumption: ContinuousClock.Instant?
+
+    /// An interpreter was lost.
+    /// - Returns: the pause; nil: none.
+    mutating func lost(at now: ContinuousClock.Instant) -> Duration? {
+        losses += 1
+        guard losses > Self.lossesWithoutPause else { return nil }
+        let doublings = min(losses - Self.lossesWithoutPause - 1, 16)
+        let pause = min(Self.firstPause * (1 << doublings), Self.longestPause)
+        resumption = now + pause
+        return pause
+    }
+
+    /// An event was handled.
+    mutating func reset() { self = Self() }
+
+    func mayStart(at now: ContinuousClock.Instant) -> Bool { resumption.map { $0 <= now } ?? true }
 }

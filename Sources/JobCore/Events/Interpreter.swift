@@ -2,62 +2,59 @@ import EventLoop
 import Glibc
 import SystemPackage
 
-/// One `python3` process and the handlers that it has loaded. It handles one event at a time; others wait for their turn, but not for ever.
+/// One `python3` process and its loaded handlers. It handles one event at a time; others wait for a limited time.
 ///
-///     loading ──loaded──► serving ──told to leave──► leaving ──exit──► gone
-///        └──failed, too late──────────────────────────┘
+///     loading ──loaded──► serving ──told to end──► leaving ──exit──► gone
+///        └──failed, too late─────────────────────────┘
 ///
-/// A handler that does not return in time takes the whole process with it: nothing else ends it. What it said until then is in the report.
+/// A handler that does not return in time costs the whole process, because it cannot be interrupted. Its output until
+/// then is in the report.
 @MainActor final class Interpreter {
     /// Why an event was not handled.
     enum Loss: Error, Hashable, Sendable {
-        /// The process had ended, or was to end, before the event had its turn.
+        /// The process had ended, or was ending, before the event had its turn.
         case gone
-        /// The event had no turn in time.
+        /// The event did not get its turn in time.
         case late
         /// The handler did not return in time.
         case hung
-        /// The process ended while the handler ran: how.
+        /// The process ended while the handler ran; contains how.
         case died(String)
-        /// The script could not be loaded: why.
+        /// The script could not be loaded; contains the reason.
         case failed(String)
     }
 
     private enum State { case loading, serving, leaving, gone }
 
-    /// What the process is doing, and who waits for it.
+    /// The exchange in progress and its waiter.
     private struct Exchange {
         var number: Int
-        /// Nil while the script is loaded.
+        /// nil while the script is being loaded.
         var event: EventName?
         var continuation: CheckedContinuation<Result<HandlerMessage.Reply, Loss>, Never>
         var reply: HandlerMessage.Reply?
         /// Whether the handler has been called.
         var hasBegun = false
-        /// Whether everything that the handler wrote has come.
+        /// Whether the whole output of the handler has arrived.
         var isReportComplete = false
     }
 
-    private struct Waiter {
-        var number: Int
-        var continuation: CheckedContinuation<Bool, Never>
-    }
-
-    /// How much of what the handlers of one event write is passed on, in bytes.
+    /// How many bytes of output are passed on per event.
     static let reportLimit = 64 * 1024
-    /// Messages are far shorter.
+    /// Much longer than any message.
     private static let longestMessage = 1 << 20
 
-    let configuration: EventConfiguration
+    private let configuration: EventConfiguration
     private let host: any EventHandlerHost
-    let clock: any SteadyClock
+    private let clock: any SteadyClock
     private let notice: NoticeHandler
     private let word: String
-    /// The events of the daemon for which there is a handler.
+    /// The events of the daemon that have a handler.
     private(set) var daemonEvents: Set<EventName> = []
     private var state = State.loading
     private var child: ChildProcess?
-    private(set) var session: ScriptSession?
+    /// Until the process is about to be reaped.
+    private var tree: ProcessTree?
     private var life: Task<Void, Never>?
     private var pressure: Task<Void, Never>?
     private var report: ReportStream
@@ -65,7 +62,8 @@ import SystemPackage
     private var count = 0
     private var isBusy = false
     private var current: Exchange?
-    private var waiters: [Waiter] = []
+    /// Events that wait for their turn.
+    private var waiters: [(number: Int, continuation: CheckedContinuation<Bool, Never>)] = []
 
     init(
         configuration: EventConfiguration, host: any EventHandlerHost, clock: any SteadyClock,
@@ -80,13 +78,13 @@ import SystemPackage
         report = ReportStream(word: word, limit: Self.reportLimit)
     }
 
-    // MARK: - For the handlers' owner
+    // MARK: - Requests
 
-    /// Whether it can take events.
+    /// Whether it has ended or is ending.
     var isGone: Bool { state == .leaving || state == .gone }
 
-    /// Starts the process and lets it run the script. Called once.
-    /// - Throws: ``Loss/failed(_:)`` with the words of Python or of the system.
+    /// Starts the process and loads the script. Called once.
+    /// - Throws: ``Loss/failed(_:)`` with the error of Python or of the system.
     func load() async throws(Loss) {
         let child: ChildProcess
         do throws(ScriptError) {
@@ -111,25 +109,87 @@ import SystemPackage
         }
     }
 
-    /// Lets the handler of an event run, when it is its turn.
-    /// - Parameter turn: until when it waits for it.
+    /// Runs the handler of an event when it is its turn.
+    /// - Parameter deadline: the end of the wait for the turn.
     func perform(
-        _ event: EventName, _ job: EventJob?, turn: ContinuousClock.Instant
+        _ event: EventName, _ job: EventJob?, startingBefore deadline: ContinuousClock.Instant
     ) async -> Result<HandlerMessage.Reply, Loss> {
         guard state == .serving else { return .failure(.gone) }
         if isBusy {
-            guard await waitForTurn(until: turn) else { return .failure(state == .serving ? .late : .gone) }
+            guard await waitForTurn(until: deadline) else { return .failure(state == .serving ? .late : .gone) }
         }
         isBusy = true
         defer { passTurn() }
         return await exchange(event, job: job)
     }
 
-    /// Tells the process to leave, by the end of its input; and makes it after the grace.
-    /// - Returns: when it is gone and everything it wrote has been passed on.
+    /// Ends the process by closing its input, and by signals after the grace period.
+    /// - Returns: when the process has ended and its output was passed on.
     func end() async {
         leave(atOnce: false)
         await life?.value
+    }
+
+    // MARK: - The process
+
+    /// The complete environment: nothing is inherited.
+    private static let environment = [
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
+    ]
+
+    /// Starts the process and reads its output.
+    ///
+    /// - It is isolated from the user's Python configuration (`-I`), writes no compiled files (`-B`), and uses UTF-8.
+    /// - Standard input is our pipe, standard output is for messages and standard error for reports; the module
+    ///   rearranges them before any handler runs.
+    private func start() async throws(ScriptError) -> ChildProcess {
+        let host = configuration.moduleDirectory.appending(Self.hostScript)
+        let marker = ScriptMarker()
+        var environment = Self.environment.merging(configuration.environment) { $1 }
+        environment[ScriptMarker.variable] = marker.text
+        do throws(Errno) {
+            let child = try await ChildProcess.start(
+                ChildProcess.Program(
+                    configuration.interpreter, ["-I", "-B", "-X", "utf8", host.string], environment: environment),
+                input: .open, output: .pipe { self.received(message: $0) }, error: .pipe { self.received(report: $0) })
+            self.child = child
+            tree = await processTree(of: child.id, carrying: marker)
+            return child
+        } catch {
+            let invocation = ScriptInvocation(
+                executable: configuration.interpreter, timeLimit: configuration.timeLimit, grace: configuration.grace)
+            throw .start(of: invocation, errno: error)
+        }
+    }
+
+    /// Waits for the end of the process and ends its leftover processes.
+    private func stay(with child: ChildProcess) async {
+        guard let tree else { return }
+        await child.exited()
+        let leftovers = await tree.sweep(grace: configuration.grace.boundedForSleep, by: clock)
+        if case .cgroup(let cgroup) = tree.extent { await BlockingWork.run { CgroupParent.remove(cgroup) } }
+        // No signal may be on its way when the process is reaped.
+        self.tree = nil
+        pressure?.cancel()
+        await pressure?.value
+        switch child.reap() {
+        case .exited(let code): ended("ended with exit code \(code)", leftovers: leftovers)
+        case .signaled(let signal): ended("was ended by signal \(signal)", leftovers: leftovers)
+        }
+    }
+
+    /// The processes that handlers will start: no handler has run yet, because the interpreter waits for the request
+    /// to load the script.
+    private func processTree(of process: Int32, carrying marker: ScriptMarker) async -> ProcessTree {
+        let instance = configuration.environment[RunningAttempt.reportSocketVariable]
+        let cgroup = await BlockingWork.run { () -> ScriptCgroup? in
+            guard let cgroup = try? CgroupParent.own.get().make(for: instance) else { return nil }
+            if cgroup.take(process) { return cgroup }
+            CgroupParent.remove(cgroup)
+            return nil
+        }
+        return cgroup.map { ProcessTree(leader: process, extent: .cgroup($0)) }
+            ?? ProcessTree(leader: process, carrying: marker)
     }
 
     // MARK: - Turns
@@ -142,7 +202,7 @@ import SystemPackage
             self.giveUp(waiter: number)
         }
         defer { timer.cancel() }
-        return await withCheckedContinuation { waiters.append(Waiter(number: number, continuation: $0)) }
+        return await withCheckedContinuation { waiters.append((number, $0)) }
     }
 
     private func giveUp(waiter number: Int) {
@@ -200,7 +260,7 @@ import SystemPackage
         current = nil
     }
 
-    private func completeIfAllHasCome() {
+    private func completeIfFinished() {
         guard let exchange = current, exchange.isReportComplete, let reply = exchange.reply else { return }
         current = nil
         daemonEvents = reply.daemonEvents
@@ -208,16 +268,16 @@ import SystemPackage
         exchange.continuation.resume(returning: .success(reply))
     }
 
-    // MARK: - What comes from the process
+    // MARK: - Input from the process
 
-    func received(message bytes: [UInt8]) {
+    private func received(message bytes: [UInt8]) {
         unread += bytes
         while let end = unread.firstIndex(of: UInt8(ascii: "\n")) {
             let line = unread[..<end]
-            do { handle(try HandlerMessage(parsing: line)) } catch { return confused() }
+            do { handle(try HandlerMessage(parsing: line)) } catch { return invalidMessage() }
             unread.removeSubrange(...end)
         }
-        if unread.count > Self.longestMessage { confused() }
+        if unread.count > Self.longestMessage { invalidMessage() }
     }
 
     private func handle(_ message: HandlerMessage) {
@@ -225,19 +285,19 @@ import SystemPackage
         switch message {
         case .loaded(let events) where exchange.event == nil:
             current?.reply = HandlerMessage.Reply(effect: .none, jobEvents: [], daemonEvents: events)
-            completeIfAllHasCome()
+            completeIfFinished()
         case .failed(let traceback) where exchange.event == nil:
             current?.reply = HandlerMessage.Reply(
                 effect: .none, error: traceback, jobEvents: [], daemonEvents: [])
-            completeIfAllHasCome()
+            completeIfFinished()
         case .done(let number, let reply) where exchange.event != nil && number == exchange.number:
             current?.reply = reply
-            completeIfAllHasCome()
+            completeIfFinished()
         case .call(let call) where exchange.event != nil:
             let number = exchange.number
-            // On its own: the answer may take its time, and what the handler writes is to be read meanwhile.
+            // In a task, because the answer may take long and the handler's output must be read meanwhile.
             Task { await self.answer(call, in: number) }
-        default: confused()
+        default: invalidMessage()
         }
     }
 
@@ -256,14 +316,14 @@ import SystemPackage
         send(answer)
     }
 
-    /// Somebody but the module has written to the pipe of messages.
-    private func confused() {
+    /// Other code than the module has written to the message pipe.
+    private func invalidMessage() {
         unread = []
-        lose(.died("was ended: what it said on the daemon's pipe is no message"))
+        lose(.died("was ended: it sent an invalid message"))
         leave(atOnce: true)
     }
 
-    func received(report bytes: [UInt8]) { pass(report.append(bytes)) }
+    private func received(report bytes: [UInt8]) { pass(report.append(bytes)) }
 
     private func pass(_ pieces: [ReportStream.Piece]) {
         for piece in pieces {
@@ -274,13 +334,13 @@ import SystemPackage
             case .began(let number) where current?.number == number: current?.hasBegun = true
             case .ended(let number) where current?.number == number:
                 current?.isReportComplete = true
-                completeIfAllHasCome()
+                completeIfFinished()
             case .began, .ended: break
             }
         }
     }
 
-    // MARK: - The process's end
+    // MARK: - End of the process
 
     private func leave(atOnce: Bool) {
         guard state == .loading || state == .serving else { return }
@@ -292,9 +352,9 @@ import SystemPackage
         pressure = Task {
             do {
                 if !atOnce { try await clock.sleep(until: end, tolerance: nil) }
-                await self.signal(SIGTERM, SIGCONT)
+                await self.tree?.signal([SIGTERM, SIGCONT])
                 try await clock.sleep(until: clock.now + grace, tolerance: nil)
-                await self.signal(SIGKILL)
+                await self.tree?.signal([SIGKILL])
             } catch {
                 return
             }
@@ -306,40 +366,23 @@ import SystemPackage
         waiters = []
     }
 
-    private func signal(_ first: Int32, _ second: Int32? = nil) async {
-        if let second { await session?.signal(first, second) } else { await session?.signal(first) }
-    }
-
-    /// The process is there. From here on until ``leaderIsToBeReaped()`` its session can be signalled.
-    func began(_ child: ChildProcess, _ session: ScriptSession) {
-        self.child = child
-        self.session = session
-    }
-
-    /// Returns when no signal to it is on its way any more.
-    func leaderIsToBeReaped() async {
-        session = nil
-        pressure?.cancel()
-        await pressure?.value
-    }
-
-    func ended(_ how: String, survivors: [String]) {
+    private func ended(_ how: String, leftovers: [String]) {
         let wasExpected = state == .leaving
         let wasServing = state == .serving
         state = .gone
         pressure?.cancel()
         pass(report.finish())
-        // Of an event whose handler was not called nothing has happened yet: another interpreter is as good.
+        // An event whose handler was not called can be repeated with another interpreter.
         lose(current.map { $0.event == nil || $0.hasBegun } == false ? .gone : .died(how))
         dismissWaiters()
         if wasServing && !wasExpected {
             notice(CoreNotice(.error, "handlers: the interpreter of \(configuration.script.printable) \(how)"))
         }
-        if !survivors.isEmpty {
+        if !leftovers.isEmpty {
             notice(
                 CoreNotice(
                     .warning,
-                    "handlers: processes that handlers had left behind were ended: \(survivors.joined(separator: ", "))"
+                    "handlers: leftover processes of handlers were ended: \(leftovers.joined(separator: ", "))"
                 ))
         }
     }

@@ -1,18 +1,19 @@
-/// Takes the stream of text that comes from an interpreter apart into lines, each for the report it is meant for.
+/// Splits the text stream of an interpreter into lines and assigns each to a report.
 ///
-/// Marks in the stream, which hold a secret word, say where an event begins and ends and which job is meant. Memory and lines are bounded whatever
-/// comes: of each event, and of what comes between two, a limited number of bytes is passed on and the rest is counted.
+/// Marks in the stream, which contain a secret word, say where an event begins and ends and which job is meant.
+/// Memory is bounded: of each event, and of the text between two events, a limited number of bytes is passed on and
+/// the rest is counted.
 struct ReportStream: Sendable {
     enum Piece: Hashable, Sendable {
-        /// A line without its end. Without a job it came outside of any event.
+        /// A line without its line feed. Without a job: outside of any event.
         case line(String, JobID?)
-        /// The handler of the event of this number is called.
+        /// The handler of the event with this number is called.
         case began(Int)
-        /// The event of this number is over, and everything that it wrote has come.
+        /// The event with this number is over and all its output has arrived.
         case ended(Int)
     }
 
-    /// Longer lines are cut into several.
+    /// Longer lines are split.
     static let longestLine = 4096
 
     private let mark: [UInt8]
@@ -24,14 +25,14 @@ struct ReportStream: Sendable {
     private var dropped = 0
 
     /// - Parameters:
-    ///   - word: what marks hold.
-    ///   - limit: how many bytes are passed on of each event.
+    ///   - word: the secret word of marks.
+    ///   - limit: how many bytes are passed on per event.
     init(word: String, limit: Int) {
         mark = [0] + Array(word.utf8) + [UInt8(ascii: " ")]
         self.limit = limit
     }
 
-    /// Takes in what came.
+    /// Adds received bytes.
     mutating func append(_ bytes: some Collection<UInt8>) -> [Piece] {
         pending.append(contentsOf: bytes)
         var pieces: [Piece] = []
@@ -40,7 +41,8 @@ struct ReportStream: Sendable {
             take(rest[..<end], into: &pieces)
             rest = rest[(end + 1)...]
         }
-        // A mark is short and comes with its end, so the first half of so many bytes without an end holds no part of one.
+        // A mark is short and ends with a line feed, so the first half of so many bytes without one contains no part
+        // of a mark.
         while rest.count > 2 * Self.longestLine {
             pass(rest.prefix(Self.longestLine), into: &pieces)
             rest = rest.dropFirst(Self.longestLine)
@@ -54,7 +56,7 @@ struct ReportStream: Sendable {
         var pieces: [Piece] = []
         if !pending.isEmpty { take(pending[...], into: &pieces) }
         pending = []
-        sayWhatWasDropped(into: &pieces)
+        reportDropped(into: &pieces)
         return pieces
     }
 
@@ -65,7 +67,7 @@ struct ReportStream: Sendable {
         if start > line.startIndex { pass(line[..<start], into: &pieces) }
         switch words.kind {
         case "begin":
-            sayWhatWasDropped(into: &pieces)
+            reportDropped(into: &pieces)
             eventJob = words.second.map(JobID.init)
             job = eventJob
             if let number = words.first { pieces.append(.began(Int(clamping: number))) }
@@ -73,7 +75,7 @@ struct ReportStream: Sendable {
             job = words.first.map(JobID.init)
         default:
             job = eventJob
-            sayWhatWasDropped(into: &pieces)
+            reportDropped(into: &pieces)
             eventJob = nil
             job = nil
             if let number = words.first { pieces.append(.ended(Int(clamping: number))) }
@@ -89,7 +91,7 @@ struct ReportStream: Sendable {
         return nil
     }
 
-    /// - Returns: nil when what follows the word is no mark of ours.
+    /// - Returns: nil if the text after the word is not a mark.
     private func words(after start: Int, in line: ArraySlice<UInt8>) -> (kind: String, first: UInt64?, second: UInt64?)?
     {
         let words = String(decoding: line[(start + mark.count)...], as: UTF8.self).split(separator: " ")
@@ -111,10 +113,10 @@ struct ReportStream: Sendable {
         } while !rest.isEmpty
     }
 
-    private mutating func sayWhatWasDropped(into pieces: inout [Piece]) {
+    private mutating func reportDropped(into pieces: inout [Piece]) {
         if dropped > 0 {
             pieces.append(
-                .line("[\(dropped) bytes more were left out: of each event \(limit) bytes are kept]", eventJob))
+                .line("[\(dropped) more bytes were left out: \(limit) bytes are kept of each event]", eventJob))
         }
         passed = 0
         dropped = 0

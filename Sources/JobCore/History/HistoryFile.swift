@@ -46,7 +46,7 @@ struct HistoryFile {
 
     /// Renames it to `FILE.KIND-TIME`, and what SQLite keeps beside it, so that the set can still be opened together. Nothing is deleted.
     /// - Returns: its new name.
-    func setAside(as kind: String, at now: WallTime) throws(HistoryError) -> FilePath {
+    func setAside(as kind: String, at now: Timestamp) throws(HistoryError) -> FilePath {
         do throws(StateFileError) {
             let aside = try StateFile.setAside(path, as: kind, at: Int(now.secondsSince1970))
             for suffix in Self.companions {

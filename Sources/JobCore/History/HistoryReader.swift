@@ -12,16 +12,16 @@ public struct JobFilter: Codable, Hashable, Sendable {
     /// Any of these letters of ``JobStatus``.
     public var statuses: String
     /// Asked for at this time or later.
-    public var since: WallTime?
+    public var since: Timestamp?
     /// Asked for at this time or within the second after it.
-    public var until: WallTime?
+    public var until: Timestamp?
     /// The newest so many; at least 1.
     public var limit: Int
 
     /// Without arguments: the newest 50.
     public init(
-        client: String? = nil, type: String? = nil, statuses: String = "", since: WallTime? = nil,
-        until: WallTime? = nil, limit: Int = 50
+        client: String? = nil, type: String? = nil, statuses: String = "", since: Timestamp? = nil,
+        until: Timestamp? = nil, limit: Int = 50
     ) {
         self.client = client
         self.type = type
@@ -108,7 +108,7 @@ public struct HistoryReader: Sendable {
                     job.report.append(
                         ReportLine(
                             row.text(1).flatMap(ReportLine.Source.init) ?? .daemon, row.text(2) ?? "",
-                            at: WallTime(microsecondsSince1970: row.integer(0) ?? 0)))
+                            at: Timestamp(microsecondsSince1970: row.integer(0) ?? 0)))
                 }
             }
             return job
@@ -141,7 +141,7 @@ public struct HistoryReader: Sendable {
             do {
                 var job = try decoder.decode(Job.self, from: Data(row.bytes(0)))
                 // In JSON it is cut to the second.
-                if let created = row.integer(1) { job.created = WallTime(microsecondsSince1970: created) }
+                if let created = row.integer(1) { job.created = Timestamp(microsecondsSince1970: created) }
                 return job
             } catch {
                 throw SQLite.Failure(code: SQLITE_CORRUPT, message: "a job's record is malformed: \(error)")

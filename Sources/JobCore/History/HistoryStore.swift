@@ -143,7 +143,7 @@ struct HistoryStore {
     ///   - border: those that ended before; nil: none for their age.
     ///   - jobs: of the others so many of the newest stay; nil: all.
     /// - Returns: how many were removed.
-    func remove(endedBefore border: WallTime?, keeping jobs: Int?, atMost limit: Int) throws -> Int {
+    func remove(endedBefore border: Timestamp?, keeping jobs: Int?, atMost limit: Int) throws -> Int {
         let removed = try database.transaction {
             var removed = 0
             if let border {
@@ -182,14 +182,14 @@ struct HistoryStore {
                 id: JobID(column: row.integer(0) ?? 0), type: JobType(rawValue: row.text(1) ?? ""),
                 name: row.text(2) ?? "", level: row.text(3) ?? "", subject: JobSubject(row.text(4) ?? ""),
                 client: row.text(5) ?? "", priority: Int(row.integer(6) ?? 10),
-                created: WallTime(microsecondsSince1970: row.integer(7) ?? 0))
+                created: Timestamp(microsecondsSince1970: row.integer(7) ?? 0))
             job.status = row.text(8).flatMap { JobStatus(letter: $0) } ?? .created
             job.attempts = try database.rows(
                 "SELECT number, began, ended, fate FROM attempt WHERE job = ? ORDER BY id", [.integer(job.id.column)]
             ) { row in
                 Job.Attempt(
-                    number: Int(row.integer(0) ?? 1), began: WallTime(microsecondsSince1970: row.integer(1) ?? 0),
-                    ended: row.integer(2).map { WallTime(microsecondsSince1970: $0) },
+                    number: Int(row.integer(0) ?? 1), began: Timestamp(microsecondsSince1970: row.integer(1) ?? 0),
+                    ended: row.integer(2).map { Timestamp(microsecondsSince1970: $0) },
                     fate: row.text(3).flatMap(Job.Attempt.Fate.init) ?? .lost)
             }
             (job.attempt, job.started) = (job.attempts.last?.number ?? 0, job.attempts.first?.began)

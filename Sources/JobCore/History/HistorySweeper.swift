@@ -26,23 +26,23 @@ struct HistorySweeper {
 
     private let retention: HistoryRetention
     private var endedSince = 0
-    private var dueAt = WallTime.distantPast
+    private var dueAt = Timestamp.distantPast
 
     init(retention: HistoryRetention) { self.retention = retention }
 
     /// - Parameter ended: so many more jobs that have ended are in the file.
     mutating func wrote(_ ended: Int) { endedSince += ended }
 
-    func isDue(at now: WallTime) -> Bool { endedSince >= Self.jobs || dueAt <= now }
+    func isDue(at now: Timestamp) -> Bool { endedSince >= Self.jobs || dueAt <= now }
 
     /// Not now: it has failed.
-    mutating func postpone(at now: WallTime) {
+    mutating func postpone(at now: Timestamp) {
         endedSince = 0
         dueAt = now + Self.interval
     }
 
     /// Removes one slice. When there was less to remove, it is not due for a while.
-    mutating func slice(of store: HistoryStore, now: WallTime) throws {
+    mutating func slice(of store: HistoryStore, now: Timestamp) throws {
         let border = retention.age.map { now + (.zero - $0) }
         let removed = try store.remove(endedBefore: border, keeping: retention.jobs, atMost: Self.slice)
         if removed < Self.slice { postpone(at: now) }

@@ -1,14 +1,14 @@
 import Glibc
 public import SystemPackage
 
-/// One of the two scripts around a job: whether it is there, how it is called, and what its end is worth.
+/// The pre or post script of a job.
 struct HookScript: Sendable {
-    /// What became of it, and why.
+    /// How it ended, and why.
     struct Ended: Hashable, Sendable {
         var status: ScriptStatus
-        /// What another try can be expected to bring where the job is left out for it.
+        /// Whether a retry may help if the job is left out because of it.
         var failureClass: FailureClass?
-        /// What was wrong and what mends it; empty when nothing was.
+        /// The error and its hint; empty if there was none.
         var message = ""
     }
 
@@ -32,7 +32,7 @@ struct HookScript: Sendable {
             settings: settings, environment: environment)
     }
 
-    /// Runs it, when it is there and can be trusted. Cancelling the task stops it, and it counts as failed.
+    /// Runs the script if it exists and can be trusted. Cancelling the task stops it, and it counts as failed.
     @MainActor func run(in attempt: RunningAttempt) async -> Ended {
         do throws(FileTrustError) {
             try await FileTrust.checkInBackground(path)
@@ -63,19 +63,19 @@ struct HookScript: Sendable {
 
 /// Pre and post scripts of a job type (specification: rows.md D3).
 public struct HookSettings: Hashable, Sendable {
-    /// Where `pre_script.sh` and `post_script.sh` are looked for, and nowhere else (specification: rows.md D2).
+    /// The only directory in which `pre_script.sh` and `post_script.sh` are searched (specification: rows.md D2).
     public var directory: FilePath
-    /// Whether the job is left out when its pre script fails or is not there.
+    /// Whether the job is left out if its pre script fails or is missing.
     public var skipsJob: Bool
-    /// How long each of the two may run.
+    /// The time limit of each script.
     public var timeLimit: Duration
-    /// How long they may take to leave after SIGTERM.
+    /// The grace period after SIGTERM.
     public var grace: Duration
 
-    /// Where no time limit is given: until the script is done, or a year, whichever is less.
+    /// The default time limit.
     public static let longestTime = Duration.seconds(365 * 86_400)
 
-    /// Settings as they stand in a section `[Hooks TYPE]`.
+    /// The settings of a section `[Hooks TYPE]`.
     public init(
         directory: FilePath, skipsJob: Bool = false, timeLimit: Duration = longestTime, grace: Duration = .seconds(10)
     ) {
@@ -91,18 +91,18 @@ public struct HookSettings: Hashable, Sendable {
     public var postScript: FilePath { directory.appending("post_script.sh") }
 }
 
-/// What became of a pre or post script (Druva's words).
+/// The status of a pre or post script (Druva's terms).
 public enum ScriptStatus: String, CaseIterable, Hashable, Sendable, Codable {
     /// It ended with 0.
     case successful = "Successful"
-    /// It ended with another code, or was ended.
+    /// It ended with another code, or was stopped.
     case failed = "Failed"
-    /// It is not there, or it was not its turn.
+    /// It is missing, or was left out.
     case skipped = "Skipped"
-    /// Such scripts are off, or nothing was reported (specification: rows.md D14).
+    /// Hooks are disabled, or nothing was reported (specification: rows.md D14).
     case notAvailable = "N/A"
 
-    /// The number that a post script is given (specification: rows.md D4).
+    /// The number that a post script receives (specification: rows.md D4).
     public var integer: Int32 {
         switch self {
         case .successful: 0

@@ -2,22 +2,24 @@ import EventLoop
 import Synchronization
 public import SystemPackage
 
-/// So many subjects at most within any hour, also over a restart: a guard against a mistake that would otherwise be carried out at once for all of them.
+/// Limits how many different subjects are admitted within an hour, also across restarts: a guard against a mistake
+/// that would otherwise be carried out for all of them at once.
 ///
-/// The subjects of the last hour are in a small file, which is safely on the disk before one is admitted. A subject that is admitted again within
-/// the hour, such as after a failure, counts once. Those that have to wait get times one after the other, so that none overtakes another and few ask
-/// at the same time. It goes by the wall clock: setting it forward by an hour lets as many pass once more.
+/// The subjects of the last hour are in a small file, which is flushed to disk before a subject is admitted. A
+/// subject that is admitted again within the hour, for example after a failure, counts once. Subjects that have to
+/// wait get increasing retry times, so that none overtakes another. The limit uses the wall clock: setting the clock
+/// forward by an hour admits one more hour's worth.
 public final class HourlyLimit: Sendable {
-    /// How it stands.
+    /// The state of the limit.
     public struct Summary: Hashable, Sendable {
-        /// So many within an hour; 0: no limit.
+        /// Subjects per hour; 0: no limit.
         public var limit = 0
-        /// How many subjects wait for their time.
+        /// How many subjects wait.
         public var count = 0
-        /// The first of those that wait, by their time; at most ``HourlyLimit/mostNamed``.
+        /// The waiting subjects in the order of their times; at most ``HourlyLimit/mostNamed``.
         public var waiting: [String] = []
         /// When the first of them may be admitted; nil: none waits.
-        public var next: WallTime?
+        public var next: Timestamp?
 
         /// No limit.
         public init() {}
@@ -25,23 +27,23 @@ public final class HourlyLimit: Sendable {
 
     fileprivate struct State {
         var limit: Int
-        /// Admitted within the last hour, or a little longer ago.
-        var admitted: [String: WallTime]
-        /// Not admitted, and when each is to ask again.
-        var waiting: [String: WallTime] = [:]
-        /// The last time that one of them was given.
-        var last = WallTime.distantPast
-        /// When it was told that subjects wait.
-        var told: WallTime?
+        /// Admitted within the last hour or a little longer ago.
+        var admitted: [String: Timestamp]
+        /// Not admitted, and when each may ask again.
+        var waiting: [String: Timestamp] = [:]
+        /// The latest time that was given to a waiting subject.
+        var last = Timestamp.distantPast
+        /// When `exceeded` was last called.
+        var reported: Timestamp?
     }
 
-    /// The most that a limit can be, so that the file stays small.
+    /// The largest limit; it keeps the file small.
     public static let largest = 1_000
-    /// How many a summary names.
+    /// The most subjects in a summary.
     public static let mostNamed = 1_000
     fileprivate static let hour = Duration.seconds(3_600)
 
-    /// What is to be told to the operator: nil unless a damaged file was set aside.
+    /// A message for the operator if a damaged file was set aside.
     public let notice: String?
     private let file: FilePath?
     private let exceeded: @Sendable (Summary) -> Void
@@ -50,12 +52,12 @@ public final class HourlyLimit: Sendable {
     private let recording = Mutex(())
 
     /// - Parameters:
-    ///   - file: in a directory that exists; nil: nothing outlasts the process.
-    ///   - limit: so many within an hour (1…``largest``); 0: no limit.
+    ///   - file: in an existing directory; nil: the state is lost when the process ends.
+    ///   - limit: subjects per hour (1…``largest``); 0: no limit.
     ///   - exceeded: called when a subject has to wait, at most once an hour.
-    /// - Throws: ``StateFileError`` when the file cannot be read or set aside.
+    /// - Throws: ``StateFileError`` if the file cannot be read or set aside.
     public init(
-        file: FilePath? = nil, limit: Int = 0, now: WallTime = SystemWallClock().now,
+        file: FilePath?, limit: Int = 0, now: Timestamp = SystemWallClock().now,
         exceeded: @escaping @Sendable (Summary) -> Void = { _ in }
     ) throws(StateFileError) {
         self.file = file
@@ -72,20 +74,18 @@ public final class HourlyLimit: Sendable {
                 try StateFile.setAside(file, at: Int(now.secondsSince1970))
             }
             notice =
-                "\(file?.printable ?? ""): is damaged; it was set aside as \(aside?.printable ?? ""), and what happened in the last hour is not counted"
+                "\(file?.printable ?? ""): is damaged; it was set aside as \(aside?.printable ?? ""), and admissions of the last hour are not counted"
             state = Mutex(State(limit: limit, admitted: [:]))
         }
     }
 
-    /// No limit, and nothing is recorded.
-    public static func none() -> HourlyLimit { HourlyLimit() }
-
-    private init() {
+    /// No limit; nothing is recorded.
+    public init() {
         (file, notice, exceeded) = (nil, nil, { _ in })
         state = Mutex(State(limit: 0, admitted: [:]))
     }
 
-    /// Another limit holds from now on. Those that wait are to ask again.
+    /// Changes the limit. Waiting subjects have to ask again.
     public func setLimit(_ limit: Int) {
         state.withLock { state in
             guard state.limit != limit else { return }
@@ -95,40 +95,36 @@ public final class HourlyLimit: Sendable {
 
     /// Whether a subject has to wait.
     /// - Returns: when to ask again; nil: it would be admitted now.
-    public func wait(_ subject: String, now: WallTime) -> WallTime? {
-        let (time, news) = state.withLock { state in state.wait(subject, now: now) }
-        if let news { exceeded(news) }
+    public func wait(_ subject: String, now: Timestamp) -> Timestamp? {
+        let (time, summary) = state.withLock { state in state.wait(subject, now: now) }
+        if let summary { exceeded(summary) }
         return time
     }
 
-    /// Counts a subject, unless there are too many.
+    /// Admits a subject unless the limit is reached.
     /// - Parameters:
     ///   - subject: printable, without blanks.
-    ///   - isUrgent: it is admitted whatever the limit, and counts: a person asks for this one.
+    ///   - isUrgent: an operator asked for it: it is always admitted, and counted.
     /// - Returns: when to ask again; nil: the subject is admitted.
-    /// - Throws: ``StateFileError`` when that cannot be recorded: then it is not admitted.
+    /// - Throws: ``StateFileError`` if the admission cannot be recorded; then the subject is not admitted.
     public func admit(
-        _ subject: String, now: WallTime, isUrgent: Bool = false
-    ) async throws(StateFileError) -> WallTime? {
+        _ subject: String, now: Timestamp, isUrgent: Bool = false
+    ) async throws(StateFileError) -> Timestamp? {
         let (answer, isNew, former) = state.withLock { state in
-            let answer = isUrgent ? (time: nil, news: nil) : state.wait(subject, now: now)
-            guard answer.time == nil else { return (answer, false, nil as WallTime?) }
+            let answer = isUrgent ? (time: nil, summary: nil) : state.wait(subject, now: now)
+            guard answer.time == nil else { return (answer, false, nil as Timestamp?) }
             let former = state.waiting.removeValue(forKey: subject)
             let isNew = state.limit > 0 && state.admitted[subject] == nil
-            // Counted before it is recorded, so that no other one takes its place meanwhile.
+            // Count it before it is recorded, so that no other subject takes its place meanwhile.
             if isNew { state.admitted[subject] = now }
             return (answer, isNew, former)
         }
-        if let news = answer.news { exceeded(news) }
+        if let summary = answer.summary { exceeded(summary) }
         guard isNew else { return answer.time }
         do throws(StateFileError) {
-            try await BlockingWork.run { [self] () -> Result<Void, StateFileError> in
-                recording.withLock { _ in
-                    do throws(StateFileError) { return .success(try record(state.withLock(\.admitted))) } catch {
-                        return .failure(error)
-                    }
-                }
-            }.get()
+            try await BlockingWork.run { [self] () throws(StateFileError) in
+                try recording.withLock { _ throws(StateFileError) in try record(state.withLock(\.admitted)) }
+            }
         } catch {
             state.withLock { state in
                 state.admitted[subject] = nil
@@ -139,28 +135,28 @@ public final class HourlyLimit: Sendable {
         return nil
     }
 
-    /// A subject does not wait any more, for another reason.
+    /// Removes a waiting subject.
     public func withdraw(_ subject: String) { state.withLock { _ = $0.waiting.removeValue(forKey: subject) } }
 
-    /// How it stands.
+    /// The current state.
     public var summary: Summary { state.withLock(\.summary) }
 
     // MARK: - The file
 
     private static let largestSize = 1 << 18
 
-    /// - Returns: nil when the text is not one of ours.
-    private static func admitted(in text: String) -> [String: WallTime]? {
-        var admitted: [String: WallTime] = [:]
+    /// - Returns: nil if the text is not in the file's format.
+    private static func admitted(in text: String) -> [String: Timestamp]? {
+        var admitted: [String: Timestamp] = [:]
         for line in text.split(separator: "\n") {
             let words = line.split(separator: " ")
             guard words.count == 2, let seconds = Int64(words[0]) else { return nil }
-            admitted[String(words[1])] = WallTime(secondsSince1970: seconds)
+            admitted[String(words[1])] = Timestamp(secondsSince1970: seconds)
         }
         return admitted
     }
 
-    private func record(_ admitted: [String: WallTime]) throws(StateFileError) {
+    private func record(_ admitted: [String: Timestamp]) throws(StateFileError) {
         guard let file else { return }
         let lines = admitted.sorted { ($0.value, $0.key) < ($1.value, $1.key) }
             .map { "\($0.value.secondsSince1970) \($0.key)\n" }
@@ -169,27 +165,29 @@ public final class HourlyLimit: Sendable {
 }
 
 extension HourlyLimit.State {
-    /// - Returns: when a subject is to ask again, nil: it may be admitted now; and what is to be told.
-    fileprivate mutating func wait(_ subject: String, now: WallTime) -> (time: WallTime?, news: HourlyLimit.Summary?) {
+    /// - Returns: when the subject may ask again (nil: it may be admitted now), and the summary to report, if any.
+    fileprivate mutating func wait(_ subject: String, now: Timestamp) -> (
+        time: Timestamp?, summary: HourlyLimit.Summary?
+    ) {
         guard limit > 0 else { return (nil, nil) }
-        // Where the clock was set back, what was admitted later than now counts as admitted now.
+        // After the clock was set back, an admission in the future counts as one of now.
         admitted = admitted.filter { now - $0.value < HourlyLimit.hour }.mapValues { min($0, now) }
         guard admitted[subject] == nil else { return (nil, nil) }
         let share = HourlyLimit.hour / limit
         if waiting.isEmpty { last = .distantPast }
-        // No later time can have been given unless the clock was set back.
+        // Later times exist only if the clock was set back.
         let latest = now + HourlyLimit.hour + share * waiting.count
         if last > latest { last = now }
         if let time = waiting[subject], time > now, time <= latest { return (time, nil) }
         let hasRoom = admitted.count < limit
-        // One whose time has come goes before those that come now.
+        // A subject whose time has come goes before a new one.
         guard !hasRoom || waiting[subject] == nil && !waiting.isEmpty else { return (nil, nil) }
         let times = admitted.values.sorted()
         let opening = hasRoom ? now : times[times.count - limit] + HourlyLimit.hour
         last = max(opening, last + share)
         waiting[subject] = last
-        guard told.map({ now - $0 >= HourlyLimit.hour || $0 > now }) ?? true else { return (last, nil) }
-        told = now
+        guard reported.map({ now - $0 >= HourlyLimit.hour || $0 > now }) ?? true else { return (last, nil) }
+        reported = now
         return (last, summary)
     }
 

@@ -1,10 +1,9 @@
 import FoundationEssentials
-import Glibc
 
-// How a job and its values stand in JSON. Times are `YYYYMMDDThhmmssZ` in UTC.
+// The JSON of jobs. Times are `YYYYMMDDThhmmssZ` in UTC.
 
 extension Job: Codable {
-    /// Of the JSON of jobs; it grows when a key changes its meaning or goes.
+    /// The version of the JSON format; it increases when a key changes its meaning or is removed.
     public static let version = 1
 
     private enum Key: String, CodingKey {
@@ -29,7 +28,7 @@ extension Job: Codable {
         missing = try record.decodeIfPresent(String.self, forKey: .missing)
     }
 
-    /// The line of a list under the key `job`, and everything else beside it.
+    /// The list line under the key `job`, and everything else next to it.
     public func encode(to encoder: any Encoder) throws {
         var record = encoder.container(keyedBy: Key.self)
         try record.encode(Self.version, forKey: .version)
@@ -49,13 +48,13 @@ extension Job: Codable {
     }
 }
 
-/// A job as a line of a list: without subject, priority, attempts, steps, letters over time and report.
-public struct JobLine: Hashable, Sendable, Codable {
-    /// The job; of one that was read, what a line does not tell is empty.
-    public var job: Job
+/// A job as a line of a list: without subject, priority, attempts, steps, status changes and report.
+package struct JobLine: Hashable, Sendable, Codable {
+    /// The job; after decoding, the members that a line does not contain are empty.
+    package var job: Job
 
     /// The line of a job.
-    public init(_ job: Job) { self.job = job }
+    package init(_ job: Job) { self.job = job }
 
     private enum Key: String, CodingKey {
         case version, id, type, level, name, client, status, meaning, attempt, step, progress, created, started, ended
@@ -63,28 +62,28 @@ public struct JobLine: Hashable, Sendable, Codable {
     }
 
     /// What ``encode(to:)`` has written.
-    public init(from decoder: any Decoder) throws {
+    package init(from decoder: any Decoder) throws {
         let line = try decoder.container(keyedBy: Key.self)
         job = Job(
             id: try line.decode(JobID.self, forKey: .id),
             type: JobType(rawValue: try line.decode(String.self, forKey: .type)),
             name: try line.decode(String.self, forKey: .name), level: try line.decode(String.self, forKey: .level),
             subject: JobSubject(""), client: try line.decode(String.self, forKey: .client),
-            created: try line.decode(WallTime.self, forKey: .created))
+            created: try line.decode(Timestamp.self, forKey: .created))
         job.status = try line.decode(JobStatus.self, forKey: .status)
         job.meaning = try line.decode(String.self, forKey: .meaning)
         job.attempt = try line.decode(Int.self, forKey: .attempt)
         job.step = try line.decodeIfPresent(String.self, forKey: .step)
         job.progress = try line.decodeIfPresent(Int.self, forKey: .progress)
-        job.started = try line.decodeIfPresent(WallTime.self, forKey: .started)
-        job.ended = try line.decodeIfPresent(WallTime.self, forKey: .ended)
+        job.started = try line.decodeIfPresent(Timestamp.self, forKey: .started)
+        job.ended = try line.decodeIfPresent(Timestamp.self, forKey: .ended)
         job.seconds = try line.decodeIfPresent(Double.self, forKey: .seconds)
         job.result = try line.decodeIfPresent(JobResult.self, forKey: .result)
         job.message = try line.decode(String.self, forKey: .message)
     }
 
-    /// One object with values alone; what is nil is left out.
-    public func encode(to encoder: any Encoder) throws {
+    /// One flat object; nil values are left out.
+    package func encode(to encoder: any Encoder) throws {
         var line = encoder.container(keyedBy: Key.self)
         try line.encode(Job.version, forKey: .version)
         try line.encode(job.id, forKey: .id)
@@ -129,7 +128,7 @@ extension JobStatus: Codable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         guard let status = Self(letter: try container.decode(String.self)) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a letter of a job's status")
+            throw DecodingError.dataCorruptedError(in: container, debugDescription: "not a job status")
         }
         self = status
     }
@@ -153,7 +152,7 @@ extension CapturedOutput: Codable {
             dropped: try container.decode(Int.self, forKey: .dropped))
     }
 
-    /// Head and tail as the encoder writes bytes: by itself in base64, which loses none.
+    /// Head and tail are base64, which preserves every byte.
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.container(keyedBy: CodingKeys.self)
         try container.encode(Data(head), forKey: .head)
@@ -162,79 +161,7 @@ extension CapturedOutput: Codable {
     }
 }
 
-extension WallTime: Codable {
-    /// Reads `YYYYMMDDThhmmssZ`; nil for anything else. A day or an hour that does not exist becomes the one that the calendar goes on to.
-    public init?(timestamp text: String) {
-        let signs = Array(text.utf8)
-        guard signs.count == 16, signs[8] == UInt8(ascii: "T"), signs[15] == UInt8(ascii: "Z"),
-            signs.indices.allSatisfy({ $0 == 8 || $0 == 15 || 0x30...0x39 ~= signs[$0] })
-        else { return nil }
-        func number(_ range: Range<Int>) -> Int32 { signs[range].reduce(0) { $0 * 10 + Int32($1) - 0x30 } }
-        var broken = tm()
-        broken.tm_year = number(0..<4) - 1900
-        broken.tm_mon = number(4..<6) - 1
-        broken.tm_mday = number(6..<8)
-        broken.tm_hour = number(9..<11)
-        broken.tm_min = number(11..<13)
-        broken.tm_sec = number(13..<15)
-        self.init(secondsSince1970: Int64(timegm(&broken)))
-    }
-
-    /// `YYYYMMDDThhmmssZ`, in UTC; fractions of a second are cut off.
-    public var timestamp: String {
-        var seconds = time_t(secondsSince1970)
-        var broken = tm()
-        gmtime_r(&seconds, &broken)
-        let pairs = [
-            (broken.tm_year + 1900) / 100, (broken.tm_year + 1900) % 100, broken.tm_mon + 1, broken.tm_mday,
-            broken.tm_hour, broken.tm_min, broken.tm_sec,
-        ]
-        return String(unsafeUninitializedCapacity: 16) { text in
-            var place = 0
-            for (index, pair) in pairs.enumerated() {
-                if index == 4 {
-                    text[place] = UInt8(ascii: "T")
-                    place += 1
-                }
-                text[place] = 0x30 + UInt8(truncatingIfNeeded: pair / 10 % 10)
-                text[place + 1] = 0x30 + UInt8(truncatingIfNeeded: pair % 10)
-                place += 2
-            }
-            text[place] = UInt8(ascii: "Z")
-            return place + 1
-        }
-    }
-
-    /// A ``timestamp``.
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self)
-        guard let time = Self(timestamp: text) else {
-            throw DecodingError.dataCorruptedError(in: container, debugDescription: "\(text) is no time")
-        }
-        self = time
-    }
-
-    /// A ``timestamp``.
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(timestamp)
-    }
-
-    /// What lies beyond the range becomes its end.
-    init(microsecondsSince1970: Int64) {
-        let (product, overflow) = microsecondsSince1970.multipliedReportingOverflow(by: 1_000)
-        self.init(nanosecondsSince1970: !overflow ? product : microsecondsSince1970 < 0 ? .min : .max)
-    }
-
-    /// Rounded towards the past.
-    var microsecondsSince1970: Int64 {
-        let (quotient, remainder) = nanosecondsSince1970.quotientAndRemainder(dividingBy: 1_000)
-        return remainder < 0 ? quotient - 1 : quotient
-    }
-}
-
 extension Duration {
-    /// For people and JSON.
+    /// For messages and JSON.
     public var seconds: Double { Double(components.seconds) + Double(components.attoseconds) / 1e18 }
 }

@@ -1,82 +1,83 @@
-/// One unit of work on one subject: what was asked for, its state, and all that became of it. It keeps its number over all its attempts.
+/// One unit of work on one subject: the request, its state and its history. It keeps its number over all its
+/// attempts.
 ///
-/// The registry holds the open ones (``JobRegistry``), the history stores them, and the control socket and `--json` send them; all in the same
-/// JSON. Long parts, the report's lines and the output of programs, are stored beside the record.
+/// ``JobRegistry`` holds the open jobs, the history stores them, and the control socket and `--json` send them, all
+/// in the same JSON. Long parts (report lines and output of programs) are stored separately.
 public struct Job: Hashable, Sendable {
-    // MARK: What is asked for
+    // MARK: Request
 
-    /// Given once, for ever.
+    /// Unique and never reused.
     public let id: JobID
-    /// What kind of work it is.
+    /// The kind of work.
     public let type: JobType
-    /// What the work is called; many jobs have the same name.
+    /// The name of the work; many jobs have the same name.
     public let name: String
-    /// Which variant of the work it is, such as `add` or `daily`; empty where there is only one.
+    /// The variant of the work, such as `add` or `daily`; empty if there is only one.
     public var level: String
-    /// What it works on.
+    /// The subject of the work.
     public internal(set) var subject: JobSubject
-    /// For whom it is done, for people: the account's uid, or the name of a script.
+    /// The client in displays: the account's uid, or the name of a script.
     public let client: String
     /// 1 is more urgent than 10.
     public var priority: Int
-    /// When it was asked for.
-    public internal(set) var created: WallTime
+    /// When it was requested.
+    public internal(set) var created: Timestamp
 
     // MARK: State
 
-    /// Its letter.
+    /// The status letter.
     public var status = JobStatus.created
-    /// The letter in words, unless it means something else to the reader.
+    /// The status in words, unless the service gives it another meaning.
     public var meaning: String {
         get { ownMeaning ?? status.title }
         set { ownMeaning = newValue == status.title ? nil : newValue }
     }
     private var ownMeaning: String?
-    /// The attempt that runs or ran last; 0 before the first.
+    /// The number of the current or last attempt; 0 before the first.
     public var attempt = 0
-    /// The step that runs; nil between steps.
+    /// The current step; nil between steps.
     public var step: String?
-    /// Percent, where anybody said.
+    /// Percent, if known.
     public var progress: Int?
-    /// Whether somebody has asked to cancel it.
+    /// Whether its cancellation was requested.
     public var isCanceled = false
-    /// The result that the script itself reported in this attempt.
+    /// The result that the script reported in this attempt.
     public var reported: JobResult?
-    /// What the program that runs has written so far; nil when none runs.
+    /// The output so far of the running program; nil if none runs.
     public var output: CapturedOutput?
 
-    // MARK: What became of it
+    // MARK: History
 
-    /// In the order in which they began.
+    /// In the order of their start.
     public var attempts: [Attempt] = []
-    /// Of all attempts, in the order in which they ended.
+    /// The steps of all attempts in the order of their end.
     public var steps: [Step] = []
-    /// Its letters over time; that it was created is not told again.
+    /// Changes of the status since the job was created.
     public var statuses: [StatusChange] = []
-    /// What was written to its report.
+    /// The lines of the report.
     public var report: [ReportLine] = []
-    /// Lines that came after the report was full.
+    /// Number of lines that were dropped because the report was full.
     public var droppedLines = 0
     /// When its first attempt began.
-    public var started: WallTime?
-    /// When it came to its end; nil while it is open.
-    public var ended: WallTime?
-    /// From its start to its end, or to the moment when it was looked at; nil while neither is known.
+    public var started: Timestamp?
+    /// When it ended; nil while it is open.
+    public var ended: Timestamp?
+    /// From its start to its end, or until now; nil if unknown.
     public var seconds: Double?
-    /// What it came to; nil while it is open.
+    /// The result; nil while it is open.
     public var result: JobResult?
-    /// What was wrong and what fixes it; empty after a plain success.
+    /// The error and its hint; empty after a plain success.
     public var message = ""
-    /// Why some of its past is missing here; nil: nothing is.
+    /// Why part of its history is missing; nil: it is complete.
     public var missing: String?
 
-    /// The priority of a job that asks for none.
+    /// The default priority.
     public static let usualPriority = 10
 
-    /// A job as it is asked for.
+    /// A new job.
     public init(
         id: JobID, type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
-        priority: Int = usualPriority, created: WallTime
+        priority: Int = usualPriority, created: Timestamp
     ) {
         self.id = id
         self.type = type
@@ -88,23 +89,23 @@ public struct Job: Hashable, Sendable {
         self.created = created
     }
 
-    /// The name that no other job has, in Bacula's way: name and number.
+    /// A unique name in Bacula's form: name and number.
     public var uniqueName: String { "\(name).\(id)" }
 
-    /// Whether it has not come to its end.
+    /// Whether it has not ended.
     public var isOpen: Bool { ended == nil }
 
-    /// How many of its attempts were interrupted: by a stop of the daemon, by its end, or by work that goes before.
+    /// How many of its attempts were interrupted: by a stop or a crash of the daemon, or by work that has precedence.
     public var interruptions: Int { attempts.count { $0.fate == .cutOff || $0.fate == .lost } }
 
-    /// Without what is stored beside the record, and without what holds only while it runs.
+    /// Without the parts that are stored separately or that exist only while it runs.
     var record: Job {
         var record = self
         (record.step, record.output, record.report) = (nil, nil, [])
         return record
     }
 
-    /// As it is taken up by this process after an earlier one opened it.
+    /// The state when a new process resumes it.
     var reopened: Job {
         var job = self
         (job.status, job.step, job.reported, job.isCanceled) = (.created, nil, nil, false)
@@ -113,35 +114,35 @@ public struct Job: Hashable, Sendable {
 
     // MARK: - Parts
 
-    /// One try of a job.
+    /// One attempt of a job.
     public struct Attempt: Hashable, Sendable, Codable {
-        /// What became of an attempt.
+        /// The fate of an attempt.
         public enum Fate: String, Hashable, Sendable, Codable {
-            /// It runs, or its end is not written yet.
+            /// It runs, or its end is not recorded yet.
             case running
-            /// It came to its end.
+            /// It ended.
             case ended
-            /// A stop of the daemon, or work that goes before, ended it before its time.
+            /// Interrupted by a stop of the daemon or by work that has precedence.
             case cutOff = "cut off"
-            /// The daemon went away in the middle of it: by a crash, a kill, or a loss of power.
+            /// The daemon ended during it: a crash, a kill or a power failure.
             case lost
         }
 
         /// 1 for the first.
         public var number: Int
         /// When it began.
-        public var began: WallTime
-        /// When it ended, where that is known.
-        public var ended: WallTime?
-        /// What became of it.
+        public var began: Timestamp
+        /// When it ended, if known.
+        public var ended: Timestamp?
+        /// Its fate.
         public var fate = Fate.running
-        /// What became of its pre script; nil unless it ended.
+        /// The status of its pre script; nil unless the attempt ended.
         public var pre: ScriptStatus?
-        /// What its work came to; nil unless it ended.
+        /// The result of its work; nil unless the attempt ended.
         public var result: JobResult?
-        /// What was wrong; empty after a plain success.
+        /// The error; empty after a plain success.
         public var message = ""
-        /// What became of its post script; nil unless it ended.
+        /// The status of its post script; nil unless the attempt ended.
         public var post: ScriptStatus?
     }
 
@@ -149,113 +150,109 @@ public struct Job: Hashable, Sendable {
     public struct Step: Hashable, Sendable, Codable {
         /// A short noun, such as `pre script` or `rsnapshot`.
         public var name: String
-        /// The attempt that it belongs to.
+        /// The number of its attempt.
         public var attempt: Int
         /// When it began.
-        public var began: WallTime
-        /// How long it took.
+        public var began: Timestamp
+        /// Its duration.
         public var seconds: Double
-        /// What it came to.
+        /// Its result.
         public var result: JobResult
-        /// The program that was run; nil for work without one.
+        /// The program; nil for work without one.
         public var script: Program?
     }
 
-    /// A program that was run: the file as it was just before the start, and what came of it.
+    /// A program that was run: the file just before the start, and how it ended.
     public struct Program: Hashable, Sendable, Codable {
-        /// As it was asked for; nil, as all of the file's facts, when it could not be looked at.
+        /// The requested path; this and the other facts of the file are nil if the file could not be examined.
         public var path: String?
         /// Without symbolic links.
         public var resolvedPath: String?
-        /// Of the contents, in hexadecimal digits.
+        /// The checksum of the contents in hexadecimal digits.
         public var sha256: String?
         /// The file system's number.
         public var device: UInt64?
-        /// The file's number on its file system.
+        /// The inode number.
         public var inode: UInt64?
-        /// The owner's user number.
+        /// The owner's uid.
         public var owner: UInt32?
         /// Permission bits in octal digits.
         public var mode: String?
         /// In bytes.
         public var size: Int64?
-        /// When the contents were changed last.
-        public var modified: WallTime?
+        /// When the contents were last changed.
+        public var modified: Timestamp?
         /// Argument 0 first.
         public var arguments: [String]
-        /// `exit code 3` or `signal 9`; nil when it was not started.
+        /// `exit code 3` or `signal 9`; nil if it was not started.
         public var termination: String?
-        /// Who ended it, when it did not end by itself.
+        /// What stopped it: `time limit` or `cancellation`; nil: nothing.
         public var endedBy: String?
         /// Why it was not started.
         public var refusal: String?
-        /// From the request to the end of all that it started; nil when it was not started.
+        /// From the request until it and its leftover processes ended; nil if it was not started.
         public var seconds: Double?
-        /// Processes that it left behind, by name.
+        /// Leftover processes, by name.
         public var survivors: [String] = []
-        /// What it wrote; nil when it was not started, and in a record without its long parts.
+        /// Its output; nil if it was not started, or in a record without the long parts.
         public var output: CapturedOutput?
 
-        /// Which file it was.
-        mutating func note(_ file: ScriptIdentity) {
+        /// Records the file.
+        mutating func note(_ file: ScriptFingerprint) {
             (path, resolvedPath, sha256) = (file.path.string, file.resolvedPath.string, file.sha256)
             (device, inode, owner, size) = (file.device, file.inode, file.owner, file.size)
             mode = String(file.mode, radix: 8)
-            modified = WallTime(secondsSince1970: 0) + file.modified
+            modified = Timestamp(secondsSince1970: 0) + file.modified
         }
 
-        /// How it ended.
+        /// Records the end.
         mutating func note(_ end: ScriptResult) {
-            termination =
-                switch end.termination {
-                case .exited(let code): "exit code \(code)"
-                case .signaled(let number): "signal \(number)"
-                }
+            termination = "\(end.termination)"
             endedBy =
                 switch end.cause {
                 case .itself: nil
                 case .timeLimit: "time limit"
                 case .cancellation: "cancellation"
                 }
-            (seconds, survivors, output) = (end.duration.seconds, end.survivors, end.output)
+            (seconds, survivors, output) = (end.duration.seconds, end.leftovers, end.output)
         }
     }
 
-    /// A letter, and since when.
+    /// A change of the status.
     public struct StatusChange: Hashable, Sendable, Codable {
-        /// Since when.
-        public var time: WallTime
-        /// The letter.
+        /// When.
+        public var time: Timestamp
+        /// The new status.
         public var letter: JobStatus
     }
 }
 
 /// A line of a job's report.
 public struct ReportLine: Hashable, Sendable, Codable {
-    /// Who says it.
+    /// The author of a line.
     public enum Source: String, Hashable, Sendable, Codable { case daemon, script, handler, reporter }
 
     /// When.
-    public var time: WallTime
-    /// Who says it.
+    public var time: Timestamp
+    /// The author.
     public var source: Source
-    /// Without a line feed and without control characters.
+    /// Without line feeds and control characters.
     public var text: String
 
     /// A line.
-    public init(_ source: Source, _ text: String, at time: WallTime) {
+    public init(_ source: Source, _ text: String, at time: Timestamp) {
         self.time = time
         self.source = source
         self.text = text
     }
 }
 
-/// The number of a job: given once, never again, growing also over restarts.
+/// The number of a job: unique, never reused, increasing also across restarts.
 public struct JobID: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// From 1 on.
     public let number: UInt64
 
-    /// A number that a ``JobIDSource`` has given.
+    /// A number from a ``JobIDSource``.
     public init(_ number: UInt64) { self.number = number }
 
     /// The number in decimal digits.
@@ -264,28 +261,28 @@ public struct JobID: Hashable, Comparable, Sendable, CustomStringConvertible {
     public static func < (left: Self, right: Self) -> Bool { left.number < right.number }
 }
 
-/// What kind of work a job is. A daemon can have types of its own besides the three that are named here.
+/// The kind of work of a job. A daemon can define types besides the three below.
 public struct JobType: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
-    /// As it stands in settings, the history and the events.
+    /// The name in settings, in the history and in events.
     public let rawValue: String
 
-    /// Any name: what it means is the daemon's business.
+    /// The meaning of a name is up to the daemon.
     public init(rawValue: String) { self.rawValue = rawValue }
 
-    /// An account's wish is carried out; its levels are `add`, `modify` and `delete`.
+    /// A provisioning request; its levels are `add`, `modify` and `delete`.
     public static let provisioning = JobType(rawValue: "Provisioning")
-    /// Snapshots are made; its levels are `hourly` to `yearly`.
+    /// A backup; its levels are `hourly` to `yearly`.
     public static let backup = JobType(rawValue: "Backup")
-    /// A user's script is run (specification: rows.md L1).
+    /// A script of the site (specification: rows.md L1).
     public static let admin = JobType(rawValue: "Admin")
 
     /// The name.
     public var description: String { rawValue }
 }
 
-/// What a job works on. There is one job at a time for each subject, whatever the job's type.
+/// The subject of a job. At most one job per subject runs at a time, of any type.
 public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
-    /// A great many entries can wait, and their UUIDs take much less room as numbers.
+    /// Many entries can wait, and a UUID takes less memory as two numbers.
     private enum Form: Hashable, Sendable {
         case uuid(UInt64, UInt64)
         case name(String)
@@ -293,7 +290,8 @@ public struct JobSubject: Hashable, Sendable, CustomStringConvertible {
 
     private let form: Form
 
-    /// - Parameter text: an entry's UUID, or `job NAME` for a script that works on nothing else. Equal texts are the same subject.
+    /// - Parameter text: an entry's UUID, or `job NAME` for a script without another subject. Equal texts are equal
+    ///   subjects.
     public init(_ text: String) { form = Self.uuid(text).map { .uuid($0, $1) } ?? .name(text) }
 
     /// The text.

@@ -1,4 +1,7 @@
-/// Where a job stands, as one of Bacula's letters (specification: rows.md B9); ``title`` says each in words. A job that waits has the letter of what it waits for just now.
+public import EventLoop
+
+/// The status of a job, as one of Bacula's letters (specification: rows.md B9); ``title`` is the status in words. A
+/// waiting job has the status of what it waits for.
 public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
     case created = "C"
     case running = "R"
@@ -20,8 +23,9 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
     case waitingForStartTime = "t"
     case waitingForPriority = "p"
 
-    /// When several meet, the heaviest counts (specification: jobs-and-scripts.md#statuses-and-results); those that it does not name weigh as
-    /// the named one that is nearest in meaning.
+    /// The weight for combining statuses: the heaviest counts
+    /// (specification: jobs-and-scripts.md#statuses-and-results). Statuses that the specification does not weigh have the weight of
+    /// the nearest in meaning.
     public var weight: Int {
         switch self {
         case .successful: 10
@@ -36,7 +40,7 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
         }
     }
 
-    /// Whether the job has come to its end.
+    /// Whether the job has ended.
     public var isFinal: Bool {
         switch self {
         case .successful, .terminatedWithErrors, .nonFatalError, .fatalError, .differences, .canceled: true
@@ -44,7 +48,7 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
         }
     }
 
-    /// In words, for people.
+    /// The status in words.
     public var title: String {
         switch self {
         case .created: "created, not yet running"
@@ -69,12 +73,12 @@ public enum JobStatus: Character, CaseIterable, Hashable, Sendable {
         }
     }
 
-    /// The letter alone.
+    /// The letter as a string.
     public var letter: String { String(rawValue) }
 }
 
 extension JobResult {
-    /// The letter of a job that ended so.
+    /// The status of a job with this result.
     public var status: JobStatus {
         switch self {
         case .success: .successful
@@ -85,10 +89,11 @@ extension JobResult {
         }
     }
 
-    /// The heavier of two (specification: rows.md L8); of two that weigh the same, the first.
+    /// The heavier of two (specification: rows.md L8); if they weigh the same, the first.
     public func heavier(_ other: Self) -> Self { other.status.weight > status.weight ? other : self }
 
-    /// The number that a post script is given for a job that ended so (specification: rows.md D4), and the reporter's number for it (specification: rows.md L6).
+    /// The number that a post script receives for this result (specification: rows.md D4), which is also the
+    /// reporter's number (specification: rows.md L6).
     public var integer: Int32 {
         switch self {
         case .success: 0
@@ -100,4 +105,65 @@ extension JobResult {
         case .undefined, .unknown: 255
         }
     }
+}
+
+/// The result of a unit of work, independent of the program that did it
+/// (specification: jobs-and-scripts.md#statuses-and-results).
+///
+/// Exit codes differ from program to program: see ``ExitProfile``.
+public enum JobResult: String, CaseIterable, Hashable, Sendable, Codable {
+    /// Done without problems.
+    case success
+    /// Not done, or not completely.
+    case failed
+    /// Stopped by a person or by the program itself.
+    case aborted
+    /// Done, with warnings.
+    case warnings
+    /// Not run when it was due.
+    case missed
+    /// Cannot be done until a person changes something.
+    case wrongConfiguration = "wrong configuration"
+    /// The program reports that it does not know.
+    case undefined
+    /// No result was reported.
+    case unknown
+
+    /// Whether the work was done.
+    public var isSuccess: Bool { self == .success || self == .warnings }
+}
+
+/// How an attempt or a job ended: the result, whether a retry may help, and why.
+public struct JobOutcome: Error, Hashable, Sendable {
+    /// The result.
+    public var result: JobResult
+    /// Whether a retry may help; nil after a success.
+    public var failureClass: FailureClass?
+    /// The error and its hint in one line; empty after a plain success.
+    public var message: String
+    /// How the program ended that decided the result.
+    public var termination: TerminationStatus?
+
+    /// A success has no failure class; the default of a failure is permanent.
+    public init(
+        _ result: JobResult, failureClass: FailureClass? = nil, message: String = "",
+        termination: TerminationStatus? = nil
+    ) {
+        self.result = result
+        self.failureClass = result.isSuccess ? nil : failureClass ?? .permanent
+        self.message = message
+        self.termination = termination
+    }
+
+    /// The outcome of a job that ran one program.
+    public init(_ reading: ExitReading, message: String = "") {
+        self.init(
+            reading.result, failureClass: reading.failureClass, message: message, termination: reading.termination)
+    }
+
+    /// A success without a message.
+    public static let success = JobOutcome(.success)
+
+    /// Cancelled by an operator.
+    public static let canceled = JobOutcome(.aborted, message: "canceled by an operator")
 }

@@ -1,14 +1,16 @@
 import CLinux
+import EventLoop
 import Glibc
+import Synchronization
 public import SystemPackage
 
-/// Small files that are replaced as a whole: a reader finds the old contents or the new, never a mixture, also after a kill or a crash.
+/// Small files that are replaced as a whole: a reader finds the old contents or the new, also after a crash.
 enum StateFile {
-    /// Larger files were not written by us; the rest is not read.
+    /// Larger files were not written by this program; the rest is not read.
     private static let largestSize = 4096
 
-    /// Takes as much memory as the file is long.
-    /// - Returns: nil when there is no such file.
+    /// Allocates as much memory as the file is long.
+    /// - Returns: nil if the file does not exist.
     static func read(_ file: FilePath, atMost largestSize: Int = largestSize) throws(StateFileError) -> [UInt8]? {
         do {
             let descriptor = try FileDescriptor.open(file, .readOnly, options: [.closeOnExec, .noFollow])
@@ -32,10 +34,11 @@ enum StateFile {
         }
     }
 
-    /// Writes a new file beside the old one and puts it into its place.
-    /// - Parameter isDurable: whether it must outlast a loss of power: costs a disk flush or two. Without, it outlasts the process alone.
+    /// Writes a new file next to the old one and renames it.
+    /// - Parameter isDurable: whether it must survive a power failure, which costs one or two disk flushes. Otherwise
+    ///   it survives only the end of the process.
     static func replace(_ file: FilePath, with contents: String, isDurable: Bool) throws(StateFileError) {
-        // One writer of a file at a time: there is one daemon for a state directory, and the callers see to the rest.
+        // There is one writer: one daemon per state directory, and the callers serialize.
         let draft = file.removingLastComponent().appending(".\(file.lastComponent?.string ?? "").new")
         do {
             let descriptor = try FileDescriptor.open(
@@ -58,7 +61,7 @@ enum StateFile {
         }
     }
 
-    /// What lies in a directory, without the directories `.` and `..`; nothing where it does not exist.
+    /// The names in a directory without `.` and `..`; empty if the directory does not exist.
     static func names(in directory: FilePath) throws(StateFileError) -> [String] {
         guard let stream = opendir(directory.string) else {
             if errno == ENOENT { return [] }
@@ -103,11 +106,11 @@ enum StateFile {
 
 /// A file of the state directory that could not be read or written.
 public struct StateFileError: Error, Hashable, Sendable {
-    /// What was tried: "read", "write", "set aside" or "remove".
+    /// The operation: "read", "write", "set aside" or "remove".
     public var operation: String
-    /// The file itself, also where a draft beside it or its directory was at fault.
+    /// The file, also if the error concerns its temporary file or its directory.
     public var path: FilePath
-    /// What the kernel said.
+    /// The system error.
     public var errno: Errno
 
     init(_ operation: String, _ path: FilePath, _ error: any Error) {
@@ -118,19 +121,112 @@ public struct StateFileError: Error, Hashable, Sendable {
 }
 
 extension StateFileError: CustomStringConvertible {
-    /// What failed, where, and what mends it.
+    /// What failed, where, and the hint.
     public var description: String {
         "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(hint)"
     }
 
-    /// What mends it.
+    /// How to fix it.
     public var hint: String {
         let directory = path.removingLastComponent().shellWord
         return switch errno {
         case _ where errno.isShortage || errno == .diskQuotaExceeded:
             errno.shortageHint(at: path.removingLastComponent())
         case .noSuchFileOrDirectory: "create the directory: mkdir -p \(directory)"
-        default: "see that the daemon's user may write there: ls -ld \(directory) \(path.shellWord)"
+        default: "make sure that the daemon's user can write there: ls -ld \(directory) \(path.shellWord)"
         }
+    }
+}
+
+/// Allocates job numbers: each is used once and is greater than all earlier ones, also across restarts and crashes.
+///
+/// The file contains the first number that is not reserved yet. Numbers are reserved in blocks, and the file is
+/// flushed to disk before the first number of a block is used, so a crash skips numbers but never repeats one. Only
+/// one instance may use the file; the daemon's lock ensures that.
+///
+/// An invalid file is set aside, and numbering continues with the milliseconds since 1970, which is greater than
+/// every earlier number unless there were more than a thousand jobs per second.
+///
+/// Blocks are reserved on a thread that may block: two flushes of a small file for every thousand jobs.
+public final class JobIDSource: Sendable {
+    private struct State {
+        var next: UInt64
+        var end: UInt64
+    }
+
+    /// A message for the operator if a damaged file was set aside.
+    public let notice: String?
+
+    private let file: FilePath
+    private let block: UInt64
+    private let state: Mutex<State>
+    /// Held while a block is being reserved.
+    private let reserving = Mutex(())
+
+    /// Reads the file. Nothing is written before the first number is requested, unless the file is damaged.
+    /// - Parameters:
+    ///   - file: in an existing directory; if there is no file, numbering begins with 1.
+    ///   - block: how many numbers are reserved at a time (1…1,000,000).
+    public init(
+        file: FilePath, block: UInt64 = 1000, now: Timestamp = SystemWallClock().now
+    ) throws(StateFileError) {
+        self.file = file
+        self.block = min(max(1, block), 1_000_000)
+        guard let contents = try StateFile.read(file) else {
+            notice = nil
+            state = Mutex(State(next: 1, end: 1))
+            return
+        }
+        if let first = Self.number(in: contents) {
+            notice = nil
+            state = Mutex(State(next: first, end: first))
+            return
+        }
+        let first = UInt64(clamping: now.nanosecondsSince1970 / 1_000_000)
+        let aside = try StateFile.setAside(file, at: Int(now.secondsSince1970))
+        notice =
+            "\(file.printable): does not contain a job number; it was set aside as \(aside.printable), and job numbers continue with \(first)"
+        state = Mutex(State(next: first, end: first))
+        // Reserve now: if the daemon ends before its first job, the next start must not begin with 1.
+        try reserve()
+    }
+
+    /// The next number.
+    /// - Throws: ``StateFileError`` if a block cannot be reserved.
+    public func next() async throws(StateFileError) -> JobID {
+        if let next = reserved() { return next }
+        return try await BlockingWork.run { [self] () throws(StateFileError) in
+            try reserving.withLock { _ throws(StateFileError) in
+                while true {
+                    if let next = reserved() { return next }
+                    try reserve()
+                }
+            }
+        }
+    }
+
+    private func reserved() -> JobID? {
+        state.withLock { state in
+            guard state.next < state.end else { return nil }
+            defer { state.next += 1 }
+            return JobID(state.next)
+        }
+    }
+
+    private func reserve() throws(StateFileError) {
+        let end = state.withLock(\.next) + block
+        try StateFile.replace(file, with: "\(end)\n", isDurable: true)
+        state.withLock { $0.end = end }
+    }
+
+    /// Strict, so that a truncated or overwritten file is not read as a smaller number: digits without a leading
+    /// zero, then a line feed. Half of the range is left for further blocks.
+    private static func number(in contents: [UInt8]) -> UInt64? {
+        guard contents.last == UInt8(ascii: "\n") else { return nil }
+        let digits = contents.dropLast()
+        guard let first = digits.first, first != UInt8(ascii: "0"), digits.allSatisfy({ (0x30...0x39).contains($0) }),
+            let number = UInt64(String(decoding: digits, as: UTF8.self)), number <= UInt64.max / 2
+        else { return nil }
+        return number
     }
 }

@@ -5,7 +5,7 @@ public struct JobEnd: Hashable, Sendable {
     /// What it came to. One that ended well and had nothing to do says so in its message, which begins with ``nothingToDo``.
     public var outcome: JobOutcome
     /// When.
-    public var time: WallTime
+    public var time: Timestamp
     /// Since its first attempt in this process began; since it was asked for where none did.
     public var duration: Duration
     /// Whether an operator asked for it.

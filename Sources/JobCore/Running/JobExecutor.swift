@@ -1,6 +1,6 @@
 /// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the registry up to date.
 ///
-/// ``AttemptCycle`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
+/// ``AttemptStateMachine`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
 @MainActor public struct JobExecutor {
     /// Where open jobs stand.
     public nonisolated let registry: JobRegistry
@@ -43,7 +43,7 @@
     }
 
     /// When a job of a type may begin, at or after a time.
-    public func opening(for type: JobType, after time: WallTime) -> WallTime {
+    public func opening(for type: JobType, after time: Timestamp) -> Timestamp {
         policies[type]?.window?.opening(after: time) ?? time
     }
 
@@ -87,7 +87,7 @@
 
     // MARK: - An attempt
 
-    /// One try: pre script, work, post script, as ``AttemptCycle`` says.
+    /// One try: pre script, work, post script, as ``AttemptStateMachine`` says.
     ///
     /// An operator's cancelling is an outcome. Cancelling the task means that the daemon stops.
     /// - Parameters:
@@ -123,7 +123,7 @@
             job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,
             clock: clock,
             notice: notice)
-        let course = AttemptCourse(
+        let course = AttemptDriver(
             attempt, policy: policy, environment: environment, registry: registry, clock: clock, work: work)
         do {
             let ended = try await course.run()

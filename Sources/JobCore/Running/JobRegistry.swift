@@ -14,7 +14,7 @@
         var output: LiveOutput?
         var cancel: (@MainActor () -> Void)?
         /// When its first attempt in this process began.
-        var began: WallTime?
+        var began: Timestamp?
         /// Pre and post scripts that failed in its last attempt, for the alert at its end (specification: rows.md D8).
         var scriptFailures: [String] = []
         /// What a job that waits is waiting for just now.
@@ -150,7 +150,7 @@
     }
 
     /// - Parameter ended: what it came to; nil: it was cut off.
-    func endAttempt(_ id: JobID, _ ended: AttemptCourse.Ended?) {
+    func endAttempt(_ id: JobID, _ ended: AttemptDriver.Ended?) {
         let now = clock.now
         guard var place = places[id] else { return }
         if let token = place.token { tokens[token.text] = nil }
@@ -297,7 +297,7 @@
 }
 
 extension JobRegistry.Place {
-    fileprivate mutating func note(_ status: JobStatus, at time: WallTime) {
+    fileprivate mutating func note(_ status: JobStatus, at time: Timestamp) {
         job.status = status
         if job.statuses.count >= JobRegistry.longestCourse { job.statuses.removeFirst() }
         job.statuses.append(Job.StatusChange(time: time, letter: status))

@@ -18,7 +18,7 @@ public struct JobRequest: Sendable {
     /// 1 is more urgent than 10.
     public var priority: Int
     /// The earliest time; `.distantPast`: at once.
-    public var due: WallTime
+    public var due: Timestamp
     /// How often and after which waits it is tried again when its failure is retryable.
     public var retry: RetryPolicy
     /// What becomes of it when an attempt is interrupted.
@@ -29,7 +29,7 @@ public struct JobRequest: Sendable {
     /// A request.
     public init(
         type: JobType, name: String, level: String = "", subject: JobSubject, client: String,
-        priority: Int = Job.usualPriority, due: WallTime = .distantPast, retry: RetryPolicy,
+        priority: Int = Job.usualPriority, due: Timestamp = .distantPast, retry: RetryPolicy,
         interruption: InterruptionPolicy = .repeats, work: @escaping Work
     ) {
         self.type = type

@@ -115,13 +115,13 @@
     /// Starts nothing more. Running jobs have the grace and are cut off then; those that have ended come to their end in any case.
     ///
     /// Whatever a job's work does, this returns: one that does not heed its being cut off is left, which a notice says, and goes on at the next start.
-    /// - Parameter patience: how long one that is cut off may take to end.
-    public func stop(grace: Duration, patience: Duration = .seconds(20)) async {
+    /// - Parameter killTimeout: how long one that is cut off may take to end.
+    public func stop(grace: Duration, killTimeout: Duration = .seconds(20)) async {
         isStopping = true
         classes.values.forEach(scheduler.closeClass)
         letGoOn()
         for id in places.keys { _ = scheduler.withdraw(.job(id)) }
-        await OrderlyStop(grace: grace, patience: patience).run(by: clock) {
+        await OrderlyStop(grace: grace, killTimeout: killTimeout).run(by: clock) {
             await self.allEnded()
         } cutOff: {
             await self.cutOff()
@@ -257,10 +257,10 @@
     }
 
     /// - Parameter due: `.distantPast`: it need not wait at all.
-    private func wait(_ id: JobID, until due: WallTime) {
+    private func wait(_ id: JobID, until due: Timestamp) {
         guard let job = places[id]?.job else { return }
         let status = scheduler.offer(
-            JobScheduler.Item(
+            Scheduler.Item(
                 job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
                 rank: executor.rank(of: job), due: due))
         if let status { executor.registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }

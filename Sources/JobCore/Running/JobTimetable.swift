@@ -21,7 +21,7 @@ public struct JobTimetable: Hashable, Sendable {
     public init(_ lines: [Line] = []) { self.lines = lines }
 
     /// The next moment after a time at which anything is due; nil: never.
-    public func next(after time: WallTime, in calendar: DayCalendar = .system) -> WallTime? {
+    public func next(after time: Timestamp, in calendar: DayCalendar = .system) -> Timestamp? {
         lines.compactMap { $0.schedule.next(after: time, in: calendar) }.min()
     }
 
@@ -33,7 +33,7 @@ public struct JobTimetable: Hashable, Sendable {
     public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, ask: @Sendable (String) async -> Void
     ) async throws {
-        enum Event { case reached(WallTime), set(by: Duration) }
+        enum Event { case reached(Timestamp), set(by: Duration) }
         let (events, source) = AsyncStream<Event>.makeStream()
         let steps = await clock.steps()
         let listening = Task { for await step in steps { source.yield(.set(by: step)) } }
@@ -63,19 +63,19 @@ public struct JobTimetable: Hashable, Sendable {
         private let lines: [Line]
         private let calendar: DayCalendar
         /// Of each line, the time up to which it has been asked for.
-        private var reached: [WallTime]
+        private var reached: [Timestamp]
 
-        init(_ table: JobTimetable, from now: WallTime, in calendar: DayCalendar) {
+        init(_ table: JobTimetable, from now: Timestamp, in calendar: DayCalendar) {
             lines = table.lines
             self.calendar = calendar
             reached = Array(repeating: now, count: lines.count)
         }
 
         /// When anything comes due; nil: never.
-        var next: WallTime? { lines.indices.compactMap(next(of:)).min() }
+        var next: Timestamp? { lines.indices.compactMap(next(of:)).min() }
 
         /// What has come due up to a time, in the order of the lines, each once however often it did.
-        mutating func reach(_ time: WallTime) -> [String] {
+        mutating func reach(_ time: Timestamp) -> [String] {
             let due = lines.indices.filter { index in next(of: index).map { $0 <= time } ?? false }
             for index in lines.indices { reached[index] = max(reached[index], time) }
             return due.map { lines[$0].name }
@@ -84,7 +84,7 @@ public struct JobTimetable: Hashable, Sendable {
         /// The clock was set. Forward, what has come due is due now. Back, a line goes on by the new time, unless that makes a time come
         /// again that is less than half the line's period away: so a correction by a few hours has nothing run twice in one night, and no
         /// line waits for longer than one and a half of its periods.
-        mutating func clockWasSet(by step: Duration, now: WallTime) {
+        mutating func clockWasSet(by step: Duration, now: Timestamp) {
             guard step < .zero else { return }
             for index in lines.indices where reached[index] > now {
                 guard let first = lines[index].schedule.next(after: now, in: calendar),
@@ -94,7 +94,7 @@ public struct JobTimetable: Hashable, Sendable {
             }
         }
 
-        private func next(of index: Int) -> WallTime? {
+        private func next(of index: Int) -> Timestamp? {
             lines[index].schedule.next(after: reached[index], in: calendar)
         }
     }

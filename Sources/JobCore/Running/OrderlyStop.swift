@@ -3,15 +3,15 @@ public struct OrderlyStop: Sendable {
     /// How long work may go on.
     public var grace: Duration
     /// How long what was cut off may take to end.
-    public var patience: Duration
+    public var killTimeout: Duration
 
     /// A stop.
-    public init(grace: Duration, patience: Duration) {
+    public init(grace: Duration, killTimeout: Duration) {
         self.grace = grace
-        self.patience = patience
+        self.killTimeout = killTimeout
     }
 
-    /// Returns when the work has ended, or patience has.
+    /// Returns when the work has ended, or the kill timeout is over.
     /// - Parameters:
     ///   - ended: returns when the work has ended; it is left waiting when that does not come.
     ///   - cutOff: is called once when the grace is over.
@@ -27,7 +27,7 @@ public struct OrderlyStop: Sendable {
         let timer = Task {
             try await clock.sleep(for: grace)
             await cutOff()
-            try await clock.sleep(for: patience)
+            try await clock.sleep(for: killTimeout)
             isOver.finish()
         }
         // Whoever stops is not stopped.

@@ -85,7 +85,7 @@ import Synchronization
         registry.programRuns(job.id, output: live, profile: profile, user: invocation.user?.uid)
         let began = clock.now
         let start = ContinuousClock.now
-        let identity = Mutex<ScriptIdentity?>(nil)
+        let identity = Mutex<ScriptFingerprint?>(nil)
         var run = Job.Program(arguments: [invocation.executable.string] + invocation.arguments)
         var result = JobResult.failed
         defer {
@@ -100,14 +100,14 @@ import Synchronization
         }
         do throws(ScriptError) {
             let ended = try await runner.run(invocation, live: live) { [path = invocation.executable] in
-                let found = ScriptFingerprint.identity(of: path)
+                let found = ScriptFingerprint(of: path)
                 identity.withLock { $0 = found }
             }
             run.note(ended)
             let reading = profile.reading(of: ended)
             result = reading.result
-            if !ended.survivors.isEmpty {
-                let names = ended.survivors.joined(separator: ", ")
+            if !ended.leftovers.isEmpty {
+                let names = ended.leftovers.joined(separator: ", ")
                 let warning = "\(invocation.executable) left processes behind, which were ended: \(names)"
                 write(warning)
                 notice(CoreNotice(.warning, warning, job: job.id))
@@ -121,7 +121,7 @@ import Synchronization
     }
 
     private func ended(
-        _ name: String, began: WallTime, _ start: ContinuousClock.Instant, _ result: JobResult, _ program: Job.Program?
+        _ name: String, began: Timestamp, _ start: ContinuousClock.Instant, _ result: JobResult, _ program: Job.Program?
     ) {
         registry.stepEnded(
             job.id,

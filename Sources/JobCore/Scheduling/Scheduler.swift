@@ -1,34 +1,37 @@
 import HeapModule
 
-/// Decides which work may begin: due times, priorities, one running item per exclusion key, limits per class and in total.
+/// Decides which work may begin: due times, priorities, one running item per exclusion key, limits per class and in
+/// total.
 ///
-/// A pure value without a clock: the caller tells it what happened and asks for the next item that may begin. Every item is identified by its
-/// key. It has one exclusion key, what it works on; while it runs it can take further ones (``acquire(_:for:)``). Two items with a common
-/// exclusion key never run at the same time.
+/// A pure value without a clock: the caller reports events and asks for the next item that may begin. Every item is
+/// identified by its key. It has one exclusion key, the subject of its work, and can take further ones while it runs
+/// (``acquire(_:for:)``). Two items with a common exclusion key never run at the same time.
 ///
-/// **Order.** Of the items that may begin, the one with the smallest priority number begins first, then the one that became due first. Items
-/// that wait for the same exclusion key begin in the order of their ranks; the first of them takes the best place of its class among
-/// them in exchange for its own, so that other items lose nothing by it.
+/// **Order.** Of the items that may begin, the one with the smallest priority number begins first, then the one that
+/// became due first. Items that wait for the same exclusion key begin in the order of their ranks; the first of them
+/// takes the best place of its class among them in exchange for its own, so that other items are not delayed.
 ///
-/// **Cost.** Every operation costs at most the logarithm of the number of waiting items, and the length of the one line that it inserts
-/// into. A blocked item waits in the line of what blocks it and is not looked at before it is first there and the key is free.
-package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>: Sendable {
+/// **Cost.** Every operation takes at most the logarithm of the number of waiting items, and the length of the one
+/// line that it inserts into. A blocked item waits in the line of the exclusion key that blocks it and is not
+/// examined until it is first there and the key is free.
+package struct Scheduler: Sendable {
     /// Identifies an item.
     package enum Key: Hashable, Sendable {
-        /// A subject that is reconciled: its owner finds out what there is to do when its turn comes. The subject is its exclusion key.
-        case subject(Subject)
+        /// A subject to reconcile: its owner finds out what to do when its turn comes. The subject is its exclusion
+        /// key.
+        case subject(JobSubject)
         /// A job.
-        case job(ID)
+        case job(JobID)
 
         fileprivate var isSubject: Bool { if case .subject = self { true } else { false } }
     }
 
-    /// Work that is to be done.
+    /// Requested work.
     package struct Item: Hashable, Sendable {
-        /// Identifies the item. An item that is offered again while it waits is the same item.
+        /// An item that is offered again while it waits is the same item.
         package var key: Key
-        /// What it works on.
-        package var exclusion: Subject
+        /// The subject of the work.
+        package var exclusion: JobSubject
         /// The index of its class.
         package var jobClass: Int
         /// 1 is more urgent than 10.
@@ -36,30 +39,31 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         /// The place in the order among items with the same exclusion key, 0…255; the smallest begins first.
         package var rank: Int
         /// The earliest time at which it may begin.
-        package var due: WallTime
+        package var due: Timestamp
 
         package init(
-            job id: ID, on exclusion: Subject, class jobClass: Int, priority: Int = Job.usualPriority, rank: Int = 0,
-            due: WallTime = .distantPast
+            job id: JobID, on exclusion: JobSubject, class jobClass: Int, priority: Int = Job.usualPriority,
+            rank: Int = 0,
+            due: Timestamp = .distantPast
         ) {
             (key, self.exclusion, self.jobClass) = (.job(id), exclusion, jobClass)
             (self.priority, self.rank, self.due) = (priority, rank, due)
         }
 
         package init(
-            reconciling subject: Subject, class jobClass: Int, priority: Int = Job.usualPriority,
-            due: WallTime = .distantPast
+            reconciling subject: JobSubject, class jobClass: Int, priority: Int = Job.usualPriority,
+            due: Timestamp = .distantPast
         ) {
             (key, exclusion, self.jobClass) = (.subject(subject), subject, jobClass)
             (self.priority, rank, self.due) = (priority, 0, due)
         }
     }
 
-    /// What a waiting item waits for.
+    /// The obstacle of a waiting item.
     package enum Obstacle: Hashable, Sendable {
         /// Its due time, or the opening of its class's window.
-        case time(WallTime)
-        /// Another item runs on an exclusion key of it, or begins there before it.
+        case time(Timestamp)
+        /// Another item that runs on one of its exclusion keys, or begins there before it.
         case exclusion(Key)
         /// A more urgent item of its class.
         case priority
@@ -76,7 +80,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         case runningAndOffered
     }
 
-    /// The order of due items. No two items have the same number at any time.
+    /// The order of due items; unique at any time.
     private struct Place: Hashable, Comparable {
         var priority: Int32
         var number: UInt64
@@ -87,28 +91,28 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
     }
 
     private struct Entry {
-        /// Exclusion keys of a job, and those that an item took while it ran or could not take. That of a subject itself is not among them: a great
-        /// many subjects can wait.
-        var exclusions: [Subject] = []
-        var due: WallTime
+        /// The exclusion key of a job, and those that an item took, or could not take, while it ran. The one of a
+        /// subject is not stored, because many subjects can wait.
+        var exclusions: [JobSubject] = []
+        var due: Timestamp
         var place: Place
         var jobClass: UInt8
         var rank: UInt8
         var state = State.later
-        /// In whose line it waits, an index into its exclusion keys.
+        /// The line in which it waits: an index into its exclusion keys.
         var lineIndex: UInt8 = 0
 
         var isRunning: Bool { state == .running || state == .runningAndOffered }
     }
 
-    /// What belongs to an exclusion key. When the key is free, the first that waits is in the heap of its class.
+    /// The state of an exclusion key. If the key is free, the first waiting item is in the heap of its class.
     private struct Line {
         var holder: Key?
         /// Ordered by rank, then by place; the places of each class ascend.
         var waiting: [Key] = []
     }
 
-    /// An element of a heap. Heaps cannot remove: one whose place the key does not have any more is stale.
+    /// An element of a heap. Heaps cannot remove elements: one whose key has another place is stale.
     private struct Candidate: Hashable, Comparable {
         var order: Place
         var key: Key
@@ -117,7 +121,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
     }
 
     private struct Later: Comparable {
-        var due: WallTime
+        var due: Timestamp
         var number: UInt64
         var key: Key
 
@@ -137,50 +141,51 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
     }
 
     private var entries: [Key: Entry] = [:]
-    /// By exclusion key. Where only the subject itself waits in a free line, the line is not kept: a great many can wait so.
-    private var lines: [Subject: Line] = [:]
+    /// By exclusion key. A free line in which only the subject itself waits is not stored, because there can be many.
+    private var lines: [JobSubject: Line] = [:]
     private var classes: [Class] = []
     private var moved: [Key] = []
     private var lastNumber: UInt64 = 0
     private let calendar: DayCalendar
 
-    /// The most items that run at once, of all classes; nil: no limit. Of more than one place the last is kept for the preferred class.
+    /// The limit on running items of all classes; nil: none. If it is greater than 1, the last place is reserved for
+    /// the preferred class.
     package var limit: Int?
-    /// Items that run.
+    /// The number of running items.
     package private(set) var runningCount = 0
 
     package init(limit: Int? = nil, calendar: DayCalendar = .system) { (self.limit, self.calendar) = (limit, calendar) }
 
     // MARK: - Classes
 
-    /// - Returns: the index of a new class; there are 256 at most.
+    /// - Returns: the index of a new class; there are at most 256.
     package mutating func addClass(_ settings: JobClass) -> Int {
         classes.append(Class(settings: settings))
         return classes.count - 1
     }
 
-    /// Changes what holds for a class from now on; running items go on.
+    /// Changes the settings of a class; running items continue.
     package mutating func setClass(_ index: Int, _ settings: JobClass) { classes[index].settings = settings }
 
-    /// No item of the class begins any more.
+    /// No further item of the class begins.
     package mutating func closeClass(_ index: Int) { classes[index].isClosed = true }
 
-    /// How many items of a class are due and wait.
+    /// The number of due and waiting items of a class.
     package func dueCount(of index: Int) -> Int { classes[index].due }
 
-    /// How many items of a class run.
+    /// The number of running items of a class.
     package func runningCount(of index: Int) -> Int { classes[index].running }
 
-    /// How many items of a class wait, due or not.
+    /// The number of waiting items of a class, due or not.
     package func waitingCount(of index: Int) -> Int { classes[index].count - classes[index].running }
 
-    /// The class of an item; nil when it is not here.
+    /// The class of an item; nil if there is no such item.
     package func jobClass(of key: Key) -> Int? { entries[key].map { Int($0.jobClass) } }
 
     // MARK: - Waiting
 
-    /// Asks for an item to be run. While it waits, the earlier due time and the more urgent priority count; while it runs, the offer is
-    /// remembered, and it waits again when it ends.
+    /// Offers an item. If it waits already, the earlier due time and the more urgent priority count; if it runs, it
+    /// waits again when it ends.
     package mutating func offer(_ item: Item) {
         guard var entry = entries[item.key] else {
             let entry = Entry(
@@ -202,15 +207,15 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         enqueue(item.key, entry)
     }
 
-    /// Makes an item due that waits.
+    /// Makes a waiting item due.
     package mutating func hasten(_ key: Key) {
         guard var entry = entries[key], entry.state == .later else { return }
         entry.due = .distantPast
         enqueue(key, entry)
     }
 
-    /// Removes an item that waits.
-    /// - Returns: false when it does not wait: it runs, or is not here.
+    /// Removes a waiting item.
+    /// - Returns: false if it does not wait: it runs, or does not exist.
     @discardableResult
     package mutating func withdraw(_ key: Key) -> Bool {
         guard let entry = entries[key], !entry.isRunning else { return false }
@@ -222,7 +227,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
     /// Whether the item waits, due or not.
     package func isWaiting(_ key: Key) -> Bool { entries[key].map { !$0.isRunning } ?? false }
 
-    /// What an item waits for; nil when it does not wait.
+    /// The obstacle of an item; nil if it does not wait.
     package mutating func obstacle(of key: Key) -> Obstacle? {
         guard let entry = entries[key], !entry.isRunning else { return nil }
         guard let name = line(of: key, entry) else { return .time(entry.due) }
@@ -233,15 +238,15 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return first.map { $0.order.priority < entry.place.priority } ?? false ? .priority : .limit
     }
 
-    /// Which item runs on an exclusion key; nil: none.
-    package func holder(of exclusion: Subject) -> Key? { lines[exclusion]?.holder }
+    /// The item that runs on an exclusion key; nil: none.
+    package func holder(of exclusion: JobSubject) -> Key? { lines[exclusion]?.holder }
 
     // MARK: - Running
 
     /// Begins the next item.
-    /// - Parameter now: items that are due until then may begin, and windows that are open then count.
-    /// - Returns: nil when none may begin.
-    package mutating func next(now: WallTime) -> Key? {
+    /// - Parameter now: decides which items are due and which windows are open.
+    /// - Returns: nil if none may begin.
+    package mutating func next(now: Timestamp) -> Key? {
         while let later = takeDue(now), var entry = entries[later.key] {
             entry.due = .distantPast
             enqueue(later.key, entry)
@@ -254,8 +259,8 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return nil
     }
 
-    /// Takes the item that has been due for the longest time from those that are not known to be due.
-    private mutating func takeDue(_ now: WallTime) -> Later? {
+    /// Takes the item that has been due for the longest time from those that are not yet known to be due.
+    private mutating func takeDue(_ now: Timestamp) -> Later? {
         var first: (later: Later, index: Int)?
         for index in classes.indices where nextDue(of: index).map({ $0 <= now }) ?? false {
             guard let later = classes[index].later.min else { continue }
@@ -265,20 +270,22 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return first?.later
     }
 
-    /// What the items wait for that became due since it was last asked, or found their window closed, and wait.
+    /// The items that became due or found their window closed since the last call and still wait, with their
+    /// obstacles.
     package mutating func takeMoved() -> [(key: Key, obstacle: Obstacle)] {
         defer { moved = [] }
         return moved.compactMap { key in obstacle(of: key).map { (key, $0) } }
     }
 
-    /// Forgets what was offered since an item began: its work has not looked at anything before.
+    /// Forgets the offers since an item began, because its work has not read anything yet.
     package mutating func forgetOffers(of key: Key) {
         if entries[key]?.state == .runningAndOffered { entries[key]?.state = .running }
     }
 
     /// Takes further exclusion keys for a running item, until it ends.
-    /// - Returns: false, and none is taken, when another item has one of them; then ``finish(_:waitingFor:)`` has the item wait for them.
-    package mutating func acquire(_ exclusions: [Subject], for key: Key) -> Bool {
+    /// - Returns: false, and none is taken, if another item has one of them; ``finish(_:waitingFor:)`` then makes the
+    ///   item wait for them.
+    package mutating func acquire(_ exclusions: [JobSubject], for key: Key) -> Bool {
         guard let entry = entries[key], entry.isRunning,
             exclusions.allSatisfy({ lines[$0]?.holder ?? key == key })
         else { return false }
@@ -289,13 +296,13 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return true
     }
 
-    /// An item has ended.
+    /// Ends an item.
     /// - Parameters:
     ///   - again: when it must run again; nil: it need not.
-    ///   - ignoringOffers: whether offers made while it ran said nothing new.
-    /// - Returns: when it is due again; nil when it does not wait any more.
+    ///   - ignoringOffers: whether offers since its start are ignored.
+    /// - Returns: when it is due again; nil if it does not wait.
     @discardableResult
-    package mutating func finish(_ key: Key, again: WallTime? = nil, ignoringOffers: Bool = false) -> WallTime? {
+    package mutating func finish(_ key: Key, again: Timestamp? = nil, ignoringOffers: Bool = false) -> Timestamp? {
         guard var entry = end(key) else { return nil }
         let due = entry.state == .runningAndOffered && !ignoringOffers ? .distantPast : again
         guard let due else {
@@ -307,8 +314,8 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return due
     }
 
-    /// An item has ended because another one has an exclusion key that it needs: it waits until it can have them all.
-    package mutating func finish(_ key: Key, waitingFor exclusions: [Subject]) {
+    /// Ends an item because another one has an exclusion key that it needs: it waits until it can have them all.
+    package mutating func finish(_ key: Key, waitingFor exclusions: [JobSubject]) {
         guard var entry = end(key) else { return }
         entry.due = .distantPast
         entry.exclusions += exclusions.prefix(Int(UInt8.max) - 1)
@@ -317,17 +324,17 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
 
     // MARK: - Time
 
-    /// When the next of the items that are not due becomes due; nil when there is none.
-    package mutating func nextDue() -> WallTime? { classes.indices.compactMap { nextDue(of: $0) }.min() }
+    /// When the next item becomes due; nil: none.
+    package mutating func nextDue() -> Timestamp? { classes.indices.compactMap { nextDue(of: $0) }.min() }
 
     /// The same for the items of one class.
-    package mutating func nextDue(of index: Int) -> WallTime? {
+    package mutating func nextDue(of index: Int) -> Timestamp? {
         while let first = classes[index].later.min, !isCurrent(first) { classes[index].later.removeMin() }
         return classes[index].later.min?.due
     }
 
-    /// The clock was set back: what is not due comes so much earlier by it. What was to wait for a duration waits as long as before; what was
-    /// to wait for a date comes up early and has to be offered again.
+    /// Moves due times after the clock was set back. An item that waits for a duration waits as long as before; one
+    /// that waits for a date comes up early and has to be offered again.
     package mutating func clockWasSet(back duration: Duration) {
         for index in classes.indices {
             let current = classes[index].later.unordered.filter(isCurrent)
@@ -343,12 +350,12 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
 
     // MARK: - Lines
 
-    private func exclusions(of key: Key, _ entry: Entry) -> [Subject] {
+    private func exclusions(of key: Key, _ entry: Entry) -> [JobSubject] {
         if case .subject(let subject) = key { [subject] + entry.exclusions } else { entry.exclusions }
     }
 
-    /// In whose line an item waits; nil when it does not wait, or is not due.
-    private func line(of key: Key, _ entry: Entry) -> Subject? {
+    /// The line in which an item waits; nil if it does not wait or is not due.
+    private func line(of key: Key, _ entry: Entry) -> JobSubject? {
         guard entry.state == .waiting else { return nil }
         let index = Int(entry.lineIndex)
         guard case .subject(let subject) = key else { return entry.exclusions[index] }
@@ -372,7 +379,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         wait(key, entry)
     }
 
-    /// In the line of what blocks the item, or of the first of its exclusion keys when none does.
+    /// Puts the item into the line of the key that blocks it, or of its first key if none does.
     private mutating func wait(_ key: Key, _ entry: Entry) {
         var entry = entry
         entry.state = .waiting
@@ -386,7 +393,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         guard let name = line(of: key, entry) else { return }
         var line = lines.removeValue(forKey: name) ?? (key == .subject(name) ? Line() : unkeptLine(name))
         let first = line.waiting.first
-        // Mostly it is the last.
+        // Usually it becomes the last.
         var index = line.waiting.count
         while index > 0, isBefore(key, line.waiting[index - 1]) { index -= 1 }
         line.waiting.insert(key, at: index)
@@ -403,8 +410,8 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return (left.rank, left.place) < (right.rank, right.place)
     }
 
-    /// Makes the places of the class of an inserted item ascend along its line.
-    /// - Returns: whether they did not.
+    /// Makes the places of an inserted item's class ascend along its line.
+    /// - Returns: whether they did not before.
     private mutating func exchangePlaces(_ waiting: inout [Key], inserted index: Int) -> Bool {
         guard let inserted = entries[waiting[index]] else { return false }
         func isMate(_ key: Key) -> Bool { entries[key]?.jobClass == inserted.jobClass }
@@ -420,7 +427,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return true
     }
 
-    /// A due item waits in its line no longer; the next of the line takes its turn.
+    /// Removes a due item from its line; the next one takes its turn.
     private mutating func leaveLine(_ key: Key) {
         guard let entry = entries[key], let name = line(of: key, entry) else { return }
         var line = lines.removeValue(forKey: name) ?? unkeptLine(name)
@@ -429,24 +436,24 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         restore(line, name)
     }
 
-    /// Puts a line back that was changed, and its first among the candidates.
-    private mutating func restore(_ line: Line, _ name: Subject) {
+    /// Stores a changed line, and adds its first item to the candidates.
+    private mutating func restore(_ line: Line, _ name: JobSubject) {
         keep(line, name)
         if line.holder == nil, let first = line.waiting.first { insertCandidate(first) }
     }
 
-    private mutating func keep(_ line: Line, _ name: Subject) {
+    private mutating func keep(_ line: Line, _ name: JobSubject) {
         let isUnkept = line.holder == nil && line.waiting.allSatisfy { $0 == .subject(name) }
         lines[name] = isUnkept ? nil : line
     }
 
-    /// The line of an exclusion key for which none is kept.
-    private func unkeptLine(_ name: Subject) -> Line {
+    /// The line of an exclusion key that is not stored.
+    private func unkeptLine(_ name: JobSubject) -> Line {
         guard let entry = entries[.subject(name)], entry.state == .waiting, entry.lineIndex == 0 else { return Line() }
         return Line(waiting: [.subject(name)])
     }
 
-    private mutating func hold(_ name: Subject, for key: Key) {
+    private mutating func hold(_ name: JobSubject, for key: Key) {
         var line = lines.removeValue(forKey: name) ?? unkeptLine(name)
         line.holder = key
         lines[name] = line
@@ -463,7 +470,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
 
     // MARK: - Beginning and ending
 
-    /// The class that has room and the best candidate, and that candidate.
+    /// The class with a free place and the best candidate, and that candidate.
     private mutating func firstCandidate() -> (Int, Key)? {
         var best: (index: Int, candidate: Candidate)?
         for index in classes.indices where hasRoom(index) {
@@ -492,8 +499,8 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return nil
     }
 
-    /// - Returns: false when it has to wait for something else.
-    private mutating func begin(_ key: Key, _ index: Int, _ now: WallTime) -> Bool {
+    /// - Returns: false if it has to wait for something else.
+    private mutating func begin(_ key: Key, _ index: Int, _ now: Timestamp) -> Bool {
         guard var entry = entries[key] else { return false }
         let opening = classes[index].settings.window?.opening(after: now, in: calendar) ?? now
         let isBlocked = exclusions(of: key, entry).contains { lines[$0]?.holder != nil }
@@ -517,7 +524,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         return true
     }
 
-    /// - Returns: the item without what it took while it ran.
+    /// - Returns: the item without the keys that it took while it ran.
     private mutating func end(_ key: Key) -> Entry? {
         guard var entry = entries[key], entry.isRunning else { return nil }
         classes[Int(entry.jobClass)].running -= 1
@@ -535,7 +542,7 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
         guard let entry = entries.removeValue(forKey: key) else { return }
         classes[Int(entry.jobClass)].count -= 1
         guard entries.isEmpty else { return }
-        // Removing does not give memory back.
+        // Removing does not release memory.
         (entries, lines) = ([:], [:])
         for index in classes.indices { (classes[index].candidates, classes[index].later) = (Heap(), Heap()) }
     }
@@ -555,13 +562,13 @@ package struct Scheduler<Subject: Hashable & Sendable, ID: Hashable & Sendable>:
     }
 }
 
-/// What holds for all items of a class of work.
+/// The settings of a class of work.
 package struct JobClass: Hashable, Sendable {
-    /// The most items of the class that run at once; at least 1.
+    /// The limit on running items; at least 1.
     package var limit: Int
-    /// When an item of the class may begin; nil: at any time.
+    /// When items may begin; nil: at any time.
     package var window: TimeWindow?
-    /// Whether the last place of the limit on all classes is kept for this class.
+    /// Whether the last place of the limit on all classes is reserved for this class.
     package var isPreferred: Bool
 
     package init(limit: Int, window: TimeWindow? = nil, isPreferred: Bool = false) {

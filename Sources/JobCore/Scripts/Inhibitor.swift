@@ -1,44 +1,44 @@
 import EventLoop
 public import SystemPackage
 
-/// Keeps the machine from going to sleep and from shutting down while jobs run (specification: rows.md L3): one inhibitor of systemd-logind for all of them,
-/// taken when the first job begins and given back when the last one has ended.
+/// Prevents sleep and shutdown of the machine while jobs run (specification: rows.md L3): one inhibitor of
+/// systemd-logind for all jobs, taken when the first job begins and released when the last one has ended.
 ///
-/// Where there is no systemd-inhibit, or logind does not answer, one notice says so, once in the life of this value, and jobs run without it. The
-/// next job that begins when none runs tries again.
+/// If systemd-inhibit is missing or logind does not answer, this is reported once, and jobs run without the
+/// inhibitor. The next job that begins while none runs tries again.
 @MainActor public final class Inhibitor {
-    /// Where systemd has it.
+    /// Its usual path.
     public nonisolated static let usualProgram: FilePath = "/usr/bin/systemd-inhibit"
 
     private let program: FilePath
     private let who: String
-    private let patience: Duration
+    private let timeout: Duration
     private let notice: NoticeHandler
 
     private var holders = 0
     private var lock: InhibitorLock?
-    /// Holds that wait to hear whether the present lock is held.
+    /// Callers of ``hold(for:)`` that wait for the current lock.
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var isDecided = false
     private var hasGivenNotice = false
 
     /// - Parameters:
     ///   - program: systemd-inhibit.
-    ///   - who: this program's name, as `systemd-inhibit --list` shows it.
-    ///   - patience: how long a job waits at most for logind's answer. An answer that comes later counts from then on.
-    ///   - notice: is told once when there is no inhibitor to be had.
+    ///   - who: this program's name in `systemd-inhibit --list`.
+    ///   - timeout: how long a job waits for logind's answer. A later answer takes effect when it comes.
+    ///   - notice: is called once if there is no inhibitor.
     public nonisolated init(
-        program: FilePath = Inhibitor.usualProgram, who: String, patience: Duration = .seconds(2),
+        program: FilePath = Inhibitor.usualProgram, who: String, timeout: Duration = .seconds(2),
         notice: @escaping NoticeHandler
     ) {
         self.program = program
         self.who = who
-        self.patience = patience
+        self.timeout = timeout
         self.notice = notice
     }
 
-    /// Holds off sleep and shutdown until the matching ``release()``. It returns when they are held off, or else when that is known to be in vain, and
-    /// never later than after the patience.
+    /// Prevents sleep and shutdown until the matching ``release()``. Returns when the inhibitor is held or
+    /// unavailable, at the latest after the timeout.
     /// - Parameter reason: for `systemd-inhibit --list`, such as the job's name; the first holder's is shown.
     public func hold(for reason: String) async {
         holders += 1
@@ -46,7 +46,7 @@ public import SystemPackage
         if !isDecided { await withCheckedContinuation { waiting.append($0) } }
     }
 
-    /// Ends what one ``hold(for:)`` began. The last one lets the machine sleep again, and returns when the inhibitor has gone.
+    /// Ends one ``hold(for:)``. The last call returns when the inhibitor is released.
     public func release() async {
         guard holders > 0 else { return }
         holders -= 1
@@ -65,7 +65,7 @@ public import SystemPackage
         } ended: {
             self.ended(lock, $0)
         }
-        EventLoop.shared.call(at: .now + patience) { self.timeIsUp(lock) }
+        EventLoop.shared.call(at: .now + timeout) { self.timedOut(lock) }
     }
 
     private func decide(_ lock: InhibitorLock) {
@@ -75,24 +75,93 @@ public import SystemPackage
         waiting = []
     }
 
-    private func timeIsUp(_ lock: InhibitorLock) {
+    private func timedOut(_ lock: InhibitorLock) {
         guard lock === self.lock, !isDecided else { return }
-        tell("systemd-logind has not answered within \(patience)", hint: "see systemctl status systemd-logind")
+        report("systemd-logind has not answered within \(timeout)", hint: "check systemctl status systemd-logind")
         decide(lock)
     }
 
     private func ended(_ lock: InhibitorLock, _ failure: String) {
         guard lock === self.lock else { return }
-        tell(failure, hint: "see whether systemd-inhibit --list works")
+        report(failure, hint: "check that systemd-inhibit --list works")
         decide(lock)
         self.lock = nil
     }
 
-    private func tell(_ reason: String, hint: String) {
+    private func report(_ reason: String, hint: String) {
         guard !hasGivenNotice else { return }
         hasGivenNotice = true
         notice(
             CoreNotice(
-                .info, "sleep and shutdown of the machine are not held off while jobs run: \(reason); \(hint)"))
+                .info, "sleep and shutdown of the machine are not inhibited while jobs run: \(reason); \(hint)"))
+    }
+}
+
+/// One inhibitor of systemd-logind, held by a child process: `systemd-inhibit … cat`, whose input is a pipe that is
+/// never written to.
+///
+/// It ends with this process: the pipe is closed, `cat` ends, then systemd-inhibit and the inhibitor.
+@MainActor final class InhibitorLock {
+    private let program: FilePath
+    private var child: ChildProcess?
+    private var isReleased = false
+    private var life: Task<Void, Never>?
+
+    /// The grace period of the child after its input is closed, and the kill timeout after SIGTERM.
+    private static let leavingTime = Duration.seconds(1)
+
+    init(program: FilePath) { self.program = program }
+
+    /// Starts taking it.
+    /// - Parameters:
+    ///   - held: is called when it is held, possibly more than once.
+    ///   - ended: receives the reason why it is not held, or no longer.
+    func take(
+        who: String, reason: String, held: @escaping @MainActor () -> Void,
+        ended: @escaping @MainActor (String) -> Void
+    ) {
+        life = Task { ended(await run(who: who, reason: reason, held: held)) }
+    }
+
+    /// Releases it. Returns when the child has ended, or when it does not end after SIGKILL, which must not delay a
+    /// job.
+    func release() async {
+        isReleased = true
+        closeIfReleased()
+        let leaving = OrderlyStop(grace: Self.leavingTime * 2, killTimeout: Self.leavingTime * 2)
+        await leaving.run(by: SystemWallClock(), ended: { [life] in await life?.value }, cutOff: {})
+    }
+
+    private func closeIfReleased() {
+        guard let child, isReleased else { return }
+        child.closeInput()
+        EventLoop.shared.call(at: .now + Self.leavingTime) { child.kill(after: Self.leavingTime) }
+    }
+
+    private func run(who: String, reason: String, held: @escaping @MainActor () -> Void) async -> String {
+        // The command starts when the inhibitor is held, and reports it.
+        let arguments = [
+            "--what=sleep:shutdown", "--mode=block", "--who=\(who)", "--why=\(reason)", "/bin/sh", "-c",
+            "echo held; exec cat",
+        ]
+        do {
+            try await FileTrust.checkInBackground(program)
+            var said = OutputCapture(headLimit: 1024, tailLimit: 0)
+            // In a session of its own: signals from the terminal are for the daemon.
+            let child = try await ChildProcess.start(
+                ChildProcess.Program(program, arguments), input: .open,
+                output: .pipe {
+                    said.append($0)
+                    if said.captured.head.starts(with: "held\n".utf8) { held() }
+                })
+            self.child = child
+            closeIfReleased()
+            await child.exited()
+            let termination = child.reap()
+            let words = String(decoding: said.captured.head, as: UTF8.self).split(separator: "\n")
+            return "\(program.printable) has ended (\(termination)): \(OneLine.escaping(words.joined(separator: " ")))"
+        } catch {
+            return "\(program.printable) cannot be run (\(error))"
+        }
     }
 }

@@ -1,15 +1,17 @@
 import CLinux
+import EventLoop
 import Glibc
+import Synchronization
 import SystemPackage
 
-/// The cgroup of one script. Everything that the script starts is in it, whatever it does to its sessions and its environment; out of it comes only a process
-/// that root moves to another one, or that somebody else starts on the script's behalf (systemd, at, cron).
+/// The cgroup of one script. It contains everything that the script starts. Only root can move a process out of it;
+/// processes that others start for the script (systemd, at, cron) are not in it.
 final class ScriptCgroup: Sendable {
     private let name: String
     private let parent: Int32
     let directory: Int32
 
-    /// - Parameter parent: must stay open for as long as this value lives.
+    /// - Parameter parent: a descriptor that must stay open for the lifetime of this value.
     init(_ name: String, in parent: Int32) throws(Errno) {
         directory = openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { throw Errno(rawValue: errno) }
@@ -19,22 +21,23 @@ final class ScriptCgroup: Sendable {
 
     deinit { close(directory) }
 
-    /// Whether it is certain that no process in it is alive. It does not block.
+    /// Whether certainly no process in it is alive. It does not block.
     var isEmpty: Bool { Self.text("cgroup.events", in: directory)?.contains("populated 0") ?? false }
 
-    /// The processes in it and in cgroups that the script has made in it; the dead ones, too, until the kernel has let go of them.
+    /// The processes in it and in cgroups that the script has created in it, including dead ones until the kernel
+    /// releases them.
     func processes() throws(Errno) -> Set<pid_t> {
         guard let text = Self.text("cgroup.procs", in: directory) else { throw Errno(rawValue: errno) }
         var found = Set(text.split(separator: "\n").compactMap { pid_t($0) })
         for name in Self.directories(in: directory) {
-            // It may go at any time.
+            // It may be removed at any time.
             found.formUnion((try? ScriptCgroup(name, in: directory).processes()) ?? [])
         }
         return found
     }
 
-    /// Moves a process into it; what it starts from then on is there, too. It blocks.
-    /// - Returns: false when the kernel refused.
+    /// Moves a process into it; processes that it starts later are in it too. It blocks.
+    /// - Returns: false if the kernel refused.
     func take(_ process: pid_t) -> Bool {
         let file = openat(directory, "cgroup.procs", O_WRONLY | O_CLOEXEC)
         guard file >= 0 else { return false }
@@ -43,14 +46,14 @@ final class ScriptCgroup: Sendable {
         return write(file, text, text.utf8.count) == text.utf8.count
     }
 
-    /// Whether a process is in it, or in one that the script has made in it.
+    /// Whether a process is in it, or in a cgroup that the script has created in it.
     func holds(_ process: pid_t) -> Bool {
         guard let text = Self.text("/proc/\(process)/cgroup", in: AT_FDCWD) else { return false }
         return text.contains("/\(name)\n") || text.contains("/\(name)/")
     }
 
-    /// SIGKILL for all that are in it, in one step which no fork escapes.
-    /// - Returns: false when the kernel refused.
+    /// Kills all its processes at once, including those that are just being forked.
+    /// - Returns: false if the kernel refused.
     func kill() -> Bool {
         let file = openat(directory, "cgroup.kill", O_WRONLY | O_CLOEXEC)
         guard file >= 0 else { return false }
@@ -58,8 +61,9 @@ final class ScriptCgroup: Sendable {
         return write(file, "1", 1) == 1
     }
 
-    /// Takes it away when it is empty. It blocks, for four seconds at most: the kernel may let go of a process a moment after it has told of its end.
-    /// - Returns: false where a process in it does not end.
+    /// Removes it when it is empty. It blocks for at most four seconds, because the kernel may release a process a
+    /// moment after reporting its end.
+    /// - Returns: false if a process in it does not end.
     func remove() -> Bool {
         for attempt in 0..<12 {
             if isRemoved() { return true }
@@ -68,7 +72,7 @@ final class ScriptCgroup: Sendable {
         return false
     }
 
-    /// - Returns: whether it is gone, or cannot be taken away later either.
+    /// - Returns: whether it is gone, or can never be removed.
     func isRemoved() -> Bool {
         if unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno != EBUSY { return true }
         for name in Self.directories(in: directory) { _ = (try? ScriptCgroup(name, in: directory))?.isRemoved() }
@@ -89,7 +93,7 @@ final class ScriptCgroup: Sendable {
         return names
     }
 
-    /// The contents of a small file of the kernel's; nil, with errno: it cannot be read.
+    /// The contents of a small file of the kernel; nil, with errno: it cannot be read.
     static func text(_ file: String, in directory: Int32) -> String? {
         let file = openat(directory, file, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }
@@ -106,5 +110,179 @@ final class ScriptCgroup: Sendable {
             }
             text += buffer[..<count]
         }
+    }
+}
+
+/// The directory in which each script gets a cgroup (cgroups(7), version 2): this process's own cgroup, if it may
+/// create others there. systemd allows that to a unit with `Delegate=yes`.
+package struct CgroupParent: Sendable {
+    /// Why scripts get no cgroups, and how to change that.
+    package struct Obstacle: Error, Hashable, Sendable, CustomStringConvertible {
+        let reason: String
+        package var description: String {
+            "\(reason); let systemd delegate the daemon's cgroup (Delegate=yes in the unit, a machine with cgroup version 2)"
+        }
+    }
+
+    /// The one of this process, determined at first use, which blocks.
+    package static let own = Result { () throws(Obstacle) in try CgroupParent() }
+
+    let path: FilePath
+    /// Never closed.
+    private let directory: Int32
+    private static let made = Atomic(0)
+    /// Cgroups that could not be removed because a process in them did not end in time.
+    private static let unremoved = Mutex<[ScriptCgroup]>([])
+
+    private init() throws(Obstacle) {
+        let path = try Self.ownPath()
+        let directory = open(path.string, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { throw Obstacle(reason: "\(path) cannot be opened (\(Errno(rawValue: errno)))") }
+        self.init(path: path, directory: directory)
+        do throws(Obstacle) {
+            try checkUse()
+        } catch {
+            close(directory)
+            throw error
+        }
+        removeAbandoned()
+    }
+
+    private init(path: FilePath, directory: Int32) {
+        self.path = path
+        self.directory = directory
+    }
+
+    /// The file system may be mounted anywhere, and partially.
+    private static func ownPath() throws(Obstacle) -> FilePath {
+        guard let own = lines("/proc/self/cgroup").first(where: { $0.hasPrefix("0::/") })?.dropFirst(3) else {
+            throw Obstacle(reason: "this process is in no cgroup of version 2")
+        }
+        for line in lines("/proc/self/mountinfo") {
+            let fields = line.split(separator: " ")
+            guard let dash = fields.firstIndex(of: "-"), dash > 4, fields.dropFirst(dash + 1).first == "cgroup2" else {
+                continue
+            }
+            let (root, point) = (FilePath(String(fields[3])), FilePath(String(fields[4])))
+            var rest = FilePath(String(own))
+            if rest.removePrefix(root) { return point.pushing(rest) }
+        }
+        throw Obstacle(reason: "no file system of type cgroup2 is mounted that shows \(own)")
+    }
+
+    private static func lines(_ file: String) -> [Substring] {
+        guard let file = fopen(file, "re") else { return [] }
+        defer { fclose(file) }
+        var text: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 64 * 1024)
+        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 { text += buffer.prefix(count) }
+        return String(decoding: text, as: UTF8.self).split(separator: "\n")
+    }
+
+    /// Creating a cgroup may succeed although no process can be started in it, and before Linux 5.14 a cgroup cannot
+    /// be killed.
+    private func checkUse() throws(Obstacle) {
+        let cgroup: ScriptCgroup
+        do throws(Errno) { cgroup = try make() } catch {
+            throw Obstacle(reason: "no cgroup can be created in \(path) (\(error))")
+        }
+        defer { Self.remove(cgroup) }
+        let fault = clinux_try_cgroup(cgroup.directory)
+        guard fault == 0 else {
+            throw Obstacle(reason: "no process can be started in a cgroup in \(path) (\(Errno(rawValue: fault)))")
+        }
+        guard faccessat(cgroup.directory, "cgroup.kill", W_OK, 0) == 0 else {
+            throw Obstacle(reason: "the kernel has no cgroup.kill (it needs Linux 5.14)")
+        }
+    }
+
+    // MARK: - The cgroups in it
+
+    private static let prefix = "script-"
+
+    /// Creates a cgroup. It blocks.
+    /// - Parameter instance: identifies the daemon, so that a later process finds the cgroup; nil: it need not be
+    ///   found.
+    func make(for instance: String? = nil) throws(Errno) -> ScriptCgroup {
+        let number = Self.made.add(1, ordering: .relaxed).newValue
+        let name = "\(Self.prefix)\(Self.key(of: instance))-\(getpid())-\(number)"
+        Self.unremoved.withLock { $0.removeAll { $0.isRemoved() } }
+        guard mkdirat(directory, name, 0o755) == 0 else { throw Errno(rawValue: errno) }
+        do throws(Errno) {
+            return try ScriptCgroup(name, in: directory)
+        } catch {
+            unlinkat(directory, name, AT_REMOVEDIR)
+            throw error
+        }
+    }
+
+    /// Removes a cgroup now, or before another one is created. It blocks, see ``ScriptCgroup/remove()``.
+    static func remove(_ cgroup: ScriptCgroup) {
+        if !cgroup.remove() { unremoved.withLock { $0.append(cgroup) } }
+    }
+
+    /// The cgroups of an earlier process of an instance. They are unused only while the instance's lock is held.
+    func left(by instance: String) -> [ScriptCgroup] {
+        let prefix = "\(Self.prefix)\(Self.key(of: instance))-"
+        return names().filter { $0.hasPrefix(prefix) && Self.maker(of: $0) != getpid() }
+            .compactMap { name in try? ScriptCgroup(name, in: directory) }
+    }
+
+    /// Removes the empty cgroups of killed processes.
+    private func removeAbandoned() {
+        for name in names() where Self.maker(of: name).map({ kill($0, 0) != 0 && errno == ESRCH }) ?? false {
+            unlinkat(directory, name, AT_REMOVEDIR)
+        }
+    }
+
+    private func names() -> [String] { ScriptCgroup.directories(in: directory).filter { $0.hasPrefix(Self.prefix) } }
+
+    private static func maker(of name: String) -> pid_t? {
+        let parts = name.split(separator: "-")
+        return parts.count == 4 ? pid_t(parts[2]) : nil
+    }
+
+    /// The FNV-1a hash (64 bits) of an instance's name, which is a path and cannot be part of a cgroup's name.
+    static func key(of instance: String?) -> String {
+        guard let instance else { return "0" }
+        let hash = instance.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
+    }
+}
+
+/// Ends the leftover processes of an earlier daemon of this instance that could not end its scripts itself (kill -9,
+/// the OOM killer).
+///
+/// They are found by the cgroup, which has the instance in its name, and by the environment, which contains the path
+/// of the report socket. An init process (``ScriptInit``) that has outlived its daemon ends the script's processes
+/// and itself. The instance's lock must be held.
+public enum LeftoverProcesses {
+    /// Ends them: SIGTERM, the grace period, then SIGKILL.
+    /// - Parameters:
+    ///   - socket: the path of the instance's report socket, as in the environment of jobs.
+    ///   - users: the users of scripts besides root and this process's user; the environments of other users'
+    ///     processes are not read.
+    ///   - grace: the grace period.
+    /// - Returns: the leftover processes, by name and number, with a note for those that did not end.
+    public static func end(reportingTo socket: String, users: Set<UInt32> = [], grace: Duration) async -> [String] {
+        let grace = grace.boundedForSleep
+        let cgroups = await BlockingWork.run { (try? CgroupParent.own.get())?.left(by: socket) ?? [] }
+        var ended: [String] = []
+        for cgroup in cgroups {
+            ended += await ProcessTree(leader: nil, extent: .cgroup(cgroup)).sweep(grace: grace)
+            await BlockingWork.run { CgroupParent.remove(cgroup) }
+        }
+        let marker = ScriptMarker(variable: RunningAttempt.reportSocketVariable, text: socket)
+        return ended + (await ProcessTree(carrying: marker, users: users).sweep(grace: grace))
+    }
+
+    /// How leftover processes can escape, and why: scripts have no cgroups. nil: they cannot. The first call blocks.
+    package static var escape: String? {
+        guard case .failure(let obstacle) = CgroupParent.own else { return nil }
+        let forks = ScriptInit.canListChildren ? "" : "starts processes faster than they can be listed, or "
+        return """
+            a script that \(forks)kills its parent process (\(ScriptInit.name)), which one that runs as the daemon's own user can, \
+            may leave processes running: \(obstacle)
+            """
     }
 }

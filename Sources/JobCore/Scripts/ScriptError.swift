@@ -1,57 +1,58 @@
 import Glibc
 public import SystemPackage
 
-/// Why a script could not be started. A script that was started always gives a ``ScriptResult``, with one exception: ``Code/lost``.
+/// Why a script could not be started. A script that was started always has a ``ScriptResult``, except for
+/// ``Code/lost``.
 public struct ScriptError: Error, Hashable, Sendable {
     /// What kind of fault it is.
     public enum Code: Hashable, Sendable {
-        /// The executable's or the working directory's path is not absolute, or holds a NUL.
+        /// The path of the executable or the working directory is not absolute, or contains a NUL.
         case path
-        /// An argument holds a NUL.
+        /// An argument contains a NUL.
         case argument
-        /// The name of a variable is empty, begins with a digit or holds `=`, or name or value hold a NUL.
+        /// The name of a variable is empty, begins with a digit or contains `=`, or name or value contain a NUL.
         case environment
-        /// The working directory is not there, or may not be entered.
+        /// The working directory does not exist or cannot be entered.
         case workingDirectory
-        /// There is nothing at the path.
+        /// The file does not exist.
         case notFound
-        /// There is something at the path that is no regular file.
+        /// The path is not a regular file.
         case notAFile
-        /// The file may not be executed.
+        /// The file is not executable.
         case notExecutable
-        /// The file's first line names an interpreter that is not there.
+        /// The interpreter in the file's first line does not exist.
         case interpreter
-        /// Neither a program of this machine nor a first line with an interpreter.
+        /// Neither a program for this machine nor a script with an interpreter line.
         case format
-        /// Somebody has the file open for writing.
+        /// The file is open for writing.
         case busy
-        /// Arguments and environment together are longer than the kernel allows.
+        /// Arguments and environment exceed the kernel's limit.
         case tooLong
-        /// Processes, memory or descriptors have run out.
+        /// Out of processes, memory or descriptors.
         case resources
-        /// It could not be run as the user it was to run as, or this user may not run it. Its first line was not reached.
+        /// The script could not be run as its user, or this user may not run it. Its first line was not reached.
         case user
-        /// The task was cancelled before the script was started.
+        /// The task was cancelled before the start.
         case cancelled
-        /// The script was started, and then the system refused to tell of it. It was told to leave, and what became of it is unknown.
+        /// The script was started, but its end cannot be observed. It was told to end; the outcome is unknown.
         case lost
-        /// The system gave another reason, which the message holds.
+        /// Another system error, which the message contains.
         case other
     }
 
     /// What kind of fault it is.
     public var code: Code
-    /// The path that the error is about.
+    /// The path in question.
     public var path: FilePath
-    /// What the kernel said; nil when it was not asked.
+    /// The system error; nil if there was none.
     public var errno: Errno?
-    /// What was wrong, and where.
+    /// What was wrong.
     public var reason: String
-    /// What mends it.
+    /// How to fix it.
     public var hint: String
 
-    /// The parts of the message; the runner makes them.
-    public init(_ code: Code, path: FilePath, errno: Errno? = nil, reason: String, hint: String) {
+    /// Made by ``ScriptRunner``.
+    package init(_ code: Code, path: FilePath, errno: Errno? = nil, reason: String, hint: String) {
         self.code = code
         self.path = path
         self.errno = errno
@@ -74,10 +75,10 @@ public struct ScriptError: Error, Hashable, Sendable {
 }
 
 extension ScriptError: CustomStringConvertible {
-    /// `path: reason (kernel's words, errno number); hint`
+    /// `path: reason (system error, errno number); hint`
     public var description: String { "\(finding); \(hint)" }
 
-    /// The description without how to fix it.
+    /// The description without the hint.
     package var finding: String {
         let kernel = errno.map { " (\($0), errno \($0.rawValue))" } ?? ""
         return "\(path.printable): \(reason)\(kernel)"
@@ -87,9 +88,9 @@ extension ScriptError: CustomStringConvertible {
 extension ScriptError {
     /// Finds out why a program could not be started.
     ///
-    /// The kernel's number alone does not tell: a missing interpreter and a missing script are both ENOENT. So look at what is there now;
-    /// it may have been changed since, and then the message speaks of the present.
-    /// - Parameter errno: what the start itself failed with, where it is known.
+    /// The error number is ambiguous: a missing interpreter and a missing script are both ENOENT. So the files are
+    /// examined now; if they were changed meanwhile, the message describes the present state.
+    /// - Parameter errno: of the start, if known.
     static func start(of invocation: ScriptInvocation, errno number: Errno?) -> ScriptError {
         let path = invocation.executable
         switch number {
@@ -97,50 +98,52 @@ extension ScriptError {
             return ScriptError(
                 .tooLong, path: path, errno: number,
                 reason: "arguments and environment are longer than the kernel allows",
-                hint: "shorten them (getconf ARG_MAX tells the limit)")
+                hint: "shorten them (getconf ARG_MAX shows the limit)")
         case Errno.execFormatError:
             return ScriptError(
                 .format, path: path, errno: number, reason: "is neither a program of this machine nor a script",
-                hint: "let its first line name an interpreter, such as #!/bin/sh")
+                hint: "add a first line that names an interpreter, such as #!/bin/sh")
         case Errno.textFileBusy:
             return ScriptError(
                 .busy, path: path, errno: number, reason: "is being written",
-                hint: "try again when it is closed (lsof \(path.shellWord) tells by whom it is open)")
+                hint: "retry when it is closed (lsof \(path.shellWord) shows which process has it open)")
         case let number? where number.isShortage || number == .resourceTemporarilyUnavailable:
             return ScriptError(
                 .resources, path: path, errno: number,
-                reason: "cannot be started for want of descriptors, memory or processes",
+                reason: "cannot be started: out of descriptors, memory or processes",
                 hint: number.shortageHint(at: path.removingLastComponent()))
         default:
             return atPath(path, errno: number)
         }
     }
 
-    /// - Parameter errno: what waiting for a script that has ended failed with.
-    static func lostEnd(of invocation: ScriptInvocation, _ session: ScriptSession, errno number: Errno) -> ScriptError {
-        if case .descendants = session.extent { return lostBelowInit(of: invocation) }
+    /// - Parameter errno: of wait(2).
+    static func lostEnd(of invocation: ScriptInvocation, _ tree: ProcessTree, errno number: Errno) -> ScriptError {
+        if case .descendants = tree.extent { return lostBelowInit(of: invocation) }
         return ScriptError(
-            .lost, path: invocation.executable, errno: number, reason: "has ended, and nobody knows how",
-            hint: "see that nothing else in this program waits for all children (waitpid(-1))")
+            .lost, path: invocation.executable, errno: number, reason: "has ended, and its exit status is unknown",
+            hint: "make sure that nothing else in this program waits for all children (waitpid(-1))")
     }
 
-    /// The init process of a script was killed, and with it the script's own process.
+    /// The script's init process was killed, and the script with it.
     static func lostBelowInit(of invocation: ScriptInvocation) -> ScriptError {
         ScriptError(
             .lost, path: invocation.executable, errno: .noChildProcess,
             reason: "was killed, since its parent process (\(ScriptInit.name)) was",
-            hint: "look for what it has left running, and see that it kills neither its parent nor all of its user")
+            hint:
+                "look for leftover processes, and make sure that it kills neither its parent nor all processes of its user"
+        )
     }
 
-    /// - Parameter errno: what opening or entering the working directory failed with.
+    /// - Parameter errno: of opening or entering the working directory.
     static func workingDirectory(of invocation: ScriptInvocation, errno number: Errno) -> ScriptError {
         let path = invocation.workingDirectory
         switch number {
         case _ where number.isShortage: return start(of: invocation, errno: number)
         default:
             return ScriptError(
-                .workingDirectory, path: path, errno: number, reason: "cannot be the working directory",
-                hint: "see that it exists, is a directory and can be entered (ls -ld \(path.shellWord))")
+                .workingDirectory, path: path, errno: number, reason: "cannot be used as working directory",
+                hint: "make sure that it exists, is a directory and can be entered (ls -ld \(path.shellWord))")
         }
     }
 
@@ -152,12 +155,12 @@ extension ScriptError {
                 found == .noSuchFileOrDirectory ? .notFound : .other, path: path, errno: found,
                 reason: "cannot be started: it cannot be found or reached",
                 hint:
-                    "install it, or correct the setting that names it (namei -l \(path.shellWord) shows every directory)"
+                    "install it, or correct the setting that names it (namei -l \(path.shellWord) shows each directory)"
             )
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
             return ScriptError(
-                .notAFile, path: path, errno: number, reason: "cannot be started: it is no regular file",
+                .notAFile, path: path, errno: number, reason: "cannot be started: it is not a regular file",
                 hint: "correct the setting that names it")
         }
         guard path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0 else {
@@ -168,13 +171,13 @@ extension ScriptError {
         guard let interpreter = interpreter(of: path) else {
             return ScriptError(
                 .other, path: path, errno: number, reason: "cannot be started",
-                hint: "try it by hand: env -i \(path.shellWord)")
+                hint: "run it by hand: env -i \(path.shellWord)")
         }
         let there = interpreter.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
         let cause = there ? number : Errno(rawValue: Glibc.errno)
         return ScriptError(
             .interpreter, path: path, errno: cause,
-            reason: "cannot be started by the interpreter its first line names, \(interpreter.printable)",
+            reason: "cannot be started by the interpreter in its first line, \(interpreter.printable)",
             hint:
                 "install the interpreter, or correct the first line (a carriage return at its end counts as part of the name)"
         )

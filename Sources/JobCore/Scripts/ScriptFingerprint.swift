@@ -1,34 +1,54 @@
 import CLinux
 package import Glibc
 import Synchronization
-public import SystemPackage
+package import SystemPackage
 
-/// What a script's file was when it was run: for the history.
-public enum ScriptFingerprint {
-    /// As many scripts as a machine can be expected to run; beyond it the oldest is forgotten, and costs another reading.
+/// The identity of a script's file when it was run, for the history.
+package struct ScriptFingerprint: Hashable, Sendable {
+    /// The requested path.
+    package var path: FilePath
+    /// The path without symbolic links.
+    package var resolvedPath: FilePath
+    /// The file system's number.
+    package var device: UInt64
+    /// The inode number.
+    package var inode: UInt64
+    /// The owner's uid.
+    package var owner: UInt32
+    /// Permission bits, set-id bits and sticky bit, without the file type.
+    package var mode: UInt32
+    /// In bytes.
+    package var size: Int64
+    /// When the contents were last changed, since 1970-01-01 00:00 UTC.
+    package var modified: Duration
+    /// SHA-256 of the contents as 64 lower-case hexadecimal digits; nil if they cannot be read (a program can be
+    /// executable but not readable).
+    package var sha256: String?
+}
+
+extension ScriptFingerprint {
+    /// The checksums of scripts that have not changed; beyond this many the oldest is forgotten and read again.
     private static let largestCache = 512
     private static let cache = Mutex((digests: [FileVersion: String](), order: [FileVersion]()))
 
-    /// Looks at the file that a path leads to, links followed. Its contents are read only when it has changed since it was looked at last. It may
-    /// block.
+    /// Examines the file that a path leads to, following links. The contents are read only if the file has changed since the last call. It may block.
     /// - Parameter path: absolute.
-    /// - Returns: nil when the file cannot be looked at, or is no regular file; without ``ScriptIdentity/sha256`` when it may not be read.
-    public static func identity(of path: FilePath) -> ScriptIdentity? {
-        // A file that may be executed and not read can still be looked at. O_PATH also starts nothing on a device and waits for no FIFO.
+    /// - Returns: nil if the file cannot be examined or is not a regular file.
+    package init?(of path: FilePath) {
+        // O_PATH also works for a file that can be executed but not read, and does not open devices or wait for a FIFO.
         let found = path.withPlatformString { open($0, CLINUX_O_PATH | O_CLOEXEC) }
         guard found >= 0 else { return nil }
         defer { close(found) }
         var status = stat()
         guard fstat(found, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-        var identity = ScriptIdentity(
-            path: path, resolvedPath: resolved(found) ?? path, device: UInt64(status.st_dev),
+        self.init(
+            path: path, resolvedPath: Self.resolved(found) ?? path, device: UInt64(status.st_dev),
             inode: UInt64(status.st_ino), owner: status.st_uid, mode: status.st_mode & 0o7777,
-            size: Int64(status.st_size), modified: Duration(status.st_mtim))
-        identity.sha256 = digest(of: found, FileVersion(status))
-        return identity
+            size: Int64(status.st_size), modified: Duration(status.st_mtim),
+            sha256: Self.digest(of: found, FileVersion(status)))
     }
 
-    /// Where the descriptor's file stands now.
+    /// The current path of an open file.
     private static func resolved(_ descriptor: Int32) -> FilePath? {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) { buffer in
             guard let start = buffer.baseAddress else { return nil }
@@ -66,7 +86,7 @@ public enum ScriptFingerprint {
     }
 }
 
-/// What tells that a file is still the same one with the same contents, as far as the kernel tells.
+/// The facts by which an unchanged file is recognized.
 package struct FileVersion: Hashable, Sendable {
     private let device: UInt64
     private let inode: UInt64
@@ -74,7 +94,6 @@ package struct FileVersion: Hashable, Sendable {
     private let modified: Duration
     private let changed: Duration
 
-    /// - Parameter status: of the file, as stat(2) gives it.
     package init(_ status: stat) {
         device = UInt64(status.st_dev)
         inode = UInt64(status.st_ino)
@@ -83,9 +102,9 @@ package struct FileVersion: Hashable, Sendable {
         changed = Duration(status.st_ctim)
     }
 
-    /// Whether the file has been left alone for a while. The kernel's times come in steps: one that changed a moment ago may change again without a
-    /// trace in them, so nothing of it is to be kept.
-    /// - Parameter time: how long a while is; longer than the kernel's steps, and than those of coarse file systems.
+    /// Whether the file has not changed for a while. File times are coarse: a file that changed a moment ago may
+    /// change again with the same times, so nothing about it may be cached.
+    /// - Parameter time: longer than the resolution of the kernel's and coarse file systems' times.
     package func isSettled(for time: Duration = .seconds(2)) -> Bool {
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
@@ -94,6 +113,6 @@ package struct FileVersion: Hashable, Sendable {
 }
 
 extension Duration {
-    /// Seconds and nanoseconds of C.
+    /// A C time.
     package init(_ time: timespec) { self = .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec) }
 }

@@ -2,46 +2,47 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The init process of a script that has no cgroup: everything that the script starts descends from it, whatever it does to its sessions, its environment and
-/// its parents (`init.c` of CLinux). Out of its reach comes what root puts into another PID namespace; and a script that runs as the user of this
-/// process can kill it.
+/// The init process of a script without a cgroup (`init.c` of CLinux). Everything that the script starts descends
+/// from it, independent of sessions, environments and parents. A process that root puts into another PID namespace
+/// escapes, and a script with this process's user can kill the init process.
 final class ScriptInit: Sendable {
     private let process: clinux_init
-    /// The script's own process, which stays its child until ``end()``.
+    /// The script's own process, a child of the init process until ``end()``.
     private let script: pid_t
     private let handle: Int32
 
-    /// - Parameter handle: of the script's own process. It must stay open for as long as this value is used.
+    /// - Parameter handle: the script's pidfd, which must stay open for the lifetime of this value.
     init(_ process: clinux_init, of script: pid_t, handle: Int32) {
         self.process = process
         self.script = script
         self.handle = handle
     }
 
-    /// By which ps(1) shows it.
+    /// Its name in ps(1).
     static let name = CLINUX_INIT
 
-    /// Whether the kernel tells of a process's children, which needs CONFIG_PROC_CHILDREN.
+    /// Whether the kernel lists the children of a process, which needs CONFIG_PROC_CHILDREN.
     static let canListChildren = access("/proc/thread-self/children", R_OK) == 0
 
-    /// Whether it has been killed, and holds nothing together any more.
+    /// Whether it has been killed, so that it has no descendants any more.
     var isGone: Bool {
         var end = siginfo_t()
         return waitid(P_PID, id_t(process.process), &end, WEXITED | WNOHANG | WNOWAIT) != 0 || end.si_signo != 0
     }
 
-    /// Whether the number of the script's own process is still its own, which is certain until this one is killed.
+    /// Whether the script's pid is still its own, which is certain until the init process is killed.
     var holdsScript: Bool { clinux_pidfd_send_signal(handle, 0) == 0 }
 
-    /// Whether it is certain that nothing is left but the script's own process. It does not block.
+    /// Whether certainly only the script's own process is left. It does not block.
     ///
-    /// The kernel lists the first child and says in one step whether another follows; beyond that its list may be incomplete while children end.
+    /// The kernel lists the first child atomically with whether another follows; the rest of its list may be
+    /// incomplete while children end.
     var hasNoOthers: Bool { children == [script] }
 
-    /// nil: the kernel does not tell.
+    /// nil: unknown.
     private var children: [pid_t]? { Self.children(of: process.process, by: "\(process.process)") }
 
-    /// - Parameter thread: each thread has children of its own.
+    /// - Parameter thread: children belong to threads.
     private static func children(of process: pid_t, by thread: String) -> [pid_t]? {
         ScriptCgroup.text("/proc/\(process)/task/\(thread)/children", in: AT_FDCWD)
             .map { $0.split(separator: " ").compactMap { pid_t($0) } }
@@ -54,10 +55,11 @@ final class ScriptInit: Sendable {
         return ScriptCgroup.directories(in: threads).flatMap { children(of: process, by: $0) ?? [] }
     }
 
-    /// The processes that descend from it and are alive. It blocks.
+    /// Its living descendants. It blocks.
     ///
-    /// None means none where the kernel lists children: while a chain of processes that start each other is looked through, none of those found may live.
-    /// - Throws: when /proc cannot be read.
+    /// An empty result is reliable if the kernel lists children: while a chain of forks is searched, none of those
+    /// found may be alive.
+    /// - Throws: if /proc cannot be read.
     func descendants() throws(Errno) -> [pid_t: ProcessStat] {
         for attempt in 0..<Self.mostLooks {
             let found = try living()
@@ -68,7 +70,7 @@ final class ScriptInit: Sendable {
         return Dictionary(children) { first, _ in first }.filter { $0.value.isAlive && $0.key != script }
     }
 
-    /// It takes a moment to take the ends of those that have become its children.
+    /// It needs a moment to reap the processes that have become its children.
     private static let mostLooks = 20
 
     private func living() throws(Errno) -> [pid_t: ProcessStat] {
@@ -80,7 +82,7 @@ final class ScriptInit: Sendable {
         var ended: Set<pid_t> = []
         for _ in 0..<Self.mostLooks {
             var next = (children ?? []).filter { found[$0] == nil && !ended.contains($0) }
-            // One that has lost its parent after that was looked at, and before it was itself, has come here.
+            // A process that lost its parent during the search has become a child of the init process.
             if next.isEmpty { break }
             while let process = next.popLast() {
                 guard found[process] == nil else { continue }
@@ -95,7 +97,7 @@ final class ScriptInit: Sendable {
         return found.filter { $0.value.isAlive }
     }
 
-    /// Whether a process descends from it and is alive. It blocks.
+    /// Whether a process is a living descendant. It blocks.
     func isAncestor(of process: pid_t) -> Bool {
         guard let stat = ProcessStat(of: process), stat.isAlive else { return false }
         return descends(stat) { ProcessStat(of: $0) }
@@ -103,7 +105,7 @@ final class ScriptInit: Sendable {
 
     private func descends(_ stat: ProcessStat, _ look: (pid_t) -> ProcessStat?) -> Bool {
         var next = stat.parent
-        // Parents of parents that end while they are looked at could make a circle.
+        // Parents that end during the search could form a cycle.
         for _ in 0..<Self.deepest where next > 1 {
             if next == process.process { return true }
             guard let parent = look(next) else { return false }
@@ -114,16 +116,84 @@ final class ScriptInit: Sendable {
 
     private static let deepest = 100_000
 
-    /// Has it kill all that descends from it, until nothing of it is left: what starts others faster than it can be listed as well.
+    /// Makes it kill all its descendants until none is left, including those that fork faster than they can be
+    /// listed.
     func killAll() { withUnsafePointer(to: process) { clinux_kill_all_of_init($0) } }
 
-    /// Ends it, when the script's own process has ended. It blocks for as long as the machine takes to run it.
-    /// - Returns: how the script's own process has ended, as wait(2) says it.
-    /// - Throws: `noChildProcess` when it had been killed, and nobody knows.
+    /// Ends it after the script's own process has ended. It blocks until the process has run.
+    /// - Returns: the script's status as from wait(2).
+    /// - Throws: `noChildProcess` if the init process was killed and the status is unknown.
     func end() throws(Errno) -> Int32 {
         var status: Int32 = 0
         let fault = withUnsafePointer(to: process) { clinux_end_init($0, &status) }
         guard fault == 0 else { throw Errno(rawValue: fault) }
         return status
+    }
+}
+
+/// The contents of `/proc/PID/stat` (proc(5)).
+struct ProcessStat: Hashable, Sendable {
+    /// At most 15 bytes (64 for a kernel thread), which may include parentheses and blanks.
+    var name: String
+    /// The pid of its parent.
+    var parent: pid_t
+    /// Whether any of its threads is alive; a zombie has none.
+    var isAlive: Bool
+    /// Whether it is a kernel thread, which has no memory and no environment.
+    var isKernelThread: Bool
+    /// Whether its environment is empty, as it may be for a moment during execve(2).
+    var hasEmptyEnvironment: Bool
+
+    /// - Returns: nil if there is no such process. It blocks.
+    init?(of process: pid_t) {
+        guard let file = fopen("/proc/\(process)/stat", "re") else { return nil }
+        defer { fclose(file) }
+        let line = [UInt8](unsafeUninitializedCapacity: 2_048) { buffer, count in
+            count = fread(buffer.baseAddress, 1, buffer.count, file)
+        }
+        self.init(line: line)
+    }
+
+    /// - Returns: nil if the line is malformed.
+    init?(line: [UInt8]) {
+        guard let open = line.firstIndex(of: UInt8(ascii: "(")), let close = line.lastIndex(of: UInt8(ascii: ")")),
+            open < close
+        else { return nil }
+        // The state is field 3, counted from 1 as in proc(5).
+        let fields = line[(close + 1)...].split(separator: UInt8(ascii: " "))
+        func field(_ number: Int) -> Substring? {
+            fields.count > number - 3 ? Substring(decoding: fields[number - 3], as: UTF8.self) : nil
+        }
+        guard let state = field(3), let parent = field(4).flatMap({ pid_t($0) }) else { return nil }
+        name = String(decoding: line[(open + 1)..<close], as: UTF8.self)
+        self.parent = parent
+        // The state is that of the first thread, which may end before others. 20: number of threads.
+        isAlive = state != "Z" && state != "X" || (field(20).flatMap { Int($0) } ?? 0) > 1
+        // 23: virtual memory size; 50 and 51: begin and end of the environment, both 0 early in execve(2).
+        isKernelThread = field(23) == "0"
+        hasEmptyEnvironment = field(50) == field(51) && field(51) != "0"
+    }
+
+    /// All processes. It blocks.
+    /// - Throws: if /proc cannot be read.
+    static func all() throws(Errno) -> [pid_t: ProcessStat] {
+        var found: [pid_t: ProcessStat] = [:]
+        for process in try numbers() { found[process] = ProcessStat(of: process) }
+        return found
+    }
+
+    /// The pids of all processes. It blocks.
+    /// - Throws: if /proc cannot be read.
+    static func numbers() throws(Errno) -> [pid_t] {
+        guard let directory = opendir("/proc") else { throw Errno(rawValue: errno) }
+        defer { closedir(directory) }
+        var numbers: [pid_t] = []
+        while let entry = readdir(directory) {
+            let number = withUnsafeBytes(of: &entry.pointee.d_name) { name in
+                name.baseAddress.map { pid_t(clamping: strtol($0.assumingMemoryBound(to: CChar.self), nil, 10)) } ?? 0
+            }
+            if number > 0 { numbers.append(number) }
+        }
+        return numbers
     }
 }

@@ -1,21 +1,22 @@
 import CLinux
 import EventLoop
 import Glibc
+import Synchronization
 import SystemPackage
 
-/// The process of a script, from its start until it is reaped, and what we hold of it.
+/// The process of a script from its start until it is reaped, with its descriptors.
 final class ScriptProcess: Sendable {
-    /// Its number, which can be nobody else's until it is reaped.
+    /// The process id, which is not reused until the process is reaped.
     let number: pid_t
-    /// A pidfd(2), which can be read when the process has ended.
+    /// A pidfd(2), which becomes readable when the process has ended.
     let handle: Int32
-    /// Where its output comes from. Reading never blocks.
+    /// The reading end of its output pipe; non-blocking.
     let output: Int32
-    /// Where its reports come from; -1: it makes none. Reading never blocks.
+    /// The reading end of its report pipe; non-blocking; -1: it has none.
     private let reportPipe: Int32
-    /// Everything that it starts.
-    let session: ScriptSession
-    /// Why it did not become the script, when it is asked for after the end; nil: it did.
+    /// The script and the processes that it starts.
+    let tree: ProcessTree
+    /// Reports after the end why the script was not executed; nil: there is no starter.
     let starter: ScriptStarter?
 
     private init(_ started: Started, output: Int32, reports: Int32, starter: ScriptStarter?) {
@@ -23,7 +24,7 @@ final class ScriptProcess: Sendable {
         handle = started.handle
         self.output = output
         reportPipe = reports
-        session = ScriptSession(leader: started.number, extent: started.extent)
+        tree = ProcessTree(leader: started.number, extent: started.extent)
         self.starter = starter
     }
 
@@ -33,8 +34,8 @@ final class ScriptProcess: Sendable {
         if reportPipe >= 0 { close(reportPipe) }
     }
 
-    /// Starts a script. It blocks until the kernel has loaded the program, from whatever file system.
-    /// - Parameter parent: where it gets a cgroup; nil: it gets an init process.
+    /// Starts a script. It blocks until the kernel has loaded the program from its file system.
+    /// - Parameter parent: where to create a cgroup for it; nil: it gets an init process.
     convenience init(starting invocation: ScriptInvocation, in parent: CgroupParent?) throws(ScriptError) {
         let reservation: StartReservation
         let starter: ScriptStarter?
@@ -79,21 +80,21 @@ final class ScriptProcess: Sendable {
             let path = parent?.path.printable ?? ""
             throw ScriptError(
                 .resources, path: invocation.executable, errno: error,
-                reason: "was not started: no cgroup could be made for it in \(path)",
-                hint: "see how many there are (cgroup.max.descendants, cgroup.stat), or restart the daemon")
+                reason: "was not started: no cgroup could be created for it in \(path)",
+                hint: "check the number of cgroups (cgroup.max.descendants, cgroup.stat), or restart the daemon")
         }
     }
 
-    /// Gives back what only a running script needs. It blocks.
+    /// Removes its cgroup, if it has one. It blocks.
     func removeCgroup() {
-        if case .cgroup(let cgroup) = session.extent { CgroupParent.remove(cgroup) }
+        if case .cgroup(let cgroup) = tree.extent { CgroupParent.remove(cgroup) }
     }
 
     private static func closeAll(_ descriptors: [Int32]) {
         for descriptor in descriptors where descriptor >= 0 { close(descriptor) }
     }
 
-    /// What it has reported so far, up to what one pipe holds. To be asked for when it has ended.
+    /// Its reports, up to the capacity of a pipe. Called when it has ended.
     func reports() -> [UInt8] {
         guard reportPipe >= 0 else { return [] }
         return [UInt8](unsafeUninitializedCapacity: Self.longestReports) { buffer, count in
@@ -103,23 +104,23 @@ final class ScriptProcess: Sendable {
 
     private static let longestReports = 64 * 1024
 
-    /// Ends what the kernel refuses to tell of. It blocks until it has gone.
+    /// Ends a process that cannot be watched. It blocks until the process has ended.
     func lost(errno reason: Errno, of invocation: ScriptInvocation) -> ScriptError {
         kill(-number, SIGKILL)
-        _ = session.killAll()
+        _ = tree.killAll()
         _ = try? reap()
         removeCgroup()
         return ScriptError(
             .lost, path: invocation.executable, errno: reason,
-            reason: "was started and then lost sight of, and ended",
-            hint: "look for what is left of it before it is run again")
+            reason: "was started, could not be watched, and was killed",
+            hint: "look for leftover processes before running it again")
     }
 
-    /// What there is of a script that has begun.
+    /// The parts of a started script.
     private struct Started {
         var number: pid_t
         var handle: Int32
-        var extent: ScriptSession.Extent
+        var extent: ProcessTree.Extent
     }
 
     private static func spawn(
@@ -148,7 +149,7 @@ final class ScriptProcess: Sendable {
             }
         }
         guard fault != 0 else {
-            let below = { ScriptSession.Extent.descendants(of: ScriptInit(root, of: number, handle: handle)) }
+            let below = { ProcessTree.Extent.descendants(of: ScriptInit(root, of: number, handle: handle)) }
             return Started(number: number, handle: handle, extent: cgroup.map { .cgroup($0) } ?? below())
         }
         guard fault != ECHILD else { throw .lostBelowInit(of: invocation) }
@@ -158,18 +159,81 @@ final class ScriptProcess: Sendable {
         throw .start(of: invocation, errno: Errno(rawValue: fault))
     }
 
-    /// Takes the process's end from the kernel, which then may give its number to another. Only when it has ended: else it blocks.
-    func reap() throws(Errno) -> ScriptResult.Termination {
+    /// Reaps the process, whose number may then be reused. It blocks unless the process has ended.
+    func reap() throws(Errno) -> TerminationStatus {
         var status: Int32 = 0
-        if case .descendants(let root) = session.extent {
+        if case .descendants(let root) = tree.extent {
             status = try root.end()
         } else {
             while waitpid(number, &status, 0) < 0 {
                 guard errno == EINTR else { throw Errno(rawValue: errno) }
             }
         }
-        // As wait(2) says: the signal in the lowest seven bits, else the exit status in the next eight.
-        let signal = status & 0x7f
-        return signal == 0 ? .exited(code: status >> 8 & 0xff) : .signaled(number: signal)
+        return TerminationStatus(waitStatus: status)
     }
+}
+
+/// Reserves the descriptors for the start of a process.
+///
+/// A start is refused if there are not enough descriptors for it, for all other starts in progress and for the rest
+/// of the program. A refused start leaves no trace.
+final class StartReservation: Sendable {
+    /// Two for output, one each for input, working directory and process, two for the cgroup or the init process, two
+    /// for the starter, two for reports, one spare.
+    private static let perStart = 12
+    /// For sockets and files that other code opens meanwhile.
+    private static let forOthers = 24
+
+    private static let underWay = Atomic(0)
+
+    private let isHeld = Atomic(true)
+
+    init() throws(Errno) {
+        let starts = Self.underWay.add(1, ordering: .sequentiallyConsistent).newValue
+        do throws(Errno) {
+            guard try Self.freeDescriptors() >= starts * Self.perStart + Self.forOthers else {
+                throw Errno.tooManyOpenFiles
+            }
+        } catch {
+            release()
+            throw error
+        }
+    }
+
+    /// Ends the reservation when the process has been started.
+    func release() {
+        if isHeld.exchange(false, ordering: .sequentiallyConsistent) {
+            Self.underWay.subtract(1, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    deinit { release() }
+
+    private static func freeDescriptors() throws(Errno) -> Int {
+        var limit = rlimit()
+        var status = stat()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, stat("/proc/self/fd", &status) == 0
+        else { throw Errno(rawValue: errno) }
+        // The number of open descriptors, in kernels from 6.2 on; 0 in others.
+        if status.st_size > 0 { return Int(clamping: limit.rlim_cur) - Int(status.st_size) }
+        guard let directory = opendir("/proc/self/fd") else { throw Errno(rawValue: errno) }
+        defer { closedir(directory) }
+        var open = 0
+        while let entry = readdir(directory) {
+            // Not "." and "..".
+            if entry.pointee.d_name.0 != CChar(UInt8(ascii: ".")) { open += 1 }
+        }
+        return Int(clamping: limit.rlim_cur) - open
+    }
+}
+
+/// Limits of this process that the programs it starts do not inherit.
+package enum OwnProcess {
+    /// Raises the soft limit on open files to the hard limit. Programs that use select(2) need the usual soft limit,
+    /// so scripts get that.
+    package static func raiseOpenFiles() { clinux_raise_open_files() }
+
+    /// Disables core dumps, which would contain passwords, independent of limits and core_pattern (core(5)). Programs
+    /// that it starts are not affected.
+    package static func forbidCoreDumps() { clinux_forbid_core_dumps() }
 }

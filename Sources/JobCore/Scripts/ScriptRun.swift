@@ -3,23 +3,22 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// One try to run a script, from its start to the end of all that it has started: the driver of ``ScriptSupervision``.
+/// One run of a script until its process tree has ended: the driver of ``ScriptSupervision``.
 @MainActor final class ScriptRun {
     private nonisolated let invocation: ScriptInvocation
     private nonisolated let usesCgroups: Bool
     private nonisolated let clock: any SteadyClock
     private let output: LiveOutput
-    /// Asked for by the thread that starts the script, before it does.
+    /// Read by the thread that starts the script.
     private nonisolated let isCancelled = Atomic(false)
 
     private var process: ScriptProcess?
     private var leftNothing = false
     private var timer: EventLoop.Timer?
-    /// Events wait for their turn, since what is done about one may take a search of /proc.
+    /// A queue, because handling an event may take a search of /proc.
     private var events: [ScriptSupervision.Event] = []
     private var reader: CheckedContinuation<ScriptSupervision.Event, Never>?
 
-    /// - Parameter usesCgroups: where this process can make them.
     init(_ invocation: ScriptInvocation, output: LiveOutput, clock: any SteadyClock, usesCgroups: Bool) {
         self.invocation = invocation
         self.output = output
@@ -27,14 +26,14 @@ import SystemPackage
         self.usesCgroups = usesCgroups
     }
 
-    /// Ends it, at whatever point it is. May be called from any thread.
+    /// Stops the script at any point. May be called from any thread.
     nonisolated func cancel() {
         isCancelled.store(true, ordering: .sequentiallyConsistent)
         EventLoop.shared.post { if self.process != nil { self.post(.cancelled) } }
     }
 
-    /// Starts the script, waits for its end, and makes it end when there is a reason.
-    /// - Parameter prepare: is called just before the start, where it may block.
+    /// Starts the script, supervises it and waits for its end.
+    /// - Parameter prepare: called just before the start, where it may block.
     /// - Returns: how it ended, or why it was not started.
     func run(after prepare: @escaping @Sendable () -> Void) async -> Result<ScriptResult, ScriptError> {
         let started = await withCheckedContinuation { continuation in
@@ -51,19 +50,19 @@ import SystemPackage
                     await BlockingWork.run { [invocation] in process.lost(errno: error, of: invocation) })
             }
             self.process = process
-            announce(.timeLimitReached, at: end)
+            schedule(.timeLimitReached, at: end)
             if isCancelled.load(ordering: .sequentiallyConsistent) { post(.cancelled) }
             return await supervise(process)
         }
     }
 
     /// It blocks.
-    /// - Returns: the process, and when its time is over.
+    /// - Returns: the process and the end of its time limit.
     private nonisolated func start() -> Result<(ScriptProcess, ContinuousClock.Instant), ScriptError> {
         guard !isCancelled.load(ordering: .sequentiallyConsistent) else {
             return .failure(
                 ScriptError(
-                    .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled before",
+                    .cancelled, path: invocation.executable, reason: "was not started: the job was cancelled",
                     hint: "nothing to fix"))
         }
         let end = clock.now + invocation.timeLimit.boundedForSleep
@@ -81,9 +80,9 @@ import SystemPackage
             switch supervision.handle(await nextEvent()) {
             case .nothing: break
             case .terminate:
-                await process.session.signal(SIGTERM, SIGCONT)
-                announce(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
-            case .kill: await process.session.signal(SIGKILL)
+                await process.tree.signal([SIGTERM, SIGCONT])
+                schedule(.graceOver, at: clock.now + invocation.grace.boundedForSleep)
+            case .kill: await process.tree.signal([SIGKILL])
             case .sweep: return await end(process, supervision)
             }
         }
@@ -92,33 +91,31 @@ import SystemPackage
     private func end(
         _ process: ScriptProcess, _ supervision: ScriptSupervision
     ) async -> Result<ScriptResult, ScriptError> {
-        // The leader is a zombie until it is reaped, so the session's number cannot be given away.
+        // The script's process is a zombie until it is reaped, so its number cannot be reused.
         var leftovers: [String] = []
         if !leftNothing {
-            // A task of its own, which nobody cancels: it waits.
+            // In a task of its own, which cannot be cancelled.
             leftovers = await Task { [invocation, clock] in
-                await process.session.sweep(
-                    after: supervision.pressure, grace: invocation.grace.boundedForSleep, by: clock)
+                await process.tree.sweep(
+                    after: supervision.lastSignal, grace: invocation.grace.boundedForSleep, by: clock)
             }.value
         }
         defer { BlockingWork.begin(on: .steps) { process.removeCgroup() } }
-        let termination: ScriptResult.Termination
+        let termination: TerminationStatus
         do throws(Errno) { termination = try await reaped(process) } catch {
-            return .failure(.lostEnd(of: invocation, process.session, errno: error))
+            return .failure(.lostEnd(of: invocation, process.tree, errno: error))
         }
         if let failure = process.starter?.failure() { return .failure(failure) }
         return .success(
             ScriptResult(
                 termination: termination, cause: supervision.cause, output: output.captured,
-                reports: process.reports(), survivors: leftovers))
+                reports: process.reports(), leftovers: leftovers))
     }
 
-    private func reaped(_ process: ScriptProcess) async throws(Errno) -> ScriptResult.Termination {
-        // An init process may have to wait until the machine runs it.
-        guard case .descendants = process.session.extent else { return try process.reap() }
-        return try await BlockingWork.run { () -> Result<ScriptResult.Termination, Errno> in
-            do throws(Errno) { return .success(try process.reap()) } catch { return .failure(error) }
-        }.get()
+    private func reaped(_ process: ScriptProcess) async throws(Errno) -> TerminationStatus {
+        // An init process may have to wait for a CPU.
+        guard case .descendants = process.tree.extent else { return try process.reap() }
+        return try await BlockingWork.run { () throws(Errno) in try process.reap() }
     }
 
     // MARK: - Events
@@ -134,8 +131,8 @@ import SystemPackage
         return await withCheckedContinuation { reader = $0 }
     }
 
-    /// Has an event come at a time, in place of what was to come then.
-    private func announce(_ event: ScriptSupervision.Event, at due: ContinuousClock.Instant) {
+    /// Schedules an event in place of the one that was scheduled before.
+    private func schedule(_ event: ScriptSupervision.Event, at due: ContinuousClock.Instant) {
         if let timer { EventLoop.shared.cancel(timer) }
         guard clock is ContinuousClock else {
             Task { if (try? await clock.sleep(until: due, tolerance: nil)) != nil { post(event) } }
@@ -156,12 +153,13 @@ import SystemPackage
         }
     }
 
-    /// As much as a pipe holds unless somebody has made it larger.
+    /// The default capacity of a pipe.
     private static let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 * 1024, alignment: 16)
-    /// The kernel's largest pipe for an ordinary user (/proc/sys/fs/pipe-max-size): what a process that has ended has written and nobody has read.
+    /// The largest pipe of an unprivileged user (/proc/sys/fs/pipe-max-size): the unread output of a process that has
+    /// ended.
     private static let largestPipe = 1 << 20
 
-    /// - Returns: how many bytes there were; 0 when there are none now, or none any more.
+    /// - Returns: the number of bytes; 0: none available.
     private func read(from process: ScriptProcess) -> Int {
         let count = Glibc.read(process.output, Self.buffer.baseAddress, Self.buffer.count)
         if count > 0 {
@@ -171,7 +169,7 @@ import SystemPackage
         let error = Errno(rawValue: errno)
         if count < 0, [.resourceTemporarilyUnavailable, .interrupted].contains(error) { return 0 }
         EventLoop.shared.forget(process.output)
-        // How the script ends is worth more than what it says: its output tells what is missing.
+        // The script's end matters more than its output; the output says what is missing.
         if count < 0 {
             Array("\n[the rest of the output could not be read: \(error)]\n".utf8).withUnsafeBytes(output.append)
         }
@@ -180,12 +178,77 @@ import SystemPackage
 
     private func ended(_ process: ScriptProcess) {
         EventLoop.shared.forget(process.handle)
-        // What it has written itself is in the pipe; one that escaped may go on writing for ever.
+        // The script's own output is in the pipe; a process that escaped may write for ever.
         var count = 0
         while count < Self.largestPipe, case let more = read(from: process), more > 0 { count += more }
         EventLoop.shared.forget(process.output)
         if let timer { EventLoop.shared.cancel(timer) }
-        leftNothing = process.session.leavesNothing
+        leftNothing = process.tree.leavesNothing
         post(.exited)
+    }
+}
+
+/// The state machine that decides when a running script gets SIGTERM and SIGKILL; ``ScriptRun`` is its driver.
+///
+///     running ──timeLimitReached/cancelled──► leaving ──graceOver──► killed
+///        └──────────────exited──────────────────┴────────exited────────┴──► ended
+///
+/// The first reason to stop is the cause; later ones are ignored.
+struct ScriptSupervision: Hashable, Sendable {
+    enum Event: Hashable, Sendable, CaseIterable {
+        /// The script's own process has ended.
+        case exited
+        case timeLimitReached
+        /// The task that runs the script was cancelled.
+        case cancelled
+        /// The grace period after SIGTERM is over.
+        case graceOver
+    }
+
+    enum Action: Hashable, Sendable {
+        case nothing
+        /// SIGTERM to the process tree, and `graceOver` after the grace period.
+        case terminate
+        /// SIGKILL to the process tree.
+        case kill
+        /// Look for leftover processes. Nothing follows.
+        case sweep
+    }
+
+    enum State: Hashable, Sendable {
+        case running
+        case leaving
+        case killed
+        case ended
+    }
+
+    private(set) var state = State.running
+    /// The last signal that was sent; nil: none.
+    private(set) var lastSignal: Int32?
+    private(set) var cause = ScriptResult.Cause.itself
+
+    mutating func handle(_ event: Event) -> Action {
+        switch (state, event) {
+        case (.running, .timeLimitReached): stop(because: .timeLimit)
+        case (.running, .cancelled): stop(because: .cancellation)
+        case (.leaving, .graceOver): enter(.killed, doing: .kill)
+        case (.running, .exited), (.leaving, .exited), (.killed, .exited): enter(.ended, doing: .sweep)
+        case (.running, .graceOver), (.leaving, .timeLimitReached), (.leaving, .cancelled),
+            (.killed, .timeLimitReached),
+            (.killed, .cancelled), (.killed, .graceOver), (.ended, _):
+            .nothing
+        }
+    }
+
+    private mutating func stop(because cause: ScriptResult.Cause) -> Action {
+        self.cause = cause
+        return enter(.leaving, doing: .terminate)
+    }
+
+    private mutating func enter(_ state: State, doing action: Action) -> Action {
+        self.state = state
+        if action == .terminate { lastSignal = SIGTERM }
+        if action == .kill { lastSignal = SIGKILL }
+        return action
     }
 }

@@ -3,13 +3,13 @@ package import SystemPackage
 /// `[Scripts]`.
 package struct ScriptsSettings: SettingsSection {
     package var events = EventConfiguration()
-    /// Over all types; `nil` for no limit.
+    /// The limit for all types; `nil`: none.
     package var maxJobs: Int?
 
     package init() {}
 
     package static let section = SectionName("Scripts")
-    package static let meaning = "What holds for scripts and handlers of every kind."
+    package static let meaning = "Settings of all scripts and event handlers."
     package static let keys: [Setting<Self>] = [
         Setting(
             "EVENTS_DIRECTORY", \.events.directory, .path, restart: true,
@@ -32,9 +32,9 @@ package struct ScriptsSettings: SettingsSection {
 /// `[Hooks TYPE]`.
 package struct HooksSettings: SettingsSection {
     package var isEnabled = false
-    /// Set where the scripts are enabled.
+    /// Must be set if the scripts are enabled.
     package var directory: FilePath?
-    /// Their directory is that of the section.
+    /// The directory is taken from the property above.
     package var scripts = HookSettings(directory: "")
     /// `nil`: at any time.
     package var window: TimeWindow?
@@ -42,12 +42,12 @@ package struct HooksSettings: SettingsSection {
 
     package init() {}
 
-    /// The types of jobs that there are.
+    /// The types with such a section.
     package static let types: [JobType] = [.provisioning, .backup, .admin]
 
     package static let section = SectionName("Hooks", label: "TYPE", example: "Backup")
     package static let meaning = """
-        The scripts before and after jobs, for each type of jobs a section of its own: [Hooks Provisioning], \
+        The scripts before and after jobs, with a section for each type of job: [Hooks Provisioning], \
         [Hooks Backup], [Hooks Admin].
         """
     package static let keys: [Setting<Self>] = [
@@ -71,7 +71,7 @@ package struct HooksSettings: SettingsSection {
             meaning: "Whether the failure of one of the two scripts is reported by mail, once after the last try."),
     ]
 
-    /// The scripts, where they are enabled and their directory is named.
+    /// The scripts, if they are enabled and their directory is set.
     package var enabledScripts: HookSettings? {
         guard isEnabled, let directory else { return nil }
         var scripts = scripts
@@ -84,11 +84,11 @@ package struct HooksSettings: SettingsSection {
 package struct JobSettings: SettingsSection {
     /// Must be set.
     package var script: FilePath?
-    /// `nil`: only by hand.
+    /// `nil`: only on request.
     package var schedule: CronSchedule?
     /// The name of an exit profile.
     package var exitProfile = ExitProfile.lightsOutServer.name
-    /// Name, script, profile, environment and retry are set when the section was checked.
+    /// Name, path, profile, environment and retry are set when the section has been checked.
     package var job = UserScript(
         name: "", path: "", retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero))
 
@@ -96,7 +96,7 @@ package struct JobSettings: SettingsSection {
 
     package static let section = SectionName("Job", label: "NAME", example: "server_backup")
     package static let meaning =
-        "Scripts that are run as jobs, as many as are wanted. NAME: letters, digits, hyphens, dots and _."
+        "Scripts that are run as jobs; any number of sections. NAME: letters, digits, hyphens, dots and _."
     package static let keys: [Setting<Self>] = [
         Setting(
             "SCRIPT", \.script, orEmpty: .script, example: "/etc/Provisioning/scripts/server_backup.sh",
@@ -105,8 +105,7 @@ package struct JobSettings: SettingsSection {
         Setting(
             "SCHEDULE", \.schedule, orEmpty: .schedule, example: "30 2 * * 1-5",
             meaning: """
-                When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME. While one still waits or runs, no other is asked \
-                for.
+                When it runs, as in crontab(5). Empty: only by hand, with jobs run NAME. While one waits or runs, no other is started.
                 """),
         Setting("TIMEOUT", \.job.timeLimit, .duration(from: .seconds(1)), meaning: "How long it may run."),
         Setting(
@@ -129,7 +128,7 @@ package struct JobSettings: SettingsSection {
 
 /// `[Exit NAME]`.
 package struct ExitSettings: SettingsSection {
-    /// What a code can mean: a result, or a failure that is worth another try.
+    /// The meaning of a code: a result, or a failure that is retried.
     package enum Meaning: String, CaseIterable, Hashable, Sendable {
         case success, failed, aborted, warnings, missed
         case wrongConfiguration = "wrong configuration"
@@ -139,12 +138,12 @@ package struct ExitSettings: SettingsSection {
         package var result: JobResult { JobResult(rawValue: rawValue) ?? .failed }
     }
 
-    /// The codes that are listed.
+    /// The listed codes.
     private var meanings: [Int32: Meaning] = [:]
 
     package init() {}
 
-    /// What a code means, whether or not it is listed.
+    /// The meaning of a code; unlisted codes mean failed.
     package subscript(code: Int32) -> Meaning {
         get { meanings[code] ?? .failed }
         set { meanings[code] = newValue }
@@ -164,7 +163,7 @@ package struct ExitSettings: SettingsSection {
                 """)
     }
 
-    /// The profile that the section describes.
+    /// The profile of this section.
     package func profile(named name: String) -> ExitProfile {
         let passing = meanings.filter { $0.value == .retry }.keys
         return ExitProfile(
@@ -184,11 +183,12 @@ package struct HistorySettings: SettingsSection {
     package init() {}
 
     package static let section = SectionName("History")
-    package static let meaning = "How much is kept of jobs that are over."
+    package static let meaning = "How long ended jobs are kept."
     package static let keys: [Setting<Self>] = [
         Setting(
             "FILE", \.file, orEmpty: .path, note: "STATE_DIRECTORY/history.sqlite", restart: true,
-            meaning: "The history's file. It may be deleted while the daemon is down: only the past is lost."),
+            meaning:
+                "The history's file. It may be deleted while the daemon is stopped; then only the past jobs are lost."),
         Setting(
             "KEEP_DAYS", \.keepDays, .number(1...36_525), restart: true,
             meaning: "How many days a job is kept after its end."),
@@ -210,11 +210,7 @@ extension SettingKind where Value == CronSchedule {
     /// Cron notation.
     package static var schedule: Self {
         Self(form: "cron notation") { text throws(SettingValueError) in
-            do throws(CronSyntaxError) {
-                return try CronSchedule(parsing: text)
-            } catch {
-                throw SettingValueError(error.summary, hint: error.hint)
-            }
+            try CronSchedule(parsing: text)
         }
     }
 }
@@ -223,12 +219,7 @@ extension SettingKind where Value == TimeWindow? {
     /// `HH:MM-HH:MM`, or empty for any time.
     package static var window: Self {
         Self(form: "HH:MM-HH:MM, or empty for any time") { text throws(SettingValueError) in
-            if text.isEmpty { return nil }
-            do throws(TimeWindow.SyntaxError) {
-                return try TimeWindow(parsing: text)
-            } catch {
-                throw SettingValueError(error.reason, hint: error.hint)
-            }
+            text.isEmpty ? nil : try TimeWindow(parsing: text)
         } render: {
             $0?.description ?? ""
         }

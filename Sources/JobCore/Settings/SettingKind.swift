@@ -1,33 +1,37 @@
 package import SystemPackage
 
-/// What is wrong with one value, without the value.
-package struct SettingValueError: Error, Hashable, Sendable {
-    package let reason: String
+/// An invalid value, without the value.
+public struct SettingValueError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// What is wrong.
+    public let reason: String
     /// What to write instead.
-    package let hint: String
+    public let hint: String
 
-    /// Both begin small and end without a full stop, and neither repeats the value.
+    /// Both begin with a lower-case letter, end without a full stop and do not repeat the value.
     package init(_ reason: String, hint: String) {
         self.reason = reason
         self.hint = hint
     }
+
+    /// The reason and the hint.
+    public var description: String { "\(reason); \(hint)" }
 }
 
-/// How the text of one setting becomes a value and back.
+/// Parses and renders the values of a setting.
 package struct SettingKind<Value: Hashable & Sendable>: Sendable {
-    /// What the reference calls it, such as `duration` or `one of keep, archive, remove`.
+    /// The name in the reference, such as `duration` or `one of keep, archive, remove`.
     package let form: String
-    /// Whether such a value is never shown.
+    /// Whether the value is never shown.
     package let isSecret: Bool
-    /// From the text as written, blanks around it removed.
+    /// Parses the text without surrounding blanks.
     package let parse: @Sendable (String) throws(SettingValueError) -> Value
-    /// The text that `parse` would read as this value.
+    /// Renders a value as text that `parse` accepts.
     package let render: @Sendable (Value) -> String
 
     /// - Parameters:
-    ///   - form: what the reference calls such a value.
-    ///   - parse: from the text as written, blanks around it removed. Its errors must not repeat the text.
-    ///   - render: the text that `parse` would read as this value; empty when there is none.
+    ///   - form: the name in the reference.
+    ///   - parse: parses the text without surrounding blanks. Its errors must not repeat the text.
+    ///   - render: renders a value as text that `parse` accepts; empty if there is none.
     package init(
         form: String, isSecret: Bool = false,
         parse: @escaping @Sendable (String) throws(SettingValueError) -> Value,
@@ -39,7 +43,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
         self.render = render
     }
 
-    /// The same, where an empty value means that there is none.
+    /// The same kind, where an empty text means nil.
     package var orEmpty: SettingKind<Value?> {
         SettingKind<Value?>(form: "\(form), or empty", isSecret: isSecret) { text throws(SettingValueError) in
             text.isEmpty ? nil : try parse(text)
@@ -57,7 +61,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
         }
     }
 
-    /// One of some names, without regard to case.
+    /// One of several names, case-insensitive.
     package static func choice(_ choices: KeyValuePairs<String, Value>) -> Self { named(Array(choices)) }
 
     fileprivate static func named(_ choices: [(key: String, value: Value)]) -> Self {
@@ -67,7 +71,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
             guard let match = choices.first(where: { $0.key.lowercased() == text.lowercased() }) else {
                 let nearest = NearestName.of(text, among: names).map { " (did you mean \($0)?)" } ?? ""
                 throw SettingValueError(
-                    "there is no such choice", hint: "write \(names.joined(separator: " or "))\(nearest)")
+                    "this is not one of the choices", hint: "write \(names.joined(separator: " or "))\(nearest)")
             }
             return match.value
         } render: { value in
@@ -77,7 +81,7 @@ package struct SettingKind<Value: Hashable & Sendable>: Sendable {
 }
 
 extension SettingKind where Value: CustomStringConvertible {
-    /// A kind whose values are written as they describe themselves.
+    /// A kind that renders values by their descriptions.
     package init(
         form: String, parse: @escaping @Sendable (String) throws(SettingValueError) -> Value
     ) {
@@ -86,7 +90,7 @@ extension SettingKind where Value: CustomStringConvertible {
 }
 
 extension SettingKind where Value: CaseIterable & RawRepresentable, Value.RawValue == String {
-    /// One of the type's names, without regard to case.
+    /// One of the type's names, case-insensitive.
     package static var choice: Self { named(Value.allCases.map { ($0.rawValue, $0) }) }
 }
 
@@ -106,7 +110,7 @@ extension SettingKind where Value == Bool {
         }
     }
 
-    /// The same, shown as `1` and `0` like the old daemon's switches.
+    /// The same, rendered as `1` and `0` like the switches of the old daemon.
     package static var flag: Self {
         let boolean = boolean
         return Self(form: boolean.form, parse: boolean.parse) { $0 ? "1" : "0" }
@@ -130,7 +134,7 @@ extension SettingKind where Value == String {
                 throw SettingValueError("this is not an absolute path", hint: "write a path that begins with /")
             }
             guard !text.split(separator: "/").contains("..") else {
-                throw SettingValueError("the path goes up by ..", hint: "write the path without ..")
+                throw SettingValueError("the path contains ..", hint: "write the path without ..")
             }
             return text
         }
@@ -223,4 +227,93 @@ extension SettingKind {
             $0.map(kind.render).joined(separator: " ")
         }
     }
+}
+
+extension SettingKind where Value == Int {
+    /// A whole number, decimal.
+    package static func number(_ range: ClosedRange<Int>) -> Self {
+        let bounds =
+            range.upperBound == .max ? "from \(range.lowerBound)" : "\(range.lowerBound) to \(range.upperBound)"
+        return Self(form: "number, \(bounds)") { text throws(SettingValueError) in
+            guard let number = Int(text) else {
+                throw SettingValueError("this is not a whole number", hint: "write a number, \(bounds)")
+            }
+            guard range.contains(number) else {
+                throw SettingValueError("the number is out of range", hint: "write a number, \(bounds)")
+            }
+            return number
+        }
+    }
+}
+
+extension SettingKind where Value == Duration {
+    /// Whole seconds, or a whole number with `s`, `m`, `h` or `d`; at most a hundred years.
+    ///
+    /// - Parameter shortest: in whole seconds.
+    package static func duration(from shortest: Duration = .zero) -> Self {
+        let longest = Duration.seconds(36_525 * 86_400)
+        return Self(form: "duration") { text throws(SettingValueError) in
+            guard let seconds = Quantity.parse(text, units: Quantity.seconds) else {
+                throw SettingValueError(
+                    "this is not a duration", hint: "write seconds, or a number with s, m, h or d, such as 30s")
+            }
+            let duration = Duration.seconds(seconds)
+            guard (shortest...longest).contains(duration) else {
+                let bounds = "from \(Quantity.render(shortest)) to \(Quantity.render(longest))"
+                throw SettingValueError("the duration is out of range", hint: "write a duration \(bounds)")
+            }
+            return duration
+        } render: {
+            Quantity.render($0)
+        }
+    }
+}
+
+extension SettingKind where Value == UInt64 {
+    /// Bytes, or a whole number with `K`, `M`, `G` or `T` (powers of 1024).
+    package static var size: Self {
+        Self(form: "size") { text throws(SettingValueError) in
+            guard let bytes = Quantity.parse(text, units: Quantity.bytes) else {
+                throw SettingValueError(
+                    "this is not a size", hint: "write bytes, or a number with K, M, G or T, such as 10G")
+            }
+            return UInt64(bytes)
+        } render: {
+            Quantity.render(Int64(clamping: $0), units: Quantity.bytes)
+        }
+    }
+}
+
+/// Whole numbers with a unit.
+private enum Quantity {
+    /// Largest first, for rendering.
+    static let seconds: [(suffix: Character, factor: Int64)] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
+    static let bytes: [(suffix: Character, factor: Int64)] = [
+        ("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10),
+    ]
+
+    /// - Returns: `nil` if it is not a number with one of the units or none, is negative, or exceeds 64 bits.
+    static func parse(_ text: String, units: [(suffix: Character, factor: Int64)]) -> Int64? {
+        var digits = Substring(text)
+        var factor: Int64 = 1
+        if let last = digits.last, let unit = units.first(where: { $0.suffix.lowercased() == last.lowercased() }) {
+            factor = unit.factor
+            digits = digits.dropLast()
+            while let last = digits.last, last == " " || last == "\t" { digits.removeLast() }
+        }
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }), let number = Int64(digits) else {
+            return nil
+        }
+        let (product, overflows) = number.multipliedReportingOverflow(by: factor)
+        return overflows ? nil : product
+    }
+
+    static func render(_ number: Int64, units: [(suffix: Character, factor: Int64)]) -> String {
+        guard number != 0, let unit = units.first(where: { number.isMultiple(of: $0.factor) }) else {
+            return "\(number)"
+        }
+        return "\(number / unit.factor)\(unit.suffix)"
+    }
+
+    static func render(_ duration: Duration) -> String { render(duration.components.seconds, units: seconds) }
 }

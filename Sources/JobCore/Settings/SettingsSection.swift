@@ -1,26 +1,26 @@
 /// The name of a section: `[Title]`, or `[Title LABEL]` where a file may hold many of them.
 package struct SectionName: Hashable, Sendable, CustomStringConvertible {
-    /// The word or words in every such line, such as `Operation Mode`.
+    /// The words before the label, such as `Operation Mode`.
     package let title: String
-    /// What the reference writes for the label, such as `NAME`; `nil` for a section without labels.
+    /// The placeholder for the label in the reference, such as `NAME`; `nil` for a section without labels.
     package let placeholder: String?
-    /// The label in shipped files, where the placeholder would not be accepted.
+    /// The label in shipped files, if the placeholder is not valid there.
     package let example: String?
 
     /// - Parameters:
     ///   - title: one or more words, separated by single blanks.
-    ///   - placeholder: what the reference writes for the label, where there may be many such sections.
-    ///   - example: the label in shipped files, where the placeholder would not be accepted.
+    ///   - placeholder: for the label in the reference, if there may be several such sections.
+    ///   - example: the label in shipped files, if the placeholder is not valid there.
     package init(_ title: String, label placeholder: String? = nil, example: String? = nil) {
         self.title = title
         self.placeholder = placeholder
         self.example = example ?? placeholder
     }
 
-    /// As the reference writes it, without brackets.
+    /// As in the reference, without brackets.
     package var description: String { filled(with: placeholder) }
 
-    /// As a file writes it, without brackets.
+    /// As in a file, without brackets.
     package func filled(with label: String?) -> String { label.map { "\(title) \($0)" } ?? title }
 }
 
@@ -39,7 +39,7 @@ package protocol SettingsSection: Sendable {
     static var meaning: String { get }
     /// In the order of the reference.
     static var keys: [Setting<Self>] { get }
-    /// Keys that no longer mean anything.
+    /// Keys that are no longer used.
     static var retired: [RetiredSetting] { get }
     /// The section with its defaults.
     init()
@@ -49,13 +49,13 @@ extension SettingsSection {
     package static var retired: [RetiredSetting] { [] }
 }
 
-/// A key that no longer means anything.
+/// A key that is no longer used.
 package struct RetiredSetting: Sendable {
-    /// In capitals, as files write it.
+    /// In capitals.
     package let name: String
-    /// What does its work today; completes "no longer used: …".
+    /// Its replacement; completes "no longer used: …".
     package let replacement: String
-    /// Whether a file that still holds it must be protected.
+    /// Whether a file that still contains it must be protected.
     package let isSecret: Bool
 
     package init(_ name: String, isSecret: Bool = false, replacement: String) {
@@ -68,7 +68,7 @@ package struct RetiredSetting: Sendable {
 /// A key of a section: the one declaration of a setting.
 package struct Setting<Section: SettingsSection>: Sendable {
     package let declaration: SettingDeclaration
-    /// What it sets; `nil` for a key whose value changes nothing.
+    /// The property that it sets; `nil` for a key that has no effect.
     package let property: (PartialKeyPath<Section> & Sendable)?
     private let store: @Sendable (SettingValue, inout Section) -> Void
 
@@ -76,11 +76,11 @@ package struct Setting<Section: SettingsSection>: Sendable {
     ///
     /// - Parameters:
     ///   - name: in capitals.
-    ///   - row: the name in the reference, where one row stands for many keys; empty for those of them that it does not show.
-    ///   - kind: how the text becomes a value.
-    ///   - note: the default in words, where it depends on the machine or on other settings.
-    ///   - example: what the shipped file sets, where leaving it out would not do.
-    ///   - restart: whether a change takes effect at the daemon's next start only.
+    ///   - row: the name in the reference, if one row describes many keys; empty for keys that have no row.
+    ///   - kind: parses and renders the value.
+    ///   - note: the default in words, if it depends on the machine or on other settings.
+    ///   - example: the value in the shipped file, if the key cannot be omitted there.
+    ///   - restart: whether a change takes effect only when the daemon starts.
     ///   - meaning: one or two sentences.
     package init<Value: Hashable & Sendable>(
         _ name: String, row: String? = nil, _ property: WritableKeyPath<Section, Value> & Sendable,
@@ -104,7 +104,7 @@ package struct Setting<Section: SettingsSection>: Sendable {
             name, property, kind.orEmpty, note: note, example: example, restart: restart, meaning: meaning)
     }
 
-    /// Declares a key of old files that is checked and changes nothing: it has one value.
+    /// Declares a key of old files that is checked and has no effect: it has one valid value.
     package init(_ name: String, fixed kind: SettingKind<String>, value: String, meaning: String) {
         property = nil
         store = { _, _ in }
@@ -113,11 +113,11 @@ package struct Setting<Section: SettingsSection>: Sendable {
             meaning: meaning)
     }
 
-    /// Sets the property to a value that the declaration has read.
+    /// Sets the property to a parsed value.
     package func set(_ value: SettingValue, in section: inout Section) { store(value, &section) }
 }
 
-/// A value that a declaration has read.
+/// A parsed value.
 package typealias SettingValue = any Hashable & Sendable
 
 /// A setting's declaration without its types.
@@ -125,21 +125,21 @@ package struct SettingDeclaration: Sendable {
     package let section: SectionName
     /// In capitals.
     package let name: String
-    /// The first cell of its row in the reference; empty where another key's row stands for it.
+    /// The first cell of its row in the reference; empty if another key's row describes it.
     package let row: String
-    /// What the reference calls such a value.
+    /// The name of the value's form in the reference.
     package let form: String
-    /// As a file would say it; empty when there is none.
+    /// As in a file; empty if there is none.
     package let defaultText: String
-    /// The default in words, where it depends on other things.
+    /// The default in words, if it depends on other things.
     package let defaultNote: String?
-    /// What the shipped file sets, where leaving it out would not do.
+    /// The value in the shipped file, if the key cannot be omitted there.
     package let example: String?
     /// One or two sentences.
     package let meaning: String
     /// Whether its value is never shown.
     package let isSecret: Bool
-    /// Whether a change takes effect at the daemon's next start only.
+    /// Whether a change takes effect only when the daemon starts.
     package let needsRestart: Bool
     package let defaultValue: SettingValue
     package let parse: @Sendable (String) throws(SettingValueError) -> SettingValue
@@ -162,7 +162,7 @@ package struct SettingDeclaration: Sendable {
         parse = { text throws(SettingValueError) in try kind.parse(text) }
     }
 
-    /// For a secret: the key that names a file with it.
+    /// The key of the file that contains the secret; nil if the value is not secret.
     package var companion: SettingDeclaration? {
         guard isSecret else { return nil }
         return SettingDeclaration(
@@ -174,12 +174,12 @@ package struct SettingDeclaration: Sendable {
                 """)
     }
 
-    /// For a secret: the name of its systemd credential, such as `admin-password`.
+    /// The name of the secret's systemd credential, such as `admin-password`.
     package var credentialName: String { name.lowercased().replacing("_", with: "-") }
 
-    /// The variable of the environment that overrides the setting.
+    /// The environment variable that overrides the setting.
     ///
-    /// - Parameter label: for a section with labels, which one.
+    /// - Parameter label: the label of the section, if it has one.
     package func environmentName(label: String? = nil) -> String {
         ["PROV", section.title, label, name].compactMap { $0.map(Self.environmentWord) }.joined(separator: "_")
     }

@@ -1,15 +1,15 @@
 import Glibc
 
-/// The local time of a place: which moment shows what on the wall there, and back.
+/// Conversion between points in time and local time.
 ///
-/// Everything follows from one rule, how far the place's clocks are ahead of UTC at a moment. Where clocks are changed, a local time may
-/// belong to no moment or to two.
+/// Everything follows from the offset of local clocks from UTC at a point in time. When clocks change, a local time
+/// may occur twice or never.
 public struct DayCalendar: Sendable {
-    /// How many seconds the clocks are ahead of UTC at a moment; negative where they are behind.
-    private let secondsEastOfUTC: @Sendable (WallTime) -> Int
+    /// Seconds east of UTC at a point in time; negative: west.
+    private let secondsEastOfUTC: @Sendable (Timestamp) -> Int
 
-    /// - Parameter secondsEastOfUTC: how many seconds local clocks are ahead of UTC at a moment, always less than a day.
-    public init(secondsEastOfUTC: @escaping @Sendable (WallTime) -> Int) {
+    /// - Parameter secondsEastOfUTC: always less than a day.
+    public init(secondsEastOfUTC: @escaping @Sendable (Timestamp) -> Int) {
         self.secondsEastOfUTC = secondsEastOfUTC
     }
 
@@ -20,40 +20,40 @@ public struct DayCalendar: Sendable {
         return localtime_r(&seconds, &broken) == nil ? 0 : broken.tm_gmtoff
     }
 
-    /// What the clock shows at a moment.
-    public func localTime(at time: WallTime) -> LocalTime {
+    /// The local time at a point in time.
+    package func localTime(at time: Timestamp) -> LocalTime {
         LocalTime(secondsSince1970: time.secondsSince1970 + Int64(secondsEastOfUTC(time)))
     }
 
-    /// The day that a moment lies in.
-    public func day(_ time: WallTime) -> CalendarDay { localTime(at: time).day }
+    /// The local day of a point in time.
+    package func day(_ time: Timestamp) -> CalendarDay { localTime(at: time).day }
 
-    /// The first moment of a day; where the day begins with clocks put forward, the moment after that.
-    public func startOfDay(_ day: CalendarDay) -> WallTime {
+    /// The start of a day; if clocks skip midnight, the time after that.
+    package func startOfDay(_ day: CalendarDay) -> Timestamp {
         firstMoment(reaching: LocalTime(day: day, hour: 0, minute: 0))
     }
 
-    /// The moments at which the clock shows a local time, in their order: one, none where clocks are put forward over it, two where they
-    /// are put back over it.
-    public func moments(of local: LocalTime) -> [WallTime] {
+    /// The points in time at which the clock shows a local time, in order: one; none if clocks skip it; two if they
+    /// repeat it.
+    package func moments(of local: LocalTime) -> [Timestamp] {
         let moments = offsets(around: local).filter { offset(at: local.secondsSince1970 - $0) == $0 }
-            .map { WallTime(secondsSince1970: local.secondsSince1970 - $0) }.sorted()
+            .map { Timestamp(secondsSince1970: local.secondsSince1970 - $0) }.sorted()
         return moments.first == moments.last ? Array(moments.prefix(1)) : moments
     }
 
-    /// The first moment at which the clock shows a local time or, where it never does, has been put forward over it.
-    public func firstMoment(reaching local: LocalTime) -> WallTime {
+    /// The first point in time at which the clock shows a local time or, if clocks skip it, the time of the change.
+    package func firstMoment(reaching local: LocalTime) -> Timestamp {
         if let moment = moments(of: local).first { return moment }
         let offsets = offsets(around: local)
         let (low, high) = (offsets.min() ?? 0, offsets.max() ?? 0)
         return change(after: local.secondsSince1970 - high, until: local.secondsSince1970 - low)
     }
 
-    /// The moments after one and up to another at which the clocks are changed.
-    func clockChanges(after start: WallTime, until end: WallTime) -> [WallTime] {
-        // Nowhere are clocks changed twice in half a day.
+    /// The clock changes after one point in time and up to another.
+    func clockChanges(after start: Timestamp, until end: Timestamp) -> [Timestamp] {
+        // Clocks never change twice within half a day.
         let step: Int64 = 43_200
-        var changes: [WallTime] = []
+        var changes: [Timestamp] = []
         var from = start.secondsSince1970
         while from < end.secondsSince1970 {
             let until = min(from + step, end.secondsSince1970)
@@ -63,24 +63,24 @@ public struct DayCalendar: Sendable {
         return changes
     }
 
-    /// The first second of the new time, when clocks are changed once after `start` and not after `end`.
-    private func change(after start: Int64, until end: Int64) -> WallTime {
+    /// The first second after the change, if clocks change once after `start` and not after `end`.
+    private func change(after start: Int64, until end: Int64) -> Timestamp {
         var (before, after) = (start, end)
         let old = offset(at: start)
         while after - before > 1 {
             let middle = before + (after - before) / 2
             if offset(at: middle) == old { before = middle } else { after = middle }
         }
-        return WallTime(secondsSince1970: after)
+        return Timestamp(secondsSince1970: after)
     }
 
-    /// Those that count a day before and a day after, which is on both sides of any change that may concern a local time.
+    /// The offsets a day before and a day after, which are on both sides of any change that may concern a local time.
     private func offsets(around local: LocalTime) -> [Int64] {
         [offset(at: local.secondsSince1970 - 86_400), offset(at: local.secondsSince1970 + 86_400)]
     }
 
     private func offset(at seconds: Int64) -> Int64 {
-        Int64(secondsEastOfUTC(WallTime(secondsSince1970: seconds)))
+        Int64(secondsEastOfUTC(Timestamp(secondsSince1970: seconds)))
     }
 }
 
@@ -93,7 +93,7 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
     /// 1 to the length of the month.
     public let day: Int
 
-    /// - Returns: nil when there is no such day, or the year is not 1 to 9999.
+    /// - Returns: nil if there is no such day.
     public init?(year: Int, month: Int, day: Int) {
         guard (1...9999).contains(year), (1...12).contains(month), day >= 1,
             day <= Self.length(ofMonth: month, year: year)
@@ -101,7 +101,7 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
         (self.year, self.month, self.day) = (year, month, day)
     }
 
-    /// The day so many days after 1 January 1970; below or beyond the years 1 to 9999 the first or last of them.
+    /// Out of range becomes the nearest end of the years 1 to 9999.
     init(daysSince1970 days: Int64) {
         // Eras of 400 years that begin on 1 March, so that the leap day is a year's last (Howard Hinnant's "civil from days").
         let shifted = Int(min(max(days, -719_162), 2_932_896)) + 719_468
@@ -115,7 +115,7 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
         year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
     }
 
-    /// How many days after 1 January 1970 it is; negative before.
+    /// Days since 1 January 1970; negative before.
     var daysSince1970: Int64 {
         let shiftedYear = month <= 2 ? year - 1 : year
         let era = shiftedYear / 400
@@ -132,7 +132,7 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
         return remainder < 0 ? remainder + 7 : remainder
     }
 
-    /// The day before or after by so many days; what lies beyond the years 1 to 9999 becomes the first or last of them.
+    /// Out of range becomes the nearest end of the years 1 to 9999.
     public func adding(days: Int) -> Self { Self(daysSince1970: daysSince1970 + Int64(days)) }
 
     /// The earlier day first.
@@ -149,25 +149,25 @@ public struct CalendarDay: Hashable, Comparable, Sendable {
     }
 }
 
-/// What calendar and clock on the wall show, to the second and without a time zone.
+/// A local date and time in seconds, without a time zone.
 ///
-/// When clocks are put forward some local times never come, when they are put back some come twice: ``DayCalendar`` knows.
-public struct LocalTime: Hashable, Comparable, Sendable {
+/// When clocks change, some local times never occur and some occur twice: see ``DayCalendar``.
+package struct LocalTime: Hashable, Comparable, Sendable {
     /// The date.
-    public let day: CalendarDay
+    package let day: CalendarDay
     /// 0 to 86,399.
-    public let secondOfDay: Int
+    package let secondOfDay: Int
 
     /// - Parameters:
-    ///   - hour: 0 to 23; what lies beyond becomes the nearest of these, and the same for the others.
+    ///   - hour: 0 to 23; values out of range of this and the following become the nearest valid ones.
     ///   - minute: 0 to 59.
     ///   - second: 0 to 59.
-    public init(day: CalendarDay, hour: Int, minute: Int, second: Int = 0) {
+    package init(day: CalendarDay, hour: Int, minute: Int, second: Int = 0) {
         self.day = day
         secondOfDay = min(max(hour, 0), 23) * 3_600 + min(max(minute, 0), 59) * 60 + min(max(second, 0), 59)
     }
 
-    /// As if it were UTC: local times have an order and distances like any others.
+    /// As if it were UTC, for order and distances.
     init(secondsSince1970 seconds: Int64) {
         let (quotient, remainder) = seconds.quotientAndRemainder(dividingBy: 86_400)
         day = CalendarDay(daysSince1970: remainder < 0 ? quotient - 1 : quotient)
@@ -178,14 +178,14 @@ public struct LocalTime: Hashable, Comparable, Sendable {
     var secondsSince1970: Int64 { day.daysSince1970 * 86_400 + Int64(secondOfDay) }
 
     /// 0 to 23.
-    public var hour: Int { secondOfDay / 3_600 }
+    package var hour: Int { secondOfDay / 3_600 }
     /// 0 to 59.
-    public var minute: Int { secondOfDay / 60 % 60 }
+    package var minute: Int { secondOfDay / 60 % 60 }
     /// 0 to 59.
-    public var second: Int { secondOfDay % 60 }
+    package var second: Int { secondOfDay % 60 }
 
-    /// What the clock shows first is less.
-    public static func < (left: Self, right: Self) -> Bool {
+    /// The earlier local time first.
+    package static func < (left: Self, right: Self) -> Bool {
         (left.day, left.secondOfDay) < (right.day, right.secondOfDay)
     }
 }

@@ -76,9 +76,9 @@ public struct AttemptsUntilError: Hashable, Sendable {
 
     // MARK: Credentials
 
-    func credentialsRefused(_ error: LDAPError, nextTry: WallTime) {
+    func credentialsRefused(_ error: LDAPError, nextTry: Timestamp) {
         let refusal =
-            "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.timestamp)"
+            "the LDAP server refuses the daemon's credentials: \(error); the next try is at \(nextTry.text)"
         (self.refusal, wereRefused) = (refusal, true)
         let place = password.map { "correct \($0)" } ?? "correct the settings"
         logger.error(
@@ -93,7 +93,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
     func forgetRefusal() { refusal = nil }
 
     /// - Parameter policy: what the server's password policy says of the password.
-    func credentialsAccepted(_ policy: PasswordPolicyResponse?, at now: WallTime) {
+    func credentialsAccepted(_ policy: PasswordPolicyResponse?, at now: Timestamp) {
         let warning = PasswordWarning(policy, at: now)
         let isBack = wereRefused
         (refusal, wereRefused, wasReached) = (nil, false, true)
@@ -107,12 +107,12 @@ public struct AttemptsUntilError: Hashable, Sendable {
 
 /// What a password policy says of a password that is accepted still.
 struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
-    private let expiration: WallTime?
+    private let expiration: Timestamp?
     private let graceLogins: Int?
     private let fault: PasswordPolicyResponse.Fault?
 
     /// - Returns: nil when there is nothing to warn of.
-    init?(_ policy: PasswordPolicyResponse?, at now: WallTime) {
+    init?(_ policy: PasswordPolicyResponse?, at now: Timestamp) {
         expiration = policy?.timeBeforeExpiration.map { now + $0 }
         graceLogins = policy?.graceLogins
         fault = policy?.fault
@@ -128,7 +128,7 @@ struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
 
     var description: String {
         let words = [
-            expiration.map { "it expires at \($0.timestamp)" },
+            expiration.map { "it expires at \($0.text)" },
             graceLogins.map { "it has expired, and the server accepts it \($0) more \($0 == 1 ? "time" : "times")" },
             fault.map { "\($0)" },
         ]

@@ -13,7 +13,7 @@ struct AccountMemory: Sendable {
         /// It has ended, and its outcome is not in the entry yet.
         case unwritten(AccountOutcome)
         /// It has failed, and the entry has no place to say so; the next may not begin before.
-        case rests(until: WallTime)
+        case rests(until: Timestamp)
 
         /// The same by a clock that was set: what it waits for comes no later, and a shortage lasts as long as before.
         func afterClockWasSet(by step: Duration) -> Past {

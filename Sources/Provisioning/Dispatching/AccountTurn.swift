@@ -7,7 +7,7 @@ enum AccountTurn {
     enum Disposition: Sendable {
         /// Nothing, until somebody changes the entry.
         case settled
-        case again(at: WallTime)
+        case again(at: Timestamp)
         /// Another's change came first: at once, and after a while when that happens again and again.
         case lost
         /// Something outside the account stands in the way: after a while, that grows with each time.
@@ -17,7 +17,7 @@ enum AccountTurn {
         /// Another job works on what the entry names: when it has ended.
         case blocked(by: [JobSubject])
         /// Another daemon works on what the entry names: after a while.
-        case busy(until: WallTime)
+        case busy(until: Timestamp)
         /// The work is done and its outcome refused: the same, with this outcome to write.
         case unwritten(AccountOutcome)
         /// The work is done, and others change the entry: its outcome is to be written after a while.
@@ -26,7 +26,7 @@ enum AccountTurn {
         case behind
         case retry(AttemptRecord)
         /// Its job has failed and the entry has no place for that, so it still asks for the work: not before then.
-        case rest(until: WallTime)
+        case rest(until: Timestamp)
     }
 
     /// What the dispatcher hears while the worker works.

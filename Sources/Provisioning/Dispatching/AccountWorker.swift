@@ -30,7 +30,7 @@ import Synchronization
     ///   - now: by which the wait between two attempts is over; the day of a wish goes by the clock.
     /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
     func work(
-        on key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, now: WallTime, ignoringDate: Bool = false,
+        on key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, now: Timestamp, ignoringDate: Bool = false,
         report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         let condition = reader.scope.condition
@@ -84,7 +84,7 @@ import Synchronization
             logger.log(level: level, "\(status.dn) is left alone: \(reason)")
             return .settled
         case .wait(let start):
-            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(start.timestamp)"])
+            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(start.text)"])
             return .again(at: start)
         case .waitForClock:
             logger.info("\(status.dn) waits although its day has begun: the machine's clock may be wrong")
@@ -94,7 +94,7 @@ import Synchronization
         case .claim(let operation):
             if let opening = opening(ignoringDate) { return .again(at: opening) }
             if operation == .delete, !ignoringDate, let time = deletes.wait(key.uuid.description, now: clock.now) {
-                logger.debug("\(status.dn) is not deleted before \(time.timestamp): too many deletes")
+                logger.debug("\(status.dn) is not deleted before \(time.text): too many deletes")
                 return .again(at: time)
             }
             return try await alone(status, entry) {
@@ -137,7 +137,7 @@ import Synchronization
     /// - Returns: when a delete may begin because of their number; nil: now.
     private func admit(
         _ operation: Operation, _ status: AccountStatus, _ entry: Entry, isUrgent: Bool, isOurs: Bool = false
-    ) async throws -> WallTime? {
+    ) async throws -> Timestamp? {
         guard operation == .delete else { return nil }
         let subject = status.uuid.description
         if let time = try await deletes.admit(subject, now: clock.now, isUrgent: isUrgent || isOurs) { return time }
@@ -206,7 +206,7 @@ import Synchronization
 
     /// The account is claimed and not finished: goes on where its job stopped, as soon as that may be.
     private func goOn(
-        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory, now: WallTime,
+        _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory, now: Timestamp,
         ignoringDate: Bool, _ report: @escaping AccountTurn.Listener
     ) async throws -> AccountTurn.Disposition {
         let isCanceled = memory.record.flatMap { executor.registry.live($0.job)?.isCanceled } ?? false
@@ -410,7 +410,7 @@ import Synchronization
     }
 
     /// When jobs may begin; nil: now.
-    private func opening(_ ignoringWindow: Bool) -> WallTime? {
+    private func opening(_ ignoringWindow: Bool) -> Timestamp? {
         let now = clock.now
         let opening = executor.opening(for: .provisioning, after: now)
         return ignoringWindow || opening <= now ? nil : opening

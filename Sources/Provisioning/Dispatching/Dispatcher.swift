@@ -18,7 +18,7 @@ import Logging
     private var running: [EntryUUID: Running] = [:]
     private let registry: JobRegistry
     /// The jobs that wait for their next attempt.
-    private var retrying: [JobScheduler.Key: JobID] = [:]
+    private var retrying: [Scheduler.Key: JobID] = [:]
     private var memories: [EntryUUID: AccountMemory] = [:]
     /// Accounts that an operator wants now, whatever their day, and who waits for the outcome.
     private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
@@ -75,14 +75,14 @@ import Logging
     }
 
     /// In the registry, where the account has a job that waits for its next attempt.
-    private func showObstacle(of key: JobScheduler.Key, _ status: JobStatus) {
+    private func showObstacle(of key: Scheduler.Key, _ status: JobStatus) {
         guard let job = retrying[key] else { return }
         registry.waits(job, status) { [scheduler] in scheduler.status(of: key) }
     }
 
-    private static func key(of uuid: EntryUUID) -> JobScheduler.Key { .subject(JobSubject(uuid)) }
+    private static func key(of uuid: EntryUUID) -> Scheduler.Key { .subject(JobSubject(uuid)) }
 
-    private static func uuid(of key: JobScheduler.Key) -> EntryUUID? {
+    private static func uuid(of key: Scheduler.Key) -> EntryUUID? {
         if case .subject(let subject) = key { subject.account } else { nil }
     }
 
@@ -130,7 +130,7 @@ import Logging
         let subject = JobSubject(key.uuid)
         let priority = urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
         let obstacle = scheduler.offer(
-            JobScheduler.Item(reconciling: subject, class: jobClass, priority: priority))
+            Scheduler.Item(reconciling: subject, class: jobClass, priority: priority))
         if obstacle == .waitingForClientResource { makeRoom(for: key.uuid) }
     }
 
@@ -241,7 +241,7 @@ import Logging
     }
 
     /// - Parameter due: the time by which its turn has come.
-    private func begin(_ uuid: EntryUUID, _ due: WallTime) {
+    private func begin(_ uuid: EntryUUID, _ due: Timestamp) {
         if !held.isEmpty, hasRoomAgain { letGoOn() }
         guard !isStopping, let key = places.key(of: uuid) else {
             scheduler.finish(Self.key(of: uuid))
@@ -295,7 +295,7 @@ import Logging
         var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
         memory.isBehind = false
         memory.obstacle = nil
-        var again: WallTime?
+        var again: Timestamp?
         var outcome = run.outcome
         switch disposition {
         case .settled, nil: memory = AccountMemory()

@@ -7,7 +7,7 @@ public struct EngineSnapshot: Sendable {
     /// Subjects that wait, due or not.
     public var waiting = 0
     /// When the next waiting subject is due; nil when none waits.
-    public var nextDue: WallTime?
+    public var nextDue: Timestamp?
     /// Those that wait after a failure, the next first.
     public var retrying: [RetrySummary] = []
     /// Accounts whose entries the LDAP server shows older than they were seen before; they are among ``troubled``.
@@ -39,7 +39,7 @@ public struct JobSummary: Hashable, Sendable {
     /// 1 for the first.
     public var attempt: Int
     /// When this attempt began.
-    public var started: WallTime
+    public var started: Timestamp
     /// The step that runs; nil before the first.
     public var step: String?
 }

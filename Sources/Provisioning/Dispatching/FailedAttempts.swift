@@ -7,7 +7,7 @@ public struct FailedAttempts: Hashable, Sendable {
     /// Those that count for MAX_ATTEMPTS; attempts that a stop or a crash cut off are none of them.
     public private(set) var counted = 0
     /// When the first of those ended that failed because of a shortage, one after the other up to the last; nil: the last had another cause.
-    public private(set) var shortageBegan: WallTime?
+    public private(set) var shortageBegan: Timestamp?
     private var shortages = 0
 
     /// How long a shortage may last.
@@ -19,9 +19,9 @@ public struct FailedAttempts: Hashable, Sendable {
     /// Another one has failed.
     /// - Returns: when the next may begin; nil: the failure is the job's outcome.
     public mutating func add(
-        _ failureClass: FailureClass, at now: WallTime, _ retry: RetryPolicy,
+        _ failureClass: FailureClass, at now: Timestamp, _ retry: RetryPolicy,
         using generator: inout some RandomNumberGenerator
-    ) -> WallTime? {
+    ) -> Timestamp? {
         guard failureClass == .shortage else {
             counted += 1
             (shortageBegan, shortages) = (nil, 0)
@@ -53,7 +53,7 @@ public struct AttemptRecord: Hashable, Sendable {
     /// How often and since when it has failed.
     public var failures: FailedAttempts
     /// When the next attempt may begin.
-    public var notBefore: WallTime
+    public var notBefore: Timestamp
     /// Why the last attempt failed.
     public var failure: ProvisioningFailure
 }

@@ -6,7 +6,7 @@ public struct MachineShortage: Hashable, Sendable {
     /// What failed first, where, and how to fix it.
     public var text: String
     /// When that was told.
-    public var since: WallTime
+    public var since: Timestamp
     /// How many wait for it.
     public var accounts: Int
 }
@@ -27,7 +27,7 @@ struct MachineShortages: Sendable {
 
     private struct Kind {
         var text: String
-        var since: WallTime
+        var since: Timestamp
         var accounts: Set<EntryUUID> = []
     }
 
@@ -40,7 +40,7 @@ struct MachineShortages: Sendable {
     }
 
     /// - Parameter cause: why the account waits now; nil: not because of a shortage.
-    mutating func update(_ account: EntryUUID, _ cause: Cause?, at now: WallTime) -> [Change] {
+    mutating func update(_ account: EntryUUID, _ cause: Cause?, at now: Timestamp) -> [Change] {
         var changes: [Change] = []
         for hint in kinds.keys where hint != cause?.hint {
             guard var kind = kinds[hint], kind.accounts.remove(account) != nil else { continue }

@@ -15,7 +15,7 @@ public struct PlanPrinter: Sendable {
         switch decision {
         case .leave: return .settled
         case .wait(let start):
-            output("\(status.dn): waits until \(start.timestamp)")
+            output("\(status.dn): waits until \(start.text)")
             return .again(at: start)
         case .waitForClock:
             output("\(status.dn): waits until the machine's clock can be relied on")

@@ -23,7 +23,7 @@ public struct SeenVersions: Sendable {
     /// - Parameters:
     ///   - file: in a directory that exists; nil: a restart forgets everything.
     ///   - capacity: entries that are remembered; at least 1.
-    public init(file: FilePath? = nil, capacity: Int = 4_096, now: WallTime = SystemWallClock().now) {
+    public init(file: FilePath? = nil, capacity: Int = 4_096, now: Timestamp = SystemWallClock().now) {
         lines = Array(repeating: nil, count: capacity)
         guard let file else {
             self.file = nil
@@ -47,19 +47,19 @@ public struct SeenVersions: Sendable {
     }
 
     /// The newest version of an entry; nil: none is known.
-    func version(of uuid: EntryUUID, now: WallTime) -> AttributeValue? {
+    func version(of uuid: EntryUUID, now: Timestamp) -> AttributeValue? {
         newest[uuid].flatMap { Self.isAhead($0.csn, now) ? nil : $0.csn }
     }
 
     /// Whether a version was made by a clock that was ahead. Such a one would have the entry wait until that time has come, and counts for nothing.
-    private static func isAhead(_ csn: AttributeValue, _ now: WallTime) -> Bool {
+    private static func isAhead(_ csn: AttributeValue, _ now: Timestamp) -> Bool {
         EntryVersion.is(csn, laterThan: now + largestLead)
     }
 
     /// How far a server's clock may be ahead.
     private static let largestLead = Duration.seconds(3_600)
 
-    mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID, now: WallTime) {
+    mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID, now: Timestamp) {
         // What cannot be compared tells nothing.
         guard EntryVersion.isComparable(csn), !Self.isAhead(csn, now) else { return }
         if let known = version(of: uuid, now: now), !EntryVersion.is(known, olderThan: csn) { return }
@@ -181,8 +181,8 @@ enum EntryVersion {
     }
 
     /// Whether a comparable one was made after a time, by the clock of the server that made it.
-    static func `is`(_ csn: AttributeValue, laterThan time: WallTime) -> Bool {
-        let digits = time.timestamp.utf8.filter { $0 != UInt8(ascii: "T") }
+    static func `is`(_ csn: AttributeValue, laterThan time: Timestamp) -> Bool {
+        let digits = time.text.utf8.filter { $0 != UInt8(ascii: "T") }
         return digits.lexicographicallyPrecedes(csn.bytes)
     }
 

@@ -6,7 +6,7 @@ public enum Decision: Hashable, Sendable {
     /// Nothing.
     case leave(LeaveReason)
     /// The wish's day has not begun.
-    case wait(until: WallTime)
+    case wait(until: Timestamp)
     /// The request's day has begun by a clock that may be wrong.
     case waitForClock
     /// The wish is to be carried out now.
@@ -71,7 +71,7 @@ public struct DecisionPolicy: Sendable {
     ///   - ignoringDate: an operator wants it carried out now, whatever its day.
     ///   - isClockDoubted: whether the clock may be wrong; asked only where a day counts.
     public func decide(
-        _ status: AccountStatus, now: WallTime, ignoringDate: Bool = false, isClockDoubted: () -> Bool = { false }
+        _ status: AccountStatus, now: Timestamp, ignoringDate: Bool = false, isClockDoubted: () -> Bool = { false }
     ) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
         // Also where something is asked: the holder may still work on what was asked before.
@@ -93,7 +93,7 @@ public struct DecisionPolicy: Sendable {
     }
 
     private func decideRequest(
-        _ status: AccountStatus, now: WallTime, ignoringDate: Bool, _ isClockDoubted: () -> Bool
+        _ status: AccountStatus, now: Timestamp, ignoringDate: Bool, _ isClockDoubted: () -> Bool
     ) -> Decision {
         guard let date = ExecutionDate(status.date ?? "0") else {
             return .refuse(

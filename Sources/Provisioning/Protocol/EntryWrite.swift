@@ -49,10 +49,10 @@ public struct EntryWrite: Hashable, Sendable {
     }
 
     /// `adding` → `added`, with the time.
-    public static func finish(_ status: AccountStatus, at time: WallTime, names: AttributeNames) -> Self {
+    public static func finish(_ status: AccountStatus, at time: Timestamp, names: AttributeNames) -> Self {
         var write = Self(status, to: .done, names: names)
-        write.state = time.timestamp
-        write.modifications.append(.replace(names.state, AttributeValue(time.timestamp)))
+        write.state = time.text
+        write.modifications.append(.replace(names.state, AttributeValue(time.text)))
         write.setReturnValue("0", names: names)
         write.releaseClaim(of: status, names: names)
         return write

@@ -37,9 +37,10 @@ struct SlapdLauncher: Sendable {
         } catch {
             throw SandboxError(.serverFailed, "cannot run \(program): \(error)", hint: "run bin/setup --check")
         }
-        guard outcome.ending == .exited(code: 0) else {
+        guard outcome.termination == .exited(code: 0) else {
             let said = lastLines(of: String(decoding: outcome.error, as: UTF8.self))
-            throw SandboxError(.serverFailed, "\(name) failed (\(outcome.ending)): \(said)", hint: "see what it says")
+            throw SandboxError(
+                .serverFailed, "\(name) failed (\(outcome.termination)): \(said)", hint: "see what it says")
         }
     }
 

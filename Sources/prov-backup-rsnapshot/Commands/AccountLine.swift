@@ -13,10 +13,10 @@ struct AccountLine: Encodable {
     let date: String?
     let returnValue: String?
     /// When this host last made a copy.
-    let lastBackup: WallTime?
+    let lastBackup: Timestamp?
     let hosts: [String]
 
-    init(uid: String, status: AccountStatus, lastBackup: WallTime?) {
+    init(uid: String, status: AccountStatus, lastBackup: Timestamp?) {
         self.uid = OneLine.value(uid)
         dn = status.dn.description
         phase = status.phase.rawValue

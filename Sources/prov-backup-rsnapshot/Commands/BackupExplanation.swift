@@ -11,28 +11,28 @@ struct BackupExplanation: Encodable {
         let retain: Int
         /// How many there are.
         let snapshots: Int
-        let newest: WallTime?
+        let newest: Timestamp?
         /// When a job of the level last ended with a whole snapshot.
-        let lastGood: WallTime?
+        let lastGood: Timestamp?
         /// In cron notation.
         let schedule: String?
         /// When it runs next, within WINDOW.
-        let next: WallTime?
+        let next: Timestamp?
         /// Since when a success is missing.
-        let overdue: WallTime?
+        let overdue: Timestamp?
     }
 
     struct Try: Encodable {
         let job: UInt64
         let level: String
-        let began: WallTime?
+        let began: Timestamp?
         /// nil: it runs, waits, or was cut off.
         let result: String?
         let message: String
     }
 
     /// When this host last made a copy, by the entry.
-    let lastGood: WallTime?
+    let lastGood: Timestamp?
     let lastTry: Try?
     /// Bytes, by the entry.
     let size: UInt64?
@@ -49,7 +49,7 @@ struct BackupExplanation: Encodable {
     /// - Parameter lastJob: the newest backup job of the account in the history.
     /// - Returns: nil with `TYPE = Script`, and for an entry that takes no part in provisioning.
     init?(
-        _ entry: Entry, _ settings: DaemonConfiguration, now: WallTime, hasDaemon: Bool, lastJob: Job?
+        _ entry: Entry, _ settings: DaemonConfiguration, now: Timestamp, hasDaemon: Bool, lastJob: Job?
     ) {
         guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names)
         else {
@@ -58,12 +58,12 @@ struct BackupExplanation: Encodable {
         self.init(
             BackupJobs.inspection(
                 of: account, configuration: settings.backup, host: settings.backupJobs.host),
-            settings, provisioned: WallTime(timestamp: account.status.state), now: now,
+            settings, provisioned: Timestamp(text: account.status.state), now: now,
             hasDaemon: hasDaemon, lastJob: lastJob)
     }
 
     private init(
-        _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: WallTime?, now: WallTime,
+        _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: Timestamp?, now: Timestamp,
         hasDaemon: Bool, lastJob: Job?
     ) {
         let window = settings.policies[.backup]?.window

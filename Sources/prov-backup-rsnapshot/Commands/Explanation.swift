@@ -48,7 +48,7 @@ struct Explanation: Encodable {
     }
 
     init(
-        uid: String, entry: Entry, policy: DecisionPolicy, now: WallTime, daemon: Daemon,
+        uid: String, entry: Entry, policy: DecisionPolicy, now: Timestamp, daemon: Daemon,
         lastJob: Job? = nil, backup: BackupExplanation? = nil
     ) {
         self.uid = OneLine.value(uid)
@@ -95,7 +95,7 @@ struct Explanation: Encodable {
             hint = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
         case .wait(let time):
             meaning =
-                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.timestamp)"
+                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.text)"
             hint = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
         case .waitForClock:
             meaning =

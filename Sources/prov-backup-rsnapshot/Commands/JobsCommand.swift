@@ -60,7 +60,7 @@ struct JobsCommand: AsyncParsableCommand {
             }
         }
 
-        func query(now: WallTime) throws -> JobFilter {
+        func query(now: Timestamp) throws -> JobFilter {
             var query = JobFilter(client: account, limit: limit)
             query.type = type.map { type in
                 [JobType.provisioning, .backup, .admin, .purge].map(\.rawValue).first {

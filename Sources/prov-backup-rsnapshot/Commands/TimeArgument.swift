@@ -12,14 +12,14 @@ enum TimeArgument {
     ///   - text: a date without a time is its first moment, or its last second where the day's end is meant. Dates and times are local.
     ///   - now: what spans are counted from.
     /// - Throws: `ValidationError`, which names the forms.
-    static func parse(_ text: String, option: String, now: WallTime, meansEnd: Bool = false) throws -> WallTime {
+    static func parse(_ text: String, option: String, now: Timestamp, meansEnd: Bool = false) throws -> Timestamp {
         guard let time = ago(text, now) ?? local(text, meansEnd: meansEnd) else {
             throw ValidationError("\(option): \(OneLine.escaping(String(text.prefix(40)))) is no time; write \(forms).")
         }
         return time
     }
 
-    private static func ago(_ text: String, _ now: WallTime) -> WallTime? {
+    private static func ago(_ text: String, _ now: Timestamp) -> Timestamp? {
         let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800]
         guard let last = text.last, let unit = units[last], text.dropLast().count <= 9,
             text.dropLast().allSatisfy({ ("0"..."9").contains($0) }), let count = Int64(text.dropLast())
@@ -27,7 +27,7 @@ enum TimeArgument {
         return now + .seconds(-count * unit)
     }
 
-    private static func local(_ text: String, meansEnd: Bool) -> WallTime? {
+    private static func local(_ text: String, meansEnd: Bool) -> Timestamp? {
         guard
             let match = text.wholeMatch(
                 of: #/([0-9]{4})-([0-9]{2})-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?/#),
@@ -48,6 +48,6 @@ enum TimeArgument {
         broken.tm_min = Int32(minute)
         broken.tm_sec = Int32(second)
         broken.tm_isdst = -1
-        return WallTime(secondsSince1970: Int64(mktime(&broken)))
+        return Timestamp(secondsSince1970: Int64(mktime(&broken)))
     }
 }

@@ -15,7 +15,7 @@ final class BackupHealth: Sendable {
         /// The newest job that ended, if it failed.
         var failure: Failure?
         /// Since when a success is missing; nil: none is.
-        var overdue: WallTime?
+        var overdue: Timestamp?
 
         /// What to type to see more. A run that could not list the accounts is of no account.
         var command: String {
@@ -29,7 +29,7 @@ final class BackupHealth: Sendable {
     /// A job that failed.
     struct Failure: Codable, Hashable, Sendable {
         var job: UInt64
-        var time: WallTime
+        var time: Timestamp
         /// As in the job history: `failed`, `missed`, `wrong configuration`, …
         var result: String
         /// Why, with the hint, in one line.
@@ -60,8 +60,8 @@ final class BackupHealth: Sendable {
     fileprivate struct Entry {
         var failure: Failure?
         /// When the job that failed was asked for.
-        var asked: WallTime?
-        var overdue: WallTime?
+        var asked: Timestamp?
+        var overdue: Timestamp?
         /// The review that was the newest when this account was last heard of.
         var review: Int
     }
@@ -82,7 +82,7 @@ final class BackupHealth: Sendable {
     // MARK: - Job ends
 
     /// A job has ended. Only backup jobs count; one that was cancelled leaves what was known before.
-    func ended(_ job: Job, _ outcome: JobOutcome, at time: WallTime) {
+    func ended(_ job: Job, _ outcome: JobOutcome, at time: Timestamp) {
         guard job.type == .backup else { return }
         ended(
             account: job.client, level: job.level, outcome.result, asked: job.created,
@@ -97,7 +97,7 @@ final class BackupHealth: Sendable {
             Failure(job: job.id.number, time: ended, result: result.rawValue, message: job.message))
     }
 
-    private func ended(account: String, level: String, _ result: JobResult, asked: WallTime, _ failure: Failure) {
+    private func ended(account: String, level: String, _ result: JobResult, asked: Timestamp, _ failure: Failure) {
         let key = Key(account: account, level: level)
         state.withLock { state in
             switch result {
@@ -114,7 +114,7 @@ final class BackupHealth: Sendable {
     }
 
     /// When the newest job of a level was asked for, if it failed; nil: it did not, or there is none.
-    func failed(account: String, level: SnapshotLevel) -> WallTime? {
+    func failed(account: String, level: SnapshotLevel) -> Timestamp? {
         state.withLock { state in
             let entry = state.entries[Key(account: account, level: level.rawValue)]
             return entry?.failure == nil ? nil : entry?.asked
@@ -139,7 +139,7 @@ final class BackupHealth: Sendable {
     ///   - lastSuccess: when a job of the level last ended with a whole snapshot; nil: never.
     ///   - due: the time by which a success must have come; nil: none is expected, such as of a level without a schedule. See
     ///     ``due(_:provisioned:schedule:timeLimit:)``.
-    func noted(account: String, level: SnapshotLevel, lastSuccess: WallTime?, due: WallTime?, now: WallTime) {
+    func noted(account: String, level: SnapshotLevel, lastSuccess: Timestamp?, due: Timestamp?, now: Timestamp) {
         state.withLock { state in
             state.change(Key(account: account, level: level.rawValue)) { entry in
                 entry.overdue = due.flatMap { $0 < now ? $0 : nil }
@@ -186,8 +186,8 @@ final class BackupHealth: Sendable {
     ///   - timeLimit: `TIMEOUT`.
     ///   - now: what was recorded as later than that was recorded while the clock was wrong, and does not count.
     static func due(
-        _ level: RecordedLevel, provisioned: WallTime?, schedule: CronSchedule?, timeLimit: Duration, now: WallTime
-    ) -> WallTime? {
+        _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, timeLimit: Duration, now: Timestamp
+    ) -> Timestamp? {
         guard let schedule, let last = level.lastOrderly(by: now) ?? provisioned else { return nil }
         return deadline(after: last, schedule: schedule, timeLimit: timeLimit)
     }
@@ -196,7 +196,7 @@ final class BackupHealth: Sendable {
     ///
     /// The period is that of the schedule at this time, so a schedule that leaves out weekends allows for them.
     /// - Returns: nil when the schedule has no time after that.
-    static func deadline(after success: WallTime, schedule: CronSchedule, timeLimit: Duration) -> WallTime? {
+    static func deadline(after success: Timestamp, schedule: CronSchedule, timeLimit: Duration) -> Timestamp? {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
         return run + (next - run) / 2 + timeLimit
     }
@@ -206,12 +206,12 @@ final class BackupHealth: Sendable {
         /// Whether the level copies; the larger ones take over snapshots, and may have nothing to take over.
         var copies: Bool
         /// When a job last ended with a whole snapshot.
-        var lastSuccess: WallTime?
+        var lastSuccess: Timestamp?
         /// When a job last came to an orderly end.
-        var lastCompletion: WallTime?
+        var lastCompletion: Timestamp?
 
         /// A partial copy is no success; that there was nothing to take over is as good as one.
-        fileprivate func lastOrderly(by now: WallTime) -> WallTime? {
+        fileprivate func lastOrderly(by now: Timestamp) -> Timestamp? {
             [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self).filter { $0 <= now }.max()
         }
     }

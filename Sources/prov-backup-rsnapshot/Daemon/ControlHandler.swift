@@ -8,7 +8,7 @@ import Synchronization
 /// Answers what comes over the control socket.
 @MainActor struct ControlHandler {
     let engine: Engine
-    let started: WallTime
+    let started: Timestamp
     var desk: (any JobDesk)?
     var reloader: SettingsReloader?
 
@@ -175,10 +175,10 @@ import Synchronization
 
 extension DaemonStatus {
     init(
-        _ snapshot: EngineSnapshot, jobs: [JobLine], started: WallTime, clockDoubtedUntil: WallTime?,
+        _ snapshot: EngineSnapshot, jobs: [JobLine], started: Timestamp, clockDoubtedUntil: Timestamp?,
         backups: BackupHealth.Summary, backupSlots: Int?
     ) {
-        func text(_ time: WallTime) -> String { time.timestamp }
+        func text(_ time: Timestamp) -> String { time.text }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
             isDirectoryAvailable: snapshot.isDirectoryAvailable, refusedCredentials: snapshot.refusedCredentials,
@@ -204,7 +204,7 @@ extension DaemonStatus {
 extension ShortageLine {
     fileprivate init(_ shortage: MachineShortage) {
         self.init(
-            accounts: shortage.accounts, since: shortage.since.timestamp,
+            accounts: shortage.accounts, since: shortage.since.text,
             reason: shortage.text)
     }
 }

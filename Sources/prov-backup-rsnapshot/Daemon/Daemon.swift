@@ -266,12 +266,12 @@ import SystemPackage
                 logger.warning("RUN_AS: \(error)")
             }
         }
-        let left = await LeftoverScripts.end(
+        let left = await LeftoverProcesses.end(
             reportingTo: configuration.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
         for name in left {
             logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
         }
-        if let reason = await BlockingWork.run({ LeftoverScripts.escape }) {
+        if let reason = await BlockingWork.run({ LeftoverProcesses.escape }) {
             logger.notice("\(reason)")
         }
     }

@@ -70,7 +70,7 @@ extension DaemonJobs {
 
     /// Makes up for the runs that were missed while no daemon ran.
     /// - Parameter since: when the last one was seen; an account of which nothing is known is due by what was missed after that.
-    func makeUpForMissedRuns(since: WallTime) {
+    func makeUpForMissedRuns(since: Timestamp) {
         // The larger level first: it takes over the snapshot that the smaller one would remove.
         for level in SnapshotLevel.allCases.reversed() where configuration.backupJobs.schedules[level] != nil {
             beginRun(of: level, since: since)
@@ -79,7 +79,7 @@ extension DaemonJobs {
 
     // MARK: - Runs of backups
 
-    private func beginRun(of level: SnapshotLevel, since: WallTime?) {
+    private func beginRun(of level: SnapshotLevel, since: Timestamp?) {
         guard configuration.script == nil, !isStopping else { return }
         guard runs[level] == nil else {
             runs[level]?.isDueAgain = true
@@ -95,7 +95,7 @@ extension DaemonJobs {
         }
     }
 
-    private func run(_ level: SnapshotLevel, since: WallTime?) async {
+    private func run(_ level: SnapshotLevel, since: Timestamp?) async {
         let mail = parts.reports.mail
         let run = mail.open("backup \(level)")
         let standing = StandingJobs(live, since: clock.now)
@@ -137,7 +137,7 @@ extension DaemonJobs {
 
     /// - Returns: how many jobs were asked for.
     private func askForDue(
-        _ level: SnapshotLevel, _ account: Account, since: WallTime?, _ standing: StandingJobs,
+        _ level: SnapshotLevel, _ account: Account, since: Timestamp?, _ standing: StandingJobs,
         opened: @escaping @Sendable (JobID) -> Void
     ) async throws -> Int {
         let levels = levels(from: level, of: account)
@@ -172,7 +172,7 @@ extension DaemonJobs {
     }
 
     private func due(
-        _ level: SnapshotLevel, _ account: Account, since: WallTime?
+        _ level: SnapshotLevel, _ account: Account, since: Timestamp?
     ) async throws -> BackupJobs.Selected? {
         let failed = parts.reports.health.failed(account: BackupJobs.uid(of: account), level: level)
         return try await selection.due(level, account, failed: failed, since: since)
@@ -232,7 +232,7 @@ extension DaemonJobs {
                 .init(
                     copies: isFirst, lastSuccess: state.lastSuccess(of: level),
                     lastCompletion: state.lastCompletion(of: level)),
-                provisioned: WallTime(timestamp: account.status.state),
+                provisioned: Timestamp(text: account.status.state),
                 schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
                 now: clock.now)
         }
@@ -279,11 +279,11 @@ extension DaemonJobs {
         logger.warning(
             """
             the machine's clock was set, or the daemon was down for more than a day, and nothing keeps the clock right: requests with a date \
-            wait until it is synchronized (timedatectl), at most until \(until.timestamp)
+            wait until it is synchronized (timedatectl), at most until \(until.text)
             """)
     }
 
-    nonisolated var clockDoubtedUntil: WallTime? { parts.presence.clockDoubtedUntil }
+    nonisolated var clockDoubtedUntil: Timestamp? { parts.presence.clockDoubtedUntil }
 }
 
 /// A level that accounts have and no schedule asks for.

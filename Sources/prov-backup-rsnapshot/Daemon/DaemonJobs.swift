@@ -90,8 +90,8 @@ import SystemPackage
     func stop(grace: Duration, patience: Duration) async {
         isStopping = true
         for task in [schedule, review, clockWatch, rescuing] + runs.values.map(\.task) { task?.cancel() }
-        async let first: Void = backups.stop(grace: grace, patience: patience)
-        async let second: Void = scripts.stop(grace: grace, patience: patience)
+        async let first: Void = backups.stop(grace: grace, killTimeout: patience)
+        async let second: Void = scripts.stop(grace: grace, killTimeout: patience)
         _ = await (first, second)
     }
 

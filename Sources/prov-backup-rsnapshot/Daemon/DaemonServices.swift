@@ -251,7 +251,7 @@ struct DailyPurge {
                 if !isTold {
                     logger.notice(
                         """
-                        archived homes are not removed before \(until.timestamp): the daemon has not run for more \
+                        archived homes are not removed before \(until.text): the daemon has not run for more \
                         than a day or never before, or the machine's clock was set
                         """)
                 }

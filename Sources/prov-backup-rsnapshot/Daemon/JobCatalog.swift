@@ -89,7 +89,7 @@ extension HistoryReader: RecordedJobs {}
 
 extension Job {
     /// An open one with the time that it has taken so far.
-    func seen(at now: WallTime) -> Job {
+    func seen(at now: Timestamp) -> Job {
         var job = self
         job.seconds = started.map { (now - $0).seconds }
         return job

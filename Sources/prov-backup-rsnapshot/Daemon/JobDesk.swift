@@ -13,7 +13,7 @@ import JobCore
     /// `[Backup Jobs] SLOTS`.
     var backupSlots: Int { get }
     /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
-    var clockDoubtedUntil: WallTime? { get }
+    var clockDoubtedUntil: Timestamp? { get }
     /// Asks for a job of `[Job NAME]`.
     /// - Throws: `CommandFailure`, with the names that there are.
     func run(_ name: String) async throws -> JobID

@@ -17,7 +17,7 @@ struct JobList: Codable, Hashable, Sendable {
 
 extension Job { var isGood: Bool { result?.isSuccess ?? false } }
 
-extension WallTime {
+extension Timestamp {
     /// As the clock on the wall shows it: `YYYY-MM-DD hh:mm:ss`.
     var local: String {
         var seconds = time_t(secondsSince1970)

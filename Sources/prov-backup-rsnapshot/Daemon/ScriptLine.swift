@@ -37,7 +37,7 @@ struct ScriptLine: Codable, Hashable, Sendable {
     /// In cron notation; nil when it runs by hand alone.
     var schedule: String?
     /// When it runs next.
-    var next: WallTime?
+    var next: Timestamp?
     /// The hint alone; it is not part of the JSON.
     var hint: String?
 
@@ -55,7 +55,7 @@ extension ScriptLine {
     static let loadingHint = "correct it, then run: prov-backup-rsnapshot scripts restart"
 
     /// Everything that the settings name, in the order service, hooks, jobs, handlers. It looks at the disk.
-    static func all(_ configuration: DaemonConfiguration, now: WallTime) -> [ScriptLine] {
+    static func all(_ configuration: DaemonConfiguration, now: Timestamp) -> [ScriptLine] {
         let service = configuration.script.map { service in
             [("ADD", service.add), ("MODIFY", service.modify), ("DELETE", service.delete)]
                 .map { ScriptLine(kind: .service, name: $0, $1) }

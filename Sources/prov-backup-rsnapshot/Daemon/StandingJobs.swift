@@ -11,13 +11,13 @@ import JobCore
     }
 
     private let live: @MainActor () -> [Job]
-    private let start: WallTime
+    private let start: Timestamp
     private var leftOut: (named: [(client: String, job: JobID)], count: Int) = ([], 0)
 
     /// - Parameters:
     ///   - live: the jobs that are open.
     ///   - start: of those that were asked for since then nothing is said.
-    init(_ live: @escaping @MainActor () -> [Job], since start: WallTime = .distantFuture) {
+    init(_ live: @escaping @MainActor () -> [Job], since start: Timestamp = .distantFuture) {
         self.live = live
         self.start = start
     }

@@ -15,7 +15,7 @@ struct WaitingDeletes: Codable {
     init?(_ deletes: HourlyLimit.Summary) {
         guard let next = deletes.next else { return nil }
         (count, limit, accounts) = (deletes.count, deletes.limit, deletes.waiting)
-        self.next = next.timestamp
+        self.next = next.text
     }
 
     /// Why they wait, as half a sentence.

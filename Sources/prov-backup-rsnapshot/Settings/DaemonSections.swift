@@ -200,7 +200,7 @@ extension SettingKind where Value == String {
                 throw SettingValueError(
                     "the daemon no longer works on another server over ssh",
                     hint: "run it on the backup server itself and write LocalCLI")
-            default: throw SettingValueError("there is no such choice", hint: "write LocalCLI")
+            default: throw SettingValueError("this is not one of the choices", hint: "write LocalCLI")
             }
         }
     }

@@ -18,8 +18,8 @@ enum Tool {
             input: input, keeping: 1 << 20, grace: .seconds(2))
         let said = String(decoding: outcome.output, as: UTF8.self)
         let complaint = String(decoding: outcome.error, as: UTF8.self)
-        guard outcome.ending == .exited(code: 0) else {
-            throw BenchFailure("\(program) failed (\(outcome.ending)): \(complaint.suffix(300))")
+        guard outcome.termination == .exited(code: 0) else {
+            throw BenchFailure("\(program) failed (\(outcome.termination)): \(complaint.suffix(300))")
         }
         return merging ? said + complaint : said
     }

@@ -8,8 +8,8 @@ import Testing
 
 /// When what is told of failed jobs is sent, and with what.
 @Suite struct MailDigestTests {
-    private let start = WallTime(secondsSince1970: 1_800_000_000)
-    private func at(_ minutes: Int) -> WallTime { start + .seconds(minutes * 60) }
+    private let start = Timestamp(secondsSince1970: 1_800_000_000)
+    private func at(_ minutes: Int) -> Timestamp { start + .seconds(minutes * 60) }
     private func digest() -> MailDigest { MailDigest(interval: .seconds(3_600)) }
 
     private func texts(_ sections: [MailDigest.Section]) -> [[String]] { sections.map(\.texts) }
@@ -114,7 +114,7 @@ import Testing
 
 /// The same through the mailer, a real transport and a mail server.
 @Suite struct DigestMailerTests {
-    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let start = Timestamp(secondsSince1970: 1_800_000_000)
 
     private static func mailer(_ sink: MailSink) throws -> Mailer {
         // As the daemon has it: a transport may refuse a mail once.

@@ -10,13 +10,13 @@ import Testing
 extension Processes {
     /// What handlers can do wrong, and that it costs no more than their event.
     @Suite struct EventFaults {
-        let bench: EventBench
+        let harness: EventHarness
         /// By which the limits go of those that exceed them.
         let clock = ManualSteadyClock()
-        init() throws { bench = try EventBench() }
+        init() throws { harness = try EventHarness() }
 
-        private var host: RecordingHost { bench.host }
-        private let limit = EventBench.timeLimit
+        private var host: RecordingHost { harness.host }
+        private let limit = EventHarness.timeLimit
 
         private final class Count: Sendable {
             private let number = Atomic(0)
@@ -27,7 +27,7 @@ extension Processes {
         @Test(
             "B11 a handler that never returns costs its event: its interpreter is ended, and later jobs get a new one")
         func neverReturns() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.set_events(Job())
@@ -37,25 +37,25 @@ extension Processes {
                             while True: time.sleep(0.01)
                     def JobEnd(self, job): print("end")
                 """, job: "    def JobRun(self, job): print('runs')")
-            try await bench.run(clock: clock) { handlers in
-                _ = await handlers.jobStart(EventBench.job(1))
-                async let effect = handlers.jobStart(EventBench.job(2))
+            try await harness.run(clock: clock) { handlers in
+                _ = await handlers.jobStart(EventHarness.job(1))
+                async let effect = handlers.jobStart(EventHarness.job(2))
                 try await eventually("the handler is at work") { host.report(2) == ["before"] }
                 clock.advance(by: limit)
                 #expect(await effect == .none)
-                let hung = "JobStart did not return within \(limit), and its interpreter is ended"
-                #expect(host.report(2) == ["before", "error: \(hung): the job goes on without handlers"])
+                let hung = "JobStart did not return within \(limit), and its interpreter was ended"
+                #expect(host.report(2) == ["before", "error: \(hung): the job continues without handlers"])
                 #expect(
                     host.notices.contains(
-                        CoreNotice(.error, "handlers: \(hung): the job goes on without handlers", job: JobID(2))))
-                #expect(await handlers.jobStart(EventBench.job(3)) == EventEffect(priority: 1))
+                        CoreNotice(.error, "handlers: \(hung): the job continues without handlers", job: JobID(2))))
+                #expect(await handlers.jobStart(EventHarness.job(3)) == EventEffect(priority: 1))
                 for id in 1...3 as ClosedRange<UInt64> {
-                    _ = await handlers.jobRun(EventBench.job(id))
-                    await handlers.jobEnd(EventBench.job(id))
+                    _ = await handlers.jobRun(EventHarness.job(id))
+                    await handlers.jobEnd(EventHarness.job(id))
                 }
                 #expect(
                     host.report(1) == [
-                        "error: the interpreter was lost before JobRun: the job goes on without handlers"
+                        "error: the interpreter was lost before JobRun: the job continues without handlers"
                     ])
                 #expect(host.report(2).count == 2)
                 #expect(host.report(3) == ["runs", "end"])
@@ -64,42 +64,44 @@ extension Processes {
 
         @Test("B11 a handler that never returns and ignores SIGTERM is ended by SIGKILL, with what it has started")
         func ignoresTerm() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         import signal
                         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "\(bench.directory.path)"])
+                        subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done", "\(harness.directory.path)"])
                         time.sleep(100000)
                 """)
-            try await bench.run(clock: clock) { handlers in
-                async let effect = handlers.jobStart(EventBench.job())
+            try await harness.run(clock: clock) { handlers in
+                async let effect = handlers.jobStart(EventHarness.job())
                 try await eventually("both ignore SIGTERM") { host.report() == ["deaf"] }
                 clock.advance(by: limit)
                 #expect(await effect == .none)
                 #expect(host.report().count { $0.contains("did not return within") } == 1)
                 try await clock.passes(
-                    until: Task { [bench] in
-                        try await eventually("all are gone") { try bench.processes().isEmpty }
+                    until: Task { [harness] in
+                        try await eventually("all are gone") { try harness.processes().isEmpty }
                     })
             }
         }
 
-        @Test("B11 behind a handler that never returns nobody waits for more than a turn and a limit")
+        @Test(
+            "B11 behind a handler that never returns no job waits longer than the limit for its turn and for its handler"
+        )
         func queue() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         print("begins")
                         if job.JobId % 2: time.sleep(100000)
                 """)
             let jobs = 1...12 as ClosedRange<UInt64>
-            try await bench.run(clock: clock) { handlers in
+            try await harness.run(clock: clock) { handlers in
                 let returned = Count()
                 try await withThrowingTaskGroup { tasks in
                     for id in jobs {
                         tasks.addTask {
-                            _ = await handlers.jobStart(EventBench.job(id))
+                            _ = await handlers.jobStart(EventHarness.job(id))
                             returned.add()
                         }
                     }
@@ -114,7 +116,7 @@ extension Processes {
                 let reports = jobs.map { host.report($0) }
                 #expect(reports.count { $0.last?.contains("JobStart did not return within \(limit)") == true } == 1)
                 // The hanging interpreter is ended in the very moment in which their time is over: either may come first.
-                let sentAway = ["had no turn within \(limit)", "the interpreter was lost before JobStart"]
+                let sentAway = ["was not called within \(limit)", "the interpreter was lost before JobStart"]
                 let others = reports.count { report in sentAway.contains { report.last?.contains($0) == true } }
                 #expect(others + reports.count { $0 == ["begins"] } == jobs.count - 1)
                 #expect(others >= 5, "the others of an odd number would have hung as well")
@@ -124,74 +126,74 @@ extension Processes {
         @Test(
             "B11 an interpreter that ends in the middle of an event costs that event, and later jobs get a new one",
             arguments: [
-                ("os._exit(3)", "ended with exit status 3"), ("os.kill(os.getpid(), 9)", "was ended by signal 9"),
-                ("os.closerange(3, 100)", "ended with exit status"), ("os.abort()", "was ended by signal 6"),
-                ("[os.write(fd, b'garbage\\n') for fd in range(3, 6) if fd != 3]", "is no message"),
+                ("os._exit(3)", "ended with exit code 3"), ("os.kill(os.getpid(), 9)", "was ended by signal 9"),
+                ("os.closerange(3, 100)", "ended with exit code"), ("os.abort()", "was ended by signal 6"),
+                ("[os.write(fd, b'garbage\\n') for fd in range(3, 6) if fd != 3]", "an invalid message"),
             ])
         func dies(statement: String, words: String) async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         print("before")
                         if job.JobId == 1: \(statement)
                         print("after")
                 """)
-            try await bench.run { handlers in
-                #expect(await handlers.jobStart(EventBench.job(1)) == .none)
-                // Messages and reports come by two pipes, so what went into the one may be overtaken by the other.
+            try await harness.run { handlers in
+                #expect(await handlers.jobStart(EventHarness.job(1)) == .none)
+                // Messages and reports use two pipes, so their order is not fixed.
                 try await eventually("its report is whole") { host.report(1).contains("before") }
                 let loss = host.report(1).first { $0.contains(words) }
-                #expect(loss?.hasSuffix(": the job goes on without handlers") == true, "\(host.report(1))")
-                _ = await handlers.jobStart(EventBench.job(2))
+                #expect(loss?.hasSuffix(": the job continues without handlers") == true, "\(host.report(1))")
+                _ = await handlers.jobStart(EventHarness.job(2))
                 #expect(host.report(2) == ["before", "after"])
-                await handlers.jobEnd(EventBench.job(1))
-                #expect(host.report(1).count { $0.contains("goes on without handlers") } == 1)
+                await handlers.jobEnd(EventHarness.job(1))
+                #expect(host.report(1).count { $0.contains("continues without handlers") } == 1)
             }
         }
 
-        @Test("B11 an interpreter that somebody kills in the middle of an event, or between two, is replaced")
+        @Test("B11 an interpreter that is killed during an event or between two is replaced")
         func killed() async throws {
-            try bench.install(
+            try harness.install(
                 "    def JobStart(self, job):\n        print('there')\n        if job.JobId == 1: time.sleep(100000)")
-            try await bench.run { handlers in
-                async let effect = handlers.jobStart(EventBench.job(1))
+            try await harness.run { handlers in
+                async let effect = handlers.jobStart(EventHarness.job(1))
                 try await eventually("the handler is at work") { host.report(1) == ["there"] }
-                let first = try #require(try bench.processes().first)
+                let first = try #require(try harness.processes().first)
                 kill(first, SIGKILL)
                 #expect(await effect == .none)
                 #expect(
                     host.report(1).last
-                        == "error: the interpreter was ended by signal 9 while JobStart ran: the job goes on without handlers"
+                        == "error: the interpreter was ended by signal 9 while JobStart ran: the job continues without handlers"
                 )
-                #expect(host.log.contains("handlers: the interpreter of \(bench.script) was ended by signal 9"))
-                _ = await handlers.jobStart(EventBench.job(2))
+                #expect(host.log.contains("handlers: the interpreter of \(harness.script) was ended by signal 9"))
+                _ = await handlers.jobStart(EventHarness.job(2))
                 #expect(host.report(2) == ["there"])
-                let idle = try #require(try bench.processes().first)
+                let idle = try #require(try harness.processes().first)
                 kill(idle, SIGKILL)
                 try await eventually("it is gone") { !isAlive(idle) }
-                _ = await handlers.jobStart(EventBench.job(3))
+                _ = await handlers.jobStart(EventHarness.job(3))
                 #expect(host.report(3) == ["there"])
             }
         }
 
-        @Test("B11 when interpreter after interpreter is lost there is a pause, which a restart ends")
+        @Test("B11 after several lost interpreters there is a pause, which a restart ends")
         func pause() async throws {
-            try bench.install("    def JobStart(self, job): os._exit(1)")
-            try await bench.run { handlers in
-                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+            try harness.install("    def JobStart(self, job): os._exit(1)")
+            try await harness.run { handlers in
+                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 #expect(host.log.contains("3 interpreters in a row were lost"))
-                #expect(host.report(3).last?.contains("ended with exit status 1 while JobStart ran") == true)
-                #expect(host.report(5) == ["error: the job has no handlers: the interpreters before were lost"])
-                try bench.install("    def JobStart(self, job): print('mended')")
+                #expect(host.report(3).last?.contains("ended with exit code 1 while JobStart ran") == true)
+                #expect(host.report(5) == ["error: the job has no handlers: the previous interpreters were lost"])
+                try harness.install("    def JobStart(self, job): print('corrected')")
                 _ = await handlers.restart()
-                _ = await handlers.jobStart(EventBench.job(6))
-                #expect(host.report(6) == ["mended"])
+                _ = await handlers.jobStart(EventHarness.job(6))
+                #expect(host.report(6) == ["corrected"])
             }
         }
 
-        @Test("B11 of ten megabytes of output the report gets the beginning and how much was left out")
+        @Test("B11 of ten megabytes of output the report gets the beginning and the number of omitted bytes")
         func flood() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         for number in range(100_000): print("%099d" % number)
@@ -199,8 +201,8 @@ extension Processes {
                         for number in range(1000): job.JobReport = "line"
                     def JobEnd(self, job): print("end")
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 let report = host.report()
                 #expect(report.prefix(2).map { Int($0) } == [0, 1])
                 #expect(report.reduce(0) { $0 + $1.utf8.count } < 70_000)
@@ -208,14 +210,14 @@ extension Processes {
                 // 100,000 lines of 100 bytes, a million bytes without an end in pieces, and 1,000 lines of 5 bytes.
                 let dropped = try #require(Int(report.last?.dropFirst().prefix { $0.isNumber } ?? ""))
                 #expect((11_005_000...11_006_000).contains(kept + dropped))
-                await handlers.jobEnd(EventBench.job())
+                await handlers.jobEnd(EventHarness.job())
                 #expect(host.report().last == "end")
             }
         }
 
-        @Test("B11 a handler that closes its descriptors or its streams loses nothing but its own words")
+        @Test("B11 a handler that closes its descriptors or streams loses only its own output")
         func closes() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         if job.JobId == 1: os.close(0); os.close(1); os.close(2); open("/dev/null"); print("lost")
@@ -224,8 +226,8 @@ extension Processes {
                         if job.JobId == 4: sys.stdout = job
                         print("heard", file=sys.stdout)
                 """)
-            try await bench.run { handlers in
-                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+            try await harness.run { handlers in
+                for id in 1...5 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 #expect(host.report(1).last?.hasPrefix("OSError: ") == true)
                 #expect(host.report(2).last?.hasPrefix("ValueError: ") == true)
                 #expect(host.report(3).last?.hasPrefix("AttributeError: ") == true)
@@ -238,7 +240,7 @@ extension Processes {
             "B11 a process that a handler forks ends where the handler ends; what it starts lives until the interpreter ends"
         )
         func forks() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         if job.JobId == 1:
@@ -250,7 +252,7 @@ extension Processes {
                             if child == 0: raise ValueError("in the child")
                             os.waitpid(child, 0)
                         if job.JobId == 3:
-                            subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done", "\(bench.directory.path)"])
+                            subprocess.Popen(["/bin/sh", "-c", "while :; do sleep 1; done", "\(harness.directory.path)"])
                         if job.JobId == 4:
                             child = os.fork()
                             if child == 0:
@@ -260,40 +262,40 @@ extension Processes {
                             os.waitpid(child, 0)
                         print("parent")
                 """)
-            try await bench.run { handlers in
-                for id in 1...4 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+            try await harness.run { handlers in
+                for id in 1...4 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 #expect(host.report(1) == ["0", "parent"])
                 #expect(host.report(2).suffix(2) == ["ValueError: in the child", "parent"])
                 #expect(host.report(3) == ["parent"])
                 #expect(host.report(4) == ["refused", "parent"])
                 #expect(host.commands == [])
-                try await eventually("interpreter and child are there") { try bench.processes().count == 2 }
+                try await eventually("interpreter and child are there") { try harness.processes().count == 2 }
             }
-            #expect(host.log.contains("handlers: processes that handlers had left behind were ended: sh ("))
+            #expect(host.log.contains("handlers: leftover processes of handlers were ended: sh ("))
         }
 
         @Test(
             "a daemon with a session of its own and an empty environment ends with the interpreter whose handler has started it",
             .enabled(if: TreeWay.obstacle == nil, "needs cgroups"))
         func detached() async throws {
-            let began = bench.directory.path.appending("began")
-            try bench.install(
+            let began = harness.directory.path.appending("began")
+            try harness.install(
                 """
                     def JobStart(self, job):
                         subprocess.run(["/usr/bin/setsid", "--fork", "/usr/bin/env", "-i", "/bin/sh", "-c",
                             ": >$0; while :; do sleep 1; done", "\(began)"])
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job(1))
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job(1))
                 try await eventually("the daemon runs") { access(began.string, F_OK) == 0 }
             }
-            #expect(host.log.contains("handlers: processes that handlers had left behind were ended: sh ("))
-            #expect(try bench.processes() == [])
+            #expect(host.log.contains("handlers: leftover processes of handlers were ended: sh ("))
+            #expect(try harness.processes() == [])
         }
 
-        @Test("B8 whatever is written to the report comes as lines, with nothing in them that a terminal obeys")
+        @Test("B8 text in the report becomes lines without terminal control sequences")
         func garbage() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.JobReport = "nul \\0 escape \\x1b[31m return \\r bell \\a"
@@ -306,8 +308,8 @@ extension Processes {
                         print("\\udcfd")
                         job.Level = "\\udcff"
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 let report = host.report()
                 #expect(
                     report.prefix(6) == [
@@ -318,14 +320,14 @@ extension Processes {
                 #expect(report[9] == #"\udcfe\udcfd"#)
                 #expect(
                     report.last
-                        == #"ValueError: job.Level: '\\udcff' is no level of a job of type Backup (hourly, daily, weekly)"#
+                        == #"ValueError: job.Level: '\\udcff' is not a level of a job of type Backup (hourly, daily, weekly)"#
                 )
             }
         }
 
         @Test("B11 many jobs at once: each has its own lines, and no more than one handler runs at a time")
         func manyJobs() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     running = 0
                     def JobStart(self, job):
@@ -335,13 +337,13 @@ extension Processes {
                         Events.running -= 1
                     def JobEnd(self, job): print(job.JobId, "ends", len(sys.modules["__main__"]._jobs) <= 40)
                 """, job: "    def JobRun(self, job): print(job.JobId, job.run('run nightly'))")
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 await withTaskGroup { tasks in
                     for id in 1...40 as ClosedRange<UInt64> {
                         tasks.addTask {
-                            _ = await handlers.jobStart(EventBench.job(id))
-                            _ = await handlers.jobRun(EventBench.job(id))
-                            await handlers.jobEnd(EventBench.job(id))
+                            _ = await handlers.jobStart(EventHarness.job(id))
+                            _ = await handlers.jobRun(EventHarness.job(id))
+                            await handlers.jobEnd(EventHarness.job(id))
                         }
                     }
                 }
@@ -351,13 +353,13 @@ extension Processes {
             }
         }
 
-        @Test("B5 the daemon forgets no job and the interpreter keeps none: after JobEnd it has none")
+        @Test("B5 the interpreter keeps no job after JobEnd")
         func forgets() async throws {
-            try bench.install("    def JobStart(self, job): print(len(sys.modules['__main__']._jobs))")
-            try await bench.run { handlers in
+            try harness.install("    def JobStart(self, job): print(len(sys.modules['__main__']._jobs))")
+            try await harness.run { handlers in
                 for id in 1...3 as ClosedRange<UInt64> {
-                    _ = await handlers.jobStart(EventBench.job(id))
-                    await handlers.jobEnd(EventBench.job(id))
+                    _ = await handlers.jobStart(EventHarness.job(id))
+                    await handlers.jobEnd(EventHarness.job(id))
                     #expect(host.report(id) == ["1"])
                 }
             }
@@ -365,7 +367,7 @@ extension Processes {
 
         @Test("B8 a handler can write to the report of another job, and cannot set its parameters")
         func otherJob() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     first = None
                     def JobStart(self, job):
@@ -375,8 +377,8 @@ extension Processes {
                         print("written", file=self.first)
                         self.first.Priority = 1
                 """)
-            try await bench.run { handlers in
-                for id in 1...2 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+            try await harness.run { handlers in
+                for id in 1...2 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 #expect(host.report(1).prefix(2) == ["from the second", "written"])
                 #expect(host.report(1).count == 3)
                 #expect(host.report(1).last?.hasPrefix("error: job.Priority can be set only") == true)
@@ -387,7 +389,7 @@ extension Processes {
 
         @Test("B11 a handler has no input, and its threads cannot ask the daemon")
         func surroundings() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         import threading
@@ -399,8 +401,8 @@ extension Processes {
                             except RuntimeError as error: print("refused")
                         thread = threading.Thread(target=ask); thread.start(); thread.join()
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 #expect(
                     host.report() == [
                         "'' ['HOME', 'LANG', 'PATH', 'PROV_SESSION'] 1 /", "['python', 'scripts']", "True", "refused",
@@ -409,36 +411,36 @@ extension Processes {
             }
         }
 
-        @Test("B12 a script that is not loaded in time is ended, and the log tells")
+        @Test("B12 a script that is not loaded in time is ended, and the log says so")
         func loadHangs() async throws {
-            try bench.write("import time\nprint('loading')\ntime.sleep(100000)\n")
+            try harness.write("import time\nprint('loading')\ntime.sleep(100000)\n")
             let loading = {
                 try await eventually("it is being loaded") { host.log.contains("handlers: loading") }
                 clock.advance(by: limit)
             }
-            try await bench.run(clock: clock, whileStarting: loading) { handlers in
+            try await harness.run(clock: clock, whileStarting: loading) { handlers in
                 #expect(!handlers.isActive)
-                #expect(host.log.contains("\(bench.script) cannot be loaded: it was not loaded within \(limit)"))
-                let processes = try bench.processes()
+                #expect(host.log.contains("\(harness.script) cannot be loaded: it was not loaded within \(limit)"))
+                let processes = try harness.processes()
                 #expect(processes == [])
             }
         }
 
-        @Test("B3 a script that registers nothing costs nothing: its interpreter is ended")
+        @Test("B3 the interpreter of a script that registers nothing is ended")
         func registersNothing() async throws {
-            try bench.write("import bacula\n")
-            try await bench.run { handlers in
+            try harness.write("import bacula\n")
+            try await harness.run { handlers in
                 #expect(!handlers.isActive)
                 #expect(host.log.contains("has no handlers, so scripting is off"))
-                let processes = try bench.processes()
+                let processes = try harness.processes()
                 #expect(processes == [])
             }
         }
 
-        @Test("B2 an Exit that never returns does not hold the daemon for longer than its limit")
+        @Test("B2 an Exit handler that never returns delays the daemon no longer than its limit")
         func exitHangs() async throws {
-            try bench.install("    def Exit(self):\n        print('exit')\n        time.sleep(100000)")
-            try await bench.run(clock: clock) { handlers in
+            try harness.install("    def Exit(self):\n        print('exit')\n        time.sleep(100000)")
+            try await harness.run(clock: clock) { handlers in
                 #expect(handlers.isActive)
                 async let stopped: Void = handlers.stop()
                 try await eventually("Exit is at work") { host.log.contains("handlers: exit") }
@@ -452,10 +454,10 @@ extension Processes {
             "B1 a script that others can write to, or that lies in such a directory, is not run",
             arguments: [true, false])
         func permissions(isScript: Bool) async throws {
-            try bench.install("    def JobStart(self, job): print('run')")
-            let place = isScript ? bench.script : bench.scripts
+            try harness.install("    def JobStart(self, job): print('run')")
+            let place = isScript ? harness.script : harness.scripts
             #expect(chmod(place.string, 0o777) == 0)
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 #expect(!handlers.isActive)
                 #expect(host.notices.count == 1)
                 #expect(host.log.contains("\(place)"))
@@ -463,22 +465,22 @@ extension Processes {
             }
         }
 
-        @Test("B1 where python3 is missing one notice says so and how to get it")
+        @Test("B1 if python3 is missing one notice says so and how to install it")
         func noPython() async throws {
-            try bench.install("    def JobStart(self, job): print('run')")
-            try await bench.run(interpreter: "/nowhere/python3") { handlers in #expect(!handlers.isActive) }
+            try harness.install("    def JobStart(self, job): print('run')")
+            try await harness.run(interpreter: "/nowhere/python3") { handlers in #expect(!handlers.isActive) }
             #expect(host.notices.map(\.level) == [.error])
-            #expect(host.log.contains("/nowhere/python3 cannot be run"))
+            #expect(host.log.contains("/nowhere/python3 cannot be executed"))
             #expect(host.log.contains("apt-get install python3"))
         }
 
         @Test("B1 a module directory that others can change is not used")
         func moduleDirectory() async throws {
-            try bench.install("    def JobStart(self, job): print('run')")
-            #expect(mkdir(bench.configuration().moduleDirectory.string, 0o700) == 0)
-            #expect(chmod(bench.configuration().moduleDirectory.string, 0o777) == 0)
-            try await bench.run { handlers in #expect(!handlers.isActive) }
-            #expect(host.log.contains("\(bench.configuration().moduleDirectory): can be written by others"))
+            try harness.install("    def JobStart(self, job): print('run')")
+            #expect(mkdir(harness.configuration().moduleDirectory.string, 0o700) == 0)
+            #expect(chmod(harness.configuration().moduleDirectory.string, 0o777) == 0)
+            try await harness.run { handlers in #expect(!handlers.isActive) }
+            #expect(host.log.contains("\(harness.configuration().moduleDirectory): can be written by others"))
         }
     }
 }

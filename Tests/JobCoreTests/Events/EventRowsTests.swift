@@ -9,38 +9,38 @@ import Testing
 extension Processes {
     /// Specification: rows.md B1 to B13, against a real interpreter.
     @Suite struct EventRows {
-        let bench: EventBench
-        init() throws { bench = try EventBench() }
+        let harness: EventHarness
+        init() throws { harness = try EventHarness() }
 
-        private var host: RecordingHost { bench.host }
+        private var host: RecordingHost { harness.host }
 
         @Test("B1 without DirStartUp.py one notice names its full path and says that scripting is off")
         func noScript() async throws {
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 #expect(!handlers.isActive)
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
-                await handlers.jobEnd(EventBench.job())
-                let processes = try bench.processes()
+                #expect(await handlers.jobStart(EventHarness.job()) == .none)
+                await handlers.jobEnd(EventHarness.job())
+                let processes = try harness.processes()
                 #expect(processes == [])
             }
-            #expect(host.notices == [CoreNotice(.info, "handlers: \(bench.script) is not there: scripting is off")])
+            #expect(host.notices == [CoreNotice(.info, "handlers: \(harness.script) does not exist: scripting is off")])
         }
 
-        @Test("B1 a script that is there is run when the handlers are started")
+        @Test("B1 an existing script is run when the handlers are started")
         func script() async throws {
-            try bench.install("    def JobStart(self, job): job.JobReport = 'hello'")
-            try await bench.run { handlers in
+            try harness.install("    def JobStart(self, job): job.JobReport = 'hello'")
+            try await harness.run { handlers in
                 #expect(handlers.isActive)
                 #expect(host.notices.map(\.level) == [.info])
-                #expect(host.log.contains("\(bench.script) was loaded, with handlers for JobStart"))
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
+                #expect(host.log.contains("\(harness.script) was loaded, handlers for JobStart"))
+                #expect(await handlers.jobStart(EventHarness.job()) == .none)
                 #expect(host.report() == ["hello"])
             }
         }
 
         @Test("B2 each event reaches its method, in the order in which it was sent")
         func events() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job): job.set_events(Job()); print("JobStart", job.JobId)
                     def JobEnd(self, job): print("JobEnd", job.JobId)
@@ -52,13 +52,13 @@ extension Processes {
                         def NewVolume(self, job): print("NewVolume", job.JobId)
                         def VolumePurged(self, job): print("VolumePurged", job.JobId, job.VolumeName)
                     """)
-            try await bench.run { handlers in
-                let job = EventBench.job(3)
+            try await harness.run { handlers in
+                let job = EventHarness.job(3)
                 _ = await handlers.jobStart(job)
                 _ = await handlers.jobInit(job)
                 _ = await handlers.jobRun(job)
                 #expect(await handlers.newVolume(job, volumes: ["one"]) == .none)
-                await handlers.volumePurged(EventBench.job(3, volumeName: "one"))
+                await handlers.volumePurged(EventHarness.job(3, volumeName: "one"))
                 await handlers.jobEnd(job)
                 #expect(
                     host.report(3) == [
@@ -70,14 +70,14 @@ extension Processes {
 
         @Test("B2 Exit is called with one argument or with two, as its method is written", arguments: ["", ", job"])
         func exit(arguments: String) async throws {
-            try bench.install("    def Exit(self\(arguments)): print('leaving')")
-            try await bench.run { #expect($0.isActive) }
+            try harness.install("    def Exit(self\(arguments)): print('leaving')")
+            try await harness.run { #expect($0.isActive) }
             #expect(host.log.hasSuffix("handlers: leaving"))
         }
 
         @Test("B3 handlers are registered for each job; an event without one does nothing, other methods are ignored")
         func registration() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         if job.JobId == 1: job.set_events(Job("first"))
@@ -92,9 +92,9 @@ extension Processes {
                         NewVolume = "not to be called"
                         def Other(self, job): print("no event")
                     """)
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 for number in 1...3 as ClosedRange<UInt64> {
-                    let job = EventBench.job(number)
+                    let job = EventHarness.job(number)
                     _ = await handlers.jobStart(job)
                     _ = await handlers.jobInit(job)
                     _ = await handlers.jobRun(job)
@@ -110,23 +110,23 @@ extension Processes {
 
         @Test("B3 job events can be registered within JobStart only")
         func lateRegistration() async throws {
-            try bench.install(
+            try harness.install(
                 "    def JobStart(self, job): job.set_events(Job())\n    def JobEnd(self, job): job.set_events(Job())",
                 job: "    def JobRun(self, job): job.set_events(Job())")
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
-                _ = await handlers.jobRun(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
+                _ = await handlers.jobRun(EventHarness.job())
                 #expect(host.report().first?.hasPrefix("error: job.set_events: ") == true)
                 #expect(host.report().last?.hasPrefix("RuntimeError: job.set_events: ") == true)
                 let count = host.report().count
-                await handlers.jobEnd(EventBench.job())
+                await handlers.jobEnd(EventHarness.job())
                 #expect(host.report().count == 2 * count)
             }
         }
 
-        @Test("B4 the daemon's attributes can be read and not set")
+        @Test("B4 the daemon's attributes can be read but not set")
         func daemon() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         print([bacula.Name, bacula.ConfigFile, bacula.WorkingDir, bacula.Version])
@@ -137,8 +137,8 @@ extension Processes {
                             except AttributeError as error: print(error)
                         print(bacula.Name)
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 let refusals = ["Name", "ConfigFile", "WorkingDir", "Version"].flatMap {
                     ["bacula.\($0) can be read but not set", "bacula.\($0) cannot be deleted"]
                 }
@@ -150,7 +150,7 @@ extension Processes {
 
         @Test("B5 run gives the new job's number or -1, cancel and DoesVolumeExist 1 or 0, write goes to the report")
         func methods() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.write("a")
@@ -163,8 +163,8 @@ extension Processes {
                             try: call(1.5)
                             except TypeError as error: print("refused")
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 let report = host.report()
                 #expect(
                     report.prefix(7) == [
@@ -180,7 +180,7 @@ extension Processes {
 
         @Test("B6 Priority and Level can be read and set until the job runs, and come back")
         func parameters() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.set_events(Job())
@@ -195,13 +195,13 @@ extension Processes {
                         def JobRun(self, job): job.Level = "hourly"
                         def NewVolume(self, job): job.Level = "weekly"
                     """)
-            try await bench.run { handlers in
-                #expect(await handlers.jobStart(EventBench.job()) == EventEffect(priority: 3, level: "weekly"))
+            try await harness.run { handlers in
+                #expect(await handlers.jobStart(EventHarness.job()) == EventEffect(priority: 3, level: "weekly"))
                 #expect(host.report() == ["10 daily", "3 weekly"])
-                #expect(await handlers.jobInit(EventBench.job(priority: 3)) == EventEffect(priority: 4))
-                #expect(await handlers.jobRun(EventBench.job(priority: 4)) == EventEffect(level: "hourly"))
-                #expect(await handlers.newVolume(EventBench.job(), volumes: ["one"]) == .none)
-                await handlers.jobEnd(EventBench.job())
+                #expect(await handlers.jobInit(EventHarness.job(priority: 3)) == EventEffect(priority: 4))
+                #expect(await handlers.jobRun(EventHarness.job(priority: 4)) == EventEffect(level: "hourly"))
+                #expect(await handlers.newVolume(EventHarness.job(), volumes: ["one"]) == .none)
+                await handlers.jobEnd(EventHarness.job())
                 let refusals = host.report().filter { $0.hasPrefix("error: job.") }
                 #expect(
                     refusals == [
@@ -215,7 +215,7 @@ extension Processes {
             "B6 what a handler sets last is what JobEnd sees, and a job keeps its handlers when scripting is turned off"
         )
         func parametersAtTheEnd() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job): job.set_events(Job())
                     def JobEnd(self, job): print(job.Priority, job.Level, job.JobStatus)
@@ -226,15 +226,15 @@ extension Processes {
                             job.Level = "weekly"
                     """)
             let jobs = try JobBench()
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 var executor = jobs.executor()
                 executor.events = JobEvents(handlers) { job, status, _ in
                     EventJob(
                         job, status: status, levels: ["weekly"], storage: "", catalog: "",
-                        catalogResource: EventBench.job().catalogResource)
+                        catalogResource: EventHarness.job().catalogResource)
                 }
                 let runner = JobRunner(executor: executor, ids: jobs.ids, scheduler: JobScheduler(), slots: 1)
-                let script = bench.script.string
+                let script = harness.script.string
                 let request = jobs.request { _ in
                     try FileManager.default.removeItem(atPath: script)
                     _ = await handlers.restart()
@@ -250,7 +250,7 @@ extension Processes {
 
         @Test("B6 a wrong priority or level is refused and has no effect")
         func wrongParameters() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         for name, value in (("Priority", 0), ("Priority", "high"), ("Priority", True), ("Priority", 1 << 40),
@@ -259,13 +259,13 @@ extension Processes {
                             except (TypeError, ValueError) as error: print(type(error).__name__)
                         print(job.Priority, job.Level)
                 """)
-            try await bench.run { handlers in
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
+            try await harness.run { handlers in
+                #expect(await handlers.jobStart(EventHarness.job()) == .none)
                 let report = host.report()
                 #expect(report.count { $0.hasPrefix("error: job.Priority") } == 4)
                 #expect(
                     report.contains(
-                        "error: job.Level: 'yearly' is no level of a job of type Backup (hourly, daily, weekly)"))
+                        "error: job.Level: 'yearly' is not a level of a job of type Backup (hourly, daily, weekly)"))
                 #expect(
                     report.filter { $0.hasSuffix("Error") } == [
                         "ValueError", "TypeError", "TypeError", "ValueError", "ValueError", "TypeError",
@@ -274,13 +274,13 @@ extension Processes {
             }
         }
 
-        @Test("B7 every attribute of the job can be read, none of these set, and the password is redacted")
+        @Test("B7 every attribute of the job can be read but not set, and the password is redacted")
         func attributes() async throws {
             let names = [
                 "Type", "JobId", "Client", "NumVols", "Pool", "Storage", "Catalog", "MediaType", "Job", "JobName",
                 "JobStatus", "CatalogRes",
             ]
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.set_events(Job())
@@ -291,8 +291,8 @@ extension Processes {
                         print(type(job.CatalogRes).__name__, len(job.CatalogRes))
                     def JobEnd(self, job): print(job.JobStatus)
                 """, job: "    def JobRun(self, job): print(job.JobStatus)")
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job(4))
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job(4))
                 let report = host.report(4)
                 #expect(
                     report.filter { !$0.hasPrefix("error:") } == [
@@ -304,15 +304,15 @@ extension Processes {
                 #expect(
                     report.filter { $0.hasPrefix("error:") }
                         == names.map { "error: job.\($0) can be read but not set" })
-                _ = await handlers.jobRun(EventBench.job(4, status: .running))
-                await handlers.jobEnd(EventBench.job(4, status: .nonFatalError))
+                _ = await handlers.jobRun(EventHarness.job(4, status: .running))
+                await handlers.jobEnd(EventHarness.job(4, status: .nonFatalError))
                 #expect(host.report(4).suffix(2) == ["R", "e"])
             }
         }
 
         @Test("B8 each setting of JobReport is a line; it cannot be read")
         func jobReport() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         print("unfinished", end="")
@@ -326,8 +326,8 @@ extension Processes {
                         try: del job.JobReport
                         except AttributeError: print("stays")
                 """)
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job())
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job())
                 #expect(
                     host.report() == [
                         "unfinished", "first", "second", "third", "fourth",
@@ -340,7 +340,7 @@ extension Processes {
 
         @Test("B8 VolumeName can be set within NewVolume only, and to one of the pool's volumes")
         func volumeName() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.set_events(Job())
@@ -353,93 +353,94 @@ extension Processes {
                             print("chosen", job.VolumeName)
                         def VolumePurged(self, job): job.VolumeName = "one"
                     """)
-            try await bench.run { handlers in
-                for id in 1...3 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventBench.job(id)) }
+            try await harness.run { handlers in
+                for id in 1...3 as ClosedRange<UInt64> { _ = await handlers.jobStart(EventHarness.job(id)) }
                 let tooEarly = "error: job.VolumeName can be set only within NewVolume of the same job"
                 #expect(host.report(1) == [tooEarly, "too early"])
                 let volumes = ["one", "two"]
                 #expect(
-                    await handlers.newVolume(EventBench.job(1), volumes: volumes) == EventEffect(volumeName: "two"))
+                    await handlers.newVolume(EventHarness.job(1), volumes: volumes) == EventEffect(volumeName: "two"))
                 #expect(host.report(1).last == "chosen two")
-                #expect(await handlers.newVolume(EventBench.job(2), volumes: volumes) == .none)
+                #expect(await handlers.newVolume(EventHarness.job(2), volumes: volumes) == .none)
                 #expect(
                     host.report(2).last
-                        == "error: NewVolume: \"elsewhere\" is no volume of the pool \"main\" (one, two): the daemon chooses"
+                        == "error: NewVolume: \"elsewhere\" is not a volume of the pool \"main\" (one, two): the daemon chooses"
                 )
-                #expect(await handlers.newVolume(EventBench.job(3), volumes: volumes) == .none)
+                #expect(await handlers.newVolume(EventHarness.job(3), volumes: volumes) == .none)
                 #expect(host.report(3).last == "TypeError: job.VolumeName is a string, not int")
-                await handlers.volumePurged(EventBench.job(1, volumeName: "two"))
+                await handlers.volumePurged(EventHarness.job(1, volumeName: "two"))
                 #expect(host.report(1).count { $0 == tooEarly } == 2)
             }
         }
 
         @Test(
-            "B10 handlers are loaded anew; a running job keeps those it began with, and the old interpreter its memory")
+            "B10 handlers are reloaded; a running job keeps those it began with, and the old interpreter its memory")
         func restart() async throws {
             func version(_ name: String) throws {
-                try bench.install(
+                try harness.install(
                     "    def JobStart(self, job): job.set_events(Job()); print('\(name) starts')\n    def JobEnd(self, job): print('\(name) ends')",
                     job: "    def JobRun(self, job): print('\(name) runs')")
             }
             try version("old")
-            try await bench.run { handlers in
-                _ = await handlers.jobStart(EventBench.job(1))
+            try await harness.run { handlers in
+                _ = await handlers.jobStart(EventHarness.job(1))
                 try version("new")
                 let text = await handlers.restart()
                 #expect(
                     text.contains(
-                        "was loaded, with handlers for JobEnd, JobStart; jobs that keep the handlers they began with: 1"
+                        "was loaded, handlers for JobEnd, JobStart; 1 jobs keep their old handlers"
                     ))
-                _ = await handlers.jobStart(EventBench.job(2))
-                #expect(try bench.processes().count == 2)
+                _ = await handlers.jobStart(EventHarness.job(2))
+                #expect(try harness.processes().count == 2)
                 for id in 1...2 as ClosedRange<UInt64> {
-                    _ = await handlers.jobRun(EventBench.job(id))
-                    await handlers.jobEnd(EventBench.job(id))
+                    _ = await handlers.jobRun(EventHarness.job(id))
+                    await handlers.jobEnd(EventHarness.job(id))
                 }
                 #expect(host.report(1) == ["old starts", "old runs", "old ends"])
                 #expect(host.report(2) == ["new starts", "new runs", "new ends"])
-                try await eventually("the old interpreter is gone") { try bench.processes().count == 1 }
+                try await eventually("the old interpreter is gone") { try harness.processes().count == 1 }
             }
         }
 
         @Test("B10 a script that cannot be loaded changes nothing, one that is removed turns scripting off")
         func brokenRestart() async throws {
-            try bench.install("    def JobStart(self, job): print('old')\n    def JobEnd(self, job): print('old ends')")
-            try await bench.run { handlers in
-                try bench.write("this is no Python")
+            try harness.install(
+                "    def JobStart(self, job): print('old')\n    def JobEnd(self, job): print('old ends')")
+            try await harness.run { handlers in
+                try harness.write("this is no Python")
                 let text = await handlers.restart()
-                #expect(text.contains("\(bench.script) cannot be loaded: SyntaxError: "))
-                #expect(text.contains("the handlers stay as they were"))
+                #expect(text.contains("\(harness.script) cannot be loaded: SyntaxError: "))
+                #expect(text.contains("the handlers are unchanged"))
                 #expect(handlers.isActive)
-                _ = await handlers.jobStart(EventBench.job(1))
+                _ = await handlers.jobStart(EventHarness.job(1))
                 #expect(host.report() == ["old"])
-                #expect(try bench.processes().count == 1)
-                try FileManager.default.removeItem(atPath: bench.script.string)
-                #expect(await handlers.restart() == "\(bench.script) is not there: scripting is off")
+                #expect(try harness.processes().count == 1)
+                try FileManager.default.removeItem(atPath: harness.script.string)
+                #expect(await handlers.restart() == "\(harness.script) does not exist: scripting is off")
                 #expect(handlers.isActive, "a job that runs keeps its handlers")
-                _ = await handlers.jobStart(EventBench.job(2))
+                _ = await handlers.jobStart(EventHarness.job(2))
                 #expect(host.report(2) == [])
-                await handlers.jobEnd(EventBench.job(1))
+                await handlers.jobEnd(EventHarness.job(1))
                 #expect(host.report() == ["old", "old ends"])
                 #expect(!handlers.isActive)
-                try await eventually("the old interpreter is gone") { try bench.processes().isEmpty }
+                try await eventually("the old interpreter is gone") { try harness.processes().isEmpty }
             }
         }
 
         @Test("B10 handlers that were off are loaded by a restart")
         func lateStart() async throws {
-            try await bench.run { handlers in
-                try bench.install("    def JobStart(self, job): print('there')")
+            try await harness.run { handlers in
+                try harness.install("    def JobStart(self, job): print('there')")
                 _ = await handlers.restart()
                 #expect(handlers.isActive)
-                _ = await handlers.jobStart(EventBench.job(1))
+                _ = await handlers.jobStart(EventHarness.job(1))
                 #expect(host.report() == ["there"])
             }
         }
 
         @Test("B11 what handlers and their programs write goes to the report of their job, in its order")
         func output() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         print("print")
@@ -451,9 +452,9 @@ extension Processes {
                         os.system("echo system")
                         print("no end", end="")
                 """)
-            try await bench.run { handlers in
+            try await harness.run { handlers in
                 for id in 1...2 as ClosedRange<UInt64> {
-                    _ = await handlers.jobStart(EventBench.job(id))
+                    _ = await handlers.jobStart(EventHarness.job(id))
                     #expect(
                         host.report(id) == [
                             "print", "errors", "descriptor 1", "descriptor 2", "shell", "shell errors", "line",
@@ -464,9 +465,9 @@ extension Processes {
             }
         }
 
-        @Test("B11 a handler that raises costs its event, and the report and the log tell")
+        @Test("B11 a handler that raises costs its event, and report and log say so")
         func raises() async throws {
-            try bench.install(
+            try harness.install(
                 """
                     def JobStart(self, job):
                         job.set_events(Job())
@@ -474,20 +475,20 @@ extension Processes {
                         raise ValueError("wrong " + str(job.JobId))
                     def JobEnd(self, job): sys.exit(3)
                 """, job: "    def JobRun(self, job): print('still there')")
-            try await bench.run { handlers in
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
-                #expect(host.report().first == "error: JobStart has failed:")
-                #expect(host.report().contains { $0.contains("\(bench.script)\", line 8, in JobStart") })
+            try await harness.run { handlers in
+                #expect(await handlers.jobStart(EventHarness.job()) == .none)
+                #expect(host.report().first == "error: JobStart failed:")
+                #expect(host.report().contains { $0.contains("\(harness.script)\", line 8, in JobStart") })
                 #expect(host.report().last == "ValueError: wrong 1")
                 #expect(!host.report().contains { $0.contains("bacula_host") })
                 #expect(
                     host.notices.last
-                        == CoreNotice(.error, "handlers: JobStart has failed: ValueError: wrong 1", job: JobID(1)))
-                _ = await handlers.jobRun(EventBench.job())
+                        == CoreNotice(.error, "handlers: JobStart failed: ValueError: wrong 1", job: JobID(1)))
+                _ = await handlers.jobRun(EventHarness.job())
                 #expect(host.report().last == "still there")
-                await handlers.jobEnd(EventBench.job())
+                await handlers.jobEnd(EventHarness.job())
                 #expect(host.report().last == "SystemExit: 3")
-                _ = await handlers.jobStart(EventBench.job(2))
+                _ = await handlers.jobStart(EventHarness.job(2))
                 #expect(host.report(2).last == "ValueError: wrong 2")
             }
         }
@@ -497,45 +498,45 @@ extension Processes {
             arguments: [
                 ("import nowhere\n", "ModuleNotFoundError: No module named 'nowhere'"),
                 ("def broken(:\n", "SyntaxError: "),
-                ("raise SystemExit('no wish')\n", "SystemExit: no wish"),
+                ("raise SystemExit('not today')\n", "SystemExit: not today"),
                 (
                     "import bacula\nbacula.set_events(dict)\n",
                     "TypeError: bacula.set_events: give an object, not its class"
                 ),
-                ("import os\nos.write(2, b'last words')\nos._exit(3)\n", "the interpreter ended with exit status 3"),
+                ("import os\nos.write(2, b'last words')\nos._exit(3)\n", "the interpreter ended with exit code 3"),
                 ("import os\nos.kill(os.getpid(), 9)\n", "the interpreter was ended by signal"),
             ])
         func loader(script: String, words: String) async throws {
-            try bench.write(script)
-            try await bench.run { handlers in
+            try harness.write(script)
+            try await harness.run { handlers in
                 #expect(!handlers.isActive)
                 let error = try #require(host.notices.first { $0.level == .error })
-                #expect(error.text.contains("\(bench.script) cannot be loaded: "))
+                #expect(error.text.contains("\(harness.script) cannot be loaded: "))
                 #expect(error.text.contains(words))
                 #expect(error.text.hasSuffix(": scripting is off"))
                 #expect(host.log.contains("last words") == script.contains("last words"))
-                #expect(await handlers.jobStart(EventBench.job()) == .none)
-                let processes = try bench.processes()
+                #expect(await handlers.jobStart(EventHarness.job()) == .none)
+                let processes = try harness.processes()
                 #expect(processes == [])
             }
         }
 
-        @Test("B12 the traceback of the loader is in the log, and what the script writes while it is loaded")
+        @Test("B12 the traceback of the loader and the output of the script during loading are in the log")
         func traceback() async throws {
-            try bench.write("print('loading')\ndef f():\n    return 1 / 0\nf()\n")
-            try await bench.run { _ in
+            try harness.write("print('loading')\ndef f():\n    return 1 / 0\nf()\n")
+            try await harness.run { _ in
                 #expect(host.log.contains("handlers: loading\n"))
-                #expect(host.log.contains("\(bench.script)\", line 3, in f"))
+                #expect(host.log.contains("\(harness.script)\", line 3, in f"))
                 #expect(!host.log.contains("bacula_host"))
             }
         }
 
-        @Test("B13 Bacula's example script runs as it stands, its print statements turned into calls")
+        @Test("B13 Bacula's example script runs unchanged except that print statements are calls")
         func example() async throws {
             let fixture = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/DirStartUp.py")
-            try bench.write(String(contentsOf: fixture, encoding: .utf8))
-            try await bench.run { handlers in
-                let job = EventBench.job(5)
+            try harness.write(String(contentsOf: fixture, encoding: .utf8))
+            try await harness.run { handlers in
+                let job = EventHarness.job(5)
                 #expect(await handlers.jobStart(job) == .none)
                 #expect(host.report(5) == ["Python Dir JobStart: JobId=5 Client=40005 NumVols=2"])
                 #expect(await handlers.jobInit(job) == .none)
@@ -546,7 +547,7 @@ extension Processes {
                         "('dc=example', 'ldap.example', 'cn=admin', 'redacted', '', 389, 'OpenLDAP')",
                         "JobId=5 Client=40005 NumVols=2", "Python before New Volume set for Job.", "Exists=0 TestA-2",
                         "Python after New Volume set for Job.",
-                        "error: NewVolume: \"TestA-2\" is no volume of the pool \"main\" (one, two): the daemon chooses",
+                        "error: NewVolume: \"TestA-2\" is not a volume of the pool \"main\" (one, two): the daemon chooses",
                     ])
                 #expect(
                     await handlers.newVolume(job, volumes: ["TestA-2"]) == EventEffect(volumeName: "TestA-2"))
@@ -558,7 +559,7 @@ extension Processes {
             #expect(host.notices.allSatisfy { $0.level == .info })
         }
 
-        @Test("the sample that is shipped runs, and shows every event")
+        @Test("the shipped sample runs and shows every event")
         func sample() async throws {
             let checkout = URL(filePath: #filePath).appending(path: "../../../..").standardizedFileURL
             let text = try String(
@@ -566,15 +567,15 @@ extension Processes {
             for event in ["JobStart", "JobEnd", "Exit", "JobInit", "JobRun", "NewVolume", "VolumePurged"] {
                 #expect(text.contains("    def \(event)(self"))
             }
-            try bench.write(text)
-            try await bench.run { handlers in
-                let job = EventBench.job()
+            try harness.write(text)
+            try await harness.run { handlers in
+                let job = EventHarness.job()
                 #expect(await handlers.jobStart(job) == .none)
                 #expect(await handlers.jobInit(job) == .none)
                 #expect(await handlers.jobRun(job) == .none)
                 #expect(await handlers.newVolume(job, volumes: ["one"]) == .none)
-                await handlers.volumePurged(EventBench.job(volumeName: "one"))
-                await handlers.jobEnd(EventBench.job(status: .terminatedWithErrors))
+                await handlers.volumePurged(EventHarness.job(volumeName: "one"))
+                await handlers.jobEnd(EventHarness.job(status: .terminatedWithErrors))
                 #expect(
                     host.report() == [
                         "an archived home on one has been purged", "daily.1 on backup1 needs to be looked at",

@@ -15,14 +15,14 @@ import Testing
         .ended(1), .line("late", nil),
     ]
 
-    @Test("marks say whose lines they are, wherever the stream is cut")
+    @Test("marks assign lines to jobs, for any split of the stream")
     func cuts() {
         #expect(pieces([text]) == expected)
         #expect(pieces(text.unicodeScalars.map { String($0) }) == expected)
         for place in text.indices { #expect(pieces([String(text[..<place]), String(text[place...])]) == expected) }
     }
 
-    @Test("what only looks like a mark is text")
+    @Test("text that resembles a mark is text")
     func noMarks() {
         #expect(
             pieces(["\0v end 1 -\n\0w leave 1 -\n\0w end\nw end 1 -\n"]) == [
@@ -37,12 +37,12 @@ import Testing
         #expect(
             pieces([text], limit: 10) == [
                 .began(1), .line("12345", JobID(7)), .line("1", JobID(7)),
-                .line("[7 bytes more were left out: of each event 10 bytes are kept]", JobID(7)), .ended(1),
+                .line("[7 more bytes were left out: 10 bytes are kept of each event]", JobID(7)), .ended(1),
                 .began(2), .line("12345678", JobID(7)), .ended(2),
             ])
     }
 
-    @Test("a line without an end is passed on in pieces, and a mark behind it is found")
+    @Test("a line without an end is passed on in pieces, and a mark after it is found")
     func longLine() {
         let long = String(repeating: "x", count: 3 * ReportStream.longestLine)
         let found = pieces(["\0w begin 1 7\n", long, "y\0w end 1 -\n"], limit: 1 << 20)
@@ -52,19 +52,19 @@ import Testing
     }
 }
 
-@Suite struct InterpreterPausesTests {
-    @Test("losses in a row cost a pause that doubles up to a limit; an event that was handled ends it")
+@Suite struct InterpreterBackoffTests {
+    @Test("losses in a row cause a pause that doubles up to a limit; a handled event resets it")
     func doubling() {
         let now = ContinuousClock.now
-        var pauses = InterpreterPauses()
-        #expect(pauses.mayStart(at: now))
+        var backoff = InterpreterBackoff()
+        #expect(backoff.mayStart(at: now))
         #expect(
-            (1...10).map { _ in pauses.lost(at: now) } == [nil, nil]
+            (1...10).map { _ in backoff.lost(at: now) } == [nil, nil]
                 + [60, 120, 240, 480, 960, 1920, 3600, 3600].map { .seconds($0) })
-        #expect(!pauses.mayStart(at: now + .seconds(3599)))
-        #expect(pauses.mayStart(at: now + .seconds(3600)))
-        pauses.worked()
-        #expect(pauses.mayStart(at: now))
-        #expect(pauses.lost(at: now) == nil)
+        #expect(!backoff.mayStart(at: now + .seconds(3599)))
+        #expect(backoff.mayStart(at: now + .seconds(3600)))
+        backoff.reset()
+        #expect(backoff.mayStart(at: now))
+        #expect(backoff.lost(at: now) == nil)
     }
 }

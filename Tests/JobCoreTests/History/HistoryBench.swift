@@ -12,7 +12,7 @@ final class HistoryBench: Sendable {
     let clock: ManualClock
     private let told = Mutex<[CoreNotice]>([])
 
-    static let start = WallTime(secondsSince1970: 1_790_000_000)
+    static let start = Timestamp(secondsSince1970: 1_790_000_000)
 
     init() throws {
         let url = FileManager.default.temporaryDirectory.appending(path: "history-\(UUID().uuidString)")
@@ -63,7 +63,7 @@ struct Story {
 
     init(
         _ number: Int, type: JobType = .provisioning, name: String = "add", client: String = "u1",
-        created: WallTime? = nil
+        created: Timestamp? = nil
     ) {
         job = Job(
             id: JobID(UInt64(number)), type: type, name: name, level: "add", subject: JobSubject("subject-\(client)"),
@@ -71,7 +71,7 @@ struct Story {
     }
 
     /// When something happens, in seconds after the job was asked for.
-    private func after(_ seconds: Int) -> WallTime { job.created + .seconds(seconds) }
+    private func after(_ seconds: Int) -> Timestamp { job.created + .seconds(seconds) }
 
     /// The same with another attempt that has begun.
     func began(_ attempt: Int = 1) -> Story {

@@ -123,7 +123,7 @@ import Testing
     func rescue() async throws {
         let bench = try HistoryBench()
         let before = bench.history()
-        let resumed = Story(1, created: WallTime(nanosecondsSince1970: 1_790_000_000_123_456_000))
+        let resumed = Story(1, created: Timestamp(nanosecondsSince1970: 1_790_000_000_123_456_000))
         let abandoned = Story(2)
         let stopped = Story(3)
         before.record(resumed.began().step("home"))

@@ -12,7 +12,7 @@ import Testing
         let history = bench.history()
         var killed = Job.Program(arguments: ["/etc/scripts/x", "", "a b"])
         killed.note(
-            ScriptIdentity(
+            ScriptFingerprint(
                 path: "/etc/scripts/x", resolvedPath: "/srv/scripts/x", device: .max, inode: 1 << 63,
                 owner: 12,
                 mode: 0o755, size: 99, modified: .seconds(1_700_000_000), sha256: "ab12"))
@@ -20,7 +20,7 @@ import Testing
         killed.note(
             ScriptResult(
                 termination: .signaled(number: 9), cause: .timeLimit, output: output,
-                duration: .microseconds(1_250_000), survivors: ["sleep (12)", "cat"]))
+                duration: .microseconds(1_250_000), leftovers: ["sleep (12)", "cat"]))
         var refused = Job.Program(arguments: ["/x"])
         refused.refusal = "not there"
         var story = Story(7)
@@ -64,7 +64,7 @@ import Testing
         #expect(line.meaning == "something else" && line.attempt == 1 && line.started == job.started)
         let top = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
         #expect(top["version"] as? Int == 1)
-        #expect((top["job"] as? [String: Any])?["created"] as? String == job.created.timestamp)
+        #expect((top["job"] as? [String: Any])?["created"] as? String == job.created.text)
     }
 
     @Test("the file is for its owner alone, and so is what SQLite keeps beside it")

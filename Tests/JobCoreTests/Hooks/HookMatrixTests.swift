@@ -7,10 +7,10 @@ import Testing
 
 /// The table that the manual prints, held against the machine and against real processes.
 @Suite struct HookMatrixTests {
-    @Test("the machine and the table say the same", arguments: HookMatrix.rows)
+    @Test("the state machine agrees with the table", arguments: HookMatrix.rows)
     func machine(_ row: HookMatrix.Row) {
         for skips in row.skips.map({ [$0] }) ?? [true, false] {
-            var cycle = AttemptCycle(hasHooks: row.pre != .off, skipsJob: skips)
+            var cycle = AttemptStateMachine(hasHooks: row.pre != .off, skipsJob: skips)
             var action = cycle.handle(.begin)
             var given: [Int32]?
             while action != .finish {
@@ -35,12 +35,12 @@ import Testing
             #expect(cycle.hasRun == row.jobRuns)
             #expect(cycle.job == row.result)
             #expect(cycle.post == row.postStatus)
-            // A script that is not there is asked for, and given nothing.
+            // A missing script has a step, and no arguments.
             #expect(row.post == .missing || given == row.postArguments)
         }
     }
 
-    @Test("the table covers every case of each column and has no case twice")
+    @Test("the table covers every case of each column exactly once")
     func coverage() {
         let rows = HookMatrix.rows
         #expect(Set(rows.map(\.pre)) == Set(HookMatrix.Pre.allCases))
@@ -56,8 +56,8 @@ import Testing
     }
 
     private func run(_ row: HookMatrix.Row, skips: Bool) async throws {
-        // 12:00 on a day; the window ends at 13:00 UTC or whatever the zone makes of it: the clock goes there when it is asked for.
-        let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+        // 12:00 on a day; the window ends at 13:00 UTC or the same in the local zone; the clock goes there when it is read.
+        let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
         let bench = try JobBench(clock: clock)
         try row.pre.write(
             to: bench, waits: row.interruption == .cancelInPre, hangs: row.interruption == .windowEndsInPre)

@@ -131,7 +131,7 @@ import Testing
         #expect(alerts.first?.scriptFailures.count == 2)
     }
 
-    @Test("D8 a script that failed in an earlier attempt only raises no alert")
+    @Test("D8 a script that failed only in an earlier attempt raises no alert")
     func recovered() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "[ -e second ]")
@@ -172,7 +172,7 @@ import Testing
 
     @Test("D10 a window that ends during the pre script ends it as Failed: the job does not run, the post script does")
     func window() async throws {
-        let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+        let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
         let bench = try JobBench(clock: clock)
         try bench.script("pre_script.sh", "touch waits; exec sleep 3600")
         try bench.script("post_script.sh", "echo $2 $3 > post")
@@ -191,12 +191,12 @@ import Testing
         #expect(try bench.lines("post") == ["1 4"])
     }
 
-    @Test("D10 outside its window a job waits, with its letter, until the window opens")
+    @Test("D10 outside its window a job waits, with the status letter for that, until the window opens")
     func windowClosed() async throws {
-        let now = WallTime(secondsSince1970: 1_800_000_000)
+        let now = Timestamp(secondsSince1970: 1_800_000_000)
         let clock = ManualClock(now)
         let bench = try JobBench(clock: clock)
-        // Begins two hours from now, whatever the zone.
+        // Begins two hours from now in any zone.
         let local = DayCalendar.system.localTime(at: now)
         let (first, last) = ((local.hour + 2) % 24, (local.hour + 3) % 24)
         let window = try TimeWindow(parsing: "\(first < 10 ? "0" : "")\(first):00-\(last < 10 ? "0" : "")\(last):00")
@@ -208,7 +208,7 @@ import Testing
         #expect(bench.letters(of: job.id) == "tRT")
     }
 
-    @Test("D11 a job that is asked for by hand runs both as usual")
+    @Test("D11 a job that is requested by hand runs both as usual")
     func byHand() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "echo pre >> order")
@@ -224,7 +224,7 @@ import Testing
         #expect(try bench.lines("order") == ["pre", "job", "post"])
     }
 
-    @Test("D12 a script that is killed from outside counts as Failed, and the cycle goes on when it is gone")
+    @Test("D12 a script that is killed from outside counts as Failed, and the attempt continues")
     func killed() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "echo $$ > number.new; mv number.new number; exec sleep 3600")
@@ -238,8 +238,8 @@ import Testing
         #expect(!isAlive(process))
     }
 
-    @Test("D13 what a script leaves behind is ended before the job goes on, and named in the report")
-    func survivors() async throws {
+    @Test("D13 leftover processes are ended before the job continues, and named in the report")
+    func leftovers() async throws {
         let bench = try JobBench()
         try bench.script(
             "pre_script.sh",
@@ -253,7 +253,7 @@ import Testing
         #expect(try bench.attempt(of: id).pre == .successful)
     }
 
-    @Test("D14 where nothing was reported the status is N/A, and its number 255")
+    @Test("D14 without a report the status is N/A and its number 255")
     func noReport() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -263,7 +263,7 @@ import Testing
         #expect(ScriptStatus.allCases.map(\.integer) == [0, 1, 4, 255])
     }
 
-    @Test("a script that others could write is not run, and counts as failed configuration")
+    @Test("a script that others can write is not run, and counts as a wrong configuration")
     func untrusted() async throws {
         let bench = try JobBench()
         try bench.script("pre_script.sh", "touch ran", mode: 0o777)

@@ -39,7 +39,7 @@ import Testing
         #expect(ExitProfile.builtIn.map(\.name) == ["posix", "lightsout-server", "lightsout-client", "rsnapshot"])
     }
 
-    @Test("a wrong configuration is of that class, and codes to be tried again can be listed")
+    @Test("a wrong configuration has that failure class, and retryable codes can be listed")
     func classes() {
         #expect(ExitProfile.lightsOutClient.reading(of: .exited(code: 5)).failureClass == .configuration)
         let profile = ExitProfile(
@@ -51,7 +51,7 @@ import Testing
     }
 
     @Test(
-        "a script that was stopped counts as stopped, whatever code it gave while it left",
+        "a script that was stopped counts as stopped, for any exit code",
         arguments: [0, 1, 75] as [Int32])
     func stopped(code: Int32) {
         let limited = ExitProfile.posix.reading(of: ScriptResult(termination: .exited(code: code), cause: .timeLimit))

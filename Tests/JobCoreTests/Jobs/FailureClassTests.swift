@@ -28,7 +28,7 @@ import Testing
         #expect((directory.failureClass == .shortage) == errno.isShortage)
     }
 
-    @Test("a script that was lost, a user and a path that could not be asked for: by the same numbers")
+    @Test("lost scripts, users and paths that could not be looked up are classified by the same error numbers")
     func others() {
         func lost(_ errno: Errno) -> FailureClass {
             ScriptError(.lost, path: "/x", errno: errno, reason: "", hint: "").failureClass

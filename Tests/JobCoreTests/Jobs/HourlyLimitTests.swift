@@ -6,7 +6,7 @@ import Testing
 @testable import JobCore
 
 @Suite struct HourlyLimitTests {
-    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let start = Timestamp(secondsSince1970: 1_800_000_000)
     private static let hour = Duration.seconds(3_600)
     private let directory: ScriptDirectory
     private var file: FilePath { directory.path.appending("deletes") }
@@ -14,7 +14,7 @@ import Testing
     init() throws { directory = try ScriptDirectory() }
 
     @Test(
-        "so many within an hour, also over restarts; the others get times one after the other, and what waits is told once"
+        "the limit holds within an hour, also across restarts; other subjects get increasing times and are reported once"
     )
     func limit() async throws {
         let told = Mutex<[HourlyLimit.Summary]>([])
@@ -41,7 +41,9 @@ import Testing
         #expect(second.summary.count == 1)
     }
 
-    @Test("another limit lets those that wait ask again; 0 is no limit; what a person asks for is admitted and counts")
+    @Test(
+        "after a change of the limit waiting subjects ask again; 0 is no limit; urgent subjects are admitted and counted"
+    )
     func changes() async throws {
         let limit = try HourlyLimit(file: file, limit: 1)
         #expect(try await limit.admit("a", now: Self.start) == nil)
@@ -56,7 +58,7 @@ import Testing
         for name in 0..<100 { #expect(try await limit.admit("\(name)", now: Self.start) == nil) }
     }
 
-    @Test("a clock that is set back lengthens a wait to an hour and no more")
+    @Test("a clock that is set back extends a wait to an hour at most")
     func clockSetBack() async throws {
         let limit = try HourlyLimit(file: file, limit: 1)
         let later = Self.start + .seconds(86_400)
@@ -68,7 +70,7 @@ import Testing
         #expect(try await limit.admit("b", now: Self.start + Self.hour) == nil)
     }
 
-    @Test("nobody overtakes those that wait, and that they wait is told once an hour at most")
+    @Test("no subject overtakes a waiting one, and waiting subjects are reported at most once an hour")
     func order() async throws {
         let told = Mutex(0)
         let limit = try HourlyLimit(file: file, limit: 2) { _ in told.withLock { $0 += 1 } }
@@ -80,7 +82,7 @@ import Testing
         #expect(try await limit.admit("d", now: now) == now + .seconds(1_800))
         #expect(try await limit.admit("c", now: now) == nil)
         limit.withdraw("d")
-        #expect(try await limit.admit("e", now: now) == nil, "nobody waits any more, and there is room")
+        #expect(try await limit.admit("e", now: now) == nil, "no subject waits, and there is room")
         #expect(try await limit.admit("f", now: now) != nil)
         #expect(told.withLock(\.self) == 1)
         #expect(try await limit.admit("g", now: now + .seconds(120)) != nil)
@@ -88,7 +90,8 @@ import Testing
     }
 
     @Test(
-        "what cannot be recorded is not admitted; a damaged file is set aside and said", arguments: ["x\n", "12 a b\n"])
+        "a subject that cannot be recorded is not admitted; a damaged file is set aside and reported",
+        arguments: ["x\n", "12 a b\n"])
     func damaged(text: String) async throws {
         try text.write(toFile: file.string, atomically: true, encoding: .utf8)
         let limit = try HourlyLimit(file: file, limit: 1)

@@ -18,7 +18,7 @@ import Testing
         get throws { try FileManager.default.contentsOfDirectory(atPath: directory.path.string).sorted() }
     }
 
-    @Test("numbers begin with 1 and grow by one, over the end of a block as well")
+    @Test("numbers begin with 1 and increase by one, also across blocks")
     func grows() async throws {
         let source = try JobIDSource(file: file, block: 3)
         #expect(source.notice == nil)
@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test("a draft left by a crash while writing does no harm")
+    @Test("a temporary file left by a crash is ignored")
     func draft() async throws {
         _ = try await JobIDSource(file: file, block: 10).next()
         try Data("99999999999".utf8).write(to: URL(filePath: directory.path.appending(".job-id.new").string))
@@ -64,7 +64,7 @@ import Testing
     func damaged(text: String) async throws {
         try Data(text.utf8).write(to: URL(filePath: file.string))
         let now = Duration.seconds(1_800_000_000) + .milliseconds(7)
-        let source = try JobIDSource(file: file, block: 1000, now: now)
+        let source = try JobIDSource(file: file, block: 1000, now: Timestamp(secondsSince1970: 0) + now)
         let notice = try #require(source.notice)
         #expect(
             notice.contains(file.string) && notice.contains("1800000000007")
@@ -72,7 +72,7 @@ import Testing
         #expect(try names == ["job-id", "job-id.damaged-1800000000"])
         let kept = try Data(contentsOf: URL(filePath: file.string + ".damaged-1800000000"))
         #expect(kept == Data(text.utf8))
-        let restarted = try JobIDSource(file: file, block: 1000, now: .zero)
+        let restarted = try JobIDSource(file: file, block: 1000, now: Timestamp(secondsSince1970: 0))
         #expect(restarted.notice == nil)
         #expect(try await restarted.next() == JobID(1_800_000_001_007))
         #expect(try await source.next() == JobID(1_800_000_000_007))
@@ -82,13 +82,13 @@ import Testing
     func damagedTwice() async throws {
         for text in ["first", "second", "third"] {
             try Data(text.utf8).write(to: URL(filePath: file.string))
-            _ = try JobIDSource(file: file, block: 1, now: .seconds(5))
+            _ = try JobIDSource(file: file, block: 1, now: Timestamp(secondsSince1970: 5))
         }
         #expect(try names == ["job-id", "job-id.damaged-5", "job-id.damaged-5-1", "job-id.damaged-5-2"])
         #expect(try String(contentsOfFile: file.string + ".damaged-5", encoding: .utf8) == "first")
     }
 
-    @Test("many that ask at once get numbers of their own")
+    @Test("concurrent requests get different numbers")
     func concurrent() async throws {
         let source = try JobIDSource(file: file, block: 7)
         let numbers = try await withThrowingTaskGroup(of: [JobID].self) { tasks in
@@ -104,7 +104,7 @@ import Testing
         #expect(numbers.sorted() == (1...400).map { JobID($0) })
     }
 
-    @Test("a directory that is not there, and a file that is a link or a directory, are errors with path and hint")
+    @Test("a missing directory, and a file that is a link or a directory, are errors with path and hint")
     func errors() async throws {
         let lost = directory.path.appending("gone/job-id")
         let source = try JobIDSource(file: lost)

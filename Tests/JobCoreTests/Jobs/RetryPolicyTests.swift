@@ -10,7 +10,7 @@ import Testing
         #expect((1...7).map(policy.backoff) == [2, 4, 8, 16, 32, 60, 60].map { .seconds($0) })
     }
 
-    @Test("the wait lies between half of the backoff and the whole, and is never above the maximum")
+    @Test("the wait is between half of the backoff and all of it, and never above the maximum")
     func jitter() throws {
         var generator = SystemRandomNumberGenerator()
         for attempt in Array(1...200) + [10_000, .max - 1] {
@@ -21,7 +21,7 @@ import Testing
         }
     }
 
-    @Test("the jitter reaches from half to the whole, and differs from try to try")
+    @Test("the jitter covers the range from half to all, and differs between attempts")
     func spread() throws {
         var generator = SystemRandomNumberGenerator()
         let waits = try (0..<10_000).map { _ in try #require(policy.delay(afterAttempt: 1, using: &generator)) }
@@ -51,7 +51,7 @@ import Testing
         #expect(policy.delay(afterAttempt: 4, using: &generator) == nil)
     }
 
-    @Test("values out of range are brought into it")
+    @Test("values out of range become the nearest valid ones")
     func range() {
         var generator = SystemRandomNumberGenerator()
         let policy = RetryPolicy(maximumAttempts: -1, delay: .seconds(-5), maximumDelay: .seconds(-9))

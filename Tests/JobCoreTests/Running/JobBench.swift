@@ -61,7 +61,7 @@ final class JobBench: Sendable {
     }
 
     func request(
-        _ name: String = "job", subject: String? = nil, priority: Int = 10, due: WallTime = .distantPast,
+        _ name: String = "job", subject: String? = nil, priority: Int = 10, due: Timestamp = .distantPast,
         attempts: Int = 1, work: @escaping @Sendable (RunningAttempt) async throws -> JobOutcome
     ) -> JobRequest {
         JobRequest(

@@ -5,7 +5,7 @@ import Testing
 
 /// Every job that ends is told of once, whichever way it came to its end.
 @Suite struct JobEndTests {
-    private let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+    private let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
 
     private func job(_ number: UInt64 = 1) -> Job {
         Job(

@@ -11,7 +11,7 @@ import Testing
         "a stop waits for a job that has ended and is told to its handlers: it is closed, not left for the next start")
     func stopWhileEnding() async throws {
         let bench = try JobBench()
-        let events = try EventBench()
+        let events = try EventHarness()
         try events.install(
             """
                 def JobStart(self, job): pass
@@ -106,7 +106,7 @@ import Testing
 
     @Test("an interrupted job waits before it goes on")
     func waitsAfterInterruption() async throws {
-        let clock = ManualClock(WallTime(secondsSince1970: 1_800_000_000))
+        let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
         let bench = try JobBench(clock: clock)
         let runner = bench.runner()
         let request = Self.request(bench, delay: .seconds(60)) { _ in
@@ -219,7 +219,7 @@ import Testing
                 }))
         try await eventually("it runs") { await bench.registry.live(deaf.id)?.status == .running }
         let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
-        await runner.stop(grace: .milliseconds(1), patience: .milliseconds(1))
+        await runner.stop(grace: .milliseconds(1), killTimeout: .milliseconds(1))
         let notices = bench.notices.withLock { $0 }
         #expect(notices.map(\.job) == [deaf.id])
         #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf.id)") })
@@ -244,7 +244,7 @@ import Testing
                     return .success
                 }))
         try await eventually("it runs") { await bench.registry.live(job.id)?.status == .running }
-        await runner.stop(grace: .milliseconds(1), patience: .seconds(3_600))
+        await runner.stop(grace: .milliseconds(1), killTimeout: .seconds(3_600))
         #expect(hasCleanedUp.withLock { $0 })
         #expect(bench.notices.withLock { $0.isEmpty })
     }

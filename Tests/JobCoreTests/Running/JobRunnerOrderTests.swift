@@ -64,7 +64,7 @@ import Testing
         "room is there while fewer than so many wait for their turn; jobs between two attempts do not count, and a window is waited for"
     )
     func room() async throws {
-        let start = WallTime(secondsSince1970: 1_800_014_400)
+        let start = Timestamp(secondsSince1970: 1_800_014_400)
         let clock = ManualClock(start)
         let bench = try JobBench(clock: clock)
         let runner = bench.runner(slots: 1)
@@ -100,7 +100,7 @@ import Testing
 
     @Test("a job that waits for its next attempt waits no longer because the clock is set back")
     func retryWhileSetBack() async throws {
-        let start = WallTime(secondsSince1970: 1_800_000_000)
+        let start = Timestamp(secondsSince1970: 1_800_000_000)
         let clock = ManualClock(start)
         let bench = try JobBench(clock: clock)
         let scheduler = JobScheduler(clock: clock)
@@ -123,14 +123,14 @@ import Testing
         "B9 a job has the letter of what it waits for now: t until its time, then c, p or d, and no t when only a slot is missing"
     )
     func letters() async throws {
-        let start = WallTime(secondsSince1970: 1_800_000_000)
+        let start = Timestamp(secondsSince1970: 1_800_000_000)
         let clock = ManualClock(start)
         let bench = try JobBench(clock: clock)
         let runner = bench.runner(slots: 1)
         let (gate, order) = (Gate(), Order())
         let due = start + .seconds(60)
         _ = try await runner.submit(bench.request("holder", subject: "account", work: Self.holding(gate)))
-        func submit(_ name: String, subject: String, priority: Int = 10, due: WallTime) async throws -> JobID {
+        func submit(_ name: String, subject: String, priority: Int = 10, due: Timestamp) async throws -> JobID {
             let request = bench.request(
                 name, subject: subject, priority: priority, due: due, work: order.work(name))
             return try #require(try await runner.submit(request)).id
@@ -160,7 +160,7 @@ import Testing
     )
     func windowClosedMeanwhile() async throws {
         // 12:00 UTC; the window is looked at in the machine's own zone.
-        let start = WallTime(secondsSince1970: 1_800_014_400)
+        let start = Timestamp(secondsSince1970: 1_800_014_400)
         let clock = ManualClock(start)
         let bench = try JobBench(clock: clock)
         let minute = DayCalendar.system.localTime(at: start).secondOfDay / 60

@@ -153,7 +153,7 @@ import Testing
 
     @Test("a job that waits, for its time, a slot or the next attempt, is cancelled at once; it never runs")
     func cancelWaiting() async throws {
-        let bench = try JobBench(clock: ManualClock(WallTime(secondsSince1970: 1_800_000_000)))
+        let bench = try JobBench(clock: ManualClock(Timestamp(secondsSince1970: 1_800_000_000)))
         let runner = bench.runner(slots: 1)
         let hasRun = Mutex(false)
         let work: JobRequest.Work = { _ in

@@ -14,7 +14,7 @@ import Testing
         let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"), ("new year", "0 0 1 1 *"))
         let calendar = DayCalendar.utc
         func next(_ text: String) throws -> String? {
-            table.next(after: try WallTime(text), in: calendar)?.text(in: calendar)
+            table.next(after: try Timestamp(text), in: calendar)?.text(in: calendar)
         }
         #expect(try next("2026-03-10 01:59 +00:00") == "2026-03-10 02:00 +00:00")
         #expect(try next("2026-03-10 02:00 +00:00") == "2026-03-10 02:30 +00:00")
@@ -27,8 +27,8 @@ import Testing
     func due() throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
         func due(_ from: String, _ to: String) throws -> [String] {
-            var course = JobTimetable.Course(table, from: try WallTime(from), in: .utc)
-            return course.reach(try WallTime(to))
+            var course = JobTimetable.Course(table, from: try Timestamp(from), in: .utc)
+            return course.reach(try Timestamp(to))
         }
         #expect(try due("2026-03-10 00:30 +00:00", "2026-03-10 04:30 +00:00") == ["hour", "night"])
         #expect(try due("2026-03-10 02:00 +00:00", "2026-03-10 02:30 +00:00") == ["night"])
@@ -44,7 +44,7 @@ import Testing
         let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"))
         let zurich = DayCalendar.zurich
         func course(_ from: String, _ count: Int) throws -> [String] {
-            var time = try WallTime(from)
+            var time = try Timestamp(from)
             return try (0..<count).map { _ in
                 let next = try #require(table.next(after: time, in: zurich))
                 defer { time = next }
@@ -72,7 +72,7 @@ import Testing
 
         var asked: [String] { names.withLock { $0 } }
 
-        init(_ table: JobTimetable, at start: WallTime) {
+        init(_ table: JobTimetable, at start: Timestamp) {
             clock = ManualClock(start)
             let running = Task { [clock] in
                 try await table.run(clock: clock, in: .utc) { name in self.names.withLock { $0.append(name) } }
@@ -80,7 +80,7 @@ import Testing
             task.withLock { $0 = running }
         }
 
-        func sleeps(until time: WallTime) async throws {
+        func sleeps(until time: Timestamp) async throws {
             try await eventually("it sleeps until then") { self.clock.deadlines == [time] }
         }
 
@@ -95,8 +95,8 @@ import Testing
     @Test("each line is asked for when its time comes, and what came due while the machine slept once, late")
     func following() async throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))
-        let follower = Follower(table, at: try WallTime("2026-03-10 01:30 +00:00"))
-        let two = try WallTime("2026-03-10 02:00 +00:00")
+        let follower = Follower(table, at: try Timestamp("2026-03-10 01:30 +00:00"))
+        let two = try Timestamp("2026-03-10 02:00 +00:00")
         try await follower.sleeps(until: two)
         #expect(follower.asked == [])
         follower.clock.advance(to: two)
@@ -110,9 +110,9 @@ import Testing
 
     @Test("a moment does not come twice when the clock is set back, before its time or after")
     func setBack() async throws {
-        let start = try WallTime("2026-03-10 01:30 +00:00")
+        let start = try Timestamp("2026-03-10 01:30 +00:00")
         let clock = BackwardClock(start)
-        let asked = Mutex<[WallTime]>([])
+        let asked = Mutex<[Timestamp]>([])
         let table = try Self.table(("hour", "0 * * * *"))
         let running = Task {
             try await table.run(clock: clock, in: .utc) { _ in asked.withLock { $0.append(clock.deadline) } }
@@ -120,13 +120,13 @@ import Testing
         try await eventually("three hours have come") { asked.withLock { $0.count } == 3 }
         running.cancel()
         _ = await running.result
-        let first = try WallTime("2026-03-10 02:00 +00:00")
+        let first = try Timestamp("2026-03-10 02:00 +00:00")
         #expect(asked.withLock { Array($0.prefix(3)) } == [first, first + .seconds(3_600), first + .seconds(7_200)])
     }
 
     @Test("what comes due because the clock is set forward is asked for once, at once")
     func setForwardByDays() async throws {
-        let start = try WallTime("2026-03-10 01:30 +00:00")
+        let start = try Timestamp("2026-03-10 01:30 +00:00")
         let follower = Follower(try Self.table(("minute", "* * * * *"), ("night", "30 2 * * *")), at: start)
         try await follower.sleeps(until: start + .seconds(60))
         follower.clock.set(to: start + .seconds(2 * 86_400))
@@ -139,7 +139,7 @@ import Testing
         "a clock that is set back by days leaves no schedule waiting for days; by less than a line's period it makes no time come again"
     )
     func setBackByDays() async throws {
-        let start = try WallTime("2026-03-10 02:30 +00:00")
+        let start = try Timestamp("2026-03-10 02:30 +00:00")
         let ahead = start + .seconds(2 * 86_400)
         let table = try Self.table(("minute", "* * * * *"), ("night", "30 2 * * *"))
         let follower = Follower(table, at: ahead + .seconds(-30))
@@ -167,7 +167,7 @@ import Testing
 
     @Test("a clock that was ahead by most of a line's period, when the line came, leaves out no run")
     func setBackByMostOfAPeriod() async throws {
-        let ahead = try WallTime("2026-03-10 02:29 +00:00")
+        let ahead = try Timestamp("2026-03-10 02:29 +00:00")
         let follower = Follower(try Self.table(("night", "30 2 * * *")), at: ahead)
         try await follower.sleeps(until: ahead + .seconds(60))
         try await eventually("it listens") { follower.clock.listenerCount == 1 }
@@ -182,7 +182,7 @@ import Testing
 
     @Test("a correction by seconds has nothing run twice")
     func setBackBySeconds() async throws {
-        let start = try WallTime("2026-03-10 01:59 +00:00")
+        let start = try Timestamp("2026-03-10 01:59 +00:00")
         let two = start + .seconds(60)
         let follower = Follower(try Self.table(("hour", "0 * * * *")), at: start)
         try await follower.sleeps(until: two)
@@ -198,7 +198,7 @@ import Testing
 
     @Test("an empty table, and one whose lines are over, asks for nothing and ends when it is cancelled")
     func nothing() async throws {
-        let follower = Follower(JobTimetable(), at: WallTime(secondsSince1970: 1_000))
+        let follower = Follower(JobTimetable(), at: Timestamp(secondsSince1970: 1_000))
         try await follower.sleeps(until: .distantFuture)
         await follower.end()
         #expect(follower.asked == [])
@@ -207,15 +207,15 @@ import Testing
 
 /// Whoever has slept finds it an hour before the time slept for. It sleeps three times.
 private final class BackwardClock: WallClock {
-    private let state: Mutex<(now: WallTime, deadline: WallTime, sleeps: Int)>
+    private let state: Mutex<(now: Timestamp, deadline: Timestamp, sleeps: Int)>
 
-    init(_ now: WallTime) { state = Mutex((now, now, 0)) }
+    init(_ now: Timestamp) { state = Mutex((now, now, 0)) }
 
-    var now: WallTime { state.withLock { $0.now } }
+    var now: Timestamp { state.withLock { $0.now } }
     /// What was slept for last.
-    var deadline: WallTime { state.withLock { $0.deadline } }
+    var deadline: Timestamp { state.withLock { $0.deadline } }
 
-    func sleep(until deadline: WallTime) async throws {
+    func sleep(until deadline: Timestamp) async throws {
         let isOver = state.withLock { state in
             state.sleeps += 1
             state.now = deadline + .seconds(-3_600)

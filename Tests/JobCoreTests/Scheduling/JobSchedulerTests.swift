@@ -4,7 +4,7 @@ import Testing
 
 @testable import JobCore
 
-/// The scheduler at work: who is called, and when.
+/// The scheduler's callbacks and their order.
 @Suite struct JobSchedulerTests {
     /// What the owner of a class was told.
     private final class Calls: Sendable {
@@ -24,11 +24,11 @@ import Testing
         private func add(_ call: String) { calls.withLock { $0.append(call) } }
     }
 
-    private let start = WallTime(secondsSince1970: 1_000)
+    private let start = Timestamp(secondsSince1970: 1_000)
     private static func item(
-        _ number: UInt64, on subject: String, class jobClass: Int, due: WallTime = .distantPast
-    ) -> JobScheduler.Item {
-        JobScheduler.Item(job: JobID(number), on: JobSubject(subject), class: jobClass, due: due)
+        _ number: UInt64, on subject: String, class jobClass: Int, due: Timestamp = .distantPast
+    ) -> Scheduler.Item {
+        Scheduler.Item(job: JobID(number), on: JobSubject(subject), class: jobClass, due: due)
     }
 
     @Test(
@@ -57,7 +57,7 @@ import Testing
         #expect(await !scheduler.isIdle(other))
     }
 
-    @Test("a time that has come has come, although the clock is set back before the item can begin")
+    @Test("a due item begins although the clock is set back before it can begin")
     func setBack() async throws {
         let clock = ManualClock(start)
         let scheduler = JobScheduler(clock: clock)
@@ -73,7 +73,7 @@ import Testing
         #expect(calls.all.last == "job(2) begins by 1060")
     }
 
-    @Test("no item of a closed class begins; those of others do")
+    @Test("no item of a closed class begins; items of other classes do")
     @MainActor func closed() {
         let scheduler = JobScheduler(clock: ManualClock(start))
         let (first, second) = (Calls(), Calls())

@@ -10,7 +10,7 @@ struct SchedulerModel {
         var exclusions: [Int]
         var jobClass: Int
         var rank: Int
-        var due: WallTime
+        var due: Timestamp
         var priority: Int
         var number = 0
         var isDue = false
@@ -62,7 +62,7 @@ struct SchedulerModel {
         }
     }
 
-    mutating func offer(_ key: Int, on exclusion: Int, class jobClass: Int, priority: Int, rank: Int, due: WallTime) {
+    mutating func offer(_ key: Int, on exclusion: Int, class jobClass: Int, priority: Int, rank: Int, due: Timestamp) {
         guard var item = items[key] else {
             return enqueue(
                 Item(
@@ -77,7 +77,7 @@ struct SchedulerModel {
         }
     }
 
-    mutating func next(now: WallTime) -> Int? {
+    mutating func next(now: Timestamp) -> Int? {
         for item in items.values.filter({ !$0.isDue && !$0.isRunning && $0.due <= now }).sorted(by: {
             ($0.due, $0.number) < ($1.due, $1.number)
         }) {
@@ -113,7 +113,7 @@ struct SchedulerModel {
         return true
     }
 
-    mutating func finish(_ key: Int, again: WallTime?) -> WallTime? {
+    mutating func finish(_ key: Int, again: Timestamp?) -> Timestamp? {
         guard var item = items.removeValue(forKey: key) else { return nil }
         guard let due = item.isOffered ? .distantPast : again else { return nil }
         item.exclusions = [item.exclusions[0]]
@@ -133,9 +133,9 @@ struct SchedulerModel {
 /// The scheduler and its model, side by side.
 struct SchedulerWalk {
     private var generator: SeededGenerator
-    private var scheduler: Scheduler<Int, Int>
+    private var scheduler: Scheduler
     private var model: SchedulerModel
-    private var now = WallTime(secondsSince1970: 1_800_000_000)
+    private var now = Timestamp(secondsSince1970: 1_800_000_000)
     private static let limits = [2, 4, 3]
     private static let exclusions = 9
 
@@ -148,7 +148,10 @@ struct SchedulerWalk {
 
     /// The first keys are subjects that are reconciled, the others jobs on them.
     private static func isSubject(_ key: Int) -> Bool { key < exclusions }
-    private static func name(_ key: Int) -> Scheduler<Int, Int>.Key { isSubject(key) ? .subject(key) : .job(key) }
+    private static func name(_ key: Int) -> Scheduler.Key {
+        isSubject(key) ? .subject(subject(key)) : .job(JobID(UInt64(key)))
+    }
+    private static func subject(_ exclusion: Int) -> JobSubject { JobSubject("\(exclusion)") }
 
     private mutating func random(_ range: Range<Int>) -> Int { Int.random(in: range, using: &generator) }
 
@@ -178,23 +181,26 @@ struct SchedulerWalk {
         let due = Bool.random(using: &generator) ? .distantPast : now + .seconds(random(-2..<8))
         scheduler.offer(
             isSubject
-                ? Scheduler.Item(reconciling: exclusion, class: jobClass, priority: priority, due: due)
-                : Scheduler.Item(job: key, on: exclusion, class: jobClass, priority: priority, rank: rank, due: due))
+                ? Scheduler.Item(
+                    reconciling: Self.subject(exclusion), class: jobClass, priority: priority, due: due)
+                : Scheduler.Item(
+                    job: JobID(UInt64(key)), on: Self.subject(exclusion), class: jobClass, priority: priority,
+                    rank: rank, due: due))
         model.offer(key, on: exclusion, class: jobClass, priority: priority, rank: rank, due: due)
     }
 
     private mutating func acquire(_ key: Int, _ step: Int) throws {
         let wanted = Array(Set([random(0..<Self.exclusions), Self.exclusions + random(0..<3)])).sorted()
-        let isTaken = scheduler.acquire(wanted, for: Self.name(key))
+        let isTaken = scheduler.acquire(wanted.map(Self.subject), for: Self.name(key))
         let isExpected = model.acquire(wanted, for: key)
         try #require(isTaken == isExpected, "step \(step)")
         guard !isTaken else { return }
-        scheduler.finish(Self.name(key), waitingFor: wanted)
+        scheduler.finish(Self.name(key), waitingFor: wanted.map(Self.subject))
         model.finish(key, waitingFor: wanted)
     }
 
     private mutating func finish(_ key: Int, _ step: Int) throws {
-        let again: WallTime? =
+        let again: Timestamp? =
             switch random(0..<4) {
             case 0: now + .seconds(random(0..<6))
             case 1: .distantPast

@@ -29,11 +29,11 @@ extension Processes {
                 .filter { $0.hasPrefix("script-") && $0.contains("-\(maker)-") }
         }
 
-        @Test("D13: one that made a session of its own and wiped its environment is found, ended and named")
+        @Test("D13: a process that made a session of its own and cleared its environment is found, ended and named")
         func wiped() async throws {
             let result = try await run("env -i setsid sleep 1000 & runs sleep $!; note child $!")
             let child = try await number("child")
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }
 
@@ -45,7 +45,7 @@ extension Processes {
             #expect(chown(directory.path.string, user.uid, user.gid) == 0)
             let result = try await run("env -i setsid sleep 1000 & runs sleep $!; note child $!", user: user)
             let child = try await number("child")
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }
 
@@ -60,8 +60,8 @@ extension Processes {
                     open F, ">$ENV{DIR}/escaped"; close F;'
                 noted made
                 """#, grace: .milliseconds(300))
-            #expect(!result.survivors.isEmpty)
-            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            #expect(!result.leftovers.isEmpty)
+            #expect(!result.leftovers.contains { $0.contains("did not end after SIGKILL") }, "\(result.leftovers)")
             #expect(!FileManager.default.fileExists(atPath: directory.path.appending("escaped").string))
             #expect(try processes(carrying: "DIR=\(directory.path)") == [])
         }
@@ -77,11 +77,11 @@ extension Processes {
                 setsid sleep 1000 & runs sleep $!; note child $!
                 mkdir "$own/inner" && echo $! > "$own/inner/cgroup.procs"
                 """)
-            #expect(result.survivors == ["sleep (\(try await number("child")))"], "\(result.output.text)")
+            #expect(result.leftovers == ["sleep (\(try await number("child")))"], "\(result.output.text)")
             try await eventually("both are gone") { try await noneIsLeft() }
         }
 
-        @Test("a script that ends and one that cannot be started leave no cgroup")
+        @Test("neither a script that ends nor one that cannot be started leaves a cgroup")
         func removed() async throws {
             _ = try await run("exit 3")
             await #expect(throws: ScriptError.self) {
@@ -115,9 +115,9 @@ extension Processes {
             defer { rmdir(place.string) }
             try "\(other.processIdentifier)".write(
                 toFile: place.appending("cgroup.procs").string, atomically: false, encoding: .utf8)
-            #expect(await LeftoverScripts.end(reportingTo: socket + "2", grace: .milliseconds(300)) == [])
+            #expect(await LeftoverProcesses.end(reportingTo: socket + "2", grace: .milliseconds(300)) == [])
             #expect(other.isRunning)
-            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
+            let ended = await LeftoverProcesses.end(reportingTo: socket, grace: .milliseconds(300))
             #expect(ended.count == 1 && ended.first?.contains("(\(other.processIdentifier))") == true, "\(ended)")
             try await eventually("it has ended") { !other.isRunning }
             #expect(!FileManager.default.fileExists(atPath: place.string))

@@ -41,7 +41,7 @@ import Testing
             [Component(path: "/", kind: .directory, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
         ),
         (
-            "the first fault from above is told",
+            "the first fault from above is reported",
             [root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
             (.wrongOwner(trusted: [0, 42]), "/s")
         ),
@@ -79,7 +79,7 @@ import Testing
             [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/x")
         ),
-        ("a directory in the place of a script", [root, scripts], (.notAFile, "/s")),
+        ("a directory instead of a script", [root, scripts], (.notAFile, "/s")),
         (
             "a device in the place of a script", [root, Component(path: "/d", kind: .other, owner: 0, mode: 0o755)],
             (.notAFile, "/d")
@@ -105,7 +105,8 @@ import Testing
         #expect(error?.path == row.fault?.1, "\(row.rule)")
     }
 
-    @Test("L2: a directory that is believed may not even be one with the sticky bit, and is no file")
+    @Test(
+        "L2: a trusted directory must not have the sticky bit and write permission for others, and must not be a file")
     func directories() {
         func problem(_ components: [Component]) -> Problem? {
             Self.fault(in: components, file: "/s", as: .directory)?.problem
@@ -118,7 +119,7 @@ import Testing
                 == .wrongOwner(trusted: [0, 42]))
     }
 
-    @Test("L2: the message names the component, its owner and mode, and the command that mends it")
+    @Test("L2: the message names the component, its owner and mode, and the command that fixes it")
     func message() {
         let error = FileTrustError(
             file: "/s/x y", problem: .writable, path: "/s/x y",

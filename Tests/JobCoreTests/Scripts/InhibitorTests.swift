@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// Specification: rows.md L3, against a stand-in for systemd-inhibit, and against the real one with a logind of the test's own.
+    /// Specification: rows.md L3, with a fake systemd-inhibit, and with the real one and a fake logind.
     @Suite struct Inhibiting {
         let directory: ScriptDirectory
         private let notices = Notices()
@@ -19,9 +19,9 @@ extension Processes {
             func add(_ notice: CoreNotice) { list.withLock { $0.append(notice) } }
         }
 
-        private func inhibitor(_ program: FilePath, patience: Duration = .seconds(60)) -> Inhibitor {
+        private func inhibitor(_ program: FilePath, timeout: Duration = .seconds(60)) -> Inhibitor {
             let notices = notices
-            return Inhibitor(program: program, who: "jobcore-test", patience: patience) { notices.add($0) }
+            return Inhibitor(program: program, who: "jobcore-test", timeout: timeout) { notices.add($0) }
         }
 
         private var record: FilePath { directory.path.appending("record") }
@@ -60,7 +60,7 @@ extension Processes {
             #expect(notices.all == [])
         }
 
-        @Test("L3: of 50 jobs that begin and end as they like, every inhibitor that was taken is given back")
+        @Test("L3: of 50 jobs that begin and end at random times, every inhibitor that was taken is released")
         func many() async throws {
             let inhibitor = inhibitor(try standIn())
             await withTaskGroup(of: Void.self) { tasks in
@@ -79,7 +79,7 @@ extension Processes {
             #expect(try processes(carrying: record.string) == [])
         }
 
-        @Test("L3: where there is no systemd-inhibit, one line says so, once, and jobs go on")
+        @Test("L3: without systemd-inhibit one line says so, once, and jobs run")
         func missing() async throws {
             let gone = directory.path.appending("gone")
             let inhibitor = inhibitor(gone)
@@ -89,11 +89,11 @@ extension Processes {
             }
             try await eventually { notices.all.count == 1 }
             #expect(notices.all.first?.text.contains(gone.string) == true)
-            #expect(notices.all.first?.text.contains("not held off") == true)
+            #expect(notices.all.first?.text.contains("not inhibited") == true)
             #expect(notices.all.count { $0.text.contains("\n") } == 0)
         }
 
-        @Test("L3: where logind refuses, one line says what systemd-inhibit said, and jobs go on")
+        @Test("L3: if logind refuses, one line contains the message of systemd-inhibit, and jobs run")
         func refused() async throws {
             let program = try directory.script("echo 'Failed to inhibit: Access denied' >&2; exit 1")
             let inhibitor = inhibitor(program)
@@ -106,10 +106,10 @@ extension Processes {
         }
 
         @Test(
-            "L3: where logind does not answer, a job waits no longer than the patience, and nothing is left of the try")
+            "L3: if logind does not answer, a job waits no longer than the timeout, and no process is left")
         func silent() async throws {
             let program = try directory.script("echo $$ > \(record).x; mv \(record).x \(record); exec sleep 1000")
-            let inhibitor = inhibitor(program, patience: .milliseconds(300))
+            let inhibitor = inhibitor(program, timeout: .milliseconds(300))
             await inhibitor.hold(for: "a job")
             #expect(notices.all.count == 1)
             #expect(notices.all.first?.text.contains("has not answered") == true)
@@ -120,7 +120,7 @@ extension Processes {
             #expect(notices.all.count == 1)
         }
 
-        @Test("L3: an inhibitor that is lost while it is held is told once, and the next job takes another")
+        @Test("L3: an inhibitor that is lost while it is held is reported once, and the next job takes another")
         func lost() async throws {
             let program = try directory.script(
                 "echo $$ > \(record).x; mv \(record).x \(record); shift 4; exec \"$@\"")
@@ -190,13 +190,13 @@ extension Processes {
             #expect(notices.all == [])
 
             answering.cancel()
-            #expect(try await answering.value.survivors == [])
-            // Now nobody answers to logind's name.
+            #expect(try await answering.value.leftovers == [])
+            // Now logind's name has no owner.
             await inhibitor.hold(for: "another")
             await inhibitor.release()
             try await eventually { notices.all.count == 1 }
             running.cancel()
-            #expect(try await running.value.survivors == [])
+            #expect(try await running.value.leftovers == [])
         }
 
         /// As much of systemd-logind as takes inhibitors: each is a descriptor, and ends when its last copy is closed.

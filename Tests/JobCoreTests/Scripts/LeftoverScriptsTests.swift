@@ -6,14 +6,14 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// Specification: rows.md D13, across the daemon's own end: what it could not end itself.
+    /// Specification: rows.md D13, after the end of the daemon: processes that it could not end itself.
     @Suite struct Leftovers {
         let directory: ScriptDirectory
         init() throws { directory = try ScriptDirectory() }
 
         private var socket: String { directory.path.appending("report.sock").string }
 
-        /// Starts a shell that nobody looks after, as one of a daemon that was killed.
+        /// Starts a shell without a parent that waits for it, like one of a daemon that was killed.
         private func start(_ body: String, _ environment: [String: String]) throws -> Process {
             let process = Process()
             process.executableURL = URL(filePath: "/bin/sh")
@@ -43,14 +43,14 @@ extension Processes {
             try await eventually("they run") {
                 ["plain", "stubborn"].allSatisfy { access(directory.path.appending($0).string, F_OK) == 0 }
             }
-            let ended = await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300))
+            let ended = await LeftoverProcesses.end(reportingTo: socket, grace: .milliseconds(300))
             try await gone([plain, stubborn, other])
             #expect(ended.contains { $0.hasSuffix("(\(plain.processIdentifier))") }, "\(ended)")
             #expect(ended.contains("sh (\(stubborn.processIdentifier))"), "\(ended)")
             #expect(ended.contains("sleep (\(away))"), "\(ended)")
             #expect(stubborn.terminationReason == .uncaughtSignal && stubborn.terminationStatus == SIGKILL)
             #expect(try processes(carrying: "DIR=\(directory.path)") == [])
-            #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
+            #expect(await LeftoverProcesses.end(reportingTo: socket, grace: .milliseconds(300)) == [])
         }
 
         @Test(
@@ -61,7 +61,7 @@ extension Processes {
                 try [socket + "2", String(socket.dropLast()), "/" + socket].map {
                     try start("exec sleep 1000", ["PROV_REPORT_SOCKET": $0])
                 } + [try start("exec sleep 1000", ["XPROV_REPORT_SOCKET": "x", "REPORT_SOCKET": socket])]
-            #expect(await LeftoverScripts.end(reportingTo: socket, grace: .milliseconds(300)) == [])
+            #expect(await LeftoverProcesses.end(reportingTo: socket, grace: .milliseconds(300)) == [])
             for process in others {
                 #expect(process.isRunning)
                 // The thread that starts them has SIGTERM blocked, and they inherit that.

@@ -9,7 +9,7 @@ extension Processes {
         let directory: ScriptDirectory
         init() throws { directory = try ScriptDirectory() }
 
-        @Test("what a script has written can be read while it runs, line by line, and is the result's in the end")
+        @Test("the output of a script can be read while it runs, line by line, and is in the result at the end")
         func followed() async throws {
             let script = try directory.script(
                 "echo one; while [ ! -e \"$1\" ]; do sleep 0.02; done; echo two; while [ ! -e \"$2\" ]; do sleep 0.02; done; echo three"
@@ -27,7 +27,7 @@ extension Processes {
             #expect(await live.captured == result.output)
         }
 
-        @Test("head, tail and the number of bytes between them are right at every moment")
+        @Test("head, tail and the number of bytes between them are always right")
         func bounded() async throws {
             let script = try directory.script(
                 "seq 1 5000; while [ ! -e \"$1\" ]; do sleep 0.02; done; seq 5001 9999")

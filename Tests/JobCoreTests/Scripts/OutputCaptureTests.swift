@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct OutputCaptureTests {
     @Test(
-        "whatever the sizes of the chunks, head and tail are the stream's beginning and end and the rest is counted",
+        "for any chunk sizes, head and tail are the stream's beginning and end and the rest is counted",
         arguments: [0, 1, 9, 10, 11, 29, 30, 31, 60, 100, 1000], [1, 3, 7, 19, 20, 21, 64, 1000])
     func chunks(total: Int, chunk: Int) {
         let stream = (0..<total).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ 7) }
@@ -16,7 +16,7 @@ import Testing
         #expect(captured.dropped == max(0, total - 30))
     }
 
-    @Test("chunks of mixed sizes leave no gap and no double")
+    @Test("chunks of mixed sizes leave no gap and no duplicate")
     func mixed() {
         let stream = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 17) }
         var generator = SystemRandomNumberGenerator()
@@ -34,7 +34,7 @@ import Testing
         }
     }
 
-    @Test("limits of nothing keep nothing and count everything")
+    @Test("limits of zero keep nothing and count everything")
     func nothing() {
         var capture = OutputCapture(headLimit: 0, tailLimit: 0)
         capture.append([1, 2, 3])

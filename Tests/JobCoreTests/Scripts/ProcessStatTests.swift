@@ -15,7 +15,7 @@ import Testing
         return Array((fields + ["\(environment.lowerBound) \(environment.upperBound) 0\n"]).joined(separator: " ").utf8)
     }
 
-    @Test("a name may hold parentheses and blanks; a zombie is not alive")
+    @Test("a name may contain parentheses and blanks; a zombie is not alive")
     func names() {
         let running = ProcessStat(line: Self.line("a) Z (b", state: "S", environment: 90...99))
         #expect(running?.name == "a) Z (b")
@@ -26,7 +26,7 @@ import Testing
         #expect(ProcessStat(line: []) == nil)
     }
 
-    @Test("a kernel thread has no memory; an environment is empty when it has a place, which no byte fits into")
+    @Test("a kernel thread has no memory; an environment is empty if its begin and end are equal and not 0")
     func environments() {
         #expect(ProcessStat(line: Self.line(environment: 90...99))?.hasEmptyEnvironment == false)
         #expect(ProcessStat(line: Self.line(environment: 99...99))?.hasEmptyEnvironment == true)
@@ -35,7 +35,7 @@ import Testing
         #expect(ProcessStat(line: Self.line(memory: 0, environment: 0...0))?.isKernelThread == true)
     }
 
-    @Test("of a process that is not there nothing is told")
+    @Test("a process that does not exist has no stat")
     func real() {
         #expect(ProcessStat(of: getpid())?.isAlive == true)
         #expect(ProcessStat(of: getpid())?.parent == getppid())
@@ -46,7 +46,7 @@ import Testing
 
 extension Processes {
     @Suite struct MarkerTests {
-        @Test("a process with an empty environment does not hold the look up")
+        @Test("a process with an empty environment does not delay the search")
         func empty() async throws {
             let child = Process()
             child.executableURL = URL(fileURLWithPath: "/bin/sleep")
@@ -58,7 +58,7 @@ extension Processes {
             #expect(ScriptMarker().presence(in: child.processIdentifier) == .absent)
         }
 
-        @Test("a marker is found wherever it stands in an environment of any size, whole")
+        @Test("a marker is found at any place in an environment of any size, as a whole")
         func largeEnvironment() async throws {
             let marker = ScriptMarker()
             var environment = [ScriptMarker.variable: marker.text]
@@ -74,7 +74,7 @@ extension Processes {
             #expect(part.presence(in: child.processIdentifier) == .absent)
         }
 
-        @Test("D13: a process that takes on one program after the other never escapes the look at its environment")
+        @Test("D13: a process that executes one program after the other does not escape the search of environments")
         func execs() async throws {
             let marker = ScriptMarker()
             let child = Process()

@@ -30,7 +30,7 @@ final class ScriptDirectory: Sendable {
 
         """
 
-    /// Writes a script for /bin/sh, or whatever its first line says.
+    /// Writes a script for /bin/sh, or for the interpreter in its first line.
     func script(_ body: String, name: String = "script.sh", mode: mode_t = 0o755) throws -> FilePath {
         let file = path.appending(name)
         let text = body.hasPrefix("#!") ? body : "#!/bin/sh\n" + body
@@ -41,7 +41,7 @@ final class ScriptDirectory: Sendable {
 }
 
 extension ScriptInvocation {
-    /// With limits far beyond what a test takes, and what a shell needs of an environment.
+    /// With limits that no test reaches, and a minimal environment for a shell.
     static func test(
         _ executable: FilePath, _ arguments: [String] = [], environment: [String: String] = ["PATH": "/usr/bin:/bin"],
         workingDirectory: FilePath = "/", timeLimit: Duration = .seconds(300), grace: Duration = .seconds(60),
@@ -82,16 +82,16 @@ func state(of process: pid_t) -> Character? {
     return stat[(stat.lastIndex(of: ")") ?? stat.startIndex)...].dropFirst(2).first
 }
 
-/// The processes whose environment holds a text, zombies left out.
+/// The processes whose environment contains a text, without zombies.
 func processes(carrying text: String) throws -> [pid_t] {
     try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
-        // It may end while it is looked at, and strangers' are closed to us.
+        // It may end meanwhile, and other users' environments are not readable.
         guard let environment = FileManager.default.contents(atPath: "/proc/\(process)/environ") else { return false }
         return environment.range(of: Data(text.utf8)) != nil && isAlive(process)
     }
 }
 
-/// The processes whose arguments hold a text, zombies left out.
+/// The processes whose arguments contain a text, without zombies.
 func processes(naming text: String) throws -> [pid_t] {
     try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { process in
         FileManager.default.contents(atPath: "/proc/\(process)/cmdline")?.range(of: Data(text.utf8)) != nil

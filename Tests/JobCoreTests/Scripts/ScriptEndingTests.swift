@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// How a script is made to end, and what it leaves behind.
+    /// The end of scripts and their leftover processes.
     @Suite struct Ending {
         let directory: ScriptDirectory
         /// By which time limits and graces go.
@@ -40,7 +40,7 @@ extension Processes {
             return running
         }
 
-        @Test("at its time limit a script gets SIGTERM, and what it says then is kept")
+        @Test("at its time limit a script gets SIGTERM, and its output after that is kept")
         func timeLimit() async throws {
             let result = try await runToLimit(
                 "trap 'echo told; exit 9' TERM; echo started; sleep 1000 & runs sleep $!; note ready $$; wait"
@@ -48,10 +48,10 @@ extension Processes {
             #expect(result.termination == .exited(code: 9))
             #expect(result.cause == .timeLimit)
             #expect(result.output.text == "started\ntold\n")
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
         }
 
-        @Test("of many time limits each holds, in whatever order they come")
+        @Test("many time limits all hold, in any order")
         func timeLimits() async throws {
             let long = try invocation("note long $$; exec sleep 1000")
             let waiting = Task { try await ScriptRunner().run(long) }
@@ -72,7 +72,7 @@ extension Processes {
             #expect(try await waiting.value.cause == .cancellation)
         }
 
-        @Test("a script that ignores SIGTERM gets SIGKILL after the grace")
+        @Test("a script that ignores SIGTERM gets SIGKILL after the grace period")
         func ignoresTerm() async throws {
             let result = try await clock.passes(
                 until: runToLimit("trap '' TERM; echo started; note ready $$; while :; do sleep 0.1; done"))
@@ -81,7 +81,7 @@ extension Processes {
             #expect(result.output.text == "started\n")
         }
 
-        @Test("a stopped script hears SIGTERM")
+        @Test("a stopped script receives SIGTERM")
         func stopped() async throws {
             let running = try await runToLimit(
                 "trap 'exit 4' TERM; note ready $$; kill -STOP $$; while :; do sleep 0.1; done",
@@ -91,14 +91,14 @@ extension Processes {
             #expect(result.cause == .timeLimit)
         }
 
-        @Test("the time limit ends the whole session, process groups of its own included")
+        @Test("the time limit ends the whole session, including other process groups")
         func wholeSession() async throws {
             let result = try await runToLimit(
                 "set -m; sleep 1001 & runs sleep $!; note other $!; (sleep 1002 & runs sleep $!; note deep $!; wait) & noted deep; note ready $$; wait",
                 shell: "/bin/bash"
             ).value
             #expect(result.cause == .timeLimit)
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
             for name in ["other", "deep"] {
                 let process = try await processNumber(in: directory.path.appending(name))
                 #expect(!isAlive(process), "\(name)")
@@ -119,7 +119,7 @@ extension Processes {
             #expect(ExitProfile.posix.reading(of: result).result == .aborted)
         }
 
-        @Test("a cancelled script that ignores SIGTERM gets SIGKILL after the grace")
+        @Test("a cancelled script that ignores SIGTERM gets SIGKILL after the grace period")
         func cancelledStubborn() async throws {
             let invocation = try invocation(
                 "trap '' TERM; note running $$; while :; do sleep 0.1; done", timeLimit: never)
@@ -131,7 +131,7 @@ extension Processes {
             #expect(result.cause == .cancellation)
         }
 
-        @Test("a task that is cancelled before starts nothing")
+        @Test("a task that is already cancelled starts nothing")
         func cancelledBefore() async throws {
             let invocation = try invocation("note started $$")
             let task = Task {
@@ -144,7 +144,7 @@ extension Processes {
             #expect(!FileManager.default.fileExists(atPath: directory.path.appending("started").string))
         }
 
-        @Test("D13: a child in the background that holds the pipe does not hold the result; it is ended and named")
+        @Test("D13: a background child that holds the pipe does not delay the result; it is ended and named")
         func backgroundChild() async throws {
             let result = try await ScriptRunner().run(
                 try invocation("sleep 1000 & runs sleep $!; note child $!; echo done; exit 3"))
@@ -152,21 +152,21 @@ extension Processes {
             #expect(result.termination == .exited(code: 3))
             #expect(result.cause == .itself)
             #expect(result.output.text == "done\n")
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }
 
-        @Test("D13: a grandchild whose parent has gone is found, as it is still in the session")
+        @Test("D13: a grandchild whose parent has ended is found, because it is in the session")
         func doubleFork() async throws {
             let result = try await ScriptRunner().run(
                 try invocation("(sleep 1000 >/dev/null 2>&1 </dev/null & runs sleep $!; note child $!); exit 0"))
             let child = try await processNumber(in: directory.path.appending("child"))
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }
 
-        @Test("D13: a survivor in a process group of its own that ignores SIGTERM gets SIGKILL")
+        @Test("D13: a leftover process in another process group that ignores SIGTERM gets SIGKILL")
         func stubbornSurvivor() async throws {
             let invocation = try invocation(
                 "note script $$; set -m; (trap '' TERM; note child $BASHPID; while :; do sleep 0.1; done) & noted child",
@@ -178,7 +178,7 @@ extension Processes {
             try await clock.isWatched()
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors.contains("script.sh (\(child))"))
+            #expect(result.leftovers.contains("script.sh (\(child))"))
             #expect(!isAlive(child))
         }
 
@@ -190,11 +190,12 @@ extension Processes {
                 "(trap 'sleep 0.6; note left $$; exit 0' TERM; note ready $$; while :; do sleep 0.1; done) & wait"
             ).value
             #expect(result.cause == .timeLimit)
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
             #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
         }
 
-        @Test("D13: a child that ignores SIGTERM beyond the grace of a stopped script is ended and named")
+        @Test(
+            "D13: a child that ignores SIGTERM for longer than the grace period of a stopped script is ended and named")
         func stubbornChild() async throws {
             let running = try await runToLimit(
                 "trap 'exit 6' TERM; (trap '' TERM; note deaf $$; while :; do sleep 0.1; done) & note child $!; noted deaf; note ready $$; wait"
@@ -206,7 +207,7 @@ extension Processes {
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 6))
             #expect(result.cause == .timeLimit)
-            #expect(result.survivors.contains("script.sh (\(child))"))
+            #expect(result.leftovers.contains("script.sh (\(child))"))
             #expect(!isAlive(child))
         }
 
@@ -226,7 +227,7 @@ extension Processes {
                 let result = try #require(results[number])
                 #expect(result.termination == .exited(code: number))
                 #expect(result.output.text == "\(number)\n")
-                #expect(result.survivors == [])
+                #expect(result.leftovers == [])
             }
             // Other tests of this program open files meanwhile, for a moment each.
             try await eventually("descriptors left: \(before) before") { try descriptors() <= before + 2 }
@@ -246,7 +247,7 @@ extension Processes {
                         for number in 0..<250 {
                             let result = try await ScriptRunner().run((lane + number) % 20 == 0 ? started : plain)
                             #expect(result.termination == .exited(code: 0))
-                            #expect(result.survivors == [])
+                            #expect(result.leftovers == [])
                         }
                     }
                 }
@@ -256,7 +257,7 @@ extension Processes {
             try await eventually("zombies left") { try zombies() == [] }
         }
 
-        @Test("100 scripts that are cancelled at any moment of their start each end, and nothing of them is left")
+        @Test("100 scripts that are cancelled at any time during their start end, and no process is left")
         func manyCancelled() async throws {
             let script = try directory.script("trap '' TERM; setsid sleep 1000 & sleep 1000", name: "cancelled.sh")
             let environment = ["PATH": "/usr/bin:/bin", "DIR": directory.path.string]
@@ -272,7 +273,7 @@ extension Processes {
                                         .test(script, environment: environment, grace: .milliseconds(100))))
                             } catch { return .failure(error) }
                         }
-                        // The moments are to be many; which they are does not matter.
+                        // Many different times; which ones does not matter.
                         do { try await Task.sleep(for: pause) } catch {}
                         task.cancel()
                         switch await task.value {
@@ -291,7 +292,7 @@ extension Processes {
             try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").count
         }
 
-        /// Our own children that nobody has reaped.
+        /// Our own children that are not reaped.
         private func zombies() throws -> [Int] {
             try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap(Int.init).filter { process in
                 guard let stat = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else {

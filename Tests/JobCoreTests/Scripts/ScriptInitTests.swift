@@ -27,7 +27,7 @@ extension Processes {
             try await processNumber(in: directory.path.appending(name))
         }
 
-        @Test("exit codes and signals of a script come through as they are, with a starter and without")
+        @Test("exit codes and signals of a script are unchanged, with and without a starter")
         func ends() async throws {
             for user in try await ScriptUser.withAndWithoutStarter() {
                 for code in [0, 1, 126, 127, 128, 255] as [Int32] {
@@ -41,7 +41,7 @@ extension Processes {
             }
         }
 
-        @Test("the init process shows its name, holds nothing but its socket, and is the script's parent")
+        @Test("the init process shows its name, has no descriptor but its socket, and is the script's parent")
         func shown() async throws {
             let result = try await run(
                 "cat /proc/$PPID/comm; tr '\\0' ' ' < /proc/$PPID/cmdline | head -c 11; echo; readlink /proc/$PPID/cwd; ls /proc/$PPID/fd"
@@ -64,17 +64,17 @@ extension Processes {
             let child = try await number("child")
             #expect(result.termination == .exited(code: 0))
             #expect(result.output.lines == ["held"])
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(!isAlive(child))
         }
 
-        @Test("a script that kills its init process is told to be lost, whatever its exit code would have been")
+        @Test("a script that kills its init process is lost, for any exit code")
         func killed() async throws {
             let error = await #expect(throws: ScriptError.self) { try await run("kill -9 $PPID; exit 0") }
             #expect(error?.code == .lost)
         }
 
-        @Test("a script that kills its init process is killed with it and tried once", arguments: ["", "sleep 0.3; "])
+        @Test("a script that kills its init process is killed with it and not retried", arguments: ["", "sleep 0.3; "])
         func killedWithIt(pause: String) async throws {
             let error = await #expect(throws: ScriptError.self) {
                 try await run("echo >> \"$DIR/tries\"; \(pause)kill -9 $PPID; exec sleep 1000")
@@ -84,7 +84,7 @@ extension Processes {
             try await eventually("it has ended") { try processes(carrying: "DIR=\(directory.path)") == [] }
         }
 
-        @Test("D13: one whose first thread has ended while another runs is ended and named")
+        @Test("D13: a process whose first thread has ended while another runs is ended and named")
         func firstThreadEnded() async throws {
             let result = try await run(
                 #"""
@@ -96,18 +96,18 @@ extension Processes {
                 while [ "$(sed 's/.*) //; s/ .*//' /proc/$!/stat)" != Z ]; do sleep 0.02; done; mv "$DIR/new" "$DIR/child"
                 """#)
             let child = try await number("child")
-            #expect(result.survivors == ["python3 (\(child))"])
+            #expect(result.leftovers == ["python3 (\(child))"])
             #expect(state(of: child) == nil)
         }
 
-        @Test("a script that stops its init process does not hold its own end")
+        @Test("a script that stops its init process does not delay its own end")
         func stopped() async throws {
             let result = try await run("setsid env -i sleep 1000 & runs sleep $!; note child $!; kill -STOP $PPID")
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors == ["sleep (\(try await number("child")))"])
+            #expect(result.leftovers == ["sleep (\(try await number("child")))"])
         }
 
-        @Test("what cannot be started is refused for the same reason as in a cgroup, and leaves nothing")
+        @Test("a script that cannot be started is refused with the same reason as in a cgroup, and leaves no process")
         func refused() async throws {
             let plain = try directory.script("exit 0", name: "plain.sh", mode: 0o644)
             let noInterpreter = try directory.script("#!/nonexistent/sh\n", name: "none.sh")
@@ -137,7 +137,9 @@ extension Processes {
             #expect(error?.errno == .permissionDenied)
         }
 
-        @Test("after its time limit and the grace a script and a chain of processes that start each other are killed")
+        @Test(
+            "after its time limit and the grace period a script and a chain of processes that start each other are killed"
+        )
         func timeLimit() async throws {
             let script = try directory.script(
                 ScriptDirectory.note
@@ -160,7 +162,7 @@ extension Processes {
             #expect(try processes(naming: directory.path.string) == [])
         }
 
-        @Test("a cancelled script is told to leave, and what made a session of its own as well")
+        @Test("a cancelled script gets SIGTERM, and so do its processes in sessions of their own")
         func cancelled() async throws {
             let running = Task {
                 try await run(
@@ -174,7 +176,7 @@ extension Processes {
             let result = try await running.value
             #expect(result.cause == .cancellation)
             #expect(result.termination == .signaled(number: SIGTERM))
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
             #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
         }
 
@@ -186,8 +188,8 @@ extension Processes {
                     for (1..1000) { next if fork; POSIX::setsid(); sleep 1000; exit }'
                 """#, grace: .milliseconds(1))
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors.count == 1_000)
-            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") })
+            #expect(result.leftovers.count == 1_000)
+            #expect(!result.leftovers.contains { $0.contains("did not end after SIGKILL") })
         }
 
         @Test("200 scripts at once each get their own result, and leave no init process, no zombie and no descriptor")
@@ -200,7 +202,7 @@ extension Processes {
                     tasks.addTask {
                         let result = try await runner.run(.test(script, ["\(number)"]))
                         #expect(result.termination == .exited(code: number))
-                        #expect(result.survivors.count == 1)
+                        #expect(result.leftovers.count == 1)
                     }
                 }
                 try await tasks.waitForAll()
@@ -235,7 +237,7 @@ extension Processes {
             }
         }
 
-        @Test("D13: when the daemon is killed a script goes on, and what it leaves is ended when it has ended")
+        @Test("D13: when the daemon is killed a script continues, and its leftover processes are ended after it")
         func daemonKilled() async throws {
             let script = try directory.script(
                 ScriptDirectory.note
@@ -249,7 +251,7 @@ extension Processes {
             try await eventually("they have ended") { ![child, root, leader].contains(where: isAlive) }
         }
 
-        @Test("when the daemon is killed a script that is tied to it is killed with all that it has started")
+        @Test("when the daemon is killed, a script that is tied to it is killed with its processes")
         func daemonKilledTied() async throws {
             let script = try directory.script(
                 ScriptDirectory.note

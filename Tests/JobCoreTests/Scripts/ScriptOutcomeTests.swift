@@ -15,10 +15,12 @@ extension Processes {
             let result = try await ScriptRunner().run(.test(script, ["\(code)"]))
             #expect(result.termination == .exited(code: code))
             #expect(result.cause == .itself)
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
         }
 
-        @Test("a script that dies of a signal keeps the signal", arguments: [SIGTERM, SIGKILL, SIGUSR1, SIGHUP])
+        @Test(
+            "the result of a script that a signal ended contains the signal",
+            arguments: [SIGTERM, SIGKILL, SIGUSR1, SIGHUP])
         func ownSignal(number: Int32) async throws {
             let script = try directory.script("kill -$1 $$; sleep 1000")
             let result = try await ScriptRunner().run(.test(script, ["\(number)"]))
@@ -43,7 +45,7 @@ extension Processes {
             #expect(next.termination == .exited(code: 0))
         }
 
-        @Test("output and error output are one stream, in the order in which they were written")
+        @Test("output and error output are one stream in order")
         func interleaved() async throws {
             let script = try directory.script("for i in 1 2 3 4 5; do echo out $i; echo error $i >&2; done")
             let result = try await ScriptRunner().run(.test(script))
@@ -58,7 +60,7 @@ extension Processes {
             #expect(result.termination == .exited(code: 7))
         }
 
-        @Test("of a gigabyte of output the beginning and the end are kept, the rest is counted, and memory stays flat")
+        @Test("of a gigabyte of output the beginning and the end are kept, the rest is counted, and memory is constant")
         func gigabyte() async throws {
             let script = try directory.script("echo BEGIN; head -c 1073741824 /dev/zero; echo; echo END")
             try Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))

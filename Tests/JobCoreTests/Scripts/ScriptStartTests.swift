@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 extension Processes {
-    /// A script that cannot be started says why, where, and what mends it.
+    /// Errors of scripts that cannot be started: reason, path and hint.
     @Suite struct Start {
         let directory: ScriptDirectory
         init() throws { directory = try ScriptDirectory() }
@@ -17,7 +17,7 @@ extension Processes {
             return try #require(error)
         }
 
-        @Test("a script that is not there")
+        @Test("a script that does not exist")
         func missing() async throws {
             let path = directory.path.appending("gone.sh")
             let error = try await failure(.test(path))
@@ -36,7 +36,7 @@ extension Processes {
             #expect(error.hint.contains("chmod u+x "))
         }
 
-        @Test("a directory in the place of a script")
+        @Test("a directory instead of a script")
         func isDirectory() async throws {
             #expect(try await failure(.test(directory.path)).code == .notAFile)
         }
@@ -48,7 +48,7 @@ extension Processes {
             #expect(error.errno == .notDirectory)
         }
 
-        @Test("an interpreter that is not there is named", arguments: ["/nowhere/perl", "/bin/sh\r"])
+        @Test("a missing interpreter is named", arguments: ["/nowhere/perl", "/bin/sh\r"])
         func interpreter(name: String) async throws {
             let error = try await failure(.test(try directory.script("#! \(name)\nexit 0\n")))
             #expect(error.code == .interpreter)
@@ -56,7 +56,7 @@ extension Processes {
             #expect(error.reason.hasSuffix(name.replacing("\r", with: "\\r")), "\(error)")
         }
 
-        @Test("a file that is neither program nor script is not handed to a shell")
+        @Test("a file that is neither program nor script is not passed to a shell")
         func format() async throws {
             let path = directory.path.appending("plain")
             try Data("touch \(directory.path)/ran\n".utf8).write(to: URL(filePath: path.string))
@@ -67,13 +67,13 @@ extension Processes {
             #expect(!FileManager.default.fileExists(atPath: directory.path.appending("ran").string))
         }
 
-        @Test("a path that is not absolute is not searched for")
+        @Test("a path that is not absolute is not searched")
         func relative() async throws {
             #expect(try await failure(.test("true")).code == .path)
             #expect(try await failure(.test("/bin/true", workingDirectory: "tmp")).code == .path)
         }
 
-        @Test("a working directory that is not there")
+        @Test("a working directory that does not exist")
         func workingDirectory() async throws {
             let error = try await failure(.test("/bin/true", workingDirectory: "/nowhere"))
             #expect(error.code == .workingDirectory)
@@ -81,7 +81,7 @@ extension Processes {
             #expect(error.errno == .noSuchFileOrDirectory)
         }
 
-        @Test("a NUL in an argument is refused with its place")
+        @Test("a NUL in an argument is refused with its position")
         func argumentWithNUL() async throws {
             let error = try await failure(.test("/bin/echo", ["a", "b\0c"]))
             #expect(error.code == .argument)
@@ -105,7 +105,7 @@ extension Processes {
             #expect(error.errno == .argListTooLong)
         }
 
-        @Test("a script that is being written is tried again, and then refused")
+        @Test("a script that is being written is retried and then refused")
         func busy() async throws {
             let script = try directory.script("exit 0")
             let writing = open(script.string, O_WRONLY | O_CLOEXEC)
@@ -117,7 +117,7 @@ extension Processes {
             #expect(try await ScriptRunner().run(.test(script)).termination == .exited(code: 0))
         }
 
-        @Test("a task that is cancelled between two tries starts nothing any more")
+        @Test("a task that is cancelled between two attempts starts nothing")
         func cancelledBetweenTries() async throws {
             let script = try directory.script(": > \"$0.ran\"")
             let writing = open(script.string, O_WRONLY | O_CLOEXEC)
@@ -146,7 +146,7 @@ extension Processes {
                 #expect(setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
                 var held: [Int32] = []
                 while case let descriptor = fcntl(0, F_DUPFD_CLOEXEC, 0), descriptor >= 0 { held.append(descriptor) }
-                // Enough for one start, and not for what the rest of a program may need meanwhile.
+                // Enough for one start, but not for the reserve of the rest of the program.
                 for descriptor in held.suffix(16) { close(descriptor) }
                 let error = await #expect(throws: ScriptError.self) { try await ScriptRunner().run(.test("/bin/true")) }
                 #expect(error?.code == .resources)

@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import JobCore
@@ -27,7 +28,7 @@ import Testing
         ),
     ]
 
-    @Test("each course of events leads to its actions and its cause", arguments: courses)
+    @Test("each sequence of events leads to its actions and its cause", arguments: courses)
     func course(_ course: (events: [Event], actions: [Action], cause: ScriptResult.Cause)) {
         var supervision = ScriptSupervision()
         #expect(course.events.map { supervision.handle($0) } == course.actions)
@@ -35,15 +36,14 @@ import Testing
         #expect(supervision.state == .ended)
     }
 
-    @Test("in every order of events, a script is told once, killed only after that, and swept once")
+    @Test("in every order of events, a script gets SIGTERM once, SIGKILL only after that, and is swept once")
     func everyOrder() {
         let events = Event.allCases
         for code in 0..<(4 * 4 * 4 * 4 * 4 * 4) {
             var supervision = ScriptSupervision()
             let actions = (0..<6).map { supervision.handle(events[code >> (2 * $0) & 3]) }
-            let pressure: ScriptSupervision.Pressure =
-                actions.contains(.kill) ? .kill : actions.contains(.terminate) ? .terminate : .none
-            #expect(supervision.pressure == pressure)
+            let lastSignal = actions.contains(.kill) ? SIGKILL : actions.contains(.terminate) ? SIGTERM : nil
+            #expect(supervision.lastSignal == lastSignal)
             #expect(actions.count { $0 == .terminate } <= 1)
             #expect(actions.count { $0 == .kill } <= 1)
             #expect(actions.count { $0 == .sweep } <= 1)

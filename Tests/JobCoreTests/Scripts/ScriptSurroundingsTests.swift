@@ -10,7 +10,7 @@ extension Processes {
         let directory: ScriptDirectory
         init() throws { directory = try ScriptDirectory() }
 
-        @Test("the environment is the one given, and nothing else")
+        @Test("the environment is exactly the given one")
         func environment() async throws {
             let given = ["A": "1", "EMPTY": "", "WITH_EQUALS": "a=b=c", "UMLAUT": "äöü", "lower.dotted": "$(id) `id`"]
             for invocation in try await both(.test("/usr/bin/env", environment: given)) {
@@ -20,7 +20,7 @@ extension Processes {
             }
         }
 
-        @Test("F8: arguments arrive unchanged, no shell reads them")
+        @Test("F8: arguments arrive unchanged, without a shell")
         func arguments() async throws {
             let given = [
                 "", " ", "two words", "'single'", "\"double\"", "a\nb", "tab\t", "$(touch /tmp/no)", "`id`", "$HOME",
@@ -91,7 +91,7 @@ extension Processes {
             }
         }
 
-        @Test("the working directory is the one given")
+        @Test("the working directory is the given one")
         func workingDirectory() async throws {
             for invocation in try await both(.test("/bin/pwd", workingDirectory: directory.path)) {
                 #expect(try await ScriptRunner().run(invocation).output.text == directory.path.string + "\n")

@@ -7,13 +7,13 @@ import Testing
 
 @testable import JobCore
 
-/// How what a script has started is told from everything else.
+/// How the processes of a script are distinguished from others.
 enum TreeWay: CaseIterable {
     case cgroup
     case descent
 
     /// Why this process can make no cgroups; nil: it can.
-    static let obstacle = LeftoverScripts.escape
+    static let obstacle = LeftoverProcesses.escape
     /// Those that this machine allows. The suite `Cgroups` is skipped with the obstacle, where there is one.
     static let possible = allCases.filter { $0 == .descent || obstacle == nil }
 
@@ -23,7 +23,7 @@ enum TreeWay: CaseIterable {
 }
 
 extension Processes {
-    /// Specification: rows.md D13, against what goes out of its way to stay.
+    /// Specification: rows.md D13, with processes that try to escape.
     @Suite struct Survivors {
         let directory: ScriptDirectory
         let environment: [String: String]
@@ -53,7 +53,7 @@ extension Processes {
                 "setsid sleep 1000 >/dev/null 2>&1 & runs sleep $!; note child $!; exit 3", by: way)
             let child = try await number("child")
             #expect(result.termination == .exited(code: 3))
-            #expect(result.survivors == ["sleep (\(child))"])
+            #expect(result.leftovers == ["sleep (\(child))"])
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -71,11 +71,11 @@ extension Processes {
                 """#, by: way)
             let child = try await number("child")
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors == ["perl (\(child))"])
+            #expect(result.leftovers == ["perl (\(child))"])
             #expect(try processes(carrying: sign) == [])
         }
 
-        @Test("D13: a survivor with many threads is one process", arguments: TreeWay.possible, ["", "setsid "])
+        @Test("D13: a leftover process with many threads is one process", arguments: TreeWay.possible, ["", "setsid "])
         func threads(way: TreeWay, prefix: String) async throws {
             let result = try await run(
                 #"""
@@ -85,7 +85,7 @@ extension Processes {
                 \#(prefix)python3 -c "$THREADS" & note child $!; noted ready
                 """#, by: way)
             let child = try await number("child")
-            #expect(result.survivors == ["python3 (\(child))"])
+            #expect(result.leftovers == ["python3 (\(child))"])
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -96,11 +96,11 @@ extension Processes {
                 by: way, grace: .milliseconds(300))
             let child = try await number("child")
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors.contains("sh (\(child))"))
+            #expect(result.leftovers.contains("sh (\(child))"))
             #expect(try processes(carrying: sign) == [])
         }
 
-        @Test("D13: one that goes on making new sessions is hunted down to the last", arguments: TreeWay.possible)
+        @Test("D13: a process that keeps making new sessions is ended", arguments: TreeWay.possible)
         func chain(way: TreeWay) async throws {
             // Every SIGTERM makes two more of it, each in a session of its own.
             let again = try directory.script(
@@ -120,8 +120,8 @@ extension Processes {
             }
             let result = try await clock.passes(until: running)
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors.count > 1)
-            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") })
+            #expect(result.leftovers.count > 1)
+            #expect(!result.leftovers.contains { $0.contains("did not end after SIGKILL") })
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -140,7 +140,7 @@ extension Processes {
             let result = try await running
             #expect(result.cause == .timeLimit)
             #expect(FileManager.default.fileExists(atPath: directory.path.appending("left").string))
-            #expect(result.survivors == [])
+            #expect(result.leftovers == [])
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -158,7 +158,7 @@ extension Processes {
             let result = try await running
             #expect(result.termination == .signaled(number: SIGKILL))
             #expect(result.cause == .itself)
-            #expect(Set(result.survivors) == ["sleep (\(far))", "sleep (\(near))"])
+            #expect(Set(result.leftovers) == ["sleep (\(far))", "sleep (\(near))"])
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -170,7 +170,7 @@ extension Processes {
             let child = try await number("child")
             #expect(result.termination == .exited(code: 5))
             #expect(result.output.head.starts(with: "first\n".utf8))
-            #expect(result.survivors == ["yes (\(child))"])
+            #expect(result.leftovers == ["yes (\(child))"])
             #expect(try processes(carrying: sign) == [])
         }
 
@@ -186,7 +186,7 @@ extension Processes {
                 """#, by: way)
             let children = try await [number("one"), number("two"), number("three")]
             #expect(result.termination == .exited(code: 0))
-            #expect(result.survivors == children.sorted().map { "sleep (\($0))" })
+            #expect(result.leftovers == children.sorted().map { "sleep (\($0))" })
             for child in children { #expect(!isAlive(child)) }
         }
 
@@ -197,7 +197,7 @@ extension Processes {
             let result = try await run("setsid env -i yes & runs yes $!; note child $!; exit 4", by: way)
             let child = try await number("child")
             #expect(result.termination == .exited(code: 4))
-            #expect(result.survivors == ["yes (\(child))"])
+            #expect(result.leftovers == ["yes (\(child))"])
             #expect(!isAlive(child))
         }
 
@@ -213,8 +213,8 @@ extension Processes {
                 stop $(cat "$DIR/two")
                 """#, by: way)
             let children = try await [number("one"), number("two")]
-            #expect(result.survivors.count == 3)
-            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            #expect(result.leftovers.count == 3)
+            #expect(!result.leftovers.contains { $0.contains("did not end after SIGKILL") }, "\(result.leftovers)")
             for child in children { #expect(!isAlive(child)) }
             #expect(try processes(carrying: sign) == [])
         }
@@ -235,20 +235,20 @@ extension Processes {
                 env -i /usr/bin/perl "$DIR/chain.pl" "$DIR" </dev/null >/dev/null 2>&1; noted made
                 """#, by: way, grace: .milliseconds(300))
             #expect(result.termination == .exited(code: 0))
-            #expect(!result.survivors.isEmpty)
-            #expect(!result.survivors.contains { $0.contains("SIGKILL has not ended") }, "\(result.survivors)")
+            #expect(!result.leftovers.isEmpty)
+            #expect(!result.leftovers.contains { $0.contains("did not end after SIGKILL") }, "\(result.leftovers)")
             #expect(!FileManager.default.fileExists(atPath: directory.path.appending("escaped").string))
             #expect(try processes(naming: "\(directory.path)/chain.pl") == [])
         }
 
-        @Test("processes of others, and those of another script, are left alone", arguments: TreeWay.possible)
+        @Test("processes of others and of other scripts are not affected", arguments: TreeWay.possible)
         func others(way: TreeWay) async throws {
             let other = try directory.script(
                 "echo $$ > \"$DIR/x\"; mv \"$DIR/x\" \"$DIR/other\"; exec sleep 1000", name: "other.sh")
             let task = Task { try await way.runner().run(.test(other, environment: environment)) }
             let process = try await number("other")
             let result = try await run("setsid sleep 1000 & runs sleep $!; note child $!", by: way)
-            #expect(result.survivors == ["sleep (\(try await number("child")))"])
+            #expect(result.leftovers == ["sleep (\(try await number("child")))"])
             #expect(isAlive(process))
             task.cancel()
             #expect(try await task.value.termination == .signaled(number: SIGTERM))

@@ -22,7 +22,7 @@ extension Processes {
             return Dictionary(fields.filter { $0.count == 2 }.map { ($0[0], $0[1]) }, uniquingKeysWith: { $1 })
         }
 
-        @Test("the numbers, groups and capabilities are the user's, and no program can give it more")
+        @Test("ids, groups and capabilities are the user's, and no program can add to them")
         func proof() async throws {
             let result = try await ScriptRunner().run(.test("/bin/cat", ["/proc/self/status"], user: nobody))
             #expect(result.termination == .exited(code: 0))
@@ -39,7 +39,7 @@ extension Processes {
             #expect(status["NoNewPrivs"] == "\t1")
         }
 
-        @Test("a file of root's cannot be read, and there is no way back: not by setuid, not by a set-user-id program")
+        @Test("a file of root cannot be read, and neither setuid nor a set-user-id program restores privileges")
         func noWayBack() async throws {
             let secret = directory.path.appending("secret")
             try Data("hidden".utf8).write(to: URL(filePath: secret.string))
@@ -63,14 +63,14 @@ extension Processes {
         @Test(
             "D13: what it leaves in a session of its own is found and ended, as is what ignores SIGTERM at its time limit"
         )
-        func survivors() async throws {
+        func leftovers() async throws {
             let environment = ["PATH": "/usr/bin:/bin", "SIGN": directory.path.string]
             let left = try await ScriptRunner().run(
                 .test(
                     try directory.script(ScriptDirectory.note + "setsid sleep 1000 & runs sleep $!; echo $!"),
                     environment: environment, user: nobody))
             let number = try #require(left.output.lines.first)
-            #expect(left.survivors == ["sleep (\(number))"])
+            #expect(left.leftovers == ["sleep (\(number))"])
             let script = try directory.script(
                 "trap '' TERM; echo deaf; while :; do sleep 0.1; done", name: "stubborn.sh")
             let (clock, live) = (ManualSteadyClock(), LiveOutput())
@@ -85,7 +85,7 @@ extension Processes {
             #expect(try processes(carrying: "SIGN=\(directory.path)") == [])
         }
 
-        @Test("a script that the user cannot reach or execute is not started, and the error says who cannot do what")
+        @Test("a script that the user cannot reach or execute is not started, and the error names user and operation")
         func unreachable() async throws {
             let script = try directory.script("exit 0")
             for (path, mode) in [(script, 0o744), (directory.path, 0o700)] as [(FilePath, mode_t)] {
@@ -103,7 +103,7 @@ extension Processes {
             #expect(try await ScriptRunner().run(.test(script, user: nobody)).termination == .exited(code: 0))
         }
 
-        @Test("a script that cannot be started by way of the starter says why as without it")
+        @Test("a failed start has the same error with and without a starter")
         func faults() async throws {
             let text = directory.path.appending("text")
             try Data("no program".utf8).write(to: URL(filePath: text.string))
@@ -120,7 +120,7 @@ extension Processes {
             }
         }
 
-        @Test("who has no right to give rights away starts nothing: the error names the hint")
+        @Test("without the privilege to change users nothing is started, and the error has a hint")
         func notRoot() async throws {
             let began = directory.path.appending("began")
             let script = try directory.script("exec > \"$1\"")
@@ -157,7 +157,7 @@ extension Processes {
             #expect(result.output.text == "exit 127 4 \(EPERM) 0\n")
         }
 
-        @Test("rights that are still there are seen: user 0 is refused by the proof itself")
+        @Test("remaining privileges are detected: user 0 is refused by the proof")
         func proofRefuses() async throws {
             let root = ScriptUser(name: "root", uid: 0, gid: 0, groups: [0])
             let error = await #expect(throws: ScriptError.self) {
@@ -180,7 +180,7 @@ extension Processes {
             #expect(plain.output.lines.contains("\(name)="))
         }
 
-        @Test("L2: the user as whom a script runs is no trusted owner of it")
+        @Test("L2: the user of a script is not a trusted owner of it")
         func owner() throws {
             let script = try directory.script("exit 0")
             #expect(chown(script.string, nobody.uid, nobody.gid) == 0)
@@ -190,7 +190,7 @@ extension Processes {
     }
 
     @Suite struct UserNames {
-        @Test("a user is known by the system's databases, with all of its groups")
+        @Test("a user is looked up in the system's databases, with all groups")
         func known() async throws {
             let user = try await ScriptUser.named("daemon")
             let result = try await ScriptRunner().run(.test("/usr/bin/id", ["-G", "daemon"]))

@@ -13,7 +13,7 @@ import Testing
         ])
     func escaping(text: String, expected: String) { #expect(OneLine.of(text) == expected) }
 
-    @Test("every C1 control and every control of the direction of writing is escaped")
+    @Test("every C1 control and every bidirectional control is escaped")
     func all() {
         let scalars = [0x80...0x9F, 0x202A...0x202E, 0x2066...0x2069, 0x200E...0x200F, 0x061C...0x061C].joined()
         for scalar in scalars.compactMap({ Unicode.Scalar(UInt32($0)) }) {
@@ -21,7 +21,7 @@ import Testing
         }
     }
 
-    @Test("a line has 4,000 characters at most, also of one letter with many accents, and tells how many there were")
+    @Test("a line has at most 4,000 characters, also of one letter with many accents, and contains the full length")
     func cut() {
         let whole = String(repeating: "ä", count: 4_000)
         #expect(OneLine.of(whole) == whole)
@@ -46,7 +46,7 @@ import Testing
         ])
     func quoted(text: String, expected: String) { #expect(text.shellWord == expected) }
 
-    @Test("a path that is no text is quoted byte by byte")
+    @Test("a path that is not valid text is quoted byte by byte")
     func bytes() throws {
         let path: [CInterop.PlatformChar] = [47, -1, 97, 0]
         #expect(FilePath(platformString: path).shellWord == #"$'/\377a'"#)

@@ -4,15 +4,15 @@ import TestSupport
 import Testing
 
 @Suite struct AlarmTests {
-    private let start = WallTime(secondsSince1970: 1_000)
+    private let start = Timestamp(secondsSince1970: 1_000)
 
     @Test(
         "set to another time it forgets the one before; set to none it goes on sleeping as it did; stopped it does not ring"
     )
     func settingAnew() async throws {
         let clock = ManualClock(start)
-        let rung = Mutex<[WallTime]>([])
-        let ring: @Sendable (WallTime) async -> Void = { time in rung.withLock { $0.append(time) } }
+        let rung = Mutex<[Timestamp]>([])
+        let ring: @Sendable (Timestamp) async -> Void = { time in rung.withLock { $0.append(time) } }
         var alarm = Alarm()
         for seconds in [30, 20, 10] {
             alarm.set(to: start + .seconds(seconds), by: clock, ring: ring)
@@ -26,17 +26,17 @@ import Testing
         #expect(alarm.time == nil)
         alarm.set(to: start + .seconds(50), by: clock, ring: ring)
         try await eventually("it sleeps") { clock.deadlines == [start + .seconds(50)] }
-        // Not set anew: it would sleep by a clock that may have been set back since.
+        // Not set again: it would sleep by a clock that may have been set back since.
         let other = ManualClock(start)
         alarm.set(to: nil, by: other, ring: ring)
         alarm.set(to: start + .seconds(50), by: other, ring: ring)
         #expect(clock.deadlines == [start + .seconds(50)] && other.deadlines == [])
         alarm.stop()
-        try await eventually("nobody sleeps") { clock.deadlines.isEmpty }
+        try await eventually("no task sleeps") { clock.deadlines.isEmpty }
         #expect(rung.withLock { $0.count } == 1)
     }
 
-    @Test("a ring that comes late does not take back a time that was set meanwhile")
+    @Test("a late ring does not cancel a time that was set meanwhile")
     func lateRing() {
         let clock = ManualClock(start)
         var alarm = Alarm()

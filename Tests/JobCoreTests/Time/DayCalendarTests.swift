@@ -4,7 +4,7 @@ import JobCore
 import Testing
 
 @Suite struct DayCalendarTests {
-    @Test("a local time belongs to one moment, to none, or to two")
+    @Test("a local time occurs once, never or twice")
     func moments() throws {
         func moments(_ calendar: DayCalendar, _ day: (Int, Int, Int), _ hour: Int, _ minute: Int) throws -> [String] {
             let day = try #require(CalendarDay(year: day.0, month: day.1, day: day.2))
@@ -23,7 +23,7 @@ import Testing
         #expect(try moments(.apia, (2011, 12, 30), 12, 0).isEmpty)
     }
 
-    @Test("a day begins at its first moment, also where midnight is left out or comes twice")
+    @Test("a day begins at its first second, also if midnight is skipped or repeated")
     func starts() throws {
         func start(_ calendar: DayCalendar, _ year: Int, _ month: Int, _ day: Int) throws -> String {
             calendar.startOfDay(try #require(CalendarDay(year: year, month: month, day: day))).text(in: calendar)
@@ -58,7 +58,7 @@ import Testing
         }
     }
 
-    @Test("the ends of the calendar stay within it")
+    @Test("days beyond the calendar become its first or last day")
     func ends() throws {
         let last = try #require(CalendarDay(year: 9999, month: 12, day: 31))
         #expect(last.adding(days: 1) == last)
@@ -68,12 +68,12 @@ import Testing
         #expect(DayCalendar.zurich.startOfDay(last) == .distantFuture)
     }
 
-    @Test("the system's calendar is that of the environment's time zone")
+    @Test("the system's calendar has the time zone of the environment")
     func system() async {
         await #expect(processExitsWith: .success) {
             setenv("TZ", "Australia/Lord_Howe", 1)
             tzset()
-            let moment = try WallTime("2026-04-05 01:45 +10:30")
+            let moment = try Timestamp("2026-04-05 01:45 +10:30")
             #expect(moment.text(in: .system) == "2026-04-05 01:45 +10:30")
             let local = DayCalendar.system.localTime(at: moment)
             let moments = DayCalendar.system.moments(of: local).map { $0.text(in: .system) }

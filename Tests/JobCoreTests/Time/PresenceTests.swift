@@ -8,7 +8,7 @@ import Testing
 
 /// When ages are not to be trusted.
 @Suite struct PresenceTests {
-    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let start = Timestamp(secondsSince1970: 1_800_000_000)
     private static let day = Duration.seconds(86_400)
 
     /// A directory of a test's own.
@@ -23,7 +23,7 @@ import Testing
         var file: FilePath { path.appending("alive") }
     }
 
-    @Test("a daemon that has just begun distrusts ages for a day, also over a restart, and then trusts them")
+    @Test("a new daemon distrusts ages for a day, also across a restart, and then trusts them")
     func firstStart() throws {
         let (directory, clock) = (try Directory(), ManualClock(Self.start))
         let first = Presence(file: directory.file, clock: clock)
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test("a clock that is set by more than a minute is distrusted for a day by what it shows then")
+    @Test("a clock that is set by more than a minute is distrusted for a day of its new time")
     func clockSet() throws {
         let (directory, clock) = (try Directory(), ManualClock(Self.start))
         try "\(Self.start.secondsSince1970)\n0\n"

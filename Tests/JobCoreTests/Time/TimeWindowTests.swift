@@ -72,7 +72,7 @@ import Testing
         ])
     func row(_ row: Row) throws {
         let window = try TimeWindow(parsing: row.window)
-        let moment = try WallTime(row.at)
+        let moment = try Timestamp(row.at)
         #expect(window.opening(after: moment, in: row.calendar).text(in: row.calendar) == row.opening)
         #expect(window.closing(after: moment, in: row.calendar).text(in: row.calendar) == row.closing)
         #expect(window.contains(moment, in: row.calendar) == (row.at == row.opening))
@@ -87,7 +87,7 @@ import Testing
         ])
     func oracle(zone: String, start: String) throws {
         let calendar = DayCalendar.zone(zone)
-        let start = try WallTime(start)
+        let start = try Timestamp(start)
         var generator = SeededGenerator(seed: 7)
         func time() -> (text: String, minute: Int) {
             let minute = Int.random(in: 0..<24, using: &generator) * 60 + Int.random(in: 0..<4, using: &generator) * 15
@@ -125,12 +125,12 @@ import Testing
             ("+1:00-02:00", "such as 22:00-06:00"), ("22:00-22:00", "for any time"), ("00:00-24:00", "for any time"),
         ])
     func refused(text: String, hint: String) {
-        let error = #expect(throws: TimeWindow.SyntaxError.self) { try TimeWindow(parsing: text) }
+        let error = #expect(throws: SettingValueError.self) { try TimeWindow(parsing: text) }
         #expect(error?.hint.contains(hint) == true)
         #expect(error?.reason.isEmpty == false)
     }
 
-    @Test("a window is shown as it is written")
+    @Test("a window is rendered as it is written")
     func shown() throws {
         #expect(try TimeWindow(parsing: "22:00-06:05").description == "22:00-06:05")
         #expect(try TimeWindow(parsing: "22:00-24:00") == TimeWindow(parsing: "22:00-00:00"))

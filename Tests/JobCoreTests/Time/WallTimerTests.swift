@@ -8,20 +8,20 @@ import Testing
 
 /// Sleeping by the machine's clock, which may be set meanwhile.
 @Suite struct WallTimerTests {
-    /// A machine whose clock a test sets; nobody but the test looks at it.
+    /// A machine whose clock a test sets and checks.
     private final class Machine: Sendable {
         private let offset = Mutex(Duration.zero)
-        private let boot = Mutex(WallTime(secondsSince1970: 1_000))
+        private let boot = Mutex(Timestamp(secondsSince1970: 1_000))
 
-        var sinceBoot: WallTime { boot.withLock(\.self) }
-        var now: WallTime { sinceBoot + .seconds(1_800_000_000) + offset.withLock(\.self) }
+        var sinceBoot: Timestamp { boot.withLock(\.self) }
+        var now: Timestamp { sinceBoot + .seconds(1_800_000_000) + offset.withLock(\.self) }
         func set(by step: Duration) { offset.withLock { $0 += step } }
         func pass(_ time: Duration) { boot.withLock { $0 = $0 + time } }
         func timer() -> WallTimer { WallTimer(now: { self.now }, sinceBoot: { self.sinceBoot }) }
     }
 
     @Test(
-        "whoever sleeps wakes when the clock shows the time, by its passing or by the clock's being set, and not before"
+        "a task wakes when the clock shows the time, because time passes or the clock is set, and not before"
     )
     func setForward() async throws {
         let machine = Machine()
@@ -50,7 +50,7 @@ import Testing
         try await eventually("all wake") { woken.withLock { $0.count } == 3 }
     }
 
-    @Test("whoever listens is told by how much the clock is set; that time passes is no step")
+    @Test("listeners receive the steps of the clock; passing time is not a step")
     func steps() async throws {
         let machine = Machine()
         let timer = machine.timer()
@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test(
-        "by the kernel's own timer: those whose time has come wake, in whatever order they began to sleep; the cancelled wake at once"
+        "with the kernel timer: due tasks wake in any order of their start; cancelled tasks wake at once"
     )
     func kernel() async throws {
         let clock = SystemWallClock()
@@ -104,7 +104,7 @@ extension WallTimerTests {
     func machine() async throws { try await Guest.run("WallTimerInsideTests") }
 }
 
-/// In a machine whose clock may be set.
+/// On a machine whose clock may be set.
 @Suite(.onlyInGuest) struct WallTimerInsideTests {
     private static func setClock(by step: Duration) throws {
         let time = SystemWallClock().now + step
@@ -112,14 +112,14 @@ extension WallTimerTests {
         guard clock_settime(CLOCK_REALTIME, &value) == 0 else { throw Errno(rawValue: errno) }
     }
 
-    @Test("forward by two days and back again: whoever sleeps for a day wakes at once, and schedules go on")
+    @Test("forward by two days and back again: a task that sleeps for a day wakes at once, and schedules continue")
     func steps() async throws {
         let clock = SystemWallClock()
         let day = Duration.seconds(86_400)
         let told = Mutex<[Duration]>([])
         let steps = await clock.steps()
         let listening = Task { @Sendable in for await step in steps { told.withLock { $0.append(step) } } }
-        let asked = Mutex<[WallTime]>([])
+        let asked = Mutex<[Timestamp]>([])
         let minutely = JobTimetable([.init(name: "minute", schedule: try CronSchedule(parsing: "* * * * *"))])
         let schedule = Task { @Sendable in
             try await minutely.run(clock: clock, in: .utc) { _ in asked.withLock { $0.append(clock.now) } }

@@ -14,14 +14,14 @@ extension DayCalendar {
     /// Until 2011 put back the clocks one minute after midnight.
     static let stJohns = zone("America/St_Johns")
 
-    /// As Foundation has it, whatever the process's own zone is.
+    /// As in Foundation, for any zone of the process.
     static func zone(_ name: String) -> DayCalendar {
         guard let zone = TimeZone(identifier: name) else { fatalError("Foundation does not know the zone \(name)") }
         return DayCalendar { zone.secondsFromGMT(for: Date(timeIntervalSince1970: Double($0.secondsSince1970))) }
     }
 }
 
-extension WallTime {
+extension Timestamp {
     /// `2026-03-29 03:00 +02:00`
     init(_ text: String) throws {
         let words = text.split(separator: " ")

@@ -8,9 +8,9 @@ import Testing
 private final class SettableClock: WallClock {
     private let offset = Mutex(Duration.zero)
 
-    var now: WallTime { SystemWallClock().now + offset.withLock { $0 } }
+    var now: Timestamp { SystemWallClock().now + offset.withLock { $0 } }
     func set(back duration: Duration) { offset.withLock { $0 -= duration } }
-    func sleep(until deadline: WallTime) async throws { try await Task.sleep(for: max(deadline - now, Duration.zero)) }
+    func sleep(until deadline: Timestamp) async throws { try await Task.sleep(for: max(deadline - now, Duration.zero)) }
 }
 
 @Suite struct ClockTests {
@@ -49,7 +49,7 @@ private final class SettableClock: WallClock {
         try await EngineHarness.run(clock: clock) { harness in
             try await harness.running { engine in
                 let day = Duration.seconds(86_400)
-                let tomorrow = (clock.now + day).timestamp.prefix(8)
+                let tomorrow = (clock.now + day).text.prefix(8)
                 try await harness.add("4000001", date: String(tomorrow))
                 try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
                 #expect(harness.service.asked.isEmpty)

@@ -8,7 +8,7 @@ import Testing
 
 /// A password that the server refuses is tried seldom, and by one connection, since a password policy counts.
 @Suite struct CredentialTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private static let policyDN = "cn=policy,\(SandboxTree.suffix)"
 
     /// A server whose policy counts, and locks where it is told to.
@@ -79,11 +79,11 @@ import Testing
                     let message = refused(harness)[number]
                     #expect(message.contains("bind \(harness.sandbox.daemonDN)"), "\(message)")
                     #expect(
-                        message.contains("the next try is at \(next.timestamp), so that"), "\(message)")
+                        message.contains("the next try is at \(next.text), so that"), "\(message)")
                     #expect(message.contains("ADMIN_PASSWORD_FILE (/etc/secret)"), "\(message)")
                     let snapshot = await engine.snapshot()
                     #expect(!snapshot.isDirectoryAvailable)
-                    #expect(snapshot.refusedCredentials?.contains("\(next.timestamp)") == true)
+                    #expect(snapshot.refusedCredentials?.contains("\(next.text)") == true)
                     await #expect(throws: LDAPError.self) { try await engine.reachDirectory() }
                     try await eventually("it waits") { clock.deadlines.contains(next) }
                     clock.advance(to: next + .seconds(-1))

@@ -176,7 +176,7 @@ import Testing
 
     @Test("runOnce does what is due and returns; what lies in the future stays")
     func once() async throws {
-        try await EngineHarness.run(clock: ManualClock(WallTime(secondsSince1970: 1_795_262_400))) { harness in
+        try await EngineHarness.run(clock: ManualClock(Timestamp(secondsSince1970: 1_795_262_400))) { harness in
             for number in 0..<9 { try await harness.add("400001\(number)") }
             try await harness.add("4000030", date: "20261122")
             let engine = try await harness.engine()
@@ -189,7 +189,7 @@ import Testing
 
     @Test("an operator can have an account's wish carried out before its day, and hears the outcome")
     func provisionNow() async throws {
-        try await EngineHarness.run(clock: ManualClock(WallTime(secondsSince1970: 1_795_262_400))) { harness in
+        try await EngineHarness.run(clock: ManualClock(Timestamp(secondsSince1970: 1_795_262_400))) { harness in
             try await harness.add("4000001", date: "20261231")
             try await harness.running { engine in
                 let key = try await harness.key("4000001")

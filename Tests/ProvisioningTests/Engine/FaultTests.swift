@@ -9,7 +9,7 @@ import Testing
 
 /// The old daemon's faults that the engine answers for, and what a hostile world does to a running one.
 @Suite struct FaultTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private static let midnight = noon + .seconds(12 * 3600)
 
     @Test("F1: a wish for tomorrow fires by itself when the day begins, also across a restart")

@@ -10,7 +10,7 @@ import Testing
 
 /// What may come between a job's attempts, between two readings of the clock, and between a reload and a stop.
 @Suite struct InterleavingTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
 
     @Test("an unrelated change between two attempts neither brings the next one forward nor makes the count forget")
     func changeBetweenAttempts() async throws {
@@ -247,22 +247,22 @@ import Testing
 
 /// Goes an hour forward with each reading, up to a time.
 private final class CreepingClock: WallClock {
-    private let state: Mutex<WallTime>
-    private let end: WallTime
+    private let state: Mutex<Timestamp>
+    private let end: Timestamp
 
-    init(_ start: WallTime, stopAt end: WallTime) {
+    init(_ start: Timestamp, stopAt end: Timestamp) {
         state = Mutex(start)
         self.end = end
     }
 
-    var now: WallTime {
+    var now: Timestamp {
         state.withLock { time in
             time = min(time + .seconds(3600), end)
             return time
         }
     }
 
-    func sleep(until deadline: WallTime) async throws {
+    func sleep(until deadline: Timestamp) async throws {
         guard deadline <= end else { return try await Task.sleep(for: .seconds(3600)) }
         state.withLock { $0 = max($0, deadline) }
     }

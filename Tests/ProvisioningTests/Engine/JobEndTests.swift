@@ -8,7 +8,7 @@ import Testing
 
 /// A job is opened once and closed once, whatever becomes of its entry, and its letter says what it waits for.
 @Suite struct JobEndTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
 
     private static func left(_ number: UInt64, of account: EntryUUID) -> Job {
         var job = Job(

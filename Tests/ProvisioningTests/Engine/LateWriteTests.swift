@@ -12,11 +12,11 @@ import Testing
     private static let names = AttributeNames()
 
     /// A time by which no version of these tests is ahead.
-    private static let later = WallTime(secondsSince1970: 4_000_000_000)
+    private static let later = Timestamp(secondsSince1970: 4_000_000_000)
 
     /// An entryCSN of a while from now.
     private static func version(after duration: Duration) -> AttributeValue {
-        let time = (SystemWallClock().now + duration).timestamp.replacing("T", with: "")
+        let time = (SystemWallClock().now + duration).text.replacing("T", with: "")
         return AttributeValue("\(time.dropLast()).000000Z#000000#000#000000")
     }
 
@@ -187,7 +187,7 @@ import Testing
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
             let classes = ["provisioningClaimable"]
-            let tomorrow = (harness.clock.now + .seconds(86_400)).timestamp.prefix(8)
+            let tomorrow = (harness.clock.now + .seconds(86_400)).text.prefix(8)
             try await harness.running {
                 $0.scope.names.claim = "provisioningClaim"
                 $0.policy.names.claim = "provisioningClaim"
@@ -220,7 +220,7 @@ import Testing
         var names = Self.names
         names.claim = "provisioningClaim"
         let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
-        let finish = EntryWrite.finish(claimed, at: WallTime(secondsSince1970: 0), names: names)
+        let finish = EntryWrite.finish(claimed, at: Timestamp(secondsSince1970: 0), names: names)
         var changed = claimed
         changed.csn = "20261121120001.000000Z#000000#000#000000"
         #expect(finish.following(changed)?.csn == changed.csn)
@@ -309,7 +309,7 @@ import Testing
             harness.service.unique.withLock { $0 = "uid" }
             let scheduler = JobScheduler(clock: harness.clock)
             let others = await scheduler.addClass(JobClass(limit: 1), owner: JobScheduler.Owner { _, _ in })
-            let other = JobScheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
+            let other = Scheduler.Item(job: JobID(1), on: JobSubject("former entry"), class: others)
             #expect(await scheduler.offer(other) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 #expect(await engine.acquire("4000001", of: "uid", for: JobID(1)))
@@ -459,7 +459,7 @@ import Testing
                 && seen().version(of: uuid(6), now: Self.later) == version(9))
         // What a clock ahead has made is not kept.
         var early = SeenVersions(capacity: 4)
-        let now = WallTime(secondsSince1970: 1_700_000_000)
+        let now = Timestamp(secondsSince1970: 1_700_000_000)
         early.insert(version(1), of: try uuid(1), now: now)
         #expect(try early.version(of: uuid(1), now: Self.later) == nil)
         var text = try String(contentsOf: file, encoding: .utf8)

@@ -7,7 +7,7 @@ import Testing
 
 /// Entries that the server answers for with an error of its own, by the overlay retcode.
 @Suite struct RefusalTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
 
     private static var sandbox: SandboxOptions {
         var options = SandboxOptions.testing

@@ -5,7 +5,7 @@ import Testing
 @testable import Provisioning
 
 @Suite struct SearchLivenessTests {
-    private static let start = WallTime(secondsSince1970: 1_800_000_000)
+    private static let start = Timestamp(secondsSince1970: 1_800_000_000)
 
     /// Waits in a task; tells whether it has returned.
     private static func waiting(_ liveness: SearchLiveness, _ clock: ManualClock) -> Task<Void, any Error> {

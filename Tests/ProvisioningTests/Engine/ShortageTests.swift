@@ -7,7 +7,7 @@ import Testing
 
 /// A shortage of the machine is no account's failure.
 @Suite struct ShortageTests {
-    private static let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private static let day = Duration.seconds(24 * 3_600)
     private static let full = ProvisioningFailure(
         .cannotSetQuota, .shortage, reason: "could not make a file: No space left on device", hint: "make room: df /srv"

@@ -61,7 +61,7 @@ import Testing
                     interrupted.withLock { $0 += 1 }
                     scheduler.finish(key)
                 })
-            let backup = JobScheduler.Item(job: JobID(1), on: subject, class: backups, rank: 1)
+            let backup = Scheduler.Item(job: JobID(1), on: subject, class: backups, rank: 1)
             #expect(await scheduler.offer(backup) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 try await harness.set("4000001", "sstProvisioningExecutionDate", "20991231")

@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct DecisionTests {
     /// Noon of 21 November 2026, UTC.
-    private let now = WallTime(secondsSince1970: 1_795_262_400)
+    private let now = Timestamp(secondsSince1970: 1_795_262_400)
     private var policy: DecisionPolicy { DecisionPolicy(calendar: .utc) }
 
     @Test("a wish without a date, with date 0 or with today's is claimed at once", arguments: [nil, "0", "20261121"])

@@ -6,7 +6,7 @@ import Testing
 @testable import Provisioning
 
 @Suite struct FailedAttemptsTests {
-    private let noon = WallTime(secondsSince1970: 1_795_262_400)
+    private let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private let retry = RetryPolicy(maximumAttempts: 2, delay: .seconds(10), maximumDelay: .seconds(3_600))
 
     @Test("a shortage is waited for for a day, counts for no attempt, and the last attempt is at its end")
@@ -67,7 +67,7 @@ import Testing
         let disk = Cause(text: "home 1; df /srv", hint: "df /srv")
         let files = Cause(text: "pipe; ulimit", hint: "ulimit")
         let same = Cause(text: "home 2; df /srv", hint: "df /srv")
-        let now = WallTime(secondsSince1970: 1_000)
+        let now = Timestamp(secondsSince1970: 1_000)
         var shortages = MachineShortages()
         #expect(shortages.update(accounts[0], nil, at: now).isEmpty)
         #expect(shortages.update(accounts[0], disk, at: now) == [.began("home 1; df /srv")])

@@ -33,8 +33,8 @@ import Testing
 
     @Test("a time stamp is written as YYYYMMDDThhmmssZ in UTC")
     func timestamp() {
-        #expect(WallTime(secondsSince1970: 0).timestamp == "19700101T000000Z")
-        #expect(WallTime(secondsSince1970: 1_795_262_401).timestamp == "20261121T120001Z")
+        #expect(Timestamp(secondsSince1970: 0).text == "19700101T000000Z")
+        #expect(Timestamp(secondsSince1970: 1_795_262_401).text == "20261121T120001Z")
     }
 
     @Test(
@@ -59,7 +59,7 @@ import Testing
         #expect(claim.assertion == asserted)
 
         let claimed = try Fixture.status(mode: "adding")
-        let time = WallTime(secondsSince1970: 0)
+        let time = Timestamp(secondsSince1970: 0)
         let finish = EntryWrite.finish(claimed, at: time, names: names)
         #expect(
             finish.description
@@ -90,7 +90,7 @@ import Testing
         let claim = EntryWrite.claim(try Fixture.status(mode: "add"), holder: "one 17", names: names)
         #expect(claim.modifications.contains(.replace("provisioningClaim", "one 17")))
         let claimed = try Fixture.status(mode: "adding", claim: "one 17", names: names)
-        let finish = EntryWrite.finish(claimed, at: WallTime(secondsSince1970: 0), names: names)
+        let finish = EntryWrite.finish(claimed, at: Timestamp(secondsSince1970: 0), names: names)
         #expect(finish.modifications.contains(.delete("provisioningClaim", "one 17")))
         let again = try Fixture.status(mode: "add", claim: "one 16", names: names)
         let refusal = EntryWrite.refuse(again, .undefinedError, names: names)

@@ -1,4 +1,4 @@
-"""What a handler script needs of the daemon.
+"""The daemon's interface for the handler script.
 
     import bacula
 

@@ -15,7 +15,7 @@ _jobs = {}
 
 
 def _load(request):
-    """Runs the script as the module DirStartUp. Its source is read anew each time: no compiled copy is kept or believed."""
+    """Runs the script as the module DirStartUp. Its source is always read: compiled copies are not written and not used."""
     link.set_word(request["word"])
     for name, value in request["daemon"].items():
         types.ModuleType.__setattr__(bacula, name, value)
@@ -46,12 +46,12 @@ def _perform(request):
     try:
         _call(event, job)
     except BaseException as error:
-        link.write("error: %s has failed:\n%s\n" % (event, _words(error, frames=2)))
+        link.write("error: %s failed:\n%s\n" % (event, _words(error, frames=2)))
         message["error"] = clean(_summary(error))
     message = _only_original(message)
     if job is not None:
         effect = job._finish()
-        # A handler that failed has decided nothing.
+        # The decisions of a handler that failed do not count.
         if "error" not in message:
             message.update(effect)
         message["handlers"] = job._registered()
@@ -69,7 +69,7 @@ def _call(event, job):
         handler = getattr(job._handlers, event, None)
     if not callable(handler):
         return
-    # Exit is written both ways, with and without an argument; there is no job then.
+    # Exit may be written with or without an argument; there is no job for it.
     if event != "Exit" or _takes_argument(handler):
         handler(job)
     else:
@@ -84,12 +84,12 @@ def _takes_argument(handler):
     except TypeError:
         return False
     except ValueError:
-        pass  # it does not tell
+        pass  # unknown signature
     return True
 
 
 def _only_original(message):
-    """A process that a handler has forked ends where the handler does: the daemon speaks to one only."""
+    """Ends a process that a handler has forked: the daemon talks to one process only."""
     if not link.is_original:
         os._exit(0)
     return message

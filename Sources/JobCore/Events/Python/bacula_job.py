@@ -1,4 +1,4 @@
-"""The job as handlers see it. Not for import by handlers: they are given one."""
+"""The job as handlers see it. Handlers receive it and do not import this module."""
 
 from bacula_link import clean, link
 
@@ -18,7 +18,7 @@ class Job:
     Read: Type, JobId, Client, NumVols, Pool, Storage, Catalog, MediaType, Job, JobName, JobStatus, CatalogRes, and VolumeName after a purge.
     Set: JobReport (adds a line to the job's report each time), and VolumeName in NewVolume.
 
-    What does not fit is an error line in the job's report, and an exception for the handler.
+    Misuse raises an exception in the handler and adds an error line to the job's report.
     """
 
     __slots__ = ("_values", "_levels", "_event", "_effect", "_handlers", "__weakref__")
@@ -38,15 +38,15 @@ class Job:
                 TypeError, "job.set_events: give an object, not its class: %s()" % handlers.__name__
             )
         if not hasattr(handlers, "write"):
-            # Handlers often make this object their standard output: then print() writes to the report.
+            # Handlers often use this object as standard output, so that print() writes to the report.
             try:
                 handlers.write = link.write
             except (AttributeError, TypeError):
-                pass  # an object that takes no attributes
+                pass  # the object does not accept attributes
         object.__setattr__(self, "_handlers", handlers)
 
     def run(self, command):
-        """Starts another job ("run job=NAME yes", "backup LEVEL"): its number; or -1, and the report says why."""
+        """Starts another job ("run job=NAME yes", "backup LEVEL"). Returns its number, or -1, and then the report says why."""
         if not isinstance(command, str):
             raise self._misuse(TypeError, "job.run: the command is a string, not %s" % _kind(command))
         number, error = link.call("run", clean(command))
@@ -55,7 +55,7 @@ class Job:
         return number
 
     def write(self, text):
-        """Sends text to the job report, as it is."""
+        """Writes text to the job report, unchanged."""
         if not isinstance(text, str):
             raise self._misuse(TypeError, "job.write: the text is a string, not %s" % _kind(text))
         if link.is_target(self.JobId):
@@ -64,13 +64,13 @@ class Job:
             link.write_lines(text, self.JobId)
 
     def cancel(self, job_id):
-        """Cancels the job with this number: 1 when there was such a job, else 0."""
+        """Cancels the job with this number. Returns 1 if there was such a job, else 0."""
         if not _is_integer(job_id):
             raise self._misuse(TypeError, "job.cancel: the job's number is an integer, not %s" % _kind(job_id))
         return link.call("cancel", int(job_id))[0] if 0 < job_id < 1 << 63 else 0
 
     def DoesVolumeExist(self, name):
-        """1 when there is a volume of this name, else 0."""
+        """Returns 1 if there is a volume of this name, else 0."""
         if not isinstance(name, str):
             raise self._misuse(TypeError, "job.DoesVolumeExist: the name is a string, not %s" % _kind(name))
         return link.call("volume", clean(name))[0]
@@ -134,7 +134,7 @@ class Job:
             if value not in self._levels:
                 known = ", ".join(self._levels) or "none can be set"
                 raise self._misuse(
-                    ValueError, "job.Level: %r is no level of a job of type %s (%s)" % (value, self.Type, known)
+                    ValueError, "job.Level: %r is not a level of a job of type %s (%s)" % (value, self.Type, known)
                 )
         self._values[name] = value
         self._effect[name.lower()] = value
@@ -150,7 +150,7 @@ class Job:
         link.write_lines("error: " + text, self.JobId)
         return kind(text)
 
-    # For the host of the handlers
+    # For bacula_host
 
     def _begin(self, event, values, levels):
         values["CatalogRes"] = tuple(values["CatalogRes"])

@@ -1,8 +1,8 @@
-"""The daemon's pipes as Python sees them. Not for handlers: they import bacula.
+"""The pipes to the daemon. Not for handlers, which import bacula.
 
-Requests and answers are JSON, one object a line, over what were standard input and output. What a report is to get goes as plain text over what was
-standard error, whoever writes it: print(), a program that a handler starts, job.JobReport. So all of it stays in its order. Marks within the text
-tell the daemon where an event begins and ends and whose report is meant; they hold a secret word, so that no text passes for one.
+Requests and answers are JSON, one object per line, over the original standard input and output. Text for reports goes over the original standard error,
+from print(), from programs that a handler starts and from job.JobReport, so that it keeps its order. Marks in the text tell the daemon where an event
+begins and ends and which report is meant; they contain a secret word, so that text cannot imitate them.
 """
 
 import io
@@ -13,17 +13,17 @@ import threading
 
 
 class Link:
-    """One for each process."""
+    """The connection of this process to the daemon."""
 
     def __init__(self):
-        # Copies that programs started by a handler do not inherit.
+        # Copies that are not inherited by programs that handlers start.
         self._requests = os.fdopen(os.dup(0), "rb")
         self._answers = os.dup(1)
         self._report = os.dup(2)
         self._process = os.getpid()
         self._thread = threading.get_ident()
         self._word = None
-        self._target = None  # the number of the job whose event is under way
+        self._target = None  # the number of the job whose event is running
         self._in_event = False
         self._streams = ()
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -37,7 +37,7 @@ class Link:
         return os.getpid() == self._process
 
     def restore_streams(self):
-        """Standard output and error lead to the report again, whatever a handler has done with them."""
+        """Connects standard output and error to the report again, after a handler may have changed them."""
         self._flush()
         os.dup2(self._report, 1)
         os.dup2(self._report, 2)
@@ -51,7 +51,7 @@ class Link:
         self._word = word.encode("ascii")
 
     def receive(self):
-        """The daemon's next request; None when it has closed the pipe."""
+        """The daemon's next request; None if it has closed the pipe."""
         line = self._requests.readline()
         return json.loads(line) if line.endswith(b"\n") else None
 
@@ -59,13 +59,13 @@ class Link:
         _write_all(self._answers, json.dumps(message).encode("ascii") + b"\n")
 
     def call(self, name, argument):
-        """Asks the daemon for something while a handler runs, and waits for the answer: a number, and None or what is wrong."""
+        """Sends a request to the daemon while a handler runs, and waits for the answer: a number, and None or an error."""
         if not (self._in_event and self.is_original and threading.get_ident() == self._thread):
             raise RuntimeError("the daemon can be asked only by a handler that it has called, in the thread of the call")
         self.send({"call": name, "argument": argument})
         answer = self.receive()
         if answer is None:
-            raise SystemExit("the daemon has gone")
+            raise SystemExit("the daemon has closed the pipe")
         return answer["answer"], answer.get("error")
 
     # The report
@@ -82,12 +82,12 @@ class Link:
         self._in_event = False
 
     def write(self, text):
-        """Text for the report of the event under way, as it comes."""
+        """Writes text to the report of the running event."""
         self._flush()
         _write_all(self._report, _encoded(text))
 
     def write_lines(self, text, job):
-        """Whole lines for the report of a job, which need not be that of the event under way."""
+        """Writes whole lines to the report of any job."""
         self._flush()
         self._mark("job %d -" % job)
         _write_all(self._report, _encoded(text) + (b"" if text.endswith("\n") else b"\n"))
@@ -101,11 +101,11 @@ class Link:
             try:
                 stream.flush()
             except (OSError, ValueError):
-                pass  # closed by the handler: there is nothing left to be saved
+                pass  # closed by the handler
 
     def _mark(self, text):
         if self.is_original:
-            # One write of so few bytes is never mixed with another's.
+            # One short write is atomic.
             os.write(self._report, b"\0" + self._word + b" " + text.encode("ascii") + b"\n")
 
 
@@ -124,7 +124,7 @@ def _encoded(text):
 
 
 def clean(text):
-    """The text without what is no character (lone surrogates), which JSON's readers refuse."""
+    """The text without lone surrogates, which JSON parsers reject."""
     return _encoded(text).decode("utf-8")
 
 

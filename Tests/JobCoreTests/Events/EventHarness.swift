@@ -47,7 +47,7 @@ nonisolated final class RecordingHost: EventHandlerHost {
 }
 
 /// Handlers in a directory of their own, run by a real interpreter.
-final class EventBench: Sendable {
+final class EventHarness: Sendable {
     static let python: FilePath = "/usr/bin/python3"
 
     let directory: ScriptDirectory
@@ -68,7 +68,8 @@ final class EventBench: Sendable {
         #expect(chmod(script.string, mode) == 0)
     }
 
-    /// A script whose events object has these methods, indented by four blanks; and a class `Job` for job events, indented likewise.
+    /// A script whose events object has these methods, indented by four blanks, and a class `Job` for job events,
+    /// also indented.
     func install(_ events: String, job: String = "    pass") throws {
         try write(
             "import bacula, os, sys, time, subprocess\nclass Job:\n\(job)\nclass Events:\n\(events)\nbacula.set_events(Events())\n"
@@ -97,7 +98,7 @@ final class EventBench: Sendable {
     ///   - clock: by which limits and graces go.
     ///   - meanwhile: goes on while they are started, and is over before they are stopped.
     func run(
-        clock: any SteadyClock = ContinuousClock(), interpreter: FilePath = EventBench.python,
+        clock: any SteadyClock = ContinuousClock(), interpreter: FilePath = EventHarness.python,
         whileStarting meanwhile: () async throws -> Void = {}, _ body: (EventHandlers) async throws -> Void
     ) async throws {
         var configuration = configuration()
@@ -117,7 +118,7 @@ final class EventBench: Sendable {
         #expect(try processes() == [])
     }
 
-    /// The processes whose command line names this bench's directory.
+    /// The processes whose command line contains this harness's directory.
     func processes() throws -> [pid_t] {
         try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap { pid_t($0) }.filter { id in
             // It may have ended since the listing.
@@ -134,7 +135,7 @@ final class EventBench: Sendable {
         EventJob(
             Job(
                 id: JobID(id), type: .backup, name: "daily", level: level, subject: JobSubject("job \(id)"),
-                client: "4000\(id)", priority: priority, created: WallTime(secondsSince1970: 1_700_000_000)),
+                client: "4000\(id)", priority: priority, created: Timestamp(secondsSince1970: 1_700_000_000)),
             status: status, levels: ["hourly", "daily", "weekly"], pool: "main", volumes: 2, storage: "backup1",
             catalog: "directory", mediaType: "ext4",
             catalogResource: CatalogResource(

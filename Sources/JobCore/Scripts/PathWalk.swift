@@ -1,21 +1,21 @@
 import Glibc
-public import SystemPackage
+package import SystemPackage
 
-/// Goes the way to a file or directory as the kernel does, component by component, with lstat: links are followed by hand, so that each is seen.
+/// Resolves a path as the kernel does, component by component with lstat; symbolic links are followed explicitly, so
+/// that each is seen.
 struct PathWalk {
-    /// As many as the kernel follows (path_resolution(7)).
+    /// The kernel's limit (path_resolution(7)).
     static let largestNumberOfLinks = 40
 
-    /// What was found last.
+    /// The component that was examined last.
     private var last: PathComponentStatus?
 
     private let file: FilePath
-    /// Where the walk stands, links resolved.
+    /// The current directory of the walk, links resolved.
     private var directory: FilePath = "/"
-    /// What is still to be gone, the next one last.
+    /// The remaining components, the next one last.
     private var pending: [FilePath.Component]
     private var links = 0
-    private var lastStatus = stat()
 
     /// - Parameter file: an absolute path.
     init(to file: FilePath) {
@@ -23,11 +23,11 @@ struct PathWalk {
         self.pending = Self.steps(of: file)
     }
 
-    /// Whether the last component found is what the path leads to.
+    /// Whether the last component is the target of the path.
     var isComplete: Bool { pending.isEmpty && last?.kind != .link }
 
-    /// Looks at the next component.
-    /// - Returns: nil when there is none.
+    /// Examines the next component.
+    /// - Returns: nil if there is none.
     mutating func advance() throws(FileTrustError) -> PathComponentStatus? {
         guard last != nil else { return try examine("/") }
         while let next = pending.popLast() {
@@ -52,13 +52,14 @@ struct PathWalk {
         return nil
     }
 
-    /// The components, the next one last; `.` leads nowhere.
+    /// The components, the next one last, without `.`.
     private static func steps(of path: FilePath) -> [FilePath.Component] {
         path.components.filter { $0.kind != .currentDirectory }.reversed()
     }
 
-    /// - Throws: when we may not execute it, and must.
-    func identity(mustBeExecutable: Bool) throws(FileTrustError) -> ScriptIdentity {
+    /// Where the path leads, without symbolic links.
+    /// - Throws: when this process must be able to execute the file and cannot.
+    func resolvedPath(mustBeExecutable: Bool) throws(FileTrustError) -> FilePath {
         guard let last else {
             throw FileTrustError(file: file, problem: .notAFile, path: file)
         }
@@ -66,26 +67,23 @@ struct PathWalk {
         else {
             throw FileTrustError(file: file, problem: .notExecutable, path: last.path, status: last)
         }
-        return ScriptIdentity(
-            path: file, resolvedPath: last.path, device: UInt64(lastStatus.st_dev), inode: UInt64(lastStatus.st_ino),
-            owner: last.owner, mode: last.mode, size: Int64(lastStatus.st_size),
-            modified: Duration(lastStatus.st_mtim))
+        return last.path
     }
 
     private mutating func examine(_ path: FilePath) throws(FileTrustError) -> PathComponentStatus {
-        guard path.withPlatformString({ lstat($0, &lastStatus) }) == 0 else {
+        var status = stat()
+        guard path.withPlatformString({ lstat($0, &status) }) == 0 else {
             throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: path)
         }
         let kind: PathComponentStatus.Kind =
-            switch lastStatus.st_mode & S_IFMT {
+            switch status.st_mode & S_IFMT {
             case S_IFDIR: .directory
             case S_IFLNK: .link
             case S_IFREG: .file
             default: .other
             }
         let component = PathComponentStatus(
-            path: path, kind: kind, owner: lastStatus.st_uid, group: lastStatus.st_gid,
-            mode: lastStatus.st_mode & 0o7777)
+            path: path, kind: kind, owner: status.st_uid, mode: status.st_mode & 0o7777)
         last = component
         return component
     }
@@ -110,34 +108,28 @@ struct PathWalk {
     }
 }
 
-/// What lstat said of one component on the way to a script.
-public struct PathComponentStatus: Hashable, Sendable {
-    /// What stands at the path itself: a link is not followed.
-    public enum Kind: Hashable, Sendable {
-        /// A directory.
-        case directory
-        /// A symbolic link.
-        case link
-        /// A regular file.
-        case file
+/// The lstat result of one component of a path.
+package struct PathComponentStatus: Hashable, Sendable {
+    /// The file type; a link is not followed.
+    package enum Kind: Hashable, Sendable {
+        case directory, link, file
         /// A device, a socket or a pipe.
         case other
     }
 
-    /// The component with everything above it, links resolved.
-    public var path: FilePath
-    /// What it is.
-    public var kind: Kind
-    /// The owner's user number.
-    public var owner: UInt32
-    /// The group's number.
-    public var group: UInt32 = 0
+    /// The path of the component, links in the directories above it resolved.
+    package var path: FilePath
+    /// Its file type.
+    package var kind: Kind
+    /// The owner's uid.
+    package var owner: UInt32
     /// Permission bits, set-id bits and sticky bit, without the file type.
-    public var mode: UInt32
+    package var mode: UInt32
 
-    /// The group or everybody may write. A POSIX ACL shows here as well: the group bits are then its mask, and no entry of it gives more.
+    /// Whether the group or others may write. A POSIX ACL appears here too: the group bits are its mask, which limits
+    /// every entry.
     var isWritableByOthers: Bool { mode & 0o022 != 0 }
 
-    /// In a directory with the sticky bit, only the owner of an entry, of the directory, or root may rename or remove the entry.
+    /// Whether only the owner of an entry, the owner of the directory and root may rename or remove an entry.
     var isSticky: Bool { mode & 0o1000 != 0 }
 }

@@ -1,22 +1,26 @@
-/// What the exit codes of a kind of programs mean. A profile is chosen for each script, never for all: 3 and 4 mean one thing here and another there.
+public import EventLoop
+
+/// The meaning of the exit codes of a kind of program. Each script has its own profile, because codes such as 3 and 4
+/// differ from program to program.
 ///
-/// A code that the profile does not list means that the program failed. So does a signal. Both are kept in the ``ExitReading``.
+/// A code that the profile does not list, and a signal, mean failure. Both are kept in the ``ExitReading``.
 ///
-/// Only a program itself can say that another try is worthwhile, by one of the codes listed for that. A failure that is tried again is seen
-/// late by whoever must mend it, so nothing else counts as passing: neither a signal nor a time limit.
+/// Only the program itself can ask for a retry, by one of the `retryable` codes. Signals and time limits are not
+/// retried, because a retry delays the report to the operator.
 public struct ExitProfile: Hashable, Sendable {
-    /// What one code means.
+    /// The meaning of one code.
     public struct Meaning: Hashable, Sendable {
-        /// What the code says of the work.
+        /// The result.
         public var result: JobResult
-        /// What another try can be expected to bring; nil for a success.
+        /// Whether a retry may help; nil for a success.
         public var failureClass: FailureClass?
-        /// What the program's own documentation calls the code.
+        /// The name of the code in the program's documentation.
         public var title: String
 
         /// - Parameters:
-        ///   - failureClass: where it is not given: `configuration` for a wrong configuration, none for a success, else `permanent`.
-        ///   - title: where it is not given, the result's own name.
+        ///   - failureClass: by default `configuration` for a wrong configuration, otherwise `permanent`; a success
+        ///     has none.
+        ///   - title: by default the name of the result.
         public init(_ result: JobResult, failureClass: FailureClass? = nil, title: String? = nil) {
             self.result = result
             self.failureClass =
@@ -25,24 +29,24 @@ public struct ExitProfile: Hashable, Sendable {
         }
     }
 
-    /// The code that asks for another try wherever a profile does not say otherwise: EX_TEMPFAIL of sysexits.h.
+    /// The code that asks for a retry unless a profile says otherwise: EX_TEMPFAIL of sysexits.h.
     public static let temporaryFailure: Int32 = 75
 
-    /// The name by which settings choose it.
+    /// The name that settings use.
     public var name: String
     /// By exit code (0…255).
     public var meanings: [Int32: Meaning]
-    /// Codes after which another try is worthwhile, whether or not they are listed among the meanings.
+    /// Codes that ask for a retry, whether or not they have a meaning.
     public var retryable: Set<Int32>
 
-    /// A profile of its own: see the built-in ones for examples.
+    /// A custom profile.
     public init(name: String, meanings: [Int32: Meaning], retryable: Set<Int32> = [temporaryFailure]) {
         self.name = name
         self.meanings = meanings
         self.retryable = retryable
     }
 
-    /// For programs of a known enumeration of codes: one call for each case.
+    /// A profile of an enumeration of codes: `meaning` is called for each case.
     public init<Codes: Collection>(
         name: String, codes: Codes, retryable: Set<Int32> = [temporaryFailure], meaning: (Codes.Element) -> Meaning
     ) where Codes.Element: RawRepresentable<Int32> {
@@ -52,10 +56,10 @@ public struct ExitProfile: Hashable, Sendable {
             retryable: retryable)
     }
 
-    /// What the end of a script means.
+    /// Interprets the end of a script.
     ///
-    /// A script that was stopped because of its time limit has failed, and one that was stopped because its job was cancelled is aborted,
-    /// whichever code it gave while it left.
+    /// A script that was stopped at its time limit has failed, and one that was stopped because its job was cancelled
+    /// is aborted, independent of its exit code.
     public func reading(of result: ScriptResult) -> ExitReading {
         switch result.cause {
         case .itself: reading(of: result.termination)
@@ -67,8 +71,8 @@ public struct ExitProfile: Hashable, Sendable {
         }
     }
 
-    /// What the end of a program means that ended by itself or was ended from outside (specification: rows.md D12).
-    public func reading(of termination: ScriptResult.Termination) -> ExitReading {
+    /// Interprets the end of a program that was not stopped by this process (specification: rows.md D12).
+    public func reading(of termination: TerminationStatus) -> ExitReading {
         switch termination {
         case .signaled:
             return ExitReading(.failed, .permanent, termination, title: JobResult.failed.rawValue, profile: name)
@@ -104,25 +108,25 @@ extension ExitProfile {
     public static let rsnapshot = ExitProfile(
         name: "rsnapshot", meanings: [0: Meaning(.success), 1: Meaning(.failed), 2: Meaning(.warnings)])
 
-    /// The profiles that are always there, for settings that choose by name.
+    /// The built-in profiles, which settings choose by name.
     public static let builtIn = [posix, lightsOutServer, lightsOutClient, rsnapshot]
 }
 
-/// What the end of a program means, with what the kernel said of it.
+/// The interpreted end of a program.
 public struct ExitReading: Hashable, Sendable {
-    /// What the end says of the work.
+    /// The result.
     public var result: JobResult
-    /// What another try can be expected to bring; nil after a success.
+    /// Whether a retry may help; nil after a success.
     public var failureClass: FailureClass?
     /// The raw exit code or signal.
-    public var termination: ScriptResult.Termination
-    /// What the profile calls the code.
+    public var termination: TerminationStatus
+    /// The profile's name for the code.
     public var title: String
     /// The profile's name.
     public var profile: String
 
     init(
-        _ result: JobResult, _ failureClass: FailureClass?, _ termination: ScriptResult.Termination, title: String,
+        _ result: JobResult, _ failureClass: FailureClass?, _ termination: TerminationStatus, title: String,
         profile: String
     ) {
         self.result = result
@@ -136,14 +140,4 @@ public struct ExitReading: Hashable, Sendable {
 extension ExitReading: CustomStringConvertible {
     /// `failed (exit code 9, profile posix)`
     public var description: String { "\(title) (\(termination), profile \(profile))" }
-}
-
-extension ScriptResult.Termination: CustomStringConvertible {
-    /// `exit code 9` or `signal 15`
-    public var description: String {
-        switch self {
-        case .exited(let code): "exit code \(code)"
-        case .signaled(let number): "signal \(number)"
-        }
-    }
 }

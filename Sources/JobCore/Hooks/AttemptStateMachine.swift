@@ -1,18 +1,18 @@
-/// Pre script → work → post script: what is done when, as a machine that decides; ``JobExecutor`` does.
+/// The state machine of an attempt: pre script → work → post script. ``AttemptDriver`` is its driver.
 ///
 ///     idle ──► pre ──► body ──► post ──► ended
 ///               └────────────────┘  the work is left out
 ///
-/// `HookMatrix` of the tests says the same as a table for people, and a test holds the two together.
-struct AttemptCycle: Hashable, Sendable {
+/// `HookMatrix` in the tests is the same as a table; a test compares the two.
+struct AttemptStateMachine: Hashable, Sendable {
     enum Event: Hashable, Sendable {
         case begin
         case preEnded(ScriptStatus)
         case bodyEnded(JobResult)
         case postEnded(ScriptStatus)
-        /// Somebody asks to cancel the job (specification: rows.md D9).
+        /// An operator cancels the job (specification: rows.md D9).
         case cancel
-        /// The time in which the job may begin is over (specification: rows.md D10).
+        /// The job's window has closed (specification: rows.md D10).
         case windowClosed
     }
 
@@ -23,24 +23,24 @@ struct AttemptCycle: Hashable, Sendable {
         case endPre
         case runBody
         case cancelBody
-        /// With the numbers that it is given.
+        /// With the numbers for its arguments.
         case runPost(pre: Int32, job: Int32)
         case finish
     }
 
     enum State: Hashable, Sendable { case idle, pre, body, post, ended }
 
-    /// Whether there are scripts at all (specification: rows.md D1).
+    /// Whether hooks are enabled (specification: rows.md D1).
     let hasHooks: Bool
-    /// Whether the work is left out when the pre script fails or is not there.
+    /// Whether the work is left out if the pre script fails or is missing.
     let skipsJob: Bool
 
     private(set) var state = State.idle
     private(set) var pre = ScriptStatus.notAvailable
     private(set) var post = ScriptStatus.notAvailable
-    /// nil as long as the work has not ended or been left out.
+    /// nil until the work has ended or is left out.
     private(set) var job: JobResult?
-    /// Whether the work has begun at all.
+    /// Whether the work has begun.
     private(set) var hasRun = false
     private var isCanceled = false
     private var isWindowOver = false

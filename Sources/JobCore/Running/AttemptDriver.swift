@@ -1,5 +1,5 @@
-/// The driver of one ``AttemptCycle``: one thing is under way at a time, and whoever has something to say puts it into one stream.
-@MainActor struct AttemptCourse {
+/// The driver of one ``AttemptStateMachine``: one thing is under way at a time, and whoever has something to say puts it into one stream.
+@MainActor struct AttemptDriver {
     struct Ended: Sendable {
         var outcome: JobOutcome
         var pre: ScriptStatus
@@ -53,14 +53,14 @@
     private func run(
         _ signals: AsyncStream<Signal>, _ source: AsyncStream<Signal>.Continuation
     ) async throws -> Ended {
-        var cycle = AttemptCycle(hasHooks: policy.hooks != nil, skipsJob: policy.hooks?.skipsJob ?? false)
+        var cycle = AttemptStateMachine(hasHooks: policy.hooks != nil, skipsJob: policy.hooks?.skipsJob ?? false)
         var pre = HookScript.Ended(status: .notAvailable)
         var body: JobOutcome?
         let window = windowTimer(source)
         defer { window?.cancel() }
         var stage = start(cycle.handle(.begin), source)
         for await signal in signals {
-            let action: AttemptCycle.Action
+            let action: AttemptStateMachine.Action
             switch signal {
             case .stop:
                 stage?.cancel()
@@ -90,8 +90,9 @@
         throw CancellationError()
     }
 
-    private func start(_ action: AttemptCycle.Action, _ source: AsyncStream<Signal>.Continuation) -> Task<Void, Never>?
-    {
+    private func start(_ action: AttemptStateMachine.Action, _ source: AsyncStream<Signal>.Continuation) -> Task<
+        Void, Never
+    >? {
         let job = attempt.job
         switch (action, policy.hooks) {
         case (.runPre, let hooks?):
@@ -137,7 +138,7 @@
             termination: outcome.termination)
     }
 
-    private func outcome(of cycle: AttemptCycle, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
+    private func outcome(of cycle: AttemptStateMachine, _ pre: HookScript.Ended, _ body: JobOutcome?) -> JobOutcome {
         switch cycle.job {
         case .aborted?:
             guard let body, body.result == .aborted else { return .canceled }
