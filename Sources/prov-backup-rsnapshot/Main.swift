@@ -1,7 +1,7 @@
 import ArgumentParser
-import LDAP
 import EventLoop
 import Glibc
+import LDAP
 
 @main
 struct ProvBackupRsnapshot: AsyncParsableCommand {
@@ -10,7 +10,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         abstract: "Provisions backup accounts that are kept in an LDAP directory.",
         discussion: """
             Without a subcommand the daemon runs. Exit status: 0 done, 64 wrong usage, 78 wrong configuration, \
-            69 directory or daemon unreachable, 75 try again, 77 not allowed, 1 anything else.
+            69 LDAP server or daemon unreachable, 75 try again, 77 not allowed, 1 any other failure.
             """,
         version: Version.description,
         subcommands: [
@@ -35,13 +35,14 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
             } else {
                 try command.run()
             }
-        } catch let failure as CommandFailure {
-            printError(failure.description)
-            status = failure.status.rawValue
         } catch {
+            if let failure = CommandFailure(error) {
+                printError(failure.description)
+                end(failure.status.rawValue)
+            }
             status = exitCode(for: error).rawValue
             let message = fullMessage(for: error)
-            // Help, or a script for completion, which may have long lines.
+            // Help or a completion script; its lines may be long.
             if !message.isEmpty, status == EXIT_SUCCESS { StandardOutput.write("\(message)\n") }
             if !message.isEmpty, status != EXIT_SUCCESS {
                 for line in message.split(separator: "\n") { printError(String(line)) }
@@ -50,9 +51,16 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
         end(status)
     }
 
-    /// Ends without the libraries' destructors: the thread of a connection that is only just being made may still be within them.
+    /// Ends without running the destructors of libraries, because a thread that is connecting may still use them.
     private static func end(_ status: Int32) -> Never {
         StandardOutput.close()
         _exit(status)
     }
+}
+
+/// The version of this program.
+enum Version {
+    static let description = "0.1.0"
+    /// The day of its release.
+    static let date = "2026-11-21"
 }

@@ -1,9 +1,9 @@
 import Glibc
 import SystemPackage
 
-/// Makes the measurements of a plan, one after the other.
+/// Runs the measurements of a plan one after the other.
 struct Benchmark: Sendable {
-    /// What can be chosen to be run alone.
+    /// Parts that can be run alone.
     enum Part: String, CaseIterable, Sendable {
         case limits, baselines, throughput, latency, scale, pending
     }
@@ -13,7 +13,7 @@ struct Benchmark: Sendable {
     let directory: FilePath
     let recorder: Recorder
 
-    /// Ends early only where the task is cancelled; a part that fails is noted, and the next one is made.
+    /// Ends early only if the task is cancelled. Failed parts are recorded, and the next one is run.
     func run() async throws {
         if !parts.isDisjoint(with: [.limits, .baselines, .throughput, .latency]) {
             try await onStage("speed") { stage in
@@ -23,7 +23,7 @@ struct Benchmark: Sendable {
             }
         }
         if parts.contains(.pending) { try await onStage("pending") { try await pending(on: $0) } }
-        // Last, for its greatest size is what a run that is short of time can best do without.
+        // Last, because its largest size is the first to omit if time is short.
         if parts.contains(.scale) { try await onStage("scale") { try await scale(from: $0) } }
     }
 
@@ -37,7 +37,7 @@ struct Benchmark: Sendable {
         }
     }
 
-    /// A stage of its own, which is gone afterwards.
+    /// Runs the body with a new stage, and removes the stage.
     private func onStage(_ name: String, _ body: (Stage) async throws -> Void) async throws {
         recorder.note("preparing \(name)")
         let path = directory.appending(name)
@@ -51,18 +51,18 @@ struct Benchmark: Sendable {
         try Files.removeIfThere(path)
     }
 
-    /// Has the daemon make the first home, and makes the others like it.
+    /// Lets the daemon create the first home, and copies it for the other accounts.
     private func prepareHomes(_ stage: Stage, _ uids: Range<Int>) async throws {
         let pattern = try await pattern(of: stage)
         try stage.makeHomes(uids.filter { $0 != AccountTemplate.firstUID }, pattern: pattern)
-        // What was written is not to be flushed while something is being measured.
+        // Flush now instead of during a measurement.
         sync()
     }
 
-    /// What the daemon makes of an account.
+    /// The home and configuration that the daemon creates.
     private func pattern(of stage: Stage) async throws -> HomePattern {
         let uid = AccountTemplate.firstUID
-        try await stage.wish("add", uid..<uid + 1)
+        try await stage.request("add", uid..<uid + 1)
         try await DaemonRun(stage: stage, setup: DaemonSetup(task: .empty, slots: 1)).with { _ in
             try await stage.settle(within: .seconds(30))
         }
@@ -89,7 +89,7 @@ struct Benchmark: Sendable {
         try await attempt(.baselines) {
             for (baseline, jobs) in [(Baseline.shell, plan.shellJobs), (.perl, plan.perlJobs)] {
                 let uids = stage.first(jobs)
-                try await stage.wish("modify", uids)
+                try await stage.request("modify", uids)
                 try await baseline.run(on: stage)
                 try await add("baseline.\(baseline)", [:], stage, uids)
             }
@@ -97,7 +97,7 @@ struct Benchmark: Sendable {
         try await attempt(.throughput) {
             for setup in plan.setups { try await ours(setup, on: stage) }
         }
-        // Once more after all the others, so that a machine that became slower or faster meanwhile favours nobody.
+        // Again at the end, so that a change of the machine's speed does not distort the ratio.
         try await attempt(.limits) { if let best { try await combined(limits, best) } }
         try await attempt(.latency) { try await latency(on: stage) }
     }
@@ -110,13 +110,13 @@ struct Benchmark: Sendable {
             var overlap = overlap
             overlap.spawners = 0
             guard seen.insert(overlap).inserted else { continue }
-            try await limits.stage.wish("modify", uids)
+            try await limits.stage.request("modify", uids)
             let rate = Double(uids.count) / (try await limits.ldap(uids, overlap))
             tried.append((overlap, rate))
         }
         guard let best = tried.max(by: { $0.rate < $1.rate })?.overlap else { return }
         let all = limits.stage.first(plan.jobs)
-        try await limits.stage.wish("modify", all)
+        try await limits.stage.request("modify", all)
         let seconds = try await limits.ldap(all, best)
         recorder.add(
             Measurement(
@@ -141,7 +141,7 @@ struct Benchmark: Sendable {
         var best: (overlap: BenchPlan.Overlap, rate: Double)?
         let uids = limits.stage.first(plan.scoutJobs)
         for overlap in plan.overlaps {
-            try await limits.stage.wish("modify", uids)
+            try await limits.stage.request("modify", uids)
             let rate = Double(uids.count) / (try await limits.combined(uids, overlap))
             recorder.note("limit.combined, tried with \(overlap): \(Decimals.text(rate)) jobs/s")
             if rate > best?.rate ?? 0 { best = (overlap, rate) }
@@ -151,7 +151,7 @@ struct Benchmark: Sendable {
 
     private func combined(_ limits: Limits, _ overlap: BenchPlan.Overlap) async throws {
         let uids = limits.stage.first(plan.jobs)
-        try await limits.stage.wish("modify", uids)
+        try await limits.stage.request("modify", uids)
         _ = try await limits.combined(uids, overlap)
         try await add(
             "limit.combined",
@@ -164,7 +164,7 @@ struct Benchmark: Sendable {
     private func ours(_ setup: DaemonSetup, on stage: Stage) async throws {
         let uids = stage.first(setup.task == .add ? plan.scriptJobs : plan.jobs)
         if setup.task == .add { try stage.removeHomes(uids) }
-        try await stage.wish(setup.task == .add ? "add" : "modify", uids)
+        try await stage.request(setup.task == .add ? "add" : "modify", uids)
         let facts = try await DaemonRun(stage: stage, setup: setup).with { daemon in
             try await stage.settle(within: .seconds(120))
             return try daemon.facts()
@@ -178,7 +178,7 @@ struct Benchmark: Sendable {
             ])
     }
 
-    /// Adds a measurement of jobs a second, from what stands in the directory.
+    /// Adds a measurement of jobs per second, from the entries.
     private func add(
         _ name: String, _ conditions: [String: Measurement.Condition], _ stage: Stage, _ uids: Range<Int>,
         _ figures: [String: Double?] = [:]
@@ -196,7 +196,7 @@ struct Benchmark: Sendable {
     private func latency(on stage: Stage) async throws {
         let samples = try await DaemonRun(stage: stage, setup: DaemonSetup(task: .modify, slots: 4)).with { _ in
             try await stage.settle(within: .seconds(30))
-            return try await LatencyProbe(stage: stage).run(plan.latencyWishes, uid: AccountTemplate.firstUID)
+            return try await LatencyProbe(stage: stage).run(plan.latencyRequests, uid: AccountTemplate.firstUID)
         }
         recorder.add("latency.adding", samples.adding)
         recorder.add("latency.added", samples.added)
@@ -222,7 +222,7 @@ struct Benchmark: Sendable {
         var seconds: [Double] = []
         var facts: ProcessFacts?
         for turn in 1...plan.starts {
-            try await stage.wish("modify", uids)
+            try await stage.request("modify", uids)
             let run = DaemonRun(stage: stage, setup: Self.sizeSetup)
             let (started, found) = try await run.with { daemon in
                 try await stage.settle(within: .seconds(120))
@@ -250,7 +250,7 @@ struct Benchmark: Sendable {
                 ]))
     }
 
-    /// After that the threads of a start have ended, for want of work: the daemon is idle.
+    /// Waits until the idle threads of the start have ended.
     private static func rest() async throws { try await Task.sleep(for: .seconds(8)) }
 
     private func idle(_ stage: Stage) async throws {
@@ -274,11 +274,10 @@ struct Benchmark: Sendable {
                 ]))
     }
 
-    /// Wishes `delete`, which with the default settings leaves the home: so nothing needs to be there on the disk, nothing but
-    /// claim and finish is to be done, and what is seen is the daemon's own.
+    /// Requests `delete`, which by default keeps the home: it needs no files, only claim and finish, so that only the daemon is measured.
     private func pending(on empty: Stage) async throws {
-        recorder.note("making \(plan.pending) wishes")
-        let stage = try await empty.growing(by: plan.pending, wishing: plan.pending, .delete)
+        recorder.note("making \(plan.pending) requests")
+        let stage = try await empty.growing(by: plan.pending, requesting: plan.pending, .delete)
         let setup = DaemonSetup(task: .delete, slots: 8)
         let facts = try await DaemonRun(stage: stage, setup: setup).with { daemon in
             if let time = plan.pendingTime {

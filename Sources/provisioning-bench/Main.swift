@@ -1,25 +1,25 @@
 import ArgumentParser
 import Daemon
-import LDAP
 import EventLoop
 import FoundationEssentials
 import Glibc
+import LDAP
 import SystemPackage
 
 @main
 struct ProvisioningBench: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "provisioning-bench",
-        abstract: "Measure the daemon beside what would be used instead of it and beside the limit of the machine.",
+        abstract: "Measure the daemon, its alternatives, and the limit of the machine.",
         discussion: """
-            It starts a directory server of its own, prints a table, and takes away what it made. Exit status 0 when everything \
-            was measured, whatever the figures are.
+            It starts an LDAP server, prints a table, and removes its files. Exit status 0 if everything was measured, regardless \
+            of the figures.
             """)
 
-    @Flag(help: "Less of each: at most five minutes.")
+    @Flag(help: "Shorter measurements, at most five minutes.")
     var quick = false
 
-    @Option(help: "Write the figures into this file as well.", completion: .file())
+    @Option(help: "Also write the figures to this file.", completion: .file())
     var json: String?
 
     @Option(help: "The directory for the plots (SVG).", completion: .directory)
@@ -35,7 +35,7 @@ struct ProvisioningBench: AsyncParsableCommand {
     func run() async throws {
         let signals = try await ProcessSignals([SIGINT, SIGTERM])
         LDAPLibrary.ignoreSurroundings()
-        // A tool that ends early must not take this program with it.
+        // A tool that ends early must not end this program.
         signal(SIGPIPE, SIG_IGN)
         let plan = quick ? BenchPlan.quick : .full
         let recorder = Recorder()
@@ -51,7 +51,7 @@ struct ProvisioningBench: AsyncParsableCommand {
         case .done: break
         case .timeUp: recorder.fail("the run", BenchFailure("the time is up: \(plan.limit)"))
         case .failed(let error): recorder.fail("the run", error)
-        case .interrupted: throw BenchFailure("interrupted; what was made is taken away")
+        case .interrupted: throw BenchFailure("interrupted; all files were removed")
         }
         let report = BenchReport(
             machine: machine, versions: versions, measurements: recorder.measurements, failures: recorder.failures)
@@ -98,7 +98,7 @@ struct ProvisioningBench: AsyncParsableCommand {
         }
     }
 
-    /// Ends the servers that a run has left, and removes its directory.
+    /// Stops the servers of a run, and removes its directory.
     private static func cleanUp(_ directory: BenchDirectory) async throws {
         for name in try FileManager.default.contentsOfDirectory(atPath: directory.path.string) {
             try await Stage.end(in: directory.path.appending(name))
@@ -108,3 +108,50 @@ struct ProvisioningBench: AsyncParsableCommand {
 }
 
 extension Benchmark.Part: ExpressibleByArgument {}
+
+/// The machine and the versions of the programs.
+enum Machine {
+    static func facts() throws -> [BenchReport.Fact] {
+        var name = utsname()
+        uname(&name)
+        func text<Tuple>(_ tuple: Tuple) -> String {
+            withUnsafeBytes(of: tuple) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        }
+        let processors = try Files.read("/proc/cpuinfo").split(separator: "\n")
+        let model = processors.first { $0.hasPrefix("model name") }?.split(separator: ":").last
+        let memory = ProcessFacts.number("MemTotal", in: try Files.read("/proc/meminfo")) * 1024
+        let load = try Files.read("/proc/loadavg").split(separator: " ").prefix(3).joined(separator: " ")
+        return [
+            BenchReport.Fact("processor", model.map { String($0.drop { $0 == " " }) } ?? text(name.machine)),
+            BenchReport.Fact("processors", "\(sysconf(Int32(_SC_NPROCESSORS_ONLN)))"),
+            BenchReport.Fact("memory_mb", "\(memory / 1_000_000)"),
+            BenchReport.Fact("kernel", "\(text(name.sysname)) \(text(name.release)) \(text(name.machine))"),
+            BenchReport.Fact("load_at_start", load),
+        ]
+    }
+
+    static func versions() async -> [BenchReport.Fact] {
+        let asked: [(String, FilePath, [String])] = [
+            ("prov-backup-rsnapshot", (try? DaemonRun.program()) ?? "/", ["--version"]),
+            ("slapd", "/usr/sbin/slapd", ["-VV"]), ("rsnapshot", "/usr/bin/rsnapshot", ["version"]),
+            ("perl", "/usr/bin/perl", ["-e", "print $^V"]),
+            ("net-ldap", "/usr/bin/perl", ["-MNet::LDAP", "-e", "print $Net::LDAP::VERSION"]),
+            ("swift", "/usr/bin/env", ["swift", "--version"]),
+        ]
+        var facts: [BenchReport.Fact] = []
+        for (name, program, arguments) in asked {
+            let path = getenv("PATH").map { String(cString: $0) } ?? ""
+            let environment = name == "swift" ? ["PATH": path] : [:]
+            let output = try? await Tool.run(program, arguments, environment: environment, merging: true)
+            let line = output?.split(separator: "\n").first { $0.contains { $0.isNumber } }
+            facts.append(BenchReport.Fact(name, line.map { $0.trimming { $0.isWhitespace } } ?? "not found"))
+        }
+        return facts
+    }
+}
+
+extension Substring {
+    fileprivate func trimming(_ unwanted: (Character) -> Bool) -> String {
+        String(String(drop(while: unwanted)).reversed().drop(while: unwanted).reversed())
+    }
+}

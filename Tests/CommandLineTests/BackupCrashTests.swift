@@ -15,8 +15,8 @@ struct BackupCrashTests {
     private static let uid = "3724300"
 
     /// All levels full, their snapshots told apart by a note in each, and an upload for the eighth day.
-    private static func prepare(_ bench: DaemonBench) throws {
-        let snapshots = bench.home(uid).appending(path: ".snapshots")
+    private static func prepare(_ harness: DaemonHarness) throws {
+        let snapshots = harness.home(uid).appending(path: ".snapshots")
         for name in try FileManager.default.contentsOfDirectory(atPath: snapshots.path) {
             try FileManager.default.removeItem(at: snapshots.appending(path: name))
         }
@@ -29,7 +29,7 @@ struct BackupCrashTests {
             try FileManager.default.setAttributes(
                 [.modificationDate: Date(timeIntervalSinceNow: -86_400)], ofItemAtPath: note.path)
         }
-        try bench.upload("day 8", as: "note", of: uid)
+        try harness.upload("day 8", as: "note", of: uid)
     }
 
     /// Seven days and four weeks, as many as the account keeps.
@@ -44,8 +44,8 @@ struct BackupCrashTests {
     }
 
     /// The notes by snapshot, and the names of everything else but the daemon's own files.
-    private static func notes(_ bench: DaemonBench) throws -> [String: String] {
-        let snapshots = bench.home(uid).appending(path: ".snapshots")
+    private static func notes(_ harness: DaemonHarness) throws -> [String: String] {
+        let snapshots = harness.home(uid).appending(path: ".snapshots")
         let own: Set = [".state", ".copy.conf"]
         return try Dictionary(
             uniqueKeysWithValues: FileManager.default.contentsOfDirectory(atPath: snapshots.path)
@@ -66,48 +66,48 @@ struct BackupCrashTests {
         "a daemon killed before any of a backup's changes leaves what the next one brings to the end of an undisturbed run",
         arguments: wanted.keys.sorted())
     func everyPoint(level: String) async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let first = try await bench.running()
-            try await bench.add(Self.uid)
-            try await bench.reached("added", Self.uid)
-            await bench.stop(first)
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let first = try await harness.running()
+            try await harness.add(Self.uid)
+            try await harness.reached("added", Self.uid)
+            await harness.stop(first)
             var point = 0
             var isCrashing = true
             while isCrashing, point < 200 {
                 point += 1
-                isCrashing = try await Self.crash(bench, level, at: point)
+                isCrashing = try await Self.crash(harness, level, at: point)
             }
             #expect(!isCrashing && point > 15, "the last point was \(point)")
         }
     }
 
     /// - Returns: false when the backup ended before the point.
-    private static func crash(_ bench: DaemonBench, _ level: String, at point: Int) async throws -> Bool {
-        try prepare(bench)
-        let daemon = try await bench.running(crashingAt: point)
+    private static func crash(_ harness: DaemonHarness, _ level: String, at point: Int) async throws -> Bool {
+        try prepare(harness)
+        let daemon = try await harness.running(crashingAt: point)
         // The answer may be lost with the daemon; the job is then recorded, or was never accepted.
-        let asked = try await bench.command("backup", level, "--account", uid, "--force", "--no-wait")
+        let asked = try await harness.command("backup", level, "--account", uid, "--force", "--no-wait")
         try await eventually("the daemon is killed, or the backup ends") {
             !daemon.isRunning || daemon.output.contains("backup done") || daemon.output.contains("backup failed")
         }
-        try bench.disarm()
+        try harness.disarm()
         if daemon.isRunning {
-            await bench.stop(daemon)
-            #expect(try notes(bench) == wanted[level], "undisturbed: \(daemon.output.suffix(1000))")
+            await harness.stop(daemon)
+            #expect(try notes(harness) == wanted[level], "undisturbed: \(daemon.output.suffix(1000))")
             return false
         }
         #expect(asked.status == 0, "\(asked.output)")
-        let next = try await bench.running()
+        let next = try await harness.running()
         var last: Job?
         try await eventually("the job ends after the crash before call \(point)") {
-            last = try await bench.jobs("--type", "Backup").last
+            last = try await harness.jobs("--type", "Backup").last
             return last?.isOpen == false
         }
         #expect(last?.result == .success, "before call \(point): \(last?.message ?? "")")
-        let found = try notes(bench)
+        let found = try notes(harness)
         #expect(found == wanted[level], "before call \(point): \(found) \(next.output.suffix(2000))")
-        await bench.stop(next)
+        await harness.stop(next)
         return true
     }
 }

@@ -60,7 +60,7 @@ import Testing
         #expect(health.summary.overdue == 0)
     }
 
-    @Test("a success that is recorded beside the snapshots ends an older failure and no newer one")
+    @Test("a success that is recorded with the snapshots resolves older failures and no newer one")
     func recorded() {
         end("1", .failed)
         health.noted(account: "1", level: .daily, lastSuccess: now + .seconds(-1), due: nil, now: now)

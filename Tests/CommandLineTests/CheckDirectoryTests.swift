@@ -16,12 +16,12 @@ import Testing
     /// - Parameter change: gets a piece's name and text.
     private static func withPieces(
         _ change: (String, String) -> String, options: SandboxOptions = .testing,
-        _ body: (DaemonBench) async throws -> Void
+        _ body: (DaemonHarness) async throws -> Void
     ) async throws {
         let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-pieces-\(UUID().uuidString.prefix(8))")
         defer { try? FileManager.default.removeItem(at: directory) }
-        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: directory)
+        try FileManager.default.copyItem(at: DaemonHarness.checkout.appending(path: "etc/openldap"), to: directory)
         for name in try FileManager.default.contentsOfDirectory(atPath: directory.path) {
             let file = directory.appending(path: name)
             let text = try String(contentsOf: file, encoding: .utf8)
@@ -29,7 +29,7 @@ import Testing
         }
         var options = options
         options.pieces = FilePath(directory.path)
-        try await DaemonBench.run(options: options, body)
+        try await DaemonHarness.run(options: options, body)
     }
 
     private static func without(_ names: String..., in name: String, _ text: String) -> String {
@@ -47,17 +47,17 @@ import Testing
 
     @Test("of a server with the shipped pieces everything can be told, and the list ends with one line that sums up")
     func shipped() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(backup: Self.scheduled)
-            try await bench.add("3724300")
-            let before = try await bench.manager.entry(at: DaemonBench.dn("3724300"), attributes: ["*", "+"])
-            let checked = try await bench.command("check")
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: Self.scheduled)
+            try await harness.add("3724300")
+            let before = try await harness.manager.entry(at: DaemonHarness.dn("3724300"), attributes: ["*", "+"])
+            let checked = try await harness.command("check")
             for subject in ["content sync", "schema", "size limit", "indexes", "accounts"] {
                 #expect(line(subject, checked.output)?.hasPrefix("ok ") == true, "\(subject) in\n\(checked.output)")
             }
             #expect(line("groups", checked.output) == nil)
-            try await bench.add("3724301", ["gidNumber": "5000"])
-            let groups = try #require(line("groups", try await bench.command("check").output))
+            try await harness.add("3724301", ["gidNumber": "5000"])
+            let groups = try #require(line("groups", try await harness.command("check").output))
             #expect(groups.hasPrefix("    ") && groups.contains("1 account, such as uid=3724301,"), "\(groups)")
             for name in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
                 #expect(checked.output.contains("ok    rights: \(name) can be written"), "\(checked.output)")
@@ -65,7 +65,7 @@ import Testing
             let last = try #require(checked.output.split(separator: "\n").last)
             let checks = checked.output.split(separator: "\n").count { $0.hasPrefix("ok ") || $0.hasPrefix("NOT ") }
             #expect(last == "\(checks) checks, 0 NOT, exit status 0")
-            let after = try await bench.manager.entry(at: DaemonBench.dn("3724300"), attributes: ["*", "+"])
+            let after = try await harness.manager.entry(at: DaemonHarness.dn("3724300"), attributes: ["*", "+"])
             #expect(before == after, "it changes nothing")
         }
     }
@@ -74,10 +74,10 @@ import Testing
     func replica() async throws {
         var options = SandboxOptions.testing
         options.databaseLines = ["updatedn \"\(SandboxTree.managerDN)\"", "updateref ldap://provider.example.org"]
-        try await DaemonBench.run(options: options) { bench in
-            try bench.settings(backup: Self.scheduled)
-            try await bench.add("3724300")
-            let checked = try await bench.command("check")
+        try await DaemonHarness.run(options: options) { harness in
+            try harness.settings(backup: Self.scheduled)
+            try await harness.add("3724300")
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             let wrong = wrong(checked.output)
             #expect(wrong.count == 1 && wrong[0].contains("is a replica"), "\(checked.output)")
@@ -101,9 +101,9 @@ import Testing
                 "subordinate",
             ]
             options.databaseLines = overlays
-            try await DaemonBench.run(options: options) { bench in
-                try bench.settings(backup: Self.scheduled)
-                let checked = try await bench.command("check")
+            try await DaemonHarness.run(options: options) { harness in
+                try harness.settings(backup: Self.scheduled)
+                let checked = try await harness.command("check")
                 let line = line("syncprov", checked.output)
                 #expect((line?.hasPrefix("NOT ") ?? false) == isWrong, "\(checked.output)")
                 if isWrong { #expect(line?.contains(suffix) == true) }
@@ -113,9 +113,9 @@ import Testing
 
     @Test("--json gives the same as one object, each NOT with its fix")
     func json() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(backup: "HOME_SCRIPT = /nonexistent/home.sh")
-            let checked = try await bench.command("check", "--json")
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT = /nonexistent/home.sh")
+            let checked = try await harness.command("check", "--json")
             #expect(checked.status == 1)
             let object = try #require(
                 try JSONSerialization.jsonObject(with: Data(checked.output.utf8)) as? [String: Any])
@@ -131,14 +131,14 @@ import Testing
 
     @Test("wrong settings, and a directory that is away, end with the sum and their own status")
     func ends() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(service: "SLOTS = many", backup: Self.scheduled)
-            let wrong = try await bench.command("check")
+        try await DaemonHarness.run { harness in
+            try harness.settings(service: "SLOTS = many", backup: Self.scheduled)
+            let wrong = try await harness.command("check")
             #expect(wrong.status == 78)
             #expect(wrong.output.hasSuffix("1 checks, 1 NOT, exit status 78\n"), "\(wrong.output)")
-            try bench.settings(backup: Self.scheduled)
-            try await bench.sandbox.kill()
-            let away = try await bench.command("check")
+            try harness.settings(backup: Self.scheduled)
+            try await harness.sandbox.kill()
+            let away = try await harness.command("check")
             #expect(away.status == 69)
             #expect(away.output.hasSuffix(", 1 NOT, exit status 69\n"), "\(away.output)")
         }
@@ -146,9 +146,9 @@ import Testing
 
     @Test("no limits for the bind DN is NOT, however few accounts there are")
     func limits() async throws {
-        try await Self.withPieces({ Self.without("limits.conf", in: $0, $1) }) { bench in
-            try bench.settings(backup: Self.scheduled)
-            let checked = try await bench.command("check")
+        try await Self.withPieces({ Self.without("limits.conf", in: $0, $1) }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             #expect(line("size limit", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
             #expect(wrong(checked.output).count == 1)
@@ -158,16 +158,16 @@ import Testing
     @Test(
         "where cn=config cannot be read it is a note, and NOT as soon as there are more accounts than the server gives")
     func hiddenLimits() async throws {
-        try await Self.withPieces({ Self.without("limits.conf", "config.conf", in: $0, $1) }) { bench in
-            try bench.settings(backup: Self.scheduled)
-            try await bench.add("4000000")
-            let few = try await bench.command("check")
+        try await Self.withPieces({ Self.without("limits.conf", "config.conf", in: $0, $1) }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            try await harness.add("4000000")
+            let few = try await harness.command("check")
             #expect(few.status == 0, "\(few.output)")
             for subject in ["size limit", "indexes"] {
                 #expect(line(subject, few.output)?.hasPrefix("      ") == true, "\(few.output)")
             }
-            for number in 4_000_001...4_000_500 { try await bench.add(String(number)) }
-            let many = try await bench.command("check")
+            for number in 4_000_001...4_000_500 { try await harness.add(String(number)) }
+            let many = try await harness.command("check")
             #expect(many.status == 1)
             #expect(line("size limit", many.output)?.hasPrefix("NOT ") == true, "\(many.output)")
         }
@@ -175,10 +175,10 @@ import Testing
 
     @Test("more accounts than the server gives by itself, and all of them listed, is ok without cn=config")
     func manyListed() async throws {
-        try await Self.withPieces({ Self.without("config.conf", in: $0, $1) }) { bench in
-            try bench.settings(backup: Self.scheduled)
-            for number in 4_000_000...4_000_500 { try await bench.add(String(number)) }
-            let checked = try await bench.command("check")
+        try await Self.withPieces({ Self.without("config.conf", in: $0, $1) }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            for number in 4_000_000...4_000_500 { try await harness.add(String(number)) }
+            let checked = try await harness.command("check")
             #expect(line("size limit", checked.output)?.hasPrefix("ok ") == true, "\(checked.output)")
         }
     }
@@ -186,15 +186,15 @@ import Testing
     @Test("missing indexes are NOT and named")
     func indexes() async throws {
         let some = "index objectClass,entryUUID eq\nindex uid,sstProvisioningMode eq\nindex sstProvisioningState pres\n"
-        try await Self.withPieces({ $0 == "indexes.conf" ? some : $1 }) { bench in
-            try bench.settings(backup: Self.scheduled)
-            let checked = try await bench.command("check")
+        try await Self.withPieces({ $0 == "indexes.conf" ? some : $1 }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             let found = line("indexes", checked.output) ?? ""
             #expect(found.hasPrefix("NOT "))
             #expect(found.contains("none for entryCSN, sstProvisioningState: "), "\(found)")
-            try bench.settings(service: "HOST = backup1", backup: Self.scheduled)
-            let byHost = try await bench.command("check")
+            try harness.settings(service: "HOST = backup1", backup: Self.scheduled)
+            let byHost = try await harness.command("check")
             #expect(byHost.output.contains("none for entryCSN, sstProvisioningState, host: "), "\(byHost.output)")
         }
     }
@@ -206,13 +206,13 @@ import Testing
         var options = SandboxOptions.testing
         options.contentSync = false
         options.globalLines = lines
-        try await DaemonBench.run(options: options) { bench in
-            try bench.settings(backup: Self.scheduled)
-            let checked = try await bench.command("check")
+        try await DaemonHarness.run(options: options) { harness in
+            try harness.settings(backup: Self.scheduled)
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             #expect(line("content sync", checked.output)?.hasPrefix("NOT ") == true, "\(checked.output)")
-            try bench.settings(database: "DETECTION = poll", backup: Self.scheduled)
-            let polling = try await bench.command("check")
+            try harness.settings(database: "DETECTION = poll", backup: Self.scheduled)
+            let polling = try await harness.command("check")
             #expect(polling.status == 0, "\(polling.output)")
             #expect(line("content sync", polling.output)?.hasPrefix("      ") == true)
         }
@@ -231,10 +231,10 @@ import Testing
                 by * none
 
             """
-        try await Self.withPieces({ $0 == "access.conf" ? rule + $1 : $1 }) { bench in
-            try bench.settings(backup: Self.scheduled)
-            try await bench.add("3724300")
-            let checked = try await bench.command("check")
+        try await Self.withPieces({ $0 == "access.conf" ? rule + $1 : $1 }) { harness in
+            try harness.settings(backup: Self.scheduled)
+            try await harness.add("3724300")
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             if access != "none" {
                 #expect(wrong(checked.output).count == 1, "\(checked.output)")
@@ -243,8 +243,8 @@ import Testing
                 wrong(checked.output).contains { $0.hasPrefix("NOT   rights: \(name) cannot be written") },
                 "\(checked.output)")
             if name == "sstIncrementSize", access != "none" {
-                try bench.settings(backup: Self.scheduled + "\nWRITE_INCREMENT_SIZE = no")
-                let unused = try await bench.command("check")
+                try harness.settings(backup: Self.scheduled + "\nWRITE_INCREMENT_SIZE = no")
+                let unused = try await harness.command("check")
                 #expect(unused.status == 0, "\(unused.output)")
             }
         }
@@ -252,50 +252,50 @@ import Testing
 
     @Test("a wrong bind identity is NOT, also while there is no account")
     func identity() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let other = try DN(parsing: "cn=other,ou=programs,\(SandboxTree.suffix)")
             var entry = Entry(dn: other)
             entry["objectClass"] = ["applicationProcess", "simpleSecurityObject"]
             entry["cn"] = ["other"]
             entry["userPassword"] = ["secret"]
-            try await bench.manager.add(entry)
-            let password = bench.directory.appending(path: "password")
+            try await harness.manager.add(entry)
+            let password = harness.directory.appending(path: "password")
             try "secret\n".write(to: password, atomically: true, encoding: .utf8)
             chmod(password.path, 0o600)
             func settings(_ change: (String) -> String) throws {
-                try bench.settings(backup: Self.scheduled)
-                let text = try String(contentsOf: bench.settingsFile, encoding: .utf8)
-                try change(text).write(to: bench.settingsFile, atomically: true, encoding: .utf8)
-                chmod(bench.settingsFile.path, 0o600)
+                try harness.settings(backup: Self.scheduled)
+                let text = try String(contentsOf: harness.settingsFile, encoding: .utf8)
+                try change(text).write(to: harness.settingsFile, atomically: true, encoding: .utf8)
+                chmod(harness.settingsFile.path, 0o600)
             }
             try settings {
-                $0.replacing(bench.sandbox.daemonDN, with: "\(other)")
-                    .replacing(bench.sandbox.daemonPasswordFile.string, with: password.path)
+                $0.replacing(harness.sandbox.daemonDN, with: "\(other)")
+                    .replacing(harness.sandbox.daemonPasswordFile.string, with: password.path)
             }
-            let wrongDN = try await bench.command("check")
+            let wrongDN = try await harness.command("check")
             #expect(wrongDN.status == 1)
             #expect(!wrong(wrongDN.output).isEmpty, "\(wrongDN.output)")
 
             try settings { text in
                 text.split(separator: "\n").filter { !$0.hasPrefix("ADMIN_") }.joined(separator: "\n")
             }
-            let anonymous = try await bench.command("check")
+            let anonymous = try await harness.command("check")
             #expect(anonymous.status == 1)
             #expect(wrong(anonymous.output).contains { $0.hasPrefix("NOT   LDAP server: ") }, "\(anonymous.output)")
         }
     }
 
     @Test(
-        "in a directory that everybody may read, an identity that has no rights is NOT because of one account of whatever host"
+        "in a world-readable directory, an identity without rights is NOT because of one account of any host"
     )
     func openDirectory() async throws {
         try await Self.withPieces({ name, text in
             name == "access.conf"
                 ? "access to attrs=userPassword by anonymous auth by * none\naccess to * by * read\n" : text
-        }) { bench in
-            try bench.settings(service: "HOST = backup1", backup: Self.scheduled)
-            try await bench.add("3724300", ["host": "backup2"])
-            let checked = try await bench.command("check")
+        }) { harness in
+            try harness.settings(service: "HOST = backup1", backup: Self.scheduled)
+            try await harness.add("3724300", ["host": "backup2"])
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             #expect(wrong(checked.output).count { $0.hasPrefix("NOT   rights: ") } == 6, "\(checked.output)")
         }
@@ -303,10 +303,10 @@ import Testing
 
     @Test("attributes that the server does not know are NOT and named")
     func schema() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(
+        try await DaemonHarness.run { harness in
+            try harness.settings(
                 database: "[Attributes]\nCLAIM = provisioningNoSuch\nACTIVE = sstNoSuch", backup: Self.scheduled)
-            let checked = try await bench.command("check")
+            let checked = try await harness.command("check")
             #expect(checked.status == 1)
             let found = line("schema", checked.output) ?? ""
             #expect(found.hasPrefix("NOT ") && found.contains("sstNoSuch, provisioningNoSuch"), "\(found)")

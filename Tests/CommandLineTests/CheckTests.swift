@@ -12,10 +12,10 @@ import Testing
         chmod(url.path, mode)
     }
 
-    /// Settings with mail, handlers and hooks below the bench's directory, and what else a test wants.
-    private static func settings(_ bench: DaemonBench, _ more: String) throws {
-        let path = bench.directory.path
-        try bench.settings(
+    /// Settings with mail, handlers and hooks below the harness's directory, and what else a test wants.
+    private static func settings(_ harness: DaemonHarness, _ more: String) throws {
+        let path = harness.directory.path
+        try harness.settings(
             backup: """
                 HOME_SCRIPT =
                 [Mail]
@@ -34,43 +34,43 @@ import Testing
 
     @Test("`check` is content with pre and post scripts, jobs, handlers, mail and a history that are as they should be")
     func good() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             for name in ["hooks/pre_script.sh", "hooks/post_script.sh", "nightly.sh", "sendmail"] {
-                try Self.script(bench.directory.appending(path: name))
+                try Self.script(harness.directory.appending(path: name))
             }
-            try Self.script(bench.directory.appending(path: "events/DirStartUp.py"), mode: 0o644)
-            let path = bench.directory.path
-            try Self.settings(bench, "RUN_AS = nobody")
-            let fresh = try await bench.command("check")
+            try Self.script(harness.directory.appending(path: "events/DirStartUp.py"), mode: 0o644)
+            let path = harness.directory.path
+            try Self.settings(harness, "RUN_AS = nobody")
+            let fresh = try await harness.command("check")
             #expect(fresh.status == 0, "\(fresh.output)")
             for part in [
                 "ok    Backup pre script: \(path)/hooks/pre_script.sh", "ok    Backup post script: ",
                 "ok    [Job nightly]: \(path)/nightly.sh", "ok    [Job nightly] RUN_AS: nobody is user ",
                 "ok    event handlers: \(path)/events/DirStartUp.py", "ok    python3: ", "ok    SENDMAIL: ",
-                "history.sqlite is not there yet: the daemon makes it",
+                "history.sqlite does not exist yet: the daemon creates it",
             ] { #expect(fresh.output.contains(part), "\(part) is missing in:\n\(fresh.output)") }
             #expect(!fresh.output.contains("Admin pre script"), "what is off is not looked at")
 
-            #expect(try await bench.command("accounts", "retry", "--all").output == "no account has failed\n")
-            #expect(try await bench.command("run", "--once").status == 0)
-            let before = try bench.tree(bench.directory)
-            let later = try await bench.command("check")
+            #expect(try await harness.command("accounts", "retry", "--all").output == "no account has failed\n")
+            #expect(try await harness.command("run", "--once").status == 0)
+            let before = try harness.tree(harness.directory)
+            let later = try await harness.command("check")
             #expect(later.status == 0, "\(later.output)")
             #expect(later.output.contains("ok    history: \(path)/state/history.sqlite"), "\(later.output)")
-            #expect(try bench.tree(bench.directory) == before, "it changes nothing")
+            #expect(try harness.tree(harness.directory) == before, "it changes nothing")
         }
     }
 
     @Test("`check` finds all that is wrong with them at once, each with its hint, and ends with 1")
     func bad() async throws {
-        try await DaemonBench.run { bench in
-            let path = bench.directory.path
-            try Self.script(bench.directory.appending(path: "hooks/pre_script.sh"))
-            try Self.script(bench.directory.appending(path: "nightly.sh"), mode: 0o777)
-            try Self.script(bench.directory.appending(path: "events/DirStartUp.py"), mode: 0o666)
-            try Data("no history\n".utf8).write(to: bench.directory.appending(path: "history.sqlite"))
+        try await DaemonHarness.run { harness in
+            let path = harness.directory.path
+            try Self.script(harness.directory.appending(path: "hooks/pre_script.sh"))
+            try Self.script(harness.directory.appending(path: "nightly.sh"), mode: 0o777)
+            try Self.script(harness.directory.appending(path: "events/DirStartUp.py"), mode: 0o666)
+            try Data("no history\n".utf8).write(to: harness.directory.appending(path: "history.sqlite"))
             try Self.settings(
-                bench,
+                harness,
                 """
                 RUN_AS = prov-no-such-user
                 [History]
@@ -81,14 +81,14 @@ import Testing
                 [Job missing]
                 SCRIPT = \(path)/missing.sh
                 """)
-            let checked = try await bench.command("check")
+            let checked = try await harness.command("check")
             #expect(checked.status == 78, "as the start")
             let wrong = checked.output.split(separator: "\n").filter { $0.hasPrefix("NOT ") }
             for (subject, words) in [
                 ("Backup post script", "ENABLED = no"), ("Admin pre script", "namei -l"),
                 ("[Job nightly]", "chmod go-w"), ("[Job nightly] RUN_AS", "getent passwd"),
                 ("[Job missing]", "missing.sh"), ("event handlers", "chmod go-w"), ("SENDMAIL", "mail transport"),
-                ("history", "puts a damaged one aside"),
+                ("history", "renames a damaged history"),
             ] {
                 let line = wrong.first { $0.hasPrefix("NOT   \(subject): ") }
                 #expect(line?.contains(words) == true, "\(subject) is missing in:\n\(checked.output)")
@@ -110,19 +110,19 @@ import Testing
             ("past", "[History] FILE"), ("our-rsync", "cmd_rsync"), ("patterns", "include_file or exclude_file"),
         ])
     func trust(name: String, subject: String) async throws {
-        try await DaemonBench.run { bench in
-            try Self.trusted(bench)
-            let fine = try await bench.command("check")
+        try await DaemonHarness.run { harness in
+            try Self.trusted(harness)
+            let fine = try await harness.command("check")
             #expect(fine.status == 0, "\(fine.output)")
             #expect(fine.output.contains("ok    permissions: "), "\(fine.output)")
-            try FileManager.default.removeItem(at: bench.directory.appending(path: "ran"))
+            try FileManager.default.removeItem(at: harness.directory.appending(path: "ran"))
 
-            let path = bench.directory.appending(path: name).path
+            let path = harness.directory.appending(path: name).path
             var before = stat()
             #expect(stat(path, &before) == 0)
             chmod(path, before.st_mode & 0o7777 | 0o002)
-            let checked = try await bench.command("check")
-            let started = try await bench.command("run", "--once")
+            let checked = try await harness.command("check")
+            let started = try await harness.command("run", "--once")
             for (status, output) in [checked, started] {
                 #expect(status == 78, "\(output)")
                 #expect(output.contains("chmod go-w \(path)"), "\(output)")
@@ -130,23 +130,23 @@ import Testing
             }
             #expect(checked.output.contains("NOT   \(subject): "), "\(checked.output)")
             #expect(
-                !FileManager.default.fileExists(atPath: bench.directory.appending(path: "ran").path),
+                !FileManager.default.fileExists(atPath: harness.directory.appending(path: "ran").path),
                 "rsnapshot has run")
 
             let fixed = try RunningProgram(URL(filePath: "/bin/sh"), ["-c", "chmod go-w '\(path)'"])
             #expect(await fixed.end() == 0)
-            let again = try await bench.command("run", "--once")
+            let again = try await harness.command("run", "--once")
             #expect(again.status == 0, "\(again.output)")
         }
     }
 
-    /// Settings in which everything that is run or believed lies below the bench's directory.
-    private static func trusted(_ bench: DaemonBench) throws {
-        let path = bench.directory.path
+    /// Settings in which everything that is run or believed lies below the harness's directory.
+    private static func trusted(_ harness: DaemonHarness) throws {
+        let path = harness.directory.path
         for name in ["home.sh", "nightly.sh", "sendmail", "our-rsync", "hooks/pre_script.sh", "hooks/post_script.sh"] {
-            try script(bench.directory.appending(path: name))
+            try script(harness.directory.appending(path: name))
         }
-        try script(bench.directory.appending(path: "bin/rsnapshot"))
+        try script(harness.directory.appending(path: "bin/rsnapshot"))
         try "#!/bin/sh\ntouch \(path)/ran\necho rsnapshot 1.4.4\n"
             .write(toFile: "\(path)/bin/rsnapshot", atomically: false, encoding: .utf8)
         for name in ["events/package", "above/run", "past"] {
@@ -154,16 +154,16 @@ import Testing
                 atPath: "\(path)/\(name)", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
         }
         for name in ["events/DirStartUp.py", "events/helper.py", "ca.pem", "patterns"] {
-            try Data().write(to: bench.directory.appending(path: name))
+            try Data().write(to: harness.directory.appending(path: name))
         }
         let template = try String(
-            contentsOfFile: "\(DaemonBench.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
+            contentsOfFile: "\(DaemonHarness.checkout.path)/etc/Provisioning/Backup/rsnapshot-account.conf.template",
             encoding: .utf8)
         try (template.replacing("%RSYNC%", with: "\(path)/our-rsync") + "exclude_file\t\(path)/patterns\n")
             .write(toFile: "\(path)/account.template", atomically: false, encoding: .utf8)
         try FileManager.default.copyItem(
-            atPath: bench.sandbox.daemonPasswordFile.string, toPath: "\(path)/password")
-        try bench.settings(
+            atPath: harness.sandbox.daemonPasswordFile.string, toPath: "\(path)/password")
+        try harness.settings(
             database: "ADMIN_PASSWORD_FILE = \(path)/password\nTLS_CA_FILE = \(path)/ca.pem",
             service: "STATE_DIRECTORY = \(path)/above/state\nRUNTIME_DIRECTORY = \(path)/above/run",
             backup: """
@@ -187,21 +187,21 @@ import Testing
 
     @Test("with TYPE = Script `check` looks at its scripts and not at [Backup]")
     func scriptService() async throws {
-        try await DaemonBench.run { bench in
-            let path = bench.directory.path
-            try Self.script(bench.directory.appending(path: "add.sh"))
+        try await DaemonHarness.run { harness in
+            let path = harness.directory.path
+            try Self.script(harness.directory.appending(path: "add.sh"))
             func settings(_ script: String) throws {
-                try bench.settings(
+                try harness.settings(
                     service: "TYPE = Script",
                     backup: "RSNAPSHOT = /nonexistent\n[Script]\nADD = \(path)/add.sh\n\(script)")
             }
             try settings("")
-            let good = try await bench.command("check")
+            let good = try await harness.command("check")
             #expect(good.status == 0, "\(good.output)")
             #expect(good.output.contains("ok    [Script] ADD: \(path)/add.sh"))
             #expect(good.output.contains("[Script] DELETE: empty"))
             try settings("DELETE = \(path)/delete.sh\nRUN_AS = prov-no-such-user\nATTRIBUTES = x x-1")
-            let bad = try await bench.command("check")
+            let bad = try await harness.command("check")
             #expect(bad.status == 1)
             for subject in ["[Script]", "[Script] DELETE", "[Script] RUN_AS"] {
                 #expect(bad.output.contains("NOT   \(subject): "), "\(bad.output)")

@@ -26,24 +26,24 @@ struct DaemonBackupTests {
         "a real backup: two accounts, daily twice with a change in between; what did not change is shared, and the entries have the sizes"
     )
     func twoAccounts() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let daemon = try await bench.running()
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try await harness.running()
             let uids = ["3724300", "3724301"]
             for uid in uids {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
-                try bench.upload(String(repeating: "same", count: 20_000), as: "same", of: uid)
-                try bench.upload("old", as: "changing", of: uid)
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
+                try harness.upload(String(repeating: "same", count: 20_000), as: "same", of: uid)
+                try harness.upload("old", as: "changing", of: uid)
             }
-            let first = try await bench.command("backup", "daily")
+            let first = try await harness.command("backup", "daily")
             #expect(first.status == 0 && first.output.contains("2 jobs: 2 success"), "\(first.output)")
-            try bench.upload("newer", as: "changing", of: uids[0])
-            let second = try await bench.command("backup", "daily", "--force")
+            try harness.upload("newer", as: "changing", of: uids[0])
+            let second = try await harness.command("backup", "daily", "--force")
             #expect(second.status == 0 && second.output.contains("2 jobs: 2 success"), "\(second.output)")
 
             for uid in uids {
-                let snapshots = bench.home(uid).appending(path: ".snapshots")
+                let snapshots = harness.home(uid).appending(path: ".snapshots")
                 let (newest, older) = (snapshots.appending(path: "daily.0"), snapshots.appending(path: "daily.1"))
                 func inode(_ directory: URL, _ name: String) -> ino_t {
                     Self.status(directory.appending(path: name)).st_ino
@@ -60,16 +60,16 @@ struct DaemonBackupTests {
                     let status = Self.status(snapshots.appending(path: path))
                     if seen.insert(status.st_ino).inserted { size += Int(status.st_blocks) * 512 }
                 }
-                #expect(try await bench.text(uid, "sstBackupSize") == "\(size)")
-                let increment = try #require(Int(try await bench.text(uid, "sstIncrementSize") ?? ""))
+                #expect(try await harness.text(uid, "sstBackupSize") == "\(size)")
+                let increment = try #require(Int(try await harness.text(uid, "sstIncrementSize") ?? ""))
                 #expect(increment > 0 && increment < size)
-                let success = try await bench.text(uid, "sstBackupLastSuccessfulBackup") ?? ""
+                let success = try await harness.text(uid, "sstBackupLastSuccessfulBackup") ?? ""
                 #expect(success.wholeMatch(of: /.+:20[0-9]{6}T[0-9]{6}Z/) != nil, "\(success)")
             }
-            let listed = try await bench.jobs("--type", "Backup")
+            let listed = try await harness.jobs("--type", "Backup")
             #expect(listed.map(\.result) == Array(repeating: .success, count: 4))
             #expect(Set(listed.map(\.client)) == Set(uids) && Set(listed.map(\.level)) == ["daily"])
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
@@ -77,44 +77,44 @@ struct DaemonBackupTests {
         "what a boot unmounted is mounted when the daemon starts, SNAPSHOTS = hidden takes effect with a reload, and a deletion leaves nothing mounted",
         .enabled(if: geteuid() == 0, "needs root to mount"))
     func snapshotViews() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let uid = "3724300"
-            let point = bench.home(uid).appending(path: ".snapshots")
-            func isMounted() -> Bool { bench.showsSnapshots(of: uid) }
+            let point = harness.home(uid).appending(path: ".snapshots")
+            func isMounted() -> Bool { harness.showsSnapshots(of: uid) }
             defer { umount2(point.path, Int32(MNT_DETACH)) }
-            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
-            let first = try await bench.running()
-            try await bench.add(uid)
-            try await bench.reached("added", uid)
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            let first = try await harness.running()
+            try await harness.add(uid)
+            try await harness.reached("added", uid)
             #expect(isMounted())
-            #expect(try await bench.command("backup", "daily").status == 0)
-            await bench.stop(first)
+            #expect(try await harness.command("backup", "daily").status == 0)
+            await harness.stop(first)
             #expect(isMounted(), "a daemon that stops leaves customers what they see")
 
             #expect(umount2(point.path, Int32(MNT_DETACH)) == 0)
-            let checked = try await bench.command("check").output
+            let checked = try await harness.command("check").output
             #expect(
                 checked.contains("NOT   SNAPSHOTS: snapshots are not mounted as SNAPSHOTS says in 1 of 1 home"),
                 "\(checked)")
-            let second = try await bench.running()
+            let second = try await harness.running()
             try await eventually("the snapshots are shown again") { isMounted() }
             #expect(FileManager.default.fileExists(atPath: point.appending(path: "daily.0").path))
 
-            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = hidden")
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = hidden")
             second.kill(SIGHUP)
             try await eventually("the snapshots are hidden") { !isMounted() }
-            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nSNAPSHOTS = readonly")
             second.kill(SIGHUP)
             try await eventually("the snapshots are shown once more") { isMounted() }
 
-            try await bench.wish(uid, "delete", ["sstIsActive": "FALSE"])
-            try await bench.reached("deleted", uid)
+            try await harness.request(uid, "delete", ["sstIsActive": "FALSE"])
+            try await harness.reached("deleted", uid)
             #expect(!isMounted())
-            let archive = bench.homes.appending(path: ".deleted")
+            let archive = harness.homes.appending(path: ".deleted")
             let name = try #require(try FileManager.default.contentsOfDirectory(atPath: archive.path).first)
             let snapshot = archive.appending(path: "\(name)/.snapshots/daily.0")
             #expect(FileManager.default.fileExists(atPath: snapshot.path))
-            await bench.stop(second)
+            await harness.stop(second)
         }
     }
 
@@ -124,14 +124,14 @@ struct DaemonBackupTests {
         "a daemon in a mount namespace of its own, as with PrivateMounts, is told so",
         .enabled(if: geteuid() == 0 && seesFirstProcess, "needs root, and to see the mounts of process 1"))
     func ownMounts() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(backup: "HOME_SCRIPT =\nSNAPSHOTS = readonly")
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\nSNAPSHOTS = readonly")
             // As under the shipped unit, which does not allow to trace process 1.
             let apart = try RunningProgram(
                 URL(filePath: "/usr/bin/unshare"),
                 [
-                    "--mount", "setpriv", "--bounding-set=-sys_ptrace", DaemonBench.program.path, "check", "-c",
-                    bench.settingsFile.path,
+                    "--mount", "setpriv", "--bounding-set=-sys_ptrace", DaemonHarness.program.path, "check", "-c",
+                    harness.settingsFile.path,
                 ])
             #expect(await apart.end() == 1)
             #expect(
@@ -147,46 +147,47 @@ struct DaemonBackupTests {
         let pieces = FileManager.default.temporaryDirectory.appending(
             path: "prov-pieces-\(UUID().uuidString.prefix(8))")
         defer { try? FileManager.default.removeItem(at: pieces) }
-        try FileManager.default.copyItem(at: DaemonBench.checkout.appending(path: "etc/openldap"), to: pieces)
+        try FileManager.default.copyItem(at: DaemonHarness.checkout.appending(path: "etc/openldap"), to: pieces)
         try "# empty\n".write(to: pieces.appending(path: "limits.conf"), atomically: true, encoding: .utf8)
         options.pieces = FilePath(pieces.path)
-        try await DaemonBench.run(options: options) { bench in
-            try bench.settings()
-            let daemon = try await bench.running()
+        try await DaemonHarness.run(options: options) { harness in
+            try harness.settings()
+            let daemon = try await harness.running()
             for uid in ["3724300", "3724301", "3724302"] {
-                try await bench.add(uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
+                try await harness.add(
+                    uid, ["sstProvisioningMode": "added", "sstProvisioningState": "20260101T000000Z"])
             }
-            let asked = try await bench.command("backup", "daily")
+            let asked = try await harness.command("backup", "daily")
             #expect(asked.status == 1, "\(asked.output)")
-            let jobs = try await bench.jobs("--type", "Backup")
+            let jobs = try await harness.jobs("--type", "Backup")
             #expect(jobs.map(\.result) == [.failed])
             #expect(jobs.first?.level == "daily")
             #expect(jobs.first?.message.contains("sizeLimitExceeded") == true, "\(jobs)")
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     @Test("while the directory is away the command says so at once and ends with 69", arguments: ["auto", "poll"])
     func away(detection: String) async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(database: "DETECTION = \(detection)")
-            let daemon = try await bench.running()
-            try await bench.sandbox.kill()
+        try await DaemonHarness.run { harness in
+            try harness.settings(database: "DETECTION = \(detection)")
+            let daemon = try await harness.running()
+            try await harness.sandbox.kill()
             for arguments in [["backup", "daily"], ["backup", "daily", "--account", "3724300"]] {
-                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                let program = try RunningProgram(DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
                 // Less than the two minutes for which a command waits for the daemon's answer.
                 #expect(await program.end(within: .seconds(60)) == 69, "\(program.output)")
             }
-            #expect(try await bench.jobs("--type", "Backup") == [])
-            await bench.stop(daemon)
+            #expect(try await harness.jobs("--type", "Backup") == [])
+            await harness.stop(daemon)
         }
     }
 
     @Test("levels of [Backup Jobs] run at their time, and for each account the larger one first")
     func schedules() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             // Asking for the monthly backup of the first takes its time: the daily ones are not to overtake those of the others.
-            let handlers = try bench.handlers(
+            let handlers = try harness.handlers(
                 """
                 import bacula, time
                 class Events:
@@ -196,7 +197,7 @@ struct DaemonBackupTests {
 
                 """)
             // A schedule has no finer time than the next minute.
-            try bench.settings(
+            try harness.settings(
                 backup: """
                     HOME_SCRIPT =
                     \(handlers)
@@ -205,57 +206,57 @@ struct DaemonBackupTests {
                     DAILY = * * * * *
                     MONTHLY = * * * * *
                     """)
-            try await bench.add("3724309", ["sstBackupIntervalDaily": "0"])
+            try await harness.add("3724309", ["sstBackupIntervalDaily": "0"])
             let uids = ["3724300", "3724301"]
-            for uid in uids { try await bench.add(uid) }
-            let daemon = try await bench.running()
-            for uid in uids { try await bench.reached("added", uid) }
+            for uid in uids { try await harness.add(uid) }
+            let daemon = try await harness.running()
+            for uid in uids { try await harness.reached("added", uid) }
             var ended: [Job] = []
             try await eventually("each account has its two jobs of a minute") {
-                ended = try await bench.jobs("--type", "Backup").filter { !$0.isOpen }
+                ended = try await harness.jobs("--type", "Backup").filter { !$0.isOpen }
                 return uids.allSatisfy { uid in ended.count { $0.client == uid } >= 2 }
             }
             for uid in uids {
                 let ofAccount = ended.filter { $0.client == uid }
                 #expect(ofAccount.prefix(2).map(\.level) == ["monthly", "daily"], "\(ofAccount)")
                 #expect(ofAccount.allSatisfy { $0.isGood }, "\(ofAccount)")
-                let snapshot = bench.home(uid).appending(path: ".snapshots/daily.0")
+                let snapshot = harness.home(uid).appending(path: ".snapshots/daily.0")
                 #expect(FileManager.default.fileExists(atPath: snapshot.path))
             }
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
-    @Test("of levels of one account that wait the larger begins first, whoever asked for which first")
+    @Test("of the waiting levels of one account the larger one begins first, regardless of the order of submission")
     func levelOrder() async throws {
-        try await DaemonBench.run { bench in
-            _ = try bench.script(
+        try await DaemonHarness.run { harness in
+            _ = try harness.script(
                 "hooks/pre_script.sh",
                 """
-                echo $1 >> \(bench.path("order"))
-                while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+                echo $1 >> \(harness.path("order"))
+                while [ ! -e \(harness.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
                 """)
-            try bench.settings(
+            try harness.settings(
                 backup: """
                     HOME_SCRIPT =
                     [Hooks Backup]
                     ENABLED = yes
-                    DIRECTORY = \(bench.path("hooks"))
+                    DIRECTORY = \(harness.path("hooks"))
                     [Backup Jobs]
                     SLOTS = 1
                     """)
-            let daemon = try await bench.running()
+            let daemon = try await harness.running()
             for uid in ["3724300", "3724301"] {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
             }
             func ask(_ level: String, _ uid: String) async throws -> UInt64 {
-                let asked = try await bench.command("backup", level, "--account", uid, "--no-wait")
+                let asked = try await harness.command("backup", level, "--account", uid, "--no-wait")
                 return try #require(
                     asked.output.split(separator: "\n").compactMap { UInt64($0) }.first, "\(asked.output)")
             }
             func order() -> [UInt64] {
-                let text = (try? String(contentsOfFile: bench.path("order"), encoding: .utf8)) ?? ""
+                let text = (try? String(contentsOfFile: harness.path("order"), encoding: .utf8)) ?? ""
                 return text.split(separator: "\n").compactMap { UInt64($0) }
             }
             let holder = try await ask("daily", "3724301")
@@ -263,75 +264,75 @@ struct DaemonBackupTests {
             let daily = try await ask("daily", "3724300")
             let monthly = try await ask("monthly", "3724300")
             let weekly = try await ask("weekly", "3724300")
-            try bench.touch("go")
-            for id in [daily, monthly, weekly] { try await bench.ended(id) }
+            try harness.touch("go")
+            for id in [daily, monthly, weekly] { try await harness.ended(id) }
             #expect(order() == [holder, monthly, weekly, daily])
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     @Test(
-        "an account that is provisioned is not backed up meanwhile; a wish interrupts its running backup, which is repeated afterwards"
+        "an account that is provisioned is not backed up meanwhile; a request interrupts its running backup, which is repeated afterwards"
     )
     func oneJobEach() async throws {
-        try await DaemonBench.run { bench in
-            let home = try bench.waiting("home.sh", for: "go")
-            _ = try bench.script(
+        try await DaemonHarness.run { harness in
+            let home = try harness.waiting("home.sh", for: "go")
+            _ = try harness.script(
                 "hooks/pre_script.sh",
-                "touch \(bench.path("pre")); while [ ! -e \(bench.path("goon")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
+                "touch \(harness.path("pre")); while [ ! -e \(harness.path("goon")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
             )
-            let plain = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(bench.path("hooks"))"
-            try bench.settings(backup: "HOME_SCRIPT =\n\(plain)")
-            var daemon = try await bench.running()
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
-            await bench.stop(daemon)
+            let plain = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(harness.path("hooks"))"
+            try harness.settings(backup: "HOME_SCRIPT =\n\(plain)")
+            var daemon = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            await harness.stop(daemon)
 
-            try bench.settings(backup: "HOME_SCRIPT = \(home)\n\(plain)")
-            daemon = try await bench.running()
-            try await bench.wish("3724300", "modify", ["sstBackupIntervalDaily": "3"])
-            try await eventually("it is provisioned") { bench.numbers("home.sh").count == 1 }
+            try harness.settings(backup: "HOME_SCRIPT = \(home)\n\(plain)")
+            daemon = try await harness.running()
+            try await harness.request("3724300", "modify", ["sstBackupIntervalDaily": "3"])
+            try await eventually("it is provisioned") { harness.numbers("home.sh").count == 1 }
             let backup = try RunningProgram(
-                DaemonBench.program,
-                ["backup", "daily", "--account", "3724300", "-c", bench.settingsFile.path])
+                DaemonHarness.program,
+                ["backup", "daily", "--account", "3724300", "-c", harness.settingsFile.path])
             try await eventually("the backup waits for the account") {
-                try await bench.newest("Backup")?.meaning.contains("client resource") ?? false
+                try await harness.newest("Backup")?.meaning.contains("client resource") ?? false
             }
-            #expect(!FileManager.default.fileExists(atPath: bench.path("pre")))
-            try bench.touch("go")
-            try await eventually("the backup begins") { FileManager.default.fileExists(atPath: bench.path("pre")) }
-            #expect(try await bench.text("3724300", "sstProvisioningMode") == "modified")
+            #expect(!FileManager.default.fileExists(atPath: harness.path("pre")))
+            try harness.touch("go")
+            try await eventually("the backup begins") { FileManager.default.fileExists(atPath: harness.path("pre")) }
+            #expect(try await harness.text("3724300", "sstProvisioningMode") == "modified")
 
-            // The pre script of the backup waits still; the wish does not wait for it.
-            try await bench.wish("3724300", "modify", ["sstBackupIntervalDaily": "4"])
-            try await eventually("it is provisioned again") { bench.numbers("home.sh").count == 2 }
-            try await bench.reached("modified", "3724300")
-            try bench.touch("goon")
+            // The pre script of the backup waits still; the request does not wait for it.
+            try await harness.request("3724300", "modify", ["sstBackupIntervalDaily": "4"])
+            try await eventually("it is provisioned again") { harness.numbers("home.sh").count == 2 }
+            try await harness.reached("modified", "3724300")
+            try harness.touch("goon")
             #expect(await backup.end() == 0, "\(backup.output)")
-            let job = try #require(try await bench.newest("Backup"))
-            #expect(try await bench.details(job.id).attempts.map(\.fate) == [.cutOff, .ended])
-            await bench.stop(daemon)
+            let job = try #require(try await harness.newest("Backup"))
+            #expect(try await harness.details(job.id).attempts.map(\.fate) == [.cutOff, .ended])
+            await harness.stop(daemon)
         }
     }
 
     @Test("backup LEVEL --account of one that does not qualify asks for nothing and names the hint")
     func unqualified() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let daemon = try await bench.running()
-            try await bench.add("3724300", ["sstIsActive": "FALSE"])
-            try await bench.add("3724301", ["sstBackupIntervalWeekly": "0"])
-            for uid in ["3724300", "3724301"] { try await bench.reached("added", uid) }
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try await harness.running()
+            try await harness.add("3724300", ["sstIsActive": "FALSE"])
+            try await harness.add("3724301", ["sstBackupIntervalWeekly": "0"])
+            for uid in ["3724300", "3724301"] { try await harness.reached("added", uid) }
             for (level, uid, hint) in [
                 ("daily", "3724300", "sstIsActive"), ("weekly", "3724301", "sstBackupIntervalWeekly"),
                 ("daily", "3724399", "accounts list"), ("daily", "../x", "seven digits"),
                 ("fortnightly", "3724300", "daily"),
             ] {
-                let refused = try await bench.command("backup", level, "--account", uid)
+                let refused = try await harness.command("backup", level, "--account", uid)
                 #expect(refused.status != 0 && refused.output.contains(hint), "\(level) \(uid): \(refused.output)")
             }
-            #expect(try await bench.jobs("--type", "Backup").isEmpty)
-            await bench.stop(daemon)
+            #expect(try await harness.jobs("--type", "Backup").isEmpty)
+            await harness.stop(daemon)
         }
     }
 }

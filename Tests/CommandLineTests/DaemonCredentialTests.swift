@@ -10,22 +10,22 @@ import Testing
     private static let policyDN = "cn=policy,\(SandboxTree.suffix)"
 
     /// A server with a password policy that counts wrong passwords, and settings with a password file of their own.
-    private static func withPolicy(_ body: (DaemonBench, _ password: URL) async throws -> Void) async throws {
+    private static func withPolicy(_ body: (DaemonHarness, _ password: URL) async throws -> Void) async throws {
         var options = SandboxOptions.testing
         options.globalLines = ["moduleload ppolicy"]
         options.databaseLines = ["overlay ppolicy", "ppolicy_default \"\(policyDN)\"", "ppolicy_use_lockout"]
-        try await DaemonBench.run(options: options) { bench in
+        try await DaemonHarness.run(options: options) { harness in
             var policy = Entry(dn: try DN(parsing: policyDN))
             policy["objectClass"] = ["organizationalRole", "pwdPolicy"]
             policy["cn"] = ["policy"]
             policy["pwdAttribute"] = ["userPassword"]
             policy["pwdLockout"] = ["TRUE"]
             policy["pwdMaxRecordedFailure"] = ["100"]
-            try await bench.manager.add(policy)
-            let password = bench.directory.appending(path: "password")
+            try await harness.manager.add(policy)
+            let password = harness.directory.appending(path: "password")
             try write("wrong", to: password)
-            try bench.settings(database: "ADMIN_PASSWORD_FILE = \(password.path)")
-            try await body(bench, password)
+            try harness.settings(database: "ADMIN_PASSWORD_FILE = \(password.path)")
+            try await body(harness, password)
         }
     }
 
@@ -37,51 +37,51 @@ import Testing
     }
 
     /// How many wrong passwords the server has counted.
-    private func failures(_ bench: DaemonBench) async throws -> Int {
-        let dn = try DN(parsing: bench.sandbox.daemonDN)
-        return try await bench.manager.entry(at: dn, attributes: ["pwdFailureTime"])?["pwdFailureTime"].count ?? 0
+    private func failures(_ harness: DaemonHarness) async throws -> Int {
+        let dn = try DN(parsing: harness.sandbox.daemonDN)
+        return try await harness.manager.entry(at: dn, attributes: ["pwdFailureTime"])?["pwdFailureTime"].count ?? 0
     }
 
     @Test(
         "the log, health and status say that the password is refused; a new one in its file lets the daemon in at once")
     func replaced() async throws {
-        try await Self.withPolicy { bench, password in
-            try await bench.add("3724300")
-            let daemon = try bench.start()
-            try await daemon.says("the LDAP server refuses the daemon's credentials: bind \(bench.sandbox.daemonDN)")
+        try await Self.withPolicy { harness, password in
+            try await harness.add("3724300")
+            let daemon = try harness.start()
+            try await daemon.says("the LDAP server refuses the daemon's credentials: bind \(harness.sandbox.daemonDN)")
             #expect(daemon.output.contains("correct ADMIN_PASSWORD_FILE (\(password.path))"), "\(daemon.output)")
-            let health = try await bench.command("health")
+            let health = try await harness.command("health")
             #expect(health.status == 2 && health.output.contains("the next try is at 2"), "\(health.output)")
             for arguments in [["status"], ["status", "--json"]] {
                 let status = try RunningProgram(
-                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
                 #expect(await status.end() == 0)
                 #expect(status.output.contains("refuses the daemon's credentials"), "\(status.output)")
             }
-            #expect(try await failures(bench) == 1)
+            #expect(try await failures(harness) == 1)
 
-            try Self.write(bench.sandbox.daemonPassword, to: password)
-            try await bench.reached("added", "3724300")
+            try Self.write(harness.sandbox.daemonPassword, to: password)
+            try await harness.reached("added", "3724300")
             try await daemon.says("accepts the daemon's credentials again")
-            #expect(daemon.output.contains("the settings have been read anew"))
-            #expect(try await bench.command("health").status == 0)
-            await bench.stop(daemon)
+            #expect(daemon.output.contains("the settings have been reloaded"))
+            #expect(try await harness.command("health").status == 0)
+            await harness.stop(daemon)
         }
     }
 
     @Test("commands try a wrong password once and show what the password policy says")
     func commands() async throws {
-        try await Self.withPolicy { bench, _ in
+        try await Self.withPolicy { harness, _ in
             for (number, arguments) in [["check"], ["run", "--once"], ["accounts", "list"], ["status"]].enumerated() {
                 let command = try RunningProgram(
-                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path])
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
                 _ = await command.end()
                 #expect(command.output.contains("invalidCredentials (49)"), "\(command.output)")
-                #expect(try await failures(bench) == number + 1, "\(arguments)")
+                #expect(try await failures(harness) == number + 1, "\(arguments)")
             }
             let lock = Modification.replace("pwdAccountLockedTime", "000001010000Z")
-            try await bench.manager.modify(DN(parsing: bench.sandbox.daemonDN), [lock])
-            let locked = try await bench.command("check")
+            try await harness.manager.modify(DN(parsing: harness.sandbox.daemonDN), [lock])
+            let locked = try await harness.command("check")
             #expect(locked.output.contains("(password policy: the account is locked)"), "\(locked.output)")
         }
     }

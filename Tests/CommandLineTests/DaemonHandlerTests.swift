@@ -6,7 +6,7 @@ import Testing
 
 @testable import prov_backup_rsnapshot
 
-/// `DirStartUp.py` beside the real daemon.
+/// `DirStartUp.py` with the real daemon.
 @Suite struct DaemonHandlerTests {
     private static let job = "[Job nightly]\nSCRIPT = "
 
@@ -25,17 +25,17 @@ import Testing
 
     @Test("B1 B12 Bacula's own example runs: its lines stand in the reports of a provisioning job and of a script")
     func sourceExample() async throws {
-        try await DaemonBench.run { bench in
-            let example = DaemonBench.checkout.appending(path: "Tests/JobCoreTests/Events/Fixtures/DirStartUp.py")
-            let handlers = try bench.handlers(try String(contentsOf: example, encoding: .utf8))
-            let nightly = try bench.script("nightly.sh", "echo working")
-            try bench.settings(backup: "HOME_SCRIPT =\n\(Self.job)\(nightly)\n\(handlers)")
-            let daemon = try await bench.running()
-            let script = try await bench.ended(try await bench.run("nightly"))
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
-            let account = try await bench.ended(
-                try #require(try await bench.newest("Provisioning", of: "3724300")).id)
+        try await DaemonHarness.run { harness in
+            let example = DaemonHarness.checkout.appending(path: "Tests/JobCoreTests/Events/Fixtures/DirStartUp.py")
+            let handlers = try harness.handlers(try String(contentsOf: example, encoding: .utf8))
+            let nightly = try harness.script("nightly.sh", "echo working")
+            try harness.settings(backup: "HOME_SCRIPT =\n\(Self.job)\(nightly)\n\(handlers)")
+            let daemon = try await harness.running()
+            let script = try await harness.ended(try await harness.run("nightly"))
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            let account = try await harness.ended(
+                try #require(try await harness.newest("Provisioning", of: "3724300")).id)
             for (details, client) in [(script, "nightly"), (account, "3724300")] {
                 let id = details.id
                 let lines = details.report.filter { $0.source == .handler }.map(\.text)
@@ -45,7 +45,7 @@ import Testing
                         "Python Dir JobEnd output: JobId=\(id) Client=\(client).",
                     ], "\(lines)")
                 #expect(details.result == .success)
-                let shown = try await bench.command("jobs", "show", "\(id)")
+                let shown = try await harness.command("jobs", "show", "\(id)")
                 #expect(shown.output.contains("Python Dir JobStart: JobId=\(id)"), "\(shown.output)")
             }
             daemon.kill(SIGTERM)
@@ -58,34 +58,34 @@ import Testing
         "B2 B7 NewVolume chooses the volume of a new home; a name that is none is refused in the report, and the daemon chooses"
     )
     func newVolume() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let names = ["fast/one", "fast/two", "slow/three", "slow/four"]
             for name in names {
                 try FileManager.default.createDirectory(
-                    at: bench.homes.appending(path: name), withIntermediateDirectories: true,
+                    at: harness.homes.appending(path: name), withIntermediateDirectories: true,
                     attributes: [.posixPermissions: 0o755])
             }
             // Which of the pools is asked about depends on the free space of this moment.
-            let handlers = try bench.handlers(
+            let handlers = try harness.handlers(
                 Self.python(
                     """
                         def JobStart(self, job): job.set_events(Job())
                         def JobEnd(self, job):
-                            type = os.popen("df --output=fstype \(bench.homes.path)/" + job.Pool).read().split()[1]
+                            type = os.popen("df --output=fstype \(harness.homes.path)/" + job.Pool).read().split()[1]
                             print("at the end %s %d %s" % (job.Pool, job.NumVols, job.MediaType == type))
                     """,
                     job: """
                             def NewVolume(self, job):
                                 names = {"fast": ["one", "two"], "slow": ["three", "four"]}[job.Pool]
-                                choice = "\(bench.homes.path)/%s/%s" % (job.Pool, names[job.JobId % 2])
+                                choice = "\(harness.homes.path)/%s/%s" % (job.Pool, names[job.JobId % 2])
                                 if job.Client == "3724302": choice = "/nowhere"
                                 job.JobReport = "chosen of %d, exists %d: %s" % (job.NumVols, job.DoesVolumeExist(choice), choice)
                                 job.VolumeName = choice
                         """))
             func volumes(_ names: ArraySlice<String>) -> String {
-                names.map { bench.homes.appending(path: $0).path }.joined(separator: " ")
+                names.map { harness.homes.appending(path: $0).path }.joined(separator: " ")
             }
-            try bench.settings(
+            try harness.settings(
                 backup: """
                     HOME_SCRIPT =
                     HOME_LAYOUT = hashed
@@ -95,14 +95,14 @@ import Testing
                     VOLUMES = \(volumes(names[2...]))
                     \(handlers)
                     """)
-            let daemon = try await bench.running()
+            let daemon = try await harness.running()
             for uid in ["3724300", "3724301", "3724302"] {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
-                let made = try FileManager.default.subpathsOfDirectory(atPath: bench.homes.path)
-                    .filter { $0.hasSuffix("/\(uid)") }.map { bench.homes.appending(path: $0).path }
-                let id = try #require(try await bench.newest("Provisioning", of: uid)).id
-                let report = try await bench.ended(id).reportText
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
+                let made = try FileManager.default.subpathsOfDirectory(atPath: harness.homes.path)
+                    .filter { $0.hasSuffix("/\(uid)") }.map { harness.homes.appending(path: $0).path }
+                let id = try #require(try await harness.newest("Provisioning", of: uid)).id
+                let report = try await harness.ended(id).reportText
                 #expect(made.count == 1)
                 let volume = String(try #require(made.first).dropLast("/0/300/724/\(uid)".count))
                 let isChoice = report.contains("chosen of 2, exists 1: \(volume)\n")
@@ -111,43 +111,43 @@ import Testing
                 #expect(report.contains("at the end \(pool) 2 True"), "B7: \(report)")
                 #expect(report.contains("\"/nowhere\" is not a volume of the pool") == (uid == "3724302"), "\(report)")
             }
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     @Test("B2 VolumePurged is heard when an archived home is purged, and none is within a day after a long downtime")
     func volumePurged() async throws {
-        try await DaemonBench.run { bench in
-            let handlers = try bench.handlers(
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
                 Self.python(
                     "    def JobStart(self, job): job.set_events(Job())",
                     job: "    def VolumePurged(self, job): job.JobReport = 'purged from ' + job.VolumeName"))
-            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nPURGE_AFTER_DAYS = 0\n\(handlers)")
-            let first = try await bench.running()
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
-            try await bench.wish("3724300", "delete", ["sstIsActive": "FALSE"])
-            try await bench.reached("deleted", "3724300")
-            await bench.stop(first)
-            let archive = bench.homes.appending(path: ".deleted")
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = archive\nPURGE_AFTER_DAYS = 0\n\(handlers)")
+            let first = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            try await harness.request("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await harness.reached("deleted", "3724300")
+            await harness.stop(first)
+            let archive = harness.homes.appending(path: ".deleted")
             #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path).count == 1)
 
             // After a long downtime no ages are trusted for a day.
-            try bench.wasAlive(at: Date(timeIntervalSinceNow: -2 * 86_400))
-            let distrustful = try await bench.running()
+            try harness.wasAlive(at: Date(timeIntervalSinceNow: -2 * 86_400))
+            let distrustful = try await harness.running()
             try await distrustful.says("archived homes are not removed before")
-            await bench.stop(distrustful)
+            await harness.stop(distrustful)
             #expect(try FileManager.default.contentsOfDirectory(atPath: archive.path).count == 1)
 
-            try bench.wasAlive()
-            let second = try await bench.running()
+            try harness.wasAlive()
+            let second = try await harness.running()
             try await eventually("the home is purged") {
                 try FileManager.default.contentsOfDirectory(atPath: archive.path).isEmpty
             }
-            let purge = try #require(try await bench.newest("Purge"))
-            let report = try await bench.ended(purge.id).reportText
-            #expect(report.contains("purged from \(bench.homes.path)"), "\(report)")
-            await bench.stop(second)
+            let purge = try #require(try await harness.newest("Purge"))
+            let report = try await harness.ended(purge.id).reportText
+            #expect(report.contains("purged from \(harness.homes.path)"), "\(report)")
+            await harness.stop(second)
         }
     }
 
@@ -162,24 +162,24 @@ import Testing
             ),
         ])
     func faults(statement: String, log: String, report: String) async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let isKilled = statement.contains("pid")
-            let handlers = try bench.handlers(
+            let handlers = try harness.handlers(
                 Self.python(
                     """
                         def JobStart(self, job):
-                            os.chdir("\(bench.directory.path)")
+                            os.chdir("\(harness.directory.path)")
                             if job.Job == "bad": \(statement)
                             job.JobReport = "heard of it"
                     """), timeout: statement.contains("sleep") && !isKilled ? "10s" : "5m")
-            let script = try bench.script("some.sh", "echo working")
-            try bench.settings(
+            let script = try harness.script("some.sh", "echo working")
+            try harness.settings(
                 backup: "HOME_SCRIPT =\n[Job bad]\nSCRIPT = \(script)\n[Job good]\nSCRIPT = \(script)\n\(handlers)")
-            let daemon = try await bench.running()
+            let daemon = try await harness.running()
             let asked = try RunningProgram(
-                DaemonBench.program, ["jobs", "run", "bad", "--wait", "-c", bench.settingsFile.path])
+                DaemonHarness.program, ["jobs", "run", "bad", "--wait", "-c", harness.settingsFile.path])
             if isKilled {
-                let file = bench.directory.appending(path: "bad.pid")
+                let file = harness.directory.appending(path: "bad.pid")
                 var number: pid_t?
                 try await eventually("the handler is at work") {
                     number = pid_t((try? String(contentsOf: file, encoding: .utf8)) ?? "")
@@ -188,20 +188,20 @@ import Testing
                 kill(try #require(number), SIGKILL)
             }
             #expect(await asked.end() == 0, "\(asked.output)")
-            let bad = try await bench.ended(
-                try #require(try await bench.jobs("--account", "bad").last).id)
+            let bad = try await harness.ended(
+                try #require(try await harness.jobs("--account", "bad").last).id)
             #expect(bad.result == .success && bad.reportText.contains(report), "\(bad.report)")
             try await daemon.says(log)
-            let good = try await bench.ended(try await bench.run("good"))
+            let good = try await harness.ended(try await harness.run("good"))
             #expect(good.result == .success && good.reportText.contains("heard of it"), "\(good.report)")
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     @Test("B5 a handler runs another job, with handlers of its own, and cancels one; its own job goes on meanwhile")
     func runsAndCancels() async throws {
-        try await DaemonBench.run { bench in
-            let handlers = try bench.handlers(
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
                 Self.python(
                     """
                         def JobStart(self, job):
@@ -214,30 +214,30 @@ import Testing
                                 self.second = job.JobId
                                 job.JobReport = "heard of it"
                     """))
-            let hanging = try bench.waiting("hanging.sh", for: "never")
-            let quick = try bench.script("quick.sh", "echo working")
-            try bench.settings(
+            let hanging = try harness.waiting("hanging.sh", for: "never")
+            let quick = try harness.script("quick.sh", "echo working")
+            try harness.settings(
                 backup:
                     "HOME_SCRIPT =\n[Job first]\nSCRIPT = \(quick)\n[Job second]\nSCRIPT = \(hanging)\n[Job last]\nSCRIPT = \(quick)\n\(handlers)"
             )
-            let daemon = try await bench.running()
-            let first = try await bench.ended(try await bench.run("first"))
-            let second = try #require(try await bench.jobs("--account", "second").last)
+            let daemon = try await harness.running()
+            let first = try await harness.ended(try await harness.run("first"))
+            let second = try #require(try await harness.jobs("--account", "second").last)
             #expect(first.result == .success, "\(first)")
             #expect(
                 first.reportText.contains(
                     "asked for \(second.id)\nerror: job.run: there is no job nobody; the settings know first, last, second\nunknown: -1"
                 ), "\(first.report)")
             try await daemon.says("there is no job nobody")
-            try await eventually("the second runs") { !bench.numbers("hanging.sh").isEmpty }
+            try await eventually("the second runs") { !harness.numbers("hanging.sh").isEmpty }
 
-            let last = try await bench.ended(try await bench.run("last"))
+            let last = try await harness.ended(try await harness.run("last"))
             #expect(last.reportText.contains("cancelled: 1"), "\(last.report)")
-            let canceled = try await bench.ended(second.id)
+            let canceled = try await harness.ended(second.id)
             #expect(
                 canceled.result == .aborted && canceled.reportText.contains("heard of it"), "\(canceled)")
-            #expect(!bench.numbers("hanging.sh").contains(where: isRunning))
-            await bench.stop(daemon)
+            #expect(!harness.numbers("hanging.sh").contains(where: isRunning))
+            await harness.stop(daemon)
         }
     }
 
@@ -264,29 +264,29 @@ import Testing
 
     @Test("B3 Priority set in JobStart puts a job before the others that wait")
     func priority() async throws {
-        try await DaemonBench.run { bench in
-            let handlers = try bench.handlers(
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
                 Self.python(
                     "    def JobStart(self, job):\n        if job.Job == 'urgent': job.Priority = 1"))
-            let blocking = try bench.waiting("blocking.sh", for: "go")
+            let blocking = try harness.waiting("blocking.sh", for: "go")
             let names = ["one", "two", "urgent"]
             let sections = try names.map {
-                "[Job \($0)]\nSCRIPT = \(try bench.script("\($0).sh", "echo \($0) >> \(bench.path("order"))"))"
+                "[Job \($0)]\nSCRIPT = \(try harness.script("\($0).sh", "echo \($0) >> \(harness.path("order"))"))"
             }
-            try bench.settings(
+            try harness.settings(
                 backup: (["HOME_SCRIPT =\n[Job blocking]\nSCRIPT = \(blocking)", handlers, "MAX_JOBS = 1"] + sections)
                     .joined(separator: "\n"))
-            let daemon = try await bench.running()
-            let first = try await bench.run("blocking")
-            try await eventually("it runs") { bench.numbers("blocking.sh").count == 1 }
+            let daemon = try await harness.running()
+            let first = try await harness.run("blocking")
+            try await eventually("it runs") { harness.numbers("blocking.sh").count == 1 }
             var ids: [UInt64] = []
-            for name in names { ids.append(try await bench.run(name)) }
-            #expect(try await bench.details(ids[2]).priority == 1)
-            try bench.touch("go")
-            for id in [first] + ids { #expect(try await bench.ended(id).result == .success) }
+            for name in names { ids.append(try await harness.run(name)) }
+            #expect(try await harness.details(ids[2]).priority == 1)
+            try harness.touch("go")
+            for id in [first] + ids { #expect(try await harness.ended(id).result == .success) }
             #expect(
-                try String(contentsOfFile: bench.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
-            await bench.stop(daemon)
+                try String(contentsOfFile: harness.path("order"), encoding: .utf8) == "urgent\none\ntwo\n")
+            await harness.stop(daemon)
         }
     }
 
@@ -302,13 +302,13 @@ import Testing
             ("import bacula\n", "has no handlers", "bacula.set_events"),
         ])
     func notLoaded(python: String, error: String, place: String) async throws {
-        try await DaemonBench.run { bench in
-            let handlers = try bench.handlers(python)
-            try bench.settings(backup: "HOME_SCRIPT =\n\(handlers)")
-            let daemon = try await bench.running()
-            let file = bench.path("scripts/DirStartUp.py")
-            let listed = try await bench.command("scripts", "list")
-            let checked = try await bench.command("check")
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(python)
+            try harness.settings(backup: "HOME_SCRIPT =\n\(handlers)")
+            let daemon = try await harness.running()
+            let file = harness.path("scripts/DirStartUp.py")
+            let listed = try await harness.command("scripts", "list")
+            let checked = try await harness.command("check")
             let line = try #require(checked.output.split(separator: "\n").first { $0.contains("event handlers: ") })
             #expect(line.hasPrefix("NOT ") && checked.status == 1, "\(checked.output)")
             for part in [file, error, place, "correct it, then run: prov-backup-rsnapshot scripts restart"] {
@@ -316,44 +316,44 @@ import Testing
             }
             #expect(listed.output.contains("not loaded"), "\(listed.output)")
 
-            _ = try bench.handlers(Self.python("    def JobStart(self, job): pass"))
-            #expect(try await bench.command("scripts", "restart").status == 0)
-            #expect(try await !bench.command("scripts", "list").output.contains("not loaded"))
-            #expect(try await bench.command("check").output.contains("ok    event handlers: \(file)\n"))
+            _ = try harness.handlers(Self.python("    def JobStart(self, job): pass"))
+            #expect(try await harness.command("scripts", "restart").status == 0)
+            #expect(try await !harness.command("scripts", "list").output.contains("not loaded"))
+            #expect(try await harness.command("check").output.contains("ok    event handlers: \(file)\n"))
             // What the next start would not load is told as well, with or without a daemon.
-            _ = try bench.handlers("this is no Python\n")
-            #expect(try await bench.command("check").output.contains("SyntaxError"))
-            await bench.stop(daemon)
-            #expect(try await bench.command("check").output.contains("SyntaxError"))
+            _ = try harness.handlers("this is no Python\n")
+            #expect(try await harness.command("check").output.contains("SyntaxError"))
+            await harness.stop(daemon)
+            #expect(try await harness.command("check").output.contains("SyntaxError"))
         }
     }
 
     @Test(
-        "B10 scripts restart loads the handlers anew; a script that is wrong changes nothing and is told with its line")
+        "B10 scripts restart reloads the handlers; a wrong script changes nothing and is reported with its line")
     func restart() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             func says(_ word: String) -> String {
                 Self.python("    def JobStart(self, job): job.JobReport = '\(word)'")
             }
-            let handlers = try bench.handlers(says("old"))
-            let script = try bench.script("some.sh", "echo working")
-            try bench.settings(backup: "HOME_SCRIPT =\n[Job some]\nSCRIPT = \(script)\n\(handlers)")
-            let daemon = try await bench.running()
-            func report() async throws -> String { try await bench.ended(try await bench.run("some")).reportText }
+            let handlers = try harness.handlers(says("old"))
+            let script = try harness.script("some.sh", "echo working")
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job some]\nSCRIPT = \(script)\n\(handlers)")
+            let daemon = try await harness.running()
+            func report() async throws -> String { try await harness.ended(try await harness.run("some")).reportText }
             #expect(try await report().contains("old"))
-            _ = try bench.handlers(says("new"))
+            _ = try harness.handlers(says("new"))
             #expect(try await report().contains("old"))
-            let restarted = try await bench.command("scripts", "restart")
+            let restarted = try await harness.command("scripts", "restart")
             #expect(restarted.status == 0 && restarted.output.contains("handlers for JobStart"), "\(restarted.output)")
             #expect(try await report().contains("new"))
-            _ = try bench.handlers("import bacula\nthis is no Python\n")
-            let wrong = try await bench.command("scripts", "restart")
+            _ = try harness.handlers("import bacula\nthis is no Python\n")
+            let wrong = try await harness.command("scripts", "restart")
             #expect(wrong.status == 1)
             #expect(
                 wrong.output.contains("line 2") && wrong.output.contains("the handlers are unchanged"),
                 "\(wrong.output)")
             #expect(try await report().contains("new"))
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 }

@@ -6,72 +6,72 @@ import Testing
 /// The job commands against the whole daemon.
 @Suite struct DaemonJobTests {
     @Test(
-        "L1 L6 a job of the settings runs by hand and reports; provisioning jobs stand beside it; a failure is explained by its job"
+        "L1 L6 a job of the settings runs by hand and reports; provisioning jobs are listed too; a failure is explained by its job"
     )
     func wholeDaemon() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             func write(_ name: String, _ text: String) throws -> String {
-                let script = bench.directory.appending(path: name)
+                let script = harness.directory.appending(path: name)
                 try "#!/bin/sh\n\(text)\n".write(to: script, atomically: true, encoding: .utf8)
                 try makeExecutable(script.path)
                 return script.path
             }
             let nightly = try write(
                 "nightly.sh",
-                "echo working\n\(DaemonBench.program.path) report --report_backup_progress 70 || exit 1\nexit 3")
+                "echo working\n\(DaemonHarness.program.path) report --report_backup_progress 70 || exit 1\nexit 3")
             let home = try write("home.sh", "echo disk is on fire >&2; exit 3")
-            try bench.settings(backup: "HOME_SCRIPT = \(home)\n[Job nightly]\nSCRIPT = \(nightly)")
-            let daemon = try bench.start()
+            try harness.settings(backup: "HOME_SCRIPT = \(home)\n[Job nightly]\nSCRIPT = \(nightly)")
+            let daemon = try harness.start()
             try await daemon.says("wishes are noticed")
 
-            let run = try await bench.command("jobs", "run", "nightly", "--wait")
+            let run = try await harness.command("jobs", "run", "nightly", "--wait")
             #expect(run.status == 0, "\(run.output)")
             #expect(run.output.contains("| working") && run.output.contains("warnings"), "\(run.output)")
-            let unknown = try await bench.command("jobs", "run", "weekly")
+            let unknown = try await harness.command("jobs", "run", "weekly")
             #expect(unknown.status == 64 && unknown.output.contains("nightly"), "\(unknown.output)")
 
-            try await bench.add("3724300")
-            try await bench.returned("5", "3724300")
-            let explained = try await bench.command("accounts", "explain", "3724300")
+            try await harness.add("3724300")
+            try await harness.returned("5", "3724300")
+            let explained = try await harness.command("accounts", "explain", "3724300")
             #expect(explained.output.contains("last job"), "\(explained.output)")
             #expect(explained.output.contains("home.sh"), "\(explained.output)")
-            let listed = try await bench.command("jobs", "list", "--account", "3724300")
+            let listed = try await harness.command("jobs", "list", "--account", "3724300")
             #expect(listed.output.contains("Provisioning") && listed.output.contains("failed"), "\(listed.output)")
-            let scripts = try await bench.command("scripts", "list")
+            let scripts = try await harness.command("scripts", "list")
             #expect(scripts.status == 0 && scripts.output.contains("nightly.sh"), "\(scripts.output)")
 
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
-            let after = try await bench.command("jobs", "list", "--account", "nightly")
+            let after = try await harness.command("jobs", "list", "--account", "nightly")
             #expect(after.status == 0 && after.output.contains("non-fatal error"), "\(after.output)")
         }
     }
 
     @Test("a backup that was left open holds up neither start nor stop while the directory is away, and goes on later")
     func leftOpenWhileAway() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let clock = Calendar.current.dateComponents([.hour, .minute], from: Date())
             let hour = ((clock.hour ?? 0) + 12) % 24
             let window = String(format: "%02d:00-%02d:00", hour, (hour + 1) % 24)
-            try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWINDOW = \(window)")
-            try await bench.add("3724300")
-            var daemon = try bench.start()
-            try await bench.returned("0", "3724300")
-            let asked = try await bench.command("backup", "daily", "--account", "3724300", "--no-wait")
+            try harness.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nWINDOW = \(window)")
+            try await harness.add("3724300")
+            var daemon = try harness.start()
+            try await harness.returned("0", "3724300")
+            let asked = try await harness.command("backup", "daily", "--account", "3724300", "--no-wait")
             let id = asked.output.trimmingCharacters(in: .whitespacesAndNewlines)
             #expect(asked.status == 0 && Int(id) != nil, "\(asked.output)")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
-            try await bench.sandbox.kill()
-            daemon = try bench.start()
+            try await harness.sandbox.kill()
+            daemon = try harness.start()
             try await daemon.says("out of reach")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
-            try await bench.sandbox.restart()
-            daemon = try bench.start()
+            try await harness.sandbox.restart()
+            daemon = try harness.start()
             try await daemon.says("wishes are noticed")
             try await eventually("the job waits again") {
-                try await bench.command("jobs", "show", id).output.contains("waiting on start time")
+                try await harness.command("jobs", "show", id).output.contains("waiting on start time")
             }
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
@@ -80,23 +80,23 @@ import Testing
 
     @Test("a schedule whose job hangs piles up nothing: the times are left out, and the log names the job")
     func hangingSchedule() async throws {
-        try await DaemonBench.run { bench in
-            let script = bench.directory.appending(path: "hang.sh")
-            let hold = bench.directory.appending(path: "hold")
+        try await DaemonHarness.run { harness in
+            let script = harness.directory.appending(path: "hang.sh")
+            let hold = harness.directory.appending(path: "hold")
             try Data().write(to: hold)
             // It ends with the test.
             try "#!/bin/sh\nwhile [ -e \(hold.path) ]; do sleep 0.2; done\n"
                 .write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
-            try bench.settings(backup: "HOME_SCRIPT =\n[Job hang]\nSCRIPT = \(script.path)\nSCHEDULE = * * * * *")
-            let daemon = try bench.start()
+            try harness.settings(backup: "HOME_SCRIPT =\n[Job hang]\nSCRIPT = \(script.path)\nSCHEDULE = * * * * *")
+            let daemon = try harness.start()
             try await daemon.says("wishes are noticed")
-            let asked = try await bench.command("jobs", "run", "hang")
+            let asked = try await harness.command("jobs", "run", "hang")
             #expect(asked.status == 0, "\(asked.output)")
             try await eventually("a time is left out") {
-                daemon.output.contains("left out this time")
+                daemon.output.contains("skipped, because the previous job")
             }
-            let listed = try await bench.command("jobs", "list", "--json")
+            let listed = try await harness.command("jobs", "list", "--json")
             #expect(listed.output.components(separatedBy: "\"hang\"").count - 1 <= 2, "\(listed.output)")
             try FileManager.default.removeItem(at: hold)
             daemon.kill(SIGTERM)

@@ -49,11 +49,11 @@ struct DaemonReportTests {
         "every job leaves one line when it ends, success or not, with job, account and duration; failures go into a mail, the rest of them at the stop"
     )
     func lines() async throws {
-        try await DaemonBench.run { bench in
-            let good = try bench.script("good.sh", "exit 0")
-            let bad = try bench.script("bad.sh", "exit 3")
-            let waiting = try bench.waiting("waiting.sh", for: "never")
-            try bench.settings(
+        try await DaemonHarness.run { harness in
+            let good = try harness.script("good.sh", "exit 0")
+            let bad = try harness.script("bad.sh", "exit 3")
+            let waiting = try harness.waiting("waiting.sh", for: "never")
+            try harness.settings(
                 backup: """
                     HOME_SCRIPT =
                     [Job good]
@@ -63,21 +63,21 @@ struct DaemonReportTests {
                     EXIT_PROFILE = posix
                     [Job waiting]
                     SCRIPT = \(waiting)
-                    \(bench.mailSection())
+                    \(harness.mailSection())
                     """)
-            try bench.wasAlive()
-            let daemon = try await bench.running()
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
-            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
-            try FileManager.default.removeItem(at: bench.home("3724300").appending(path: "incoming"))
-            #expect(try await bench.command("backup", "daily", "--account", "3724300", "--force").status == 1)
-            for name in ["good", "bad"] { try await bench.ended(bench.run(name)) }
-            let cancelled = try await bench.run("waiting")
-            try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
-            #expect(try await bench.command("jobs", "cancel", "\(cancelled)").status == 0)
-            try await bench.ended(cancelled)
-            await bench.stop(daemon)
+            try harness.wasAlive()
+            let daemon = try await harness.running()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            #expect(try await harness.command("backup", "daily", "--account", "3724300").status == 0)
+            try FileManager.default.removeItem(at: harness.home("3724300").appending(path: "incoming"))
+            #expect(try await harness.command("backup", "daily", "--account", "3724300", "--force").status == 1)
+            for name in ["good", "bad"] { try await harness.ended(harness.run(name)) }
+            let cancelled = try await harness.run("waiting")
+            try await eventually("it runs") { harness.numbers("waiting.sh").count == 1 }
+            #expect(try await harness.command("jobs", "cancel", "\(cancelled)").status == 0)
+            try await harness.ended(cancelled)
+            await harness.stop(daemon)
 
             let done = try Self.line(daemon, "backup done: daily")
             #expect(
@@ -88,8 +88,8 @@ struct DaemonReportTests {
             #expect(try Self.line(daemon, "job good done").contains("NOTICE"))
             #expect(try Self.line(daemon, "job bad failed: ").contains("ERROR"))
             #expect(try Self.line(daemon, "job waiting aborted: ").contains("ERROR"))
-            // The first failure was sent at once, the second at the stop; whoever cancels a job needs no mail.
-            let mails = try bench.mails()
+            // The first failure was sent at once, the second at the stop; an operator who cancels a job needs no mail.
+            let mails = try harness.mails()
             #expect(mails.count == 2, "\(mails)")
             #expect(mails.joined().contains("backup daily 3724300: failed"), "\(mails)")
             #expect(mails.joined().contains("job bad: failed") && !mails.joined().contains("waiting"), "\(mails)")
@@ -98,48 +98,48 @@ struct DaemonReportTests {
 
     @Test("a job that the next start can only close has its line and its mail, too")
     func lost() async throws {
-        try await DaemonBench.run { bench in
-            let waiting = try bench.waiting("waiting.sh", for: "never")
+        try await DaemonHarness.run { harness in
+            let waiting = try harness.waiting("waiting.sh", for: "never")
             func settings(_ job: String) throws {
-                try bench.settings(backup: "HOME_SCRIPT =\n\(job)\n\(bench.mailSection())")
+                try harness.settings(backup: "HOME_SCRIPT =\n\(job)\n\(harness.mailSection())")
             }
             try settings("[Job waiting]\nSCRIPT = \(waiting)")
-            let first = try await bench.running()
-            let id = try await bench.run("waiting")
-            try await eventually("it runs") { bench.numbers("waiting.sh").count == 1 }
-            #expect(try await bench.details(id).attempts.count == 1)
+            let first = try await harness.running()
+            let id = try await harness.run("waiting")
+            try await eventually("it runs") { harness.numbers("waiting.sh").count == 1 }
+            #expect(try await harness.details(id).attempts.count == 1)
             first.kill(SIGKILL)
             _ = await first.end()
             try settings("")
-            let second = try await bench.running()
-            try await bench.ended(id)
-            try await eventually("a mail is sent") { try !bench.mails().isEmpty }
-            await bench.stop(second)
+            let second = try await harness.running()
+            try await harness.ended(id)
+            try await eventually("a mail is sent") { try !harness.mails().isEmpty }
+            await harness.stop(second)
             #expect(try Self.line(second, "job waiting failed: lost: ").contains("job=\(id)"))
-            let mail = try bench.mails().joined()
+            let mail = try harness.mails().joined()
             #expect(mail.contains("job \(id), job waiting: failed"), "\(mail)")
         }
     }
 
     @Test("accounts list shows the last backup, and accounts explain the levels, the last attempt and the problems")
     func explained() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nDAILY = 0 3 * * *\nWEEKLY = 0 2 * * 0")
-            let daemon = try await bench.running()
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\n[Backup Jobs]\nDAILY = 0 3 * * *\nWEEKLY = 0 2 * * 0")
+            let daemon = try await harness.running()
             for uid in ["3724300", "3724301"] {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
             }
-            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
+            #expect(try await harness.command("backup", "daily", "--account", "3724300").status == 0)
 
-            let listed = try await bench.command("accounts", "list", "--json").output.split(separator: "\n")
+            let listed = try await harness.command("accounts", "list", "--json").output.split(separator: "\n")
             #expect(listed.first { $0.contains("3724300") }?.contains("\"lastBackup\":\"20") == true, "\(listed)")
             #expect(listed.first { $0.contains("3724301") }?.contains("lastBackup") == false, "\(listed)")
-            #expect(try await bench.command("accounts", "list").output.hasPrefix("UID"))
-            #expect(try await bench.command("accounts", "list").output.contains("LAST BACKUP"))
+            #expect(try await harness.command("accounts", "list").output.hasPrefix("UID"))
+            #expect(try await harness.command("accounts", "list").output.contains("LAST BACKUP"))
 
             func explain(_ uid: String) async throws -> Explained.Backup {
-                let shown = try await bench.command("accounts", "explain", uid, "--json")
+                let shown = try await harness.command("accounts", "explain", uid, "--json")
                 return try JSONDecoder().decode(Explained.self, from: Data(shown.output.utf8)).backup
             }
             let good = try await explain("3724300")
@@ -153,20 +153,20 @@ struct DaemonReportTests {
 
             if geteuid() == 0 {
                 // Another user sees what is not root's alone, and is told what is missing.
-                let (other, password) = (bench.path("other.conf"), bench.path("other-password"))
-                try FileManager.default.copyItem(atPath: bench.sandbox.daemonPasswordFile.string, toPath: password)
+                let (other, password) = (harness.path("other.conf"), harness.path("other-password"))
+                try FileManager.default.copyItem(atPath: harness.sandbox.daemonPasswordFile.string, toPath: password)
                 #expect(chown(password, 65_534, 65_534) == 0 && chmod(password, 0o600) == 0)
-                try String(contentsOf: bench.settingsFile, encoding: .utf8)
-                    .replacing(bench.sandbox.daemonPasswordFile.string, with: password)
+                try String(contentsOf: harness.settingsFile, encoding: .utf8)
+                    .replacing(harness.sandbox.daemonPasswordFile.string, with: password)
                     .write(toFile: other, atomically: true, encoding: .utf8)
                 chmod(other, 0o644)
                 let socket = URL(
-                    filePath: try #require(bench.sandbox.uri.dropFirst(8).removingPercentEncoding?.description))
+                    filePath: try #require(harness.sandbox.uri.dropFirst(8).removingPercentEncoding?.description))
                 #expect(chmod(socket.deletingLastPathComponent().path, 0o711) == 0 && chmod(socket.path, 0o666) == 0)
                 let program = try RunningProgram(
                     URL(filePath: "/usr/bin/setpriv"),
                     [
-                        "--reuid=65534", "--regid=65534", "--clear-groups", DaemonBench.program.path, "accounts",
+                        "--reuid=65534", "--regid=65534", "--clear-groups", DaemonHarness.program.path, "accounts",
                         "explain", "3724300", "--json", "-c", other,
                     ])
                 #expect(await program.end() == 0, "\(program.output)")
@@ -176,16 +176,16 @@ struct DaemonReportTests {
             }
 
             // Nothing of the other account is in order.
-            let other = bench.configuration("3724301")
+            let other = harness.configuration("3724301")
             try FileManager.default.removeItem(at: other)
-            try await bench.manager.modify(DaemonBench.dn("3724301"), [.replace("sstIsActive", "FALSE")])
-            await bench.stop(daemon)
+            try await harness.manager.modify(DaemonHarness.dn("3724301"), [.replace("sstIsActive", "FALSE")])
+            await harness.stop(daemon)
             let bad = try await explain("3724301")
             #expect(bad.lastGood == nil && bad.lastTry == nil)
             for part in ["sstIsActive", other.path, "systemctl start", "MONTHLY"] {
                 #expect(bad.inTheWay.contains { $0.contains(part) }, "\(part): \(bad.inTheWay)")
             }
-            let text = try await bench.command("accounts", "explain", "3724301").output
+            let text = try await harness.command("accounts", "explain", "3724301").output
             for title in ["last backup", "last attempt", "daily", "problem"] {
                 #expect(text.contains(title), "\(text)")
             }

@@ -16,7 +16,7 @@ import Testing
 struct DaemonScheduleTests {
     /// Writes what the daemon records of an account's snapshots.
     private static func record(
-        _ successes: [String: Int], hitTimeLimit: Bool = false, hoursAgoOf uid: String, in bench: DaemonBench
+        _ successes: [String: Int], hitTimeLimit: Bool = false, hoursAgoOf uid: String, in harness: DaemonHarness
     ) throws {
         var state = SnapshotState()
         for (level, hours) in successes {
@@ -25,7 +25,7 @@ struct DaemonScheduleTests {
                 at: SystemWallClock().now + .seconds(-hours * 3_600))
         }
         if hitTimeLimit { state.copyHitTimeLimit = true }
-        let file = bench.home(uid).appending(path: ".snapshots/.state")
+        let file = harness.home(uid).appending(path: ".snapshots/.state")
         try Data(state.encoded()).write(to: file)
         chmod(file.path, 0o600)
     }
@@ -36,88 +36,88 @@ struct DaemonScheduleTests {
         return "\(time.minute ?? 0) \(time.hour ?? 0) \(days)"
     }
 
-    private static func settings(_ bench: DaemonBench, _ lines: String, hook: String? = nil) throws {
+    private static func settings(_ harness: DaemonHarness, _ lines: String, hook: String? = nil) throws {
         var hooks = ""
         if let hook {
-            _ = try bench.script("hooks/pre_script.sh", hook)
-            hooks = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(bench.path("hooks"))"
+            _ = try harness.script("hooks/pre_script.sh", hook)
+            hooks = "[Hooks Backup]\nENABLED = yes\nDIRECTORY = \(harness.path("hooks"))"
         }
-        try bench.settings(backup: "HOME_SCRIPT =\n\(hooks)\n[Backup Jobs]\nSLOTS = 1\n\(lines)")
+        try harness.settings(backup: "HOME_SCRIPT =\n\(hooks)\n[Backup Jobs]\nSLOTS = 1\n\(lines)")
     }
 
-    private static func provision(_ uids: [String], _ bench: DaemonBench) async throws {
-        let daemon = try await bench.running()
-        for uid in uids { try await bench.add(uid) }
-        for uid in uids { try await bench.reached("added", uid) }
-        await bench.stop(daemon)
+    private static func provision(_ uids: [String], _ harness: DaemonHarness) async throws {
+        let daemon = try await harness.running()
+        for uid in uids { try await harness.add(uid) }
+        for uid in uids { try await harness.reached("added", uid) }
+        await harness.stop(daemon)
     }
 
     @Test(
         "a run that was missed is made up for at the start, once for each account that it was due for, the larger level first"
     )
     func missed() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "")
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
             let uids = ["3724300", "3724301", "3724302"]
-            try await Self.provision(uids, bench)
+            try await Self.provision(uids, harness)
             // Of the others one has had its run, and one was not there at that time.
-            try Self.record(["daily": 30, "weekly": 300], hoursAgoOf: uids[0], in: bench)
-            try Self.record(["daily": 1, "weekly": 1], hoursAgoOf: uids[1], in: bench)
+            try Self.record(["daily": 30, "weekly": 300], hoursAgoOf: uids[0], in: harness)
+            try Self.record(["daily": 1, "weekly": 1], hoursAgoOf: uids[1], in: harness)
             let weekday = (Calendar.current.component(.weekday, from: Date(timeIntervalSinceNow: -2 * 3_600)) + 6) % 7
             try Self.settings(
-                bench, "DAILY = \(Self.twoHoursAgo())\nWEEKLY = \(Self.twoHoursAgo("* * \(weekday)"))",
-                hook: "echo $1 >> \(bench.path("order"))")
-            var daemon = try await bench.running()
+                harness, "DAILY = \(Self.twoHoursAgo())\nWEEKLY = \(Self.twoHoursAgo("* * \(weekday)"))",
+                hook: "echo $1 >> \(harness.path("order"))")
+            var daemon = try await harness.running()
             for level in ["daily", "weekly"] {
                 try await daemon.says("backup \(level): the run over all accounts has ended")
             }
             var jobs: [Job] = []
             try await eventually("its jobs have ended") {
-                jobs = try await bench.jobs("--type", "Backup")
+                jobs = try await harness.jobs("--type", "Backup")
                 return jobs.count == 2 && jobs.allSatisfy { !$0.isOpen }
             }
             #expect(Set(jobs.map(\.client)) == [uids[0]], "\(jobs)")
             #expect(jobs.allSatisfy { $0.isGood }, "\(jobs)")
-            let order = try String(contentsOfFile: bench.path("order"), encoding: .utf8).split(separator: "\n")
+            let order = try String(contentsOfFile: harness.path("order"), encoding: .utf8).split(separator: "\n")
             let levels = order.compactMap { id in jobs.first { "\($0.id)" == id }?.level }
             #expect(levels == ["weekly", "daily"])
-            await bench.stop(daemon)
+            await harness.stop(daemon)
 
-            daemon = try await bench.running()
+            daemon = try await harness.running()
             for level in ["daily", "weekly"] {
-                try await daemon.says("backup \(level): the run over all accounts has ended; jobs asked for: 0")
+                try await daemon.says("backup \(level): the run over all accounts has ended; submitted jobs: 0")
             }
-            #expect(try await bench.jobs("--type", "Backup").count == 2)
-            await bench.stop(daemon)
+            #expect(try await harness.jobs("--type", "Backup").count == 2)
+            await harness.stop(daemon)
         }
     }
 
     @Test("a run asks for jobs as slots become free, and a restart in its middle loses none of them")
     func expansion() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "")
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
             let uids = (0..<10).map { "37243\($0 < 10 ? "0" : "")\($0)" }
-            try await Self.provision(uids, bench)
-            for uid in uids { try Self.record(["daily": 30], hoursAgoOf: uid, in: bench) }
+            try await Self.provision(uids, harness)
+            for uid in uids { try Self.record(["daily": 30], hoursAgoOf: uid, in: harness) }
             try Self.settings(
-                bench, "DAILY = \(Self.twoHoursAgo())",
-                hook: "while [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
-            var daemon = try await bench.running()
-            try await eventually("one runs, and four wait") { try await bench.jobs("--type", "Backup").count == 5 }
-            #expect(try await bench.command("status").status == 0)
-            #expect(try await bench.jobs("--type", "Backup").count == 5)
+                harness, "DAILY = \(Self.twoHoursAgo())",
+                hook: "while [ ! -e \(harness.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            var daemon = try await harness.running()
+            try await eventually("one runs, and four wait") { try await harness.jobs("--type", "Backup").count == 5 }
+            #expect(try await harness.command("status").status == 0)
+            #expect(try await harness.jobs("--type", "Backup").count == 5)
             daemon.kill(SIGKILL)
             #expect(await daemon.end() == -SIGKILL)
-            try bench.touch("go")
-            daemon = try await bench.running()
-            try await daemon.says("backup daily: the run over all accounts has ended; jobs asked for: 5")
+            try harness.touch("go")
+            daemon = try await harness.running()
+            try await daemon.says("backup daily: the run over all accounts has ended; submitted jobs: 5")
             try await eventually("all have ended") {
-                let jobs = try await bench.jobs("--type", "Backup")
+                let jobs = try await harness.jobs("--type", "Backup")
                 return jobs.count == 10 && jobs.allSatisfy { !$0.isOpen }
             }
-            let jobs = try await bench.jobs("--type", "Backup")
+            let jobs = try await harness.jobs("--type", "Backup")
             #expect(Set(jobs.map(\.client)) == Set(uids) && jobs.allSatisfy { $0.isGood }, "\(jobs)")
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
@@ -125,22 +125,22 @@ struct DaemonScheduleTests {
         "an account whose copy hit its time limit continues it after all others, and is one of the others again afterwards"
     )
     func timeLimit() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "")
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
             let uids = ["3724300", "3724301", "3724302"]
-            try await Self.provision(uids, bench)
+            try await Self.provision(uids, harness)
             for uid in uids {
-                try Self.record(["daily": 30], hitTimeLimit: uid != uids[2], hoursAgoOf: uid, in: bench)
+                try Self.record(["daily": 30], hitTimeLimit: uid != uids[2], hoursAgoOf: uid, in: harness)
             }
-            try Self.settings(bench, "DAILY = \(Self.twoHoursAgo())")
-            let daemon = try await bench.running()
-            try await daemon.says("backup daily: the run over all accounts has ended; jobs asked for: 3")
-            let jobs = try await bench.jobs("--type", "Backup")
+            try Self.settings(harness, "DAILY = \(Self.twoHoursAgo())")
+            let daemon = try await harness.running()
+            try await daemon.says("backup daily: the run over all accounts has ended; submitted jobs: 3")
+            let jobs = try await harness.jobs("--type", "Backup")
             #expect(jobs.first?.client == uids[2], "\(jobs)")
-            for job in jobs { #expect(try await bench.ended(job.id).isGood) }
-            let file = bench.home(uids[0]).appending(path: ".snapshots/.state")
+            for job in jobs { #expect(try await harness.ended(job.id).isGood) }
+            let file = harness.home(uids[0]).appending(path: ".snapshots/.state")
             #expect(try !String(contentsOf: file, encoding: .utf8).contains("copyHitTimeLimit"))
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
@@ -148,37 +148,37 @@ struct DaemonScheduleTests {
         "an account whose last success is too old is overdue for `health`, from the daemon's start until its backup is done"
     )
     func overdue() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "")
-            try await Self.provision(["3724300", "3724301"], bench)
-            try Self.record(["daily": 10 * 24], hoursAgoOf: "3724300", in: bench)
-            try Self.record(["daily": 1], hoursAgoOf: "3724301", in: bench)
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
+            try await Self.provision(["3724300", "3724301"], harness)
+            try Self.record(["daily": 10 * 24], hoursAgoOf: "3724300", in: harness)
+            try Self.record(["daily": 1], hoursAgoOf: "3724301", in: harness)
             try Self.settings(
-                bench, "DAILY = \(Self.twoHoursAgo())",
-                hook: "while [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
-            let daemon = try await bench.running()
+                harness, "DAILY = \(Self.twoHoursAgo())",
+                hook: "while [ ! -e \(harness.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            let daemon = try await harness.running()
             try await eventually("one is overdue") {
-                let health = try await bench.command("health")
+                let health = try await harness.command("health")
                 return health.status != 0 && health.output.contains("overdue_backups=1")
             }
-            try bench.touch("go")
+            try harness.touch("go")
             try await eventually("none is overdue") {
-                let health = try await bench.command("health")
+                let health = try await harness.command("health")
                 return health.status == 0 && health.output.contains("overdue_backups=0")
             }
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     @Test("a run that cannot list the accounts is a job that failed")
     func notListed() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "DAILY = \(Self.twoHoursAgo())")
-            try await bench.manager.delete(try DaemonBench.dn("1").parent ?? DN(rdns: []))
-            let daemon = try bench.start()
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "DAILY = \(Self.twoHoursAgo())")
+            try await harness.manager.delete(try DaemonHarness.dn("1").parent ?? DN(rdns: []))
+            let daemon = try harness.start()
             try await daemon.says("backup failed: daily: the accounts cannot be listed")
             try await eventually("it has failed") {
-                try await bench.jobs("--type", "Backup").contains {
+                try await harness.jobs("--type", "Backup").contains {
                     $0.result == .failed && $0.level == "daily"
                 }
             }
@@ -190,13 +190,13 @@ struct DaemonScheduleTests {
     @Test(
         "while accounts have a level without a schedule `check` says NOT with the line to write, and the daemon warns")
     func unscheduled() async throws {
-        try await DaemonBench.run { bench in
-            try Self.settings(bench, "")
-            let empty = try await bench.command("check")
+        try await DaemonHarness.run { harness in
+            try Self.settings(harness, "")
+            let empty = try await harness.command("check")
             #expect(!empty.output.contains("[Backup Jobs]"), "\(empty.output)")
-            try await Self.provision(["3724300"], bench)
-            try Self.settings(bench, "DAILY = 0 3 * * *")
-            let check = try await bench.command("check")
+            try await Self.provision(["3724300"], harness)
+            try Self.settings(harness, "DAILY = 0 3 * * *")
+            let check = try await harness.command("check")
             #expect(check.status == 1)
             let lines = check.output.split(separator: "\n").filter { $0.contains("[Backup Jobs]: ") }
             #expect(lines.contains { $0.hasPrefix("ok ") && $0.contains("daily") })
@@ -204,10 +204,10 @@ struct DaemonScheduleTests {
                 let line = try #require(lines.first { $0.hasPrefix("NOT ") && $0.contains(level) }, "\(check.output)")
                 #expect(line.contains("3724300") && line.contains(key))
             }
-            let daemon = try await bench.running()
+            let daemon = try await harness.running()
             try await daemon.says("WEEKLY = ")
             #expect(!daemon.output.contains("DAILY = "))
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 }

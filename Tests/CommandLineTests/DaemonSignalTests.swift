@@ -6,19 +6,19 @@ import Testing
 
 /// Signals that come while the daemon is only just starting.
 @Suite struct DaemonSignalTests {
-    /// The daemon with a pipe for its words, which holds it up when nobody reads.
+    /// The daemon with a pipe for its log, which blocks it while the test does not read.
     private final class HeldUp: Sendable {
         private let process = Process()
         private let pipe = Pipe()
         private let text = Mutex("")
 
-        init(_ bench: DaemonBench) throws {
+        init(_ harness: DaemonHarness) throws {
             // Threads of this process block signals, and a child would inherit that.
             process.executableURL = URL(filePath: "/usr/bin/python3")
             process.arguments = [
                 "-c",
                 "import os, signal, sys; signal.pthread_sigmask(signal.SIG_SETMASK, []); os.execv(sys.argv[1], sys.argv[1:])",
-                DaemonBench.program.path, "run", "-d", "-c", bench.settingsFile.path,
+                DaemonHarness.program.path, "run", "-d", "-c", harness.settingsFile.path,
             ]
             process.standardInput = FileHandle.nullDevice
             process.standardOutput = pipe
@@ -26,7 +26,7 @@ import Testing
             try process.run()
         }
 
-        /// Bytes that nobody has read.
+        /// Bytes that were not read.
         var unread: Int32 {
             var count: Int32 = 0
             let status = ioctl(pipe.fileHandleForReading.fileDescriptor, UInt(FIONREAD), &count)
@@ -54,17 +54,17 @@ import Testing
 
     @Test("SIGHUP while the settings are read for the first time neither ends the daemon nor is lost")
     func early() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             // Each line is a warning, and all together are more than a pipe holds: the daemon is held up in the middle of its settings.
-            try bench.settings(
+            try harness.settings(
                 backup: "HOME_SCRIPT =\n" + (0..<1_500).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
-            let daemon = try HeldUp(bench)
+            let daemon = try HeldUp(harness)
             defer { daemon.kill(SIGKILL) }
             try await eventually("it is held up") { daemon.unread >= 60_000 }
             daemon.kill(SIGHUP)
             daemon.read()
-            try await eventually("the settings are read anew: \(daemon.output.suffix(500))") {
-                daemon.output.contains("read anew")
+            try await eventually("the settings are reloaded: \(daemon.output.suffix(500))") {
+                daemon.output.contains("have been reloaded")
             }
             daemon.kill(SIGTERM)
             #expect(try await daemon.end() == 0, "\(daemon.output.suffix(500))")
@@ -75,10 +75,10 @@ import Testing
         "SIGTERM while the settings are read for the first time ends the daemon at once: there is nothing to stop in order"
     )
     func earlyStop() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(
+        try await DaemonHarness.run { harness in
+            try harness.settings(
                 backup: "HOME_SCRIPT =\n" + (0..<1_500).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
-            let daemon = try HeldUp(bench)
+            let daemon = try HeldUp(harness)
             defer { daemon.kill(SIGKILL) }
             try await eventually("it is held up") { daemon.unread >= 60_000 }
             daemon.kill(SIGTERM)
@@ -90,15 +90,15 @@ import Testing
         "reload while the daemon is asked to stop: each command is answered, or told that the daemon has gone; none waits for ever"
     )
     func reloadAndStop() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let daemon = try HeldUp(bench)
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try HeldUp(harness)
             defer { daemon.kill(SIGKILL) }
-            try await eventually("it runs") { try await bench.command("status").output.contains("runs: process") }
-            try bench.settings(
+            try await eventually("it runs") { try await harness.command("status").output.contains("runs: process") }
+            try harness.settings(
                 backup: "HOME_SCRIPT =\n" + (0..<600).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
             func reload() throws -> RunningProgram {
-                try RunningProgram(DaemonBench.program, ["reload", "-c", bench.settingsFile.path])
+                try RunningProgram(DaemonHarness.program, ["reload", "-c", harness.settingsFile.path])
             }
             let first = try reload()
             try await eventually("the reading is held up") { daemon.unread >= 60_000 }
@@ -107,7 +107,7 @@ import Testing
             daemon.read()
             // Which of these is a matter of chance.
             let answers: [Int32: [String]] = [
-                0: ["have been read anew"], 69: ["the daemon stops", "no daemon runs here"],
+                0: ["have been reloaded"], 69: ["the daemon stops", "no daemon runs here"],
                 75: ["the daemon ended before it had answered"],
             ]
             for command in [first, second] {

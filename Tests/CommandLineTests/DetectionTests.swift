@@ -5,31 +5,31 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// How long a wish takes, as somebody sees it who watches the directory. It prints and asserts no time.
+/// Prints how long requests take for a client of the LDAP server. It asserts no time.
 @Suite(.serialized) struct DetectionTests {
-    @Test("200 wishes one after the other: each is noticed and done; how long that took is printed")
+    @Test("200 requests one after the other are detected and processed; the durations are printed")
     func latency() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let daemon = try bench.start()
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
-            try bench.settings(backup: "HOME_SCRIPT = /bin/true")
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try harness.start()
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
+            try harness.settings(backup: "HOME_SCRIPT = /bin/true")
             daemon.kill(SIGHUP)
-            try await daemon.says("read anew")
+            try await daemon.says("have been reloaded")
 
-            let observer = try await Observer(bench)
+            let observer = try await Observer(harness)
             defer { observer.stop() }
             var claimed: [Duration] = []
             var done: [Duration] = []
             for _ in 0..<200 {
-                try await bench.wish("3724300", "modify")
+                try await harness.request("3724300", "modify")
                 let written = ContinuousClock.now
                 claimed.append(try await observer.next { $0 != "modify" } - written)
                 done.append(try await observer.next { $0 == "modified" } - written)
             }
-            print("wish to modifying: \(percentiles(claimed))")
-            print("wish to modified, with a script that does nothing: \(percentiles(done))")
+            print("request to modifying: \(percentiles(claimed))")
+            print("request to modified, with a script that does nothing: \(percentiles(done))")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
         }
@@ -52,11 +52,11 @@ private final class Observer: Sendable {
     private let seen = Mutex<[(mode: String, at: ContinuousClock.Instant)]>([])
     private let task: Mutex<Task<Void, any Error>?> = Mutex(nil)
 
-    init(_ bench: DaemonBench) async throws {
+    init(_ harness: DaemonHarness) async throws {
         let credentials = Credentials.simple(
-            bindDN: try DN(parsing: bench.sandbox.adminDN), password: Secret(bench.sandbox.adminPassword))
+            bindDN: try DN(parsing: harness.sandbox.adminDN), password: Secret(harness.sandbox.adminPassword))
         connection = try await LDAPConnection.open(
-            ServerAddress(parsing: bench.sandbox.uri), options: ConnectionOptions(credentials: credentials))
+            ServerAddress(parsing: harness.sandbox.uri), options: ConnectionOptions(credentials: credentials))
         let request = ContentSyncRequest(
             base: try DN(parsing: SandboxTree.accountsDN), filter: .present("sstProvisioningMode"),
             attributes: ["sstProvisioningMode"])

@@ -11,9 +11,9 @@ struct DocumentationPage {
     /// The lines between fences.
     let fencedLines: [String]
 
-    /// README.md, the other pages beside it, and all below `docs`.
+    /// README.md, the other pages in its directory, and all below `docs`.
     static let paths: [String] = {
-        let docs = DaemonBench.checkout.appending(path: "docs")
+        let docs = DaemonHarness.checkout.appending(path: "docs")
         let guides = (try? FileManager.default.subpathsOfDirectory(atPath: docs.path)) ?? []
         return ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
             + guides.filter { $0.hasSuffix(".md") }.map { "docs/\($0)" }.sorted()
@@ -24,7 +24,7 @@ struct DocumentationPage {
 
     init(_ path: String) throws {
         self.path = path
-        text = try String(contentsOf: DaemonBench.checkout.appending(path: path), encoding: .utf8)
+        text = try String(contentsOf: DaemonHarness.checkout.appending(path: path), encoding: .utf8)
         var (prose, fenced, isFenced) = ("", [String](), false)
         for line in text.components(separatedBy: "\n") {
             if line.hasPrefix("```") {
@@ -38,10 +38,10 @@ struct DocumentationPage {
         (self.prose, fencedLines) = (prose, fenced)
     }
 
-    /// What stands between backquotes in the prose.
+    /// The text between backquotes in the prose.
     var inlineCode: [String] { prose.matches(of: /`([^`\n]+)`/).map { String($0.output.1) } }
 
-    /// What stands between the fence below a mark and its end.
+    /// The lines between the fence below a mark and its end.
     func block(_ mark: String) throws -> String {
         let mark = try #require(text.range(of: "<!-- \(mark) -->\n"), "\(path) has lost the mark \(mark)")
         let lines = text[mark.upperBound...].split(separator: "\n", omittingEmptySubsequences: false)

@@ -21,7 +21,7 @@ import Testing
     @Test("every link leads to a file that is there, and to a heading of it", arguments: DocumentationPage.paths)
     func links(path: String) throws {
         let page = try DocumentationPage(path)
-        let directory = DaemonBench.checkout.appending(path: path).deletingLastPathComponent()
+        let directory = DaemonHarness.checkout.appending(path: path).deletingLastPathComponent()
         for link in page.links where !link.contains("://") {
             let parts = link.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             let target = parts[0].isEmpty ? page : try linked(parts[0], from: directory, link: link, in: path)
@@ -35,8 +35,8 @@ import Testing
     {
         let file = directory.appending(path: target).standardizedFileURL.path
         #expect(FileManager.default.fileExists(atPath: file), "\(path): \(link)")
-        return DocumentationPage.paths.contains { DaemonBench.checkout.appending(path: $0).path == file }
-            ? try DocumentationPage(String(file.dropFirst(DaemonBench.checkout.path.count + 1))) : nil
+        return DocumentationPage.paths.contains { DaemonHarness.checkout.appending(path: $0).path == file }
+            ? try DocumentationPage(String(file.dropFirst(DaemonHarness.checkout.path.count + 1))) : nil
     }
 
     @Test("a path of the source tree is there", arguments: DocumentationPage.paths)
@@ -47,13 +47,13 @@ import Testing
         where word.contains(/^(etc|bin|docs|tools|bench|Sources|Tests)\/[\w.\/*+-]+$/) {
             // Where bin/bench draws its plots.
             guard word != "bench/results" else { continue }
-            let found = FileManager.default.fileExists(atPath: DaemonBench.checkout.appending(path: word).path)
+            let found = FileManager.default.fileExists(atPath: DaemonHarness.checkout.appending(path: word).path)
             #expect(found || (word.contains("*") && !files(matching: word).isEmpty), "\(path): \(word)")
         }
     }
 
     private func files(matching pattern: String) -> [String] {
-        let file = DaemonBench.checkout.appending(path: pattern)
+        let file = DaemonHarness.checkout.appending(path: pattern)
         let ending = file.lastPathComponent.drop { $0 == "*" }
         let directory = file.deletingLastPathComponent().path
         return ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).filter { $0.hasSuffix(ending) }
@@ -149,7 +149,7 @@ import Testing
 
     @Test("messages and shipped files name what is installed: a manual page and a section that it has")
     func messages() async throws {
-        let places = ["Sources", "etc"].map { DaemonBench.checkout.appending(path: $0).path }
+        let places = ["Sources", "etc"].map { DaemonHarness.checkout.appending(path: $0).path }
         let search = try RunningProgram(
             URL(filePath: "/usr/bin/grep"),
             ["-rIE", "README|[.]md|etc/|prov-backup-rsnapshot[a-z.-]*[(][0-9][)]"] + places)
@@ -160,7 +160,7 @@ import Testing
             guard !line.contains(/^\s*\/\//) else { continue }
             #expect(!line.contains(/README|\.md\b|(?:^|[ "(])etc\//), "\(found)")
             for match in line.matches(of: /(prov-backup-rsnapshot[a-z.-]*)\((\d)\), ([A-Z]+(?: [A-Z]+)*)/) {
-                let page = DaemonBench.checkout.appending(path: "etc/man/\(match.output.1).\(match.output.2)")
+                let page = DaemonHarness.checkout.appending(path: "etc/man/\(match.output.1).\(match.output.2)")
                 let manual = try String(contentsOf: page, encoding: .utf8)
                 #expect(manual.contains("\n.Sh \(match.output.3)\n"), "\(found)")
                 named += 1

@@ -22,13 +22,14 @@ import Testing
         let parent = geteuid() == 0 ? "/var/lib" : NSTemporaryDirectory()
         let directory = URL(filePath: parent).appending(path: "prov-try-\(UUID().uuidString.prefix(8))")
         defer { try? FileManager.default.removeItem(at: directory) }
-        let programs = DaemonBench.program.deletingLastPathComponent().path
+        let programs = DaemonHarness.program.deletingLastPathComponent().path
         let script = commands.replacing("swift build\n", with: "").replacing("$PWD/.build/debug", with: programs)
             .replacing("/var/lib/prov-try", with: directory.path)
         let shell = try RunningProgram(URL(filePath: "/bin/bash"), ["-euc", script])
         if await shell.end() != 0 {
             Issue.record("\(shell.output)")
-            _ = try await RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", directory.path]).end()
+            _ = try await RunningProgram(DaemonHarness.program, ["sandbox", "stop", "--directory", directory.path])
+                .end()
         }
         #expect(shell.output.contains("/chroot/home/3724300/incoming\n"), "\(shell.output)")
         #expect(shell.output.contains("returned     0 (SUCCESS)"), "\(shell.output)")
@@ -37,61 +38,61 @@ import Testing
 
     // MARK: The home script
 
-    @Test("the example of a home script can be run again, asks for patience, and is trusted where it should lie")
+    @Test("the example of a home script can be run again, asks for a retry, and is trusted at its place")
     func homeScript() async throws {
-        try await DaemonBench.run { bench in
-            let repairs = bench.directory.appending(path: "repairs")
+        try await DaemonHarness.run { harness in
+            let repairs = harness.directory.appending(path: "repairs")
             let example = try DocumentationPage("docs/home-script.md").block("home-script")
             let written = example.replacingOccurrences(of: "/run/backup-repairs", with: repairs.path)
             #expect(written != example)
-            let script = bench.directory.appending(path: "home.sh")
+            let script = harness.directory.appending(path: "home.sh")
             try written.write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
-            try bench.settings(backup: "HOME_SCRIPT = \(script.path)")
+            try harness.settings(backup: "HOME_SCRIPT = \(script.path)")
 
             try Data().write(to: repairs)
-            let daemon = try bench.start()
-            try await bench.add("3724300")
+            let daemon = try harness.start()
+            try await harness.add("3724300")
             try await daemon.says("the volumes are being repaired")
-            #expect(try await bench.text("3724300", "sstProvisioningMode") == "adding")
-            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            #expect(try await harness.text("3724300", "sstProvisioningMode") == "adding")
+            #expect(try await harness.text("3724300", "sstProvisioningReturnValue") == nil)
             try FileManager.default.removeItem(at: repairs)
-            try await bench.reached("added", "3724300")
+            try await harness.reached("added", "3724300")
             #expect(
-                Set(try FileManager.default.contentsOfDirectory(atPath: bench.home("3724300").path)) == [
+                Set(try FileManager.default.contentsOfDirectory(atPath: harness.home("3724300").path)) == [
                     "incoming", ".snapshots", ".ssh",
                 ])
-            try await bench.wish("3724300", "modify")
-            try await bench.reached("modified", "3724300")
-            try await bench.wish("3724300", "delete", ["sstIsActive": "FALSE"])
-            try await bench.reached("deleted", "3724300")
+            try await harness.request("3724300", "modify")
+            try await harness.reached("modified", "3724300")
+            try await harness.request("3724300", "delete", ["sstIsActive": "FALSE"])
+            try await harness.reached("deleted", "3724300")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
         }
     }
 
     @Test(
-        "the example of event handlers and the sample that is shipped work beside a daemon", arguments: [true, false])
+        "the example of event handlers and the shipped sample work with a daemon", arguments: [true, false])
     func handlers(isShipped: Bool) async throws {
-        try await DaemonBench.run { bench in
-            let sample = DaemonBench.checkout.appending(path: "etc/Provisioning/scripts/DirStartUp.py.sample")
+        try await DaemonHarness.run { harness in
+            let sample = DaemonHarness.checkout.appending(path: "etc/Provisioning/scripts/DirStartUp.py.sample")
             let text =
                 isShipped
                 ? try String(contentsOf: sample, encoding: .utf8)
                 : try DocumentationPage("docs/event-handlers.md").block("handlers")
-            let script = bench.directory.appending(path: "DirStartUp.py")
+            let script = harness.directory.appending(path: "DirStartUp.py")
             try text.write(to: script, atomically: true, encoding: .utf8)
             chmod(script.path, 0o644)
-            try bench.settings(backup: "HOME_SCRIPT =\n[Scripts]\nEVENTS_DIRECTORY = \(bench.directory.path)")
-            let daemon = try bench.start()
+            try harness.settings(backup: "HOME_SCRIPT =\n[Scripts]\nEVENTS_DIRECTORY = \(harness.directory.path)")
+            let daemon = try harness.start()
             try await daemon.says("handlers for \(isShipped ? "Exit, " : "")JobEnd, JobStart")
-            try await bench.add("3724300")
-            try await bench.reached("added", "3724300")
+            try await harness.add("3724300")
+            try await harness.reached("added", "3724300")
             // The job of purging, of which the sample hears as well, and that of the account.
-            let listed = try await bench.command("jobs", "list", "--json")
+            let listed = try await harness.command("jobs", "list", "--json")
             for line in listed.output.split(separator: "\n") {
                 let id = try #require(line.firstMatch(of: #/"id":([0-9]+)/#)).output.1
-                let job = try await bench.command("jobs", "show", String(id))
+                let job = try await harness.command("jobs", "show", String(id))
                 #expect(job.status == 0 && !job.output.contains("error:"), "\(job.output)")
             }
             daemon.kill(SIGTERM)
@@ -102,20 +103,20 @@ import Testing
 
     @Test("the settings of jobs and mail that the guides show load without a complaint, and the job runs")
     func jobExample() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             let texts = try ["docs/jobs-and-scripts.md", "docs/operate.md"].map { try DocumentationPage($0).text }
             let blocks = texts.flatMap { $0.matches(of: #/```\n(\[[^`]*)```/#) }.map { String($0.output.1) }
             #expect(blocks.count == 3)
-            let script = bench.directory.appending(path: "server_backup.sh")
+            let script = harness.directory.appending(path: "server_backup.sh")
             try "#!/bin/sh\nexit 24\n".write(to: script, atomically: true, encoding: .utf8)
             try makeExecutable(script.path)
             let settings = blocks.joined().replacingOccurrences(
                 of: "/etc/Provisioning/Backup/server_backup.sh", with: script.path
             ).replacingOccurrences(of: "RUN_AS = backup\n", with: "")
-            try bench.settings(backup: "HOME_SCRIPT =\n" + settings)
-            let daemon = try bench.start()
+            try harness.settings(backup: "HOME_SCRIPT =\n" + settings)
+            let daemon = try harness.start()
             try await daemon.says("wishes are noticed")
-            let run = try await bench.command("jobs", "run", "server_backup", "--wait")
+            let run = try await harness.command("jobs", "run", "server_backup", "--wait")
             #expect(run.status == 0 && run.output.contains("warnings (exit code 24, profile rsync)"), "\(run.output)")
             #expect(!daemon.output.contains("[Hooks") && !daemon.output.contains("[Mail]"), "\(daemon.output)")
             daemon.kill(SIGTERM)
@@ -125,11 +126,11 @@ import Testing
 
     @Test("the guide names every variable that a home script gets")
     func variables() async throws {
-        try await DaemonBench.run { bench in
-            let script = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
-            try bench.settings(backup: "HOME_SCRIPT = \(script)")
-            try await bench.add("3724300")
-            let plan = try await bench.command("run", "-r", "--once")
+        try await DaemonHarness.run { harness in
+            let script = DaemonHarness.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh").path
+            try harness.settings(backup: "HOME_SCRIPT = \(script)")
+            try await harness.add("3724300")
+            let plan = try await harness.command("run", "-r", "--once")
             let names = plan.output.matches(of: #/(?m)^ +([A-Z_]+)=/#).map { String($0.output.1) }
             #expect(names.count > 10)
             let described = try DocumentationPage("docs/home-script.md").section("## The home script")
@@ -139,12 +140,12 @@ import Testing
 
     @Test("a sandbox takes script and template from its checkout, and of an installed program those in /etc")
     func sandboxPlaces() {
-        let checkout = FilePath(DaemonBench.checkout.path)
+        let checkout = FilePath(DaemonHarness.checkout.path)
         #expect(
-            SandboxSettings.shipped(beside: checkout.appending("etc").appending("openldap"))
+            SandboxSettings.shipped(with: checkout.appending("etc").appending("openldap"))
                 == checkout.appending("etc").appending("Provisioning").appending("Backup"))
         #expect(
-            SandboxSettings.shipped(beside: "/usr/share/prov-backup-rsnapshot/openldap") == "/etc/Provisioning/Backup")
+            SandboxSettings.shipped(with: "/usr/share/prov-backup-rsnapshot/openldap") == "/etc/Provisioning/Backup")
     }
 
     // MARK: The directory
@@ -199,13 +200,13 @@ import Testing
             }
         }
 
-        let program = DaemonBench.program.path
-        let pieces = DaemonBench.checkout.appending(path: "etc/openldap").path
+        let program = DaemonHarness.program.path
+        let pieces = DaemonHarness.checkout.appending(path: "etc/openldap").path
         _ = try await run(program, "ldif", "load", "--server", uri, "\(pieces)/stoney-cloud.ldif")
         let password = try write("password", "secret\n")
         func load(_ files: String...) async throws {
             let administrator = ["--server", uri, "--bind-dn", "cn=admin,\(Self.base)", "--password-file", password]
-            let running = try RunningProgram(DaemonBench.program, ["ldif", "load"] + administrator + files)
+            let running = try RunningProgram(DaemonHarness.program, ["ldif", "load"] + administrator + files)
             #expect(await running.end() == 0, "\(running.output)")
         }
         // Debian makes this one.
@@ -274,7 +275,7 @@ import Testing
 
     /// The shipped settings with what docs/install.md says of `[Database]`, and with everything below a directory of the test's own.
     private func shippedSettings(in directory: URL, server: String, passwordFile: String) throws -> String {
-        let backup = DaemonBench.checkout.appending(path: "etc/Provisioning/Backup")
+        let backup = DaemonHarness.checkout.appending(path: "etc/Provisioning/Backup")
         let install = try DocumentationPage("docs/install.md")
         let database = try install.block("database settings")
         let shipped = try String(contentsOf: backup.appending(path: "Rsnapshot.conf.template"), encoding: .utf8)

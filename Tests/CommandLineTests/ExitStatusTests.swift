@@ -66,8 +66,8 @@ import Testing
 
     @Test("every command ends in every situation as the table says", .enabled(if: geteuid() == 0, "needs root"))
     func statuses() async throws {
-        try await DaemonBench.run { bench in
-            var stage = Stage(bench)
+        try await DaemonHarness.run { harness in
+            var stage = Stage(harness)
             do {
                 let made = try await Self.compare(on: &stage)
                 if Golden.isRegenerating { try Golden.expect(made.joined(separator: "\n"), in: Self.table) }
@@ -113,27 +113,27 @@ import Testing
 
 /// Makes the situations of the table one after the other.
 private struct Stage: Sendable {
-    private let bench: DaemonBench
+    private let harness: DaemonHarness
     private(set) var situation = ""
     private var daemon: RunningProgram?
     private var jobs: [(String, String)] = []
 
-    init(_ bench: DaemonBench) { self.bench = bench }
+    init(_ harness: DaemonHarness) { self.harness = harness }
 
     private func settings(database: String = "", service: String = "") throws {
-        let script = bench.path("job.sh")
-        try bench.settings(
+        let script = harness.path("job.sh")
+        try harness.settings(
             database: database, service: service,
             backup: """
                 HOME_SCRIPT =
                 [Job good]
                 SCRIPT = \(script)
                 [Job bad]
-                SCRIPT = \(bench.path("bad.sh"))
+                SCRIPT = \(harness.path("bad.sh"))
                 [Job open]
-                SCRIPT = \(bench.path("open.sh"))
+                SCRIPT = \(harness.path("open.sh"))
                 [Job reports]
-                SCRIPT = \(bench.path("reports.sh"))
+                SCRIPT = \(harness.path("reports.sh"))
                 [Backup Jobs]
                 DAILY = 0 3 29 2 *
                 WEEKLY = 0 3 29 2 *
@@ -150,38 +150,38 @@ private struct Stage: Sendable {
         case "the settings are wrong":
             for (name, text) in [
                 ("job.sh", "exit 0"), ("bad.sh", "exit 1"), ("reports.sh", ""),
-                ("open.sh", "touch \(bench.path("began"))\nexec sleep 1000"),
-            ] { _ = try bench.script(name, text) }
+                ("open.sh", "touch \(harness.path("began"))\nexec sleep 1000"),
+            ] { _ = try harness.script(name, text) }
             try settings(service: "SLOTS = many")
         case "no daemon runs, and accounts are shared":
             try settings(database: "[Attributes]\nCLAIM = provisioningClaim\n[Service]")
-            try await bench.add("3724301", claimedBy: "gone.example.org 17", ["sstProvisioningMode": "adding"])
+            try await harness.add("3724301", claimedBy: "gone.example.org 17", ["sstProvisioningMode": "adding"])
         case "no daemon runs":
             try settings()
-            try await bench.add("3724300")
-            try await bench.add("3724302", home: "/outside/3724302")
+            try await harness.add("3724300")
+            try await harness.add("3724302", home: "/outside/3724302")
         case "no daemon runs, and the LDAP server is away":
             try settings(database: "SERVER = ldapi://%2Fnonexistent%2Fldapi")
         case "the daemon runs":
             try settings()
-            daemon = try await bench.serving()
-            try await bench.add("3724303", ["sstProvisioningExecutionDate": "20991231"])
-            let done = try await bench.ask("good")
-            try await bench.result(of: done)
-            jobs = [("DONE", done), ("OPEN", try await bench.ask("open"))]
-            try await eventually("the job runs") { bench.exists("began") }
+            daemon = try await harness.serving()
+            try await harness.add("3724303", ["sstProvisioningExecutionDate": "20991231"])
+            let done = try await harness.ask("good")
+            try await harness.result(of: done)
+            jobs = [("DONE", done), ("OPEN", try await harness.ask("open"))]
+            try await eventually("the job runs") { harness.exists("began") }
         case "the daemon runs, and no account has failed":
-            try await bench.manager.delete(DaemonBench.dn("3724302"))
+            try await harness.manager.delete(DaemonHarness.dn("3724302"))
         case "the daemon runs, and another user asks":
             // The settings are not secret; the password is.
-            chmod(bench.settingsFile.path, 0o644)
+            chmod(harness.settingsFile.path, 0o644)
         case "the daemon runs, and its settings have become wrong":
             try settings(service: "SLOTS = many")
         case "the daemon runs, and the LDAP server is away":
             try settings()
-            try await bench.sandbox.kill()
+            try await harness.sandbox.kill()
             try await eventually("the daemon has noticed it") {
-                try await bench.json("status").first?["daemon"]["isDirectoryAvailable"] == .bool(false)
+                try await harness.json("status").first?["daemon"]["isDirectoryAvailable"] == .bool(false)
             }
         default: Issue.record("no situation \(situation)")
         }
@@ -189,7 +189,7 @@ private struct Stage: Sendable {
 
     /// Stops the sandbox that a row starts.
     func end() async {
-        _ = try? await DaemonBench.outcome(["sandbox", "stop", "--directory", bench.path("sandbox")])
+        _ = try? await DaemonHarness.outcome(["sandbox", "stop", "--directory", harness.path("sandbox")])
     }
 
     /// Runs the rows of the situation, all at once where none changes anything.
@@ -213,30 +213,30 @@ private struct Stage: Sendable {
     }
 
     private func run(_ command: String) async throws -> Outcome {
-        let names = [("CONF", bench.settingsFile.path), ("DIR", bench.directory.path)] + jobs
+        let names = [("CONF", harness.settingsFile.path), ("DIR", harness.directory.path)] + jobs
         let arguments = command.split(separator: " ").map { word in
             names.reduce(String(word)) { $0.replacing($1.0, with: $1.1) }
         }
         switch situation {
         case "a script of a job asks, in this order": return try await runInScript(arguments)
         case "the daemon runs, and another user asks":
-            return try await DaemonBench.outcome(
+            return try await DaemonHarness.outcome(
                 arguments, by: ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
-        default: return try await DaemonBench.outcome(arguments)
+        default: return try await DaemonHarness.outcome(arguments)
         }
     }
 
     /// Runs the program in the script of a job, which keeps what comes of it.
     private func runInScript(_ arguments: [String]) async throws -> Outcome {
-        _ = try bench.script(
+        _ = try harness.script(
             "reports.sh",
             """
-            cd \(bench.directory.path)
-            \(DaemonBench.program.path) \(arguments.joined(separator: " ")) >output 2>errors
+            cd \(harness.directory.path)
+            \(DaemonHarness.program.path) \(arguments.joined(separator: " ")) >output 2>errors
             echo $? >status
             """)
-        try await bench.result(of: try await bench.ask("reports"))
-        func text(_ name: String) throws -> String { try String(contentsOfFile: bench.path(name), encoding: .utf8) }
+        try await harness.result(of: try await harness.ask("reports"))
+        func text(_ name: String) throws -> String { try String(contentsOfFile: harness.path(name), encoding: .utf8) }
         let status = try #require(Int32(try text("status").trimmingCharacters(in: .whitespacesAndNewlines)))
         return Outcome(status: status, output: try text("output"), errors: try text("errors"))
     }

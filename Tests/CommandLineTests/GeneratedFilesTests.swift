@@ -21,7 +21,7 @@ import Testing
 
         var testDescription: String { mark.map { "\(path): \($0)" } ?? path }
 
-        private var file: URL { DaemonBench.checkout.appending(path: path) }
+        private var file: URL { DaemonHarness.checkout.appending(path: path) }
 
         private func range(in content: String) throws -> Range<String.Index> {
             guard let mark else { return content.startIndex..<content.endIndex }

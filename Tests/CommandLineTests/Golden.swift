@@ -9,7 +9,7 @@ enum Golden {
     static let isRegenerating = ProcessInfo.processInfo.environment["PROV_REGENERATE"] == "1"
 
     static func file(_ name: String) -> URL {
-        DaemonBench.checkout.appending(path: "Tests/CommandLineTests/Golden").appending(path: name)
+        DaemonHarness.checkout.appending(path: "Tests/CommandLineTests/Golden").appending(path: name)
     }
 
     /// Expects that a text is what the file of that name holds.

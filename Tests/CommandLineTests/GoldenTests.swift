@@ -9,7 +9,7 @@ import Testing
     func help() async throws {
         var text = ""
         func add(_ command: [String]) async throws {
-            let shown = try await DaemonBench.outcome(command + ["--help"], environment: ["COLUMNS": "80"])
+            let shown = try await DaemonHarness.outcome(command + ["--help"], environment: ["COLUMNS": "80"])
             #expect(shown.status == 0 && shown.errors.isEmpty, "\(command): \(shown)")
             text += "== \((["prov-backup-rsnapshot"] + command).joined(separator: " "))\n\(shown.output)\n"
             guard let start = shown.output.range(of: "\nSUBCOMMANDS:\n") else { return }
@@ -25,11 +25,11 @@ import Testing
         "the JSON output of every command has the members, types and values that Golden/json holds",
         .enabled(if: geteuid() == 0, "needs root: owners are among the values"))
     func json() async throws {
-        try await DaemonBench.run { bench in
-            let open = try await Self.scenario(bench)
+        try await DaemonHarness.run { harness in
+            let open = try await Self.scenario(harness)
             let normalizer = Normalizer(names: [
-                (bench.sandbox.uri, "<server>"), (bench.directory.path, "<directory>"),
-                (DaemonBench.checkout.path, "<checkout>"),
+                (harness.sandbox.uri, "<server>"), (harness.directory.path, "<directory>"),
+                (DaemonHarness.checkout.path, "<checkout>"),
             ])
             for command in [
                 "status", "accounts list", "accounts list --pending", "accounts list --failed",
@@ -38,49 +38,49 @@ import Testing
                 "jobs show 1", "jobs show 2", "jobs show 3", "jobs show 4", "jobs show 6", "jobs show 7",
                 "jobs show 8", "jobs show \(open)", "scripts list",
             ] {
-                let values = try await bench.json(command.split(separator: " ").map(String.init))
+                let values = try await harness.json(command.split(separator: " ").map(String.init))
                 let name = command.replacing("--", with: "").replacing(" ", with: "-")
                 let text = values.map { normalizer.json($0).text + "\n" }.joined()
                 try Golden.expect(text, in: "json/\(name).json")
             }
-            let checked = try await DaemonBench.outcome(["check", "--json", "-c", bench.settingsFile.path])
+            let checked = try await DaemonHarness.outcome(["check", "--json", "-c", harness.settingsFile.path])
             let check = try #require(try JSON.lines(checked.output).first)
             try Golden.expect(Self.stable(check) + "\n", in: "json/check.json")
-            let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+            let health = try await DaemonHarness.outcome(["health", "-c", harness.settingsFile.path])
             try Golden.expect(normalizer.text(health.output), in: "health.txt")
-            try bench.touch("go")
-            #expect(try await bench.result(of: open) == "success")
+            try harness.touch("go")
+            #expect(try await harness.result(of: open) == "success")
         }
     }
 
     /// Accounts: one was added and backed up, of one the deletion was refused, the request of one has a later date, the
     /// backup of one failed, one is tried again later, and one is being added. Scripts: one has ended, and one runs.
     /// - Returns: the number of the job that runs until there is a file `go`.
-    private static func scenario(_ bench: DaemonBench) async throws -> String {
-        let home = try bench.script(
+    private static func scenario(_ harness: DaemonHarness) async throws -> String {
+        let home = try harness.script(
             "home.sh",
             """
             echo making $1
             [ $1 = 3724304 ] && exit 75
-            [ $1 = 3724305 ] && while [ ! -e \(bench.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
+            [ $1 = 3724305 ] && while [ ! -e \(harness.path("go")) ] && [ -e "$0" ]; do sleep 0.05; done
             mkdir -p "$PROV_HOME"
             """)
-        let pre = try bench.script("hooks/pre_script.sh", "echo before")
-        _ = try bench.script("hooks/post_script.sh", "echo after")
-        let nightly = try bench.script(
+        let pre = try harness.script("hooks/pre_script.sh", "echo before")
+        _ = try harness.script("hooks/post_script.sh", "echo after")
+        let nightly = try harness.script(
             "nightly.sh",
             """
             echo first line
-            \(DaemonBench.program.path) report -r
-            \(DaemonBench.program.path) report -p 40
+            \(DaemonHarness.program.path) report -r
+            \(DaemonHarness.program.path) report -p 40
             echo a warning >&2
-            exec \(DaemonBench.program.path) report -f 3
+            exec \(DaemonHarness.program.path) report -f 3
             """)
-        let waiting = try bench.script(
+        let waiting = try harness.script(
             "waiting.sh",
-            "echo waits\ntouch \(bench.path("began"))\nwhile [ ! -e \(bench.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
+            "echo waits\ntouch \(harness.path("began"))\nwhile [ ! -e \(harness.path("go")) ] && [ -e \"$0\" ]; do sleep 0.05; done"
         )
-        let handlers = try bench.handlers(
+        let handlers = try harness.handlers(
             """
             import bacula
             class Events:
@@ -100,58 +100,58 @@ import Testing
             DIRECTORY = \(URL(filePath: pre).deletingLastPathComponent().path)
             """
         func write(_ more: String) throws {
-            try bench.settings(backup: settings + more)
-            try String(contentsOf: bench.settingsFile, encoding: .utf8)
+            try harness.settings(backup: settings + more)
+            try String(contentsOf: harness.settingsFile, encoding: .utf8)
                 .replacing("RETRY_DELAY = 1s", with: "RETRY_DELAY = 1h")
-                .write(to: bench.settingsFile, atomically: true, encoding: .utf8)
-            chmod(bench.settingsFile.path, 0o600)
+                .write(to: harness.settingsFile, atomically: true, encoding: .utf8)
+            chmod(harness.settingsFile.path, 0o600)
         }
         // A daemon that has run before has no schedule to make up for.
         try write("")
-        await bench.stop(try await bench.serving())
+        await harness.stop(try await harness.serving())
         try write("\n[Backup Jobs]\nDAILY = 0 3 29 2 *")
-        _ = try await bench.serving()
+        _ = try await harness.serving()
         try await eventually("the handlers are loaded") {
-            try await bench.json("scripts", "list").allSatisfy { ["ok", "off"].contains($0["state"].string) }
+            try await harness.json("scripts", "list").allSatisfy { ["ok", "off"].contains($0["state"].string) }
         }
         for uid in ["3724300", "3724301"] {
-            try await bench.add(uid)
-            try await bench.reached("added", uid)
+            try await harness.add(uid)
+            try await harness.reached("added", uid)
         }
-        try await bench.wish("3724301", "delete")
-        try await bench.returned("1", "3724301")
-        try await bench.add("3724302", ["sstProvisioningExecutionDate": "20991231"])
-        try bench.upload("hello", as: "hello.txt", of: "3724300")
-        let backup = try await DaemonBench.outcome(
-            ["backup", "daily", "--account", "3724300", "-c", bench.settingsFile.path])
+        try await harness.request("3724301", "delete")
+        try await harness.returned("1", "3724301")
+        try await harness.add("3724302", ["sstProvisioningExecutionDate": "20991231"])
+        try harness.upload("hello", as: "hello.txt", of: "3724300")
+        let backup = try await DaemonHarness.outcome(
+            ["backup", "daily", "--account", "3724300", "-c", harness.settingsFile.path])
         #expect(backup.status == 0, "\(backup)")
-        #expect(try await bench.result(of: try await bench.ask("nightly")) == "warnings")
-        try await bench.add("3724303")
-        try await bench.reached("added", "3724303")
-        let configuration = bench.configuration("3724303")
+        #expect(try await harness.result(of: try await harness.ask("nightly")) == "warnings")
+        try await harness.add("3724303")
+        try await harness.reached("added", "3724303")
+        let configuration = harness.configuration("3724303")
         try String(contentsOf: configuration, encoding: .utf8).replacing("3724303", with: "3724309")
             .write(to: configuration, atomically: true, encoding: .utf8)
-        let failed = try await DaemonBench.outcome(
-            ["backup", "daily", "--account", "3724303", "-c", bench.settingsFile.path])
+        let failed = try await DaemonHarness.outcome(
+            ["backup", "daily", "--account", "3724303", "-c", harness.settingsFile.path])
         #expect(failed.status == 1, "\(failed)")
-        try await bench.add("3724304")
+        try await harness.add("3724304")
         try await eventually("it is to be tried again") {
-            try await bench.json("status").first?["daemon"]["retrying"].array.count == 1
+            try await harness.json("status").first?["daemon"]["retrying"].array.count == 1
         }
-        try await bench.add("3724305")
+        try await harness.add("3724305")
         try await eventually("its script runs") {
-            try await bench.json("status").first?["daemon"]["running"].array.first?["step"].string != nil
+            try await harness.json("status").first?["daemon"]["running"].array.first?["step"].string != nil
         }
-        let open = try await bench.ask("waiting")
+        let open = try await harness.ask("waiting")
         try await eventually("the output of both scripts is there") {
-            for job in ["8", open] where try await bench.json("jobs", "show", job).first?["output"] == .null {
+            for job in ["8", open] where try await harness.json("jobs", "show", job).first?["output"] == .null {
                 return false
             }
             return true
         }
         try await eventually("all other jobs have ended, and the request with a date is known") {
-            let ended = try await bench.json("jobs", "list").filter { $0["isOpen"] == .bool(false) }
-            let waiting = try await bench.json("status").first?["daemon"]["nextDue"]
+            let ended = try await harness.json("jobs", "list").filter { $0["isOpen"] == .bool(false) }
+            let waiting = try await harness.json("status").first?["daemon"]["nextDue"]
             return ended.count == 6 && waiting?.string != nil
         }
         return open

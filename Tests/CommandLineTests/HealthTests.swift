@@ -47,7 +47,7 @@ import Testing
             (
                 Self.health {
                     $0.shortages = [ShortageLine(accounts: 2, since: "20261122T120000Z", reason: "no room; df /srv")]
-                }, .critical, ["the machine holds up provisioning for 2 accounts: no room; df /srv"]
+                }, .critical, ["a shortage of the machine delays provisioning for 2 accounts: no room; df /srv"]
             ),
             (
                 Self.health { $0.behind = 2 }, .warning,
@@ -108,77 +108,78 @@ import Testing
         "the real daemon: commands that ask it need no password and no other setting; down is critical, a failed backup and a failed account are warnings that a success ends, and a restart forgets none"
     )
     func real() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            let down = try await bench.command("health")
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let down = try await harness.command("health")
             #expect(down.status == 2 && down.output.hasPrefix("BACKUP CRITICAL - "), "\(down.output)")
-            let unreadable = try await RunningProgram(DaemonBench.program, ["health", "-c", bench.path("none")]).result
+            let unreadable = try await RunningProgram(DaemonHarness.program, ["health", "-c", harness.path("none")])
+                .result
             #expect(unreadable.status == 3 && unreadable.output.hasPrefix("BACKUP UNKNOWN - "), "\(unreadable)")
 
-            var daemon = try await bench.running()
+            var daemon = try await harness.running()
             for uid in ["3724300", "3724301"] {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
             }
-            #expect(try await bench.command("health").status == 0)
+            #expect(try await harness.command("health").status == 0)
 
             // A configuration that names another home is refused, and so is a deletion of an active account.
-            let file = bench.configuration("3724300")
+            let file = harness.configuration("3724300")
             let good = try String(contentsOf: file, encoding: .utf8)
             try good.replacing("3724300", with: "3724309").write(to: file, atomically: true, encoding: .utf8)
-            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 1)
-            try await bench.wish("3724301", "delete")
+            #expect(try await harness.command("backup", "daily", "--account", "3724300").status == 1)
+            try await harness.request("3724301", "delete")
             try await eventually("the deletion is refused") {
-                try await bench.text("3724301", "sstProvisioningReturnValue") ?? "0" != "0"
+                try await harness.text("3724301", "sstProvisioningReturnValue") ?? "0" != "0"
             }
             func check(_ daemon: RunningProgram) async throws {
-                let bad = try await bench.command("health")
+                let bad = try await harness.command("health")
                 #expect(bad.status == 1, "\(bad.output)")
                 for part in [
                     "BACKUP WARNING - ", "backups failed for 1 account (3724300 daily)",
                     "provisioning failed for 1 account (3724301)",
                     "failed_backups=1", "failed_accounts=1", "overdue_backups=0",
                 ] { #expect(bad.output.contains(part), "\(part): \(bad.output)") }
-                let status = try await bench.command("status")
+                let status = try await harness.command("status")
                 #expect(
                     status.status == 0 && status.output.contains("failed for 1 account, overdue for 0"),
                     "\(status.output)")
             }
             try await check(daemon)
             // Without the password, as with systemd's credentials, and with nonsense elsewhere.
-            let settings = try String(contentsOf: bench.settingsFile, encoding: .utf8)
+            let settings = try String(contentsOf: harness.settingsFile, encoding: .utf8)
             try settings.replacing("ADMIN_PASSWORD_FILE", with: "NOT_KNOWN")
-                .write(to: bench.settingsFile, atomically: true, encoding: .utf8)
-            #expect(try await bench.command("health").status == 1)
-            let job = try #require(try await bench.newest("Backup")).id
+                .write(to: harness.settingsFile, atomically: true, encoding: .utf8)
+            #expect(try await harness.command("health").status == 1)
+            let job = try #require(try await harness.newest("Backup")).id
             for arguments in [
                 ["status"], ["status", "--json"], ["jobs", "list"], ["jobs", "show", "\(job)"], ["scripts", "list"],
                 ["scripts", "restart"],
             ] {
                 let asked = try await RunningProgram(
-                    DaemonBench.program, arguments + ["-c", bench.settingsFile.path]
+                    DaemonHarness.program, arguments + ["-c", harness.settingsFile.path]
                 ).result
                 #expect(asked.status == 0 && !asked.output.contains("ADMIN_PASSWORD"), "\(arguments): \(asked)")
             }
-            let status = try await bench.command("status").output
-            #expect(status.contains("0 wished, 0 claimed, 1 failed") && status.contains("3724301"), "\(status)")
-            let backup = try await bench.command("backup", "daily", "--account", "3724300")
+            let status = try await harness.command("status").output
+            #expect(status.contains("0 requested, 0 claimed, 1 failed") && status.contains("3724301"), "\(status)")
+            let backup = try await harness.command("backup", "daily", "--account", "3724300")
             #expect(backup.status == 1 && backup.output.contains("3724300"), "\(backup.output)")
-            try settings.write(to: bench.settingsFile, atomically: true, encoding: .utf8)
-            chmod(bench.settingsFile.path, 0o600)
+            try settings.write(to: harness.settingsFile, atomically: true, encoding: .utf8)
+            chmod(harness.settingsFile.path, 0o600)
 
             daemon.kill(SIGKILL)
             _ = await daemon.end()
-            daemon = try await bench.running()
+            daemon = try await harness.running()
             try await check(daemon)
 
             try good.write(to: file, atomically: true, encoding: .utf8)
-            #expect(try await bench.command("backup", "daily", "--account", "3724300").status == 0)
-            try await bench.wish("3724301", "modify")
-            try await bench.reached("modified", "3724301")
-            let mended = try await bench.command("health")
-            #expect(mended.status == 0, "\(mended.output)")
-            await bench.stop(daemon)
+            #expect(try await harness.command("backup", "daily", "--account", "3724300").status == 0)
+            try await harness.request("3724301", "modify")
+            try await harness.reached("modified", "3724301")
+            let fixed = try await harness.command("health")
+            #expect(fixed.status == 0, "\(fixed.output)")
+            await harness.stop(daemon)
         }
     }
 }

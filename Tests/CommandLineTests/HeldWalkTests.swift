@@ -4,7 +4,7 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// Holds whoever opens certain directories until it is let go: the kernel asks this program whether they may, and it does not answer.
+/// Blocks processes that open certain directories until it is released: the kernel asks this program for permission (fanotify), and it does not answer.
 private final class HeldOpening {
     private static let classContent: UInt32 = 0x4
     private static let nonBlocking: UInt32 = 0x2
@@ -71,37 +71,37 @@ struct HeldWalkTests {
         "while homes are removed and snapshots are measured for as long as they like, another account is modified and backed up"
     )
     func otherAccount() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(backup: "HOME_SCRIPT =\nON_DELETE = remove")
-            let daemon = try await bench.running()
+        try await DaemonHarness.run { harness in
+            try harness.settings(backup: "HOME_SCRIPT =\nON_DELETE = remove")
+            let daemon = try await harness.running()
             let (removed, measured, other) = (["3724301", "3724302", "3724303"], "3724304", "3724305")
             for uid in removed + [measured, other] {
-                try await bench.add(uid)
-                try await bench.reached("added", uid)
-                let deep = bench.home(uid).appending(path: "incoming/deep")
+                try await harness.add(uid)
+                try await harness.reached("added", uid)
+                let deep = harness.home(uid).appending(path: "incoming/deep")
                 try FileManager.default.createDirectory(at: deep, withIntermediateDirectories: true)
                 chown(deep.path, UInt32(uid) ?? 0, UInt32(uid) ?? 0)
             }
-            #expect(try await bench.command("backup", "daily", "--account", measured).status == 0)
+            #expect(try await harness.command("backup", "daily", "--account", measured).status == 0)
             let places =
-                removed.map { bench.home($0).appending(path: "incoming/deep") }
-                + [bench.home(measured).appending(path: ".snapshots/daily.0/deep")]
+                removed.map { harness.home($0).appending(path: "incoming/deep") }
+                + [harness.home(measured).appending(path: ".snapshots/daily.0/deep")]
             var held: HeldOpening? = try HeldOpening(places)
             defer { held = nil }
-            for uid in removed { try await bench.wish(uid, "delete", ["sstIsActive": "FALSE"]) }
-            async let backup = bench.command("backup", "daily", "--account", measured, "--force")
+            for uid in removed { try await harness.request(uid, "delete", ["sstIsActive": "FALSE"]) }
+            async let backup = harness.command("backup", "daily", "--account", measured, "--force")
             try await eventually("all walks are held") { held?.openers() == Array(repeating: daemon.id, count: 4) }
 
-            try await bench.wish(other, "modify")
-            try await bench.reached("modified", other)
-            #expect(try await bench.command("backup", "daily", "--account", other).status == 0)
+            try await harness.request(other, "modify")
+            try await harness.reached("modified", other)
+            #expect(try await harness.command("backup", "daily", "--account", other).status == 0)
             #expect(held?.openers().count == 4)
-            for uid in removed { #expect(try await bench.text(uid, "sstProvisioningMode") == "deleting") }
+            for uid in removed { #expect(try await harness.text(uid, "sstProvisioningMode") == "deleting") }
 
             held = nil
-            for uid in removed { try await bench.reached("deleted", uid) }
+            for uid in removed { try await harness.reached("deleted", uid) }
             #expect(try await backup.status == 0)
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 }

@@ -28,7 +28,7 @@ import Testing
 
     @Test("a target imports only what its row names, and full Foundation is in none")
     func imports() throws {
-        let sources = DaemonBench.checkout.appending(path: "Sources")
+        let sources = DaemonHarness.checkout.appending(path: "Sources")
         let targets = try FileManager.default.contentsOfDirectory(atPath: sources.path)
         #expect(
             Set(targets) == Set(Self.ours.keys), "a new target needs its row here and in ARCHITECTURE.md")
@@ -54,7 +54,7 @@ import Testing
     @Test("the state machine in ARCHITECTURE.md is the one that runs")
     func diagram() throws {
         let text = try String(
-            contentsOf: DaemonBench.checkout.appending(path: "ARCHITECTURE.md"), encoding: .utf8)
+            contentsOf: DaemonHarness.checkout.appending(path: "ARCHITECTURE.md"), encoding: .utf8)
         #expect(text.contains(TransitionTable.diagram), "put this into ARCHITECTURE.md:\n\(TransitionTable.diagram)")
     }
 }

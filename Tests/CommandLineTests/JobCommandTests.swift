@@ -13,8 +13,8 @@ import Testing
         "L1 L6 L8 a script is run by name, reports on itself, and everything of it is shown while it runs and afterwards"
     )
     func wholeLife() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script(
+        try await JobControlHarness.run { harness in
+            try await harness.script(
                 "nightly",
                 """
                 echo first line
@@ -25,25 +25,25 @@ import Testing
                 echo last line
                 $PROGRAM report -f 3
                 """)
-            let run = try await bench.start(["jobs", "run", "nightly", "--wait"])
-            try await bench.appears("reported")
-            let id = try #require(await bench.live().first?.id.number)
+            let run = try await harness.start(["jobs", "run", "nightly", "--wait"])
+            try await harness.appears("reported")
+            let id = try #require(await harness.live().first?.id.number)
             try await run.says("\(id)\n")
 
-            let listed = try await bench.command("jobs", "list")
+            let listed = try await harness.command("jobs", "list")
             #expect(listed.status == 0)
             let row = try #require(listed.output.split(separator: "\n").last)
             for cell in ["\(id)", "Admin", "nightly", "R", "running", "40 %"] { #expect(row.contains(cell), "\(row)") }
-            let status = try await bench.command("status")
+            let status = try await harness.command("status")
             #expect(status.output.contains("job \(id)  R  Admin nightly"), "\(status.output)")
             #expect(status.output.contains("40 %"))
 
-            let show = try await bench.start(["jobs", "show", "\(id)", "--follow"])
+            let show = try await harness.start(["jobs", "show", "\(id)", "--follow"])
             try await show.says("| first line")
             try await show.says("reporter: the script reports that it has begun")
-            let follow = try await bench.start(["jobs", "list", "--follow", "--account", "nightly"])
+            let follow = try await harness.start(["jobs", "list", "--follow", "--account", "nightly"])
             try await follow.says("40 %")
-            try await bench.touch("go")
+            try await harness.touch("go")
             #expect(await show.end() == 0)
             #expect(show.output.contains("| last line"), "\(show.output)")
             #expect(show.output.components(separatedBy: "| first line").count == 2, "told once:\n\(show.output)")
@@ -53,12 +53,12 @@ import Testing
             follow.kill(SIGINT)
             _ = await follow.end()
 
-            let after = try await bench.command("jobs", "show", "\(id)")
+            let after = try await harness.command("jobs", "show", "\(id)")
             for part in [
-                "result     warnings", "\(bench.directory.path)/nightly.sh", "sha256", "owner \(geteuid()), mode 755",
+                "result     warnings", "\(harness.directory.path)/nightly.sh", "sha256", "owner \(geteuid()), mode 755",
                 "exit code 0", "| first line", "| last line", "e  non-fatal error",
             ] { #expect(after.output.contains(part), "\(part) is missing in:\n\(after.output)") }
-            let json = try await bench.command("jobs", "show", "\(id)", "--json")
+            let json = try await harness.command("jobs", "show", "\(id)", "--json")
             let details = try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any]
             #expect((details?["steps"] as? [Any])?.isEmpty == false)
             #expect(json.output.contains(#"first line\nlast line\n"#), "\(json.output)")
@@ -67,36 +67,36 @@ import Testing
 
     @Test("D9 a job is cancelled by its number; one that has ended cannot be, and one that never was is told")
     func cancel() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("long", "touch began\nsleep 1000")
-            let run = try await bench.start(["jobs", "run", "long", "--wait"])
-            try await bench.appears("began")
-            let id = try #require(await bench.live().first?.id.number)
-            let cancelled = try await bench.command("jobs", "cancel", "\(id)")
+        try await JobControlHarness.run { harness in
+            try await harness.script("long", "touch began\nsleep 1000")
+            let run = try await harness.start(["jobs", "run", "long", "--wait"])
+            try await harness.appears("began")
+            let id = try #require(await harness.live().first?.id.number)
+            let cancelled = try await harness.command("jobs", "cancel", "\(id)")
             #expect(cancelled.status == 0 && cancelled.output.contains("jobs show \(id) --follow"))
             #expect(await run.end() == 1)
             #expect(run.output.contains("aborted"), "\(run.output)")
-            let again = try await bench.command("jobs", "cancel", "\(id)")
+            let again = try await harness.command("jobs", "cancel", "\(id)")
             #expect(again.status == 1 && again.output.contains("has ended already"))
-            let never = try await bench.command("jobs", "cancel", "999")
+            let never = try await harness.command("jobs", "cancel", "999")
             #expect(never.status == 1 && never.output.contains("there is no job 999"))
-            let shown = try await bench.command("jobs", "show", "999")
+            let shown = try await harness.command("jobs", "show", "999")
             #expect(shown.status == 1 && shown.output.contains("jobs list"))
-            let listed = try await bench.command("jobs", "list", "--status", "A")
+            let listed = try await harness.command("jobs", "list", "--status", "A")
             #expect(listed.output.contains("long") && listed.output.contains("canceled by user"))
         }
     }
 
     @Test("jobs are listed by account, type, letter and time, the newest last, and as many as are wanted")
     func filters() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("good", "exit 0")
-            try await bench.script("bad", "echo why >&2; exit 1")
-            #expect(try await bench.command("jobs", "run", "good", "--wait").status == 0)
-            #expect(try await bench.command("jobs", "run", "bad", "--wait").status == 1)
-            #expect(try await bench.command("jobs", "run", "good", "--wait").status == 0)
+        try await JobControlHarness.run { harness in
+            try await harness.script("good", "exit 0")
+            try await harness.script("bad", "echo why >&2; exit 1")
+            #expect(try await harness.command("jobs", "run", "good", "--wait").status == 0)
+            #expect(try await harness.command("jobs", "run", "bad", "--wait").status == 1)
+            #expect(try await harness.command("jobs", "run", "good", "--wait").status == 0)
             func ids(_ arguments: String...) async throws -> [Int] {
-                let program = try await bench.start(["jobs", "list", "--json"] + arguments)
+                let program = try await harness.start(["jobs", "list", "--json"] + arguments)
                 #expect(await program.end() == 0)
                 return try program.output.split(separator: "\n").map { line in
                     let job = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
@@ -116,61 +116,61 @@ import Testing
 
     @Test("what the settings do not know is refused with the names that there are, and 64")
     func unknownName() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("nightly", "exit 0")
-            let run = try await bench.command("jobs", "run", "weekly")
+        try await JobControlHarness.run { harness in
+            try await harness.script("nightly", "exit 0")
+            let run = try await harness.command("jobs", "run", "weekly")
             #expect(run.status == 64 && run.output.contains("there are: nightly"), "\(run.output)")
         }
     }
 
     @Test("a backup runs a job for each account, tells how each ended, and ends with 1 when one failed")
     func backup() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("good", "$PROGRAM report -p 50; exit 0")
-            try await bench.script("odd", "exit 3")
-            try await bench.script("bad", "exit 1")
-            await bench.account("3724300", runs: "good")
-            await bench.account("3724301", runs: "odd")
-            let good = try await bench.command("backup", "daily")
+        try await JobControlHarness.run { harness in
+            try await harness.script("good", "$PROGRAM report -p 50; exit 0")
+            try await harness.script("odd", "exit 3")
+            try await harness.script("bad", "exit 1")
+            await harness.account("3724300", runs: "good")
+            await harness.account("3724301", runs: "odd")
+            let good = try await harness.command("backup", "daily")
             #expect(good.status == 0, "\(good.output)")
             #expect(good.output.contains("daily 3724300: success") && good.output.contains("daily 3724301: warnings"))
             #expect(good.output.contains("2 jobs: 1 success, 1 warnings"))
-            await bench.account("3724302", runs: "bad")
-            let bad = try await bench.command("backup", "weekly", "--account", "3724300", "--account", "3724302")
+            await harness.account("3724302", runs: "bad")
+            let bad = try await harness.command("backup", "weekly", "--account", "3724300", "--account", "3724302")
             #expect(bad.status == 1)
             #expect(bad.output.contains("weekly 3724302: failed") && bad.output.contains("2 jobs: 1 failed, 1 success"))
-            let leaving = try await bench.command("backup", "daily", "--no-wait", "--account", "3724300")
+            let leaving = try await harness.command("backup", "daily", "--no-wait", "--account", "3724300")
             #expect(leaving.status == 0 && leaving.output == "5\n", "\(leaving.output)")
-            let unknown = try await bench.command("backup", "daily", "--account", "1")
+            let unknown = try await harness.command("backup", "daily", "--account", "1")
             #expect(unknown.status == 1 && unknown.output.contains("no account 1"))
         }
     }
 
-    @Test("B10 scripts are listed and handlers loaded anew")
+    @Test("B10 scripts are listed and handlers reloaded")
     func scripts() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("nightly", "exit 0")
-            let listed = try await bench.command("scripts", "list")
+        try await JobControlHarness.run { harness in
+            try await harness.script("nightly", "exit 0")
+            let listed = try await harness.command("scripts", "list")
             #expect(listed.status == 0)
             #expect(listed.output.contains("nightly.sh") && listed.output.contains("0 3 * * *"))
-            let restarted = try await bench.command("scripts", "restart")
+            let restarted = try await harness.command("scripts", "restart")
             #expect(restarted.status == 0 && restarted.output == "loaded 1\n")
         }
     }
 
     @Test("without a daemon what was recorded is read, and what needs one says how to start it, with 69")
     func withoutDaemon() async throws {
-        try await JobDeskBench.run { bench in
-            try await bench.script("bad", "echo why >&2; exit 1")
-            #expect(try await bench.command("jobs", "run", "bad", "--wait").status == 1)
+        try await JobControlHarness.run { harness in
+            try await harness.script("bad", "echo why >&2; exit 1")
+            #expect(try await harness.command("jobs", "run", "bad", "--wait").status == 1)
             // Another runtime directory: no daemon there.
-            let moved = bench.directory.appending(path: "moved.conf")
-            let text = try String(contentsOf: bench.settings, encoding: .utf8)
-                .replacing("\(bench.directory.path)/run", with: "\(bench.directory.path)/none")
+            let moved = harness.directory.appending(path: "moved.conf")
+            let text = try String(contentsOf: harness.settings, encoding: .utf8)
+                .replacing("\(harness.directory.path)/run", with: "\(harness.directory.path)/none")
             try text.write(to: moved, atomically: true, encoding: .utf8)
             chmod(moved.path, 0o600)
             func alone(_ arguments: String...) async throws -> (status: Int32, output: String) {
-                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", moved.path])
+                let program = try RunningProgram(DaemonHarness.program, arguments + ["-c", moved.path])
                 return (await program.end(), program.output)
             }
             let listed = try await alone("jobs", "list")
@@ -182,33 +182,33 @@ import Testing
                 ["jobs", "cancel", "1"], ["jobs", "run", "bad"], ["backup", "daily"], ["scripts", "restart"],
                 ["scripts", "list"], ["jobs", "list", "--follow"],
             ] {
-                let program = try RunningProgram(DaemonBench.program, arguments + ["-c", moved.path])
+                let program = try RunningProgram(DaemonHarness.program, arguments + ["-c", moved.path])
                 #expect(await program.end() == 69, "\(arguments)")
                 #expect(program.output.contains("systemctl start prov-backup-rsnapshot, or"), "\(program.output)")
                 #expect(program.output.contains("run -d -c \(moved.path)"), "\(program.output)")
             }
-            let global = bench.directory.appending(path: "our global.conf")
+            let global = harness.directory.appending(path: "our global.conf")
             try "[Global]\n".write(to: global, atomically: true, encoding: .utf8)
             let program = try RunningProgram(
-                DaemonBench.program, ["jobs", "run", "bad", "-c", moved.path, "-g", global.path])
+                DaemonHarness.program, ["jobs", "run", "bad", "-c", moved.path, "-g", global.path])
             #expect(await program.end() == 69)
             #expect(
                 program.output.contains("run -d -c \(moved.path) -g '\(global.path)'"), "\(program.output)")
         }
     }
 
-    @Test("a daemon without a history still shows what runs, and a job that is waited for says where its end stands")
+    @Test("a daemon without a history still shows what runs, and waiting for a job refers to the log for its end")
     func withoutHistory() async throws {
-        try await JobDeskBench.run(hasHistory: false) { bench in
-            try await bench.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
-            let run = try await bench.start(["jobs", "run", "long", "--wait"])
-            try await bench.appears("began")
-            let listed = try await bench.command("jobs", "list")
+        try await JobControlHarness.run(hasHistory: false) { harness in
+            try await harness.script("long", "touch began\nwhile [ ! -e go ] && [ -e \"$0\" ]; do sleep 0.05; done")
+            let run = try await harness.start(["jobs", "run", "long", "--wait"])
+            try await harness.appears("began")
+            let listed = try await harness.command("jobs", "list")
             #expect(listed.status == 0 && listed.output.contains("long"))
-            let shown = try await bench.command("jobs", "show", "1")
+            let shown = try await harness.command("jobs", "show", "1")
             #expect(shown.status == 0 && shown.output.contains("long.1"))
             try await run.says("1\n")
-            try await bench.touch("go")
+            try await harness.touch("go")
             #expect(await run.end() == 1)
             #expect(run.output.contains("daemon's log"), "\(run.output)")
         }

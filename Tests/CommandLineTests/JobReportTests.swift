@@ -18,7 +18,7 @@ import Testing
             outcome: outcome, time: time, duration: .seconds(12), isCanceled: isCanceled)
     }
 
-    @Test("the line of the log says kind, result, level and cause, and its level is that of the result")
+    @Test("the log line contains kind, result, level and cause, and its level depends on the result")
     func logLine() {
         let rows: [(JobEnd, String, String)] = [
             (Self.end(.backup, "daily", .success), "notice", "backup done: daily"),
@@ -73,7 +73,9 @@ import Testing
             }
             if let run { digest.close(run) }
         }
-        return JobMail(host: "backup1", environment: environment, sections: digest.take(now: Self.time)).message
+        return JobMail(
+            place: JobMail.place(host: "backup1", environment: environment), sections: digest.take(now: Self.time)
+        ).message
     }
 
     @Test("the subject names the host, the environment, and the run or the job")
@@ -85,7 +87,7 @@ import Testing
         #expect(mail([(nil, ["a", "b"])], environment: "backup1").0 == "backup1: 2 jobs failed")
     }
 
-    @Test("the body has each run with its jobs, causes and failed scripts, and says what was left out")
+    @Test("the body contains each run with its jobs, causes and failed scripts, and the number of omitted jobs")
     func body() {
         let failed = JobMail.text(
             of: Self.end(.backup, "daily", JobOutcome(.failed, message: "no room; make some")), ["pre_script.sh failed"]

@@ -48,7 +48,7 @@ import Testing
     }
 
     @Test(
-        "what is no time is refused with the forms, and 64",
+        "an invalid time is refused with the valid forms and exit status 64",
         arguments: [
             "", "yesterday", "h", "-2h", "2x", "2026-02-30", "2026-13-01", "2026-11-21T24:00", "2026-11-21T1:00",
             "2026-11-21 06:30", "99999999999d", "0000-01-01", "2026-11-21T06:30:15Z",
@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test(
-        "wrong usage of the job commands is told before anything is asked",
+        "wrong usage of the job commands is reported before a request is sent",
         arguments: [
             ["list", "--limit", "0"], ["list", "--limit", "many"], ["show"], ["show", "seven"], ["show", "-1"],
             ["show", "7", "--json", "--follow"], ["cancel"], ["run"], ["nonsense"],
@@ -96,7 +96,7 @@ import Testing
         #expect(BackupCommand.exitCode(for: error).rawValue == 64)
     }
 
-    @Test("a type is found however its letters are written, and one of another daemon is taken as it stands")
+    @Test("types are not case-sensitive, and unknown types are accepted")
     func types() throws {
         #expect(try JobsCommand.List.parse(["--type", "backup"]).query(now: Self.noon).type == "Backup")
         #expect(try JobsCommand.List.parse(["--type", "Mirror"]).query(now: Self.noon).type == "Mirror")
@@ -115,7 +115,7 @@ import Testing
         #expect(!JobFilter(until: Self.noon + .seconds(-1)).includes(job))
     }
 
-    @Test("a time survives JSON, and nonsense is none")
+    @Test("a time can be encoded and decoded as JSON, invalid text cannot")
     func timesInJSON() throws {
         let text = try JSONText.line([Self.noon])
         #expect(text == #"["20261121T120000Z"]"#)
@@ -137,7 +137,7 @@ import Testing
         #expect(table.line(["7", "c", "later"]) == "7    c            later")
     }
 
-    @Test("B9 a line of the list holds number, type, name, client, letter and words, attempt, progress and message")
+    @Test("B9 a line of the list contains number, type, name, client, status, attempt, progress and message")
     func row() {
         var job = Self.job(status: .waitingForMaximumJobs)
         job.progress = 40
@@ -161,7 +161,7 @@ import Testing
         ])
     func spans(seconds: Double, text: String) { #expect(JobText.span(seconds) == text) }
 
-    @Test("nothing that a script or an entry holds reaches the terminal as a control character")
+    @Test("control characters in scripts and entries are escaped on the terminal")
     func controlCharacters() {
         let evil = "\u{1B}[2J\u{7}\r\n\u{202E}"
         var program = Job.Program(arguments: [evil])
@@ -184,15 +184,17 @@ import Testing
         var table = TextTable(JobText.headings)
         let script = ScriptLine(kind: .job, name: evil, path: evil, state: .ok, problem: evil, schedule: evil)
         let lines =
-            JobText.lines(job) + follower.news(job) + table.lines([JobText.row(job)])
-            + ScriptText.lines([script])
+            JobText.lines(job) + follower.lines(job) + table.lines([JobText.row(job)])
+            + ScriptLine.table([script])
         #expect(lines.count > 30)
         for line in lines {
             #expect(!line.unicodeScalars.contains { $0.value < 0x20 || $0.value == 0x202E }, "\(line.debugDescription)")
         }
     }
 
-    @Test("everything of a job stands in its text: file, hash, owner, mode, command, survivors, output with its gap")
+    @Test(
+        "the text of a job contains file, hash, owner, mode, command, leftover processes, and output with omitted bytes"
+    )
     func wholeText() {
         var program = Job.Program(arguments: ["/usr/bin/rsnapshot", "-c", "a file"])
         (program.path, program.resolvedPath, program.sha256) = (
@@ -218,12 +220,12 @@ import Testing
         for part in [
             "/usr/bin/rsnapshot  (/opt/rsnapshot)", "cafe", "inode 42 on device 8, owner 0, mode 755, 120 bytes",
             #""/usr/bin/rsnapshot" "-c" "a file""#, "exit code 1, ended by its time limit", "sleep (12)", "| first",
-            "| … 1000 bytes left out …", "| last", "reporter: half", "3 more lines found no place",
+            "| … 1000 bytes omitted …", "| last", "reporter: half", "3 more lines were dropped",
             "f  fatal error", "daily.7",
         ] { #expect(text.contains(part), "\(part) is missing in:\n\(text)") }
     }
 
-    @Test("JSON holds output as text, also where it is none")
+    @Test("JSON contains output as text, also if it is not valid UTF-8")
     func json() throws {
         let job = Self.job { $0.output = CapturedOutput(head: [0x61, 0xFF, 0x0A]) }
         let text = try JSONText.line(job)
@@ -235,17 +237,17 @@ import Testing
 
     // MARK: Following
 
-    @Test("a follower tells what is new once: whole lines of output, then the rest when the program has ended")
+    @Test("a follower prints changes once: whole lines of output, then the rest when the program has ended")
     func following() {
         var follower = JobFollower()
         var details = Self.job { $0.output = Self.output("one\ntw") }
-        #expect(follower.news(details) == ["| one"])
-        #expect(follower.news(details).isEmpty)
+        #expect(follower.lines(details) == ["| one"])
+        #expect(follower.lines(details).isEmpty)
         details.output = Self.output("one\ntwo\nthree")
         details.report.append(ReportLine(.handler, "hello", at: Self.noon))
         details.progress = 30
         #expect(
-            follower.news(details) == [
+            follower.lines(details) == [
                 "| two", "report  \(Self.noon.local)  handler: hello", "progress  30 %",
             ])
         details.output = nil
@@ -253,31 +255,31 @@ import Testing
         run.output = Self.output("one\ntwo\nthree")
         details.steps.append(
             Job.Step(name: "x", attempt: 1, began: Self.noon, seconds: 1, result: .success, script: run))
-        let news = follower.news(details)
+        let news = follower.lines(details)
         #expect(news.first == "| three")
         #expect(news.dropFirst().first?.hasPrefix("step  1") == true)
-        #expect(follower.news(details).isEmpty)
+        #expect(follower.lines(details).isEmpty)
         details.output = Self.output("next\n")
-        #expect(follower.news(details) == ["| next"])
+        #expect(follower.lines(details) == ["| next"])
     }
 
-    @Test("output that outruns the follower is told with the number of bytes that nobody kept")
+    @Test("output that is dropped before the follower reads it is printed as a number of bytes")
     func followingGaps() {
         var follower = JobFollower()
         var details = Self.job { $0.output = Self.output("ab\ncd\n") }
-        #expect(follower.news(details) == ["| ab", "| cd"])
+        #expect(follower.lines(details) == ["| ab", "| cd"])
         // 6 of head, 4 of them told… then 94 that were dropped, and a tail of 5.
         details.output = Self.output("ab\ncd\n", dropped: 94, tail: "tail\n")
-        #expect(follower.news(details) == ["| … 94 bytes left out …", "| tail"])
+        #expect(follower.lines(details) == ["| … 94 bytes omitted …", "| tail"])
         // The tail moves on: of the 94 + 10 dropped now, 99 were seen or told.
         details.output = Self.output("ab\ncd\n", dropped: 104, tail: "more\n")
-        #expect(follower.news(details) == ["| … 5 bytes left out …", "| more"])
+        #expect(follower.lines(details) == ["| … 5 bytes omitted …", "| more"])
         // Everything that was told is still there.
         details.output = Self.output("ab\ncd\n", dropped: 104, tail: "more\nx\n")
-        #expect(follower.news(details) == ["| x"])
+        #expect(follower.lines(details) == ["| x"])
     }
 
-    @Test("a follower that begins after a printed job tells nothing twice")
+    @Test("a follower that begins after a printed job repeats nothing")
     func followingOn() {
         let details = Self.job {
             $0.output = Self.output("one\ntw")
@@ -285,15 +287,15 @@ import Testing
             $0.attempts = [Job.Attempt(number: 1, began: Self.noon)]
         }
         var follower = JobFollower(known: details)
-        #expect(follower.news(details).isEmpty)
+        #expect(follower.lines(details).isEmpty)
         var later = details
         later.output = Self.output("one\ntwo\n")
-        #expect(follower.news(later) == ["| o"])
+        #expect(follower.lines(later) == ["| o"])
     }
 
     // MARK: Backups
 
-    @Test("jobs asked for together: progress never falls, warnings are good, what nobody knows is not")
+    @Test("jobs submitted together: progress never decreases, warnings count as success, unknown jobs do not")
     func backupProgress() {
         var progress = BackupProgress(ids: [1, 2, 3].map { JobID($0) })
         #expect(progress.total == 300)
@@ -320,9 +322,9 @@ import Testing
         #expect(bad.summary.contains("1 wrong configuration") && bad.summary.contains("1 without a record"))
     }
 
-    @Test("a script that cannot run stands in the list with what mends it")
+    @Test("a script that cannot run is listed with its hint")
     func scripts() {
-        let lines = ScriptText.lines([
+        let lines = ScriptLine.table([
             ScriptLine(kind: .hook, name: "Backup pre script", path: "/etc/x/pre_script.sh", state: .missing),
             ScriptLine(
                 kind: .job, name: "nightly", path: "/etc/x/nightly.sh", state: .notTrusted,

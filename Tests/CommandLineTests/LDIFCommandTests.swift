@@ -6,25 +6,25 @@ import Testing
 @Suite struct LDIFCommandTests {
     @Test("create writes the four files that load takes one after the other, into a directory that is made")
     func wholeFlow() async throws {
-        try await DaemonBench.run { bench in
-            let data = bench.directory.appending(path: "new-data")
+        try await DaemonHarness.run { harness in
+            let data = harness.directory.appending(path: "new-data")
             let created = try RunningProgram(
-                DaemonBench.program,
+                DaemonHarness.program,
                 ["ldif", "create", "--uid", "3724300", "--reseller", "4000009", "--output", data.path])
             #expect(await created.end() == 0)
             let names = ["01_add", "02_modify", "03_delete", "04_remove"].map { "\($0)_3724300.ldif" }
             #expect(try FileManager.default.contentsOfDirectory(atPath: data.path).sorted() == names)
             var wanted: [String?] = ["add", "modify", "delete", nil]
             for name in names {
-                let loaded = try await load(bench, [data.appending(path: name).path])
+                let loaded = try await load(harness, [data.appending(path: name).path])
                 #expect(loaded.status == 0, "\(loaded.output)")
-                #expect(try await bench.text("3724300", "sstProvisioningMode") == wanted.removeFirst())
+                #expect(try await harness.text("3724300", "sstProvisioningMode") == wanted.removeFirst())
             }
         }
     }
 
     @Test(
-        "site refuses names that cannot be meant, with the option's name or the reason, and prints nothing of an LDIF")
+        "site refuses invalid names with the option's name or the reason, and prints no LDIF")
     func badSites() async throws {
         for (arguments, reason) in [
             (["--base", "no dn"], "--base: "), (["--base", ""], "cannot stand in an access rule"),
@@ -32,12 +32,12 @@ import Testing
             (["--base", "dc=a", "--daemon-dn", "cn=daemon,dc=b"], "is no cn=... below dc=a"),
             (["--base", "dc=a", "--daemon-dn", "uid=daemon,dc=a"], "is no cn=... below dc=a"),
         ] {
-            let refused = try RunningProgram(DaemonBench.program, ["ldif", "site"] + arguments)
+            let refused = try RunningProgram(DaemonHarness.program, ["ldif", "site"] + arguments)
             #expect(await refused.end() == 64)
             #expect(refused.output.contains(reason) && !refused.output.contains("dn: "), "\(refused.output)")
         }
         let own = try RunningProgram(
-            DaemonBench.program,
+            DaemonHarness.program,
             ["ldif", "site", "--base", "o=Example,c=ch", "--daemon-dn", "cn=backupd,o=Example,c=ch"])
         #expect(await own.end() == 0)
         let unfolded = own.output.replacing("\n ", with: "")
@@ -47,7 +47,7 @@ import Testing
             "dn: ou=accounts,ou=backup,ou=services,o=Example,c=ch\n",
         ] { #expect(unfolded.contains(line), "\(line): \(own.output)") }
         #expect(!own.output.contains("stoney-cloud,") && !own.output.contains("cn=prov-backup-rsnapshot,"))
-        let spaced = try RunningProgram(DaemonBench.program, ["ldif", "site", "--base", "o=Our Company"])
+        let spaced = try RunningProgram(DaemonHarness.program, ["ldif", "site", "--base", "o=Our Company"])
         #expect(await spaced.end() == 0)
         #expect(
             spaced.output.contains(" -S 'cn=prov-backup-rsnapshot,ou=programs,o=Our Company'\n"), "\(spaced.output)")
@@ -58,7 +58,7 @@ import Testing
         for (option, value) in [("uid", "../../etc"), ("uid", "123"), ("base", "no dn"), ("surname", "a\nb")] {
             let base = option == "uid" ? [] : ["--uid", "3724300"]
             let refused = try RunningProgram(
-                DaemonBench.program,
+                DaemonHarness.program,
                 ["ldif", "create", "--output", "/nonexistent/data"] + base + ["--\(option)", value])
             #expect(await refused.end() == 64)
             #expect(refused.output.contains("--\(option)"), "\(refused.output)")
@@ -66,10 +66,11 @@ import Testing
     }
 
     @Test(
-        "load names file and line of what is wrong, stops there, or goes on with -k; the exit status tells either way")
+        "load reports errors with file and line, and stops or continues with -k; the exit status is not 0 in both cases"
+    )
     func errors() async throws {
-        try await DaemonBench.run { bench in
-            let file = bench.directory.appending(path: "mixed.ldif")
+        try await DaemonHarness.run { harness in
+            let file = harness.directory.appending(path: "mixed.ldif")
             let suffix = SandboxTree.accountsDN
             try """
             version: 1
@@ -89,29 +90,30 @@ import Testing
             objectClass: organizationalUnit
             ou: last
             """.write(to: file, atomically: true, encoding: .utf8)
-            let stopped = try await load(bench, [file.path])
+            let stopped = try await load(harness, [file.path])
             #expect(stopped.status == 1)
             #expect(stopped.output.contains("mixed.ldif:7:") && stopped.output.contains("noSuchObject"))
             #expect(!stopped.output.contains("mixed.ldif:12:"))
 
-            let goneOn = try await load(bench, ["-k", file.path])
+            let goneOn = try await load(harness, ["-k", file.path])
             #expect(goneOn.status == 1)
             for place in ["mixed.ldif:3:", "mixed.ldif:7:", "mixed.ldif:12:"] {
                 #expect(goneOn.output.contains(place), "\(goneOn.output)")
             }
             #expect(goneOn.output.contains("1 record loaded, 3 failed"), "\(goneOn.output)")
 
-            let missing = try await load(bench, ["/nonexistent.ldif"])
+            let missing = try await load(harness, ["/nonexistent.ldif"])
             #expect(missing.status == 1 && missing.output.contains("/nonexistent.ldif"))
         }
     }
 
-    private func load(_ bench: DaemonBench, _ arguments: [String]) async throws -> (status: Int32, output: String) {
+    private func load(_ harness: DaemonHarness, _ arguments: [String]) async throws -> (status: Int32, output: String) {
         let program = try RunningProgram(
-            DaemonBench.program,
+            DaemonHarness.program,
             [
-                "ldif", "load", "--server", bench.sandbox.uri, "--bind-dn", bench.sandbox.adminDN, "--password-file",
-                bench.sandbox.adminPasswordFile.string,
+                "ldif", "load", "--server", harness.sandbox.uri, "--bind-dn", harness.sandbox.adminDN,
+                "--password-file",
+                harness.sandbox.adminPasswordFile.string,
             ] + arguments)
         return (await program.end(), program.output)
     }

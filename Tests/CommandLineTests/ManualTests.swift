@@ -8,7 +8,7 @@ import Testing
 
 /// The manual pages. Their generated parts are in ``GeneratedFilesTests``.
 @Suite struct ManualTests {
-    private static let directory = DaemonBench.checkout.appending(path: "etc/man")
+    private static let directory = DaemonHarness.checkout.appending(path: "etc/man")
     private static let pages = [
         "prov-backup-rsnapshot.8", "prov-backup-rsnapshot.conf.5", "prov-backup-rsnapshot-jobs.7",
     ]

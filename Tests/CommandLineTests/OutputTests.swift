@@ -11,12 +11,12 @@ import Testing
     /// Runs a command with its standard output as a line of bash leaves it.
     private func bash(_ line: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
         let program = try RunningProgram(
-            URL(filePath: "/bin/bash"), ["-c", line, "bash", DaemonBench.program.path] + arguments)
+            URL(filePath: "/bin/bash"), ["-c", line, "bash", DaemonHarness.program.path] + arguments)
         return (await program.end(), program.output)
     }
 
     @Test(
-        "where standard output cannot be written, a command that prints ends with an error that says so",
+        "a command that cannot write standard output ends with an error",
         arguments: ["exec \"$@\" >/dev/full", "exec \"$@\" >&-"],
         [
             ["--help"], ["--version"], ["help", "check"], ["health", "-c", "/nonexistent"],
@@ -32,16 +32,16 @@ import Testing
 
     @Test("lists of the directory and of jobs end with an error there too, with and without --json")
     func lists() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
-            try await bench.add("3724300")
-            #expect(try await bench.command("run", "--once").status == 0)
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            try await harness.add("3724300")
+            #expect(try await harness.command("run", "--once").status == 0)
             for command in [
                 ["accounts", "list"], ["accounts", "explain", "3724300"], ["jobs", "list"], ["jobs", "show", "1"],
                 ["status"],
             ] {
                 for more in [[], ["--json"]] {
-                    let arguments = command + more + ["-c", bench.settingsFile.path]
+                    let arguments = command + more + ["-c", harness.settingsFile.path]
                     #expect(try await bash("exec \"$@\" >/dev/null", arguments).status == 0, "\(arguments)")
                     let ended = try await bash("exec \"$@\" >/dev/full", arguments)
                     #expect(
@@ -51,9 +51,9 @@ import Testing
         }
     }
 
-    @Test("a reader that has gone ends a command without a word, also where SIGPIPE is ignored", arguments: ["-", ""])
+    @Test("a closed pipe ends a command without a message, also if SIGPIPE is ignored", arguments: ["-", ""])
     func closedPipe(action: String) async throws {
-        // Nobody has the pipe open for reading when the command begins.
+        // No process has the pipe open for reading when the command begins.
         let line = """
             trap "\(action)" PIPE; d=$(mktemp -d); mkfifo "$d/f"; exec 3<>"$d/f"; exec 4>"$d/f"; exec 3>&-; rm -r "$d"
             "$@" >&4; echo "status $?"
@@ -62,16 +62,17 @@ import Testing
         #expect(ended.output == "status \(128 + SIGPIPE)\n")
     }
 
-    @Test("no entry makes a line of more than 4,000 characters, steers a terminal, or is whole in a log")
+    @Test(
+        "values of entries neither exceed 4,000 characters in a line nor control the terminal, and are cut in the log")
     func hostile() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings()
+        try await DaemonHarness.run { harness in
+            try harness.settings()
             let value = "\u{202E}\u{9B}" + String(repeating: "x", count: 300_000)
-            try await bench.add("3724300", ["sstProvisioningState": value, "host": value])
+            try await harness.add("3724300", ["sstProvisioningState": value, "host": value])
             for command in [["accounts", "list"], ["accounts", "explain", "3724300"], ["status"], ["check"]] {
                 for more in [[], ["--json"]] {
                     let program = try RunningProgram(
-                        DaemonBench.program, command + more + ["-c", bench.settingsFile.path])
+                        DaemonHarness.program, command + more + ["-c", harness.settingsFile.path])
                     _ = await program.end()
                     let output = program.output
                     #expect(
@@ -85,14 +86,14 @@ import Testing
                     }
                 }
             }
-            let explained = try await bench.command("accounts", "explain", "3724300").output
+            let explained = try await harness.command("accounts", "explain", "3724300").output
             #expect(explained.contains("… (cut; 300002 characters in all)"), "\(explained.prefix(5_000))")
-            let log = try await bench.command("run", "--once").output
+            let log = try await harness.command("run", "--once").output
             #expect(log.split(separator: "\n").allSatisfy { $0.unicodeScalars.count <= OneLine.longest })
         }
     }
 
-    @Test("JSON writes such characters by their numbers, and a program reads what was there")
+    @Test("JSON escapes control characters, and decoding restores them")
     func json() throws {
         let text = "\u{0}\u{1B}\u{7F}\u{85}\u{9F}\u{202A}\u{2069}\u{200F}\u{61C}\u{2028}\u{E0001}\n\"\\é"
         let line = try JSONText.line(["text": text])
@@ -101,7 +102,7 @@ import Testing
         #expect(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: String] == ["text": text])
     }
 
-    @Test("a command is offered for a uid that can be one, and never with what an entry says instead")
+    @Test("hints contain valid uids only, and never other text of an entry")
     func commands() {
         #expect(AccountCommand.retry.text("3724300") == "prov-backup-rsnapshot accounts retry 3724300")
         #expect(AccountCommand.explain.text("m.muster-2@x").hasSuffix(" explain m.muster-2@x"))
@@ -111,7 +112,7 @@ import Testing
         }
     }
 
-    @Test("`sandbox start` leaves settings that somebody has changed, and writes its own beside them")
+    @Test("`sandbox start` keeps changed settings, and writes the new ones to another file")
     func sandbox() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
@@ -119,19 +120,19 @@ import Testing
         let settings = directory.appending(path: "Rsnapshot.conf")
         func run(_ arguments: String...) async throws -> String {
             let program = try RunningProgram(
-                DaemonBench.program, ["sandbox"] + arguments + ["--directory", directory.path])
+                DaemonHarness.program, ["sandbox"] + arguments + ["--directory", directory.path])
             #expect(await program.end() == 0, "\(program.output)")
             return program.output
         }
         func text(_ file: URL) throws -> String { try String(contentsOf: file, encoding: .utf8) }
-        #expect(!(try await run("start")).contains("stays as it is"))
+        #expect(!(try await run("start")).contains("is kept"))
         let first = try text(settings)
         _ = try await run("stop", "--keep-data")
-        #expect(!(try await run("start")).contains("stays as it is"))
+        #expect(!(try await run("start")).contains("is kept"))
         let own = first + "# mine\n"
         try own.write(to: settings, atomically: true, encoding: .utf8)
         _ = try await run("stop", "--keep-data")
-        #expect(try await run("start").contains("\(settings.path) was changed and stays as it is"))
+        #expect(try await run("start").contains("\(settings.path) was changed and is kept"))
         #expect(try text(settings) == own)
         #expect(try text(URL(filePath: settings.path + ".new")) == first)
         let outside = directory.appendingPathExtension("outside")
@@ -145,26 +146,26 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: outside.appending(path: "file").path))
     }
 
-    @Test("`sandbox stop` removes nothing where no sandbox runs")
+    @Test("`sandbox stop` removes nothing if no sandbox runs")
     func noSandbox() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
         let precious = directory.appending(path: "homes/precious")
         try FileManager.default.createDirectory(at: precious, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
-        let program = try RunningProgram(DaemonBench.program, ["sandbox", "stop", "--directory", directory.path])
+        let program = try RunningProgram(DaemonHarness.program, ["sandbox", "stop", "--directory", directory.path])
         #expect(await program.end() == 1, "\(program.output)")
         #expect(FileManager.default.fileExists(atPath: precious.path))
     }
 
-    @Test("`sandbox start` writes nothing into a directory of somebody else's", .enabled(if: geteuid() == 0))
+    @Test("`sandbox start` writes nothing to a directory of another user", .enabled(if: geteuid() == 0))
     func strangersSandbox() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-sandbox-\(UUID().uuidString.prefix(8))")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
         defer { try? FileManager.default.removeItem(at: directory) }
         #expect(chown(directory.path, 4_000_001, 4_000_001) == 0)
-        let program = try RunningProgram(DaemonBench.program, ["sandbox", "start", "--directory", directory.path])
+        let program = try RunningProgram(DaemonHarness.program, ["sandbox", "start", "--directory", directory.path])
         #expect(await program.end() == 78)
         #expect(program.output.contains("chown -h root \(directory.path)"), "\(program.output)")
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == [])

@@ -29,9 +29,9 @@ import Testing
             // Where any user can reach it.
             program = directory.appending(path: "prov-backup-rsnapshot")
             do {
-                try FileManager.default.linkItem(at: DaemonBench.program, to: program)
+                try FileManager.default.linkItem(at: DaemonHarness.program, to: program)
             } catch {
-                try FileManager.default.copyItem(at: DaemonBench.program, to: program)
+                try FileManager.default.copyItem(at: DaemonHarness.program, to: program)
             }
             job = Job(
                 id: JobID(7), type: .admin, name: "server_backup", subject: JobSubject("job server_backup"),
@@ -112,13 +112,13 @@ import Testing
     }
 
     @Test(
-        "L6 what cannot be is refused with the right range and 64, and reports nothing",
+        "L6 an invalid value is refused with the range and exit status 64, and nothing is reported",
         arguments: [
             (["-p", "101"], "from 0 to 100"), (["-p", "-1"], "from 0 to 100"), (["-p", "half"], "from 0 to 100"),
             (["-p", "99999999999999999999"], "from 0 to 100"), (["-p", "50\u{1B}[2J"], #"\u{1b}"#),
             (["-f", "256"], "from 0 to 255"), (["-f", "-1"], "from 0 to 255"), (["-f", ""], "from 0 to 255"),
-            ([], "Say what to report"), (["-r", "-p", "5"], "One report at a time"),
-            (["-p", "5", "-f", "0"], "One report at a time"), (["-p"], "-p"),
+            ([], "Nothing to report"), (["-r", "-p", "5"], "Only one report at a time"),
+            (["-p", "5", "-f", "0"], "Only one report at a time"), (["-p"], "-p"),
         ])
     func refusals(arguments: [String], words: String) throws {
         let thrown = #expect(throws: (any Error).self) { try ReportCommand.parse(arguments) }
@@ -128,12 +128,12 @@ import Testing
         #expect(ReportCommand.exitCode(for: error).rawValue == 64)
     }
 
-    @Test("L6 outside of a job's script the command says so, what to do, and ends with 64")
+    @Test("L6 outside of a job's script the command ends with a hint and exit status 64")
     func outside() async throws {
         for missing in ["PROV_REPORT_SOCKET", "PROV_JOB_TOKEN"] {
             let set = Set(["PROV_REPORT_SOCKET", "PROV_JOB_TOKEN"]).subtracting([missing]).map { "\($0)=/x" }
             let running = try RunningProgram(
-                URL(filePath: "/usr/bin/env"), ["-i"] + set + [DaemonBench.program.path, "report", "-p", "5"])
+                URL(filePath: "/usr/bin/env"), ["-i"] + set + [DaemonHarness.program.path, "report", "-p", "5"])
             #expect(await running.end() == 64)
             #expect(running.output.contains("\(missing) is not set") && running.output.contains("sudo or env -i"))
         }
@@ -153,8 +153,8 @@ import Testing
         }
     }
 
-    @Test("L6 nobody listens: 69, and what to type")
-    func nobody() async throws {
+    @Test("L6 no daemon listens: exit status 69 and the hint")
+    func noDaemon() async throws {
         try await withDesk { desk in
             let alone = try await desk.report("-r", socket: desk.directory.appending(path: "none.sock").path)
             #expect(alone.status == 69)
@@ -164,7 +164,7 @@ import Testing
         }
     }
 
-    @Test("a daemon that does not answer holds a script up for seconds and no longer")
+    @Test("a daemon that does not reply delays a script only for seconds")
     func deafDaemon() async throws {
         try await withDesk { desk in
             let path = desk.directory.appending(path: "deaf.sock")
@@ -193,7 +193,7 @@ import Testing
         }
     }
 
-    @Test("a runtime directory that is closed to others is told with its hint")
+    @Test("a runtime directory that other users cannot enter is reported with the hint")
     func closedDirectory() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(
             path: "prov-closed-\(UUID().uuidString.prefix(8))")
@@ -207,7 +207,7 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: server.path.string))
     }
 
-    @Test("what is no report is refused and changes nothing")
+    @Test("an invalid report is refused and changes nothing")
     func nonsense() async throws {
         try await withDesk { desk in
             let client = ControlClient(socket: desk.server.path)
@@ -220,7 +220,7 @@ import Testing
         }
     }
 
-    @Test("many reports at once are all taken")
+    @Test("many concurrent reports are all accepted")
     func manyAtOnce() async throws {
         try await withDesk { desk in
             let request = ReportRequest(token: desk.token, message: .started)

@@ -36,7 +36,7 @@ import Testing
     }
 
     @Test(
-        "an index counts where it is for equality, by its own kinds or the default's",
+        "an index counts if it is for equality, by its own kinds or the default",
         arguments: [
             (["objectClass,entryUUID eq", "uid pres,eq", "cn sub"], ["objectclass", "entryuuid", "uid"]),
             (["default pres,eq", "uid", "host sub"], ["uid"]), (["default sub", "uid"], []), ([], []),
@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(
-        "the first rule that fits says how many entries are given",
+        "the first matching rule is the size limit",
         arguments: [
             ([], ServerConfiguration.Limit.entries(500)),
             (["{0}dn.base=\"\(daemon)\" size=unlimited  size.prtotal=unlimited  time=unlimited"], .unlimited),
@@ -80,7 +80,7 @@ import Testing
         #expect(try configuration(["olcLimits": ["{0}anonymous size=7"]]).limit(of: "") == .entries(7))
     }
 
-    @Test("a database below the accounts' base is told of where syncprov follows glue, and only there")
+    @Test("changes in a subordinate database are only reported if syncprov follows glue")
     func glue() throws {
         func missed(
             _ overlays: [String], subordinate: String = "TRUE", suffix: String = "ou=b,ou=accounts,dc=example,dc=org"
@@ -103,7 +103,7 @@ import Testing
         #expect(try missed([]) == [], "without syncprov there is nothing to follow")
     }
 
-    @Test("all names of an attribute are known, and what a description says is none")
+    @Test("all names of an attribute are found, without words of its description")
     func schema() throws {
         let entry = try entry(
             "cn=Subschema",

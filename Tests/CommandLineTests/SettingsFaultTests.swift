@@ -21,8 +21,8 @@ struct SettingsFaultTests {
         ("[Database]\nSERVER = http://example.org", "SERVER", "write ldap://HOST"),
         ("[Database]\nADMIN_USER = nonsense", "ADMIN_USER", "character"),
         ("[Database]\nSERVICE_SUBTREE = ou=a,,dc=org", "SERVICE_SUBTREE", "character"),
-        ("[Database]\nSERVICE_SUBTREE =", "SERVICE_SUBTREE", "where the accounts lie"),
-        ("[Database]\nSERVER =", "SERVER", "no directory server is named"),
+        ("[Database]\nSERVICE_SUBTREE =", "SERVICE_SUBTREE", "the parent of the accounts is not set"),
+        ("[Database]\nSERVER =", "SERVER", "no LDAP server is named"),
         ("[Database]\nSEARCH_FILTER = (uid=1", "SEARCH_FILTER", "not a search filter"),
         ("[Database]\nSEARCH_FILTER = (entryCSN>=%entryCSN%)", "SEARCH_FILTER", "no longer filled in"),
         ("[Database]\nDETECTION = pol", "DETECTION", "did you mean poll?"),
@@ -38,7 +38,7 @@ struct SettingsFaultTests {
         ("[Service]\nSERVICE = Mail", "SERVICE", "TYPE = Script"),
         ("[Service]\nSERVICE = my mail", "SERVICE", "not a name"),
         ("[Service]\nTYPE = Bacula", "TYPE", "write Rsnapshot or Script"),
-        ("[Service]\nHOST = any backup1", "HOST", "stand alone"),
+        ("[Service]\nHOST = any backup1", "HOST", "cannot be combined"),
         ("[Service]\nHOST = bad*name", "HOST", "not a host name"),
         ("[Service]\nSLOTS = 0", "SLOTS", "out of range"),
         ("[Service]\nOVERDUE = later", "OVERDUE", "write run or skip"),
@@ -58,8 +58,8 @@ struct SettingsFaultTests {
         ("[Backup]\nQUOTA = btrfs\nSNAPSHOTS = hidden", "SNAPSHOTS", "QUOTA = btrfs limits"),
         ("[Backup]\nBACKUP_SANDBOX = off\nSNAPSHOTS = readonly", "SNAPSHOTS", "BACKUP_SANDBOX = on"),
         ("[Backup]\nPURGE_AFTER_DAYS = -1", "PURGE_AFTER_DAYS", "out of range"),
-        ("[Pool a]\nVOLUMES = /home", "VOLUMES", "lies below none of HOME_ROOTS"),
-        ("[Pool a]\nVOLUMES = /var/backup2", "VOLUMES", "lies below none of HOME_ROOTS"),
+        ("[Pool a]\nVOLUMES = /home", "VOLUMES", "is below none of HOME_ROOTS"),
+        ("[Pool a]\nVOLUMES = /var/backup2", "VOLUMES", "is below none of HOME_ROOTS"),
         ("[Pool a]\nVOLUMES =", "VOLUMES", "no volumes"),
         ("[Script]\nADD = add.sh", "ADD", "not an absolute path"),
         ("[Script]\nATTRIBUTES = uid 1x", "ATTRIBUTES", "not an attribute name"),
@@ -95,7 +95,7 @@ struct SettingsFaultTests {
         ("[History]\nKEEP_JOBS = none", "KEEP_JOBS", "not a whole number"),
         // Where a key is missing, the section's own line is named.
         ("[Job a]", "SCRIPT", "set SCRIPT"),
-        ("[Backup Jobs]\nWINDOW = 20:00-06:00\n[Hooks Backup]\nWINDOW = 22:00-06:00", "WINDOW", "leave one of the two"),
+        ("[Backup Jobs]\nWINDOW = 20:00-06:00\n[Hooks Backup]\nWINDOW = 22:00-06:00", "WINDOW", "keep one of the two"),
         ("[Hooks Backup]\nENABLED = yes\n[Hooks Backup]\nDIRECTORY =", "DIRECTORY", "no directory is named"),
     ]
 
@@ -103,7 +103,7 @@ struct SettingsFaultTests {
     func `a wrong value is named by file, line and key, with its hint`(
         fault: (lines: String, key: String, message: String)
     ) throws {
-        // The line stands last, so it also wins over what was said before.
+        // The line is the last one, so it overrides earlier ones.
         let text = SettingsFixture.minimum + fault.lines
         let errors = try fixture.errors(text)
         #expect(errors.map(\.key) == [fault.key])
@@ -114,7 +114,7 @@ struct SettingsFaultTests {
         #expect(errors.first?.hint.isEmpty == false)
     }
 
-    @Test func `everything that is wrong is found at once`() throws {
+    @Test func `all errors are found in one pass`() throws {
         let errors = try fixture.errors(
             "[Database]\nPORT = x\nnonsense\n[Service]\nSLOTS = 0\n", environment: ["PROV_BACKUP_QUOTA": "much"])
         #expect(Set(errors.map(\.key)) == ["PORT", nil, "SLOTS", "QUOTA", "SERVER", "SERVICE_SUBTREE"])
@@ -152,7 +152,7 @@ struct SettingsFaultTests {
         #expect(!shown.contains("hunter2"))
     }
 
-    @Test func `a missing file is named with its path, and nothing is said of what it may hold`() throws {
+    @Test func `a missing file is reported with its path, without missing keys`() throws {
         let missing = fixture.directory.appending("none.conf")
         let error = #expect(throws: SettingsError.self) {
             try DaemonConfiguration.load(service: missing, global: nil, environment: [:])

@@ -8,7 +8,7 @@ import Testing
 
 /// The shipped files, which are generated (see ``GeneratedFilesTests``), as a reader and the program take them.
 struct SettingsFilesTests {
-    @Test func `the shipped files load as they are, without a warning`() throws {
+    @Test func `the shipped files load unchanged without a warning`() throws {
         let fixture = try SettingsFixture()
         let (settings, warnings) = try DaemonConfiguration.load(
             service: try fixture.file("service", SettingsSchema.daemon.serviceFile, mode: 0o644),

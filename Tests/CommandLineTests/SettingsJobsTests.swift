@@ -53,7 +53,7 @@ struct SettingsJobsTests {
                 == ["backup yearly", "backup monthly", "backup weekly", "backup daily", "backup hourly"])
     }
 
-    @Test func `what is written counts`() throws {
+    @Test func `all settings of the file are used`() throws {
         let settings = try load(
             """
             [Service]
@@ -116,7 +116,7 @@ struct SettingsJobsTests {
         #expect(settings.historyFile == "/state/history.sqlite" && settings.history.keepDays == 7)
     }
 
-    @Test func `a profile that lists 75 says itself what it means`() throws {
+    @Test func `a profile that lists 75 defines its meaning`() throws {
         let settings = try load(
             "[Exit mine]\n0 = success\n75 = aborted\n[Job a]\nSCRIPT = /a.sh\nEXIT_PROFILE = mine\n")
         let reading = settings.userScripts["a"]?.profile.reading(of: .exited(code: 75))
@@ -143,7 +143,7 @@ struct SettingsJobsTests {
         #expect(warnings.map(\.hint) == ["set ADD, MODIFY or DELETE in [Script]"])
     }
 
-    @Test func `labels that mean nothing are refused with the line of their section`() throws {
+    @Test func `invalid labels are refused with the line of their section`() throws {
         let text =
             SettingsFixture.minimum + "[Hooks Weekly]\n[Job a/b]\nSCRIPT = /a.sh\n[Exit POSIX]\n0 = success\n[Exit e]\n"
         let errors = try fixture.errors(text)
@@ -153,7 +153,7 @@ struct SettingsJobsTests {
             errors.map(\.description) == [
                 "\(path):\(first + 1): [Hooks Weekly]: there is no such type of jobs; write one of [Hooks Provisioning], [Hooks Backup], [Hooks Admin]",
                 "\(path):\(first + 2): [Job a/b]: this cannot be the name of a job; use letters, digits, hyphens, dots and _",
-                "\(path):\(first + 4): [Exit POSIX]: this profile is built in and stays as it is; choose another name",
+                "\(path):\(first + 4): [Exit POSIX]: this profile is built in and cannot be changed; choose another name",
                 "\(path):\(first + 6): [Exit e]: the profile lists no exit code; write a line for each, such as 0 = success",
             ])
     }

@@ -13,7 +13,7 @@ import Testing
 @Suite struct SettingsUseTests {
     private let uses: PropertyUses
 
-    init() throws { uses = try PropertyUses(in: DaemonBench.checkout.appending(path: "Sources")) }
+    init() throws { uses = try PropertyUses(in: DaemonHarness.checkout.appending(path: "Sources")) }
 
     @Test("code reads the property of every key")
     func everyKeyIsRead() {

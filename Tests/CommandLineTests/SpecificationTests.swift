@@ -6,7 +6,7 @@ import Testing
 
 /// Every citation of docs/specification leads somewhere, and its tables say what the program does.
 @Suite struct SpecificationTests {
-    private static let directory = DaemonBench.checkout.appending(path: "docs/specification")
+    private static let directory = DaemonHarness.checkout.appending(path: "docs/specification")
 
     private let pages: [String: String]
 
@@ -24,7 +24,7 @@ import Testing
 
     /// Text files of the checkout by their paths in it.
     private func files(below roots: [String]) throws -> [String: String] {
-        let checkout = DaemonBench.checkout
+        let checkout = DaemonHarness.checkout
         var texts: [String: String] = [:]
         for root in roots {
             let below = FileManager.default.subpaths(atPath: checkout.appending(path: root).path) ?? []
@@ -96,7 +96,7 @@ import Testing
         let tests = try files(below: ["Tests"]).filter { $0.key.hasSuffix(".swift") }
         let rules = try rules()
         let numbers = Set(rules.map(\.number))
-        #expect(numbers.count == rules.count, "a number stands there twice")
+        #expect(numbers.count == rules.count, "a number occurs twice")
         var suites: Set<String> = []
         for (path, text) in tests {
             suites.formUnion(text.matches(of: /\b(?:struct|class|actor|enum) (\w+)/).map { String($0.1) })
@@ -177,7 +177,7 @@ import Testing
     func schema() throws {
         let text = try page("schema.md")
         let shipped = try String(
-            contentsOf: DaemonBench.checkout.appending(path: "etc/openldap/stoney-cloud.schema"), encoding: .utf8)
+            contentsOf: DaemonHarness.checkout.appending(path: "etc/openldap/stoney-cloud.schema"), encoding: .utf8)
         let declared = shipped.matches(of: /\( 1\.3\.6\.1\.4\.1\.22621\.1\.[12]\.([0-9]+)\s+NAME (?:\( )?'(\w+)'/)
         #expect(declared.count > 30)
         for declaration in declared {

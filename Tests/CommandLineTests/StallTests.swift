@@ -8,107 +8,108 @@ import Testing
 /// the daemon goes on afterwards.
 @Suite struct StallTests {
     /// A `[Job slow]` that would run for ever, with a time limit.
-    private static func slow(_ bench: DaemonBench) throws -> String {
-        let script = try bench.script("slow.sh", "echo $$ >> \(bench.path("slow.sh.pids"))\nexec sleep 100000")
+    private static func slow(_ harness: DaemonHarness) throws -> String {
+        let script = try harness.script("slow.sh", "echo $$ >> \(harness.path("slow.sh.pids"))\nexec sleep 100000")
         return "[Job slow]\nSCRIPT = \(script)\nTIMEOUT = 1s"
     }
 
     /// Expects that commands are answered, and that a script is ended by its time limit.
     /// - Parameter serverIsAway: then `status` is asked when the daemon has noticed that, since before it waits for the server.
     private static func expectLimits(
-        _ bench: DaemonBench, serverIsAway: Bool = false, sourceLocation: SourceLocation = #_sourceLocation
+        _ harness: DaemonHarness, serverIsAway: Bool = false, sourceLocation: SourceLocation = #_sourceLocation
     )
         async throws
     {
-        let before = bench.numbers("slow.sh").count
-        let job = try await bench.ask("slow", sourceLocation: sourceLocation)
+        let before = harness.numbers("slow.sh").count
+        let job = try await harness.ask("slow", sourceLocation: sourceLocation)
         try await eventually("the script runs", sourceLocation: sourceLocation) {
-            bench.numbers("slow.sh").count > before
+            harness.numbers("slow.sh").count > before
         }
-        #expect(try await bench.result(of: job) == "failed", sourceLocation: sourceLocation)
-        let script = try #require(bench.numbers("slow.sh").last)
+        #expect(try await harness.result(of: job) == "failed", sourceLocation: sourceLocation)
+        let script = try #require(harness.numbers("slow.sh").last)
         #expect(!isRunning(script), sourceLocation: sourceLocation)
         if serverIsAway {
             try await eventually("health says that the server is away", sourceLocation: sourceLocation) {
-                let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+                let health = try await DaemonHarness.outcome(["health", "-c", harness.settingsFile.path])
                 return health.status == 2 && health.output.contains("does not answer")
             }
         }
-        #expect(try await bench.json("status").first?["daemon"]["pid"].number != nil, sourceLocation: sourceLocation)
+        #expect(try await harness.json("status").first?["daemon"]["pid"].number != nil, sourceLocation: sourceLocation)
     }
 
     @Test(
         "the LDAP server stops while a home script runs: the script's time limit holds, and the result is written later"
     )
     func stoppedServer() async throws {
-        try await DaemonBench.run { bench in
+        try await DaemonHarness.run { harness in
             // It stops the server itself, so that this comes before its time limit.
-            let home = try bench.script(
+            let home = try harness.script(
                 "home.sh",
                 """
-                kill -STOP \(bench.sandbox.processID)
-                echo $$ >> \(bench.path("home.sh.pids"))
+                kill -STOP \(harness.sandbox.processID)
+                echo $$ >> \(harness.path("home.sh.pids"))
                 exec sleep 100000
                 """)
-            try bench.settings(
+            try harness.settings(
                 database: "OPERATION_TIMEOUT = 1s", service: "MAX_ATTEMPTS = 1",
-                backup: "HOME_SCRIPT = \(home)\nSCRIPT_TIMEOUT = 1s\n\(try Self.slow(bench))")
-            let daemon = try await bench.serving()
-            try await bench.add("3724300")
-            try await eventually("the home script runs") { bench.numbers("home.sh").count == 1 }
-            let script = try #require(bench.numbers("home.sh").first)
+                backup: "HOME_SCRIPT = \(home)\nSCRIPT_TIMEOUT = 1s\n\(try Self.slow(harness))")
+            let daemon = try await harness.serving()
+            try await harness.add("3724300")
+            try await eventually("the home script runs") { harness.numbers("home.sh").count == 1 }
+            let script = try #require(harness.numbers("home.sh").first)
             try await eventually("the time limit ends it") { !isRunning(script) }
-            try await Self.expectLimits(bench, serverIsAway: true)
-            bench.sandbox.resume()
-            try await bench.returned("5", "3724300")
-            await bench.stop(daemon)
+            try await Self.expectLimits(harness, serverIsAway: true)
+            harness.sandbox.resume()
+            try await harness.returned("5", "3724300")
+            await harness.stop(daemon)
         }
     }
 
     @Test("status is answered although the LDAP server has just stopped")
     func statusOfStoppedServer() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(database: "OPERATION_TIMEOUT = 1s")
-            let daemon = try await bench.serving()
-            bench.sandbox.pause()
-            defer { bench.sandbox.resume() }
-            let status = try RunningProgram(DaemonBench.program, ["status", "--json", "-c", bench.settingsFile.path])
+        try await DaemonHarness.run { harness in
+            try harness.settings(database: "OPERATION_TIMEOUT = 1s")
+            let daemon = try await harness.serving()
+            harness.sandbox.pause()
+            defer { harness.sandbox.resume() }
+            let status = try RunningProgram(
+                DaemonHarness.program, ["status", "--json", "-c", harness.settingsFile.path])
             try await eventually("status is answered", within: .seconds(45)) { !status.isRunning }
             #expect(await status.end() == 0, "\(status.output)")
             #expect(try JSON.lines(status.output).first?["daemon"]["pid"].number == Int(daemon.id))
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
-    @Test("the LDAP server sends a part of a message and no more: time limits hold, and a new connection is made")
+    @Test("the LDAP server sends only a part of a message: time limits apply, and a new connection is made")
     func halfMessage() async throws {
-        try await DaemonBench.run { bench in
-            let proxy = try Self.proxy(bench)
+        try await DaemonHarness.run { harness in
+            let proxy = try Self.proxy(harness)
             defer { proxy.kill(SIGKILL) }
             try await proxy.says("port ")
             let port = try #require(proxy.output.firstMatch(of: #/port (\d+)/#)).output.1
-            try bench.settings(
+            try harness.settings(
                 database: """
                     SERVER = ldap://127.0.0.1:\(port)
                     CONNECT_TIMEOUT = 1s
                     OPERATION_TIMEOUT = 1s
                     RELIST_INTERVAL = 2s
-                    """, backup: "HOME_SCRIPT =\n\(try Self.slow(bench))")
-            let daemon = try await bench.serving()
-            try bench.touch("cut")
-            try await bench.add("3724300")
+                    """, backup: "HOME_SCRIPT =\n\(try Self.slow(harness))")
+            let daemon = try await harness.serving()
+            try harness.touch("cut")
+            try await harness.add("3724300")
             try await proxy.says("cut in a message")
-            try await Self.expectLimits(bench, serverIsAway: true)
-            try FileManager.default.removeItem(atPath: bench.path("cut"))
-            try await bench.reached("added", "3724300")
-            await bench.stop(daemon)
+            try await Self.expectLimits(harness, serverIsAway: true)
+            try FileManager.default.removeItem(atPath: harness.path("cut"))
+            try await harness.reached("added", "3724300")
+            await harness.stop(daemon)
         }
     }
 
     /// Forwards connections to the sandbox. While there is a file `cut`, it forwards only the first bytes of the server's next
     /// message and then nothing more on that connection, which stays open.
-    private static func proxy(_ bench: DaemonBench) throws -> RunningProgram {
-        let socket = try #require(bench.sandbox.uri.dropFirst("ldapi://".count).removingPercentEncoding)
+    private static func proxy(_ harness: DaemonHarness) throws -> RunningProgram {
+        let socket = try #require(harness.sandbox.uri.dropFirst("ldapi://".count).removingPercentEncoding)
         return try RunningProgram(
             URL(filePath: "/usr/bin/python3"),
             [
@@ -133,25 +134,26 @@ import Testing
                     server.connect(sys.argv[1])
                     threading.Thread(target=pump, args=(client, server, False), daemon=True).start()
                     threading.Thread(target=pump, args=(server, client, True), daemon=True).start()
-                """, socket, bench.path("cut"),
+                """, socket, harness.path("cut"),
             ])
     }
 
-    @Test("nobody reads the daemon's log any more: time limits hold, requests are carried out, and a stop ends it")
+    @Test(
+        "the daemon's log is no longer read: time limits apply, requests are processed, and the daemon can be stopped")
     func fullLog() async throws {
-        try await DaemonBench.run { bench in
-            let log = bench.path("log")
+        try await DaemonHarness.run { harness in
+            let log = harness.path("log")
             #expect(mkfifo(log, 0o600) == 0)
             let descriptor = open(log, O_RDWR | O_NONBLOCK | O_CLOEXEC)
             defer { close(descriptor) }
-            try bench.settings(backup: "HOME_SCRIPT =\n\(try Self.slow(bench))")
-            let daemon = try await bench.serving(by: ["/bin/sh", "-c", "exec \"$@\" 2>\(log)", "sh"])
+            try harness.settings(backup: "HOME_SCRIPT =\n\(try Self.slow(harness))")
+            let daemon = try await harness.serving(by: ["/bin/sh", "-c", "exec \"$@\" 2>\(log)", "sh"])
             while write(descriptor, "x", 1) == 1 {}
             #expect(errno == EAGAIN)
-            try await bench.add("3724300")
-            try await Self.expectLimits(bench)
-            try await bench.reached("added", "3724300")
-            await bench.stop(daemon)
+            try await harness.add("3724300")
+            try await Self.expectLimits(harness)
+            try await harness.reached("added", "3724300")
+            await harness.stop(daemon)
         }
     }
 
@@ -159,13 +161,14 @@ import Testing
         "a lookup in the user database hangs: time limits hold, and the account goes on when the lookup ends",
         .enabled(if: geteuid() == 0, "needs root: it mounts"))
     func stalledLookup() async throws {
-        try await DaemonBench.run { bench in
-            try bench.settings(
-                service: "MAX_ATTEMPTS = 1", backup: "HOME_SCRIPT =\nREQUIRE_SYSTEM_USER = yes\n\(try Self.slow(bench))"
+        try await DaemonHarness.run { harness in
+            try harness.settings(
+                service: "MAX_ATTEMPTS = 1",
+                backup: "HOME_SCRIPT =\nREQUIRE_SYSTEM_USER = yes\n\(try Self.slow(harness))"
             )
-            let daemon = try await bench.serving(by: ["/usr/bin/unshare", "--mount"])
+            let daemon = try await harness.serving(by: ["/usr/bin/unshare", "--mount"])
             // A process that opens it for reading waits for a writer.
-            let users = bench.path("passwd")
+            let users = harness.path("passwd")
             #expect(mkfifo(users, 0o644) == 0)
             func mount(_ arguments: String...) async throws {
                 let ended = try RunningProgram(
@@ -173,15 +176,15 @@ import Testing
                 #expect(await ended.end() == 0, "\(ended.output)")
             }
             try await mount("mount", "--bind", users, "/etc/passwd")
-            try await bench.add("3724300")
-            try await bench.reached("adding", "3724300")
-            try await Self.expectLimits(bench)
-            #expect(try await bench.text("3724300", "sstProvisioningReturnValue") == nil)
+            try await harness.add("3724300")
+            try await harness.reached("adding", "3724300")
+            try await Self.expectLimits(harness)
+            #expect(try await harness.text("3724300", "sstProvisioningReturnValue") == nil)
             try await mount("umount", "--lazy", "/etc/passwd")
             // Ends the open call that still waits: the database is empty.
             close(open(users, O_WRONLY | O_NONBLOCK | O_CLOEXEC))
-            try await bench.returned("2", "3724300")
-            await bench.stop(daemon)
+            try await harness.returned("2", "3724300")
+            await harness.stop(daemon)
         }
     }
 }

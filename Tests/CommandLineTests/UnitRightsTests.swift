@@ -9,7 +9,7 @@ import Testing
 
 /// What the shipped unit takes from the daemon, read from the file itself, and the daemon's whole work without it.
 enum ShippedUnit {
-    private static let directory = DaemonBench.checkout.appending(path: "etc/systemd")
+    private static let directory = DaemonHarness.checkout.appending(path: "etc/systemd")
     static let file = directory.appending(path: "prov-backup-rsnapshot.service").path
     static let dropIn = directory.appending(path: "no-mounts.conf").path
 
@@ -22,18 +22,18 @@ enum ShippedUnit {
 
     /// Adds an account with a chroot, changes its group, copies it, runs a job as another user, sends mail and deletes the account.
     static func exercise(
-        _ bench: DaemonBench, snapshots: String = "readonly", _ start: () async throws -> RunningProgram
+        _ harness: DaemonHarness, snapshots: String = "readonly", _ start: () async throws -> RunningProgram
     ) async throws {
         let (uid, group) = ("3724300", "3724399")
-        let home = bench.home(uid).appending(path: "chroot/home/\(uid)")
+        let home = harness.home(uid).appending(path: "chroot/home/\(uid)")
         let uploads = home.appending(path: "incoming")
         defer { umount2(home.appending(path: ".snapshots").path, Int32(MNT_DETACH)) }
-        try settings(bench, snapshots: snapshots)
+        try settings(harness, snapshots: snapshots)
         let daemon = try await start()
 
-        try await bench.add(uid, home: "\(bench.home(uid).path)/chroot/./home/\(uid)")
-        try await bench.reached("added", uid)
-        #expect(status(bench.home(uid).appending(path: "chroot/dev/null")).map { $0.st_mode & S_IFMT } == S_IFCHR)
+        try await harness.add(uid, home: "\(harness.home(uid).path)/chroot/./home/\(uid)")
+        try await harness.reached("added", uid)
+        #expect(status(harness.home(uid).appending(path: "chroot/dev/null")).map { $0.st_mode & S_IFMT } == S_IFCHR)
 
         let shared = uploads.appending(path: "shared")
         try FileManager.default.createDirectory(at: shared, withIntermediateDirectories: true)
@@ -42,8 +42,8 @@ enum ShippedUnit {
         let tool = shared.appending(path: "tool")
         try "".write(to: tool, atomically: false, encoding: .utf8)
         #expect(chown(tool.path, number, number) == 0 && chmod(tool.path, 0o2750) == 0)
-        try await bench.wish(uid, "modify", ["gidNumber": group])
-        try await bench.reached("modified", uid)
+        try await harness.request(uid, "modify", ["gidNumber": group])
+        try await harness.reached("modified", uid)
         for (place, mode) in [(shared, 0o2700), (tool, 0o2750)] as [(URL, mode_t)] {
             #expect(status(place).map { $0.st_gid } == UInt32(group))
             #expect(status(place).map { $0.st_mode & 0o7777 } == mode)
@@ -52,55 +52,55 @@ enum ShippedUnit {
         let file = shared.appending(path: "file")
         try "precious".write(to: file, atomically: false, encoding: .utf8)
         #expect(chown(file.path, number, UInt32(group) ?? 0) == 0 && chmod(file.path, 0) == 0)
-        let backup = try await bench.command("backup", "daily")
+        let backup = try await harness.command("backup", "daily")
         #expect(backup.status == 0 && backup.output.contains("1 success"), "\(backup.output)")
         let copy = home.appending(path: ".snapshots/daily.0/shared/file")
         #expect(try String(contentsOf: copy, encoding: .utf8) == "precious")
 
-        let job = try await bench.ended(try await bench.run("other"))
+        let job = try await harness.ended(try await harness.run("other"))
         // With any right left it would have succeeded; and only failures are mailed.
         #expect(job.result == .failed, "\(job)")
         #expect(job.reportText.contains("left processes behind, which were ended: sleep ("), "\(job.report)")
-        try await eventually("a mail is sent") { try !bench.mails().isEmpty }
-        #expect(try String(contentsOfFile: bench.path("group"), encoding: .utf8) == "65534\n")
+        try await eventually("a mail is sent") { try !harness.mails().isEmpty }
+        #expect(try String(contentsOfFile: harness.path("group"), encoding: .utf8) == "65534\n")
 
-        try await bench.wish(uid, "delete", ["sstIsActive": "FALSE"])
-        try await bench.reached("deleted", uid)
-        #expect(!FileManager.default.fileExists(atPath: bench.home(uid).path))
-        await bench.stop(daemon)
+        try await harness.request(uid, "delete", ["sstIsActive": "FALSE"])
+        try await harness.reached("deleted", uid)
+        #expect(!FileManager.default.fileExists(atPath: harness.home(uid).path))
+        await harness.stop(daemon)
         let refusals = daemon.output.split(separator: "\n").filter {
             $0.contains("not permitted") || $0.contains("ermission denied") || $0.contains("cannot be built")
         }
         #expect(refusals == [], "a right is missing")
     }
 
-    private static func settings(_ bench: DaemonBench, snapshots: String) throws {
-        for name in ["pre_script.sh", "post_script.sh"] { _ = try bench.script("hooks/\(name)", "exit 0") }
+    private static func settings(_ harness: DaemonHarness, snapshots: String) throws {
+        for name in ["pre_script.sh", "post_script.sh"] { _ = try harness.script("hooks/\(name)", "exit 0") }
         // Root runs it only where it is root's.
-        let script = bench.path("create-chroot.sh")
+        let script = harness.path("create-chroot.sh")
         try FileManager.default.copyItem(
-            at: DaemonBench.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh"),
+            at: DaemonHarness.checkout.appending(path: "etc/Provisioning/Backup/create-chroot.sh"),
             to: URL(filePath: script))
         #expect(chown(script, 0, 0) == 0)
         let rightless = "[ $(id -u) = 65534 ] && grep -q 'CapEff:.0000000000000000' /proc/self/status || exit 0"
         // Until it has taken on its program it goes by the script's name.
         let sleeper = "sleep 3600 &\nuntil read name </proc/$!/comm && [ $name = sleep ]; do :; done"
-        let job = try bench.script("other.sh", "\(rightless)\n\(sleeper)\nexit 9")
-        let mail = try bench.mailSection()
+        let job = try harness.script("other.sh", "\(rightless)\n\(sleeper)\nexit 9")
+        let mail = try harness.mailSection()
         // As the sendmail of Postfix and others is.
-        let identity = bench.path("id")
+        let identity = harness.path("id")
         try FileManager.default.copyItem(atPath: "/usr/bin/id", toPath: identity)
         #expect(chown(identity, 0, 65_534) == 0 && chmod(identity, 0o2755) == 0)
-        let queue = "cat > \(bench.path("mail.$$.new")); mv \(bench.path("mail.$$.new")) \(bench.path("mail.$$"))"
-        _ = try bench.script("sendmail.sh", "\(identity) -g > \(bench.path("group")); \(queue)")
-        try bench.settings(
+        let queue = "cat > \(harness.path("mail.$$.new")); mv \(harness.path("mail.$$.new")) \(harness.path("mail.$$"))"
+        _ = try harness.script("sendmail.sh", "\(identity) -g > \(harness.path("group")); \(queue)")
+        try harness.settings(
             backup: """
                 HOME_SCRIPT = \(script)
                 ON_DELETE = remove
                 SNAPSHOTS = \(snapshots)
                 [Hooks Provisioning]
                 ENABLED = yes
-                DIRECTORY = \(bench.path("hooks"))
+                DIRECTORY = \(harness.path("hooks"))
                 [Job other]
                 SCRIPT = \(job)
                 RUN_AS = nobody
@@ -127,9 +127,9 @@ enum ShippedUnit {
         let kept = try ShippedUnit.capabilities()
         #expect(!kept.isEmpty && kept.allSatisfy { $0.hasPrefix("CAP_") }, "an allow-list")
         let set = kept.map { "+\($0.dropFirst(4).lowercased())" }.joined(separator: ",")
-        try await DaemonBench.run { bench in
-            try await ShippedUnit.exercise(bench) {
-                let daemon = try bench.start(
+        try await DaemonHarness.run { harness in
+            try await ShippedUnit.exercise(harness) {
+                let daemon = try harness.start(
                     by: ["/usr/bin/setpriv", "--bounding-set=-all,\(set)", "--inh-caps=-all", "--"])
                 try await daemon.says("wishes are noticed")
                 return daemon
@@ -162,8 +162,8 @@ enum ShippedUnit {
     @Test("add, modify, backup, hooks, a job as another user, mail, delete")
     func work() async throws {
         let snapshots = try Self.mounts("self") == Self.mounts("1") ? "readonly" : "own"
-        try await DaemonBench.run { bench in
-            try await ShippedUnit.exercise(bench, snapshots: snapshots) { try await bench.running() }
+        try await DaemonHarness.run { harness in
+            try await ShippedUnit.exercise(harness, snapshots: snapshots) { try await harness.running() }
         }
     }
 
@@ -177,6 +177,6 @@ enum ShippedUnit {
 
 /// Within a service of the unit alone.
 @Suite(.onlyInService) struct UnitMountsInsideTests {
-    @Test("what the daemon mounts the system sees")
+    @Test("mounts of the daemon are visible in the system")
     func mounts() throws { #expect(try UnitInsideTests.mounts("self") == UnitInsideTests.mounts("1")) }
 }

@@ -6,7 +6,7 @@ import Testing
 /// The shipped systemd units, as far as they depend on each other.
 @Suite struct UnitTests {
     private static func lines(_ unit: String) throws -> [String] {
-        let file = DaemonBench.checkout.appending(path: "etc/systemd/\(unit)")
+        let file = DaemonHarness.checkout.appending(path: "etc/systemd/\(unit)")
         return try String(contentsOf: file, encoding: .utf8).split(separator: "\n").map(String.init)
             .filter { !$0.hasPrefix("#") }
     }
@@ -16,9 +16,9 @@ import Testing
     )
     func noTimers() throws {
         let units = try FileManager.default.contentsOfDirectory(
-            atPath: DaemonBench.checkout.appending(path: "etc/systemd").path)
+            atPath: DaemonHarness.checkout.appending(path: "etc/systemd").path)
         #expect(units.sorted() == ["no-mounts.conf", "prov-backup-rsnapshot.service"])
-        let changes = try String(contentsOf: DaemonBench.checkout.appending(path: "CHANGELOG.md"), encoding: .utf8)
+        let changes = try String(contentsOf: DaemonHarness.checkout.appending(path: "CHANGELOG.md"), encoding: .utf8)
         for level in SnapshotLevel.allCases {
             let line = try #require(
                 changes.split(separator: "\n").first { $0.contains("`prov-backup-rsnapshot-backup-\(level).timer`") })

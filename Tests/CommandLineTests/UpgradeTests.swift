@@ -5,7 +5,7 @@ import Testing
 
 /// The program takes over the state that an earlier release left on a server. `Upgrade/fixture` describes and records it.
 @Suite struct UpgradeTests {
-    private static let fixture = DaemonBench.checkout.appending(path: "Tests/CommandLineTests/Upgrade/fixture")
+    private static let fixture = DaemonHarness.checkout.appending(path: "Tests/CommandLineTests/Upgrade/fixture")
     /// The claim in the recording is this host's.
     private static let asHost = [
         "/usr/bin/unshare", "--uts", "sh", "-c", "hostname old.example.org && exec \"$@\"", "sh",
@@ -15,93 +15,94 @@ import Testing
         "state of an earlier release is taken over: its claim is resumed, finished accounts stay untouched, new requests and backups work",
         .enabled(if: geteuid() == 0, "needs root: files have owners"), arguments: ["0.1.0"])
     func takeOver(release: String) async throws {
-        try await DaemonBench.run { bench in
-            try await Self.unpack(release, bench)
-            try bench.touch("go")
+        try await DaemonHarness.run { harness in
+            try await Self.unpack(release, harness)
+            try harness.touch("go")
             let done = ["3724300", "3724301", "3724303", "3724304"]
-            let changes = try await Self.changeNumbers(of: done, bench)
-            #expect(try await bench.text("3724302", "provisioningClaim")?.hasPrefix("old.example.org ") == true)
-            let snapshots = bench.home("3724300").appending(path: ".snapshots")
-            let before = try ["daily.0", "daily.1"].map { try bench.tree(snapshots.appending(path: $0)) }
+            let changes = try await Self.changeNumbers(of: done, harness)
+            #expect(try await harness.text("3724302", "provisioningClaim")?.hasPrefix("old.example.org ") == true)
+            let snapshots = harness.home("3724300").appending(path: ".snapshots")
+            let before = try ["daily.0", "daily.1"].map { try harness.tree(snapshots.appending(path: $0)) }
             #expect(before.map(\.count) == [3, 2])
-            let cutOff = bench.home("3724305").appending(path: ".snapshots")
-            let first = try bench.tree(cutOff.appending(path: "daily.1"))
+            let cutOff = harness.home("3724305").appending(path: ".snapshots")
+            let first = try harness.tree(cutOff.appending(path: "daily.1"))
             #expect(first.count == 2)
-            let configuration = try Self.identity(bench.configuration("3724300"))
+            let configuration = try Self.identity(harness.configuration("3724300"))
 
-            let daemon = try await bench.serving(by: Self.asHost)
-            try await bench.reached("added", "3724302")
-            #expect(try await bench.text("3724302", "sstProvisioningReturnValue") == "0")
-            #expect(try await bench.text("3724302", "provisioningClaim") == nil)
-            #expect(bench.exists("homes/3724302/incoming") && bench.exists("rsnapshot.d/3724302.conf"))
+            let daemon = try await harness.serving(by: Self.asHost)
+            try await harness.reached("added", "3724302")
+            #expect(try await harness.text("3724302", "sstProvisioningReturnValue") == "0")
+            #expect(try await harness.text("3724302", "provisioningClaim") == nil)
+            #expect(harness.exists("homes/3724302/incoming") && harness.exists("rsnapshot.d/3724302.conf"))
 
-            let jobs = try await bench.json("jobs", "list").compactMap { $0["id"].number }
+            let jobs = try await harness.json("jobs", "list").compactMap { $0["id"].number }
             let setsHistoryAside = daemon.output.contains("history") && daemon.output.contains("aside")
             if !setsHistoryAside {
                 #expect(Set(1...13).isSubset(of: jobs), "\(jobs)\n\(daemon.output)")
-                #expect(try await bench.result(of: "11") == "success", "the script is run again")
-                #expect(try await bench.result(of: "13") == "success", "the backup goes on")
+                #expect(try await harness.result(of: "11") == "success", "the script is run again")
+                #expect(try await harness.result(of: "13") == "success", "the backup goes on")
             }
-            let health = try await DaemonBench.outcome(["health", "-c", bench.settingsFile.path])
+            let health = try await DaemonHarness.outcome(["health", "-c", harness.settingsFile.path])
             #expect(health.status == 0, "\(health)")
-            let retired = "Rsnapshot.conf:\(try bench.line("HOST = mail.example.org")):"
+            let retired = "Rsnapshot.conf:\(try harness.line("HOST = mail.example.org")):"
             #expect(daemon.output.components(separatedBy: retired).count == 2, "\(daemon.output)")
 
             // Nothing was done for those that had nothing open.
-            #expect(try await Self.changeNumbers(of: done, bench) == changes)
-            #expect(try Self.identity(bench.configuration("3724300")) == configuration)
-            #expect(try before == ["daily.0", "daily.1"].map { try bench.tree(snapshots.appending(path: $0)) })
-            #expect(try FileManager.default.contentsOfDirectory(atPath: bench.path("homes/.deleted")).count == 1)
+            #expect(try await Self.changeNumbers(of: done, harness) == changes)
+            #expect(try Self.identity(harness.configuration("3724300")) == configuration)
+            #expect(try before == ["daily.0", "daily.1"].map { try harness.tree(snapshots.appending(path: $0)) })
+            #expect(try FileManager.default.contentsOfDirectory(atPath: harness.path("homes/.deleted")).count == 1)
 
-            try await bench.wish("3724301", "modify", ["sstBackupIntervalDaily": "9"])
-            try await bench.reached("modified", "3724301")
-            let text = try String(contentsOf: bench.configuration("3724301"), encoding: .utf8)
+            try await harness.request("3724301", "modify", ["sstBackupIntervalDaily": "9"])
+            try await harness.reached("modified", "3724301")
+            let text = try String(contentsOf: harness.configuration("3724301"), encoding: .utf8)
             #expect(text.contains("retain\tdaily\t9"), "\(text)")
-            let newest = try await bench.json("jobs", "list", "--account", "3724301").last?["id"].number
+            let newest = try await harness.json("jobs", "list", "--account", "3724301").last?["id"].number
             #expect(try #require(newest) > 13)
 
-            let backup = try await DaemonBench.outcome(
-                ["backup", "daily", "--account", "3724300", "--force", "-c", bench.settingsFile.path])
+            let backup = try await DaemonHarness.outcome(
+                ["backup", "daily", "--account", "3724300", "--force", "-c", harness.settingsFile.path])
             #expect(backup.status == 0, "\(backup)")
-            #expect(try before == ["daily.1", "daily.2"].map { try bench.tree(snapshots.appending(path: $0)) })
+            #expect(try before == ["daily.1", "daily.2"].map { try harness.tree(snapshots.appending(path: $0)) })
 
             // Half of its rotation was done: nothing is lost, and no place is left out.
-            let next = try await DaemonBench.outcome(
-                ["backup", "daily", "--account", "3724305", "--force", "-c", bench.settingsFile.path])
+            let next = try await DaemonHarness.outcome(
+                ["backup", "daily", "--account", "3724305", "--force", "-c", harness.settingsFile.path])
             #expect(next.status == 0, "\(next)")
             let names = try FileManager.default.contentsOfDirectory(atPath: cutOff.path).filter { $0 != ".state" }
                 .sorted()
             #expect(names == [".copy.conf", "daily.0", "daily.1", "daily.2"])
-            #expect(try bench.tree(cutOff.appending(path: "daily.2")) == first)
+            #expect(try harness.tree(cutOff.appending(path: "daily.2")) == first)
             for name in ["daily.0", "daily.1"] {
-                #expect(try bench.tree(cutOff.appending(path: name)).count == 3)
+                #expect(try harness.tree(cutOff.appending(path: name)).count == 3)
             }
-            await bench.stop(daemon)
+            await harness.stop(daemon)
         }
     }
 
     /// Puts the files in their places and the accounts into the directory.
-    private static func unpack(_ release: String, _ bench: DaemonBench) async throws {
+    private static func unpack(_ release: String, _ harness: DaemonHarness) async throws {
         let unpacking = try RunningProgram(
             fixture,
             [
-                "unpack", release, bench.directory.path, "SERVER=\(bench.sandbox.uri)",
-                "PASSWORD_FILE=\(bench.sandbox.daemonPasswordFile)",
+                "unpack", release, harness.directory.path, "SERVER=\(harness.sandbox.uri)",
+                "PASSWORD_FILE=\(harness.sandbox.daemonPasswordFile)",
             ])
         #expect(await unpacking.end() == 0, "\(unpacking.output)")
         // The control lets the entries keep their entryUUID.
         let loading = try RunningProgram(
             URL(filePath: "/usr/bin/ldapadd"),
             [
-                "-x", "-H", bench.sandbox.uri, "-D", bench.sandbox.adminDN, "-w", bench.sandbox.adminPassword, "-e",
-                "relax", "-f", bench.path("accounts.ldif"),
+                "-x", "-H", harness.sandbox.uri, "-D", harness.sandbox.adminDN, "-w", harness.sandbox.adminPassword,
+                "-e",
+                "relax", "-f", harness.path("accounts.ldif"),
             ], environment: ["LDAPNOINIT": "1"])
         #expect(await loading.end() == 0, "\(loading.output)")
     }
 
-    private static func changeNumbers(of uids: [String], _ bench: DaemonBench) async throws -> [String] {
+    private static func changeNumbers(of uids: [String], _ harness: DaemonHarness) async throws -> [String] {
         var numbers: [String] = []
-        for uid in uids { numbers.append(try #require(try await bench.text(uid, "entryCSN"))) }
+        for uid in uids { numbers.append(try #require(try await harness.text(uid, "entryCSN"))) }
         return numbers
     }
 

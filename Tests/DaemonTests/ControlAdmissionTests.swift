@@ -5,7 +5,7 @@ import Testing
 
 @testable import Daemon
 
-/// Who is heard at a socket, and that those who are not disturb nobody.
+/// Which users may use a socket, and that refused users do not delay others.
 struct ControlAdmissionTests {
     private static let isRoot = geteuid() == 0
 
@@ -19,7 +19,7 @@ struct ControlAdmissionTests {
 
     /// Answers with the user who asks.
     private static let whoAmI: ControlServer.Handler = { request in
-        ControlReply(lines: [Array("\(request.user.map(String.init) ?? "nobody")".utf8)])
+        ControlReply(lines: [Array("\(request.user.map(String.init) ?? "unknown")".utf8)])
     }
 
     private func withServers(
@@ -41,21 +41,23 @@ struct ControlAdmissionTests {
         await owner.stop()
     }
 
-    @Test func `root and the daemon's own user are always heard, others only where all are, and few at once`() {
+    @Test
+    func `root and the daemon's own user are always admitted, others only to open sockets, with limited connections`() {
         let all = ControlAdmission.everybody
         let busy = all.clientsPerUser
-        #expect(all.refusal(of: 0, beside: 1_000, own: 5) == nil)
-        #expect(all.refusal(of: 5, beside: 1_000, own: 5) == nil)
-        #expect(all.refusal(of: 6, beside: busy - 1, own: 5) == nil)
-        #expect(all.refusal(of: 6, beside: busy, own: 5)?.contains("try again") == true)
-        #expect(all.refusal(of: nil, beside: 0, own: 5) != nil)
-        #expect(ControlAdmission.owner.refusal(of: 0, beside: 1_000, own: 5) == nil)
-        #expect(ControlAdmission.owner.refusal(of: 5, beside: 1_000, own: 5) == nil)
-        #expect(ControlAdmission.owner.refusal(of: 6, beside: 0, own: 5) != nil)
-        #expect(ControlAdmission.owner.refusal(of: nil, beside: 0, own: 5) != nil)
+        #expect(all.refusal(of: 0, connections: 1_000, own: 5) == nil)
+        #expect(all.refusal(of: 5, connections: 1_000, own: 5) == nil)
+        #expect(all.refusal(of: 6, connections: busy - 1, own: 5) == nil)
+        #expect(all.refusal(of: 6, connections: busy, own: 5)?.contains("try again") == true)
+        #expect(all.refusal(of: nil, connections: 0, own: 5) != nil)
+        #expect(ControlAdmission.owner.refusal(of: 0, connections: 1_000, own: 5) == nil)
+        #expect(ControlAdmission.owner.refusal(of: 5, connections: 1_000, own: 5) == nil)
+        #expect(ControlAdmission.owner.refusal(of: 6, connections: 0, own: 5) != nil)
+        #expect(ControlAdmission.owner.refusal(of: nil, connections: 0, own: 5) != nil)
     }
 
-    @Test func `the file of an open socket lets everybody in, whatever the umask, and that of the other nobody`()
+    @Test
+    func `the file of an open socket is accessible for all users regardless of the umask, that of the other for none`()
         async throws
     {
         try await withServers { open, owner in
@@ -67,7 +69,7 @@ struct ControlAdmissionTests {
         }
     }
 
-    @Test func `the handler learns from the kernel who asks`() async throws {
+    @Test func `the handler gets the client's user from the kernel`() async throws {
         try await withServers { open, _ in
             let reply = try await ControlClient(socket: open.path).send(ControlRequest(line: Array("{}".utf8)))
             #expect(reply.lines == [Array("\(geteuid())".utf8)])
@@ -88,7 +90,7 @@ struct ControlAdmissionTests {
     }
 
     @Test(.enabled(if: isRoot, "only root can become another user"))
-    func `another user is heard at the open socket, and the handler knows him`() async throws {
+    func `another user is admitted to the open socket, and the handler gets the user`() async throws {
         try await withServers { open, _ in
             let child = try other(
                 #"my $s = knock(); syswrite($s, "{}\n"); print scalar(<$s>); "#, open)
@@ -98,7 +100,9 @@ struct ControlAdmissionTests {
     }
 
     @Test(.enabled(if: isRoot, "only root can become another user"))
-    func `a user who holds what he may is sent away, and it harms neither others nor the other socket`() async throws {
+    func `a user with too many connections is refused, which affects neither other users nor the other socket`()
+        async throws
+    {
         try await withServers { open, owner in
             let most = ControlAdmission.everybody.clientsPerUser
             let script =
@@ -124,8 +128,7 @@ struct ControlAdmissionTests {
         }
     }
 
-    @Test func `a flood of silent clients at the open socket leaves the control socket as quick as ever`() async throws
-    {
+    @Test func `many silent clients of the open socket do not delay the control socket`() async throws {
         try await withServers { open, owner in
             var held: [Int32] = []
             defer { held.forEach { close($0) } }
@@ -147,7 +150,7 @@ struct ControlAdmissionTests {
         }
     }
 
-    @Test func `an open socket takes short words only`() async throws {
+    @Test func `an open socket accepts only short requests`() async throws {
         try await withServers { open, _ in
             let long = ControlRequest(line: [UInt8](repeating: 65, count: 5_000))
             let error = await #expect(throws: ControlClientError.self) {

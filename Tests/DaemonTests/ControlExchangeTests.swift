@@ -31,7 +31,7 @@ struct ControlExchangeTests {
         #expect(exchange.deadline == start + .seconds(110))
     }
 
-    @Test func `an answer is written in as many pieces as the client takes, then the visit is over`() {
+    @Test func `a reply is written in several pieces, then the connection is closed`() {
         var exchange = exchange()
         _ = exchange.received("\n".utf8, now: start)
         #expect(exchange.answered(ControlReply(lines: [[65], [66]]), now: start) == .wait)
@@ -41,13 +41,13 @@ struct ControlExchangeTests {
         #expect(exchange.sent(1) == .close)
     }
 
-    @Test func `an empty answer ends the visit`() {
+    @Test func `an empty reply closes the connection`() {
         var exchange = exchange()
         _ = exchange.received("\n".utf8, now: start)
         #expect(exchange.answered(ControlReply(lines: []), now: start) == .close)
     }
 
-    @Test func `a request of the largest size is taken, one byte more is refused`() {
+    @Test func `a request of the maximum size is accepted, one byte more is refused`() {
         var exchange = exchange()
         let largest = [UInt8](repeating: 65, count: ControlRequest.sizeLimit)
         #expect(exchange.received(largest + [10], now: start) == .handle(ControlRequest(line: largest)))
@@ -58,7 +58,7 @@ struct ControlExchangeTests {
         #expect(!other.reads)
     }
 
-    @Test func `who leaves before the line's end has asked nothing; who stops sending afterwards is answered`() {
+    @Test func `an incomplete request closes the connection; a client that stops sending after it gets the reply`() {
         var exchange = exchange()
         _ = exchange.received("abc".utf8, now: start)
         #expect(exchange.endOfInput() == .close)

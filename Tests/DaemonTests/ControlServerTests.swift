@@ -71,7 +71,7 @@ struct ControlServerTests {
         await server.stop()
     }
 
-    @Test func `a question gets its lines, also when many ask at once`() async throws {
+    @Test func `a request gets its lines, also with many concurrent clients`() async throws {
         try await withServer { _, client in
             try await withThrowingTaskGroup { group in
                 for number in 0..<150 {
@@ -84,7 +84,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a question that the handler refuses is an error with its reason`() async throws {
+    @Test func `a request that the handler refuses is an error with the reason`() async throws {
         try await withServer { _, client in
             let error = await #expect(throws: ControlClientError.self) { try await client.ask([1], for: Answer.self) }
             guard case .refused(let reason)? = error else {
@@ -94,7 +94,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `silent clients disturb nobody`() async throws {
+    @Test func `silent clients do not delay others`() async throws {
         try await withServer { server, client in
             let silent = try (0..<20).map { _ in try RawClient(server.path) }
             silent[0].send("{\"comm")
@@ -104,7 +104,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `silent clients are sent away`() async throws {
+    @Test func `silent clients are disconnected`() async throws {
         try await withServer(timeLimit: .milliseconds(100)) { server, _ in
             let silent = try (0..<20).map { _ in try RawClient(server.path) }
             silent[0].send("{\"comm")
@@ -112,7 +112,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a client that does not read its answer is sent away`() async throws {
+    @Test func `a client that does not read its reply is disconnected`() async throws {
         let size = 16 << 20
         let large: ControlServer.Handler = { _ in ControlReply(lines: [[UInt8](repeating: 65, count: size)]) }
         try await withServer(timeLimit: .seconds(1), handler: large) { server, _ in
@@ -129,7 +129,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `an answer of many megabytes arrives whole`() async throws {
+    @Test func `a reply of many megabytes is complete`() async throws {
         let line = [UInt8](repeating: 65, count: 4 << 20)
         try await withServer(handler: { _ in ControlReply(lines: [line, line]) }) { _, client in
             let reply = try await client.send(ControlRequest(line: []))
@@ -148,7 +148,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a client that stops sending still gets its answer`() async throws {
+    @Test func `a client that stops sending still gets its reply`() async throws {
         try await withServer { server, _ in
             let client = try RawClient(server.path)
             client.send("{\"command\":\"half\"}\n")
@@ -159,7 +159,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `the work for a client that hangs up is cancelled`() async throws {
+    @Test func `the handler of a client that disconnects is cancelled`() async throws {
         let (began, beganSignal) = AsyncStream.makeStream(of: Void.self)
         let (cancelled, cancelledSignal) = AsyncStream.makeStream(of: Void.self)
         let slow: ControlServer.Handler = { _ in
@@ -176,7 +176,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `stopping sends clients away, removes the socket, and then nobody listens`() async throws {
+    @Test func `stopping disconnects clients, removes the socket, and ends listening`() async throws {
         let server = try await ControlServer(under: lock) { _ in
             do { try await Task.sleep(for: .seconds(1_000)) } catch { return .refusal("too late") }
             return ControlReply(lines: [])
@@ -208,7 +208,7 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a socket that was left behind is replaced, anything else is not`() async throws {
+    @Test func `a leftover socket is replaced, other files are not`() async throws {
         let path = ControlServer.socketPath(in: directory.path)
         let dead = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         #expect(try UnixSocketAddress(path.string).withSocketAddress { bind(dead, $0, $1) } == 0)
@@ -222,9 +222,10 @@ struct ControlServerTests {
             #expect(answers.count == 2)
         }
         _ = try directory.file("control.sock", "precious")
-        await #expect(throws: ControlServerError(path: path, code: .fileExists)) {
+        let error = await #expect(throws: RuntimeFileError.self) {
             try await ControlServer(under: lock, handler: Self.echo)
         }
+        #expect(error?.path == path && error?.reason.contains("another file has this name") == true)
     }
 
     private func links(_ directory: String) throws -> [String] {
@@ -256,7 +257,7 @@ struct ControlServerTests {
         return nil
     }
 
-    @Test func `the socket is its owner's alone and no child inherits it`() async throws {
+    @Test func `only the owner can use the socket, and child processes do not inherit it`() async throws {
         try await withServer { server, _ in
             var status = stat()
             #expect(lstat(server.path.string, &status) == 0)
@@ -272,7 +273,7 @@ struct ControlServerTests {
     }
 
     @Test(.enabled(if: geteuid() == 0, "only root can become another user"))
-    func `another user is refused even when the file's mode lets him in`() async throws {
+    func `another user is refused even if the file's mode permits access`() async throws {
         try await withServer { server, _ in
             #expect(chmod(directory.path.string, 0o755) == 0)
             #expect(chmod(server.path.string, 0o666) == 0)
@@ -289,10 +290,10 @@ struct ControlServerTests {
         }
     }
 
-    @Test func `a path that is too long for a socket says so`() async throws {
+    @Test func `a path that is too long for a socket is an error with its hint`() async throws {
         let deep = directory.path.appending(String(repeating: "d", count: 100))
         try RuntimeDirectory.prepare(deep)
-        let error = await #expect(throws: ControlServerError.self) {
+        let error = await #expect(throws: RuntimeFileError.self) {
             try await ControlServer(under: try InstanceLock(in: deep), handler: Self.echo)
         }
         #expect(error?.description.contains("set a shorter RUNTIME_DIRECTORY") == true)

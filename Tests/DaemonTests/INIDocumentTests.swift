@@ -16,12 +16,12 @@ struct INIDocumentTests {
         #expect(document.sections[1].items.map(\.value) == ["30"])
     }
 
-    @Test func `a value may hold hashes, semicolons and equals signs, and may be empty`() {
+    @Test func `a value may contain hashes, semicolons and equals signs, and may be empty`() {
         let document = read("[D]\nA = a#b;c=d  \nB =\n")
         #expect(document.sections[0].items.map(\.value) == ["a#b;c=d", ""])
     }
 
-    @Test func `a byte order mark and a missing last line end do no harm`() {
+    @Test func `a byte order mark and a missing last line end are accepted`() {
         let document = read("\u{FEFF}[D]\nA = ä")
         #expect(document.problems.isEmpty)
         #expect(document.sections[0].items.map(\.value) == ["ä"])
@@ -30,14 +30,14 @@ struct INIDocumentTests {
     @Test(arguments: [
         ("[D]\nnonsense\n", 2, "neither [Section] nor KEY = value"),
         ("[D]\n = 1\n", 2, "no key"),
-        ("A = 1\n[D]\n", 1, "before any section"),
+        ("A = 1\n[D]\n", 1, "before the first section"),
         ("[D\nA = 1\n", 1, "not written as [Section]"),
         ("[]\n", 1, "not written as [Section]"),
         ("[a]b]\n", 1, "not written as [Section]"),
         ("[D] # note\n", 1, "not written as [Section]"),
         ("[D]\nA = \u{0}\n", 2, "UTF-8"),
     ])
-    func `a line that cannot be read is named by file and line`(text: String, line: Int, reason: String) {
+    func `a line that cannot be parsed is reported with file and line`(text: String, line: Int, reason: String) {
         let problems = read(text).problems
         #expect(problems.count == 1)
         #expect(problems.first?.place == .file("a.conf", line: line))
@@ -45,23 +45,23 @@ struct INIDocumentTests {
         #expect(problems.first?.description.hasPrefix("a.conf:\(line): ") == true)
     }
 
-    @Test func `bytes that are no UTF-8 are a problem, and reading goes on behind them`() {
+    @Test func `invalid UTF-8 is a problem, and the following lines are read`() {
         let document = INIDocument(
             parsing: Array("[D]\nA = ".utf8) + [0xFF, 0x0A] + Array("B = 2".utf8), source: "a.conf")
         #expect(document.problems.map(\.place) == [.file("a.conf", line: 2)])
         #expect(document.sections[0].items.map(\.key) == ["B"])
     }
 
-    @Test func `keys below a broken section line do not fall into the section before`() {
+    @Test func `keys below an invalid section line do not become part of the previous section`() {
         let document = read("[Mail]\nA = 1\n[Database\nB = 2\n")
         #expect(document.sections[0].items.map(\.key) == ["A"])
     }
 
-    @Test func `a line that cannot be read is not repeated: it may hold a password`() {
+    @Test func `a line that cannot be parsed is not shown: it may contain a password`() {
         #expect(!read("[Database]\nADMIN_PASSWORD: hunter2\n").problems.map(\.description).joined().contains("hunter2"))
     }
 
-    @Test func `any bytes are read without harm, and each problem names a line that there is`() {
+    @Test func `random bytes do not crash the parser, and each problem names an existing line`() {
         var generator = SystemRandomNumberGenerator()
         let alphabet = Array("[]=#; \t\r\n\u{0}ab".utf8) + [0xC3, 0xFF]
         for _ in 0..<2_000 {

@@ -22,13 +22,12 @@ struct InstanceLockTests {
         let child = try holder()
         defer { child.wait() }
         defer { child.kill() }
-        let expected = InstanceLockError.busy(file, setting: "RUNTIME_DIRECTORY", holder: child.id)
-        #expect(throws: expected) { try InstanceLock(in: directory.path) }
-        #expect(expected.exitStatus.rawValue == 75)
-        #expect(expected.description.contains("process \(child.id) holds the lock"))
+        let error = #expect(throws: RuntimeFileError.self) { try InstanceLock(in: directory.path) }
+        #expect(error?.exitStatus.rawValue == 75)
+        #expect(error?.description.hasPrefix("\(file): process \(child.id) holds the lock;") == true)
     }
 
-    @Test func `a holder that is killed leaves no obstacle`() throws {
+    @Test func `the lock of a killed process can be taken`() throws {
         let child = try holder()
         child.kill(SIGKILL)
         #expect(child.wait() == -SIGKILL)
@@ -38,7 +37,8 @@ struct InstanceLockTests {
         }
     }
 
-    @Test func `it ends with the value, though a child that is being started still has a copy of the descriptor`()
+    @Test
+    func `the lock ends with the value, even if a child process that is being started has a copy of the descriptor`()
         throws
     {
         var lock: InstanceLock? = try InstanceLock(in: directory.path)
@@ -54,8 +54,7 @@ struct InstanceLockTests {
         #expect(throws: Never.self) { try InstanceLock(in: directory.path) }
     }
 
-    @Test func `other users cannot open it, and so cannot lock it, also where an earlier version has let them`() throws
-    {
+    @Test func `other users cannot open and lock the file, even if an earlier version made it readable`() throws {
         for _ in 0..<2 {
             withExtendedLifetime(try InstanceLock(in: directory.path)) {
                 var status = stat()
@@ -65,12 +64,12 @@ struct InstanceLockTests {
         }
     }
 
-    @Test func `while it is held nobody else gets it`() throws {
+    @Test func `while it is held, no other process gets it`() throws {
         let attempt = ["/usr/bin/flock", "--nonblock", "--exclusive", file.string, "/bin/true"]
         let lock = try InstanceLock(in: directory.path)
         let status = try ChildProcess(attempt).wait()
         #expect(status == 1)
-        #expect(throws: InstanceLockError.self) { try InstanceLock(in: lock.path.removingLastComponent()) }
+        #expect(throws: RuntimeFileError.self) { try InstanceLock(in: lock.path.removingLastComponent()) }
     }
 
     @Test func `a child does not inherit it`() throws {
@@ -84,7 +83,7 @@ struct InstanceLockTests {
         _ = try InstanceLock(in: directory.path)
     }
 
-    @Test func `rubbish in a file that was left behind is no obstacle and is overwritten`() throws {
+    @Test func `garbage in a leftover file is overwritten`() throws {
         _ = try directory.file("lock", String(repeating: "x", count: 4_096))
         withExtendedLifetime(try InstanceLock(in: directory.path)) {
             #expect(FileManager.default.contents(atPath: file.string) == Data("\(getpid())\n".utf8))
@@ -93,9 +92,9 @@ struct InstanceLockTests {
 
     @Test func `without its directory the lock is refused with path and hint`() {
         let missing = directory.path.appending("none")
-        let expected = InstanceLockError.unusable(
-            missing.appending("lock"), setting: "RUNTIME_DIRECTORY", .noSuchFileOrDirectory)
-        #expect(throws: expected) { try InstanceLock(in: missing) }
+        let error = #expect(throws: RuntimeFileError.self) { try InstanceLock(in: missing) }
+        #expect(error?.path == missing.appending("lock") && error?.exitStatus == .failure)
+        #expect(error?.reason.contains("RUNTIME_DIRECTORY") == true)
     }
 }
 
@@ -109,7 +108,7 @@ struct RuntimeDirectoryTests {
         return stat(path.string, &status) == 0 ? status.st_mode & 0o7777 : 0
     }
 
-    @Test func `a missing directory is made with its parents and exactly the mode asked for`() throws {
+    @Test func `a missing directory is created with its parents and exactly the requested mode`() throws {
         let path = directory.path.appending("a/b/c")
         try RuntimeDirectory.prepare(path, mode: 0o700)
         #expect(mode(path) == 0o700)
@@ -118,21 +117,21 @@ struct RuntimeDirectoryTests {
     }
 
     @Test(arguments: [0o775, 0o757, 0o1777])
-    func `a directory that others can write is refused with the hint`(mode: Int) throws {
+    func `a directory that other users can write is refused with the hint`(mode: Int) throws {
         let path = directory.path.appending("open")
         try FileManager.default.createDirectory(atPath: path.string, withIntermediateDirectories: false)
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: path.string)
-        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(path) }
+        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(path) }
         #expect(error?.description.contains("chmod go-w \(path)") == true)
         #expect(error?.exitStatus == .wrongConfiguration)
     }
 
     @Test func `a file in its place and a relative path are refused`() throws {
         let file = try directory.file("file", "")
-        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(file) }
+        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(file) }
         #expect(error?.description.contains("is not a directory") == true)
-        #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare("relative") }
-        #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(file.appending("below")) }
+        #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare("relative") }
+        #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(file.appending("below")) }
     }
 
     @Test(.enabled(if: geteuid() == 0, "only root can give a directory away"))
@@ -140,7 +139,7 @@ struct RuntimeDirectoryTests {
         let path = directory.path.appending("foreign")
         try RuntimeDirectory.prepare(path)
         #expect(chown(path.string, 65_534, 65_534) == 0)
-        let error = #expect(throws: RuntimeDirectoryError.self) { try RuntimeDirectory.prepare(path) }
+        let error = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare(path) }
         #expect(error?.description.contains("does not belong to") == true)
     }
 }

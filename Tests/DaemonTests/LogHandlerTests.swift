@@ -42,7 +42,7 @@ struct TerminalLogHandlerTests {
         #expect(lines.all.count == Logger.Level.allCases.count)
     }
 
-    @Test func `text from the directory can neither forge a line nor steer the terminal`() {
+    @Test func `text from the LDAP server can neither forge a line nor control the terminal`() {
         logger().warning("cn is a\n12:00:00 ERROR forged\u{1B}[2J", metadata: ["k\ney": "v\n\"q\" \u{1B}"])
         #expect(lines.all.count == 1)
         #expect(lines.all[0].filter(\.isNewline).isEmpty)
@@ -50,46 +50,34 @@ struct TerminalLogHandlerTests {
         #expect(lines.all[0].hasSuffix(#"k\ney="v\n\"q\" \u{1b}""#))
     }
 
-    @Test func `colours appear where they are wanted`() {
+    @Test func `colours are used if they are enabled`() {
         logger(isColoured: true).error("x")
         #expect(lines.all[0].contains("\u{1B}[1;31mERROR\u{1B}[0m"))
     }
 
-    @Test func `what is marked as secret is never shown, alone or inside other values`() {
-        var logger = logger()
-        logger[metadataKey: "password"] = .secret("hunter2")
-        logger.error(
-            "x",
-            metadata: [
-                "list": [.secret("hunter2"), "b"], "map": ["k": .secret("hunter2")],
-            ])
-        #expect(!lines.all[0].contains("hunter2"))
-        #expect(lines.all[0].contains("password=(secret)"))
-        #expect(lines.all[0].contains(#"map="[k: (secret)]""#))
-    }
 }
 
 struct SyslogLogHandlerTests {
     private let lines = Lines()
 
-    private func logger(_ switches: LogSwitches = .all) -> Logger {
+    private func logger(_ switches: LogSwitches = LogSwitches(debug: true)) -> Logger {
         let lines = lines
         return Logger(label: "test") { _ in
             SyslogLogHandler(switches: switches) { priority, text in lines.append("<\(priority)>\(text)") }
         }
     }
 
-    @Test func `each level has its priority, and text is no format`() {
+    @Test func `each level has its priority, and text is not used as a format`() {
         for level in Logger.Level.allCases { logger().log(level: level, "100%s %n") }
         #expect(lines.all == [7, 7, 6, 5, 4, 3, 2].map { "<\($0)>100%s %n" })
     }
 
-    @Test func `a message is one line, metadata behind it`() {
-        logger().error("a\nb", metadata: ["uid": "1", "password": .secret("hunter2")])
-        #expect(lines.all == ["<3>a\\nb password=(secret) uid=1"])
+    @Test func `a message is one line, followed by the metadata`() {
+        logger().error("a\nb", metadata: ["uid": "1", "job": "7"])
+        #expect(lines.all == ["<3>a\\nb job=7 uid=1"])
     }
 
-    @Test func `each switch silences its own level and no other`() {
+    @Test func `each switch disables only its own level`() {
         let logger = logger(LogSwitches(debug: true, info: false, warning: true, error: false))
         for level in [Logger.Level.debug, .info, .warning, .error] { logger.log(level: level, "\(level)") }
         #expect(lines.all == ["<7>debug", "<4>warning"])
@@ -97,11 +85,11 @@ struct SyslogLogHandlerTests {
 
     @Test func `the lowest level follows the switches`() {
         #expect(LogSwitches().lowestLevel == .info)
-        #expect(LogSwitches.all.lowestLevel == .trace)
+        #expect(LogSwitches(debug: true).lowestLevel == .trace)
         #expect(LogSwitches(debug: false, info: false).lowestLevel == .warning)
     }
 
-    @Test func `syslog is used where it listens, the error stream elsewhere and under the journal`() throws {
+    @Test func `syslog is used if it listens, otherwise and with the journal the error stream`() throws {
         let directory = try TemporaryDirectory()
         let path = directory.path.appending("log").string
         #expect(SyslogDestination.choose(environment: [:], socket: path) == .standardError)

@@ -23,7 +23,7 @@ import Testing
     }
 
     @Test(
-        "a line is written at once; while nobody reads, lines wait in their order, and the log says how many found no room"
+        "a line is written at once; while the log is not read, lines are queued in order, and the number of lost lines is logged"
     )
     func stopped() async throws {
         let log = Log()

@@ -18,7 +18,7 @@ struct SettingKindTests {
     }
 
     @Test(arguments: ["", "2", "maybe", "y"])
-    func `anything else is no boolean`(text: String) { #expect(value(.boolean, text) == nil) }
+    func `other text is not a boolean`(text: String) { #expect(value(.boolean, text) == nil) }
 
     @Test(arguments: [("30", 30), ("30s", 30), ("5m", 300), ("2h", 7_200), ("1d", 86_400), ("0", 0), ("5 M", 300)])
     func `a duration is seconds or a number with a unit`(text: String, seconds: Int) {
@@ -26,7 +26,7 @@ struct SettingKindTests {
     }
 
     @Test(arguments: ["", "s", "-1", "1.5h", "5w", "1h30m", "99999999999999999999", "9223372036854775807d", "+5", "٣"])
-    func `anything else is no duration`(text: String) { #expect(value(.duration(), text) == nil) }
+    func `other text is not a duration`(text: String) { #expect(value(.duration(), text) == nil) }
 
     @Test func `a duration outside its range is refused with the bounds`() {
         #expect(throws: SettingValueError("the duration is out of range", hint: "write a duration from 1s to 36525d")) {
@@ -42,7 +42,7 @@ struct SettingKindTests {
     }
 
     @Test(arguments: ["", "1.5G", "10GB", "-1", "9999999999T"])
-    func `anything else is no size`(text: String) { #expect(value(.size, text) == nil) }
+    func `other text is not a size`(text: String) { #expect(value(.size, text) == nil) }
 
     @Test func `a number keeps its range`() {
         #expect(value(.number(1...64), "64") == 64)
@@ -51,7 +51,7 @@ struct SettingKindTests {
         #expect(value(.number(1...64), "four") == nil)
     }
 
-    @Test func `a choice does not care for case and names the nearest`() {
+    @Test func `a choice is not case-sensitive, and the hint names the nearest`() {
         #expect(value(.choice, "RED") == Colour.red)
         #expect(
             throws: SettingValueError(
@@ -66,7 +66,7 @@ struct SettingKindTests {
         #expect(value(SettingKind<FilePath>.path, text) == nil)
     }
 
-    @Test func `empty means none where the kind says so, and is an error elsewhere`() {
+    @Test func `an empty value means none if the kind permits it, otherwise it is an error`() {
         #expect(value(SettingKind<String>.path.orEmpty, "") == .some(.none))
         #expect(value(SettingKind<String>.path.orEmpty, "/a") == "/a")
         #expect(value(SettingKind<String>.path.orEmpty, "a") == nil)
@@ -87,7 +87,7 @@ struct SettingKindTests {
         #expect(value(.hosts, "a*") == nil)
     }
 
-    @Test func `what is rendered is read back as the same value`() {
+    @Test func `a rendered value is parsed to the same value`() {
         for seconds in [0, 1, 59, 60, 90, 3_600, 86_400, 31_536_000] {
             let duration = Duration.seconds(seconds)
             #expect(value(.duration(), SettingKind<Duration>.duration().render(duration)) == duration)
@@ -99,7 +99,7 @@ struct SettingKindTests {
         #expect(SettingKind<Duration>.duration().render(.seconds(90)) == "90s")
     }
 
-    @Test func `the nearest name is found for a slip and for nothing else`() {
+    @Test func `the nearest name is only found for typing errors`() {
         let names = ["SERVER", "SEARCH_FILTER", "SERVICE_SUBTREE"]
         #expect(NearestName.of("SEVRER", among: names) == "SERVER")
         #expect(NearestName.of("search-filter", among: names) == "SEARCH_FILTER")

@@ -91,7 +91,7 @@ struct SettingsLoaderTests {
         #expect(settings.warnings.isEmpty)
     }
 
-    @Test func `changes are those of values, whichever words say them, and never show a value`() throws {
+    @Test func `changes compare values instead of texts, and contain no values`() throws {
         let old = try load(
             "[Database]\nPORT = 389\nADMIN_PASSWORD = a\n[Operation Mode]\nSLEEP = 1m\n[Pool p]\nVOLUMES = /a\n")
         let same = try load(
@@ -121,7 +121,7 @@ struct SettingsLoaderTests {
         #expect(settings.volumes("new") == ["/d"])
     }
 
-    @Test func `of a key that stands twice the last counts, with both lines in the warning`() throws {
+    @Test func `the last of two lines with the same key counts, and the warning names both lines`() throws {
         let settings = try load("[Database]\nPORT = 1\n\n[Database]\nPORT = 2\n")
         #expect(settings.database.port == 2)
         #expect(settings.warnings.map(\.place) == [place(5)])
@@ -160,13 +160,13 @@ struct SettingsLoaderTests {
             ])
     }
 
-    @Test func `a key that stands in the wrong section is sent to its own`() throws {
+    @Test func `the hint for a key in the wrong section names its section`() throws {
         let settings = try load("[Pool a]\nVOLUMES = /a\nPORT = 1\n")
         #expect(settings.errors.isEmpty)
         #expect(settings.warnings.map(\.hint) == ["move the line to [Database]"])
     }
 
-    @Test func `what no longer means anything says what replaces it`() throws {
+    @Test func `the warning about a retired name contains its replacement`() throws {
         let settings = try load(
             "[Database]\nCOOKIE_FILE = /x\n[Gateway]\nHOST = a\nUSER = b\n"
         )
@@ -204,7 +204,7 @@ struct SettingsSecretTests {
     }
 
     @Test(arguments: [0o640, 0o604, 0o644])
-    func `a settings file with a password that others can reach is refused with the hint`(mode: Int) throws {
+    func `a settings file with a password that other users can access is refused with the hint`(mode: Int) throws {
         let file = try directory.file("a.conf", "[Database]\nADMIN_PASSWORD = \(secret)\n", mode: mode)
         let settings = load([file])
         #expect(settings.errors.map(\.hint) == ["run: chmod 600 \(file)"])
@@ -261,9 +261,9 @@ struct SettingsSecretTests {
                 .file(of: \Sample.Database.password) == nil)
     }
 
-    @Test func `a secret's file that others can reach, that is missing or that is empty is refused`() throws {
+    @Test func `a secret's file that is accessible for other users, missing or empty is refused`() throws {
         for (name, content, mode, expected) in [
-            ("open", secret, 0o644, "others can read"), ("empty", "\n", 0o600, "the file is empty"),
+            ("open", secret, 0o644, "other users can read"), ("empty", "\n", 0o600, "the file is empty"),
         ] {
             let file = try directory.file(name, content, mode: mode)
             let settings = load([try directory.file("a.conf", "[Database]\nADMIN_PASSWORD_FILE = \(file)\n")])
@@ -334,12 +334,12 @@ struct SettingsReferenceTests {
         #expect(text.contains(#".It \&\fBADMIN_PASSWORD_FILE\fP"#))
     }
 
-    @Test func `text of the manual page is text, whatever it begins with`() {
+    @Test func `text of the manual page is text, also if it begins with a control character`() {
         #expect(ManualText.lines("Ends. .hidden a\\b `x`.") == "Ends.\n\\&.hidden a\\eb \\fBx\\fP.\n")
         #expect(ManualText.words("a number No 5") == "\\&a \\&number \\&No \\&5")
     }
 
-    @Test func `the template can be read as it is and says nothing that is unknown`() {
+    @Test func `the template can be loaded unchanged and contains no unknown names`() {
         let text = Sample.schema.template(
             ["Database", "Operation Mode", "Pool"], head: "A head\n\nof two paragraphs.")
         let document = INIDocument(parsing: text.utf8, source: "t")

@@ -5,12 +5,12 @@ import Testing
 
 @testable import provisioning_bench
 
-/// The contestants on a real server: whoever is measured must have done the work.
+/// The contestants on a real server: each one must have done the work.
 @Suite(.serialized) struct ContestantTests {
-    private func onStage(_ accounts: Int, wishing: Int, _ body: (Stage) async throws -> Void) async throws {
+    private func onStage(_ accounts: Int, requesting: Int, _ body: (Stage) async throws -> Void) async throws {
         let directory = FilePath(NSTemporaryDirectory()).appending("prov-bench-test-\(UUID().uuidString.prefix(8))")
         do {
-            try await body(try await Stage(in: directory).growing(by: accounts, wishing: wishing))
+            try await body(try await Stage(in: directory).growing(by: accounts, requesting: requesting))
         } catch {
             try await Stage.end(in: directory)
             try FileManager.default.removeItem(atPath: directory.string)
@@ -20,9 +20,9 @@ import Testing
         try FileManager.default.removeItem(atPath: directory.string)
     }
 
-    @Test("slapadd makes accounts, the last ones wishing, and again more of them")
+    @Test("slapadd makes accounts, the last ones requesting, and again more of them")
     func growing() async throws {
-        try await onStage(30, wishing: 10) { stage in
+        try await onStage(30, requesting: 10) { stage in
             #expect(try await stage.pending() == 10)
             let more = try await stage.growing(by: 20)
             #expect(more.accounts == 50)
@@ -39,12 +39,12 @@ import Testing
             BenchPlan.Overlap(connections: 3, window: 1, spawners: 0),
         ])
     func limits(_ overlap: BenchPlan.Overlap) async throws {
-        try await onStage(20, wishing: 20) { stage in
+        try await onStage(20, requesting: 20) { stage in
             let limits = Limits(stage: stage)
             #expect(try await limits.combined(stage.first(20), overlap) > 0)
             #expect(try await stage.pending() == 0)
             #expect(try await stage.finishTimes(stage.first(20)).unfinished == 0)
-            try await stage.wish("modify", stage.first(20))
+            try await stage.request("modify", stage.first(20))
             #expect(try await stage.pending() == 20)
             #expect(try await limits.ldap(stage.first(20), overlap) > 0)
             #expect(try await stage.finishTimes(stage.first(20)).unfinished == 0)
@@ -55,7 +55,7 @@ import Testing
 
     @Test("a limit that loses a compare-and-set says so")
     func lost() async throws {
-        try await onStage(4, wishing: 2) { stage in
+        try await onStage(4, requesting: 2) { stage in
             await #expect(throws: BenchFailure.self) {
                 try await Limits(stage: stage).ldap(
                     stage.first(4), BenchPlan.Overlap(connections: 1, window: 2, spawners: 0))
@@ -69,9 +69,9 @@ import Testing
         #expect(try await Limits.starts(3).count == 3)
     }
 
-    @Test("each baseline carries out every wish", arguments: Baseline.allCases)
+    @Test("each baseline processes every request", arguments: Baseline.allCases)
     func baselines(_ baseline: Baseline) async throws {
-        try await onStage(6, wishing: 4) { stage in
+        try await onStage(6, requesting: 4) { stage in
             try await baseline.run(on: stage)
             #expect(try await stage.pending() == 0)
             #expect(try await stage.finishTimes(stage.first(6)).unfinished == 0)

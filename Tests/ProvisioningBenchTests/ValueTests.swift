@@ -90,7 +90,7 @@ import Testing
             }
             #expect(plan.setups.contains { $0.detection == .poll })
         }
-        #expect(BenchPlan.full.latencyWishes == 2_000)
+        #expect(BenchPlan.full.latencyRequests == 2_000)
         #expect(BenchPlan.full.pendingTime == nil)
         #expect(BenchPlan.quick.limit < .seconds(300))
         #expect(Set(DaemonSetup.grid.filter { $0.task == .modify }.map(\.slots)) == [1, 2, 4, 8, 16])

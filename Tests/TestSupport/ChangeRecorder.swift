@@ -18,7 +18,7 @@ public final class ChangeRecorder: JobRecorder {
         self.didRecord = didRecord
     }
 
-    /// How jobs stood after each of their changes, in the order of the changes.
+    /// The jobs after each change, in the order of the changes.
     public var records: [Job] { state.withLock(\.records) }
 
     /// What was written to reports.
@@ -46,7 +46,7 @@ public final class ChangeRecorder: JobRecorder {
     /// Returns at once.
     public func recorded(_ id: JobID) async {}
 
-    /// How a job stands; nil when nothing is known of it.
+    /// The last state of a job; nil: unknown.
     public func job(_ id: JobID) -> Job? { records.last { $0.id == id } }
 
     /// The letters that a job has had.

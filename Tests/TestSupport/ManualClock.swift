@@ -3,7 +3,7 @@ public import JobCore
 import Synchronization
 import Testing
 
-/// A clock that stands still until a test moves it.
+/// A clock that only a test moves.
 public final class ManualClock: WallClock {
     private struct Sleeper {
         var deadline: Timestamp
@@ -19,16 +19,16 @@ public final class ManualClock: WallClock {
 
     private let state: Mutex<State>
 
-    /// - Parameter now: where it stands.
+    /// - Parameter now: its initial time.
     public init(_ now: Timestamp) { state = Mutex(State(now: now)) }
 
-    /// Where it stands.
+    /// Its time.
     public var now: Timestamp { state.withLock { $0.now } }
 
     /// When somebody sleeps until; the earliest first.
     public var deadlines: [Timestamp] { state.withLock { $0.sleepers.values.map(\.deadline).sorted() } }
 
-    /// Moves it forward, and wakes whoever slept until then.
+    /// Moves it forward, and wakes tasks that sleep until then.
     public func advance(to time: Timestamp) {
         let due = state.withLock { state in
             state.now = max(state.now, time)

@@ -30,7 +30,7 @@
 #endif
 
 mtype phase = done;
-byte request;           /* the number of the request that the entry carries: stands for its values */
+byte request;           /* the number of the request that the entry carries: represents its values */
 byte holder, token;     /* the CLAIM attribute: daemon + 1 and its random token; 0: absent */
 bool current[2];        /* the entryCSN that this daemon has read is still the entry's */
 

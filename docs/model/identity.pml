@@ -1,6 +1,6 @@
 /* Two entries, with one DN one after the other or with one uid at the same time: renamed, removed, added again.
-   A write goes to a DN; the server applies it to whatever entry has that DN then. Jobs work on the home of a uid.
-   Entry 0 stands there at the start and owns its home; entry 1 is added by an operator.
+   A write goes to a DN; the server applies it to the entry that has that DN then. Jobs work on the home of a uid.
+   Entry 0 exists at the start and owns its home; entry 1 is added by an operator.
    DAEMONS=2: each entry at another daemon (they share the accounts by CLAIM); each has its own scheduler, and so its own
    exclusion keys. Two daemons for one entry: claim.pml.
    Entries are told apart by entryUUID, which is their index here. */
@@ -18,7 +18,7 @@
 #define RENAMES 1       /* another DN, or another uid */
 #endif
 #define SHARED (DAEMONS == 2)
-#define NOBODY 9
+#define NO_ENTRY 9
 
 typedef Entry { bool exists; bit dn; bit uid; mtype phase = done; bool deletes; byte request; byte holder }
 Entry entry[2];
@@ -57,10 +57,10 @@ inline apply(k, d, e, a, fresh, r, h) {
   if
   :: entry[0].exists && entry[0].dn == d -> target = 0
   :: entry[1].exists && entry[1].dn == d -> target = 1
-  :: else -> target = NOBODY
+  :: else -> target = NO_ENTRY
   fi;
   if
-  :: target == NOBODY -> ok = false
+  :: target == NO_ENTRY -> ok = false
   :: else ->
      ok = UUID(e) && target == a && fresh && ((k == claim || k == refuse) && entry[target].phase == requested || k != claim && k != refuse && entry[target].phase == claimed);
      if

@@ -1,5 +1,5 @@
 /* Shared by the models: what an entry says, what the daemon writes, what must never happen.
-   The names are those of the code: AccountPhase (`requested` is a request that nobody has claimed), EntryWrite. */
+   The names are those of the code: AccountPhase (`requested` is a request that is not claimed), EntryWrite. */
 mtype = { requested, claimed, failed, done };
 mtype = { none, claim, resume, finish, fail, refuse, release };
 /* The result of a write: 0; 16 noSuchAttribute, 122 assertionFailed, 32 noSuchObject; no reply. */

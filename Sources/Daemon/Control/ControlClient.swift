@@ -4,11 +4,11 @@ import Glibc
 import JobCore
 package import SystemPackage
 
-/// Asks a running daemon over its control socket.
+/// Sends requests to a running daemon over its control socket.
 package struct ControlClient: Sendable {
     /// The socket's file.
     package let path: FilePath
-    /// How long one question may take in all.
+    /// For one request, from connecting to the end of the reply.
     package let timeout: Duration
 
     /// - Parameter path: see `ControlServer.socketPath(in:)`.
@@ -17,9 +17,9 @@ package struct ControlClient: Sendable {
         self.timeout = timeout
     }
 
-    /// Asks one question and reads the whole answer.
+    /// Sends one request and decodes the reply.
     ///
-    /// - Returns: every line of the answer as a value.
+    /// - Returns: one value for each line of the reply.
     package func ask<Answer: Decodable>(
         _ question: some Encodable, for type: Answer.Type
     ) async throws(ControlClientError) -> [Answer] {
@@ -33,20 +33,16 @@ package struct ControlClient: Sendable {
         }
     }
 
-    /// Sends one request and reads the whole answer.
+    /// Sends one request and reads the whole reply.
     package func send(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
         let reply = try await exchange(request)
         if let line = reply.lines.first, let refusal = Self.refusal(line) { throw .refused(refusal) }
         return reply
     }
 
-    /// Any other answer is an answer, whatever it holds.
+    /// - Returns: nil for every reply that is not a refusal.
     private static func refusal(_ line: [UInt8]) -> String? {
-        do {
-            return try JSONDecoder().decode(ControlReply.Refusal.self, from: Data(line)).refused
-        } catch {
-            return nil
-        }
+        try? JSONDecoder().decode(ControlReply.Refusal.self, from: Data(line)).refused
     }
 
     @MainActor private func exchange(_ request: ControlRequest) async throws(ControlClientError) -> ControlReply {
@@ -80,7 +76,7 @@ package struct ControlClient: Sendable {
         while address.withSocketAddress({ Glibc.connect(connection, $0, $1) }) != 0 {
             guard errno == EAGAIN else { throw Errno(rawValue: errno) }
             guard .now < deadline else { throw .timedOut }
-            // The daemon's queue is full, and nothing tells when there is room.
+            // The daemon's queue is full, and no event reports when it has room.
             do { try await Task.sleep(for: .milliseconds(10)) } catch { throw .canceled }
         }
     }
@@ -94,7 +90,7 @@ package struct ControlClient: Sendable {
             if count >= 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EPIPE || errno == ECONNRESET {
-                return  // The daemon has answered before it read all, or has gone: reading tells which.
+                return  // The daemon has replied early or has ended: the following read finds out.
             } else if errno != EINTR {
                 guard errno == EAGAIN else { throw Errno(rawValue: errno) }
                 try await EventLoop.shared.wait(for: .writable, at: connection, until: deadline)
@@ -122,35 +118,35 @@ package struct ControlClient: Sendable {
     }
 }
 
-/// Why a question to the daemon got no answer.
+/// Why a request got no reply.
 package enum ControlClientError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// No daemon listens at this socket.
+    /// No daemon listens on this socket.
     case notListening(FilePath)
     /// The socket belongs to another user.
     case notAllowed(FilePath)
     /// The daemon did not answer in time.
     case timedOut(FilePath, Duration)
-    /// The daemon went away before its answer was complete.
+    /// The connection ended before the reply was complete.
     case cutOff(FilePath)
-    /// The daemon says why it does not answer.
+    /// The daemon refused the request, with the reason.
     case refused(String)
-    /// The request has more bytes than the daemon takes.
+    /// The request exceeds the size limit.
     case tooLarge(Int)
-    /// The question cannot be written as JSON.
+    /// The request cannot be encoded as JSON.
     case unencodable(String)
-    /// The answer is not what was asked for.
+    /// The reply cannot be decoded.
     case incomprehensible(FilePath, String)
-    /// The system refused.
+    /// A system call failed.
     case failed(FilePath, Errno)
 
-    /// What happened, and the hint.
+    /// The failure, with the hint.
     package var description: String {
         switch self {
         case .notListening(let path):
             "\(path): no daemon listens here; start it, or give its settings by -c so that its RUNTIME_DIRECTORY is found"
         case .notAllowed(let path): "\(path): only root and the daemon's own user may ask the daemon; use sudo"
         case .timedOut(let path, let timeout):
-            "\(path): the daemon did not answer within \(timeout.components.seconds) s; look at its log, or try again"
+            "\(path): the daemon did not answer within \(timeout.components.seconds) s; see its log, or try again"
         case .cutOff(let path): "\(path): the daemon ended before it had answered; try again when it runs"
         case .refused(let reason): "the daemon refuses: \(reason)"
         case .tooLarge(let count):

@@ -1,18 +1,16 @@
 import FoundationEssentials
 import JobCore
 
-/// One client's visit as a pure machine: read one line, have it answered, write the answer, close.
+/// The state machine of one connection: read one line, let the handler reply, write the reply, close.
 ///
-/// Reading and writing have a deadline each, so that a client that says nothing, or does not listen, is sent away; the
-/// handler takes as long as it needs.
+/// Reading and writing have a deadline each, so that silent and stalled clients are disconnected. The handler has no time limit.
 struct ControlExchange {
-    /// What the driver must do next.
+    /// The next action of the driver.
     enum Action: Equatable {
-        /// Nothing but wait.
         case wait
-        /// Hand the request to the handler, and its reply to `answered`.
+        /// Give the request to the handler, and its reply to `answered`.
         case handle(ControlRequest)
-        /// The visit is over.
+        /// Close the connection.
         case close
     }
 
@@ -26,20 +24,20 @@ struct ControlExchange {
     private var phase = Phase.reading([])
     private let timeLimit: Duration
     private let requestLimit: Int
-    /// When the visit ends by itself; `nil` while the handler works.
+    /// When the connection is closed; nil while the handler runs.
     private(set) var deadline: ContinuousClock.Instant?
 
-    /// - Parameter requestLimit: the most bytes of a request.
+    /// - Parameter requestLimit: the maximum size of a request in bytes.
     init(now: ContinuousClock.Instant, timeLimit: Duration, requestLimit: Int = ControlRequest.sizeLimit) {
         self.timeLimit = timeLimit
         self.requestLimit = requestLimit
         deadline = now + timeLimit
     }
 
-    /// Whether bytes of the client are wanted.
+    /// Whether the request is incomplete.
     var reads: Bool { if case .reading = phase { true } else { false } }
 
-    /// What is still to be written.
+    /// The rest of the reply.
     var unsent: ArraySlice<UInt8> { if case .writing(let rest) = phase { rest } else { [] } }
 
     mutating func received(_ bytes: some Sequence<UInt8>, now: ContinuousClock.Instant) -> Action {
@@ -59,7 +57,7 @@ struct ControlExchange {
         return .wait
     }
 
-    /// The client will send nothing more. It may still read: only a visit without a request is over.
+    /// The client has closed its sending side. After a complete request it still gets the reply.
     mutating func endOfInput() -> Action {
         guard case .reading = phase else { return .wait }
         phase = .over
@@ -89,50 +87,43 @@ struct ControlExchange {
     }
 }
 
-/// What a client of the control socket asks: one line of JSON. What it means is the handler's affair.
+/// A request over a control socket: one line of JSON.
 package struct ControlRequest: Hashable, Sendable {
-    /// The most bytes that a request may have, its line end not counted.
+    /// The maximum size of a request in bytes, without its line end.
     package static let sizeLimit = 64 * 1024
 
-    /// The line without its end.
+    /// Without the line end.
     package let line: [UInt8]
 
-    /// Who asks, as the kernel says (`SO_PEERCRED`); nil where it has not come over a socket.
+    /// The client's user according to the kernel (`SO_PEERCRED`); nil: not received over a socket.
     package internal(set) var user: UInt32?
 
     /// - Parameter line: JSON without a line feed, at most `sizeLimit` bytes.
     package init(line: [UInt8]) { self.line = line }
 
-    /// - Throws: what the encoder says.
     package init(encoding value: some Encodable) throws { line = try JSONLine.encode(value) }
 
-    /// - Throws: what the decoder says; it belongs to whoever sent the request.
     package func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
         try JSONDecoder().decode(type, from: Data(line))
     }
 }
 
-/// What the handler answers: lines of JSON.
+/// The reply of a handler: lines of JSON.
 package struct ControlReply: Hashable, Sendable {
-    /// Without their ends. None holds a line feed.
+    /// Without line ends.
     package let lines: [[UInt8]]
 
-    /// - Parameter lines: each the JSON of one value on one line.
+    /// - Parameter lines: each contains one JSON value and no line feed.
     package init(lines: [[UInt8]]) { self.lines = lines }
 
-    /// - Throws: what the encoder says.
     package init(encoding values: (any Encodable & Sendable)...) throws {
         lines = try values.map { try JSONLine.encode($0) }
     }
 
-    /// An answer that says why there is none. The client makes `ControlClientError.refused` of it.
+    /// A reply with the reason why a request is refused. The client throws `ControlClientError.refused` for it.
     package static func refusal(_ reason: String) -> Self {
-        // A dictionary of one text can always be encoded.
-        do {
-            return try ControlReply(encoding: Refusal(refused: OneLine.of(reason)))
-        } catch {
-            return ControlReply(lines: [Array(#"{"refused":"the reason cannot be written"}"#.utf8)])
-        }
+        (try? ControlReply(encoding: Refusal(refused: OneLine.of(reason))))
+            ?? ControlReply(lines: [Array(#"{"refused":"the reason cannot be written"}"#.utf8)])
     }
 
     var bytes: [UInt8] { lines.flatMap { $0 + [UInt8(ascii: "\n")] } }

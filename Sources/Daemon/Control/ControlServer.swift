@@ -1,14 +1,15 @@
+import CLinux
 import EventLoop
 import Glibc
 import JobCore
 package import SystemPackage
 
-/// Listens on a socket of the daemon's and has each request answered.
+/// Listens on a Unix socket and lets a handler answer each request.
 ///
-/// It runs on the event loop. Who is heard is the admission's affair (`SO_PEERCRED`); of two servers none can disturb the other. A handler whose
-/// client hangs up is cancelled.
+/// It runs on the event loop. The admission decides which users may connect (`SO_PEERCRED`). Servers do not share limits. The handler of a client
+/// that disconnects is cancelled.
 @MainActor package final class ControlServer {
-    /// Answers one request. Runs beside the answers to other clients.
+    /// Answers one request. Several may run at the same time.
     package typealias Handler = @Sendable (ControlRequest) async -> ControlReply
 
     /// The socket's file.
@@ -17,8 +18,8 @@ package import SystemPackage
     private let admission: ControlAdmission
     private let timeLimit: Duration
     private let handler: Handler
-    private var visits: [ObjectIdentifier: ControlVisit] = [:]
-    /// When listening goes on after the kernel could take in no more; nil: it has not been interrupted.
+    private var connections: [ObjectIdentifier: ControlConnection] = [:]
+    /// Ends the interruption after the kernel could not accept a client; nil: accepting is not interrupted.
     private var pause: EventLoop.Timer?
     private var isListening = false
     private var ending: Task<Void, Never>?
@@ -31,16 +32,13 @@ package import SystemPackage
     /// Starts to listen.
     ///
     /// - Parameters:
-    ///   - lock: what entitles to replace a socket that an earlier instance left behind. It must be held until `stop`
-    ///     has returned.
-    ///   - path: the socket's file; nil: the control socket beside the lock.
-    ///   - admission: who is heard.
-    ///   - timeLimit: how long a client may take to send its request, and then to read the answer.
-    /// - Throws: what could not be done with the socket.
+    ///   - lock: permits replacing the socket of a previous instance. It must be held until `stop` has returned.
+    ///   - path: the socket's file; nil: the control socket in the lock's directory.
+    ///   - timeLimit: for the client to send its request, and again to read the answer.
     package init(
         under lock: InstanceLock, at path: FilePath? = nil, admission: ControlAdmission = .owner,
         timeLimit: Duration = .seconds(10), handler: @escaping Handler
-    ) async throws(ControlServerError) {
+    ) async throws(RuntimeFileError) {
         let path = path ?? Self.socketPath(in: lock.path.removingLastComponent())
         self.path = path
         self.admission = admission
@@ -51,18 +49,28 @@ package import SystemPackage
                 Result { () throws(Errno) in try ControlListener(path: path, mode: admission.mode) }
             }.get()
         } catch {
-            throw ControlServerError(path: path, code: error)
+            throw Self.failure(path, error)
         }
         do throws(Errno) {
-            try EventLoop.shared.watch(listener.descriptor, for: []) { _ in self.takeIn() }
+            try EventLoop.shared.watch(listener.descriptor, for: []) { _ in self.acceptClients() }
         } catch {
             listener.close()
-            throw ControlServerError(path: path, code: error)
+            throw Self.failure(path, error)
         }
-        listenAsRoomAllows()
+        updateListening()
     }
 
-    /// Sends every client away and removes the socket's file; returns when that is done.
+    private nonisolated static func failure(_ path: FilePath, _ code: Errno) -> RuntimeFileError {
+        let hint =
+            switch code {
+            case .fileNameTooLong: "a socket's path may have 107 bytes: set a shorter RUNTIME_DIRECTORY"
+            case .fileExists: "another file has this name: move it away"
+            default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
+            }
+        return RuntimeFileError(path, "the socket cannot be opened: \(code)", hint: hint, status: .failure)
+    }
+
+    /// Disconnects every client, closes the socket and removes its file.
     package func stop() async {
         let ending = ending ?? Task { await end() }
         self.ending = ending
@@ -72,73 +80,73 @@ package import SystemPackage
     private func end() async {
         EventLoop.shared.forget(listener.descriptor)
         if let pause { EventLoop.shared.cancel(pause) }
-        for visit in Array(visits.values) { visit.end() }
+        for connection in Array(connections.values) { connection.end() }
         await BlockingWork.run { [listener] in listener.close() }
     }
 
-    private func listenAsRoomAllows() {
-        let hasRoom = visits.count < admission.clients && pause == nil
+    private func updateListening() {
+        let hasRoom = connections.count < admission.clients && pause == nil
         guard hasRoom != isListening, ending == nil else { return }
         isListening = hasRoom
         EventLoop.shared.change(listener.descriptor, to: hasRoom ? .readable : [])
     }
 
-    /// No more at a time than are served at once, so that a flood of those who are sent away keeps nobody waiting.
-    private func takeIn() {
-        for _ in 0..<admission.clients where visits.count < admission.clients {
+    /// Accepts a bounded number of clients per event, so that many refused clients do not delay others.
+    private func acceptClients() {
+        for _ in 0..<admission.clients where connections.count < admission.clients {
             do throws(Errno) {
                 if let (client, user) = try listener.accept() { try admit(client, of: user) }
             } catch {
-                // Out of descriptors or memory: the client stays in the queue, and asking at once again would only spin.
+                // Out of descriptors or memory: the client stays in the kernel's queue. An immediate retry would loop.
                 if error != .wouldBlock { interrupt() }
                 break
             }
         }
-        listenAsRoomAllows()
+        updateListening()
     }
 
     private func interrupt() {
         pause = EventLoop.shared.call(at: .now + .seconds(1)) {
             self.pause = nil
-            self.listenAsRoomAllows()
+            self.updateListening()
         }
     }
 
     private func admit(_ client: Int32, of user: UInt32?) throws(Errno) {
-        let others = visits.values.count { $0.user == user }
-        if let refusal = admission.refusal(of: user, beside: others) {
+        let others = connections.values.count { $0.user == user }
+        if let refusal = admission.refusal(of: user, connections: others) {
             let bytes = ControlReply.refusal(refusal).bytes
             send(client, bytes, bytes.count, Int32(MSG_NOSIGNAL))
             close(client)
             return
         }
         let exchange = ControlExchange(now: .now, timeLimit: timeLimit, requestLimit: admission.requestLimit)
-        let visit = try ControlVisit(client, of: user, exchange, handler) { visit in
-            self.visits[ObjectIdentifier(visit)] = nil
-            self.listenAsRoomAllows()
+        let connection = try ControlConnection(client, of: user, exchange, handler) { connection in
+            self.connections[ObjectIdentifier(connection)] = nil
+            self.updateListening()
         }
-        visits[ObjectIdentifier(visit)] = visit
+        connections[ObjectIdentifier(connection)] = connection
     }
 }
 
-/// One client of a server, from its admission until it is sent away: drives a ``ControlExchange``.
-@MainActor private final class ControlVisit {
-    /// Who it is, as the kernel says.
+/// The driver of a ``ControlExchange``: one admitted client.
+@MainActor private final class ControlConnection {
+    /// The client's user according to the kernel.
     let user: UInt32?
     private let client: Int32
     private var exchange: ControlExchange
     private let handler: ControlServer.Handler
-    private let ended: (ControlVisit) -> Void
+    private let ended: (ControlConnection) -> Void
     private var isOver = false
     private var work: Task<Void, Never>?
     private var timer: EventLoop.Timer?
-    /// For when the timer is set.
+    /// When the timer fires.
     private var deadline: ContinuousClock.Instant?
 
-    /// - Parameter client: is closed in the end, also when this throws.
+    /// - Parameter client: is closed at the end, also if this throws.
     init(
         _ client: Int32, of user: UInt32?, _ exchange: ControlExchange, _ handler: @escaping ControlServer.Handler,
-        ended: @escaping (ControlVisit) -> Void
+        ended: @escaping (ControlConnection) -> Void
     ) throws(Errno) {
         self.client = client
         self.user = user
@@ -191,7 +199,7 @@ package import SystemPackage
                 if !isOver { perform(exchange.answered(reply, now: .now)) }
             }
         }
-        // With nothing asked for the loop still tells when the client has hung up.
+        // Without any requested event the loop still reports a disconnect.
         EventLoop.shared.change(client, to: exchange.reads ? .readable : exchange.unsent.isEmpty ? [] : .writable)
         setTimer()
     }
@@ -203,7 +211,7 @@ package import SystemPackage
         timer = deadline.map { EventLoop.shared.call(at: $0) { self.end() } }
     }
 
-    /// Sends the client away, and cancels what is done for it.
+    /// Disconnects the client and cancels its handler.
     func end() {
         guard !isOver else { return }
         isOver = true
@@ -215,21 +223,128 @@ package import SystemPackage
     }
 }
 
-/// Why a socket of the daemon's cannot be opened.
-package struct ControlServerError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The socket's file.
-    package let path: FilePath
-    /// What the system said.
-    package let code: Errno
+/// The listening socket and its file.
+struct ControlListener {
+    let descriptor: Int32
+    private let path: FilePath
+    private let inode: ino_t
 
-    /// The path, what the system said, and the hint.
-    package var description: String {
-        let hint =
-            switch code {
-            case .fileNameTooLong: "a socket's path may have 107 bytes: set a shorter RUNTIME_DIRECTORY"
-            case .fileExists: "something that is no socket stands there: move it away"
-            default: "let the daemon's user write there, or set RUNTIME_DIRECTORY"
-            }
-        return "\(path): the socket cannot be opened: \(code); \(hint)"
+    /// - Parameter mode: of the socket's file, regardless of the umask.
+    /// - Throws: `fileExists` if the path exists and is not a socket.
+    init(path: FilePath, mode: mode_t) throws(Errno) {
+        let address = try UnixSocketAddress(path.string)
+        try Self.removeStale(path)
+        let descriptor = socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+        guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+        var status = stat()
+        // bind(2) creates the file with the mode that the socket has before: other users can connect at no moment, and the umask does not matter.
+        guard fchmod(descriptor, mode) == 0,
+            address.withSocketAddress({ bind(descriptor, $0, $1) }) == 0,
+            chmod(path.string, mode) == 0, listen(descriptor, 128) == 0, lstat(path.string, &status) == 0
+        else {
+            let code = errno
+            Glibc.close(descriptor)
+            throw Errno(rawValue: code)
+        }
+        self.descriptor = descriptor
+        self.path = path
+        inode = status.st_ino
+    }
+
+    private static func removeStale(_ path: FilePath) throws(Errno) {
+        var status = stat()
+        guard lstat(path.string, &status) == 0 else {
+            guard errno == ENOENT else { throw Errno(rawValue: errno) }
+            return
+        }
+        guard status.st_mode & S_IFMT == S_IFSOCK else { throw .fileExists }
+        guard unlink(path.string) == 0 || errno == ENOENT else { throw Errno(rawValue: errno) }
+    }
+
+    /// A client and its user according to the kernel; nil if the client has already disconnected.
+    ///
+    /// - Throws: `wouldBlock` if no client waits.
+    func accept() throws(Errno) -> (client: Int32, user: UInt32?)? {
+        let client = clinux_accept(descriptor)
+        guard client >= 0 else {
+            let code = Errno(rawValue: errno)
+            guard code == .connectionAbort || code == .interrupted else { throw code }
+            return nil
+        }
+        var (uid, gid, pid): (UInt32, UInt32, Int32) = (.max, .max, 0)
+        let isKnown = clinux_peer_credentials(client, &uid, &gid, &pid) == 0
+        return (client, isKnown ? uid : nil)
+    }
+
+    /// Stops listening and removes the file, unless it belongs to another socket now.
+    func close() {
+        var status = stat()
+        if lstat(path.string, &status) == 0, status.st_ino == inode { unlink(path.string) }
+        Glibc.close(descriptor)
+    }
+}
+
+/// Which users may use a socket, and how many connections each may have.
+///
+/// Root and the daemon's own user are trusted: they could end the daemon anyway. Other users have limits, so that one user cannot use up the
+/// connections of all.
+package struct ControlAdmission: Hashable, Sendable {
+    /// Whether users other than root and the daemon's own may connect.
+    let isOpenToAll: Bool
+    /// Connections at the same time; further clients wait in the kernel's queue.
+    let clients: Int
+    /// Connections of one user at the same time, except root and the daemon's own user; further clients are refused.
+    let clientsPerUser: Int
+    /// The maximum size of a request in bytes, without its line end.
+    let requestLimit: Int
+
+    /// Commands that control the daemon: only root and the daemon's own user.
+    package static let owner = Self(
+        isOpenToAll: false, clients: 64, clientsPerUser: 0, requestLimit: ControlRequest.sizeLimit)
+
+    /// Short messages of any user; the handler must check them.
+    package static let everybody = Self(isOpenToAll: true, clients: 64, clientsPerUser: 8, requestLimit: 4 * 1024)
+
+    /// The mode of the socket's file.
+    var mode: mode_t { isOpenToAll ? 0o666 : 0o600 }
+
+    /// - Parameters:
+    ///   - user: of the client; nil: unknown to the kernel.
+    ///   - others: open connections of the same user.
+    /// - Returns: why the client is refused; nil: it is admitted.
+    func refusal(of user: UInt32?, connections others: Int, own: UInt32 = geteuid()) -> String? {
+        if let user, user == 0 || user == own { return nil }
+        guard isOpenToAll, user != nil else { return "only root and the daemon's own user may use the control socket" }
+        guard others < clientsPerUser else {
+            return "your user has \(others) connections here already; try again when one of them has ended"
+        }
+        return nil
+    }
+}
+
+/// The address of a Unix socket (unix(7)): a path, or `@` and an abstract name.
+struct UnixSocketAddress {
+    private var address = sockaddr_un()
+    private let length: socklen_t
+
+    /// - Throws: `fileNameTooLong` when it does not fit into 107 bytes, `invalidArgument` when it is empty or holds a NUL.
+    init(_ name: String) throws(Errno) {
+        var bytes = Array(name.utf8)
+        let room = MemoryLayout.size(ofValue: address.sun_path)
+        guard !bytes.isEmpty, !bytes.contains(0) else { throw .invalidArgument }
+        guard bytes.count < room else { throw .fileNameTooLong }
+        let isAbstract = bytes[0] == UInt8(ascii: "@")
+        if isAbstract { bytes[0] = 0 }
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        // An abstract name is as long as the length says; a path ends with a NUL.
+        length = socklen_t(MemoryLayout.size(ofValue: address.sun_family) + bytes.count + (isAbstract ? 0 : 1))
+    }
+
+    func withSocketAddress<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+        withUnsafePointer(to: address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, length) }
+        }
     }
 }

@@ -4,24 +4,24 @@ import Glibc
 import JobCore
 import Synchronization
 
-/// Writes the lines of the log and never has its caller wait: a reader that has stopped stops no job.
+/// Writes the lines of the log without blocking the caller, so that a stalled log reader does not stop jobs.
 ///
-/// Where the line can be written at once, it is. Otherwise it waits in a bounded queue for a thread of its own; what finds no room there is
-/// lost, and the log says how many lines were.
+/// A line is written at once if that does not block. Otherwise it waits in a bounded queue for a thread. Lines that exceed the bound are lost, and
+/// their number is logged.
 package final class LogWriter: Sendable {
-    /// A line without its end, and the priority of syslog(3), 0 to 7; nil where the log has none.
-    package struct Line: Hashable, Sendable {
-        package var priority: Int32?
-        package var text: String
+    /// A line without its end, and its priority of syslog(3), 0 to 7; nil: none.
+    struct Line: Hashable, Sendable {
+        var priority: Int32?
+        var text: String
 
-        package init(_ text: String, priority: Int32? = nil) { (self.text, self.priority) = (text, priority) }
+        init(_ text: String, priority: Int32? = nil) { (self.text, self.priority) = (text, priority) }
     }
 
     private struct State {
         var waiting: [Line] = []
         var bytes = 0
         var lost = 0
-        /// Whether a thread writes.
+        /// Whether a thread is writing.
         var isBusy = false
     }
 
@@ -32,7 +32,7 @@ package final class LogWriter: Sendable {
         StandardError.write("\(line.priority.map { "<\($0)>" } ?? "")\(line.text)\n")
     }
 
-    /// The system's log. Whether syslog(3) would wait cannot be known, so its lines take the thread.
+    /// The system's log. It is unknown whether syslog(3) would block, so its lines are always written by the thread.
     static let system = LogWriter { _ in
         false
     } put: {
@@ -45,17 +45,17 @@ package final class LogWriter: Sendable {
     private let put: @Sendable (Line) -> Void
 
     /// - Parameters:
-    ///   - bound: bytes that wait at most.
-    ///   - isReady: whether a line can be written without waiting.
-    ///   - put: writes it, and may wait.
-    package init(
+    ///   - bound: the maximum size of the queue in bytes.
+    ///   - isReady: whether a line can be written without blocking.
+    ///   - put: writes a line, and may block.
+    init(
         bound: Int = 4 << 20, isReady: @escaping @Sendable (Line) -> Bool, put: @escaping @Sendable (Line) -> Void
     ) {
         (self.bound, self.isReady, self.put) = (bound, isReady, put)
     }
 
-    /// Writes a line now or, in its order, soon.
-    package func write(_ line: Line) {
+    /// Writes a line or queues it; lines keep their order.
+    func write(_ line: Line) {
         let needsThread = state.withLock { state in
             if !state.isBusy, isReady(line) {
                 put(line)
@@ -77,7 +77,7 @@ package final class LogWriter: Sendable {
         while let lines = takeWaiting() { lines.forEach(put) }
     }
 
-    /// - Returns: nil when nothing waits: the thread is not needed any more.
+    /// - Returns: nil if the queue is empty: the thread ends.
     private func takeWaiting() -> [Line]? {
         state.withLock { state in
             var lines = state.waiting
@@ -91,15 +91,15 @@ package final class LogWriter: Sendable {
         }
     }
 
-    /// Lines that no thread has taken yet.
+    /// Lines in the queue.
     var waitingCount: Int { state.withLock(\.waiting.count) }
 
-    /// Waits until everything is written, for the end of the process. What is not written after two seconds is lost.
-    package func flush() {
+    /// Waits until everything is written, at most two seconds. For the end of the process.
+    func flush() {
         for _ in 0..<200 where state.withLock(\.isBusy) { usleep(10_000) }
     }
 
-    /// Has the process write what waits before it ends.
+    /// Flushes the queues when the process exits.
     package static func flushAtExit() {
         atexit {
             LogWriter.standardError.flush()
@@ -107,9 +107,28 @@ package final class LogWriter: Sendable {
         }
     }
 
-    /// Whether 4,096 bytes (PIPE_BUF) can be written without waiting. For a socket that is certain up to a fourth of its buffer.
+    /// Whether 4,096 bytes (PIPE_BUF) can be written without blocking. A socket is only writable if a quarter of its buffer is free.
     private static func isReady(_ descriptor: Int32) -> Bool {
         var entry = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         return poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLOUT) != 0
+    }
+}
+
+/// The standard error stream, one whole line at a time.
+package enum StandardError {
+    private static let lock = Mutex(())
+
+    /// - Parameter line: with its line end. It is lost if it cannot be written.
+    package static func write(_ line: String) {
+        let bytes = Array(line.utf8)
+        lock.withLock { _ in
+            var start = 0
+            while start < bytes.count {
+                let count = bytes[start...].withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { return }
+                start += count
+            }
+        }
     }
 }

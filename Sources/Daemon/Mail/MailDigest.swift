@@ -1,24 +1,23 @@
 package import JobCore
 import Synchronization
 
-/// What is to be told by mail and has not been sent: all of a run together, and at most one mail in an interval.
+/// Collects texts for mails about jobs: the texts of a run are sent together, and at most one mail in an interval.
 ///
-/// A value that decides; ``DigestMailer`` sends. What belongs to no run is due at once, what belongs to a run when all of its jobs have
-/// ended, and neither before the interval since the last mail is over. Beyond ``mostTexts`` of a section texts are only counted.
+/// This value decides, ``DigestMailer`` sends. Texts of no run are due at once, texts of a run when all of its jobs have ended; neither before the
+/// interval since the last mail has passed. Texts of a section beyond ``mostTexts`` are only counted.
 package struct MailDigest: Sendable {
-    /// Jobs that were asked for together, such as by one time of a schedule.
+    /// Jobs that were submitted together, such as by a schedule.
     package struct Run: Hashable, Sendable { fileprivate let number: UInt64 }
 
-    /// What is told of one run, or of jobs of no run.
+    /// The texts of one run, or of jobs of no run.
     package struct Section: Hashable, Sendable {
         /// The run's name; nil: jobs of no run.
         package var title: String?
-        /// The first texts.
+        /// At most ``MailDigest/mostTexts``.
         package private(set) var texts: [String] = []
-        /// How many texts there were.
+        /// Of all texts, also of those that are not kept.
         package private(set) var count = 0
 
-        /// Nothing yet.
         package init(title: String?) { self.title = title }
 
         fileprivate mutating func add(_ text: String) {
@@ -30,15 +29,15 @@ package struct MailDigest: Sendable {
     private struct OpenRun {
         var section: Section
         var jobs: Set<JobID> = []
-        /// No further job is asked for.
-        var isWhole = false
-        /// When its first text came.
+        /// All jobs were submitted.
+        var isComplete = false
+        /// When its first text was added.
         var since: Timestamp?
     }
 
-    /// Texts of a section that are kept.
+    /// Texts that are kept of a section.
     package static let mostTexts = 200
-    /// So long at most a text waits for its run to end.
+    /// How long a text waits for its run to end.
     package static let longestWait = Duration.seconds(86_400)
 
     private let interval: Duration
@@ -48,7 +47,7 @@ package struct MailDigest: Sendable {
     private var jobs: [JobID: UInt64] = [:]
     private var lastRun: UInt64 = 0
 
-    /// - Parameter interval: the least time between two mails.
+    /// - Parameter interval: the minimum time between two mails.
     package init(interval: Duration) { self.interval = interval }
 
     // MARK: - Runs
@@ -60,20 +59,20 @@ package struct MailDigest: Sendable {
         return Run(number: lastRun)
     }
 
-    /// A job belongs to a run; to be called before it can end.
+    /// Adds a job to a run; must be called before the job can end.
     package mutating func add(_ job: JobID, to run: Run) {
         guard runs[run.number]?.jobs.insert(job).inserted ?? false else { return }
         jobs[job] = run.number
     }
 
-    /// No further job belongs to the run.
+    /// All jobs of the run were added.
     package mutating func close(_ run: Run) {
-        runs[run.number]?.isWhole = true
+        runs[run.number]?.isComplete = true
         settle(run.number)
     }
 
     /// A job has ended.
-    /// - Parameter text: what is to be told of it; nil: nothing.
+    /// - Parameter text: for the mail; nil: none.
     package mutating func ended(_ job: JobID, _ text: String?, at time: Timestamp) {
         guard let run = jobs.removeValue(forKey: job) else {
             if let text { add(text) }
@@ -94,22 +93,22 @@ package struct MailDigest: Sendable {
     }
 
     private mutating func settle(_ number: UInt64) {
-        guard let run = runs[number], run.isWhole, run.jobs.isEmpty else { return }
+        guard let run = runs[number], run.isComplete, run.jobs.isEmpty else { return }
         runs[number] = nil
         if run.section.count > 0 { ready.append(run.section) }
     }
 
     // MARK: - Sending
 
-    /// When the next mail is to be sent; nil: nothing is to be told yet. ``take(now:)`` is called first.
+    /// When the next mail is due; nil: unknown. Call ``take(now:)`` first.
     package func due(now: Timestamp) -> Timestamp? {
         let waiting = runs.values.compactMap(\.since).min().map { $0 + Self.longestWait }
         guard let earliest = ready.isEmpty ? waiting : now else { return nil }
         return max(earliest, lastSent.map { $0 + interval } ?? now)
     }
 
-    /// What is to be sent now; empty: nothing.
-    /// - Parameter now: a clock that was set back delays a mail by the interval at most.
+    /// The sections of a mail that is due; empty: none is due.
+    /// - Parameter now: if the clock was set back, a mail is delayed by at most the interval.
     package mutating func take(now: Timestamp) -> [Section] {
         lastSent = lastSent.map { min($0, now) }
         for (number, run) in runs { runs[number]?.since = run.since.map { min($0, now) } }
@@ -123,7 +122,7 @@ package struct MailDigest: Sendable {
         return takeReady()
     }
 
-    /// Everything that has not been sent, however long ago the last mail was: there is no later.
+    /// All sections that were not sent, for the last mail.
     package mutating func takeAll() -> [Section] {
         ready += runs.sorted { $0.key < $1.key }.map(\.value.section).filter { $0.count > 0 }
         runs = [:]
@@ -139,18 +138,18 @@ package struct MailDigest: Sendable {
 
 /// Sends one mail about many jobs by the rules of ``MailDigest``.
 ///
-/// Its callers neither wait nor fail: what they say goes into a stream that ``run(compose:)`` follows. What is pending at the end is sent then.
+/// Its methods neither wait nor fail: ``run(compose:)`` sends the mails. Pending texts are sent at the end.
 package final class DigestMailer: Sendable {
     private let mailer: Mailer
     private let clock: any WallClock
     private let digest: Mutex<MailDigest>
-    /// Each asks for a look at the digest; a time that has come, or `.distantPast`.
+    /// Each makes ``run(compose:)`` check the digest: the time of an alarm, or `.distantPast`.
     private let events: AsyncStream<Timestamp>
     private let source: AsyncStream<Timestamp>.Continuation
 
     /// - Parameters:
-    ///   - mailer: takes the mails; its own ``Mailer/run()`` sends them.
-    ///   - interval: the least time between two mails.
+    ///   - mailer: its ``Mailer/run()`` must run.
+    ///   - interval: the minimum time between two mails.
     package init(
         _ mailer: Mailer, interval: Duration = .seconds(3_600), clock: any WallClock = SystemWallClock()
     ) {
@@ -160,22 +159,22 @@ package final class DigestMailer: Sendable {
         (events, source) = AsyncStream.makeStream()
     }
 
-    // MARK: - What happens
+    // MARK: - Runs and jobs
 
-    /// Begins a run of jobs that are asked for together; see ``MailDigest/open(_:)``.
+    /// Begins a run; see ``MailDigest/open(_:)``.
     package func open(_ title: String) -> MailDigest.Run { digest.withLock { $0.open(title) } }
 
-    /// A job belongs to a run; to be called before it can end.
+    /// Adds a job to a run; must be called before the job can end.
     package func add(_ job: JobID, to run: MailDigest.Run) { digest.withLock { $0.add(job, to: run) } }
 
-    /// No further job belongs to the run.
+    /// All jobs of the run were added.
     package func close(_ run: MailDigest.Run) {
         digest.withLock { $0.close(run) }
         source.yield(.distantPast)
     }
 
     /// A job has ended.
-    /// - Parameter text: what is to be told of it; nil: nothing.
+    /// - Parameter text: for the mail; nil: none.
     package func ended(_ job: JobID, _ text: String?) {
         digest.withLock { $0.ended(job, text, at: clock.now) }
         source.yield(.distantPast)
@@ -183,11 +182,10 @@ package final class DigestMailer: Sendable {
 
     // MARK: - Sending
 
-    /// No further mail but the last, with all that is pending; ``run(compose:)`` returns after it.
+    /// Makes ``run(compose:)`` send all pending texts and return.
     package func finish() { source.finish() }
 
-    /// Hands over each mail when it is due, until ``finish()``.
-    /// - Parameter compose: makes a mail of what is to be told.
+    /// Sends each mail when it is due, until ``finish()``.
     package func run(compose: ([MailDigest.Section]) -> (subject: String, body: String)) async {
         var alarm = Alarm()
         for await reached in events {

@@ -1,25 +1,23 @@
 import FoundationEssentials
 package import JobCore
 
-/// A mail of plain text, and how it is written down (RFC 5322, RFC 2045 to 2047).
-package struct MailMessage: Hashable, Sendable {
-    /// To whom; at least one.
-    package var recipients: [MailAddress]
+/// A mail of plain text and its encoding (RFC 5322, RFC 2045 to 2047).
+struct MailMessage: Hashable, Sendable {
+    /// At least one.
+    var recipients: [MailAddress]
     /// The name before the sender's address.
-    package var senderName: String
-    /// From whom.
-    package var sender: MailAddress
-    /// Any text; what is not printable is shown escaped.
-    package var subject: String
+    var senderName: String
+    var sender: MailAddress
+    /// Any text; it is escaped.
+    var subject: String
     /// Any text.
-    package var body: String
-    /// When it was written.
-    package var date: Timestamp
-    /// What stands before the `@` in the Message-ID: letters and digits, unique for each mail and the same for each try to send it.
-    package var identifier: String
+    var body: String
+    var date: Timestamp
+    /// The local part of the Message-ID: letters and digits, unique for each mail and the same for each attempt to send it.
+    var identifier: String
 
-    /// The mail as the system's sendmail takes it: header, an empty line, body; each line ended by LF.
-    package var text: String {
+    /// The input of sendmail: header, an empty line, body; each line ends with LF.
+    var text: String {
         let domain = sender.description.split(separator: "@").last.map(String.init) ?? "localhost"
         let (charset, encoding, content) = encodedBody
         return """
@@ -39,7 +37,7 @@ package struct MailMessage: Hashable, Sendable {
             """
     }
 
-    /// As it is where it is ASCII and no line is too long for SMTP (RFC 2045, section 2.7).
+    /// Not encoded if it is ASCII and no line is too long for SMTP (RFC 2045, section 2.7).
     private var encodedBody: (charset: String, encoding: String, content: String) {
         let lines = body.replacing("\r\n", with: "\n").split(separator: "\n", omittingEmptySubsequences: false)
         let isPlain = lines.allSatisfy { line in
@@ -63,12 +61,12 @@ package struct MailMessage: Hashable, Sendable {
     }
 }
 
-/// Makes header lines of text from elsewhere: nothing in it can begin a line or a header of its own.
+/// Encodes untrusted text for a mail header: it cannot begin a further header.
 enum MailHeader {
     /// Bytes of text in one encoded word, so that it stays below 75 characters (RFC 2047, section 2).
     private static let wordLength = 42
 
-    /// Text that stands by itself, such as a subject: as it is where it is ASCII, else as encoded words; on as many lines as it takes.
+    /// Unstructured text such as a subject, folded. ASCII is not encoded, other text becomes encoded words.
     static func text(_ text: String) -> String {
         let text = OneLine.of(text)
         let words = text.split(separator: " ", omittingEmptySubsequences: false)
@@ -76,7 +74,7 @@ enum MailHeader {
             text.utf8.allSatisfy { 0x20...0x7E ~= $0 } && !text.contains("=?")
             && words.allSatisfy { $0.utf8.count <= longestWord }
         guard isPlain else { return encodedWords(text) }
-        // A line may begin with a blank, and must not be blank altogether (RFC 5322, section 2.2.3).
+        // A line may begin with a blank, but must not consist of blanks (RFC 5322, section 2.2.3).
         var lines = [String(words[0])]
         for word in words.dropFirst() {
             let length = lines[lines.count - 1].utf8.count + (lines.count == 1 ? longestName : 0)
@@ -89,9 +87,9 @@ enum MailHeader {
         return lines.joined(separator: "\n")
     }
 
-    /// So that a line stays far below the 998 characters that it may have.
+    /// Keeps lines far below the limit of 998 characters.
     private static let longestWord = 500
-    /// A header's name, colon and blank, as far as they are counted for the length of its first line.
+    /// The counted length of the header's name, colon and blank.
     private static let longestName = 12
 
     /// A name before an address.
@@ -119,21 +117,12 @@ enum MailHeader {
     }
 }
 
-/// Where mail goes to or comes from: `local@domain`, or the name of a user of this machine.
+/// A mail address: `local@domain`, or the name of a user of this machine.
 package struct MailAddress: Hashable, Sendable, CustomStringConvertible {
-    /// What is wrong with an address.
-    package struct Invalid: Error, Hashable, Sendable {
-        /// What is wrong.
-        package let reason: String
-        /// What to write instead.
-        package let hint: String
-    }
-
-    /// As it was written.
     package let description: String
 
-    /// - Parameter text: letters, digits and the other characters that an address holds without quotation marks (RFC 5322, dot-atom).
-    package init(parsing text: String) throws(Invalid) {
+    /// - Parameter text: of characters that need no quotation marks (RFC 5322, dot-atom).
+    package init(parsing text: String) throws(SettingValueError) {
         let parts = text.split(separator: "@", omittingEmptySubsequences: false)
         let isRight =
             (1...2).contains(parts.count) && text.utf8.count <= 254
@@ -142,16 +131,16 @@ package struct MailAddress: Hashable, Sendable, CustomStringConvertible {
                     !atom.isEmpty && atom.utf8.allSatisfy { Self.isAtomCharacter($0) }
                 }
             }
-        // A leading hyphen would be an option to the program that takes mail.
+        // sendmail would take a leading hyphen for an option.
         guard isRight, !text.hasPrefix("-") else {
-            throw Invalid(
-                reason: "one of these is not a mail address",
+            throw SettingValueError(
+                "one of these is not a mail address",
                 hint: "write addresses such as operator@example.org or root, split by blanks")
         }
         description = text
     }
 
-    /// This machine's root; the mail transport adds the machine's name.
+    /// root on this machine; the mail transport adds the domain.
     package static let root = MailAddress(knownRight: "root")
 
     private init(knownRight text: String) { description = text }

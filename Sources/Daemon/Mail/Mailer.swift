@@ -1,65 +1,61 @@
+import EventLoop
 package import JobCore
 package import Logging
 import Synchronization
 package import SystemPackage
 
-/// Sends mail without ever holding up whoever wants it sent.
+/// Sends mails in the background.
 ///
-/// `send` puts a mail into a queue of bounded length and returns; `run` takes one after the other from it. A mail that is not taken is tried
-/// again a few times and then dropped, which is logged. That mail cannot be sent, and that it can again, is one line each.
+/// `send` adds a mail to a bounded queue and returns; `run` sends one mail after the other. A mail that is refused is retried a few times and then
+/// dropped, with a message in the log. The log says once that mail cannot be sent, and once that it can be sent again.
 package final class Mailer: Sendable {
-    /// To whom, from whom and by what: the section `[Mail]`.
+    /// The section `[Mail]`.
     package struct Configuration: Hashable, Sendable {
-        /// Empty: nothing is sent.
+        /// Empty: no mails are sent.
         package var recipients: [MailAddress] = []
         /// The name before the sender's address.
         package var senderName = ""
-        /// From whom.
         package var sender = MailAddress.root
-        /// The program that takes mail.
+        /// The sendmail program of the mail transport.
         package var sendmail: FilePath = "/usr/sbin/sendmail"
-        /// How long the program may take for one mail before it is killed.
+        /// The program is killed if it takes longer for one mail.
         package var timeLimit = Duration.seconds(60)
-        /// The waits before further tries; after the last the mail is dropped.
+        /// The waits between attempts; after the last attempt the mail is dropped.
         package var pauses: [Duration] = [.seconds(10), .seconds(60), .seconds(600)]
 
-        /// Nothing is sent.
         package init() {}
     }
 
     private struct State {
-        var configuration: Configuration
         var isFailing = false
         var isFull = false
         var identifiers = SystemRandomNumberGenerator()
     }
 
+    private let configuration: @Sendable () -> Configuration
     private let logger: Logger
     private let clock: any WallClock
-    private let state: Mutex<State>
+    private let state = Mutex(State())
     private let mails: AsyncStream<MailMessage>
     private let queue: AsyncStream<MailMessage>.Continuation
 
     /// - Parameters:
-    ///   - capacity: how many mails may wait; what comes on top of them is dropped.
-    ///   - clock: for the date of mails and the pauses between tries.
+    ///   - configuration: the current settings. They are read for each mail, and again for each attempt to send it.
+    ///   - capacity: the length of the queue; further mails are dropped.
+    ///   - clock: for the date of mails and the pauses between attempts.
     package init(
-        _ configuration: Configuration, capacity: Int = 100, clock: any WallClock = SystemWallClock(), logger: Logger
+        _ configuration: @escaping @Sendable () -> Configuration, capacity: Int = 100,
+        clock: any WallClock = SystemWallClock(), logger: Logger
     ) {
-        state = Mutex(State(configuration: configuration))
+        self.configuration = configuration
         self.logger = logger
         self.clock = clock
         (mails, queue) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(capacity))
     }
 
-    /// What is sent from now on, and what is tried again, goes by this; who gets a mail that waits already is settled.
-    package func reconfigure(_ configuration: Configuration) { state.withLock { $0.configuration = configuration } }
-
-    private var configuration: Configuration { state.withLock { $0.configuration } }
-
-    /// Has a mail sent to the recipients; returns at once, whatever becomes of it.
+    /// Queues a mail to the recipients.
     package func send(subject: String, body: String) {
-        let configuration = configuration
+        let configuration = configuration()
         guard !configuration.recipients.isEmpty else { return }
         let identifier = state.withLock { state in
             [state.identifiers.next(), state.identifiers.next()].map { String($0, radix: 16) }.joined()
@@ -68,17 +64,17 @@ package final class Mailer: Sendable {
             recipients: configuration.recipients, senderName: configuration.senderName, sender: configuration.sender,
             subject: subject, body: body, date: clock.now, identifier: identifier)
         guard case .dropped = queue.yield(mail) else { return state.withLock { $0.isFull = false } }
-        let isNews = state.withLock { state in
+        let isFirst = state.withLock { state in
             defer { state.isFull = true }
             return !state.isFull
         }
-        if isNews { logger.error("too many mails wait to be sent; until there is room again, new ones are dropped") }
+        if isFirst { logger.error("too many mails wait to be sent; until there is room again, new ones are dropped") }
     }
 
-    /// No further mail is accepted; `run` returns when those that wait are sent or dropped.
+    /// Accepts no further mails; `run` returns when the queued mails are sent or dropped.
     package func finish() { queue.finish() }
 
-    /// Sends what comes, until ``finish()`` or until the task is cancelled; what waits then is dropped and counted in the log.
+    /// Sends mails until ``finish()``. If the task is cancelled, the queued mails are dropped and their number is logged.
     package func run() async {
         var left = 0
         for await mail in mails {
@@ -87,10 +83,8 @@ package final class Mailer: Sendable {
         if left > 0, Task.isCancelled { logger.warning("\(left) mails were not sent before the end") }
     }
 
-    /// Sends what comes until something has happened, and then what waits still.
-    /// - Parameters:
-    ///   - grace: how long it goes on after that at most.
-    ///   - end: returns when it has happened.
+    /// Sends mails until `end` returns, and then the queued ones.
+    /// - Parameter grace: for sending the queued mails.
     package func run(grace: Duration = .seconds(10), until end: @Sendable () async -> Void) async {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.run() }
@@ -100,7 +94,7 @@ package final class Mailer: Sendable {
                 do {
                     try await Task.sleep(for: grace)
                 } catch {
-                    // All is sent: nobody waits for the grace any more.
+                    // All mails are sent.
                     return
                 }
             }
@@ -109,11 +103,11 @@ package final class Mailer: Sendable {
         }
     }
 
-    /// - Returns: whether the mail is done with: sent, or dropped after its last try.
+    /// - Returns: whether the mail was sent, or dropped after its last attempt.
     private func deliver(_ mail: MailMessage) async -> Bool {
-        var pauses = configuration.pauses[...]
+        var pauses = configuration().pauses[...]
         while true {
-            let configuration = configuration
+            let configuration = configuration()
             let program = SendmailProgram(path: configuration.sendmail, timeLimit: configuration.timeLimit)
             do {
                 try await program.send(mail.text)
@@ -124,7 +118,7 @@ package final class Mailer: Sendable {
             } catch {
                 if setFailing(true) { logger.error("mail cannot be sent: \(error)") }
                 guard let pause = pauses.popFirst() else {
-                    logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last try")
+                    logger.error("the mail \"\(OneLine.escaping(mail.subject))\" is dropped after its last attempt")
                     return true
                 }
                 do { try await clock.sleep(for: pause) } catch { return false }
@@ -132,7 +126,7 @@ package final class Mailer: Sendable {
         }
     }
 
-    /// - Returns: whether that is news.
+    /// - Returns: whether that has changed.
     private func setFailing(_ isFailing: Bool) -> Bool {
         state.withLock { state in
             defer { state.isFailing = isFailing }
@@ -145,19 +139,19 @@ package final class Mailer: Sendable {
 
 extension Mailer.Configuration: SettingsSection {
     package static let section = SectionName("Mail")
-    package static let meaning = "Who is told by mail."
+    package static let meaning = "Mails about failed jobs."
     package static let keys: [Setting<Self>] = [
         Setting(
             "SENDTO", \.recipients, .list("mail addresses split by blanks", of: .mailAddress),
             meaning: """
-                Who gets mail when jobs or their pre and post scripts fail: addresses split by blanks. Empty: nobody. All failures of a \
+                The recipients of mails about failed jobs and failed pre and post scripts, split by blanks. Empty: no mails. All failures of a \
                 scheduled run are in one mail, and there is at most one mail an hour.
                 """),
         Setting(
             "FROMNAME", \.senderName, .text, note: "the service's name", meaning: "The sender's name in these mails."),
         Setting(
             "SENDMAIL", \.sendmail, .path,
-            meaning: "The program that takes mail; every mail transport of the system has one."),
+            meaning: "The sendmail program of the mail transport; every mail transport has one."),
     ]
     package static let retired =
         ["HOST", "PORT", "USERNAME", "PASSWORD", "CA_DIR", "SSL", "AUTH_METHOD"].map {
@@ -169,12 +163,65 @@ extension Mailer.Configuration: SettingsSection {
 
 extension SettingKind where Value == MailAddress {
     fileprivate static var mailAddress: Self {
-        Self(form: "mail address") { text throws(SettingValueError) in
-            do throws(MailAddress.Invalid) {
-                return try MailAddress(parsing: text)
-            } catch {
-                throw SettingValueError(error.reason, hint: error.hint)
-            }
+        Self(form: "mail address") { text throws(SettingValueError) in try MailAddress(parsing: text) }
+    }
+}
+
+/// Runs `sendmail -i -t` once for each mail, with the mail on its standard input.
+///
+/// The script runner of jobs is not suitable: it gives no input, and ends leftover processes, which would be exim's delivery process.
+struct SendmailProgram: Sendable {
+    /// Why a mail could not be handed over.
+    struct Refusal: Error, Hashable, Sendable, CustomStringConvertible {
+        /// With the output of the program.
+        let reason: String
+        let hint: String
+        var description: String { "\(reason); \(hint)" }
+    }
+
+    private let path: FilePath
+    private let timeLimit: Duration
+    private let clock: any SteadyClock
+
+    /// - Parameters:
+    ///   - path: absolute.
+    ///   - timeLimit: the program is killed if it takes longer.
+    init(path: FilePath, timeLimit: Duration, clock: any SteadyClock = ContinuousClock()) {
+        self.path = path
+        self.timeLimit = timeLimit
+        self.clock = clock
+    }
+
+    /// Hands over a mail and waits for the program's end.
+    ///
+    /// - Throws: ``Refusal``, also if the program is missing or hangs; `CancellationError`.
+    func send(_ mail: String) async throws {
+        if let fault = await BlockingWork.run({ [path] in TrustedPath("SENDMAIL", path, .program).fault }) {
+            throw Refusal(reason: fault.finding, hint: fault.hint)
         }
+        let outcome: ChildProcess.Outcome
+        do {
+            outcome = try await ChildProcess.run(
+                ChildProcess.Program(path, ["-i", "-t"]), input: .bytes(Array(mail.utf8)), keeping: 300,
+                isMerged: true, until: Deadline(in: timeLimit, by: clock))
+        } catch let error as Errno {
+            throw Refusal(
+                reason: "\(path) cannot be started (\(error))",
+                hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+        }
+        switch outcome.termination {
+        case _ where outcome.isLate: throw refusal("took longer than \(timeLimit) and was killed", outcome.output)
+        case .exited(code: 0): return
+        case .exited(code: let code): throw refusal("ended with exit code \(code)", outcome.output)
+        case .signaled(let signal): throw refusal("was ended by signal \(signal)", outcome.output)
+        }
+    }
+
+    private func refusal(_ what: String, _ output: [UInt8]) -> Refusal {
+        let text = String(decoding: output, as: UTF8.self)
+        let message = text[..<(text.lastIndex { !$0.isWhitespace }.map { text.index(after: $0) } ?? text.startIndex)]
+        return Refusal(
+            reason: "\(path) \(what)\(message.isEmpty ? "" : ": \(OneLine.escaping(String(message)))")",
+            hint: "look into the mail transport's log")
     }
 }

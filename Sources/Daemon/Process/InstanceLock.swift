@@ -1,25 +1,27 @@
 import Glibc
+import JobCore
 package import SystemPackage
 
-/// The proof that this process is the only instance: as long as the value lives, no other process gets the lock.
+/// A lock that makes this process the only instance of the daemon, for as long as the value exists.
 ///
-/// The kernel holds the lock (flock(2)) and releases it when the process ends, however it ends, so a file that was left
-/// behind is no obstacle. Nobody else can open it, and so nobody else can lock it. The file is never removed: another process may be about to lock it. Children do not inherit it.
+/// The kernel holds the lock (flock(2)) and releases it when the process ends, so a file left over from a previous process does not matter. Other
+/// users cannot open the file and therefore cannot lock it. The file is never removed: another process may be about to lock it. Child processes
+/// do not inherit the lock.
 package final class InstanceLock: Sendable {
-    /// The file that is locked. It holds the process's id, for messages alone.
+    /// The locked file. It contains the process ID, for messages only.
     package let path: FilePath
     private let descriptor: Int32
 
-    /// Takes the lock, or says at once who holds it.
+    /// Takes the lock without waiting.
     ///
     /// - Parameters:
     ///   - directory: must exist, see `RuntimeDirectory.prepare`.
     ///   - name: the file's name.
     ///   - setting: the key that names the directory, for messages.
-    /// - Throws: `busy` when another process holds it.
+    /// - Throws: with the status `tryAgain` when another process holds it.
     package init(
         in directory: FilePath, name: String = "lock", setting: String = "RUNTIME_DIRECTORY"
-    ) throws(InstanceLockError) {
+    ) throws(RuntimeFileError) {
         let path = directory.appending(name)
         self.path = path
         descriptor = try Self.lockedFile(at: path, setting: setting)
@@ -32,24 +34,31 @@ package final class InstanceLock: Sendable {
         close(descriptor)
     }
 
-    private static func lockedFile(at path: FilePath, setting: String) throws(InstanceLockError) -> Int32 {
-        // Somebody may clean the directory between opening and locking: then the lock is on a file without a name, which
-        // excludes nobody, and it is to be tried again with the file of that name.
+    private static func lockedFile(at path: FilePath, setting: String) throws(RuntimeFileError) -> Int32 {
+        func unusable(_ code: Errno) -> RuntimeFileError {
+            RuntimeFileError(
+                path, "the lock cannot be taken", code, hint: "let the daemon's user write there, or set \(setting)",
+                status: .failure)
+        }
+        // The file may be removed between open and lock. A lock on a removed file excludes no other process, so the file that has the name now is
+        // locked instead.
         for _ in 0..<16 {
             let descriptor = open(path.string, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0o600)
-            guard descriptor >= 0 else { throw .unusable(path, setting: setting, Errno(rawValue: errno)) }
-            // Whoever can read the file can lock it. An earlier version let everybody.
+            guard descriptor >= 0 else { throw unusable(Errno(rawValue: errno)) }
+            // Every user who can read the file can lock it. An earlier version made it readable for all.
             fchmod(descriptor, 0o600)
             guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
                 let code = errno
                 defer { close(descriptor) }
-                guard code == EWOULDBLOCK else { throw .unusable(path, setting: setting, Errno(rawValue: code)) }
-                throw .busy(path, setting: setting, holder: readPID(descriptor))
+                guard code == EWOULDBLOCK else { throw unusable(Errno(rawValue: code)) }
+                throw RuntimeFileError(
+                    path, "\(readPID(descriptor).map { "process \($0)" } ?? "another process") holds the lock",
+                    hint: "stop that instance (another service needs a \(setting) of its own)", status: .tryAgain)
             }
             if isFile(descriptor, at: path) { return descriptor }
             close(descriptor)
         }
-        throw .unusable(path, setting: setting, .noSuchFileOrDirectory)
+        throw unusable(.noSuchFileOrDirectory)
     }
 
     private static func isFile(_ descriptor: Int32, at path: FilePath) -> Bool {
@@ -59,7 +68,7 @@ package final class InstanceLock: Sendable {
             && opened.st_dev == named.st_dev
     }
 
-    /// The number serves messages only, so that it could not be written is no reason not to start.
+    /// The process ID is used in messages only, so an error is not reported.
     private static func write(pid: pid_t, to descriptor: Int32) {
         guard ftruncate(descriptor, 0) == 0 else { return }
         let text = Array("\(pid)\n".utf8)
@@ -75,31 +84,92 @@ package final class InstanceLock: Sendable {
     }
 }
 
-/// Why the lock could not be taken.
-package enum InstanceLockError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// Another process holds it; which one, where the file says so.
-    case busy(FilePath, setting: String, holder: Int32?)
-    /// The file cannot be opened or locked.
-    case unusable(FilePath, setting: String, Errno)
-
-    /// The file, who holds it or what the system said, and the hint.
-    package var description: String {
-        switch self {
-        case .busy(let path, let setting, let holder):
-            let who = holder.map { "process \($0)" } ?? "another process"
-            return "\(path): \(who) holds the lock; stop that instance (another service needs a \(setting) of its own)"
-        case .unusable(let path, let setting, let code):
-            return "\(path): the lock cannot be taken: \(code); let the daemon's user write there, or set \(setting)"
+/// Creates and checks a directory of the daemon.
+package enum RuntimeDirectory {
+    /// Creates the directory and its parents if they are missing, and checks who can change them.
+    ///
+    /// - Parameters:
+    ///   - path: absolute.
+    ///   - mode: of a new directory, regardless of the umask; an existing one keeps its mode.
+    /// - Throws: if it cannot be created, is not a directory, or another user could change it or a parent directory.
+    package static func prepare(_ path: FilePath, mode: UInt32 = 0o755) throws(RuntimeFileError) {
+        guard path.isAbsolute else {
+            throw RuntimeFileError(path, "is not an absolute path", hint: "write it from /")
+        }
+        try create(path.lexicallyNormalized(), mode: mode)
+        do throws(FileTrustError) {
+            try FileTrust.check(path, as: .directory)
+        } catch {
+            throw RuntimeFileError(path, error.findingOfFile, hint: error.hint)
+        }
+        guard access(path.string, W_OK | X_OK) == 0 else {
+            throw failure(path, "cannot be written", errno)
         }
     }
 
+    private static func create(_ path: FilePath, mode: UInt32) throws(RuntimeFileError) {
+        if mkdir(path.string, mode) == 0 {
+            guard chmod(path.string, mode) == 0 else {
+                throw failure(path, "cannot be given its mode", errno)
+            }
+            return
+        }
+        switch errno {
+        case EEXIST: return
+        case ENOENT where path.removingLastComponent() != path:
+            try create(path.removingLastComponent(), mode: 0o755)
+            guard mkdir(path.string, mode) == 0 || errno == EEXIST, chmod(path.string, mode) == 0 else {
+                throw failure(path, "cannot be created", errno)
+            }
+        case let code: throw failure(path, "cannot be created", code)
+        }
+    }
+
+    private static func failure(_ path: FilePath, _ reason: String, _ code: Int32) -> RuntimeFileError {
+        RuntimeFileError(
+            path, reason, Errno(rawValue: code), hint: "let the daemon's user write there, or name another directory",
+            status: .wrongConfiguration)
+    }
+}
+
+/// Why a directory of the daemon's, its lock or one of its sockets cannot be used.
+package struct RuntimeFileError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let path: FilePath
+    /// What is wrong, and the hint.
+    package let reason: String
     /// What the process ends with.
-    package var exitStatus: ProcessExitStatus {
-        switch self {
-        case .busy: .tryAgain
-        case .unusable(_, _, .permissionDenied), .unusable(_, _, .notPermitted), .unusable(_, _, .readOnlyFileSystem):
-            .notAllowed
-        case .unusable: .failure
-        }
+    package let exitStatus: ProcessExitStatus
+
+    /// The path, what is wrong, and the hint.
+    package var description: String { "\(path): \(reason)" }
+
+    init(_ path: FilePath, _ reason: String, hint: String, status: ProcessExitStatus = .wrongConfiguration) {
+        self.path = path
+        self.reason = "\(reason); \(hint)"
+        exitStatus = status
     }
+
+    /// - Parameter status: unless the permissions are not sufficient.
+    init(_ path: FilePath, _ reason: String, _ code: Errno, hint: String, status: ProcessExitStatus) {
+        let isForbidden = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
+        self.init(path, "\(reason): \(code)", hint: hint, status: isForbidden ? .notAllowed : status)
+    }
+}
+
+/// Exit statuses of the program (sysexits.h). Provisioning commands end with a provisioning exit code instead.
+package enum ProcessExitStatus: Int32, Hashable, Sendable, CaseIterable {
+    /// Done.
+    case success = 0
+    /// Any other failure.
+    case failure = 1
+    /// The command line is wrong (EX_USAGE).
+    case wrongUsage = 64
+    /// The LDAP server or the daemon cannot be reached (EX_UNAVAILABLE).
+    case unavailable = 69
+    /// A temporary failure, such as another running instance (EX_TEMPFAIL).
+    case tryAgain = 75
+    /// Not allowed (EX_NOPERM).
+    case notAllowed = 77
+    /// The configuration is wrong (EX_CONFIG).
+    case wrongConfiguration = 78
 }

@@ -1,26 +1,27 @@
 import CLinux
 import EventLoop
 import Glibc
+import JobCore
 package import SystemPackage
 
-/// Signals of this process, told on the event loop (signalfd(2)) instead of ending it. For the rest of the process's life.
+/// Signals of this process, received on the event loop (signalfd(2)) until the process ends.
 ///
-/// They are blocked in the thread that asks for them and in all that it starts from then on, so it has to ask before there are others. Programs
-/// that this process starts begin with no signal blocked.
+/// They are blocked in the calling thread and in all threads that it starts later, so this must be created before other threads. Child processes
+/// start with no signal blocked.
 @MainActor package final class ProcessSignals {
-    /// Each signal that comes, for one listener; what comes before somebody listens waits.
+    /// The received signals, for one listener. Earlier signals wait for the listener.
     package nonisolated let received: AsyncStream<Int32>
-    /// Which of them end the process at once, as they do where nobody asks for them.
+    /// Signals that end the process at once, as by default.
     package var deadly: Set<Int32> = []
     private let next: AsyncStream<Int32>.Continuation
 
-    /// Has the kernel keep signals until they are asked for.
+    /// Blocks signals: the kernel keeps them until they are received.
     package nonisolated static func hold(_ numbers: Set<Int32>) {
         var mask = mask(numbers)
         pthread_sigmask(SIG_BLOCK, &mask, nil)
     }
 
-    /// - Throws: where the limit on open files is reached.
+    /// - Throws: if the limit on open files is reached.
     package init(_ numbers: Set<Int32>) throws(Errno) {
         (received, next) = AsyncStream.makeStream()
         Self.hold(numbers)
@@ -57,4 +58,86 @@ package import SystemPackage
         for number in numbers { sigaddset(&mask, number) }
         return mask
     }
+}
+
+/// Notifies systemd of the state of the service (sd_notify(3)). Without systemd it does nothing.
+package struct ServiceNotifier: Sendable {
+    package enum State: Hashable, Sendable {
+        /// The start or a reload is complete.
+        case ready
+        /// One line for `systemctl status`.
+        case status(String)
+        /// The settings are being reloaded; the time that `Type=notify-reload` requires is added.
+        case reloading
+        /// The service stops.
+        case stopping
+        /// The service is alive.
+        case watchdog
+    }
+
+    private let socketName: String?
+
+    /// systemd restarts the service if it gets no `watchdog` for this long; nil: no watchdog. Notify it at twice this rate.
+    package let watchdogInterval: Duration?
+
+    /// - Parameter environment: `NOTIFY_SOCKET` (a path, or `@` and an abstract name), `WATCHDOG_USEC`, `WATCHDOG_PID`.
+    package init(environment: [String: String]) {
+        let name = environment["NOTIFY_SOCKET"] ?? ""
+        socketName = name.isEmpty ? nil : name
+        watchdogInterval = Self.interval(environment, pid: getpid())
+    }
+
+    /// Sends several states in one message, without waiting.
+    package func notify(_ states: State...) throws(ServiceNotifierError) {
+        guard let socketName else { return }
+        let text = states.map(Self.assignment).joined(separator: "\n")
+        do throws(Errno) {
+            try Self.send(Array(text.utf8), to: try UnixSocketAddress(socketName))
+        } catch {
+            throw ServiceNotifierError(socket: socketName, code: error)
+        }
+    }
+
+    private static func assignment(_ state: State) -> String {
+        switch state {
+        case .ready: "READY=1"
+        case .status(let text): "STATUS=\(OneLine.of(text))"
+        case .reloading: "RELOADING=1\nMONOTONIC_USEC=\(monotonicMicroseconds())"
+        case .stopping: "STOPPING=1"
+        case .watchdog: "WATCHDOG=1"
+        }
+    }
+
+    private static func monotonicMicroseconds() -> Int64 {
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        return Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec) / 1_000
+    }
+
+    private static func interval(_ environment: [String: String], pid: pid_t) -> Duration? {
+        guard let microseconds = environment["WATCHDOG_USEC"].flatMap(Int64.init), microseconds > 0 else { return nil }
+        // The variables may be inherited from a service that started this process.
+        if let addressee = environment["WATCHDOG_PID"], pid_t(addressee) != pid { return nil }
+        return .microseconds(microseconds)
+    }
+
+    private static func send(_ message: [UInt8], to address: UnixSocketAddress) throws(Errno) {
+        let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+        defer { close(descriptor) }
+        let sent = address.withSocketAddress { pointer, length in
+            sendto(
+                descriptor, message, message.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT), pointer, length)
+        }
+        guard sent == message.count else { throw Errno(rawValue: errno) }
+    }
+}
+
+/// A notification that could not be sent.
+package struct ServiceNotifierError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The value of `NOTIFY_SOCKET`.
+    package let socket: String
+    package let code: Errno
+
+    package var description: String { "NOTIFY_SOCKET \(socket): systemd was not notified: \(code)" }
 }

@@ -1,7 +1,7 @@
 package import JobCore
 package import SystemPackage
 
-/// Names a setting: section, label where there are many, key; without regard to case.
+/// The identity of a setting: section, label for labelled sections, key. Case is ignored.
 struct SettingID: Hashable, Sendable {
     let section: String
     let label: String?
@@ -14,23 +14,22 @@ struct SettingID: Hashable, Sendable {
     }
 }
 
-/// All settings as they were read: the value of each that is set, with its place, and what is wrong with them.
+/// All settings that were read, with their places and problems.
 ///
-/// Where a value could not be read, the default counts and ``errors`` names it, so that checks across settings can still be made and all errors
-/// are found in one pass.
+/// A setting with an error has its default value, so that checks across settings still work and one pass finds all errors.
 package struct Settings: Sendable {
     struct Entry: Sendable {
         let declaration: SettingDeclaration
         let label: String?
-        /// Empty for a secret, once its value was read.
+        /// Empty for a secret, after its value was read.
         fileprivate(set) var text: String
         let place: SettingPlace
-        /// `nil`: the text is wrong.
+        /// nil: the text is wrong.
         var value: SettingValue?
 
         var id: SettingID { declaration.id(label) }
 
-        /// A problem at this place; the value is shown unless it is a secret.
+        /// A problem at this place, with the value unless it is secret.
         func problem(_ severity: SettingsProblem.Severity, _ reason: String, hint: String) -> SettingsProblem {
             SettingsProblem(
                 severity: severity, place: place, section: declaration.section.filled(with: label),
@@ -40,23 +39,22 @@ package struct Settings: Sendable {
 
     let schema: SettingsSchema
     var entries: [SettingID: Entry] = [:]
-    /// Settings with an error: a wrong text, or a secret's file that could not be read.
+    /// Settings with an error: a wrong text, or an unreadable file of a secret.
     var faulty: Set<SettingID> = []
-    /// The labels of each section with labels, by the section's title in lower case, in the order of their appearance.
+    /// The labels of each labelled section, by its title in lower case, in the order of their appearance.
     var labels: [String: [String]] = [:]
-    /// Where each of them was written first, by section and label; the key is empty.
+    /// The first place of each label; the key of the ID is empty.
     var sectionPlaces: [SettingID: SettingPlace] = [:]
     var problems: [SettingsProblem] = []
-    /// Whether a whole file could not be read: then it is not known what is missing.
+    /// Whether a file could not be read: then missing keys are unknown.
     package internal(set) var lacksFile = false
 
-    /// Reads settings from their files, the systemd credentials and the environment. All errors are collected; nothing is thrown.
+    /// Reads the settings files, the systemd credentials and the environment, and collects all problems.
     ///
     /// - Parameters:
-    ///   - schema: what the files may hold.
-    ///   - files: the global file before the service file: the later one wins.
-    ///   - environment: `PROV_…` variables win over the files; `CREDENTIALS_DIRECTORY` names systemd's credentials, which
-    ///     come between the two.
+    ///   - schema: the known sections and keys.
+    ///   - files: later files override earlier ones.
+    ///   - environment: `CREDENTIALS_DIRECTORY` overrides the files, and `PROV_…` variables override both.
     package init(_ schema: SettingsSchema, files: [FilePath], environment: [String: String]) {
         self.schema = schema
         readLayers(files: files, environment: environment)
@@ -71,7 +69,7 @@ package struct Settings: Sendable {
         }
     }
 
-    /// They forbid the use of these settings; in the order of the files.
+    /// The settings cannot be used with errors. In the order of the files.
     package var errors: [SettingsProblem] { problems(.error) }
     /// In the order of the files.
     package var warnings: [SettingsProblem] { problems(.warning) }
@@ -82,9 +80,9 @@ package struct Settings: Sendable {
         problems.filter { $0.severity == severity }.sorted { $0.place.isBefore($1.place) }
     }
 
-    /// A section with its values, the defaults where they are not set.
+    /// The values of a section, with defaults for keys that are not set.
     ///
-    /// - Parameter label: for a section with labels, which one.
+    /// - Parameter label: of a labelled section.
     package subscript<Section: SettingsSection>(_ section: Section.Type, label label: String? = nil) -> Section {
         var values = Section()
         for key in Section.keys {
@@ -93,14 +91,14 @@ package struct Settings: Sendable {
         return values
     }
 
-    /// The labels of a section that there may be many of, in the order in which they were written.
+    /// The labels of a labelled section, in the order of the files.
     package func labels<Section: SettingsSection>(of section: Section.Type) -> [String] {
         labels[Section.section.title.lowercased(), default: []]
     }
 
-    /// `[Section] KEY` of every setting whose value is not what it is in `old`, sorted. Never holds a value.
+    /// `[Section] KEY` of every setting that differs from `old`, sorted. Contains no values.
     ///
-    /// - Parameter isRestartNeeded: only settings that take effect at the daemon's next start.
+    /// - Parameter isRestartNeeded: only settings that need a restart.
     package func changes(since old: Settings, isRestartNeeded: Bool = false) -> [String] {
         entries.merging(old.entries) { own, _ in own }.compactMap { id, entry in
             let declaration = entry.declaration
@@ -112,17 +110,17 @@ package struct Settings: Sendable {
         }.sorted()
     }
 
-    /// Whether any key of a section with a label is set, even wrongly.
+    /// Whether any key of a labelled section is set, even to a wrong value.
     package func isSet<Section: SettingsSection>(_ section: Section.Type, label: String) -> Bool {
         Section.keys.contains { entries[$0.declaration.id(label)] != nil }
     }
 
-    /// Whether the setting has an error already, so that its default counts.
+    /// Whether the setting has an error and therefore its default value.
     package func isFaulty<Section: SettingsSection>(_ property: PartialKeyPath<Section>) -> Bool {
         declaration(of: property).map { faulty.contains($0.id(nil)) } ?? false
     }
 
-    /// The errors that keep a setting from being known: those of whole files, else its own.
+    /// The errors that make the value of a setting unknown: of whole files, otherwise its own.
     package func errors<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> [SettingsProblem] {
         errors.filter { error in
             if lacksFile { return if case .wholeFile = error.place { true } else { false } }
@@ -130,25 +128,24 @@ package struct Settings: Sendable {
         }
     }
 
-    /// Where the setting was written.
+    /// The place of the setting.
     package func place<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> SettingPlace {
         declaration(of: property).flatMap { entries[$0.id(nil)]?.place } ?? .nowhere
     }
 
-    /// The file that a secret was read from; `nil` where the settings hold the secret itself.
+    /// The file of a secret; nil: the settings contain the secret itself.
     package func file<Section: SettingsSection>(of property: PartialKeyPath<Section>) -> String? {
         declaration(of: property)?.companion.flatMap { entries[$0.id(nil)]?.text }.flatMap { $0.isEmpty ? nil : $0 }
     }
 
-    /// Adds an error about a section with a label as a whole.
+    /// Adds an error about a labelled section.
     package mutating func refuse<Section: SettingsSection>(
         _ section: Section.Type, label: String, _ reason: String, hint: String
     ) {
         add(.error, Section.self, nil, label, reason, hint: hint)
     }
 
-    /// Adds an error about a setting, as a check across settings finds it. A setting that could not be read has its error already and gets no
-    /// second one.
+    /// Adds an error about a setting, unless it already has one.
     package mutating func refuse<Section: SettingsSection>(
         _ property: PartialKeyPath<Section>, label: String? = nil, _ reason: String, hint: String
     ) {
@@ -188,7 +185,7 @@ extension SettingDeclaration {
 }
 
 extension SettingPlace {
-    /// Files first, each by its lines.
+    /// Files first, sorted by line.
     fileprivate func isBefore(_ other: Self) -> Bool { rank < other.rank }
 
     private var rank: (Int, String, Int) {
@@ -200,4 +197,138 @@ extension SettingPlace {
         case .nowhere: (3, "", 0)
         }
     }
+}
+
+/// All known sections. A test generates the reference and the shipped files from them.
+package struct SettingsSchema: Sendable {
+    /// The declaration of a section.
+    package struct Section: Sendable {
+        package let name: SectionName
+        package let meaning: String
+        /// In the order of the reference, including the keys for files of secrets.
+        package let keys: [SettingDeclaration]
+        let retired: [RetiredSetting]
+        /// For a section that is accepted and ignored: what replaces it.
+        package let replacement: String?
+
+        package init<Settings: SettingsSection>(_ section: Settings.Type) {
+            name = Settings.section
+            meaning = Settings.meaning
+            keys = Settings.keys.map(\.declaration).flatMap { [$0] + [$0.companion].compactMap(\.self) }
+            retired = Settings.retired
+            replacement = nil
+        }
+
+        package init(retired title: String, replacement: String) {
+            name = SectionName(title)
+            meaning = ""
+            keys = []
+            retired = []
+            self.replacement = replacement
+        }
+
+        func key(_ name: String) -> SettingDeclaration? { keys.first { $0.name.isSameName(as: name) } }
+    }
+
+    package let sections: [Section]
+    let otherVariables: Set<String>
+
+    /// - Parameters:
+    ///   - sections: in the order of the reference.
+    ///   - otherVariables: environment variables whose names begin with `PROV_` and that are not settings.
+    package init(_ sections: [Section], otherVariables: Set<String> = []) {
+        self.sections = sections
+        self.otherVariables = otherVariables
+    }
+
+    /// - Returns: the section of a title and, for a labelled section, the label; nil: unknown.
+    func section(titled title: String) -> (section: Section, label: String?)? {
+        let words = title.split { $0 == " " || $0 == "\t" }
+        for section in sections {
+            let own = section.name.title.split(separator: " ")
+            let isSame =
+                words.count >= own.count && zip(words, own).allSatisfy { String($0).isSameName(as: String($1)) }
+            guard isSame else { continue }
+            let rest = words.dropFirst(own.count).joined(separator: " ")
+            if section.name.placeholder == nil, rest.isEmpty { return (section, nil) }
+            if section.name.placeholder != nil, !rest.isEmpty { return (section, rest) }
+        }
+        return nil
+    }
+}
+
+extension String {
+    /// Keys, sections and labels are not case-sensitive.
+    func isSameName(as other: String) -> Bool { lowercased() == other.lowercased() }
+}
+
+extension SettingDeclaration {
+    /// Whether the reference contains the setting.
+    package var isListed: Bool { !row.isEmpty }
+}
+
+/// The place of a setting.
+package enum SettingPlace: Hashable, Sendable, CustomStringConvertible {
+    /// A line of a settings file, from 1.
+    case file(String, line: Int)
+    /// A settings file as a whole.
+    case wholeFile(String)
+    /// An environment variable.
+    case environment(String)
+    /// A systemd credential.
+    case credential(String)
+    /// A default, or a missing key.
+    case nowhere
+
+    package var description: String {
+        switch self {
+        case .file(let path, let line): "\(path):\(line)"
+        case .wholeFile(let path): path
+        case .environment(let name): "environment variable \(name)"
+        case .credential(let path): "credential \(path)"
+        case .nowhere: "settings"
+        }
+    }
+}
+
+/// A problem with the settings, with place and hint. Contains no secrets.
+package struct SettingsProblem: Hashable, Sendable, CustomStringConvertible {
+    package enum Severity: String, Hashable, Sendable {
+        /// The settings can be used.
+        case warning
+        case error
+    }
+
+    package var severity: Severity
+    package var place: SettingPlace
+    package var section: String?
+    package var key: String?
+    /// nil for secrets.
+    package var value: String?
+    package var reason: String
+    /// Empty if the reason contains it.
+    package var hint = ""
+
+    /// `FILE:LINE: [Section] KEY = value: reason; hint`, always one line.
+    package var description: String {
+        var parts = [place.description]
+        var subject = section.map { "[\($0)]" } ?? ""
+        if let key { subject += (subject.isEmpty ? "" : " ") + key }
+        if let value { subject += " = \(value)" }
+        if !subject.isEmpty { parts.append(subject) }
+        parts.append(hint.isEmpty ? reason : "\(reason); \(hint)")
+        return OneLine.escaping(parts.joined(separator: ": "))
+    }
+}
+
+/// Thrown for settings that cannot be used.
+package struct SettingsError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// At least one.
+    package let errors: [SettingsProblem]
+    package let warnings: [SettingsProblem]
+
+    /// One line for each error.
+    package var description: String { errors.map(\.description).joined(separator: "\n") }
+
+    package var exitStatus: ProcessExitStatus { .wrongConfiguration }
 }

@@ -2,25 +2,126 @@ import Glibc
 import JobCore
 import SystemPackage
 
-/// A settings file or a secret's file as it was when it was read: bytes and mode from one descriptor.
+/// The sections and keys of an INI file, with their lines. Values are not interpreted.
+///
+/// A line is blank, a comment (`#` or `;` first), `[Section]`, or `KEY = value`. A value extends to the end of its line, so it may contain `#`, `;`
+/// and `=`; blanks around it are ignored. Every other line is a problem with file and line; one pass finds all problems.
+struct INIDocument: Hashable, Sendable {
+    /// One `KEY = value`.
+    struct Item: Hashable, Sendable {
+        let key: String
+        let value: String
+        /// From 1.
+        let line: Int
+    }
+
+    /// One `[Section]` with its items. A title that occurs twice makes two sections.
+    struct Section: Hashable, Sendable {
+        let title: String
+        /// Of the title, from 1.
+        let line: Int
+        fileprivate(set) var items: [Item] = []
+    }
+
+    /// The file's name, for messages.
+    let source: String
+    private(set) var sections: [Section] = []
+    private(set) var problems: [SettingsProblem] = []
+
+    /// - Parameters:
+    ///   - bytes: UTF-8, with or without a byte order mark, lines ended by LF or CRLF.
+    ///   - source: the file's name, for messages.
+    init(parsing bytes: some Sequence<UInt8>, source: String) {
+        self.source = source
+        let lines = Array(bytes).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (offset, line) in lines.enumerated() {
+            var content = line
+            if offset == 0, content.starts(with: [0xEF, 0xBB, 0xBF]) { content = content.dropFirst(3) }
+            read(content, line: offset + 1)
+        }
+    }
+
+    private mutating func read(_ bytes: ArraySlice<UInt8>, line: Int) {
+        let bytes = bytes.trimmingBlanks
+        guard let first = bytes.first, first != UInt8(ascii: "#"), first != UInt8(ascii: ";") else { return }
+        guard let text = String(validating: bytes, as: UTF8.self), !text.utf8.contains(0) else {
+            return refuse(line, "the line is not text in UTF-8", hint: "save the file in UTF-8")
+        }
+        if first == UInt8(ascii: "[") { return readSection(text, line: line) }
+        guard let equals = text.firstIndex(of: "=") else {
+            return refuse(
+                line, "the line is neither [Section] nor KEY = value nor a comment",
+                hint: "write KEY = value, or begin the line with #")
+        }
+        let key = text[..<equals].trimmingBlanks
+        guard !key.isEmpty else {
+            return refuse(line, "there is no key before the equals sign", hint: "write KEY = value")
+        }
+        guard !sections.isEmpty else {
+            return refuse(line, "the key \(key) is before the first section", hint: "write a line [Section] above it")
+        }
+        let value = text[text.index(after: equals)...].trimmingBlanks
+        sections[sections.count - 1].items.append(Item(key: String(key), value: String(value), line: line))
+    }
+
+    private mutating func readSection(_ text: String, line: Int) {
+        let title = text.dropFirst().dropLast().trimmingBlanks
+        guard text.hasSuffix("]"), !title.isEmpty, !title.contains(where: { $0 == "[" || $0 == "]" }) else {
+            // The following keys must not become part of the previous section, so they get an unknown one.
+            sections.append(Section(title: "", line: line))
+            return refuse(
+                line, "the section is not written as [Section]",
+                hint: "write the name between [ and ], alone on its line")
+        }
+        sections.append(Section(title: String(title), line: line))
+    }
+
+    /// The line is not shown, because it may contain a password.
+    private mutating func refuse(_ line: Int, _ reason: String, hint: String) {
+        problems.append(
+            SettingsProblem(severity: .error, place: .file(source, line: line), reason: reason, hint: hint))
+    }
+}
+
+extension UInt8 {
+    fileprivate var isBlank: Bool { self == 0x20 || self == 0x09 || self == 0x0D }
+}
+
+extension ArraySlice<UInt8> {
+    fileprivate var trimmingBlanks: Self {
+        var rest = self.drop(while: \.isBlank)
+        while let last = rest.last, last.isBlank { rest.removeLast() }
+        return rest
+    }
+}
+
+extension Substring {
+    /// Without leading and trailing blanks and tabs.
+    var trimmingBlanks: Substring {
+        var rest = self.drop { $0 == " " || $0 == "\t" }
+        while let last = rest.last, last == " " || last == "\t" { rest.removeLast() }
+        return rest
+    }
+}
+
+/// The content and mode of a settings file or a secret's file.
 struct SettingsFile {
     let bytes: [UInt8]
     private let mode: mode_t
 
-    /// Larger files are no settings.
     private static let limit = 1 << 20
 
     /// Why a file could not be read.
     struct Unreadable: Error {
         let reason: String
         let hint: String
-        fileprivate var isAbsent = false
+        fileprivate(set) var isAbsent = false
 
         static let notText = Unreadable(reason: "the file is not text in UTF-8", hint: "save it in UTF-8")
         static let empty = Unreadable(reason: "the file is empty", hint: "write the secret into it")
     }
 
-    /// - Throws: also where others could change the file: nothing of it is believed then.
+    /// - Throws: also if another user could change the file.
     init(reading path: FilePath) throws(Unreadable) {
         if let fault = TrustedPath("", Self.absolute(path), .file).fault {
             throw Unreadable(reason: fault.findingOfFile, hint: fault.hint)
@@ -37,18 +138,10 @@ struct SettingsFile {
         bytes = try Self.readAll(descriptor)
     }
 
-    init?(readingIfPresent path: FilePath) throws(Unreadable) {
-        do throws(Unreadable) {
-            try self.init(reading: path)
-        } catch  where error.isAbsent {
-            return nil
-        }
-    }
-
-    /// Whether anybody but the owner can read or write it.
+    /// Whether users other than the owner can read or write it.
     var isOpenToOthers: Bool { mode & 0o066 != 0 }
 
-    /// The content of a secret's file without the line end that editors and `echo` leave; `nil` when it is not text.
+    /// The content without the last line end, which editors and `echo` add; nil: not text.
     var secretText: String? {
         var content = bytes[...]
         if content.last == UInt8(ascii: "\n") { content.removeLast() }
@@ -57,7 +150,7 @@ struct SettingsFile {
         return String(validating: content, as: UTF8.self)
     }
 
-    /// A command may name its settings from where it was started.
+    /// Paths on the command line may be relative.
     private static func absolute(_ path: FilePath) -> FilePath {
         if path.isAbsolute { return path }
         var directory = [CChar](repeating: 0, count: Int(PATH_MAX))

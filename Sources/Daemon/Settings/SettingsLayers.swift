@@ -1,20 +1,20 @@
 import JobCore
 import SystemPackage
 
-// The text of each setting and its place, before any value is read.
+// Reads the text of each setting, without interpreting it.
 //
-// Layers come one upon the other: files in their order, then credentials, then the environment. Of a secret and the key that names its file,
-// the layer that sets either one replaces both.
+// Layers override earlier ones: files in their order, then credentials, then the environment. A layer that sets a secret or the key for its file
+// overrides both.
 
 extension Settings {
     mutating func readLayers(files: [FilePath], environment: [String: String]) {
         for path in files {
             do throws(SettingsFile.Unreadable) {
                 let file = try SettingsFile(reading: path)
-                let holdsSecret = lay(INIDocument(parsing: file.bytes, source: path.string))
+                let holdsSecret = add(INIDocument(parsing: file.bytes, source: path.string))
                 if holdsSecret, file.isOpenToOthers {
                     problems.append(
-                        .unprotected(path, reason: "the file holds a password and others can read or write it"))
+                        .unprotected(path, reason: "the file contains a password and other users can read or write it"))
                 }
             } catch {
                 lacksFile = true
@@ -24,9 +24,9 @@ extension Settings {
             }
         }
         if let directory = environment["CREDENTIALS_DIRECTORY"], !directory.isEmpty {
-            lay(credentials: FilePath(directory))
+            add(credentials: FilePath(directory))
         }
-        lay(environment: environment)
+        add(environment: environment)
         readSecretFiles()
     }
 
@@ -46,7 +46,7 @@ extension Settings {
                     let file = try SettingsFile(reading: path)
                     if file.isOpenToOthers {
                         problems.append(
-                            .unprotected(path, reason: "others can read or write this file with \(secret.name)"))
+                            .unprotected(path, reason: "other users can read or write this file with \(secret.name)"))
                     }
                     guard let text = file.secretText else { throw .notText }
                     guard !text.isEmpty else { throw .empty }
@@ -60,8 +60,8 @@ extension Settings {
         }
     }
 
-    /// Lays one layer upon those before.
-    private mutating func lay(_ layer: [SettingID: Entry]) {
+    /// Adds a layer over the earlier ones.
+    private mutating func add(_ layer: [SettingID: Entry]) {
         for entry in layer.values {
             for secret in schema.sections.flatMap(\.keys) where secret.isSecret {
                 let ids = [secret, secret.companion].compactMap { $0?.id(entry.label) }
@@ -92,10 +92,10 @@ extension Settings {
 // MARK: - Files
 
 extension Settings {
-    /// Lays a file upon what was read before. Unknown and retired names become warnings.
+    /// Adds the layer of a file. Unknown and retired names become warnings.
     ///
-    /// - Returns: whether the file holds a secret.
-    private mutating func lay(_ document: INIDocument) -> Bool {
+    /// - Returns: whether the file contains a secret.
+    private mutating func add(_ document: INIDocument) -> Bool {
         problems += document.problems
         var layer: [SettingID: Entry] = [:]
         var holdsSecret = false
@@ -110,15 +110,15 @@ extension Settings {
                 warn(place, written.title, "no longer used: \(replacement)")
                 continue
             }
-            for item in written.items where lay(item, in: section, label: label, of: document, into: &layer) {
+            for item in written.items where add(item, in: section, label: label, of: document, into: &layer) {
                 holdsSecret = true
             }
         }
-        lay(layer)
+        add(layer)
         return holdsSecret
     }
 
-    private mutating func lay(
+    private mutating func add(
         _ item: INIDocument.Item, in section: SettingsSchema.Section, label: String?, of document: INIDocument,
         into layer: inout [SettingID: Entry]
     ) -> Bool {
@@ -143,7 +143,7 @@ extension Settings {
         if let earlier = layer[entry.id] {
             warn(
                 place, title, key: declaration.name,
-                "the key stands here a second time (first at \(earlier.place)): the last one counts",
+                "the key occurs twice (first at \(earlier.place)): the last one counts",
                 hint: "keep one of the two lines")
         }
         layer[entry.id] = entry
@@ -155,14 +155,14 @@ extension Settings {
         let firstWord = written.title.split(separator: " ").first.map(String.init) ?? written.title
         if let plain = schema.sections.first(where: { $0.name.title.isSameName(as: written.title) }) {
             return warn(
-                place, written.title, "the section needs a name; its keys are left unread",
+                place, written.title, "the section needs a name; its keys are ignored",
                 hint: "write [\(plain.name)]")
         }
         let titles = schema.sections.map(\.name.title)
         let nearest = NearestName.of(written.title, among: titles) ?? NearestName.of(firstWord, among: titles)
         let name = schema.sections.first { $0.name.title == nearest }?.name.description
         warn(
-            place, written.title, "there is no such section; its keys are left unread",
+            place, written.title, "there is no such section; its keys are ignored",
             hint: name.map { "did you mean [\($0)]?" }
                 ?? "look it up in prov-backup-rsnapshot.conf(5), SECTIONS, or take the section out")
     }
@@ -178,30 +178,31 @@ extension Settings {
 // MARK: - Credentials and environment
 
 extension Settings {
-    private mutating func lay(credentials directory: FilePath) {
+    private mutating func add(credentials directory: FilePath) {
         var layer: [SettingID: Entry] = [:]
         for secret in schema.sections.flatMap(\.keys) where secret.isSecret && secret.section.placeholder == nil {
             let path = directory.appending(secret.credentialName)
             let place = SettingPlace.credential(path.string)
             do throws(SettingsFile.Unreadable) {
-                // The mode of a credential shows the mask of systemd's access list, so it is not judged.
-                guard let file = try SettingsFile(readingIfPresent: path) else { continue }
-                guard let text = file.secretText else { throw .notText }
+                // The mode of a credential contains the mask of systemd's access list, so it is not checked.
+                guard let text = try SettingsFile(reading: path).secretText else { throw .notText }
                 let entry = Entry(declaration: secret, label: nil, text: text, place: place)
                 layer[entry.id] = entry
+            } catch  where error.isAbsent {
+                continue
             } catch {
                 problems.append(
                     SettingsProblem(severity: .error, place: place, reason: error.reason, hint: error.hint))
             }
         }
-        lay(layer)
+        add(layer)
     }
 
-    /// Lays the environment upon what was read before.
+    /// Adds the layer of the environment.
     ///
-    /// `PROV_<SECTION>_<KEY>`; in a section with labels `PROV_<SECTION>_<LABEL>_<KEY>`, where a label known from the files
-    /// is meant by its letters and digits alone, and any other opens a section of that name in lower case.
-    private mutating func lay(environment: [String: String]) {
+    /// `PROV_<SECTION>_<KEY>`; in a labelled section `PROV_<SECTION>_<LABEL>_<KEY>`. A label of the files is matched by its letters and digits only;
+    /// any other label creates a section with this label in lower case.
+    private mutating func add(environment: [String: String]) {
         var layer: [SettingID: Entry] = [:]
         for (name, text) in environment.sorted(by: { $0.key < $1.key })
         where name.hasPrefix("PROV_") && !schema.otherVariables.contains(name) {
@@ -215,7 +216,7 @@ extension Settings {
                 place: .environment(name))
             layer[entry.id] = entry
         }
-        lay(layer)
+        add(layer)
     }
 
     private func meaning(ofVariable name: String) -> (SettingDeclaration, label: String?)? {
@@ -236,7 +237,7 @@ extension Settings {
         return nil
     }
 
-    /// Only what begins like one of our sections: scripts know other names that begin with PROV_.
+    /// Ignores names without a known section: scripts use other names that begin with PROV_.
     private mutating func refuseUnknown(variable name: String) {
         let sections = schema.sections.filter {
             name.hasPrefix("PROV_\(SettingDeclaration.environmentWord($0.name.title))_")
@@ -248,7 +249,7 @@ extension Settings {
         problems.append(
             SettingsProblem(
                 severity: .warning, place: .environment(name), reason: "there is no such setting",
-                hint: NearestName.of(name, among: known).map { "did you mean \($0)?" } ?? "take the variable away"))
+                hint: NearestName.of(name, among: known).map { "did you mean \($0)?" } ?? "unset the variable"))
     }
 }
 

@@ -3,21 +3,22 @@ import BackupService
 import Daemon
 import Glibc
 import JobCore
+import Provisioning
 
 struct BackupCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "backup", abstract: "Make snapshots of a level, of every account that has it or of some.",
+        commandName: "backup", abstract: "Make snapshots of a level for all accounts that have it, or for some.",
         discussion: """
-            The daemon makes them, as jobs. Exit status: 0 when all did well, 1 when any failed, 69 when no daemon runs or the \
-            directory is away.
+            The daemon makes them as jobs. Exit status: 0 when all succeeded, 1 when any failed, 69 when no daemon runs or the \
+            LDAP server is unavailable.
             """)
 
     @OptionGroup var files: SettingsOptions
     @Argument(help: "One of \(BackupCommand.levels).") var level: String
     @Option(name: .customLong("account"), help: "An account's uid; may be given more than once.")
     var accounts: [String] = []
-    @Flag(help: "Also where the last one is less than half of the level's period old.") var force = false
-    @Flag(name: .customLong("no-wait"), help: "Print the jobs' numbers and leave.") var leavesAtOnce = false
+    @Flag(help: "Even if the last one is less than half of the level's period old.") var force = false
+    @Flag(name: .customLong("no-wait"), help: "Print the jobs' numbers and exit.") var leavesAtOnce = false
 
     private static let levels = SnapshotLevel.allCases.map(\.rawValue).joined(separator: ", ")
 
@@ -34,7 +35,7 @@ struct BackupCommand: AsyncParsableCommand {
         accepted.warn()
         if accepted.recent > 0 {
             printError(
-                "left out since their last \(level) snapshot is less than half of a period old: \(accepted.recent) accounts (--force)"
+                "skipped \(accepted.recent) accounts, because their last \(level) snapshot is less than half of a period old (--force makes it)"
             )
         }
         let ids = accepted.jobs
@@ -42,58 +43,44 @@ struct BackupCommand: AsyncParsableCommand {
         guard !ids.isEmpty else {
             return accepted.recent > 0 ? () : print("no account of this host has the level \(level)")
         }
-        let outcome = try await BackupWatch(level: level, ids: ids.map { JobID($0) }).untilAllEnd { ids in
-            try await Task.sleep(for: JobsOfDaemon.interval)
-            return try await control.jobs(ids)
-        }
-        if !outcome { throw ExitCode(ProcessExitStatus.failure.rawValue) }
-    }
-}
-
-/// Jobs that are waited for, with a bar on a terminal and a line for each elsewhere.
-struct BackupWatch {
-    private let level: String
-    private var progress: BackupProgress
-    private let isTerminal = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1
-
-    init(level: String, ids: [JobID]) {
-        self.level = level
-        progress = BackupProgress(ids: ids)
+        if try await !follow(ids.map { JobID($0) }, control) { throw ExitCode(ProcessExitStatus.failure.rawValue) }
     }
 
-    /// - Parameter look: how the jobs with these numbers stand after a while; those that it leaves out are known to nobody.
-    /// - Returns: whether all did well.
-    func untilAllEnd(_ look: ([JobID]) async throws -> [Job]) async throws -> Bool {
-        var progress = progress
+    /// Waits for the jobs, with a progress bar on a terminal, otherwise with a line for each job.
+    /// - Returns: whether all succeeded.
+    private func follow(_ ids: [JobID], _ control: DaemonControl) async throws -> Bool {
+        let isTerminal = isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1
+        var progress = BackupProgress(ids: ids)
         var bar = ProgressBar(title: "backup \(level)", total: progress.total)
-        var told: [Job] = []
+        var ended: [Job] = []
+        func finish() {
+            bar.finish()
+            for job in ended where !progress.isPlain(job) { print(JobText.end(of: job)) }
+        }
         do {
             while !progress.open.isEmpty {
                 let before = progress.done
-                let ended = progress.take(try await look(progress.open))
+                try await Task.sleep(for: JobLookup.interval)
+                let new = progress.take(try await control.jobs(progress.open))
                 bar.advance(by: progress.done - before)
-                if isTerminal { told += ended } else { ended.forEach(tell) }
+                if isTerminal { ended += new } else { new.forEach { print(JobText.end(of: $0)) } }
                 StandardOutput.flush()
             }
         } catch {
-            bar.finish()
-            told.filter { !progress.isPlain($0) }.forEach(tell)
+            finish()
             throw error
         }
-        bar.finish()
-        told.filter { !progress.isPlain($0) }.forEach(tell)
+        finish()
         print(progress.summary)
         return progress.isGood
     }
-
-    private func tell(_ job: Job) { print(JobsOfDaemon.end(of: job)) }
 }
 
-/// How far jobs are that were asked for together.
+/// The progress of jobs that were submitted together.
 struct BackupProgress {
-    /// Those that have not ended.
+    /// Jobs that have not ended.
     private(set) var open: [JobID]
-    /// Of `total`; it never falls.
+    /// Of `total`; never decreases.
     private(set) var done = 0
     /// A hundred for each job.
     let total: Int
@@ -106,8 +93,8 @@ struct BackupProgress {
         total = ids.count * 100
     }
 
-    /// - Parameter jobs: how the open jobs stand. One that is missing is known to nobody, and cannot have done well.
-    /// - Returns: those that have ended since.
+    /// - Parameter jobs: the open jobs. A missing one is unknown and counts as failed.
+    /// - Returns: the jobs that have ended since the last call.
     mutating func take(_ jobs: [Job]) -> [Job] {
         let known = Dictionary(jobs.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let ended = open.compactMap { known[$0] }.filter { !$0.isOpen }
@@ -122,10 +109,10 @@ struct BackupProgress {
         return ended
     }
 
-    /// Whether all did well; warnings are well.
+    /// Whether all succeeded, also with warnings.
     var isGood: Bool { open.isEmpty && good * 100 == total }
 
-    /// Nothing is to be said of it.
+    /// Whether there is nothing to report.
     func isPlain(_ job: Job) -> Bool { job.result == .success && job.message.isEmpty }
 
     /// `3 jobs: 2 success, 1 warnings`
@@ -133,5 +120,44 @@ struct BackupProgress {
         var parts = results.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
         if lost > 0 { parts.append("\(lost) without a record: see the daemon's log") }
         return "\(total / 100) \(total == 100 ? "job" : "jobs"): " + parts.joined(separator: ", ")
+    }
+}
+
+struct SnapshotsCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "snapshots", abstract: "Accept that an account contains far less than before.",
+        subcommands: [Accept.self])
+
+    struct Accept: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Accept the size of an account's newest copy.",
+            discussion: """
+                After a copy with less than a tenth of the files or bytes of the last full one, the full one is kept until a copy is \
+                full again. If the customer deleted the files on purpose, this command ends the warning, and the next backup \
+                removes the kept snapshot. Run it as root on the backup server.
+                """)
+
+        @OptionGroup var account: AccountArgument
+
+        func run() async throws {
+            let (settings, uid) = (try account.files.load(), account.uid)
+            let accounts = try await AccountStore(settings)
+            let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
+            guard let found = Account(entry, names: accounts.scope.names) else {
+                throw CommandFailure(
+                    "\(entry.dn) takes no part in provisioning",
+                    hint: "see: \(AccountCommand.explain.text(uid))")
+            }
+            do {
+                guard let size = try BackupJobs.acceptNewestCopy(of: found, settings.backup) else {
+                    print("\(uid): nothing to accept: the newest copy has not shrunk")
+                    return
+                }
+                print("\(uid): accepted \(size.files) files with \(size.bytes) bytes")
+            } catch let failure as AcceptanceFailure {
+                throw CommandFailure(
+                    "\(uid): \(failure.reason)", hint: failure.hint, status: failure.isTemporary ? .tryAgain : .failure)
+            }
+        }
     }
 }

@@ -1,7 +1,71 @@
 import ArgumentParser
 import Daemon
+import FoundationEssentials
+import Glibc
+import JobCore
+import LDAP
+import Sandbox
+import SystemPackage
 
-/// How a command shows what it was asked for.
+/// The files of the settings.
+struct SettingsOptions: ParsableArguments {
+    @Option(name: [.customShort("c"), .long], help: "The service's settings.", completion: .file())
+    var config = "/etc/Provisioning/Backup/Rsnapshot.conf"
+
+    @Option(
+        name: [.customShort("g"), .customLong("global")],
+        help: "The global settings (default: /etc/Provisioning/Global.conf, where it is there).", completion: .file())
+    var global: String?
+
+    private static let usualGlobal = "/etc/Provisioning/Global.conf"
+
+    private var globalFile: FilePath? {
+        (global ?? (FileManager.default.fileExists(atPath: Self.usualGlobal) ? Self.usualGlobal : nil))
+            .map { FilePath($0) }
+    }
+
+    /// For requests to the running daemon. Settings that only the daemon needs, such as the LDAP password, are not checked.
+    /// - Throws: `CommandFailure` if the files cannot be read or RUNTIME_DIRECTORY is wrong.
+    func control() throws -> DaemonControl {
+        DaemonControl(
+            runtimeDirectory: try value(of: \ServiceSettings.runtimeDirectory), configFile: config, globalFile: global)
+    }
+
+    /// A single setting, regardless of errors in other settings.
+    /// - Throws: `CommandFailure` if the files cannot be read or this setting is wrong.
+    func value<Section: SettingsSection, Value>(of property: KeyPath<Section, Value>) throws -> Value {
+        let settings = Settings(
+            .daemon, files: [globalFile, FilePath(config)].compactMap(\.self),
+            environment: ProcessInfo.processInfo.environment)
+        let errors = settings.errors(of: property)
+        guard errors.isEmpty else {
+            throw CommandFailure(
+                errors.map(\.description).joined(separator: "; "), hint: "the settings are \(config)",
+                status: .wrongConfiguration)
+        }
+        return settings[Section.self][keyPath: property]
+    }
+
+    /// - Parameter note: is called for each problem; by default it is printed to standard error.
+    /// - Throws: `CommandFailure` if the settings cannot be used.
+    func load(note: (SettingsProblem) -> Void = { printError("\($0)") }) throws -> DaemonConfiguration {
+        do {
+            let (configuration, warnings) = try DaemonConfiguration.load(
+                service: FilePath(config), global: globalFile,
+                environment: ProcessInfo.processInfo.environment, namedGlobal: global)
+            warnings.forEach(note)
+            return configuration
+        } catch {
+            (error.warnings + error.errors).forEach(note)
+            let count = error.errors.count
+            throw CommandFailure(
+                count == 1 ? "the settings contain an error" : "the settings contain \(count) errors",
+                hint: "fix what is reported above; the settings are \(config)", status: error.exitStatus)
+        }
+    }
+}
+
+/// The output format of a command.
 struct OutputOptions: ParsableArguments {
     @Flag(help: "As JSON, one object a line.") var json = false
 
@@ -11,20 +75,111 @@ struct OutputOptions: ParsableArguments {
     }
 }
 
-/// The account that a command is about.
+/// The account of a command.
 struct AccountArgument: ParsableArguments {
     @OptionGroup var files: SettingsOptions
     @Argument(help: "The account's uid.") var uid: String
 }
 
-/// The job that a command is about.
+/// The job of a command.
 struct JobArgument: ParsableArguments {
     @OptionGroup var files: SettingsOptions
     @Argument(help: "The job's number.") var id: UInt64
 }
 
-/// What is told while jobs are carried out by this very process.
+/// The log of a command that runs jobs itself.
 struct LogOptions: ParsableArguments {
     @Flag(name: [.customShort("d"), .customLong("debug")], help: "Print every log line to the terminal.")
     var isDebugging = false
+}
+
+/// An error of a command, with the hint and the exit status.
+struct CommandFailure: Error, CustomStringConvertible {
+    let reason: String
+    let hint: String
+    let status: ProcessExitStatus
+
+    init(_ reason: String, hint: String, status: ProcessExitStatus = .failure) {
+        self.reason = reason
+        self.hint = hint
+        self.status = status
+    }
+
+    var description: String { "\(reason); \(hint)" }
+
+    init(_ error: LDAPError) {
+        let status: ProcessExitStatus =
+            switch error.code {
+            case .insufficientAccessRights, .invalidCredentials, .inappropriateAuthentication: .notAllowed
+            default: error.isRetryable ? .unavailable : .failure
+            }
+        self.init(error.description, hint: "nothing was changed", status: status)
+    }
+
+    /// - Returns: nil for other errors, such as those of the command line.
+    init?(_ error: any Error) {
+        switch error {
+        case let failure as CommandFailure: self = failure
+        case let error as LDAPError: self.init(error)
+        case let error as SandboxError: self.init(error.reason, hint: error.hint)
+        case let error as RuntimeFileError:
+            self.init("\(error)", hint: "nothing was started", status: error.exitStatus)
+        case let error as StateFileError: self.init("\(error)", hint: "nothing was started")
+        default: return nil
+        }
+    }
+}
+
+/// Writes a line to standard error.
+func printError(_ text: String) {
+    StandardError.write("prov-backup-rsnapshot: \(OneLine.of(text))\n")
+}
+
+/// A time on the command line: `2026-11-21`, `2026-11-21T06:30`, `2026-11-21T06:30:15`, or an age: `90s`, `15m`, `2h`, `1d`, `1w`.
+enum TimeArgument {
+    static let forms = "YYYY-MM-DD, YYYY-MM-DDThh:mm, YYYY-MM-DDThh:mm:ss, or how long ago: 90s, 15m, 2h, 1d, 1w"
+
+    /// - Parameters:
+    ///   - text: in local time. A date without a time is the first second of the day.
+    ///   - now: for ages.
+    ///   - meansEnd: a date without a time is the last second of the day.
+    /// - Throws: `ValidationError` with the valid forms.
+    static func parse(_ text: String, option: String, now: Timestamp, meansEnd: Bool = false) throws -> Timestamp {
+        guard let time = ago(text, now) ?? local(text, meansEnd: meansEnd) else {
+            throw ValidationError("\(option): \(OneLine.escaping(String(text.prefix(40)))) is no time; write \(forms).")
+        }
+        return time
+    }
+
+    private static func ago(_ text: String, _ now: Timestamp) -> Timestamp? {
+        let units: [Character: Int64] = ["s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800]
+        guard let last = text.last, let unit = units[last], text.dropLast().count <= 9,
+            text.dropLast().allSatisfy({ ("0"..."9").contains($0) }), let count = Int64(text.dropLast())
+        else { return nil }
+        return now + .seconds(-count * unit)
+    }
+
+    private static func local(_ text: String, meansEnd: Bool) -> Timestamp? {
+        guard
+            let match = text.wholeMatch(
+                of: #/([0-9]{4})-([0-9]{2})-([0-9]{2})(?:T([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?)?/#),
+            let year = Int(match.1), let month = Int(match.2), let day = Int(match.3),
+            CalendarDay(year: year, month: month, day: day) != nil
+        else { return nil }
+        let isDay = match.4 == nil
+        let parts = [match.4, match.5, match.6].map { $0.flatMap { Int($0) } }
+        let hour = parts[0] ?? (meansEnd ? 23 : 0)
+        let minute = parts[1] ?? (meansEnd ? 59 : 0)
+        let second = parts[2] ?? (meansEnd && isDay ? 59 : 0)
+        guard hour < 24, minute < 60, second < 60 else { return nil }
+        var broken = tm()
+        broken.tm_year = Int32(year - 1900)
+        broken.tm_mon = Int32(month - 1)
+        broken.tm_mday = Int32(day)
+        broken.tm_hour = Int32(hour)
+        broken.tm_min = Int32(minute)
+        broken.tm_sec = Int32(second)
+        broken.tm_isdst = -1
+        return Timestamp(secondsSince1970: Int64(mktime(&broken)))
+    }
 }

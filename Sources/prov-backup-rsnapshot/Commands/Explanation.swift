@@ -1,13 +1,14 @@
+import BackupService
 import Daemon
-import LDAP
 import JobCore
+import LDAP
 import Provisioning
 
-/// The state of an account, why, and what to type.
+/// The state of an account, the reason, and the next command.
 struct Explanation: Encodable {
     let uid: String
     let dn: String
-    /// The phase of the state machine; nil when the entry takes no part.
+    /// nil: the entry takes no part in provisioning.
     let phase: String?
     let mode: String?
     let state: String?
@@ -15,29 +16,28 @@ struct Explanation: Encodable {
     let meaning: String
     let daemon: String
     let hint: String
-    /// The account's last job; nil when nothing is recorded.
+    /// nil: none is recorded.
     let lastJob: JobLine?
     /// nil with `TYPE = Script`, and for an entry that takes no part.
     let backup: BackupExplanation?
 
     private enum CodingKeys: String, CodingKey {
         case uid, dn, phase, mode, state, returnValue, meaning, daemon, lastJob, backup
-        // Programs that read it know it by this name.
+        // The name in the JSON must not change.
         case hint = "cure"
     }
 
-    /// What the daemon says.
     enum Daemon {
         case answers(DaemonStatus)
-        /// None runs here.
+        /// No daemon runs here.
         case absent
-        /// It does not tell this user.
+        /// This user may not ask the daemon.
         case silent(String)
 
         var status: DaemonStatus? { if case .answers(let status) = self { status } else { nil } }
         var isAbsent: Bool { if case .absent = self { true } else { false } }
 
-        /// - Throws: `CommandFailure` for everything but an answer that this user may not have.
+        /// - Throws: `CommandFailure` if the daemon cannot be asked, unless the user is not permitted.
         init(_ control: DaemonControl) async throws {
             do {
                 self = try await control.status().map(Self.answers) ?? .absent
@@ -70,38 +70,38 @@ struct Explanation: Encodable {
         self.daemon = Self.describe(daemon, status.uuid)
         let isRunning = !daemon.isAbsent
         let start =
-            isRunning ? "nothing; the daemon works on it" : "start the daemon: systemctl start prov-backup-rsnapshot"
+            isRunning ? "nothing; the daemon processes it" : "start the daemon: systemctl start prov-backup-rsnapshot"
         let (doubtedUntil, deletes) = (daemon.status?.clockDoubtedUntil, daemon.status?.deletes)
         if daemon.status?.behind.contains(where: { $0.uuid == status.uuid.description }) == true {
             meaning =
-                "asks for \(status.mode.operation), and waits: the LDAP server shows the entry older than it was before; it lags, or was restored from a backup"
-            // A request that was claimed was due; another one may have a date, which `provision` would not wait for.
+                "requests \(status.mode.operation), and waits: the LDAP server has an older version of the entry than before; it lags, or was restored from a backup"
+            // A claimed request is due. Another request may have a date, which `provision` would ignore.
             let again = status.phase == .claimed ? AccountCommand.provision : .retry
-            hint = "wait until the server has caught up; if the request is right as it is: \(again.text(uid))"
+            hint = "wait until the server is up to date; if the request is correct: \(again.text(uid))"
             return
         }
-        let isOneTooMany = deletes?.accounts.contains(status.uuid.description) == true
+        let isDeleteDelayed = deletes?.accounts.contains(status.uuid.description) == true
         switch policy.decide(status, now: now, isClockDoubted: { doubtedUntil != nil }) {
-        case .claim(.delete) where isOneTooMany, .resume(.delete) where isOneTooMany:
-            meaning = "asks for delete, and waits: \(deletes?.reason ?? "")"
+        case .claim(.delete) where isDeleteDelayed, .resume(.delete) where isDeleteDelayed:
+            meaning = "requests delete, and waits: \(deletes?.reason ?? "")"
             hint = "\(WaitingDeletes.hint); for this account alone: \(AccountCommand.provision.text(uid))"
         case .claim(let operation):
-            meaning = "asks for \(operation), and is due"
+            meaning = "requests \(operation), and is due"
             hint = isRunning ? "nothing; it is in the queue" : start
         case .resume(let operation):
             meaning =
-                "\(operation) was claimed and has no outcome yet: it is being worked on, waits for its next attempt, or was cut off"
-            let isHeldUp = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
-            hint = isHeldUp ? "fix what the machine lacks; the daemon goes on by itself" : start
+                "\(operation) was claimed and has no result yet: it is being processed, waits for its next attempt, or was interrupted"
+            let isDelayed = Self.retry(of: status.uuid, by: daemon.status)?.shortageSince != nil
+            hint = isDelayed ? "fix the shortage of the machine; the daemon continues by itself" : start
         case .wait(let time):
             meaning =
-                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.text)"
-            hint = "nothing; to have it now: \(AccountCommand.provision.text(uid))"
+                "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")), from \(time.text)"
+            hint = "nothing; to process it now: \(AccountCommand.provision.text(uid))"
         case .waitForClock:
             meaning =
-                "asks for \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun by the machine's clock, which may be wrong"
+                "requests \(status.mode.operation), on \(OneLine.value(status.date ?? "?")); that day has begun according to the machine's clock, which may be wrong"
             hint =
-                "have the clock synchronized (timedatectl); it is carried out at \(doubtedUntil ?? "?") at the latest; to have it now: \(AccountCommand.provision.text(uid))"
+                "synchronize the clock (timedatectl); the request is processed at \(doubtedUntil ?? "?") at the latest; to process it now: \(AccountCommand.provision.text(uid))"
         case .refuse(let failure):
             (meaning, hint) = ("would be refused: \(failure.reason)", failure.hint)
         case .leave(let reason):
@@ -111,11 +111,11 @@ struct Explanation: Encodable {
                 case .failed:
                     "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
                 case .otherHost, .noHost:
-                    "if this daemon is to serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
-                case .sharedHosts: "name one backup server alone in \(policy.names.host) of the entry"
-                case .claimed: "wait for that daemon; if it is gone for good: \(AccountCommand.release.text(uid))"
+                    "if this daemon should serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
+                case .sharedHosts: "name exactly one backup server in \(policy.names.host) of the entry"
+                case .claimed: "wait for that daemon; if it no longer exists: \(AccountCommand.release.text(uid))"
                 case .overdue: "write the request again with today's date or 0, or set OVERDUE = run"
-                case .nothingAsked: "write \(policy.names.state): 0 beside the mode"
+                case .nothingAsked: "write \(policy.names.state): 0 together with the mode"
                 case .done: "nothing"
                 }
         }
@@ -126,7 +126,7 @@ struct Explanation: Encodable {
         switch daemon {
         case .answers(let answer): status = answer
         case .absent: return "does not run here"
-        case .silent(let reason): return "is not known: \(reason)"
+        case .silent(let reason): return "unknown: \(reason)"
         }
         return describe(status, uuid)
     }
@@ -138,10 +138,12 @@ struct Explanation: Encodable {
                 "runs it: job \(running.job), attempt \(running.attempt), step \(running.step ?? "planning"), since \(running.since)"
         }
         if let retry = retry(of: uuid, by: daemon) {
-            let shortage = retry.shortageSince.map { "; the machine holds it up since \($0), for 24 hours at most" }
-            return "tries it again at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
+            let shortage = retry.shortageSince.map {
+                "; a shortage of the machine delays it since \($0), for 24 hours at most"
+            }
+            return "retries it at \(retry.next): attempt \(retry.attempt) failed: \(retry.failure)\(shortage ?? "")"
         }
-        return "runs (process \(daemon.pid)) and does not work on it now"
+        return "runs (process \(daemon.pid)) and does not process it now"
     }
 
     private static func retry(of uuid: EntryUUID?, by daemon: DaemonStatus?) -> DaemonStatus.Retrying? {
@@ -159,11 +161,160 @@ struct Explanation: Encodable {
             ("returned", returned),
             ("meaning", meaning),
             ("the daemon", daemon),
-            ("last job", lastJob.map { JobsOfDaemon.end(of: $0.job) }),
+            ("last job", lastJob.map { JobText.end(of: $0.job) }),
             ("to do", hint),
         ]
         return (rows + (backup?.rows ?? [])).compactMap { title, value in
             value.map { title + String(repeating: " ", count: max(1, 13 - title.count)) + OneLine.escaping($0) }
         }.joined(separator: "\n")
+    }
+}
+
+/// The backups of an account: snapshots, next runs, and problems.
+struct BackupExplanation: Encodable {
+    struct Level: Encodable {
+        let level: String
+        /// The number of snapshots to keep, from the entry.
+        let retain: Int
+        let snapshots: Int
+        let newest: Timestamp?
+        /// The last job of the level with a complete snapshot.
+        let lastGood: Timestamp?
+        /// In cron notation.
+        let schedule: String?
+        /// The next run, within WINDOW.
+        let next: Timestamp?
+        /// Since when a success is missing.
+        let overdue: Timestamp?
+    }
+
+    struct Attempt: Encodable {
+        let job: UInt64
+        let level: String
+        let began: Timestamp?
+        /// nil: it runs, waits, or was interrupted.
+        let result: String?
+        let message: String
+    }
+
+    /// The last copy by this host, from the entry.
+    let lastGood: Timestamp?
+    let lastTry: Attempt?
+    /// Bytes, from the entry.
+    let size: UInt64?
+    let increment: UInt64?
+    let levels: [Level]
+    /// Reasons why no backups are made, with hints.
+    let inTheWay: [String]
+    /// Differences from the settings that do not prevent backups, with hints.
+    let notices: [String]
+    /// Facts that could not be determined, with the reason.
+    let unknown: [String]
+
+    /// Reads the snapshots' directories.
+    /// - Parameter lastJob: the newest backup job of the account in the history.
+    /// - Returns: nil with `TYPE = Script`, and for an entry that takes no part in provisioning.
+    init?(
+        _ entry: Entry, _ settings: DaemonConfiguration, now: Timestamp, hasDaemon: Bool, lastJob: Job?
+    ) {
+        guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names)
+        else {
+            return nil
+        }
+        self.init(
+            BackupJobs.inspection(
+                of: account, configuration: settings.backup, host: settings.backupJobs.host),
+            settings, provisioned: Timestamp(text: account.status.state), now: now,
+            hasDaemon: hasDaemon, lastJob: lastJob)
+    }
+
+    private init(
+        _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: Timestamp?, now: Timestamp,
+        hasDaemon: Bool, lastJob: Job?
+    ) {
+        let window = settings.policies[.backup]?.window
+        lastGood = inspection.lastCopy
+        size = inspection.size
+        increment = inspection.increment
+        lastTry = Self.lastTry(inspection.lastAttempt, lastJob)
+        let first = inspection.levels.first { $0.retain > 0 }?.level
+        levels = inspection.levels.map { found in
+            let schedule = found.retain > 0 ? settings.backupJobs.schedules[found.level] : nil
+            let run = schedule?.next(after: now)
+            // An unreadable state does not count as overdue.
+            let due =
+                !inspection.isStateKnown
+                ? nil
+                : BackupHealth.due(
+                    .init(
+                        copies: found.level == first, lastSuccess: found.lastSuccess,
+                        lastCompletion: found.lastCompletion),
+                    provisioned: provisioned, schedule: schedule, timeLimit: settings.backupJobs.timeLimit, now: now)
+            return Level(
+                level: found.level.rawValue, retain: found.retain, snapshots: found.snapshots.count,
+                newest: found.snapshots.first.map(\.time), lastGood: found.lastSuccess, schedule: schedule?.description,
+                next: run.map { window?.opening(after: $0) ?? $0 }, overdue: due.flatMap { $0 < now ? $0 : nil })
+        }
+        var obstacles = inspection.obstacles
+        if let lastJob, lastJob.isOpen {
+            obstacles.append("job \(lastJob.id) (\(lastJob.level)) has not ended: \(lastJob.meaning)")
+        }
+        let unscheduled = levels.filter { $0.retain > 0 && $0.schedule == nil }.map(\.level)
+        if !unscheduled.isEmpty {
+            let keys = unscheduled.map { $0.uppercased() }.joined(separator: ", ")
+            obstacles.append(
+                "no schedule makes \(unscheduled.joined(separator: ", ")) snapshots; set \(keys) in [Backup Jobs]")
+        }
+        if let opening = window?.opening(after: now), opening > now {
+            obstacles.append("outside WINDOW until \(opening.local)")
+        }
+        if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
+        inTheWay = obstacles
+        notices = inspection.notices
+        unknown = inspection.unknown
+    }
+
+    /// The attempt that is recorded with the snapshots, or a newer job of the history.
+    private static func lastTry(_ attempt: SnapshotState.Attempt?, _ job: Job?) -> Attempt? {
+        if let attempt, attempt.job >= job?.id.number ?? 0 {
+            return Attempt(
+                job: attempt.job, level: attempt.level, began: attempt.beganAt, result: attempt.result,
+                message: attempt.message)
+        }
+        return job.map {
+            Attempt(
+                job: $0.id.number, level: $0.level, began: $0.started, result: $0.result?.rawValue, message: $0.message)
+        }
+    }
+
+    var rows: [(String, String?)] {
+        let sizes = [
+            size.map { "\($0) bytes in total" }, increment.map { "\($0) bytes only in the newest" },
+        ].compactMap(\.self).joined(separator: ", ")
+        var rows: [(String, String?)] = [
+            ("last backup", lastGood?.local ?? "never, according to the entry"),
+            ("last attempt", lastTry.map(Self.text) ?? "none is recorded"),
+            ("sizes", sizes.isEmpty ? nil : sizes),
+        ]
+        rows += levels.map { ($0.level, Self.text($0)) }
+        rows += inTheWay.map { ("problem", $0) }
+        rows += notices.map { ("notice", $0) }
+        rows += unknown.map { ("unknown", $0) }
+        return rows
+    }
+
+    private static func text(_ last: Attempt) -> String {
+        "job \(last.job) \(last.level)" + (last.began.map { ", \($0.local)" } ?? "")
+            + ": \(last.result ?? "not ended")" + (last.message.isEmpty ? "" : ": \(last.message)")
+    }
+
+    private static func text(_ level: Level) -> String {
+        let parts = [
+            "\(level.snapshots) of \(level.retain) snapshots", level.newest.map { "newest \($0.local)" },
+            level.lastGood.map { "last success \($0.local)" },
+            level.retain == 0 ? "disabled, kept" : level.next.map { "next \($0.local)" } ?? "no schedule",
+            level.overdue.map { "overdue since \($0.local)" },
+        ]
+        return parts.compactMap(\.self).joined(separator: ", ")
     }
 }

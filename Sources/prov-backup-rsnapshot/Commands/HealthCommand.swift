@@ -4,11 +4,11 @@ import JobCore
 
 struct HealthCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "health", abstract: "One line for monitoring: is everything in order?",
+        commandName: "health", abstract: "Print one line for monitoring.",
         discussion: """
-            The daemon is asked, so no password of the LDAP server is needed. Exit status as of monitoring plug-ins: 0 OK; \
-            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or answers, the LDAP \
-            server does not, or a shortage of the machine (disk, files, memory) holds up provisioning; 3 UNKNOWN: the daemon could not be asked.
+            Asks the daemon, so it needs no password for the LDAP server. Exit status as of monitoring plug-ins: 0 OK; \
+            1 WARNING: backups failed or are overdue, or accounts failed; 2 CRITICAL: no daemon runs or replies, the LDAP \
+            server does not reply, or a shortage of the machine (disk, files, memory) delays provisioning; 3 UNKNOWN: the daemon could not be asked.
             """)
 
     @OptionGroup var files: SettingsOptions
@@ -20,7 +20,7 @@ struct HealthCommand: AsyncParsableCommand {
     }
 }
 
-/// The answer to monitoring, by the rules for plug-ins: one line, and figures behind a bar.
+/// The output of a monitoring plug-in: one line, with performance data after a bar.
 struct HealthReport {
     enum State: Int32 {
         case ok, warning, critical, unknown
@@ -36,11 +36,10 @@ struct HealthReport {
     }
 
     let state: State
-    /// What is wrong, and what to type.
+    /// The problems and the next command.
     let text: String
     private let figures: [String]
 
-    /// - Parameter files: name the settings, which name the daemon's socket.
     init(asking files: SettingsOptions) async {
         do {
             let control = try files.control()
@@ -59,8 +58,8 @@ struct HealthReport {
     }
 
     /// - Parameters:
-    ///   - health: what the daemon answered; nil: none runs.
-    ///   - noDaemon: what to say then.
+    ///   - health: nil: no daemon runs.
+    ///   - noDaemon: the text for this case.
     init(_ health: DaemonHealth?, noDaemon: String) {
         guard let health else {
             self.init(.critical, noDaemon)
@@ -74,7 +73,7 @@ struct HealthReport {
             problems.append("the LDAP server does not answer")
         }
         problems += health.shortages.map {
-            "the machine holds up provisioning for \(Self.accounts($0.accounts)): \($0.reason)"
+            "a shortage of the machine delays provisioning for \(Self.accounts($0.accounts)): \($0.reason)"
         }
         let isCritical = !problems.isEmpty
         func names(_ isMeant: (BackupHealth.Problem) -> Bool) -> String {
@@ -90,7 +89,7 @@ struct HealthReport {
             problems.append("provisioning failed for \(Self.accounts(failed))\(Self.list(health.failedUIDs))")
         }
         if health.behind > 0 {
-            problems.append("the LDAP server shows older entries than before of \(Self.accounts(health.behind))")
+            problems.append("the LDAP server has older entries than before of \(Self.accounts(health.behind))")
         }
         if let deletes = health.deletes {
             problems.append(
@@ -112,7 +111,7 @@ struct HealthReport {
 
     /// `BACKUP WARNING - backups failed for 1 account (3724300 daily); … | failed_backups=1;0;;0 …`
     var line: String {
-        // The figures behind it must not be cut.
+        // The performance data must not be cut.
         let text = OneLine.cut(OneLine.escaping(text), to: OneLine.longest / 2).replacing("|", with: "/")
         return "BACKUP \(state.name) - \(text)"
             + (figures.isEmpty ? "" : " | " + figures.joined(separator: " "))

@@ -1,13 +1,13 @@
 import Daemon
 import JobCore
 
-/// Jobs as people read them.
+/// Jobs as text for people.
 enum JobText {
     static let headings = [
         "ID", "TYPE", "JOB", "CLIENT", "S", "STATUS", "TRY", "DONE", "STARTED", "TOOK", "RESULT", "MESSAGE",
     ]
 
-    /// The cells of a list's row.
+    /// The cells of a row in a list.
     static func row(_ job: Job) -> [String] {
         [
             "\(job.id)", "\(job.type)", name(job), job.client, job.status.letter, job.meaning,
@@ -17,7 +17,7 @@ enum JobText {
         ]
     }
 
-    /// Name and level; one of them where they are the same.
+    /// Name and level, or only the name if they are the same.
     static func name(_ job: Job) -> String {
         job.level.isEmpty || job.level == job.name ? job.name : "\(job.name)/\(job.level)"
     }
@@ -39,13 +39,19 @@ enum JobText {
         message.count > 100 ? message.prefix(99) + "…" : message
     }
 
-    /// What a job does just now: `attempt 1, rsnapshot, 40 %`.
+    /// The progress of a job: `attempt 1, rsnapshot, 40 %`.
     static func doing(_ job: Job) -> String {
         ([job.attempt > 0 ? "attempt \(job.attempt)" : nil, job.step, job.progress.map { "\($0) %" }])
             .compactMap(\.self).joined(separator: ", ")
     }
 
-    // MARK: Everything of a job
+    /// `job 7 server_backup: failed after 12 s: why`
+    static func end(of job: Job) -> String {
+        "job \(job.id) \(name(job)) \(job.client): \(job.result?.rawValue ?? job.meaning)"
+            + (job.seconds.map { " after \(span($0))" } ?? "") + (job.message.isEmpty ? "" : ": \(job.message)")
+    }
+
+    // MARK: Details
 
     static func lines(_ job: Job) -> [String] {
         var lines = [
@@ -73,7 +79,7 @@ enum JobText {
         lines += job.statuses.map(status)
         if !job.report.isEmpty { lines.append("report") }
         lines += job.report.map(report)
-        if job.droppedLines > 0 { lines.append("  … \(job.droppedLines) more lines found no place …") }
+        if job.droppedLines > 0 { lines.append("  … \(job.droppedLines) more lines were dropped …") }
         if let output = job.output {
             lines.append("output so far")
             lines += self.output(output).map { "  | " + $0 }
@@ -106,7 +112,7 @@ enum JobText {
         "  " + OneLine.escaping("\(line.time.local)  \(line.source.rawValue): \(line.text)")
     }
 
-    /// - Parameter withOutput: without it only what the step was and came to.
+    /// - Parameter withOutput: whether the output of the step is included.
     static func step(_ step: Job.Step, withOutput: Bool = true) -> [String] {
         var head =
             "  \(step.attempt)  \(step.began.local)  \(step.name)  \(step.result.rawValue)  \(span(step.seconds))"
@@ -134,18 +140,86 @@ enum JobText {
         return lines
     }
 
-    /// Head, how much was left out, and tail, as lines.
+    /// Head, number of omitted bytes, and tail, as lines.
     static func output(_ output: CapturedOutput) -> [String] {
         let (before, dropped, after) = output.since(0)
         guard dropped > 0 else { return text(before + after) }
-        return text(before) + [leftOut(dropped)] + text(after)
+        return text(before) + [omitted(dropped)] + text(after)
     }
 
-    static func leftOut(_ count: Int) -> String { "… \(count) bytes left out …" }
+    static func omitted(_ count: Int) -> String { "… \(count) bytes omitted …" }
 
     static func text(_ bytes: [UInt8]) -> [String] {
         var lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", omittingEmptySubsequences: false)
         if lines.last?.isEmpty ?? false { lines.removeLast() }
         return lines.map { OneLine.escaping(String($0)) }
+    }
+}
+
+/// Prints the changes of a job. Output is printed in whole lines; an incomplete line is printed when its program has ended.
+struct JobFollower {
+    private var attempts = 0
+    private var ended = 0
+    private var steps = 0
+    private var statuses = 0
+    private var report = 0
+    private var progress: Int?
+    /// Bytes that were printed of the output of the current or last program.
+    private var printed = 0
+
+    /// - Parameter known: the state that was already printed.
+    init(known: Job? = nil) {
+        if let known {
+            _ = lines(known)
+            printed = known.output?.count ?? 0
+        }
+    }
+
+    mutating func lines(_ job: Job) -> [String] {
+        var lines: [String] = []
+        for attempt in job.attempts.dropFirst(attempts) where attempt.ended == nil {
+            lines.append("attempt" + JobText.attempt(attempt))
+        }
+        attempts = max(attempts, job.attempts.count)
+        lines += job.statuses.dropFirst(statuses).map { "status" + JobText.status($0) }
+        statuses = max(statuses, job.statuses.count)
+        for step in job.steps.dropFirst(steps) {
+            if let output = step.script?.output {
+                lines += self.output(output, isComplete: true)
+                printed = 0
+            }
+            lines += JobText.step(step, withOutput: false).enumerated().map { $0 == 0 ? "step" + $1 : $1 }
+        }
+        steps = max(steps, job.steps.count)
+        if let output = job.output { lines += self.output(output, isComplete: false) }
+        lines += job.report.dropFirst(report).map { "report" + JobText.report($0) }
+        report = max(report, job.report.count)
+        if let percent = job.progress, percent != progress { lines.append("progress  \(percent) %") }
+        progress = job.progress
+        let finished = job.attempts.filter { $0.ended != nil }
+        lines += finished.dropFirst(ended).map { "attempt" + JobText.attempt($0) }
+        ended = max(ended, finished.count)
+        return lines
+    }
+
+    /// - Parameter isComplete: whether the program has ended.
+    private mutating func output(_ output: CapturedOutput, isComplete: Bool) -> [String] {
+        guard output.count > printed else { return [] }
+        var (before, dropped, after) = output.since(printed)
+        printed = output.count
+        if !isComplete {
+            // An incomplete line waits for its end, unless it is long.
+            let last = after.isEmpty ? before : after
+            let rest =
+                last.count - (last.lastIndex(of: 10).map { last.distance(from: last.startIndex, to: $0) + 1 } ?? 0)
+            if rest <= 4_096 {
+                if after.isEmpty { before.removeLast(rest) } else { after.removeLast(rest) }
+                printed -= rest
+            }
+        }
+        var lines = JobText.text(before)
+        if dropped > 0 { lines.append(JobText.omitted(dropped)) }
+        lines += JobText.text(after)
+        return lines.map { "| " + $0 }
     }
 }

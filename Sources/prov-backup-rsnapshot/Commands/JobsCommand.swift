@@ -1,29 +1,31 @@
 import ArgumentParser
 import Daemon
+import Glibc
 import JobCore
+import SystemPackage
 
 struct JobsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "jobs", abstract: "List jobs, look at one, cancel one, or run a script of the settings as a job.",
-        discussion: "List and show work without a daemon too, from what has been recorded.",
+        commandName: "jobs", abstract: "List jobs, show one, cancel one, or run a script of the settings as a job.",
+        discussion: "Without a daemon, list and show use the job history.",
         subcommands: [List.self, Show.self, Cancel.self, Run.self])
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "List jobs of the past and of this moment, the newest last.",
-            discussion: "Exit status: 0, or 1 when the history cannot be read and only what is open could be listed.")
+            abstract: "List past and open jobs, the newest last.",
+            discussion: "Exit status: 0, or 1 when the history cannot be read and only open jobs are listed.")
 
         @OptionGroup var files: SettingsOptions
-        @Option(help: "Only those of this account's uid, or of this script's name.") var account: String?
-        @Option(help: "Only those of this type: Provisioning, Backup, Admin, Purge.") var type: String?
-        @Option(help: ArgumentHelp("Only those with one of these status letters.", valueName: "letters"))
+        @Option(help: "Only jobs of this account's uid, or of this script's name.") var account: String?
+        @Option(help: "Only jobs of this type: Provisioning, Backup, Admin, Purge.") var type: String?
+        @Option(help: ArgumentHelp("Only jobs with one of these status letters.", valueName: "letters"))
         var status: String?
-        @Option(help: ArgumentHelp("Only those asked for since \(TimeArgument.forms).", valueName: "time"))
+        @Option(help: ArgumentHelp("Only jobs submitted since \(TimeArgument.forms).", valueName: "time"))
         var since: String?
-        @Option(help: ArgumentHelp("Only those asked for until then.", valueName: "time")) var until: String?
-        @Option(help: "The newest so many.") var limit = 50
+        @Option(help: ArgumentHelp("Only jobs submitted until then.", valueName: "time")) var until: String?
+        @Option(help: "The maximum number of jobs; the newest are listed.") var limit = 50
         @OptionGroup var output: OutputOptions
-        @Flag(help: "Go on with every change, until interrupted.") var follow = false
+        @Flag(help: "Print every change, until interrupted.") var follow = false
 
         func validate() throws {
             guard (1...100_000).contains(limit) else {
@@ -33,7 +35,7 @@ struct JobsCommand: AsyncParsableCommand {
         }
 
         func run() async throws {
-            let jobs = try JobsOfDaemon(files)
+            let jobs = try JobLookup(files)
             let query = try query(now: SystemWallClock().now)
             var (list, isLive) = try await jobs.list(query)
             var table = TextTable(JobText.headings)
@@ -47,14 +49,14 @@ struct JobsCommand: AsyncParsableCommand {
                 printError(jobs.incomplete(missing).description)
             }
             guard follow else { return }
-            var known = Dictionary(list.jobs.map { ($0.id, $0.news) }, uniquingKeysWith: { _, last in last })
+            var known = Dictionary(list.jobs.map { ($0.id, $0.withoutDuration) }, uniquingKeysWith: { _, last in last })
             while true {
-                guard isLive else { throw jobs.noDaemon("what is recorded stands above") }
+                guard isLive else { throw jobs.noDaemon("the recorded jobs are listed above") }
                 StandardOutput.flush()
-                try await Task.sleep(for: JobsOfDaemon.interval)
+                try await Task.sleep(for: JobLookup.interval)
                 (list, isLive) = try await jobs.list(query)
-                for job in list.jobs where known[job.id] != job.news {
-                    known[job.id] = job.news
+                for job in list.jobs where known[job.id] != job.withoutDuration {
+                    known[job.id] = job.withoutDuration
                     try output.show(JobLine(job), table.line(JobText.row(job)))
                 }
             }
@@ -69,7 +71,11 @@ struct JobsCommand: AsyncParsableCommand {
                     ?? type
             }
             if let status {
-                try JobLetters.check(status)
+                if let wrong = status.first(where: { JobStatus(rawValue: $0) == nil }) {
+                    let all = JobStatus.allCases.map { "\($0.letter) \($0.title)" }.joined(separator: ", ")
+                    throw ValidationError(
+                        "--status: no status has the letter \(OneLine.escaping(String(wrong))); there are: \(all).")
+                }
                 query.statuses = status
             }
             query.since = try since.map { try TimeArgument.parse($0, option: "--since", now: now) }
@@ -80,19 +86,19 @@ struct JobsCommand: AsyncParsableCommand {
 
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show everything of a job: its attempts, steps, scripts, output and report.",
+            abstract: "Show a job with its attempts, steps, scripts, output and report.",
             discussion: "Exit status: 0, or 1 when there is no such job or the history cannot be read.")
 
         @OptionGroup var job: JobArgument
         @OptionGroup var output: OutputOptions
-        @Flag(help: "Go on with what is new, until the job ends.") var follow = false
+        @Flag(help: "Print new output and changes, until the job ends.") var follow = false
 
         func validate() throws {
             if output.json && follow { throw ValidationError("--json and --follow exclude each other; leave one out.") }
         }
 
         func run() async throws {
-            let jobs = try JobsOfDaemon(job.files)
+            let jobs = try JobLookup(job.files)
             guard let found = try await jobs.job(job.id) else { throw jobs.unknown(job.id) }
             try output.show(found, JobText.lines(found).joined(separator: "\n"))
             if follow { try await jobs.follow(job.id, after: found) }
@@ -102,15 +108,16 @@ struct JobsCommand: AsyncParsableCommand {
 
     struct Cancel: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Ask a job to end.",
-            discussion: "A pre or post script that runs just now is let finish; then the job ends as canceled.")
+            abstract: "Cancel a job.",
+            discussion: "A running pre or post script may finish; then the job ends as canceled.")
 
         @OptionGroup var job: JobArgument
 
         func run() async throws {
-            let (jobs, id) = (try JobsOfDaemon(job.files), job.id)
+            let (jobs, id) = (try JobLookup(job.files), job.id)
             if try await jobs.control.cancel(id) {
-                return print("job \(id) is asked to end; to see it end: prov-backup-rsnapshot jobs show \(id) --follow")
+                return print(
+                    "job \(id) is being canceled; to follow it: prov-backup-rsnapshot jobs show \(id) --follow")
             }
             guard let job = try await jobs.job(id) else { throw jobs.unknown(id) }
             throw CommandFailure(
@@ -122,14 +129,14 @@ struct JobsCommand: AsyncParsableCommand {
     struct Run: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Run a script of the settings, section [Job NAME], as a job now.",
-            discussion: "Prints the job's number. With --wait the exit status is 0 when the job did well, else 1.")
+            discussion: "Prints the job's number. With --wait the exit status is 0 if the job succeeded, otherwise 1.")
 
         @OptionGroup var files: SettingsOptions
         @Argument(help: "The name in [Job NAME].") var name: String
-        @Flag(help: "Show what it does until it has ended.") var wait = false
+        @Flag(help: "Show its output and changes until it has ended.") var wait = false
 
         func run() async throws {
-            let jobs = try JobsOfDaemon(files)
+            let jobs = try JobLookup(files)
             let accepted = try await jobs.control.run(name)
             accepted.warn()
             guard let id = accepted.jobs.first else { return }
@@ -142,10 +149,106 @@ struct JobsCommand: AsyncParsableCommand {
 }
 
 extension Job {
-    /// Itself, without what changes with every look.
-    fileprivate var news: Job {
+    /// Without the duration of an open job, which always changes.
+    fileprivate var withoutDuration: Job {
         var job = self
         if isOpen { job.seconds = nil }
         return job
+    }
+}
+
+/// Looks up jobs for commands: in the daemon, or in the history if none runs.
+struct JobLookup {
+    /// The interval of commands that follow jobs.
+    static let interval = Duration.seconds(1)
+
+    private let files: SettingsOptions
+    let control: DaemonControl
+
+    /// - Throws: `CommandFailure` if RUNTIME_DIRECTORY is unknown.
+    init(_ files: SettingsOptions) throws {
+        self.files = files
+        control = try files.control()
+        // A wrong time zone is ignored.
+        if let zone = try? files.value(of: \ServiceSettings.timeZone), !zone.isEmpty { setenv("TZ", zone, 1) }
+    }
+
+    /// - Returns: the jobs sorted by number, and whether a daemon runs.
+    func list(_ query: JobFilter) async throws -> (list: JobList, isLive: Bool) {
+        if let list = try await control.jobs(query) { return (list, true) }
+        return (try await recorded().list(query), false)
+    }
+
+    func job(_ id: UInt64) async throws -> Job? {
+        if let answer = try await control.job(id) { return answer }
+        return try await recorded().job(JobID(id))
+    }
+
+    /// The account's newest job of a type; nil: none, or the history cannot be read.
+    func last(_ type: JobType, ofAccount uid: String) async -> Job? {
+        try? await list(JobFilter(client: uid, type: type.rawValue, limit: 1)).list.jobs.last
+    }
+
+    /// Prints the changes of a job until it has ended.
+    /// - Parameter known: the state that was already printed.
+    /// - Returns: the job after its end.
+    /// - Throws: `CommandFailure` if the daemon ends first or the job is not recorded.
+    @discardableResult
+    func follow(_ id: UInt64, after known: Job? = nil) async throws -> Job {
+        var follower = JobFollower(known: known)
+        var last = known
+        while true {
+            if let job = last, !job.isOpen {
+                print(JobText.end(of: job))
+                return job
+            }
+            StandardOutput.flush()
+            if last != nil { try await Task.sleep(for: Self.interval) }
+            guard let answer = try await control.job(id) else {
+                throw noDaemon("the job continues when the daemon starts")
+            }
+            guard let job = answer else {
+                throw CommandFailure(
+                    "job \(id) has ended and is not recorded",
+                    hint: "see the daemon's log")
+            }
+            follower.lines(job).forEach { print($0) }
+            last = job
+        }
+    }
+
+    func unknown(_ id: UInt64) -> CommandFailure {
+        CommandFailure("there is no job \(id)", hint: "look it up with: prov-backup-rsnapshot jobs list")
+    }
+
+    func noDaemon(_ remark: String) -> CommandFailure {
+        control.noDaemon(", so there is nothing to follow; \(remark)")
+    }
+
+    /// The daemon cannot read its history, so only open jobs are shown.
+    func incomplete(_ missing: String) -> CommandFailure {
+        CommandFailure(
+            "only open jobs are shown: \(missing)", hint: "see the daemon's log")
+    }
+
+    private func recorded() throws -> JobQueries {
+        let file =
+            try files.value(of: \HistorySettings.file)
+            ?? HistorySettings().file(in: try files.value(of: \ServiceSettings.stateDirectory))
+        do throws(HistoryError) {
+            return JobQueries(history: try HistoryReader(file: file))
+        } catch {
+            throw control.noDaemon(", and \(error)")
+        }
+    }
+}
+
+extension AcceptedJobs {
+    /// Prints a warning if the jobs are not recorded.
+    func warn() {
+        guard let unrecorded else { return }
+        printError(
+            "warning: the \(jobs.count == 1 ? "job runs" : "jobs run") but cannot be recorded, and will be lost if the daemon is killed: \(unrecorded)"
+        )
     }
 }

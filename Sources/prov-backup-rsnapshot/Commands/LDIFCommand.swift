@@ -1,6 +1,7 @@
 import ArgumentParser
 import BackupService
 import Daemon
+import Glibc
 import LDAP
 import Sandbox
 import SystemPackage
@@ -9,20 +10,20 @@ struct LDIFCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ldif",
         abstract:
-            "Write test LDIFs for an account, load LDIF files into the directory, or print what a site's server needs.",
+            "Write test LDIFs for an account, load LDIF files into the directory, or print the configuration for a site's server.",
         subcommands: [LDIFCreateCommand.self, LDIFLoadCommand.self, LDIFSiteCommand.self])
 }
 
 struct LDIFLoadCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "load", abstract: "Load LDIF files: entries are added, change records are carried out.",
+        commandName: "load", abstract: "Load LDIF files: entries are added, change records are applied.",
         discussion: """
-            The directory is that of a sandbox (--sandbox), or the one that --server and --bind-dn name, or else the one of \
-            the settings with the daemon's own rights.
+            The LDAP server is that of a sandbox (--sandbox), or of --server and --bind-dn, otherwise that of the settings, with \
+            the daemon's identity.
             """)
 
     @OptionGroup var target: LoadTarget
-    @Flag(name: [.customShort("k"), .long], help: "Go on with the next record after an error.")
+    @Flag(name: [.customShort("k"), .long], help: "Continue with the next record after an error.")
     var continueOnError = false
     @Argument(help: "LDIF files, loaded one after the other.", completion: .file(extensions: ["ldif"]))
     var files: [String]
@@ -38,14 +39,14 @@ struct LDIFLoadCommand: AsyncParsableCommand {
     }
 }
 
-/// Which directory to load into, as whom.
+/// The LDAP server and the identity for loading.
 struct LoadTarget: ParsableArguments {
     @OptionGroup var files: SettingsOptions
-    @Option(help: "A sandbox's directory; its manager's rights are used.") var sandbox: String?
+    @Option(help: "A sandbox's directory; records are loaded as its manager.") var sandbox: String?
     @Option(help: "ldap://, ldaps:// or ldapi:// address.") var server: String?
-    @Option(help: "As whom to bind, with --server; without it nobody, or over ldapi:// the user of this process.")
+    @Option(help: "The bind DN, with --server (default: anonymous, over ldapi:// the user of this process).")
     var bindDN: String?
-    @Option(help: "A file that holds the password for --bind-dn.") var passwordFile: String?
+    @Option(help: "A file with the password for --bind-dn.") var passwordFile: String?
 
     func validate() throws {
         if sandbox != nil && server != nil {
@@ -59,9 +60,7 @@ struct LoadTarget: ParsableArguments {
 
     func connect() async throws -> LDAPConnection {
         if let sandbox {
-            let running = try CommandFailure.translatingSandbox {
-                try LDAPSandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
-            }
+            let running = try LDAPSandbox.running(in: SandboxSettings.server(in: FilePath(sandbox)))
             return try await connect(
                 to: running.uri,
                 .simple(bindDN: try DN(parsing: running.adminDN), password: Secret(running.adminPassword)))
@@ -75,9 +74,251 @@ struct LoadTarget: ParsableArguments {
     }
 
     private func connect(to server: String, _ credentials: Credentials) async throws -> LDAPConnection {
-        let address = try ServerAddress(parsing: server)
-        return try await CommandFailure.translating {
-            try await LDAPConnection.open(address, options: ConnectionOptions(credentials: credentials))
+        try await LDAPConnection.open(
+            ServerAddress(parsing: server), options: ConnectionOptions(credentials: credentials))
+    }
+}
+
+struct LDIFCreateCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "create", abstract: "Write the four LDIFs of the test flow for an account.",
+        discussion:
+            "01 adds the account with the request add, 02 requests modify, 03 requests delete, 04 removes the entry.")
+
+    @Option(help: "The account's uid: seven digits or more.") var uid: String
+    @Option(help: "sstBelongsToResellerUID.") var reseller = "4000000"
+    @Option(help: "sstBelongsToCustomerUID.") var customer = "4000001"
+    @Option(help: "sstBelongsToPersonUID.") var people = "4000002"
+    @Option(help: "First name, for cn and gecos.") var givenname = "Givenname"
+    @Option(help: "Last name, for cn and gecos.") var surname = "Surname"
+    @Option(help: "The parent entry of the accounts.") var base =
+        "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org"
+    @Option(help: "The parent directory of the home; one of HOME_ROOTS.") var homeRoot = "/var/backup"
+    @Option(help: "The backup server of the account.") var host: String?
+    @Option(
+        name: [.customShort("o"), .long], help: "The output directory; it is created if it is missing.",
+        completion: .directory)
+    var output = "data"
+
+    func run() throws {
+        let files: [TestLDIFs.File]
+        do {
+            files = try TestLDIFs(
+                TestLDIFs.Parameters(
+                    uid: uid, reseller: reseller, customer: customer, people: people, givenName: givenname,
+                    surname: surname, base: try DN(parsing: base), homeRoot: FilePath(homeRoot), host: host)
+            ).files
+        } catch let error as TestLDIFs.Invalid {
+            throw ValidationError("\(error)")
+        } catch let error as DNSyntaxError {
+            throw ValidationError("--base: \(error)")
+        }
+        try makeDirectory(output)
+        for file in files {
+            let path = "\(output)/\(file.name)"
+            try TextFiles.write(file.text, to: path)
+            print(path)
+        }
+    }
+
+    private func makeDirectory(_ path: String) throws {
+        guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
+            throw CommandFailure(
+                "\(path) cannot be created: \(Errno(rawValue: errno))", hint: "choose another with --output")
+        }
+    }
+}
+
+struct LDIFSiteCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "site",
+        abstract:
+            "Print the configuration that a directory server needs besides the schema, with the names of this site.",
+        discussion: """
+            For a server with its configuration in cn=config, such as Debian's. The comment at the top of the LDIF says how to load it. This \
+            command neither changes nor contacts a server.
+            """)
+
+    @Option(help: "The suffix of the site's database, such as dc=nodomain.") var base: String
+    @Option(
+        name: .customLong("daemon-dn"),
+        help: "The bind DN of the daemon (default: cn=prov-backup-rsnapshot,ou=programs below the base).")
+    var daemonDN: String?
+
+    func run() throws {
+        let site: SiteLDIF
+        do {
+            site = try SiteLDIF(
+                base: try dn(base, of: "--base"), daemonDN: try daemonDN.map { try dn($0, of: "--daemon-dn") },
+                pieces: SandboxPieces())
+        } catch let error as SandboxError where error.code == .option {
+            throw CommandFailure(error.reason, hint: error.hint, status: .wrongUsage)
+        }
+        print(LDIFWriter.comment(head(site)))
+        for record in site.records { StandardOutput.write(LDIFWriter.text(for: record)) }
+    }
+
+    private func dn(_ text: String, of option: String) throws -> DN {
+        do { return try DN(parsing: text) } catch { throw ValidationError("\(option): \(error)") }
+    }
+
+    private func head(_ site: SiteLDIF) -> String {
+        """
+        The configuration that the directory server of this site needs for the backup accounts. Load the schema
+        (stoney-cloud.ldif) first.
+
+        It is made for Debian's default configuration with the suffix \(base). Remove the parts that your server
+        already has; correct the database if that of \(base) is not olcDatabase={1}mdb. As root on the directory
+        server, who is authenticated by the socket:
+
+            ldapmodify -Y EXTERNAL -H ldapi:/// -f site.ldif
+            ldappasswd -Y EXTERNAL -H ldapi:/// -S \("\(site.daemonDN)".shellWord)
+
+        Debian permits anonymous clients to read everything. After loading this, the accounts and their service
+        are only accessible for \(site.daemonDN),
+        cn=selfcare,ou=programs,\(base), the administrator, and root on the directory server.
+        The rules precede the existing ones, which still apply to all other entries.
+
+        The corresponding settings:
+
+            ADMIN_USER = \(site.daemonDN)
+            SERVICE_SUBTREE = \(site.accountsDN)
+        """
+    }
+}
+
+/// Loads LDIF files record by record, with only a part of the file in memory.
+struct LDIFLoader {
+    let connection: LDAPConnection
+    let continuesOnError: Bool
+    private(set) var loaded = 0
+    private(set) var failed = 0
+
+    init(connection: LDAPConnection, continuesOnError: Bool) {
+        self.connection = connection
+        self.continuesOnError = continuesOnError
+    }
+
+    /// - Throws: `CommandFailure` at the first error, unless it continues on errors.
+    mutating func load(_ path: String) async throws {
+        let file = try TextFiles.open(path)
+        defer { _ = Glibc.close(file.rawValue) }
+        var progress = ProgressBar(title: path, total: TextFiles.size(of: file))
+        defer { progress.finish() }
+        var parser = LDIFParser(source: path, urlContents: TextFiles.contents(ofURL:))
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
+            if count == 0 { parser.finish() } else { parser.append(buffer[..<count]) }
+            try await drain(&parser, path)
+            if count == 0 { return }
+            progress.advance(by: count)
+        }
+    }
+
+    private mutating func drain(_ parser: inout LDIFParser, _ path: String) async throws {
+        while true {
+            do {
+                guard let record = try parser.next() else { return }
+                do throws(LDAPError) {
+                    try await apply(record)
+                    loaded += 1
+                } catch {
+                    try note(CommandFailure(error), at: "\(path):\(record.line): \(record.dn)")
+                }
+            } catch let error as LDIFError {
+                try note(CommandFailure(error.description, hint: "the record was not loaded"), at: nil)
+            }
+        }
+    }
+
+    private mutating func note(_ failure: CommandFailure, at place: String?) throws {
+        let located = CommandFailure(
+            place.map { "\($0): \(failure.reason)" } ?? failure.reason, hint: failure.hint, status: failure.status)
+        failed += 1
+        guard continuesOnError, failure.status != .unavailable else { throw located }
+        printError(located.description)
+    }
+
+    private func apply(_ record: LDIFRecord) async throws(LDAPError) {
+        guard !record.controls.contains(where: \.isCritical) else {
+            throw LDAPError(
+                .unavailableCriticalExtension, operation: "load \(record.dn)", server: connection.server.description,
+                diagnostic: "the record has a critical control, and this command cannot send controls")
+        }
+        switch record.change {
+        case .content(let attributes), .add(let attributes):
+            try await connection.add(Entry(dn: record.dn, attributes: attributes))
+        case .delete:
+            _ = try await connection.delete(record.dn)
+        case .modify(let modifications):
+            _ = try await connection.modify(record.dn, modifications)
+        case .rename(let newRDN, let deleteOldRDN, let newSuperior):
+            try await connection.rename(record.dn, to: newRDN, deleteOldRDN: deleteOldRDN, newSuperior: newSuperior)
+        }
+    }
+}
+
+/// Files that commands read and write.
+enum TextFiles {
+    static func open(_ path: String) throws -> FileDescriptor {
+        do {
+            return try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+        } catch let error as Errno {
+            throw CommandFailure("\(path): \(error)", hint: "check the path and its rights")
+        }
+    }
+
+    /// Replaces the file atomically.
+    static func write(
+        _ text: String, to path: String, mode: FilePermissions = [.ownerReadWrite, .groupRead, .otherRead]
+    ) throws {
+        let draft = "\(path).new"
+        do {
+            let file = try FileDescriptor.open(
+                FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec], permissions: mode)
+            _ = try file.closeAfter { try file.writeAll(text.utf8) }
+        } catch let error as Errno {
+            throw CommandFailure("\(draft) cannot be written: \(error)", hint: "check the directory and its rights")
+        }
+        guard rename(draft, path) == 0 else {
+            throw CommandFailure(
+                "\(path) cannot be replaced: \(Errno(rawValue: errno))", hint: "check the directory and its rights")
+        }
+    }
+
+    /// In bytes; 0: not a regular file.
+    static func size(of file: FileDescriptor) -> Int {
+        var status = stat()
+        return fstat(file.rawValue, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    /// The first line without its end, for secrets.
+    static func firstLine(of path: String) throws -> String {
+        let text = String(decoding: try contents(of: path, limit: 1 << 16), as: UTF8.self)
+        return String(text.prefix { !$0.isNewline })
+    }
+
+    /// The local file of an LDIF value's URL.
+    static func contents(ofURL url: String) throws -> [UInt8] {
+        guard url.lowercased().hasPrefix("file:///"), !url.contains("%") else {
+            throw CommandFailure("the URL \(url) cannot be read", hint: "use file:///PATH with a plain path")
+        }
+        return try contents(of: String(url.dropFirst("file://".count)), limit: 64 << 20)
+    }
+
+    private static func contents(of path: String, limit: Int) throws -> [UInt8] {
+        let file = try open(path)
+        defer { _ = Glibc.close(file.rawValue) }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            let count = try buffer.withUnsafeMutableBytes { try file.read(into: $0) }
+            guard count > 0 else { return bytes }
+            bytes += buffer[..<count]
+            if bytes.count > limit {
+                throw CommandFailure("\(path) is larger than \(limit) bytes", hint: "name another file")
+            }
         }
     }
 }

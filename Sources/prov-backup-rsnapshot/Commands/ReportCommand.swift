@@ -4,14 +4,14 @@ import FoundationEssentials
 import JobCore
 import SystemPackage
 
-/// What a job's script says of its job (specification: rows.md L6). The long names with underscores are those of Lights-Out.
+/// Reports of a job's script about its job (specification: rows.md L6). The long names with underscores are those of Lights-Out.
 struct ReportCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "report", abstract: "Within a job's script: report its begin, progress or end.",
+        commandName: "report", abstract: "Report begin, progress or end of a job, from its script.",
         discussion: """
-            A script speaks of its own job alone, which the daemon tells by PROV_REPORT_SOCKET and PROV_JOB_TOKEN in its \
-            environment. No settings are needed, and no rights. Exit status: 0 taken, 64 wrong usage, 77 refused, 69 nobody \
-            listens, 75 try again. After 5 seconds without an answer it gives up.
+            A script can only report about its own job, which is identified by PROV_REPORT_SOCKET and PROV_JOB_TOKEN in its \
+            environment. It needs neither settings nor rights. Exit status: 0 accepted, 64 wrong usage, 77 refused, 69 no daemon \
+            listens, 75 try again. After 5 seconds without a reply it gives up.
             """)
 
     @Flag(
@@ -23,14 +23,14 @@ struct ReportCommand: AsyncParsableCommand {
         name: [.customShort("f"), .customLong("report_backup_finished"), .customLong("report-backup-finished")],
         parsing: .unconditional,
         help: ArgumentHelp(
-            "The work has ended: 0 success, 1 failed, 2 aborted, 3 warnings, 4 missed, 5 wrong configuration, 255 unknown; any other number up to 255 is taken as an exit status.",
+            "The work has ended: 0 success, 1 failed, 2 aborted, 3 warnings, 4 missed, 5 wrong configuration, 255 unknown; any other number up to 255 is interpreted as an exit status.",
             valueName: "result"))
     var result: String?
 
     @Option(
         name: [.customShort("p"), .customLong("report_backup_progress"), .customLong("report-backup-progress")],
         parsing: .unconditional,
-        help: ArgumentHelp("How much is done, 0 to 100 percent.", valueName: "percent"))
+        help: ArgumentHelp("The progress, 0 to 100 percent.", valueName: "percent"))
     var percent: String?
 
     func validate() throws { _ = try message() }
@@ -40,7 +40,7 @@ struct ReportCommand: AsyncParsableCommand {
         try await reporter.send(try message())
     }
 
-    /// - Throws: `ValidationError`, which names what is wrong and what is right.
+    /// - Throws: `ValidationError`.
     func message() throws -> ReporterMessage {
         switch (isStarted, result, percent) {
         case (true, nil, nil): return .started
@@ -48,8 +48,8 @@ struct ReportCommand: AsyncParsableCommand {
         case (false, nil, let percent?):
             return .progress(Int(try Self.number(percent, in: 0...100, of: "-p", "percentage")))
         case (false, nil, nil):
-            throw ValidationError("Say what to report: -r (begun), -p PERCENT or -f RESULT (ended).")
-        default: throw ValidationError("One report at a time: give -r, -p PERCENT or -f RESULT alone.")
+            throw ValidationError("Nothing to report: give -r (begun), -p PERCENT or -f RESULT (ended).")
+        default: throw ValidationError("Only one report at a time: give -r, -p PERCENT or -f RESULT.")
         }
     }
 
@@ -65,41 +65,41 @@ struct ReportCommand: AsyncParsableCommand {
     }
 }
 
-/// Speaks to the daemon that runs the script.
+/// Sends reports to the daemon that runs the script.
 struct Reporter {
-    /// How long a script may be held up by a daemon that does not answer.
-    static let patience = Duration.seconds(5)
+    /// How long a script waits for the reply.
+    static let timeout = Duration.seconds(5)
 
     private let socket: FilePath
     private let token: String
 
-    /// - Throws: `CommandFailure` when this is no script of a job.
+    /// - Throws: `CommandFailure` if this is not the script of a job.
     init(environment: [String: String]) throws {
         socket = FilePath(try Self.value(of: "PROV_REPORT_SOCKET", in: environment))
         token = try Self.value(of: "PROV_JOB_TOKEN", in: environment)
         guard socket.isAbsolute else {
             throw CommandFailure(
                 "PROV_REPORT_SOCKET is no absolute path: \(socket)",
-                hint: "leave it as the daemon has set it", status: .wrongUsage)
+                hint: "do not change it: the daemon sets it", status: .wrongUsage)
         }
     }
 
     private static func value(of name: String, in environment: [String: String]) throws -> String {
         guard let value = environment[name], !value.isEmpty else {
             throw CommandFailure(
-                "\(name) is not set, so this is no script of a job",
+                "\(name) is not set, so this is not the script of a job",
                 hint:
-                    "report from a script that the daemon runs, and where it calls others by sudo or env -i, hand PROV_REPORT_SOCKET and PROV_JOB_TOKEN on",
+                    "report from a script that the daemon runs; if it calls others by sudo or env -i, pass PROV_REPORT_SOCKET and PROV_JOB_TOKEN on",
                 status: .wrongUsage)
         }
         return value
     }
 
-    /// - Throws: `CommandFailure` when the report was not taken.
+    /// - Throws: `CommandFailure` if the report was not accepted.
     func send(_ message: ReporterMessage) async throws {
         let replies: [ReportReply]
         do throws(ControlClientError) {
-            replies = try await ControlClient(socket: socket, timeout: Self.patience)
+            replies = try await ControlClient(socket: socket, timeout: Self.timeout)
                 .ask(ReportRequest(token: token, message: message), for: ReportReply.self)
         } catch {
             throw Self.failure(error)
@@ -108,7 +108,7 @@ struct Reporter {
         case .taken: return
         case .refused(let reason): throw CommandFailure(reason, hint: "nothing was reported", status: .notAllowed)
         case nil:
-            throw CommandFailure("the daemon closed \(socket) without a word", hint: "report again", status: .tryAgain)
+            throw CommandFailure("the daemon closed \(socket) without a reply", hint: "report again", status: .tryAgain)
         }
     }
 
@@ -116,14 +116,14 @@ struct Reporter {
         switch error {
         case .notListening(let path):
             CommandFailure(
-                "nobody listens at \(path): the daemon that started this script has ended",
+                "no daemon listens on \(path): the daemon that started this script has ended",
                 hint: "nothing was reported; start it: systemctl start prov-backup-rsnapshot", status: .unavailable)
         case .notAllowed(let path):
             CommandFailure(
                 "\(path) cannot be reached by this user",
-                hint: "let others pass the directories above it: chmod o+x", status: .notAllowed)
+                hint: "permit other users to enter the directories above it: chmod o+x", status: .notAllowed)
         case .timedOut, .cutOff, .refused: CommandFailure("\(error)", hint: "nothing was reported", status: .tryAgain)
-        case .tooLarge: CommandFailure("\(error)", hint: "leave PROV_JOB_TOKEN as it was set", status: .wrongUsage)
+        case .tooLarge: CommandFailure("\(error)", hint: "do not change PROV_JOB_TOKEN", status: .wrongUsage)
         case .unencodable, .incomprehensible, .failed: CommandFailure("\(error)", hint: "nothing was reported")
         }
     }

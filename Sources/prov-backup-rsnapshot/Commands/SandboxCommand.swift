@@ -1,25 +1,28 @@
 import ArgumentParser
+import BackupService
 import Daemon
-import Sandbox
+import FoundationEssentials
 import Glibc
 import JobCore
+import Provisioning
+import Sandbox
 import SystemPackage
 
 struct SandboxCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sandbox", abstract: "A private OpenLDAP server with settings to match, for trying out.",
+        commandName: "sandbox", abstract: "A private OpenLDAP server with matching settings, for tests.",
         subcommands: [Start.self, Stop.self, Status.self])
 
     struct Directory: ParsableArguments {
         @Option(name: .customLong("directory"), help: "The sandbox's directory.", completion: .directory)
         var path = "sandbox"
 
-        /// Absolute, since the server and the settings outlive this command.
+        /// Absolute, because the server and the settings are used after this command.
         func resolve() throws -> FilePath {
             let path = FilePath(path)
             guard path.isRelative else { return path.lexicallyNormalized() }
             guard let here = getcwd(nil, 0) else {
-                throw CommandFailure("the working directory is gone", hint: "change into another one")
+                throw CommandFailure("the working directory no longer exists", hint: "change to another one")
             }
             defer { free(here) }
             return FilePath(platformString: here).pushing(path).lexicallyNormalized()
@@ -28,26 +31,19 @@ struct SandboxCommand: AsyncParsableCommand {
 
     struct Start: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Start a server, fill it with the example tree, and write settings for the daemon.")
+            abstract: "Start a server with the example tree, and write settings for the daemon.")
 
         @OptionGroup var directory: Directory
         @Option(help: "Also listen on this port of 127.0.0.1.") var port: Int?
-        @Flag(inversion: .prefixedNo, help: "Content Sync; without it the daemon has to poll.") var sync = true
+        @Flag(inversion: .prefixedNo, help: "Content Sync; without it the daemon must poll.") var sync = true
 
         func run() async throws {
             var options = SandboxOptions()
             options.loopbackPort = port
             options.contentSync = sync
             let directory = try directory.resolve()
-            do throws(RuntimeDirectoryError) {
-                try RuntimeDirectory.prepare(directory, mode: 0o700)
-            } catch {
-                throw CommandFailure(
-                    "\(error)", hint: "or choose another --directory; nothing was started", status: error.exitStatus)
-            }
-            let sandbox = try await CommandFailure.translatingSandbox {
-                try await LDAPSandbox.start(in: SandboxSettings.server(in: directory), options: options)
-            }
+            try RuntimeDirectory.prepare(directory, mode: 0o700)
+            let sandbox = try await LDAPSandbox.start(in: SandboxSettings.server(in: directory), options: options)
             let (settings, proposal) = try SandboxSettings(sandbox, in: directory).write()
             print(
                 """
@@ -57,7 +53,7 @@ struct SandboxCommand: AsyncParsableCommand {
                 load       prov-backup-rsnapshot ldif load --sandbox \(directory.shellWord) FILE…
                 """)
             if let proposal {
-                printError("\(settings) was changed and stays as it is; what it would be is in \(proposal)")
+                printError("\(settings) was changed and is kept; the new settings are in \(proposal)")
             }
         }
     }
@@ -70,30 +66,122 @@ struct SandboxCommand: AsyncParsableCommand {
 
         func run() async throws {
             let directory = try directory.resolve()
-            let sandbox = try CommandFailure.translatingSandbox {
-                try LDAPSandbox.running(in: SandboxSettings.server(in: directory))
-            }
-            // While the server runs, so that the command can be repeated where something stands in the way.
+            let sandbox = try LDAPSandbox.running(in: SandboxSettings.server(in: directory))
+            // While the server runs, so that the command can be repeated if this fails.
             if !keepData { try SandboxSettings.removeHomes(from: directory) }
-            try await CommandFailure.translatingSandbox { try await sandbox.stop(keepingData: keepData) }
+            try await sandbox.stop(keepingData: keepData)
             if !keepData { try SandboxSettings.remove(from: directory) }
         }
     }
 
     struct Status: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Say whether a server runs there.")
+        static let configuration = CommandConfiguration(abstract: "Show whether the server runs.")
 
         @OptionGroup var directory: Directory
 
         func run() async throws {
             let directory = try directory.resolve()
-            switch try CommandFailure.translatingSandbox({ try SandboxStatus.of(SandboxSettings.server(in: directory)) }
-            ) {
+            switch try SandboxStatus.of(SandboxSettings.server(in: directory)) {
             case .absent: print("there is no sandbox in \(directory)")
-            case .stopped: print("stopped; its data is there")
+            case .stopped: print("stopped; its data is kept")
             case .running(let process, let isPaused, let uris):
                 print("runs: process \(process)\(isPaused ? ", paused" : ""), \(uris.joined(separator: " "))")
             }
         }
+    }
+}
+
+/// Settings for a daemon with a sandbox, and their directories, all in one directory.
+struct SandboxSettings {
+    private let directory: FilePath
+    private let sandbox: LDAPSandbox
+
+    /// - Parameter directory: the parent of the server's directory and of all others.
+    init(_ sandbox: LDAPSandbox, in directory: FilePath) {
+        self.sandbox = sandbox
+        self.directory = directory
+    }
+
+    /// The server's directory in the sandbox's directory.
+    static func server(in directory: FilePath) -> FilePath { directory.appending("slapd") }
+
+    private static let file = "Rsnapshot.conf"
+    private static let proposal = "Rsnapshot.conf.new"
+
+    /// Writes the settings. Changed settings are kept, and the new ones are written to another file.
+    /// - Returns: the settings, and the other file if it was written.
+    func write() throws -> (settings: FilePath, proposal: FilePath?) {
+        let path = directory.appending(Self.file)
+        for name in ["homes", "rsnapshot.d"] {
+            guard mkdir(directory.appending(name).string, 0o755) == 0 || errno == EEXIST else {
+                throw CommandFailure(
+                    "\(directory.appending(name)) cannot be created: \(Errno(rawValue: errno))",
+                    hint: "choose another --directory")
+            }
+        }
+        let text = try text()
+        let isChanged =
+            FileManager.default.fileExists(atPath: path.string)
+            && FileManager.default.contents(atPath: path.string) != Data(text.utf8)
+        let target = isChanged ? directory.appending(Self.proposal) : path
+        try TextFiles.write(text, to: target.string, mode: [.ownerReadWrite])
+        return (path, isChanged ? target : nil)
+    }
+
+    /// Removes the homes; accounts may change them at the same time.
+    static func removeHomes(from directory: FilePath) throws {
+        do {
+            try TreeRemoval.remove(directory.appending("homes"))
+        } catch let failure as ProvisioningFailure {
+            throw CommandFailure(failure.reason, hint: failure.hint)
+        }
+    }
+
+    /// Removes the other files of `write` and of a daemon with these settings.
+    static func remove(from directory: FilePath) throws {
+        for name in [file, proposal, "rsnapshot.d", "state", "run"] {
+            let path = directory.appending(name).string
+            guard FileManager.default.fileExists(atPath: path) else { continue }
+            do {
+                try FileManager.default.removeItem(atPath: path)
+            } catch {
+                throw CommandFailure(
+                    "\(path) cannot be removed: \(error)", hint: "remove it as the user who ran the daemon")
+            }
+        }
+        rmdir(directory.string)
+    }
+
+    /// The directory of the home script and the template: in a checkout or installed.
+    /// - Parameter pieces: the directory of the sandbox's files.
+    static func shipped(with pieces: FilePath) -> FilePath {
+        let checkout = pieces.removingLastComponent().appending("Provisioning").appending("Backup")
+        let isThere = access(checkout.appending("create-chroot.sh").string, F_OK) == 0
+        return isThere ? checkout : "/etc/Provisioning/Backup"
+    }
+
+    private func text() throws -> String {
+        let shipped = Self.shipped(with: try SandboxPieces().directory)
+        return """
+            # Written by `prov-backup-rsnapshot sandbox start`, for the sandbox in this directory.
+            [Database]
+            SERVER = \(sandbox.uri)
+            ADMIN_USER = \(sandbox.daemonDN)
+            ADMIN_PASSWORD_FILE = \(sandbox.daemonPasswordFile)
+            SERVICE_SUBTREE = \(SandboxTree.accountsDN)
+            POLL_INTERVAL = 1s
+
+            [Service]
+            STATE_DIRECTORY = \(directory.appending("state"))
+            RUNTIME_DIRECTORY = \(directory.appending("run"))
+
+            [Backup]
+            HOME_ROOTS = \(directory.appending("homes"))
+            HOME_SCRIPT = \(shipped.appending("create-chroot.sh"))
+            OWNERSHIP = \(geteuid() == 0 ? "account" : "none")
+            RSNAPSHOT_CONFIG_DIRECTORY = \(directory.appending("rsnapshot.d"))
+            RSNAPSHOT_TEMPLATE = \(shipped.appending("rsnapshot-account.conf.template"))
+
+            """
     }
 }

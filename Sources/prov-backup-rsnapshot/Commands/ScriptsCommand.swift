@@ -1,16 +1,18 @@
 import ArgumentParser
 import Daemon
 import JobCore
+import ScriptService
+import SystemPackage
 
 struct ScriptsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "scripts", abstract: "List the scripts of the settings, or load the event handlers anew.",
+        commandName: "scripts", abstract: "List the scripts of the settings, or reload the event handlers.",
         subcommands: [List.self, Restart.self])
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract:
-                "List pre and post scripts, scripts that are jobs, and event handlers: where they lie, and whether they can run."
+                "List pre and post scripts, scripts that are jobs, and event handlers, with their paths and whether they can run."
         )
 
         @OptionGroup var files: SettingsOptions
@@ -19,13 +21,13 @@ struct ScriptsCommand: AsyncParsableCommand {
         func run() async throws {
             let scripts = try await files.control().scripts()
             if output.json { return try scripts.forEach(printJSON) }
-            ScriptText.lines(scripts).forEach(print)
+            ScriptLine.table(scripts).forEach(print)
         }
     }
 
     struct Restart: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Load the event handlers anew; running jobs keep those they have.")
+            abstract: "Reload the event handlers; running jobs keep theirs.")
 
         @OptionGroup var files: SettingsOptions
 
@@ -35,18 +37,106 @@ struct ScriptsCommand: AsyncParsableCommand {
     }
 }
 
-/// Scripts of the settings as people read them.
-enum ScriptText {
-    static func lines(_ scripts: [ScriptLine]) -> [String] {
+/// A script of the settings, with its state.
+struct ScriptLine: Codable, Hashable, Sendable {
+    enum Kind: String, Codable, Sendable {
+        /// A pre or post script of a job type.
+        case hook
+        /// Processes requests, with TYPE = Script.
+        case service
+        /// A user script, run as a job.
+        case job
+        /// Event handlers.
+        case handlers
+    }
+
+    enum State: String, Codable, Sendable {
+        case ok
+        /// Disabled in the settings.
+        case off
+        /// The file does not exist. Permitted for event handlers.
+        case missing
+        /// Another user could change it, or it cannot be run.
+        case notTrusted = "not trusted"
+        /// Event handlers that the daemon could not load.
+        case notLoaded = "not loaded"
+    }
+
+    var kind: Kind
+    /// `Backup pre script`, or the name of a user script.
+    var name: String
+    var path: String
+    var state: State
+    /// With the hint.
+    var problem: String?
+    /// In cron notation; nil: none.
+    var schedule: String?
+    var next: Timestamp?
+    /// Only the hint; not part of the JSON.
+    var hint: String?
+
+    private enum CodingKeys: String, CodingKey {
+        case kind, name, path, state, problem, schedule, next
+    }
+}
+
+extension ScriptLine {
+    mutating func handlersAreNotLoaded(_ fault: String) {
+        (state, problem, hint) = (.notLoaded, "\(fault); \(Self.loadingHint)", Self.loadingHint)
+    }
+
+    static let loadingHint = "correct it, then run: prov-backup-rsnapshot scripts restart"
+
+    static func table(_ scripts: [ScriptLine]) -> [String] {
         var table = TextTable(["KIND", "NAME", "STATE", "SCHEDULE", "NEXT", "PATH"])
         let rows = scripts.map {
             [$0.kind.rawValue, $0.name, $0.state.rawValue, $0.schedule ?? "-", $0.next?.local ?? "-", $0.path]
         }
-        // What is wrong stands below its script, where it has room.
+        // The problem is on a separate line below its script.
         let lines = table.lines(rows)
         return [lines[0]]
             + zip(lines.dropFirst(), scripts).flatMap { line, script in
                 [line] + (script.problem.map { ["  " + OneLine.escaping($0)] } ?? [])
             }
+    }
+
+    /// All scripts of the settings, in the order service, hooks, jobs, event handlers. Reads the file system.
+    static func all(_ configuration: DaemonConfiguration, now: Timestamp) -> [ScriptLine] {
+        let service = configuration.script.map { service in
+            [("ADD", service.add), ("MODIFY", service.modify), ("DELETE", service.delete)]
+                .map { ScriptLine(kind: .service, name: $0, $1) }
+        }
+        let hooks = HooksSettings.types.flatMap { type in
+            let hooks = configuration.policies[type]?.hooks
+            return [("pre script", hooks?.preScript), ("post script", hooks?.postScript)].map { name, path in
+                ScriptLine(kind: .hook, name: "\(type) \(name)", path)
+            }
+        }
+        let jobs = configuration.userScripts.values.sorted { $0.name < $1.name }.map { script in
+            let schedule = configuration.timetable.lines.first { $0.name == JobCommand.run(script.name).description }?
+                .schedule
+            var line = ScriptLine(kind: .job, name: script.name, script.path)
+            line.schedule = schedule?.description
+            line.next = schedule?.next(after: now)
+            return line
+        }
+        let handlers = ScriptLine(
+            kind: .handlers, name: "event handlers", configuration.scripts.events.directory.appending("DirStartUp.py"),
+            as: .pythonScript)
+        return (service ?? []) + hooks + jobs + [handlers]
+    }
+
+    /// - Parameter path: nil: disabled.
+    private init(kind: Kind, name: String, _ path: FilePath?, as trust: FileTrust.Kind = .program) {
+        self.init(kind: kind, name: name, path: path?.string ?? "", state: .off)
+        guard let path else { return }
+        do throws(FileTrustError) {
+            try FileTrust.check(path, as: trust)
+            state = .ok
+        } catch {
+            state = error.isAbsent && error.file == path ? .missing : .notTrusted
+            // Event handlers are optional.
+            if state != .missing || kind != .handlers { (problem, hint) = ("\(error)", error.hint) }
+        }
     }
 }

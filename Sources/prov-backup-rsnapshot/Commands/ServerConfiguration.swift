@@ -1,19 +1,19 @@
 import LDAP
 
-/// What an OpenLDAP server's cn=config says of the database that holds the accounts, as far as it may be read (slapd-config(5)).
+/// The configuration (slapd-config(5)) of the database that contains the accounts.
 struct ServerConfiguration: Hashable {
-    /// How many entries a search may give.
+    /// The size limit of searches.
     enum Limit: Hashable {
         case unlimited
         case entries(Int)
-        /// The rules need more than a DN to be decided; why.
+        /// Not decidable by the DN alone, with the reason.
         case undecided(String)
     }
 
-    /// The attributes with an index for equality, in lower case.
+    /// Attributes with an equality index, in lower case.
     let indexed: Set<String>
-    /// The suffixes of databases below this one whose changes Content Sync at this one does not tell: the overlay syncprov has to follow glue,
-    /// and by itself glue is the last one.
+    /// The suffixes of subordinate databases whose changes Content Sync at this one does not report, because the overlay syncprov does not follow
+    /// glue, which is the last one by default.
     let missedBySync: [String]
     private let limits: [String]
     private let sizeLimits: [String]
@@ -28,9 +28,9 @@ struct ServerConfiguration: Hashable {
     ]
 
     /// - Parameters:
-    ///   - entries: those of cn=config.
-    ///   - base: an entry of the database that is meant.
-    /// - Returns: nil when none of the databases that can be seen holds it.
+    ///   - entries: of cn=config.
+    ///   - base: an entry of the database.
+    /// - Returns: nil: no visible database contains it.
     init?(_ entries: [Entry], holding base: DN) {
         func depth(_ entry: Entry) -> Int? {
             entry["olcSuffix"].compactMap { value in
@@ -43,7 +43,7 @@ struct ServerConfiguration: Hashable {
         missedBySync = Self.missedBySync(entries, database, below: base)
         indexed = Self.indexed(database["olcDbIndex"].compactMap(\.text))
         limits = Self.ordered(database["olcLimits"].compactMap(\.text))
-        // A database without a limit of its own has the frontend's, which is that of all.
+        // The limit of the frontend is the default of all databases.
         let frontend = entries.filter { $0.text("olcDatabase")?.hasSuffix("frontend") == true || $0.dn.rdns.count == 1 }
         let all = ([database] + frontend).map { $0["olcSizeLimit"].compactMap(\.text) }
         sizeLimits = all.first { !$0.isEmpty } ?? []
@@ -63,7 +63,7 @@ struct ServerConfiguration: Hashable {
 
     // MARK: - Indexes
 
-    /// `objectClass,entryUUID eq`, `default pres,eq`, or names alone, which have the default's kinds.
+    /// `objectClass,entryUUID eq`, `default pres,eq`, or only names, which have the default kinds.
     private static func indexed(_ values: [String]) -> Set<String> {
         let lines = values.map { words($0) }
         func kinds(_ word: String?) -> [Substring] { word?.lowercased().split(separator: ",") ?? [] }
@@ -78,7 +78,7 @@ struct ServerConfiguration: Hashable {
 
     // MARK: - Limits
 
-    /// - Parameter identity: as the server knows us: a DN, or empty.
+    /// - Parameter identity: the DN of the client; empty: anonymous.
     func limit(of identity: String) -> Limit {
         let dn = identity.isEmpty ? nil : try? DN(parsing: identity)
         if let dn, let rootDN, let root = try? DN(parsing: rootDN), root == dn { return .unlimited }
@@ -98,7 +98,7 @@ struct ServerConfiguration: Hashable {
         return limit.effective
     }
 
-    /// Whether a rule is about a DN; nil when a DN alone does not tell.
+    /// Whether a rule matches a DN; nil: not decidable by the DN alone.
     private static func matches(_ who: String, _ dn: DN?) -> Bool? {
         switch who.lowercased() {
         case "*", "any": return true
@@ -118,11 +118,11 @@ struct ServerConfiguration: Hashable {
         }
     }
 
-    /// The limits of slapd.conf(5) that a search meets which asks for no limit itself, at once or page by page.
+    /// The limits of slapd.conf(5) for searches that request no limit themselves, with and without pages.
     private struct SizeLimit {
         /// nil: none.
         private var soft: Int? = 500
-        /// As it is written; empty: the soft one.
+        /// The text; empty: the soft limit.
         private var hard = ""
         private var pages = ""
 
@@ -149,14 +149,14 @@ struct ServerConfiguration: Hashable {
         }
 
         private static func number(_ text: String) -> Int? {
-            // `none` and -1 say the same as `unlimited`.
+            // `none` and -1 mean `unlimited`.
             Int(text).flatMap { $0 < 0 ? nil : $0 }
         }
     }
 
     // MARK: - Words
 
-    /// In the order of their `{0}`, without them.
+    /// Sorted by their prefixes `{0}`, without prefixes.
     private static func ordered(_ values: [String]) -> [String] {
         values.map { value -> (Int, String) in
             guard value.hasPrefix("{"), let end = value.firstIndex(of: "}"),
@@ -166,7 +166,7 @@ struct ServerConfiguration: Hashable {
         }.sorted { $0.0 < $1.0 }.map(\.1)
     }
 
-    /// Split at blanks outside quotes, without the quotes.
+    /// Split at blanks outside quotes; quotes are removed.
     private static func words(_ text: String) -> [String] {
         var words = [""]
         var isQuoted = false
@@ -180,5 +180,44 @@ struct ServerConfiguration: Hashable {
             }
         }
         return words.filter { !$0.isEmpty }
+    }
+}
+
+/// The attributes and classes of a server, from the subschema entry (RFC 4512, section 4.2).
+struct ServerSchema: Hashable {
+    /// The names of each attribute, in lower case.
+    private let attributes: [Set<String>]
+    private let classes: Set<String>
+
+    static let attributes: [AttributeName] = ["attributeTypes", "objectClasses"]
+
+    /// - Returns: nil: the entry contains no attributes.
+    init?(_ subschema: Entry) {
+        func names(_ name: AttributeName) -> [Set<String>] { subschema[name].compactMap(\.text).map(Self.names) }
+        attributes = names("attributeTypes")
+        classes = Set(names("objectClasses").joined())
+        if attributes.isEmpty { return nil }
+    }
+
+    /// All names of an attribute, in lower case; nil: unknown to the server.
+    func names(of attribute: AttributeName) -> Set<String>? {
+        let name = attribute.spelling.split(separator: ";").first?.lowercased() ?? ""
+        return attributes.first { $0.contains(name) }
+    }
+
+    func knows(class name: String) -> Bool { classes.contains(name.lowercased()) }
+
+    /// `( 1.2.3 NAME 'a' … )` or `( 1.2.3 NAME ( 'a' 'b' ) … )`; the OID counts as a name.
+    private static func names(_ description: String) -> Set<String> {
+        let words = description.split(whereSeparator: \.isWhitespace).drop { $0 == "(" }
+        var names: Set<String> = []
+        if let number = words.first { names.insert(number.lowercased()) }
+        guard let mark = words.firstIndex(of: "NAME") else { return names }
+        for word in words[(mark + 1)...] {
+            if word == "(" { continue }
+            guard word.hasPrefix("'"), word.hasSuffix("'"), word.count > 2 else { break }
+            names.insert(word.dropFirst().dropLast().lowercased())
+        }
+        return names
     }
 }

@@ -6,11 +6,11 @@ import Provisioning
 
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "What runs, what waits, what failed, how far behind.")
+        commandName: "status", abstract: "Show what runs, waits and has failed.")
 
     @OptionGroup var files: SettingsOptions
     @OptionGroup var output: OutputOptions
-    @Flag(help: "Again every two seconds, until interrupted.") var watch = false
+    @Flag(help: "Repeat every two seconds, until interrupted.") var watch = false
 
     func run() async throws {
         while true {
@@ -24,10 +24,10 @@ struct StatusCommand: AsyncParsableCommand {
     }
 }
 
-/// The daemon's own word and the directory's.
+/// The state of the daemon, and the unfinished accounts in the directory.
 struct Overview: Encodable {
     let daemon: DaemonStatus?
-    /// The running backup that has held its slot longest.
+    /// The backup that has been running longest.
     let longestBackup: JobLine?
     let directory: UnfinishedAccounts.Counts?
     let ldapError: String?
@@ -35,7 +35,7 @@ struct Overview: Encodable {
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
 
-    /// The daemon's word suffices; without a daemon the directory is asked with the caller's own rights.
+    /// Asks the daemon; without one, the LDAP server with the caller's settings.
     init(asking files: SettingsOptions) async throws {
         let control = try files.control()
         daemon = try await control.status()
@@ -45,14 +45,15 @@ struct Overview: Encodable {
         var error: String?
         do {
             if let daemon {
-                // Of a directory that cannot be asked the daemon's status says why.
+                // The daemon's status says why the LDAP server is unavailable.
                 if daemon.canAskDirectory { accounts = try await control.unfinishedAccounts() }
             } else {
                 let configuration = try files.load()
                 slots = configuration.backupJobs.slots
-                accounts = try await UnfinishedAccounts(AccountsDirectory(configuration))
+                accounts = try await UnfinishedAccounts(AccountStore(configuration))
             }
-        } catch let failure as CommandFailure {
+        } catch let thrown {
+            guard let failure = CommandFailure(thrown) else { throw thrown }
             error = failure.description
         }
         (backupSlots, directory, ldapError) = (slots, accounts?.counts, error)
@@ -63,12 +64,11 @@ struct Overview: Encodable {
         jobs.filter { $0.type == .backup && $0.status == .running }
     }
 
-    /// Its attempt began before all others'.
     static func longestBackup(_ jobs: [Job]) -> Job? {
         running(jobs).min { ($0.started ?? .distantFuture) < ($1.started ?? .distantFuture) }
     }
 
-    /// How the backups are: the counts that `health` shows, the first accounts, and who holds a slot longest.
+    /// Backups: the numbers that `health` shows, the first accounts, and the longest running backup.
     private func lines(_ daemon: DaemonStatus) -> [String] {
         let backups = daemon.backups
         var lines = [
@@ -105,7 +105,7 @@ struct Overview: Encodable {
         if let daemon {
             lines.append("daemon     runs: process \(daemon.pid), version \(daemon.version), since \(daemon.since)")
             lines.append(
-                "wishes     \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
+                "requests   \(daemon.running.count) running, \(daemon.waiting) waiting, \(daemon.succeeded) done, \(daemon.failed) failed since the start"
             )
             if let next = daemon.nextDue { lines.append("next due   \(next)") }
             if let first = daemon.behind.first {
@@ -123,7 +123,7 @@ struct Overview: Encodable {
                     "clock      may be wrong; requests with a date wait until timedatectl says synchronized, at most until \(until)"
                 )
             }
-            // The engine knows more of where an account is in its attempts, the registry more of the job.
+            // The engine knows the attempts of accounts, the registry the jobs.
             let jobs = daemon.jobs.map(\.job)
             let known = Set(jobs.map(\.id.number)).subtracting(daemon.retrying.map(\.job))
             lines += jobs.filter { known.contains($0.id.number) }.map(Self.line)
@@ -134,7 +134,7 @@ struct Overview: Encodable {
                 "retrying   job \($0.job)  \($0.dn)  at \($0.next)  after attempt \($0.attempt): \($0.failure)"
             }
             lines += daemon.shortages.map {
-                "machine    holds up \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)"
+                "machine    delays \(HealthReport.accounts($0.accounts)) since \($0.since): \($0.reason)"
             }
             lines += self.lines(daemon)
             if let refusal = daemon.refusedCredentials {
@@ -147,7 +147,7 @@ struct Overview: Encodable {
         }
         if let directory {
             lines.append(
-                "directory  \(directory.wished) wished, \(directory.claimed) claimed, \(directory.failed) failed"
+                "directory  \(directory.wished) requested, \(directory.claimed) claimed, \(directory.failed) failed"
                     + (directory.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? ""))
         }
         if let ldapError { lines.append("directory  \(ldapError)") }
@@ -161,7 +161,7 @@ struct Overview: Encodable {
 }
 
 extension UnfinishedAccounts {
-    fileprivate init(_ accounts: AccountsDirectory) async throws {
+    fileprivate init(_ accounts: AccountStore) async throws {
         self.init()
         try await accounts.forEach(accounts.scope.pending) { status, _, _ in add(pending: status) }
         if let filter = accounts.scope.failed {

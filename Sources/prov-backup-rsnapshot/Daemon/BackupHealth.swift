@@ -2,22 +2,22 @@ import BackupService
 import JobCore
 import Synchronization
 
-/// Which accounts' backups are not in order: the newest job of a level failed, or its last success is too old.
+/// The accounts with backup problems: the newest job of a level failed, or its last success is too old.
 ///
-/// Two sources feed it: the end of every backup job (``ended(_:_:at:)``), and a review of accounts (``beginReview(of:)``), which looks at
-/// what is recorded beside each account's snapshots. Only accounts with a problem are kept, never a list of all accounts.
+/// The sources are the ends of backup jobs (``ended(_:_:at:)``) and reviews of all accounts (``beginReview(of:)``), which read the state that is recorded
+/// with each account's snapshots. Only accounts with a problem are kept in memory.
 final class BackupHealth: Sendable {
-    /// What is wrong with one level of one account.
+    /// A problem with one level of one account.
     struct Problem: Codable, Hashable, Sendable {
         /// The account's uid.
         var account: String
         var level: String
-        /// The newest job that ended, if it failed.
+        /// nil: the newest job did not fail.
         var failure: Failure?
-        /// Since when a success is missing; nil: none is.
+        /// Since when a success is missing; nil: it is not missing.
         var overdue: Timestamp?
 
-        /// What to type to see more. A run that could not list the accounts is of no account.
+        /// The command that shows details. A run that could not list the accounts has no account.
         var command: String {
             guard let failure, !account.allSatisfy(\.isWholeNumber) else {
                 return AccountCommand.explain.text(account)
@@ -32,21 +32,21 @@ final class BackupHealth: Sendable {
         var time: Timestamp
         /// As in the job history: `failed`, `missed`, `wrong configuration`, …
         var result: String
-        /// Why, with the hint, in one line.
+        /// The reason with the hint, on one line.
         var message: String
     }
 
-    /// How many accounts have a problem, and which.
+    /// The number of accounts with problems, and the first of them.
     struct Summary: Codable, Hashable, Sendable {
         /// Accounts with a level whose newest job failed.
         var failed = 0
         /// Accounts with a level whose last success is too old.
         var overdue = 0
-        /// The first of them, by uid; at most ``BackupHealth/mostNamed``.
+        /// Sorted by uid; at most ``BackupHealth/listLimit``.
         var problems: [Problem] = []
     }
 
-    /// One pass over accounts; see ``BackupHealth/beginReview(of:)``.
+    /// A pass over all accounts; see ``BackupHealth/beginReview(of:)``.
     struct Review: Sendable {
         fileprivate var number: Int
         fileprivate var levels: Set<SnapshotLevel>
@@ -59,10 +59,10 @@ final class BackupHealth: Sendable {
 
     fileprivate struct Entry {
         var failure: Failure?
-        /// When the job that failed was asked for.
+        /// When the failed job was submitted.
         var asked: Timestamp?
         var overdue: Timestamp?
-        /// The review that was the newest when this account was last heard of.
+        /// The number of the newest review when this entry was changed.
         var review: Int
     }
 
@@ -71,17 +71,14 @@ final class BackupHealth: Sendable {
         var review = 0
     }
 
-    /// How many problems a summary names.
-    static let mostNamed = 20
+    /// The number of problems in a summary.
+    static let listLimit = 20
 
     private let state = Mutex(State())
 
-    /// Nothing is wrong as far as is known.
-    init() {}
-
     // MARK: - Job ends
 
-    /// A job has ended. Only backup jobs count; one that was cancelled leaves what was known before.
+    /// A job has ended. Only backup jobs count; cancelled ones change nothing.
     func ended(_ job: Job, _ outcome: JobOutcome, at time: Timestamp) {
         guard job.type == .backup else { return }
         ended(
@@ -89,7 +86,7 @@ final class BackupHealth: Sendable {
             Failure(job: job.id.number, time: time, result: outcome.result.rawValue, message: outcome.message))
     }
 
-    /// A job of a daemon that ran earlier, as the history has it; to be called before new jobs end.
+    /// Adds a failed job of a previous daemon from the history; must be called before new jobs end.
     func recall(_ job: Job) {
         guard job.type == .backup, let ended = job.ended, let result = job.result else { return }
         self.ended(
@@ -104,7 +101,7 @@ final class BackupHealth: Sendable {
             case .success:
                 state.entries[key] = nil
             case .warnings:
-                // The snapshot may not be whole; whether a whole one is overdue is for the next review to say.
+                // The snapshot may be incomplete; the next review finds out whether a complete one is overdue.
                 state.change(key) { $0.failure = nil }
             case .aborted: break
             case .failed, .missed, .wrongConfiguration, .undefined, .unknown:
@@ -113,7 +110,7 @@ final class BackupHealth: Sendable {
         }
     }
 
-    /// When the newest job of a level was asked for, if it failed; nil: it did not, or there is none.
+    /// When the newest job of a level was submitted, if it failed; nil: it did not fail, or there is none.
     func failed(account: String, level: SnapshotLevel) -> Timestamp? {
         state.withLock { state in
             let entry = state.entries[Key(account: account, level: level.rawValue)]
@@ -125,8 +122,7 @@ final class BackupHealth: Sendable {
 
     /// Begins a pass over all accounts of this daemon that have one of these levels.
     ///
-    /// Call ``noted(account:level:lastSuccess:due:now:)`` for each level of each account that it comes to, and ``finish(_:)`` at its end,
-    /// unless it was cut off.
+    /// Call ``noted(account:level:lastSuccess:due:now:)`` for each level of each account, and ``finish(_:)`` at the end of a complete pass.
     func beginReview(of levels: Set<SnapshotLevel>) -> Review {
         state.withLock { state in
             state.review += 1
@@ -134,10 +130,10 @@ final class BackupHealth: Sendable {
         }
     }
 
-    /// What a review found of one level of an account.
+    /// Adds the result of a review for one level of an account.
     /// - Parameters:
-    ///   - lastSuccess: when a job of the level last ended with a whole snapshot; nil: never.
-    ///   - due: the time by which a success must have come; nil: none is expected, such as of a level without a schedule. See
+    ///   - lastSuccess: the last job of the level with a complete snapshot; nil: never.
+    ///   - due: the deadline of the next success; nil: none is expected, such as for a level without a schedule. See
     ///     ``due(_:provisioned:schedule:timeLimit:)``.
     func noted(account: String, level: SnapshotLevel, lastSuccess: Timestamp?, due: Timestamp?, now: Timestamp) {
         state.withLock { state in
@@ -152,7 +148,7 @@ final class BackupHealth: Sendable {
         }
     }
 
-    /// Ends a review that came to all accounts: those that it did not come to are no longer backed up here and are forgotten.
+    /// Ends a complete review: accounts that it did not include are no longer backed up here and are removed.
     func finish(_ review: Review) {
         let levels = Set(review.levels.map(\.rawValue))
         state.withLock { state in
@@ -162,63 +158,61 @@ final class BackupHealth: Sendable {
         }
     }
 
-    // MARK: - Questions
+    // MARK: - Queries
 
-    /// How many accounts have a problem, and which.
     var summary: Summary {
         let entries = state.withLock { $0.entries }
         let keys = entries.keys.sorted { ($0.account, $0.level) < ($1.account, $1.level) }
         return Summary(
             failed: Set(entries.filter { $0.value.failure != nil }.map(\.key.account)).count,
             overdue: Set(entries.filter { $0.value.overdue != nil }.map(\.key.account)).count,
-            problems: keys.prefix(Self.mostNamed).map { key in
+            problems: keys.prefix(Self.listLimit).map { key in
                 Problem(
                     account: key.account, level: key.level, failure: entries[key]?.failure,
                     overdue: entries[key]?.overdue)
             })
     }
 
-    /// By when the next success of a level must have come; nil: none is expected, or it is not known since when.
+    /// The deadline of the next success of a level; nil: none is expected, or the last one is unknown.
     /// - Parameters:
-    ///   - level: as the entry and what is recorded beside the snapshots tell.
-    ///   - provisioned: when the account was added or modified, from which on a first success is expected; nil: not known.
+    ///   - provisioned: when the account was added or modified; for the first success. nil: unknown.
     ///   - schedule: nil: the level has none.
     ///   - timeLimit: `TIMEOUT`.
-    ///   - now: what was recorded as later than that was recorded while the clock was wrong, and does not count.
+    ///   - now: later records were made with a wrong clock and are ignored.
     static func due(
         _ level: RecordedLevel, provisioned: Timestamp?, schedule: CronSchedule?, timeLimit: Duration, now: Timestamp
     ) -> Timestamp? {
-        guard let schedule, let last = level.lastOrderly(by: now) ?? provisioned else { return nil }
+        guard let schedule, let last = level.lastExpected(by: now) ?? provisioned else { return nil }
         return deadline(after: last, schedule: schedule, timeLimit: timeLimit)
     }
 
-    /// One and a half periods of the schedule after a success, and the time that a backup may take.
+    /// One and a half periods of the schedule after a success, plus the time limit of a backup.
     ///
-    /// The period is that of the schedule at this time, so a schedule that leaves out weekends allows for them.
-    /// - Returns: nil when the schedule has no time after that.
+    /// The period is the one at this time, so schedules may omit weekends.
+    /// - Returns: nil: the schedule has no later time.
     static func deadline(after success: Timestamp, schedule: CronSchedule, timeLimit: Duration) -> Timestamp? {
         guard let run = schedule.next(after: success), let next = schedule.next(after: run) else { return nil }
         return run + (next - run) / 2 + timeLimit
     }
 
-    /// What is recorded of a level, as far as it tells whether a success is missing.
+    /// The recorded state of a level.
     struct RecordedLevel: Hashable, Sendable {
-        /// Whether the level copies; the larger ones take over snapshots, and may have nothing to take over.
+        /// Whether the level copies. Larger levels take over snapshots, and may have none to take over.
         var copies: Bool
-        /// When a job last ended with a whole snapshot.
+        /// The last job with a complete snapshot.
         var lastSuccess: Timestamp?
-        /// When a job last came to an orderly end.
+        /// The last job that ended without being interrupted.
         var lastCompletion: Timestamp?
 
-        /// A partial copy is no success; that there was nothing to take over is as good as one.
-        fileprivate func lastOrderly(by now: Timestamp) -> Timestamp? {
+        /// An incomplete copy is no success; having nothing to take over is one.
+        fileprivate func lastExpected(by now: Timestamp) -> Timestamp? {
             [lastSuccess, copies ? nil : lastCompletion].compactMap(\.self).filter { $0 <= now }.max()
         }
     }
 }
 
 extension BackupHealth.State {
-    /// Changes what is known of a level; where nothing is wrong any more, it is forgotten.
+    /// Changes the entry of a level, and removes it if it has no problem.
     fileprivate mutating func change(_ key: BackupHealth.Key, _ body: (inout BackupHealth.Entry) -> Void) {
         var entry = entries[key] ?? BackupHealth.Entry(review: review)
         entry.review = review

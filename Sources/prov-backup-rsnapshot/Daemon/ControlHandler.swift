@@ -1,16 +1,16 @@
 import Daemon
-import LDAP
 import Glibc
 import JobCore
+import LDAP
 import Provisioning
 import Synchronization
 
-/// Answers what comes over the control socket.
+/// Answers the requests over the control socket.
 @MainActor struct ControlHandler {
     let engine: Engine
     let started: Timestamp
-    var desk: (any JobDesk)?
-    var reloader: SettingsReloader?
+    let jobs: any JobControl
+    let reload: @MainActor () async -> ReloadOutcome
 
     func answer(_ request: ControlRequest) async -> ControlReply {
         do {
@@ -23,10 +23,9 @@ import Synchronization
     private func reply(to request: DaemonRequest) async -> DaemonReply {
         do {
             return try await answer(to: request)
-        } catch let failure as CommandFailure {
-            return .refused(DaemonReply.Refusal(failure))
         } catch {
-            return .refused(DaemonReply.Refusal(CommandFailure("\(error)", hint: "see the daemon's log")))
+            let failure = error as? CommandFailure ?? CommandFailure("\(error)", hint: "see the daemon's log")
+            return .refused(DaemonReply.Refusal(failure))
         }
     }
 
@@ -37,30 +36,29 @@ import Synchronization
             let now = SystemWallClock().now
             return .status(
                 DaemonStatus(
-                    snapshot, jobs: desk?.live().map { JobLine($0.seen(at: now)) } ?? [], started: started,
-                    clockDoubtedUntil: desk?.clockDoubtedUntil,
-                    backups: desk?.health.summary ?? BackupHealth.Summary(), backupSlots: desk?.backupSlots))
+                    snapshot, jobs: jobs.live().map { JobLine($0.seen(at: now)) }, started: started,
+                    clockDoubtedUntil: jobs.clockDoubtedUntil,
+                    backups: jobs.health.summary, backupSlots: jobs.backupSlots))
         case .health: return .health(await health())
         case .unfinishedAccounts: return .unfinishedAccounts(try await unfinishedAccounts())
         case .reload:
-            guard let reloader else { throw cannot("reload its settings") }
-            return .reloaded(await reloader.reload())
+            return .reloaded(await reload())
         case .provision(let uuid, let dn):
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
             return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
-        case .jobs(let query): return .jobs(try await catalog.list(query))
+        case .jobs(let query): return .jobs(try await queries.list(query))
         case .theseJobs(let ids):
-            return .jobs(JobList(try await catalog.jobs(ids.map { JobID($0) })))
-        case .job(let id): return .job(try await catalog.job(JobID(id)))
-        case .cancel(let id): return .cancelled(try theDesk.cancel(JobID(id)))
-        case .run(let name): return .asked(await recorded([try await theDesk.run(name)]))
+            return .jobs(JobList(try await queries.jobs(ids.map { JobID($0) })))
+        case .job(let id): return .job(try await queries.job(JobID(id)))
+        case .cancel(let id): return .cancelled(jobs.cancel(JobID(id)))
+        case .run(let name): return .asked(await recorded([try await jobs.run(name)]))
         case .backup(let level, let accounts, let isForced):
-            let (jobs, recent) = try await theDesk.backup(level, accounts: accounts, isForced: isForced)
+            let (jobs, recent) = try await jobs.backup(level, accounts: accounts, isForced: isForced)
             return .asked(await recorded(jobs, recent: recent))
-        case .scripts: return .scripts(try await theDesk.scripts())
-        case .restartScripts: return .restarted(try await theDesk.restartHandlers())
+        case .scripts: return .scripts(await jobs.scripts())
+        case .restartScripts: return .restarted(try await jobs.restartHandlers())
         }
     }
 
@@ -69,7 +67,7 @@ import Synchronization
         var health = DaemonHealth(
             isDirectoryAvailable: snapshot.isDirectoryAvailable, ldapError: snapshot.refusedCredentials,
             shortages: snapshot.shortages.map(ShortageLine.init),
-            backups: desk?.health.summary ?? BackupHealth.Summary(), openJobs: desk?.live().count ?? 0,
+            backups: jobs.health.summary, openJobs: jobs.live().count,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
         guard health.isDirectoryAvailable else { return health }
         do {
@@ -81,15 +79,15 @@ import Synchronization
         return health
     }
 
-    /// How many there are, and the uids of the first; nil where the directory has no place to say so.
+    /// The number, and the uids of the first; nil: RETURN_VALUE is empty.
     private func failedAccounts() async throws -> (count: Int, first: [String])? {
         guard let accounts = engine.failedAccounts(attributes: [Self.uid]) else { return nil }
-        // A monitoring plug-in is usually given ten seconds.
+        // Monitoring plug-ins usually have ten seconds.
         return try await Self.within(.seconds(5)) { _ in
             var (count, first): (Int, [String]) = (0, [])
             for try await account in accounts {
                 count += 1
-                if first.count < BackupHealth.mostNamed { first.append(account.entry.text(Self.uid) ?? "?") }
+                if first.count < BackupHealth.listLimit { first.append(account.entry.text(Self.uid) ?? "?") }
             }
             return (count, first)
         }
@@ -115,14 +113,14 @@ import Synchronization
 
     private nonisolated static let uid: AttributeName = "uid"
 
-    /// What a search has found so far.
+    /// Counts the results of a search.
     private final class Progress: Sendable {
         private let found = Atomic(0)
         var count: Int { found.load(ordering: .relaxed) }
         func note() { found.add(1, ordering: .relaxed) }
     }
 
-    /// A search waits for an LDAP server that is away. This one ends at the limit, and when it has found nothing further for ten seconds.
+    /// Fails if a search takes longer than the limit or finds nothing for ten seconds: searches wait for an unavailable LDAP server.
     private static func within<Value: Sendable>(
         _ limit: Duration, _ search: @escaping @Sendable (Progress) async throws -> Value
     ) async throws -> Value {
@@ -146,31 +144,18 @@ import Synchronization
         }
     }
 
-    private func cannot(_ what: String) -> CommandFailure {
-        CommandFailure("this daemon cannot \(what)", hint: "restart it: it may be of another version")
-    }
-
-    /// Accepted means recorded: the answer is sent once the jobs are in the history's file, or says why they are not.
-    private func recorded(_ jobs: [JobID], recent: Int = 0) async -> AcceptedJobs {
-        var accepted = AcceptedJobs(jobs: jobs.map(\.number), recent: recent)
+    /// Waits until the jobs are in the history's file, or reports why they are not.
+    private func recorded(_ ids: [JobID], recent: Int = 0) async -> AcceptedJobs {
+        var accepted = AcceptedJobs(jobs: ids.map(\.number), recent: recent)
         do throws(HistoryError) {
-            try await desk?.history?.confirm(jobs)
+            try await jobs.history?.confirm(ids)
         } catch {
             accepted.unrecorded = "\(error)"
         }
         return accepted
     }
 
-    private var catalog: JobCatalog { JobCatalog(desk: desk, history: desk?.history) }
-
-    private var theDesk: any JobDesk {
-        get throws {
-            guard let desk else {
-                throw cannot("run such jobs")
-            }
-            return desk
-        }
-    }
+    private var queries: JobQueries { JobQueries(jobs: jobs, history: jobs.history) }
 }
 
 extension DaemonStatus {
@@ -207,4 +192,36 @@ extension ShortageLine {
             accounts: shortage.accounts, since: shortage.since.text,
             reason: shortage.text)
     }
+}
+
+/// What commands can do with the daemon's jobs.
+@MainActor protocol JobControl: Sendable {
+    /// All open jobs, sorted by number.
+    func live() -> [Job]
+    /// The output of the running program of a job so far; nil: none runs.
+    func output(of id: JobID) -> CapturedOutput?
+    /// nil: it could not be opened.
+    var history: JobHistory? { get }
+    var health: BackupHealth { get }
+    /// `[Backup Jobs] SLOTS`.
+    var backupSlots: Int { get }
+    /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
+    var clockDoubtedUntil: Timestamp? { get }
+    /// Submits a job of `[Job NAME]`.
+    /// - Throws: `CommandFailure` with the known names.
+    func run(_ name: String) async throws -> JobID
+    /// Submits jobs that make snapshots of a level.
+    /// - Parameters:
+    ///   - accounts: uids; empty: every account of this host that has the level.
+    ///   - isForced: even if the last snapshot is recent.
+    /// - Returns: the jobs, and the number of accounts that were skipped because their last snapshot is recent.
+    /// - Throws: `CommandFailure` if an account does not exist, does not have the level, or has a recent snapshot.
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int)
+    /// - Returns: false if the job is not open.
+    func cancel(_ id: JobID) -> Bool
+    /// The state of hooks, user scripts and event handlers.
+    func scripts() async -> [ScriptLine]
+    /// Reloads the event handlers (specification: rows.md B10).
+    /// - Returns: the result, for the operator.
+    func restartHandlers() async throws -> String
 }

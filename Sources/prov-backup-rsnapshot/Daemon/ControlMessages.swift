@@ -1,54 +1,55 @@
 import Daemon
 import JobCore
 import Provisioning
+import SystemPackage
 
-/// What a command asks the running daemon over its control socket.
+/// The requests of commands to the running daemon.
 enum DaemonRequest: Codable {
     case status
     case health
-    /// The accounts that are pending or have failed, as the directory has them.
+    /// The accounts with a pending or failed request, from the directory.
     case unfinishedAccounts
-    /// Read the settings anew.
+    /// Reload the settings.
     case reload
     case provision(uuid: String, dn: String)
     case jobs(JobFilter)
-    /// Those of these jobs that are known.
+    /// The known ones of these jobs.
     case theseJobs([UInt64])
     case job(UInt64)
     case cancel(UInt64)
     /// A job of `[Job NAME]`.
     case run(String)
-    /// Snapshots; no accounts: all that have the level. Forced: also where the last one is recent.
+    /// Empty accounts: all that have the level. Forced: even if the last snapshot is recent.
     case backup(level: String, accounts: [String], isForced: Bool)
     case scripts
     case restartScripts
 }
 
-/// What the daemon answers.
+/// The replies of the daemon.
 enum DaemonReply: Codable {
     case status(DaemonStatus)
     case health(DaemonHealth)
     case unfinishedAccounts(UnfinishedAccounts)
     case reloaded(ReloadOutcome)
-    /// The exit code of the job; nil when there was nothing to do.
+    /// The exit code of the job; nil: there was nothing to do.
     case provisioned(Int32?)
     case jobs(JobList)
-    /// nil when there is no such job.
+    /// nil: unknown.
     case job(Job?)
     /// Whether the job was open.
     case cancelled(Bool)
-    /// The jobs that were asked for.
+    /// The submitted jobs.
     case asked(AcceptedJobs)
     case scripts([ScriptLine])
-    /// What came of it.
+    /// The result, for the operator.
     case restarted(String)
     case refused(Refusal)
 
-    /// A ``CommandFailure`` of the daemon's.
+    /// A ``CommandFailure`` in the daemon.
     struct Refusal: Codable {
         let reason: String
         let hint: String
-        /// What the command ends with.
+        /// The exit status of the command.
         let status: Int32
 
         init(_ failure: CommandFailure) {
@@ -61,25 +62,25 @@ enum DaemonReply: Codable {
     }
 }
 
-/// What came of reading the settings anew.
+/// The result of a reload.
 struct ReloadOutcome: Codable, Sendable {
-    /// What is odd or wrong with them, each with its place and hint.
+    /// Problems of the settings, with places and hints.
     var problems: [String] = []
-    /// `[Section] KEY` of each setting that has another value now.
+    /// `[Section] KEY` of each changed setting.
     var changed: [String] = []
-    /// Settings that have changed and take effect at the next start.
+    /// Changed settings that need a restart.
     var restartNeeded: [String] = []
-    /// Why the daemon goes on with the settings that it has; nil: the new ones hold.
+    /// Why the daemon keeps its settings; nil: the new ones are in force.
     var refusal: DaemonReply.Refusal?
 }
 
-/// The accounts that are pending or have failed.
+/// The accounts with a pending or failed request.
 struct UnfinishedAccounts: Codable {
     struct Counts: Codable {
         var wished = 0
         var claimed = 0
         var failed = 0
-        /// The oldest wish that waits, by its entryCSN.
+        /// The entryCSN of the oldest pending request.
         var oldest: String?
     }
 
@@ -98,17 +99,16 @@ struct UnfinishedAccounts: Codable {
     }
 }
 
-/// Jobs that the daemon has accepted. They are in the history's file, so they outlast a crash, unless `unrecorded` says otherwise.
+/// Jobs that the daemon has accepted. They are in the history's file and survive a crash, unless `unrecorded` is set.
 struct AcceptedJobs: Codable {
-    /// Their numbers.
     var jobs: [UInt64]
     /// Why they are not in the history's file; nil: they are.
     var unrecorded: String?
-    /// How many accounts were left out because their last snapshot is recent.
+    /// Accounts that were skipped because their last snapshot is recent.
     var recent = 0
 }
 
-/// What the daemon does at this moment.
+/// The state of the daemon.
 struct DaemonStatus: Codable {
     struct Running: Codable {
         let job: UInt64
@@ -133,7 +133,7 @@ struct DaemonStatus: Codable {
         let attempt: Int
         let next: String
         let failure: String
-        /// Since when a shortage of the machine holds it up; nil: none does.
+        /// Since when a shortage of the machine delays it; nil: none does.
         let shortageSince: String?
     }
 
@@ -141,58 +141,231 @@ struct DaemonStatus: Codable {
     let version: String
     let since: String
     let isDirectoryAvailable: Bool
-    /// The LDAP server refuses the credentials: how it does, and when they are tried again.
+    /// The error and the next attempt if the LDAP server refuses the credentials.
     var refusedCredentials: String?
     let running: [Running]
     let retrying: [Retrying]
-    /// What the machine lacks, for which accounts wait.
+    /// Shortages of the machine that delay accounts.
     let shortages: [ShortageLine]
-    /// Open jobs of all types, where they are known.
+    /// Open jobs of all types.
     let jobs: [JobLine]
     let waiting: Int
     let nextDue: String?
-    /// Accounts whose entries the LDAP server shows older than they were before; the first of them.
+    /// The first accounts whose entries are older on the LDAP server than before.
     let behind: [Behind]
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     let deletes: WaitingDeletes?
-    /// Until when at most requests with a date wait because the machine's clock may be wrong; nil: they do not.
+    /// Until when at most requests with a date wait, because the machine's clock may be wrong; nil: they do not.
     let clockDoubtedUntil: String?
     /// Since the daemon started.
     let succeeded: Int
     let failed: Int
-    /// Accounts whose backups are not in order.
+    /// Accounts with backup problems.
     let backups: BackupHealth.Summary
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
 }
 
-/// What the machine lacks for the requests of all accounts alike.
+/// A shortage of the machine that delays the requests of all accounts.
 struct ShortageLine: Codable {
-    /// How many wait for it.
+    /// The number of delayed accounts.
     let accounts: Int
     /// As `YYYYMMDDThhmmssZ`.
     let since: String
-    /// What failed first, where, and how to fix it.
+    /// The first failure, with the hint.
     let reason: String
 }
 
-/// What is not in order, for monitoring.
+/// The problems for monitoring.
 struct DaemonHealth: Codable {
     /// Whether the LDAP server answers.
     var isDirectoryAvailable: Bool
-    /// Accounts whose last provisioning request failed; nil: the directory has no place to say so, or `ldapError` says why.
+    /// Accounts whose last request failed; nil: RETURN_VALUE is empty, or `ldapError` is set.
     var failedAccounts: Int?
     /// The first of them.
     var failedUIDs: [String] = []
-    /// Why the directory could not be asked.
+    /// Why the LDAP server could not be asked.
     var ldapError: String?
-    /// What the machine lacks, for which accounts wait.
+    /// Shortages of the machine that delay accounts.
     var shortages: [ShortageLine] = []
     var backups: BackupHealth.Summary
     /// Open jobs of all types.
     var openJobs: Int
     /// Deletes that wait because of MAX_DELETES_PER_HOUR; nil: none does.
     var deletes: WaitingDeletes?
-    /// Accounts whose entries the LDAP server shows older than they were before.
+    /// Accounts whose entries are older on the LDAP server than before.
     var behind = 0
+}
+
+/// Deletes that wait because of MAX_DELETES_PER_HOUR, with the texts for the log, mails and commands.
+struct WaitingDeletes: Codable {
+    let count: Int
+    /// MAX_DELETES_PER_HOUR.
+    let limit: Int
+    /// When the next delete is processed.
+    let next: String
+    /// entryUUIDs of the accounts, the next first; at most ``HourlyLimit/mostNamed``.
+    let accounts: [String]
+
+    /// - Returns: nil: none waits.
+    init?(_ deletes: HourlyLimit.Summary) {
+        guard let next = deletes.next else { return nil }
+        (count, limit, accounts) = (deletes.count, deletes.limit, deletes.waiting)
+        self.next = next.text
+    }
+
+    /// The reason, as a part of a sentence.
+    var reason: String { "MAX_DELETES_PER_HOUR = \(limit) is reached; the next delete is at \(next)" }
+
+    /// The hint.
+    static let hint =
+        "if all deletes are intended, raise MAX_DELETES_PER_HOUR in [Service] and reload (systemctl reload prov-backup-rsnapshot)"
+}
+
+/// Sends requests to the daemon with the same settings.
+struct DaemonControl {
+    private let runtimeDirectory: FilePath
+    private let configFile: String
+    private let globalFile: String?
+
+    init(_ configuration: DaemonConfiguration) {
+        self.init(
+            runtimeDirectory: configuration.service.runtimeDirectory, configFile: configuration.configFile,
+            globalFile: configuration.globalFile)
+    }
+
+    /// For commands that need no other settings.
+    /// - Parameter globalFile: nil: the usual one, if it exists.
+    init(runtimeDirectory: FilePath, configFile: String, globalFile: String?) {
+        self.runtimeDirectory = runtimeDirectory
+        self.configFile = configFile
+        self.globalFile = globalFile
+    }
+
+    enum Provisioned {
+        /// Processed by the daemon; nil: there was nothing to do.
+        case daemon(ProvisioningExitCode?)
+        case noDaemon
+    }
+
+    /// - Returns: nil: no daemon runs here.
+    func status() async throws -> DaemonStatus? {
+        try await ask(.status) { if case .status(let status) = $0 { status } else { nil } }
+    }
+
+    /// - Returns: nil: no daemon runs here.
+    func health() async throws -> DaemonHealth? {
+        // Monitoring gives up after ten seconds.
+        try await ask(.health, timeout: .seconds(8)) { if case .health(let health) = $0 { health } else { nil } }
+    }
+
+    func unfinishedAccounts() async throws -> UnfinishedAccounts {
+        try await need(.unfinishedAccounts) { if case .unfinishedAccounts(let accounts) = $0 { accounts } else { nil } }
+    }
+
+    func reload() async throws -> ReloadOutcome {
+        // systemd gives up after 90 seconds.
+        try await need(.reload, timeout: .seconds(80)) { if case .reloaded(let outcome) = $0 { outcome } else { nil } }
+    }
+
+    func provision(_ key: AccountKey) async throws -> Provisioned {
+        let request = DaemonRequest.provision(uuid: key.uuid.description, dn: key.dn.description)
+        // The job has its own time limits.
+        let answer: Provisioned? = try await ask(request, timeout: .seconds(24 * 3600)) {
+            if case .provisioned(let code) = $0 { .daemon(code.flatMap(ProvisioningExitCode.init)) } else { nil }
+        }
+        return answer ?? .noDaemon
+    }
+
+    /// - Returns: nil: no daemon runs here.
+    func jobs(_ filter: JobFilter) async throws -> JobList? {
+        try await ask(.jobs(filter)) { if case .jobs(let list) = $0 { list } else { nil } }
+    }
+
+    /// - Returns: the known ones of these jobs.
+    func jobs(_ ids: [JobID]) async throws -> [Job] {
+        var jobs: [Job] = []
+        var rest = ids[...]
+        // This many fit into a request.
+        while !rest.isEmpty {
+            jobs += try await need(.theseJobs(rest.prefix(1_000).map(\.number))) {
+                if case .jobs(let list) = $0 { list.jobs } else { nil }
+            }
+            rest = rest.dropFirst(1_000)
+        }
+        return jobs
+    }
+
+    /// - Returns: nil: no daemon runs here; an inner nil: there is no such job.
+    func job(_ id: UInt64) async throws -> Job?? {
+        try await ask(.job(id)) { reply -> Job?? in
+            if case .job(let job) = reply { .some(job) } else { .none }
+        }
+    }
+
+    /// - Returns: whether the job was open.
+    func cancel(_ id: UInt64) async throws -> Bool {
+        try await need(.cancel(id)) { if case .cancelled(let wasOpen) = $0 { wasOpen } else { nil } }
+    }
+
+    func run(_ name: String) async throws -> AcceptedJobs {
+        try await need(.run(name)) {
+            if case .asked(let accepted) = $0, !accepted.jobs.isEmpty { accepted } else { nil }
+        }
+    }
+
+    func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> AcceptedJobs {
+        try await need(.backup(level: level, accounts: accounts, isForced: isForced)) {
+            if case .asked(let accepted) = $0 { accepted } else { nil }
+        }
+    }
+
+    func scripts() async throws -> [ScriptLine] {
+        try await need(.scripts) { if case .scripts(let lines) = $0 { lines } else { nil } }
+    }
+
+    func restartScripts() async throws -> String {
+        try await need(.restartScripts) { if case .restarted(let text) = $0 { text } else { nil } }
+    }
+
+    /// Like ``ask(_:timeout:_:)``, but throws if no daemon runs.
+    /// - Parameter timeout: loading event handlers or searching accounts may take long.
+    private func need<Value>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(120), _ read: (DaemonReply) -> Value?
+    ) async throws -> Value {
+        guard let value = try await ask(request, timeout: timeout, read) else {
+            throw noDaemon()
+        }
+        return value
+    }
+
+    /// The error if no daemon runs.
+    /// - Parameter consequence: a continuation of the sentence.
+    func noDaemon(_ consequence: String = "") -> CommandFailure {
+        CommandFailure(
+            "no daemon runs here (\(runtimeDirectory))\(consequence)",
+            hint: "start it: systemctl start prov-backup-rsnapshot, or in the foreground: "
+                + "prov-backup-rsnapshot run -d -c \(configFile.shellWord)"
+                + (globalFile.map { " -g \($0.shellWord)" } ?? ""), status: .unavailable)
+    }
+
+    /// - Returns: nil: no daemon runs here.
+    private func ask<Value>(
+        _ request: DaemonRequest, timeout: Duration = .seconds(30), _ read: (DaemonReply) -> Value?
+    ) async throws -> Value? {
+        let socket = ControlServer.socketPath(in: runtimeDirectory)
+        let reply: DaemonReply?
+        do {
+            reply = try await ControlClient(socket: socket, timeout: timeout).ask(request, for: DaemonReply.self).first
+        } catch {
+            if case .notListening = error { return nil }
+            throw CommandFailure("\(error)", hint: "see the daemon's log", status: error.exitStatus)
+        }
+        if case .refused(let refusal) = reply { throw refusal.failure }
+        guard let reply, let value = read(reply) else {
+            throw CommandFailure(
+                "the reply of the daemon has another type", hint: "restart it: it may be of another version")
+        }
+        return value
+    }
 }

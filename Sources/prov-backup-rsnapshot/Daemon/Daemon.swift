@@ -10,9 +10,9 @@ import Logging
 import Provisioning
 import SystemPackage
 
-/// Starts everything in order and stops it in the reverse.
+/// Starts the parts of the daemon in order and stops them in reverse order.
 ///
-/// Settings, then the locks, then the state, then the engine: whatever is wrong is said before anything is touched.
+/// The order is settings, locks, state, engine, so that errors are reported before anything is changed.
 @MainActor struct Daemon {
     private let files: SettingsOptions
     private let configuration: DaemonConfiguration
@@ -42,28 +42,27 @@ import SystemPackage
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
-        EventLoop.shared.onSlowSlice = { logger.debug("the event loop was held up for \($0) by one piece of work") }
+        EventLoop.shared.onSlowSlice = { logger.debug("one task blocked the event loop for \($0)") }
     }
 
-    /// The daemon itself has about 40 open, the start of a script wants 36 free, and some jobs run at the same time. With less, the libraries
-    /// end the program in the middle of its work.
-    private static let fewestDescriptors: rlim_t = 128
+    /// The daemon opens about 40, starting a script needs 36 free ones, and several jobs run at the same time. Below that, libraries abort.
+    private static let minimumDescriptors: rlim_t = 128
 
-    /// Every job takes some descriptors, more than the usual soft limit of 1,024 allows.
+    /// The jobs may need more descriptors than the usual soft limit of 1,024.
     private static func raiseDescriptorLimit() throws {
         var limit = rlimit()
         guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-        guard limit.rlim_max >= fewestDescriptors else {
+        guard limit.rlim_max >= minimumDescriptors else {
             throw CommandFailure(
-                "the limit on open files is \(limit.rlim_max); at least \(fewestDescriptors) are needed",
+                "the limit on open files is \(limit.rlim_max); at least \(minimumDescriptors) are needed",
                 hint: "raise it: LimitNOFILE=1024 in the systemd unit, or ulimit -n 1024 in the shell",
                 status: .wrongConfiguration)
         }
         OwnProcess.raiseOpenFiles()
     }
 
-    /// Runs until SIGTERM or SIGINT. SIGHUP has the settings read anew.
-    @MainActor func run() async throws {
+    /// Runs until SIGTERM or SIGINT. SIGHUP reloads the settings.
+    func run() async throws {
         let signals = try ProcessSignals([SIGHUP, SIGINT, SIGTERM])
         if isDryRun {
             let engine = dryEngine()
@@ -71,13 +70,12 @@ import SystemPackage
             await Self.untilStopped(by: signals) {}
             return await engine.stop(grace: .zero, patience: .zero)
         }
-        // Nothing needs to be stopped in order yet.
+        // No part needs an orderly stop yet.
         signals.deadly = [SIGINT, SIGTERM]
         let locks = try takeLocks()
-        let work = try await makeWork()
-        let engine = work.engine
-        let jobs = DaemonJobs(
-            configuration, parts: work.parts, engine: engine, history: work.parts.history, logger: logger)
+        let current = CurrentConfiguration(configuration)
+        let (engine, work) = try await makeEngine(current)
+        let jobs = DaemonJobs(current, parts: work, engine: engine, logger: logger)
         let notifier = ServiceNotifier(environment: ProcessInfo.processInfo.environment)
         logger.notice(
             "prov-backup-rsnapshot \(Version.description) starts",
@@ -92,36 +90,35 @@ import SystemPackage
         }
         let views = ShownSnapshots(configuration, logger: logger)
         let reloader = SettingsReloader(
-            files: files, first: configuration, work: work, jobs: jobs, views: views, notifier: notifier, logger: logger
-        )
+            files: files, current: current, jobs: jobs, views: views, notifier: notifier, logger: logger)
         signals.deadly = []
         let parts = StartedParts()
-        do throws(ControlServerError) {
+        do throws(RuntimeFileError) {
             parts.start { await feedWatchdog(notifier) }
-            startMail(work.parts.reports, in: parts)
-            let reports = try await ReportServer(under: locks.runtime, registry: work.parts.registry)
+            startMail(work.reports, in: parts)
+            let reports = try await ReportServer(under: locks.runtime, registry: work.registry)
             parts.add { await reports.stop() }
             if let notice = reports.notice { logger.info("\(notice)") }
-            let handler = ControlHandler(engine: engine, started: started, desk: jobs, reloader: reloader)
+            let handler = ControlHandler(engine: engine, started: started, jobs: jobs) { await reloader.reload().value }
             let control = try await ControlServer(under: locks.runtime) { await handler.answer($0) }
             parts.add { await control.stop() }
         } catch {
             await parts.stop()
             throw error
         }
-        startWork(work, jobs, notifier, in: parts)
+        startJobs(jobs, notifier, in: parts)
         reloader.start()
         parts.add { await reloader.stop() }
         parts.start { await views.run() }
-        let purge = DailyPurge(jobs: jobs, presence: work.parts.presence, logger: logger)
+        let purge = DailyPurge(jobs: jobs, presence: work.presence, logger: logger)
         parts.start { await purge.run() }
-        await Self.untilStopped(by: signals, reload: reloader.beginReload)
+        await Self.untilStopped(by: signals, reload: { reloader.reload() })
         await parts.stop()
         logger.notice("prov-backup-rsnapshot has stopped")
         withExtendedLifetime(locks) {}
     }
 
-    /// Tells systemd that the daemon is alive, where it asks. The event loop sends it: while that is held up, systemd hears nothing.
+    /// Feeds systemd's watchdog, if there is one, from the event loop: a blocked loop does not feed it.
     private func feedWatchdog(_ notifier: ServiceNotifier) async {
         guard let interval = notifier.watchdogInterval else { return }
         while !Task.isCancelled {
@@ -130,8 +127,8 @@ import SystemPackage
         }
     }
 
-    /// Begins to send mails. They are stopped after the engine, whose last jobs may have something to tell.
-    @MainActor private func startMail(_ reports: JobReports, in parts: StartedParts) {
+    /// Starts to send mails. This is stopped after the engine, because its last jobs may fail.
+    private func startMail(_ reports: JobReports, in parts: StartedParts) {
         let (end, isOver) = AsyncStream<Never>.makeStream()
         let mail = Task { await reports.sendMail { for await _ in end {} } }
         parts.add {
@@ -140,122 +137,115 @@ import SystemPackage
         }
     }
 
-    /// Begins to start the engine and all jobs, which takes as long as the site's handlers are loaded.
-    @MainActor private func startWork(
-        _ work: DaemonWork, _ jobs: DaemonJobs, _ notifier: ServiceNotifier, in parts: StartedParts
-    ) {
+    /// Starts all jobs and the engine in the background, because loading the event handlers may take long.
+    private func startJobs(_ jobs: DaemonJobs, _ notifier: ServiceNotifier, in parts: StartedParts) {
+        let engine = jobs.engine
         let starting = Task {
             await jobs.start()
-            work.engine.start()
+            engine.start()
             logger.notifying { try notifier.notify(.ready) }
         }
-        let (grace, patience) = (configuration.service.stopGrace, configuration.stopPatience)
+        let (grace, killTimeout) = (configuration.service.stopGrace, configuration.stopKillTimeout)
         parts.add { [logger] in
             await starting.value
             logger.notifying { try notifier.notify(.stopping) }
-            await work.engine.stop(grace: grace, patience: patience) {
-                await jobs.stop(grace: grace, patience: patience)
+            await engine.stop(grace: grace, patience: killTimeout) {
+                await jobs.stop(grace: grace, killTimeout: killTimeout)
             }
-            await work.parts.stop()
+            await jobs.parts.stop()
         }
     }
 
-    /// A second signal that asks for the stop changes nothing.
-    @MainActor private static func untilStopped(by signals: ProcessSignals, reload: () -> Void) async {
+    /// Returns at the first signal that stops the daemon.
+    private static func untilStopped(by signals: ProcessSignals, reload: () -> Void) async {
         for await signal in signals.received {
             guard signal == SIGHUP else { return }
             reload()
         }
     }
 
-    /// Works on what is due now.
+    /// Processes the requests that are due now.
     func runOnce() async throws {
         try await configuration.connectOnce().close()
-        let locks = isDryRun ? nil : try takeLocks()
-        let work = isDryRun ? nil : try await makeWork()
-        let engine = work?.engine ?? dryEngine()
-        await work?.parts.handlers.start()
-        if let work { await engine.takeUp(await work.parts.leftJobs()) }
-        try await CommandFailure.translating { try await engine.runOnce() }
-        let left = await engine.snapshot()
-        await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
-        await work?.parts.stop()
-        await work?.parts.reports.sendMail {}
-        withExtendedLifetime(locks) {}
-        // What would be tried again later has not been done either.
+        let left: EngineSnapshot
+        if isDryRun {
+            let engine = dryEngine()
+            try await engine.runOnce()
+            left = await engine.snapshot()
+            await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopKillTimeout)
+        } else {
+            left = try await withEngine { engine, interrupted in
+                await engine.takeUp(interrupted)
+                try await engine.runOnce()
+                return await engine.snapshot()
+            }
+        }
+        // Requests that will be retried have not succeeded either.
         if left.failed > 0 || left.troubled > 0 || !left.retrying.isEmpty || left.deletes.count > 0 {
             throw ExitCode(ProcessExitStatus.failure.rawValue)
         }
     }
 
-    /// Carries one account's wish out here, since no daemon runs.
+    /// Processes the request of one account in this process, without a running daemon.
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
-        let locks = try takeLocks()
-        let work = try await makeWork()
-        await work.parts.handlers.start()
-        // A job that an earlier run began for the account goes on under its number.
-        await work.engine.takeUp(await work.parts.leftJobs().filter { $0.subject == JobSubject(key.uuid) })
-        let code = await work.engine.provision(key)
-        await work.engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopPatience)
-        await work.parts.stop()
-        await work.parts.reports.sendMail {}
-        withExtendedLifetime(locks) {}
-        return code
+        try await withEngine { engine, interrupted in
+            // An interrupted job of the account keeps its number.
+            await engine.takeUp(interrupted.filter { $0.subject == JobSubject(key.uuid) })
+            return await engine.provision(key)
+        }
     }
 
-    /// One lock is not enough: somebody may remove RUNTIME_DIRECTORY, which is made anew, while the first daemon runs.
+    /// Runs an engine without watching the LDAP server.
+    private func withEngine<Result>(
+        _ body: (Engine, _ interrupted: [Job]) async throws -> Result
+    ) async throws -> Result {
+        let locks = try takeLocks()
+        let (engine, parts) = try await makeEngine(CurrentConfiguration(configuration))
+        await parts.handlers.start()
+        let result = try await body(engine, parts.interruptedJobs())
+        await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopKillTimeout)
+        await parts.stop()
+        await parts.reports.sendMail {}
+        withExtendedLifetime(locks) {}
+        return result
+    }
+
+    /// Two locks, because RUNTIME_DIRECTORY may be removed and created again while a daemon runs.
     private func takeLocks() throws -> (runtime: InstanceLock, state: InstanceLock) {
         let (runtime, state) = (configuration.service.runtimeDirectory, configuration.service.stateDirectory)
-        do {
-            try RuntimeDirectory.prepare(runtime)
-            try RuntimeDirectory.prepare(state, mode: 0o700)
-            // By another name, since both may be the same directory.
-            return (
-                try InstanceLock(in: runtime),
-                try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY")
-            )
-        } catch let error as RuntimeDirectoryError {
-            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
-        } catch let error as InstanceLockError {
-            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
-        }
+        try RuntimeDirectory.prepare(runtime)
+        try RuntimeDirectory.prepare(state, mode: 0o700)
+        // With another name, because both may be the same directory.
+        return (
+            try InstanceLock(in: runtime), try InstanceLock(in: state, name: "state-lock", setting: "STATE_DIRECTORY")
+        )
     }
 
-    /// To be called with the locks held: what runs besides is of no other daemon.
-    private func makeWork() async throws -> DaemonWork {
+    /// Must be called with the locks held: no other daemon may use the state.
+    private func makeEngine(_ current: CurrentConfiguration) async throws -> (Engine, JobParts) {
         let state = configuration.service.stateDirectory
-        do {
-            for directory in [configuration.backup.lockDirectory, configuration.scripts.events.moduleDirectory] {
-                try RuntimeDirectory.prepare(directory, mode: 0o700)
-            }
-            await endLeftovers()
-            let source = try JobIDSource(file: state.appending("job-number"))
-            let presence = Presence(file: state.appending("alive")) {
-                ClockSynchronization.current != .unsynchronized
-            }
-            let reports = JobReports(configuration, logger: logger)
-            let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
-            let seen = SeenVersions(file: state.appending("seen"))
-            for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(
-                \.self)
-            {
-                logger.warning("\(notice)")
-            }
-            removeAttempts(in: state)
-            let parts = JobParts(configuration, ids: source, presence: presence, reports: reports, logger: logger)
-            let engine = Engine(
-                parts.engine(configuration), ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
-                isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
-            return DaemonWork(engine: engine, parts: parts)
-        } catch let error as RuntimeDirectoryError {
-            throw CommandFailure("\(error)", hint: "nothing was started", status: error.exitStatus)
-        } catch let error as StateFileError {
-            throw CommandFailure("\(error)", hint: "nothing was started")
+        for directory in [configuration.backup.lockDirectory, configuration.scripts.events.moduleDirectory] {
+            try RuntimeDirectory.prepare(directory, mode: 0o700)
         }
+        await endLeftoverScripts()
+        let source = try JobIDSource(file: state.appending("job-number"))
+        let presence = Presence(file: state.appending("alive")) { ClockSynchronization.current != .unsynchronized }
+        let reports = JobReports(current, logger: logger)
+        let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
+        let seen = SeenVersions(file: state.appending("seen"))
+        for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(\.self) {
+            logger.warning("\(notice)")
+        }
+        removeAttempts(in: state)
+        let parts = JobParts(configuration, ids: source, presence: presence, reports: reports, logger: logger)
+        let engine = Engine(
+            parts.engine(configuration), ids: source, deletes: deletes, seen: seen, scheduler: parts.scheduler,
+            isClockDoubted: { presence.clockDoubtedUntil != nil }, logger: logger)
+        return (engine, parts)
     }
 
-    /// A daemon that was killed has left its scripts running, and their jobs are about to be run anew: never two at once.
-    private func endLeftovers() async {
+    /// Ends the scripts of a daemon that was killed, before their jobs run again.
+    private func endLeftoverScripts() async {
         var users: Set<UInt32> = []
         let names =
             configuration.userScripts.values.compactMap(\.user) + [configuration.script?.user].compactMap(\.self)
@@ -269,14 +259,14 @@ import SystemPackage
         let left = await LeftoverProcesses.end(
             reportingTo: configuration.reportSocket.string, users: users, grace: configuration.backup.scriptGrace)
         for name in left {
-            logger.warning("an earlier daemon that did not end in order left \(name) running; it was ended")
+            logger.warning("ended leftover process of a previous daemon: \(name)")
         }
         if let reason = await BlockingWork.run({ LeftoverProcesses.escape }) {
             logger.notice("\(reason)")
         }
     }
 
-    /// Earlier versions counted attempts in files of their own; the history does so now.
+    /// Earlier versions counted attempts in this directory; now the history does.
     private func removeAttempts(in state: FilePath) {
         let directory = state.appending("attempts")
         unlink(directory.appending("_attempts").string)
@@ -284,14 +274,8 @@ import SystemPackage
         logger.notice("\(directory) is no longer used and can be removed")
     }
 
-    /// It needs neither lock nor state: it may run beside the real one.
+    /// Needs neither lock nor state, so it may run at the same time as the daemon.
     private func dryEngine() -> Engine {
         Engine(configuration.engine, ids: nil, planPrinter: PlanPrinter { print($0) }, logger: logger)
     }
-}
-
-/// What works, with what all its jobs share.
-struct DaemonWork: Sendable {
-    let engine: Engine
-    let parts: JobParts
 }

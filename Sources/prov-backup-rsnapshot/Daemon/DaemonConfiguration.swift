@@ -1,54 +1,53 @@
 import BackupService
 import Daemon
-import LDAP
 import JobCore
+import LDAP
 import Provisioning
 import ScriptService
+import Synchronization
 import SystemPackage
 
-/// The settings, checked as far as can be done without asking the LDAP server or starting anything: the sections as their consumers take them,
-/// and the values that are made from several of them.
+/// The checked settings: the sections, and values that depend on several sections. The checks use neither the LDAP server nor other programs.
 ///
-/// It is made by ``load(service:global:environment:namedGlobal:)`` alone, so that its holder needs no further checks.
+/// Only ``load(service:global:environment:namedGlobal:)`` creates it, so it needs no further checks.
 struct DaemonConfiguration: Sendable {
     /// The service's file.
     let configFile: String
-    /// The global file where it was named on the command line; `nil`: the usual one, if it is there.
+    /// The global file if the command line names it; nil: the usual one, if it exists.
     let globalFile: String?
-    /// As they were read, to tell what a reload changes.
+    /// As they were read, for the changes of a reload.
     let settings: Settings
     let global: GlobalSettings
     let service: ServiceSettings
     let mail: Mailer.Configuration
     let backup: BackupConfiguration
     let backupJobs: BackupJobsConfiguration
-    /// With `TYPE = Script`: it takes the place of the backup accounts' provisioning.
+    /// With `TYPE = Script`, it replaces the provisioning of backup accounts; otherwise nil.
     let script: ScriptServiceConfiguration?
     let scripts: ScriptsSettings
     let history: HistorySettings
-    /// From `[Hooks TYPE]` and the windows.
+    /// From `[Hooks TYPE]` and `[Backup Jobs] WINDOW`.
     let policies: [JobType: JobPolicy]
     /// From `[Job NAME]`, by name.
     let userScripts: [String: UserScript]
-    /// Everything that has a schedule.
+    /// All scheduled jobs and levels.
     let timetable: JobTimetable
     let engine: Engine.Configuration
-    /// For handlers: this server and the LDAP service.
+    /// For event handlers: this server and the LDAP service.
     let surroundings: EventSurroundings
 
     /// Reads the files and the environment.
     ///
     /// - Parameters:
     ///   - service: the service's file (`-c`).
-    ///   - global: the global file, if there is one.
-    ///   - namedGlobal: the global file where the command line names it (`-g`).
-    /// - Returns: the settings, and the warnings about them.
-    /// - Throws: everything that is wrong, at once.
+    ///   - global: the global file, if it exists.
+    ///   - namedGlobal: the global file if the command line names it (`-g`).
+    /// - Throws: all errors at once.
     static func load(
         service: FilePath, global: FilePath?, environment: [String: String], namedGlobal: String? = nil
     ) throws(SettingsError) -> (settings: DaemonConfiguration, warnings: [SettingsProblem]) {
         var settings = Settings(.daemon, files: [global, service].compactMap(\.self), environment: environment)
-        // The content of a file that cannot be read is not known, so no key is reported as missing.
+        // The content of an unreadable file is unknown, so no key is reported as missing.
         if settings.lacksFile { throw settings.error }
         let configuration = DaemonConfiguration(
             checking: &settings, configFile: service.string, globalFile: namedGlobal)
@@ -56,7 +55,7 @@ struct DaemonConfiguration: Sendable {
         return (configuration, settings.warnings)
     }
 
-    /// Makes the checks that no single key can make, and adds their errors to the settings. With errors the result is not to be used.
+    /// Checks across keys and adds the errors to the settings. The result must not be used if there are errors.
     private init(checking settings: inout Settings, configFile: String, globalFile: String?) {
         self.settings = settings
         self.configFile = configFile
@@ -79,7 +78,7 @@ struct DaemonConfiguration: Sendable {
         backup.check(&settings, service: service.type)
         backup.places.configuredPools = Pool.all(&settings, below: backup.places.roots)
         backup.timeLimit = backupJobs.timeLimit
-        // Not below the runtime directory: rsnapshot also runs while the daemon does not.
+        // Not in the runtime directory: rsnapshot may also run without the daemon.
         backup.lockDirectory = service.stateDirectory.appending("locks")
         backup.reportSocket = reportSocket.string
         self.backup = backup
@@ -102,7 +101,7 @@ struct DaemonConfiguration: Sendable {
             jobs.compactMap { (section: JobSettings) in
                 section.schedule.map { .init(name: JobCommand.run(section.job.name).description, schedule: $0) }
             }
-                // Due together, the larger level goes first: it takes over the snapshot that the smaller one would remove.
+                // If several levels are due, the larger level is first: it takes over the snapshot that the smaller one would remove.
                 + SnapshotLevel.allCases.reversed().compactMap { level in
                     backupJobs.schedules[level].map {
                         .init(name: JobCommand.backup(level.rawValue, accounts: []).description, schedule: $0)
@@ -125,27 +124,37 @@ struct DaemonConfiguration: Sendable {
         surroundings = EventSurroundings(engine, backup.places)
     }
 
-    /// How long a job that is interrupted at the stop may take to end: within, a program that is asked to end is killed.
-    var stopPatience: Duration { backup.scriptGrace + .seconds(10) }
+    /// At the stop, an interrupted job that takes longer is abandoned; its programs are killed earlier.
+    var stopKillTimeout: Duration { backup.scriptGrace + .seconds(10) }
 
     /// The socket for reports of scripts.
     var reportSocket: FilePath { ReportServer.socketPath(in: service.runtimeDirectory) }
 
     var historyFile: FilePath { history.file(in: service.stateDirectory) }
 
-    /// One try, for commands: they do not wait for an LDAP server that is away.
+    /// Connects with one attempt, for commands: they do not wait for an unavailable LDAP server.
     func connectOnce() async throws -> LDAPConnection {
-        try await CommandFailure.translating {
-            try await ServerList(engine.servers).connect(options: engine.connection)
-        }
+        try await ServerList(engine.servers).connect(options: engine.connection)
     }
 
-    /// The settings that take effect at the daemon's next start only, where they differ.
+    /// The changed settings that need a restart.
     func restartNeeded(for new: Self) -> [String] {
         let changes = new.settings.changes(since: settings, isRestartNeeded: true)
-        // Where SYSLOG is not set, SERVICE and TYPE give the name.
+        // SERVICE and TYPE are the default of SYSLOG.
         let name = service.syslog == new.service.syslog ? [] : ["[Service] SYSLOG"]
         return changes + name.filter { !changes.contains($0) }
+    }
+}
+
+/// The settings in force. A reload replaces the value; jobs and mails read it when they begin.
+final class CurrentConfiguration: Sendable {
+    private let state: Mutex<DaemonConfiguration>
+
+    init(_ value: DaemonConfiguration) { state = Mutex(value) }
+
+    var value: DaemonConfiguration {
+        get { state.withLock(\.self) }
+        set { state.withLock { $0 = newValue } }
     }
 }
 
@@ -170,5 +179,50 @@ extension Engine.Configuration {
             directoryAttemptsUntilError: AttemptsUntilError(
                 atStart: global.attempts, inOperation: operation.attempts), service: provisioning)
         if case .simple = connection.credentials { self.password = password }
+    }
+}
+
+extension DaemonConfiguration {
+    /// All files and directories that root runs or reads, except the settings and the files for TLS, which are checked when they are read.
+    ///
+    /// `check`, the start and each reload check this list; each job checks its own programs again.
+    var trusted: [TrustedPath] {
+        [
+            TrustedPath("STATE_DIRECTORY", service.stateDirectory, .directory),
+            TrustedPath("RUNTIME_DIRECTORY", service.runtimeDirectory, .directory),
+        ] + historyDirectory + backup.trustedProgramDirectories + (script?.trusted ?? backup.trusted) + trustedPrograms
+    }
+
+    /// The directory of the history, unless it is the state directory.
+    private var historyDirectory: [TrustedPath] {
+        let directory = historyFile.removingLastComponent()
+        return directory == service.stateDirectory ? [] : [TrustedPath("[History] FILE", directory, .directory)]
+    }
+
+    /// - Parameter note: is called for each fault.
+    /// - Throws: `CommandFailure` if another user could change anything in the list.
+    func demandTrust(note: (String) -> Void) throws {
+        let faults = trusted.compactMap { path in path.fault.map { (path.subject, $0) } }
+        guard !faults.isEmpty else { return }
+        for (subject, fault) in faults { note("\(subject): \(fault)") }
+        let isTemporary = faults.allSatisfy { $0.1.failureClass != .configuration }
+        throw CommandFailure(
+            "users other than root and the daemon's user could change files that the daemon runs or reads",
+            hint: "fix what is reported above; check reports it too",
+            status: isTemporary ? .tryAgain : .wrongConfiguration)
+    }
+
+    /// Scripts, event handlers and the programs of jobs.
+    private var trustedPrograms: [TrustedPath] {
+        let hooks = policies.sorted { $0.key.rawValue < $1.key.rawValue }.flatMap { type, policy in
+            (policy.hooks.map { [("pre script", $0.preScript), ("post script", $0.postScript)] } ?? [])
+                .map { TrustedPath("\(type) \($0)", $1, .program) }
+        }
+        let programs = userScripts.values.sorted { $0.name < $1.name }
+            .map { TrustedPath("[Job \($0.name)]", $0.path, .program) }
+        let sendmail = mail.recipients.isEmpty ? [] : [TrustedPath("SENDMAIL", mail.sendmail, .program)]
+        return hooks + programs + scripts.events.trusted + sendmail + [
+            TrustedPath("systemd-inhibit", Inhibitor.usualProgram, .program)
+        ]
     }
 }

@@ -7,40 +7,38 @@ import Logging
 import Provisioning
 import SystemPackage
 
-/// The daemon's jobs besides the provisioning: takes them in from operators, schedules and handlers, and has them run.
-@MainActor final class DaemonJobs: JobDesk {
+/// All jobs except provisioning: accepts them from operators, schedules and event handlers.
+@MainActor final class DaemonJobs: JobControl {
     let parts: JobParts
     let engine: Engine
     let backups: JobRunner
     let scripts: JobRunner
     let logger: Logger
     let clock: any WallClock = SystemWallClock()
-    private(set) var configuration: DaemonConfiguration
+    private let current: CurrentConfiguration
+    var configuration: DaemonConfiguration { current.value }
     private(set) var isStopping = false
-    private(set) var rescuing: Task<Void, Never>?
+    private(set) var resuming: Task<Void, Never>?
     private var clockWatch: Task<Void, Never>?
-    /// Follows the timetable.
+    /// Runs the timetable.
     var schedule: Task<Void, Never>?
-    /// Looks through all accounts once a day.
+    /// Checks all accounts once a day.
     var review: Task<Void, Never>?
-    /// The last request of a run of backups; the next one waits for it.
-    var lastAsking: Task<Void, Never>?
-    /// Runs of backups that are under way.
+    /// Submits the last jobs of a backup run; the next submission waits for it.
+    var lastSubmission: Task<Void, Never>?
+    /// Backup runs in progress.
     var runs: [SnapshotLevel: BackupRun] = [:]
-    /// The last request for a level of all accounts; the next one waits for it.
+    /// Submits the last level of all accounts; the next submission waits for it.
     private var lastLevel: Task<Void, Never>?
-    /// Who asks before the handlers are there; nil when they are.
+    /// Submissions that wait for the event handlers; nil: the handlers are loaded.
     private var early: [CheckedContinuation<Void, Never>]? = []
-    nonisolated let history: JobHistory?
 
-    init(
-        _ configuration: DaemonConfiguration, parts: JobParts, engine: Engine, history: JobHistory?, logger: Logger
-    ) {
-        self.configuration = configuration
+    init(_ current: CurrentConfiguration, parts: JobParts, engine: Engine, logger: Logger) {
+        self.current = current
         self.parts = parts
         self.engine = engine
-        self.history = history
         self.logger = logger
+        let configuration = current.value
         let executor = parts.executor(configuration)
         backups = JobRunner(
             executor: executor, ids: parts.ids, scheduler: parts.scheduler, slots: configuration.backupJobs.slots)
@@ -49,24 +47,23 @@ import SystemPackage
         parts.serve(self)
     }
 
-    /// Scripts that differ in name may run side by side; MAX_JOBS limits them with all others.
+    /// Different scripts may run at the same time; MAX_JOBS limits all jobs together.
     private static let scriptSlots = 64
 
-    // MARK: - From start to stop
+    // MARK: - Start, reload, stop
 
-    /// Loads the handlers, begins to take up what an earlier run of the daemon left behind, and asks for what has a schedule from now on.
-    /// To be called before the engine starts.
+    /// Loads the event handlers, resumes interrupted jobs, and starts the schedules. Must be called before the engine starts.
     func start() async {
         await parts.handlers.start()
         early?.forEach { $0.resume() }
         early = nil
-        let left = await parts.leftJobs()
+        let interrupted = await parts.interruptedJobs()
         await parts.recallFailedBackups()
-        await engine.takeUp(left)
-        // The directory may be away for long, and the daemon is to be there meanwhile.
-        rescuing = Task {
-            let run = parts.reports.mail.open("jobs of an earlier run of the daemon")
-            for left in left where left.type != .provisioning { await rescue(left, run) }
+        await engine.takeUp(interrupted)
+        // In the background, because the LDAP server may be unavailable for long.
+        resuming = Task {
+            let run = parts.reports.mail.open("interrupted jobs")
+            for job in interrupted where job.type != .provisioning { await resume(job, run) }
             parts.reports.mail.close(run)
         }
         warnOfDoubtedClock()
@@ -75,54 +72,53 @@ import SystemPackage
         followSchedules()
     }
 
-    /// Jobs that begin from now on go by these settings.
-    func reload(_ configuration: DaemonConfiguration) async {
-        self.configuration = configuration
+    /// Applies the current settings to new jobs and schedules.
+    func reload() async {
+        let configuration = configuration
         parts.scheduler.setLimit(configuration.scripts.maxJobs)
-        parts.reports.reconfigure(configuration)
         let executor = parts.executor(configuration)
         backups.reconfigure(executor: executor, slots: configuration.backupJobs.slots)
         scripts.reconfigure(executor: executor, slots: Self.scriptSlots)
         followSchedules()
     }
 
-    /// Starts nothing more; what runs has the grace, and then patience to end.
-    func stop(grace: Duration, patience: Duration) async {
+    /// Starts no further jobs; running jobs are interrupted after the grace period and abandoned after the kill timeout.
+    func stop(grace: Duration, killTimeout: Duration) async {
         isStopping = true
-        for task in [schedule, review, clockWatch, rescuing] + runs.values.map(\.task) { task?.cancel() }
-        async let first: Void = backups.stop(grace: grace, killTimeout: patience)
-        async let second: Void = scripts.stop(grace: grace, killTimeout: patience)
+        for task in [schedule, review, clockWatch, resuming] + runs.values.map(\.task) { task?.cancel() }
+        async let first: Void = backups.stop(grace: grace, killTimeout: killTimeout)
+        async let second: Void = scripts.stop(grace: grace, killTimeout: killTimeout)
         _ = await (first, second)
     }
 
-    // MARK: - Crash rescue
+    // MARK: - Interrupted jobs
 
-    private func rescue(_ left: Job, _ run: MailDigest.Run) async {
-        parts.reports.mail.add(left.id, to: run)
+    private func resume(_ job: Job, _ run: MailDigest.Run) async {
+        parts.reports.mail.add(job.id, to: run)
         do {
-            switch left.type {
-            case _ where left.status == .canceled:
-                close(left, .canceled)
-            case .admin where configuration.userScripts[left.name] != nil:
-                guard let request = configuration.userScripts[left.name]?.request else { return }
-                try await scripts.submit(request, resuming: left)
+            switch job.type {
+            case _ where job.status == .canceled:
+                close(job, .canceled)
+            case .admin where configuration.userScripts[job.name] != nil:
+                guard let request = configuration.userScripts[job.name]?.request else { return }
+                try await scripts.submit(request, resuming: job)
             case .backup:
-                guard let level = SnapshotLevel(rawValue: left.level), configuration.script == nil,
-                    let request = try await selection.requests(of: level, accounts: [left.client], isForced: true)
+                guard let level = SnapshotLevel(rawValue: job.level), configuration.script == nil,
+                    let request = try await selection.requests(of: level, accounts: [job.client], isForced: true)
                         .first
                 else { fallthrough }
-                try await backups.submit(request, resuming: left)
+                try await backups.submit(request, resuming: job)
             default:
-                lose(left, "nothing is left that could take it up")
+                fail(job, "the settings no longer contain it")
             }
         } catch is CancellationError {
-            // The daemon stops: the next start takes it up.
+            // The daemon stops: the next start resumes the job.
         } catch {
-            lose(left, "\(error)")
+            fail(job, "\(error)")
         }
     }
 
-    private func lose(_ job: Job, _ reason: String) {
+    private func fail(_ job: Job, _ reason: String) {
         close(job, JobOutcome(.failed, message: "lost: the daemon ended before the job did, and \(reason)"))
     }
 
@@ -135,15 +131,14 @@ import SystemPackage
         BackupJobs(engine: engine, configuration: configuration.backup, jobs: configuration.backupJobs)
     }
 
-    // MARK: - Asking
+    // MARK: - Submitting
 
-    /// What goes wrong is in the log as well.
+    /// Submits the jobs of a command. Errors are logged and returned.
     /// - Parameters:
-    ///   - isWanted: looks at each job before it is asked for.
-    ///   - opened: is told the number of each job before its handlers hear of it.
-    /// - Returns: what went wrong.
+    ///   - isWanted: decides for each job whether it is submitted.
+    ///   - opened: gets the number of each job before its event handlers run.
     @discardableResult
-    func ask(
+    func submit(
         _ command: JobCommand, where isWanted: @escaping @MainActor (JobRequest) -> Bool = { _ in true },
         opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async -> (any Error)? {
@@ -157,8 +152,8 @@ import SystemPackage
             }
             return nil
         } catch is CancellationError {
-            logger.notice("\(command): the daemon stops before all its jobs are asked for")
-            return Self.stops
+            logger.notice("\(command): the daemon stops before all jobs are submitted")
+            return Self.stopping
         } catch {
             logger.error("\(command): \(error)")
             return error
@@ -180,7 +175,7 @@ import SystemPackage
     }
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
-        // Scheduled jobs wait for an LDAP server that is down; an operator at a terminal does not.
+        // Scheduled jobs wait for an unavailable LDAP server; operators do not.
         do throws(LDAPError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
         return try await backup(
             level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
@@ -203,7 +198,7 @@ import SystemPackage
         guard accounts.isEmpty else {
             return (try await backup(level, of: accounts, isForced, where: isWanted, opened: opened), 0)
         }
-        // One level after the other: so each account has its jobs in the order in which the levels were asked for.
+        // One level after the other, so that the jobs of each account have the order of the requests.
         let earlier = lastLevel
         let request = Task {
             await earlier?.value
@@ -225,7 +220,7 @@ import SystemPackage
         do {
             requests = try await selection.requests(of: level, accounts: accounts, isForced: isForced)
         } catch let refusals as BackupRefusals {
-            throw CommandFailure("\(refusals)", hint: "no backup was asked for")
+            throw CommandFailure("\(refusals)", hint: "no backup was submitted")
         }
         var ids: [JobID] = []
         for request in requests where isWanted(request) {
@@ -251,8 +246,8 @@ import SystemPackage
         return (ids, recent)
     }
 
-    /// Removes archived homes whose days are over, as a job, so that its handlers hear of each.
-    /// - Returns: nil with `TYPE = Script`: archived homes are the affair of the daemon that archives them.
+    /// Removes expired archived homes as a job, so that event handlers get an event for each.
+    /// - Returns: nil with `TYPE = Script`.
     func purge() async throws -> JobOutcome? {
         guard configuration.script == nil else { return nil }
         let events = parts.events(configuration)
@@ -270,7 +265,7 @@ import SystemPackage
                 }
                 guard !report.problems.isEmpty else { return .success }
                 return JobOutcome(
-                    .warnings, message: "archived homes stay: \(report.problems.joined(separator: "; "))")
+                    .warnings, message: "archived homes were not removed: \(report.problems.joined(separator: "; "))")
             }, to: scripts)
         return await job.outcome()
     }
@@ -280,15 +275,17 @@ import SystemPackage
     ) async throws -> SubmittedJob {
         if early != nil { await withCheckedContinuation { early?.append($0) } }
         guard let job = try await runner.submit(request, opened: opened) else {
-            throw Self.stops
+            throw Self.stopping
         }
         return job
     }
 
-    private static let stops = CommandFailure(
+    private static let stopping = CommandFailure(
         "the daemon stops", hint: "ask again when it runs", status: .unavailable)
 
-    // MARK: - Looking
+    // MARK: - Queries
+
+    var history: JobHistory? { parts.history }
 
     func live() -> [Job] { parts.registry.live() }
 
@@ -300,21 +297,21 @@ import SystemPackage
 
     func cancel(_ id: JobID) -> Bool { parts.registry.cancel(id) }
 
-    /// - Throws: `CommandFailure` when there are no handlers now, or not the new ones.
+    /// - Throws: `CommandFailure` if the handlers could not be loaded.
     func restartHandlers() async throws -> String {
-        let said = await parts.handlers.restart()
+        let result = await parts.handlers.restart()
         if let fault = parts.handlers.fault { throw CommandFailure(fault, hint: ScriptLine.loadingHint) }
-        return said
+        return result
     }
 
-    /// The names by which handlers know the volumes.
+    /// The volumes' names for event handlers.
     var volumes: Set<String> { Set(configuration.backup.places.volumes.map(\.string)) }
 
     func scripts() async -> [ScriptLine] {
         let configuration = configuration
         let now = clock.now
         var lines = await BlockingWork.run { ScriptLine.all(configuration, now: now) }
-        // What is wrong with the file on the disk has been said already.
+        // Faults of the file are already reported.
         if let fault = parts.handlers.fault,
             let handlers = lines.firstIndex(where: { $0.kind == .handlers && $0.state == .ok })
         {
@@ -325,12 +322,12 @@ import SystemPackage
 }
 
 extension JobType {
-    /// Archived homes whose days are over are removed.
+    /// Removes expired archived homes.
     static let purge = JobType(rawValue: "Purge")
 }
 
 extension BackupJobs.Selected {
-    /// The job that comes of it; nil: none does.
+    /// nil: no job is needed.
     func request(_ level: SnapshotLevel) -> JobRequest? {
         switch self {
         case .job(let request): request
@@ -341,7 +338,7 @@ extension BackupJobs.Selected {
 }
 
 extension BackupRefusal {
-    /// A job that says so, and ends as wrong configuration.
+    /// A job that fails with the reason.
     fileprivate func request(_ level: SnapshotLevel) -> JobRequest {
         let outcome = JobOutcome(.wrongConfiguration, failureClass: .configuration, message: description)
         return JobRequest(

@@ -5,14 +5,14 @@ import JobCore
 import Logging
 import Provisioning
 
-/// The parts of the daemon that have been started, to be stopped in the reverse order.
+/// The started parts of the daemon, which are stopped in reverse order.
 @MainActor final class StartedParts {
     private var stops: [() async -> Void] = []
 
-    /// - Parameter stop: ends the part that has just been started.
+    /// - Parameter stop: stops the part that was just started.
     func add(stop: @escaping () async -> Void) { stops.append(stop) }
 
-    /// Starts work that goes on until it is cancelled.
+    /// Starts work that runs until it is cancelled.
     func start(_ work: @escaping @MainActor () async -> Void) {
         let task = Task { await work() }
         add {
@@ -27,101 +27,86 @@ import Provisioning
 }
 
 extension Logger {
-    /// systemd's not being told is worth a line and no more.
+    /// Logs that a notification of systemd failed.
     func notifying(_ body: () throws -> Void) {
         do { try body() } catch { warning("\(error)") }
     }
 }
 
-/// Reads the settings anew on SIGHUP, when a command asks for it, and when a password that the LDAP server refuses is replaced. Wrong settings
-/// change nothing. One reading follows the other; those who ask while one is under way share the next.
+/// Reloads the settings on SIGHUP, by command, and when a password that the LDAP server refuses was replaced. Wrong settings change nothing.
+///
+/// Only one reload runs at a time; requests that arrive meanwhile share the next one.
 @MainActor final class SettingsReloader {
     private let files: SettingsOptions
-    private let work: DaemonWork
     private let jobs: DaemonJobs
     private let views: ShownSnapshots
     private let notifier: ServiceNotifier
     private let logger: Logger
-    /// By these some things go until the next start.
+    private let current: CurrentConfiguration
+    /// The settings of the start, for those that need a restart.
     private let first: DaemonConfiguration
-    private(set) var current: DaemonConfiguration
-    private let requests: AsyncStream<Void>
-    private let request: AsyncStream<Void>.Continuation
-    /// Commands that wait for the verdict of the next reading.
-    private var waiting: [CheckedContinuation<ReloadOutcome, Never>] = []
-    private var reading: Task<Void, Never>?
+    private var running: Task<ReloadOutcome, Never>?
+    /// Has not begun.
+    private var next: Task<ReloadOutcome, Never>?
     private var password: Task<Void, Never>?
-    private var hasEnded = false
+    private var isStopping = false
 
     init(
-        files: SettingsOptions, first: DaemonConfiguration, work: DaemonWork, jobs: DaemonJobs,
-        views: ShownSnapshots, notifier: ServiceNotifier, logger: Logger
+        files: SettingsOptions, current: CurrentConfiguration, jobs: DaemonJobs, views: ShownSnapshots,
+        notifier: ServiceNotifier, logger: Logger
     ) {
         self.files = files
-        self.first = first
-        current = first
-        (requests, request) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
-        self.work = work
+        self.current = current
+        first = current.value
         self.jobs = jobs
         self.views = views
         self.notifier = notifier
         self.logger = logger
     }
 
-    func start() {
-        password = Task { await watchPassword() }
-        reading = Task { await readAsAsked() }
-    }
+    func start() { password = Task { await watchPassword() } }
 
     func stop() async {
-        hasEnded = true
+        isStopping = true
         password?.cancel()
-        request.finish()
-        await reading?.value
+        _ = await (running?.value, next?.value)
     }
 
-    private func readAsAsked() async {
-        for await _ in requests where !hasEnded {
-            let asking = waiting
-            waiting = []
+    /// - Returns: a reload that begins from now on.
+    @discardableResult
+    func reload() -> Task<ReloadOutcome, Never> {
+        if let next { return next }
+        let task = Task { [running] in
+            _ = await running?.value
+            (self.running, next) = (next, nil)
+            guard !isStopping else { return ReloadOutcome.stopping }
             logger.notifying { try notifier.notify(.reloading) }
-            let outcome = await readAnew()
+            let outcome = await readAndAdopt()
             logger.notifying { try notifier.notify(.ready) }
-            asking.forEach { $0.resume(returning: outcome) }
+            return outcome
         }
-        waiting.forEach { $0.resume(returning: .stopping) }
+        next = task
+        return task
     }
 
-    /// Has the settings read anew, for nobody who waits.
-    func beginReload() { request.yield() }
-
-    /// Has the settings read anew by a reading that begins from now on.
-    func reload() async -> ReloadOutcome {
-        guard !hasEnded else { return .stopping }
-        return await withCheckedContinuation { asking in
-            waiting.append(asking)
-            request.yield()
-        }
-    }
-
-    /// Where the password stands is for the settings to say, so they are read whole; only while the server refuses the present one.
+    /// While the LDAP server refuses the password, reads the settings periodically to find out whether it was replaced.
     private func watchPassword() async {
-        for await _ in work.engine.credentialRefusals {
-            while work.engine.areCredentialsRefused {
+        for await _ in jobs.engine.credentialRefusals {
+            while jobs.engine.areCredentialsRefused {
                 do { try await Task.sleep(for: Self.passwordInterval) } catch { return }
                 let credentials = await BlockingWork.run { [files] in
                     (try? files.load { _ in })?.engine.connection.credentials
                 }
-                guard let credentials, credentials != current.engine.connection.credentials else { continue }
+                guard let credentials, credentials != current.value.engine.connection.credentials else { continue }
                 logger.notice("the credentials that the LDAP server refuses were replaced")
-                request.yield()
+                reload()
             }
         }
     }
 
     private static let passwordInterval = Duration.seconds(5)
 
-    private func readAnew() async -> ReloadOutcome {
+    private func readAndAdopt() async -> ReloadOutcome {
         var outcome = ReloadOutcome()
         do {
             let (read, problems) = await BlockingWork.run { [files] in Self.read(files) }
@@ -130,23 +115,23 @@ extension Logger {
                 outcome.problems.append(problem)
             }
             let new = try read.get()
-            outcome.changed = new.settings.changes(since: current.settings)
+            outcome.changed = new.settings.changes(since: current.value.settings)
             outcome.restartNeeded = first.restartNeeded(for: new)
             await adopt(new)
         } catch {
-            logger.error("the settings are wrong and nothing was changed: \(error)")
+            logger.error("reload failed, the settings are unchanged: \(error)")
             outcome.refusal = DaemonReply.Refusal(Self.failure(error))
             return outcome
         }
         for name in outcome.restartNeeded {
-            logger.warning("\(name) has changed; it takes effect when the daemon is started anew")
+            logger.warning("\(name) has changed; it takes effect when the daemon is restarted")
         }
         let changed = outcome.changed.isEmpty ? "none" : outcome.changed.joined(separator: ", ")
-        logger.notice("the settings have been read anew", metadata: ["changed": "\(changed)"])
+        logger.notice("the settings have been reloaded", metadata: ["changed": "\(changed)"])
         return outcome
     }
 
-    /// Reads them, and what is odd or wrong about them. It blocks.
+    /// Reads the settings and their problems. Blocks.
     private nonisolated static func read(
         _ files: SettingsOptions
     ) -> (Result<DaemonConfiguration, any Error>, problems: [(Logger.Level, String)]) {
@@ -161,9 +146,9 @@ extension Logger {
     }
 
     private func adopt(_ new: DaemonConfiguration) async {
-        current = new
-        await work.engine.reload(work.parts.engine(new))
-        await jobs.reload(new)
+        current.value = new
+        await jobs.engine.reload(jobs.parts.engine(new))
+        await jobs.reload()
         views.follow(new)
     }
 
@@ -171,28 +156,28 @@ extension Logger {
         let (reason, status): (String, ProcessExitStatus) =
             switch error {
             case let failure as CommandFailure: (failure.reason, failure.status)
-            case let error as RuntimeDirectoryError: ("\(error)", error.exitStatus)
+            case let error as RuntimeFileError: ("\(error)", error.exitStatus)
             default: ("\(error)", .failure)
             }
         return CommandFailure(
-            "\(reason); nothing was changed, the daemon goes on with the settings that it has",
+            "\(reason); nothing was changed, the daemon keeps its settings",
             hint: "correct them, then: systemctl reload prov-backup-rsnapshot", status: status)
     }
 }
 
 extension ReloadOutcome {
-    /// The daemon is about to end.
+    /// The daemon stops.
     fileprivate static let stopping = ReloadOutcome(
         refusal: DaemonReply.Refusal(
-            CommandFailure("the daemon stops", hint: "it reads its settings when it starts", status: .unavailable)))
+            CommandFailure("the daemon stops", hint: "it reads the settings at its next start", status: .unavailable)))
 }
 
-/// Has homes show their snapshots as SNAPSHOTS says, at the start and with new settings: a boot has taken the mounts away.
+/// Mounts the snapshots in the homes according to SNAPSHOTS, at the start and after each reload. Mounts do not survive a boot.
 struct ShownSnapshots {
     private let settings: AsyncStream<BackupConfiguration>
     private let next: AsyncStream<BackupConfiguration>.Continuation
     private let logger: Logger
-    /// Problems that are named in the log at a time.
+    /// Problems that are logged at a time.
     private static let namedProblems = 10
 
     init(_ configuration: DaemonConfiguration, logger: Logger) {
@@ -201,13 +186,13 @@ struct ShownSnapshots {
         follow(configuration)
     }
 
-    /// Sees to it with these settings, as soon as it has done so with those before.
+    /// Uses these settings from now on.
     func follow(_ configuration: DaemonConfiguration) {
         // With TYPE = Script nothing of [Backup] is used.
         if configuration.script == nil { next.yield(configuration.backup) }
     }
 
-    /// Until it is cancelled.
+    /// Runs until it is cancelled.
     func run() async {
         for await configuration in settings {
             do { log(try await SnapshotViews(configuration).restore()) } catch { continue }
@@ -222,13 +207,13 @@ struct ShownSnapshots {
             logger.warning("snapshots are not shown: \(problem)")
         }
         if report.problems.count > Self.namedProblems {
-            logger.warning("snapshots are not shown: \(report.problems.count) problems in all; see check")
+            logger.warning(
+                "snapshots are not shown: \(report.problems.count) problems in total; see: prov-backup-rsnapshot check")
         }
     }
 }
 
-/// Removes archived homes when their days are over: at the start and once a day, as soon as ages can be trusted. Takes note every hour that the
-/// daemon is alive.
+/// Removes expired archived homes, at the start and once a day, if the clock is trusted. Records every hour that the daemon runs.
 struct DailyPurge {
     let jobs: DaemonJobs
     let presence: Presence
@@ -242,22 +227,22 @@ struct DailyPurge {
         self.logger = logger
     }
 
-    /// Until it is cancelled.
+    /// Runs until it is cancelled.
     func run() async {
         var hours = 0
-        var isTold = false
+        var isLogged = false
         while !Task.isCancelled {
             if let until = presence.distrustedUntil {
-                if !isTold {
+                if !isLogged {
                     logger.notice(
                         """
                         archived homes are not removed before \(until.text): the daemon has not run for more \
                         than a day or never before, or the machine's clock was set
                         """)
                 }
-                isTold = true
+                isLogged = true
             } else if hours <= 0 {
-                isTold = false
+                isLogged = false
                 hours = Self.hoursBetween
                 await purge()
             }
@@ -271,7 +256,7 @@ struct DailyPurge {
         do {
             _ = try await jobs.purge()
         } catch {
-            logger.error("archived homes cannot be looked through: \(error)")
+            logger.error("archived homes cannot be listed: \(error)")
         }
     }
 

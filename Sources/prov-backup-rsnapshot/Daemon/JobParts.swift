@@ -1,13 +1,15 @@
 import BackupService
 import Daemon
+import EventLoop
 import JobCore
+import LDAP
 import Logging
 import Provisioning
 import ScriptService
 import Synchronization
 import SystemPackage
 
-/// What all jobs of this process share, from its start to its end.
+/// The objects that all jobs of the process share.
 @MainActor struct JobParts {
     let ids: JobIDSource
     let registry: JobRegistry
@@ -37,10 +39,10 @@ import SystemPackage
         inhibitor = Inhibitor(who: "prov-backup-rsnapshot", notice: notice)
     }
 
-    /// What the handlers ask for goes there from now on.
+    /// Connects the event handlers to the daemon's jobs.
     func serve(_ jobs: DaemonJobs) { host.serve(jobs) }
 
-    /// How attempts are carried out by some settings.
+    /// Runs attempts with these settings.
     func executor(_ configuration: DaemonConfiguration) -> JobExecutor {
         JobExecutor(
             registry: registry, policies: configuration.policies, environment: configuration.backup.baseEnvironment,
@@ -48,23 +50,23 @@ import SystemPackage
             notice: { [logger] in logger.log($0) }, alert: { [reports] in reports.scriptsFailed($0) })
     }
 
-    /// Gives the handlers their last event, and writes what the history has not written yet.
+    /// Sends the last event to the handlers and closes the history.
     func stop() async {
         await handlers.stop()
         await history.close()
     }
 
-    /// Jobs that were open when an earlier run of the daemon ended.
-    func leftJobs() async -> [Job] {
+    /// Jobs that were open when the previous daemon ended.
+    func interruptedJobs() async -> [Job] {
         do throws(HistoryError) {
             return try await history.unfinished()
         } catch {
-            logger.warning("what was left of an earlier run cannot be told: \(error)")
+            logger.warning("interrupted jobs cannot be read from the history: \(error)")
             return []
         }
     }
 
-    /// Failed backups of an earlier run that no later job has made good are counted from now on.
+    /// Counts failed backups of previous daemons that no later backup has resolved.
     func recallFailedBackups() async {
         do throws(HistoryError) {
             for job in try await history.unresolvedFailures(of: .backup) { reports.health.recall(job) }
@@ -79,7 +81,7 @@ import SystemPackage
         }
     }
 
-    /// The engine's settings with everything that this process alone can give it.
+    /// The engine's settings with the objects of this process.
     func engine(_ configuration: DaemonConfiguration) -> Engine.Configuration {
         var engine = configuration.engine
         engine.executor = executor(configuration)
@@ -97,7 +99,7 @@ import SystemPackage
     }
 }
 
-/// What handlers can ask of the daemon (specification: rows.md B5).
+/// The requests of event handlers (specification: rows.md B5).
 @MainActor final class HandlerHost: EventHandlerHost {
     private let registry: JobRegistry
     private weak var jobs: DaemonJobs?
@@ -110,12 +112,13 @@ import SystemPackage
         guard let jobs else { return .failure(RefusedCommand("this daemon runs no jobs")) }
         let parsed: JobCommand
         do { parsed = try JobCommand(parsing: command) } catch { return .failure(error) }
-        // The new job's handlers are those that wait for this answer: it must not wait for them.
+        // Returns when the job is opened: its handlers run in the interpreter that waits for this answer.
         let (answers, first) = AsyncStream<Result<JobID, RefusedCommand>>.makeStream(
             bufferingPolicy: .bufferingOldest(1))
         Task {
-            let error = await jobs.ask(parsed, opened: { first.yield(.success($0)) })
-            first.yield(.failure(RefusedCommand(error.map { "\($0)" } ?? "no account needs it, so no job was made")))
+            let error = await jobs.submit(parsed, opened: { first.yield(.success($0)) })
+            first.yield(
+                .failure(RefusedCommand(error.map { "\($0)" } ?? "no account needs it, so no job was submitted")))
             first.finish()
         }
         for await answer in answers { return answer }
@@ -133,7 +136,7 @@ import SystemPackage
 }
 
 extension Logger {
-    /// A notice of the core as a line of the log.
+    /// Logs a notice of JobCore.
     func log(_ notice: CoreNotice) {
         let level: Level =
             switch notice.level {
@@ -143,5 +146,88 @@ extension Logger {
             case .error: .error
             }
         log(level: level, "\(notice.text)", metadata: notice.job.map { ["job": "\($0)"] })
+    }
+}
+
+/// A command of a schedule or an event handler: `run NAME` or `backup LEVEL [UID…]`.
+enum JobCommand: Hashable, Sendable, CustomStringConvertible {
+    case run(String)
+    case backup(String, accounts: [String])
+
+    /// Also accepts the form of Bacula's console: `run job=NAME yes`.
+    init(parsing text: String) throws(RefusedCommand) {
+        let words = text.split(whereSeparator: \.isWhitespace).map(String.init)
+        switch words.first?.lowercased() {
+        case "run": self = .run(try Self.name(words.dropFirst()))
+        case "backup" where words.count > 1: self = .backup(words[1], accounts: Array(words[2...]))
+        default:
+            throw RefusedCommand(
+                "\(String(reflecting: text)) is no command; write run job=NAME yes, or backup LEVEL [UID...]")
+        }
+    }
+
+    /// Keywords are not case-sensitive, and the value may be quoted. `yes` is optional; alone it is a name.
+    private static func name(_ words: some Collection<String>) throws(RefusedCommand) -> String {
+        var name: String?
+        for word in words where words.count == 1 || word.lowercased() != "yes" {
+            let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let isName = parts.count == 1 || ["job", "jobname"].contains(parts[0].lowercased())
+            guard isName, name == nil, let value = parts.last else {
+                throw RefusedCommand(
+                    "run does not know \(word); write run job=NAME yes, with the name of a section [Job NAME]")
+            }
+            name =
+                value.count > 1 && value.first == "\"" && value.last == "\""
+                ? String(value.dropFirst().dropLast()) : String(value)
+        }
+        guard let name, !name.isEmpty else {
+            throw RefusedCommand(
+                "run does not say which job; write run job=NAME yes, with the name of a section [Job NAME]")
+        }
+        return name
+    }
+
+    var description: String {
+        switch self {
+        case .run(let name): "run \(name)"
+        case .backup(let level, let accounts): (["backup", level] + accounts).joined(separator: " ")
+        }
+    }
+}
+
+/// Data about this server and the LDAP service for event handlers.
+struct EventSurroundings: Sendable {
+    private let storage: String
+    private let places: HomePlaces
+    private let resource: CatalogResource
+
+    init(_ engine: Engine.Configuration, _ places: HomePlaces) {
+        storage = ThisHost.name
+        self.places = places
+        var bindDN = ""
+        if case .simple(let dn, _) = engine.connection.credentials { bindDN = dn.description }
+        var (address, socket, port) = ("", "", 0)
+        switch engine.servers.first?.endpoint {
+        case .tcp(let host, let number, _): (address, port) = (host, Int(number))
+        case .local(let path): socket = path
+        case nil: break
+        }
+        resource = CatalogResource(
+            base: engine.scope.base.description, address: address, bindDN: bindDN, socket: socket, port: port,
+            vendor: "LDAP")
+    }
+
+    /// - Parameter volume: nil: the volume of the account's home, or the first volume for jobs without an account.
+    func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
+        let places = places
+        let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
+        let facts = await BlockingWork.run { () -> VolumeFacts? in
+            let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
+            return volume.flatMap { places.facts(of: $0) }
+        }
+        return EventJob(
+            job, status: status, levels: job.type == .backup ? SnapshotLevel.allCases.map(\.rawValue) : [],
+            pool: facts?.pool.name ?? "", volumes: facts?.pool.volumes.count ?? 0, storage: storage,
+            catalog: resource.base, mediaType: facts?.mediaType ?? "", catalogResource: resource)
     }
 }

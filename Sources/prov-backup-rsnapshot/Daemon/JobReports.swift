@@ -3,46 +3,42 @@ import JobCore
 import Logging
 import Synchronization
 
-/// Tells of the end of every job: one line in the log, failures in a mail, and failed backups to ``BackupHealth``.
+/// Reports the end of every job: a line in the log, a mail about failures, and ``BackupHealth`` for backups.
 final class JobReports: Sendable {
     let health = BackupHealth()
-    /// Runs of schedules are opened and closed here, so that a run's failures are in one mail.
+    /// Schedules open and close runs here, so that all failures of a run are in one mail.
     let mail: DigestMailer
     private let mailer: Mailer
     private let logger: Logger
-    private let environment: Mutex<String>
+    private let configuration: CurrentConfiguration
     /// Of jobs that are about to end.
     private let scriptFailures = Mutex<[JobID: [String]]>([:])
 
-    init(_ configuration: DaemonConfiguration, clock: any WallClock = SystemWallClock(), logger: Logger) {
+    init(_ configuration: CurrentConfiguration, logger: Logger) {
         self.logger = logger
-        environment = Mutex(configuration.global.environment)
-        mailer = Mailer(configuration.mail, clock: clock, logger: logger)
-        mail = DigestMailer(mailer, clock: clock)
+        self.configuration = configuration
+        mailer = Mailer({ configuration.value.mail }, logger: logger)
+        mail = DigestMailer(mailer)
     }
 
-    /// Mails that are made from now on go by these settings.
-    func reconfigure(_ configuration: DaemonConfiguration) {
-        mailer.reconfigure(configuration.mail)
-        environment.withLock { $0 = configuration.global.environment }
+    private var place: String {
+        JobMail.place(host: ThisHost.name, environment: configuration.value.global.environment)
     }
 
-    /// Pre or post scripts of a job failed (specification: rows.md D8); its end comes next.
+    /// Pre or post scripts of a job failed (specification: rows.md D8); its end follows.
     func scriptsFailed(_ alert: JobAlert) {
         logger.error(
             """
-            the scripts around job \(alert.job.id) (\(alert.job.type) \(alert.job.name), \(alert.job.client)) failed: \
+            pre or post scripts of job \(alert.job.id) (\(alert.job.type) \(alert.job.name), \(alert.job.client)) failed: \
             \(alert.scriptFailures.joined(separator: "; "))
             """, metadata: ["job": "\(alert.job.id)"])
         scriptFailures.withLock { $0[alert.job.id] = alert.scriptFailures }
     }
 
-    /// Sends mails until something has happened, and then what is pending.
+    /// Sends mails until `end` returns, and then the pending ones.
     func sendMail(until end: @Sendable () async -> Void) async {
         let digest = Task {
-            await mail.run { sections in
-                JobMail(host: ThisHost.name, environment: environment.withLock(\.self), sections: sections).message
-            }
+            await mail.run { JobMail(place: place, sections: $0).message }
         }
         await mailer.run {
             await end()
@@ -51,15 +47,15 @@ final class JobReports: Sendable {
         }
     }
 
-    /// More accounts are to be deleted than MAX_DELETES_PER_HOUR allows.
+    /// More deletes were requested than MAX_DELETES_PER_HOUR permits.
     func deletesWait(_ deletes: HourlyLimit.Summary) {
         guard let deletes = WaitingDeletes(deletes) else { return }
         let text = "deletes wait with their entries untouched: \(deletes.reason); \(WaitingDeletes.hint)"
         logger.error("\(text)")
-        let place = JobMail.place(host: ThisHost.name, environment: environment.withLock(\.self))
+        let place = place
         mailer.send(
             subject: JobMail.plain("\(place): deletes wait"),
-            body: JobMail.plain("On \(place) \(text).\n\nHow many wait: prov-backup-rsnapshot status\n"))
+            body: JobMail.plain("On \(place) \(text).\n\nTheir number: prov-backup-rsnapshot status\n"))
     }
 
     /// A job has ended.
@@ -72,7 +68,7 @@ final class JobReports: Sendable {
 }
 
 extension JobEnd {
-    /// Notice for what was done or had nothing to do, warning for warnings, error for everything else.
+    /// Notice for success, warning for warnings, otherwise error.
     var logLevel: Logger.Level {
         switch outcome.result {
         case .success: .notice
@@ -92,7 +88,7 @@ extension JobEnd {
         return metadata
     }
 
-    /// Whoever cancels a job knows that it has not been done.
+    /// The operator who cancelled a job needs no mail about it.
     fileprivate var isForMail: Bool { !outcome.result.isSuccess && !isCanceled }
 
     /// `backup daily 3724300`, `job NAME`, `purge`.
@@ -116,7 +112,7 @@ extension JobEnd {
 
     private var variant: String { isOfAccount ? (job.level.isEmpty ? job.name : job.level) : "" }
 
-    /// What the verb does not say.
+    /// The kind of failure, if the verb does not contain it.
     private var reason: String {
         switch outcome.result {
         case .wrongConfiguration, .undefined, .unknown: outcome.result.rawValue
@@ -127,12 +123,11 @@ extension JobEnd {
 
 /// The mail about jobs that failed.
 struct JobMail {
-    let host: String
-    /// What the installation is called; may be the host's name.
-    let environment: String
+    /// See ``place(host:environment:)``.
+    let place: String
     let sections: [MailDigest.Section]
 
-    /// What is said of one job, on several lines.
+    /// The text about one job, on several lines.
     static func text(of end: JobEnd, _ scriptFailures: [String]) -> String {
         let span = JobText.span(end.duration.seconds)
         let messages = [end.outcome.message].filter { !$0.isEmpty } + scriptFailures
@@ -144,7 +139,6 @@ struct JobMail {
     var message: (subject: String, body: String) {
         let count = sections.map(\.count).reduce(0, +)
         let what = count == 1 ? "1 job failed" : "\(count) jobs failed"
-        let place = Self.place(host: host, environment: environment)
         let only = count == 1 ? sections.first?.texts.first?.split(separator: "\n").first.map(String.init) : nil
         let of = sections.count == 1 ? sections[0].title.map { ": \($0)" } ?? "" : ""
         return (
@@ -155,24 +149,25 @@ struct JobMail {
 
                 \(sections.map(text).joined(separator: "\n\n"))
 
-                Everything about a job: prov-backup-rsnapshot jobs show NUMBER
-                What is not in order now: prov-backup-rsnapshot status
+                Details of a job: prov-backup-rsnapshot jobs show NUMBER
+                Current problems: prov-backup-rsnapshot status
                 """)
         )
     }
 
+    /// The name of the installation in mails: `HOST (ENVIRONMENT)`.
     static func place(host: String, environment: String) -> String {
         environment.isEmpty || environment == host ? host : "\(host) (\(environment))"
     }
 
     private func text(_ section: MailDigest.Section) -> String {
-        var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled, or of an earlier run"] + section.texts
+        var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled"] + section.texts
         let others = section.count - section.texts.count
         if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status Ef") }
         return lines.joined(separator: "\n")
     }
 
-    /// The punctuation of this program's own messages in ASCII; whatever else is not ASCII stays.
+    /// Replaces the typographic punctuation of this program's messages by ASCII.
     static func plain(_ text: String) -> String {
         let signs: [(Character, String)] = [
             ("…", "..."), ("–", "-"), ("—", "-"), ("‘", "'"), ("’", "'"), ("“", "\""), ("”", "\""),

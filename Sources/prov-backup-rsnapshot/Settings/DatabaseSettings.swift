@@ -5,31 +5,31 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// `[Database]`: the LDAP servers, and how they are reached and watched.
+/// `[Database]`: the LDAP servers, and the connections to them.
 struct DatabaseSettings: SettingsSection {
-    /// As they are written, in the order of preference.
+    /// In the order of preference.
     var servers: [String] = []
-    /// Of servers that are written as host names.
+    /// For servers without a URL.
     var port: Int?
     var user: DN?
     var password: Secret?
-    /// Whether the daemon proves who it is by the socket or its certificate.
+    /// Whether the daemon authenticates by the socket or its certificate.
     var isExternal = false
-    /// The entry above the accounts; never the root once it was checked.
+    /// The parent of the accounts; not the root after the check.
     var subtree = DN.root
     var condition: Filter?
     var timing = Watcher.Timing()
-    /// Its credentials are set when the section was checked.
+    /// The check sets its credentials.
     var connection = ConnectionOptions()
 
-    private static let noCookie = "what is to be done stands in the entries themselves, no position is kept"
+    private static let noCookie = "the entries contain the requests, no cookie is stored"
 
     static let section = SectionName("Database")
     static let meaning = "The LDAP server that holds the accounts."
     static let keys: [Setting<Self>] = [
         Setting(
             "BACKEND", fixed: .choice(["LDAP": "LDAP"]), value: "LDAP",
-            meaning: "What keeps the accounts; there is one choice."),
+            meaning: "The database of the accounts; there is one choice."),
         Setting(
             "SERVER", \.servers, .words, example: "ldapi:///",
             meaning: """
@@ -38,58 +38,60 @@ struct DatabaseSettings: SettingsSection {
                 """),
         Setting(
             "PORT", \.port, orEmpty: .number(1...65_535), note: "389",
-            meaning: "The port of servers that are written as host names; an address holds its own."),
+            meaning: "The port of servers that are written as host names; an address contains its own."),
         Setting(
             "SASL_MECHANISM", \.isExternal, .choice(["none": false, "EXTERNAL": true]), example: "EXTERNAL",
             meaning: """
-                EXTERNAL takes the daemon's identity from the ldapi socket or from its TLS certificate; then it needs no \
-                ADMIN_USER and no password.
+                EXTERNAL authenticates the daemon by the ldapi socket or by its TLS certificate, without ADMIN_USER and \
+                password.
                 """),
         Setting(
-            "ADMIN_USER", \.user, orEmpty: .dn, meaning: "The entry as which the daemon binds. It needs a password."),
+            "ADMIN_USER", \.user, orEmpty: .dn, meaning: "The bind DN of the daemon. It needs a password."),
         Setting(
             "ADMIN_PASSWORD", \.password, .secret { Secret($0) },
-            meaning: "The password of ADMIN_USER. A file that holds it must be its owner's alone (chmod 600)."),
+            meaning:
+                "The password of ADMIN_USER. A file that contains it must only be accessible for its owner (chmod 600)."
+        ),
         Setting(
             "START_TLS", \.connection.tls.startTLS, .boolean,
-            meaning: "Whether connections to ldap:// servers are encrypted before anything else is sent."),
+            meaning: "Whether connections to ldap:// servers are encrypted before other data is sent."),
         Setting(
             "TLS_CA_FILE", \.connection.tls.caFile, orEmpty: .path, note: "the system's",
-            meaning: "The certificates (PEM) of the authorities that are trusted."),
+            meaning: "The certificates (PEM) of the trusted authorities."),
         Setting(
             "TLS_CERT_FILE", \.connection.tls.certificateFile, orEmpty: .path,
-            meaning: "The daemon's own certificate (PEM), where servers ask for one; needs TLS_KEY_FILE."),
+            meaning: "The daemon's certificate (PEM), for servers that request one; needs TLS_KEY_FILE."),
         Setting(
             "TLS_KEY_FILE", \.connection.tls.keyFile, orEmpty: .path,
-            meaning: "The key (PEM) of the daemon's own certificate."),
+            meaning: "The key (PEM) of the daemon's certificate."),
         Setting(
             "TLS_REQUIRE", \.connection.tls.requirement, .choice,
             meaning:
-                "Whether a server's certificate must be trusted and name the server: demand; allow and never take any."
+                "Whether a server's certificate must be trusted and name the server: demand requires it, allow and never accept any."
         ),
         Setting(
             "SERVICE_SUBTREE", \.subtree, .dn, example: "ou=accounts,ou=backup,ou=services,dc=stoney-cloud,dc=org",
-            meaning: "The entry below which the accounts are. Must be set."),
+            meaning: "The parent entry of the accounts. Must be set."),
         Setting(
             "SEARCH_FILTER", \.condition, .condition,
-            meaning: "A further condition that accounts must meet, such as (sstBelongsToResellerUID=4000000)."),
+            meaning: "An LDAP filter that accounts must also match, such as (sstBelongsToResellerUID=4000000)."),
         Setting(
             "DETECTION", \.timing.detection, .choice,
             meaning: """
-                How requests are noticed: persist by a persistent search (RFC 4533), poll by searching again and again, auto takes \
-                persist where the server offers it.
+                How requests are detected: persist by a persistent search (RFC 4533), poll by repeated searches, auto uses \
+                persist if the server offers it.
                 """),
         Setting(
-            "POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "How often poll searches."),
+            "POLL_INTERVAL", \.timing.pollInterval, .duration(from: .seconds(1)), meaning: "The interval of poll."),
         Setting(
             "RELIST_INTERVAL", \.timing.relistInterval, .duration(from: .seconds(1)),
-            meaning: "How often all requests are searched for once more, whatever was noticed in between."),
+            meaning: "How often all requests are searched for, in addition to detected changes."),
         Setting(
             "CONNECT_TIMEOUT", \.connection.connectTimeout, .duration(from: .seconds(1)),
-            meaning: "How long connecting, encrypting and binding may take together."),
+            meaning: "The time limit for connecting, encrypting and binding together."),
         Setting(
             "OPERATION_TIMEOUT", \.connection.operationTimeout, .duration(from: .seconds(1)),
-            meaning: "How long the LDAP server may take to answer one operation."),
+            meaning: "The time limit for the reply to one operation."),
     ]
     static let retired = [
         RetiredSetting("COOKIE_FILE", replacement: noCookie),
@@ -101,7 +103,7 @@ struct DatabaseSettings: SettingsSection {
 // MARK: - Checks across keys
 
 extension DatabaseSettings {
-    /// Checks who is reached, as whom, and how safely; sets the credentials.
+    /// Checks servers, TLS and credentials, and sets the credentials.
     ///
     /// - Returns: the servers, in the order of preference.
     mutating func check(_ settings: inout Settings) -> [ServerAddress] {
@@ -110,8 +112,8 @@ extension DatabaseSettings {
         connection.credentials = credentials(addresses, &settings)
         if subtree.isEmpty {
             settings.refuse(
-                \Self.subtree, "it is not said where the accounts lie",
-                hint: "write the entry above them, such as ou=accounts,ou=backup,ou=services,dc=example,dc=org")
+                \Self.subtree, "the parent of the accounts is not set",
+                hint: "write the parent entry, such as ou=accounts,ou=backup,ou=services,dc=example,dc=org")
         }
         return addresses
     }
@@ -119,7 +121,7 @@ extension DatabaseSettings {
     private func addresses(_ settings: inout Settings) -> [ServerAddress] {
         if servers.isEmpty {
             settings.refuse(
-                \Self.servers, "no directory server is named", hint: "write one, such as ldaps://ldap.example.org")
+                \Self.servers, "no LDAP server is named", hint: "write one, such as ldaps://ldap.example.org")
         }
         let port = port.map { UInt16(clamping: $0) }
         return servers.compactMap { text in
@@ -128,7 +130,7 @@ extension DatabaseSettings {
                 let server = try ServerAddress(parsing: text)
                 if try server != ServerAddress(parsing: text, defaultPort: port) {
                     settings.warn(
-                        \Self.port, "it counts for host names alone, and \(text) is an address",
+                        \Self.port, "it is only for host names, and \(text) is an address",
                         hint: "write the port into the address, or take the line out")
                 }
                 return server
@@ -153,19 +155,19 @@ extension DatabaseSettings {
         }
         if tls.certificateFile != nil, tls.keyFile == nil {
             settings.refuse(
-                \Self.connection.tls.certificateFile, "a certificate without its key is of no use",
+                \Self.connection.tls.certificateFile, "a certificate needs its key",
                 hint: "set TLS_KEY_FILE")
         }
         if tls.keyFile != nil, tls.certificateFile == nil {
             settings.refuse(
-                \Self.connection.tls.keyFile, "a key without its certificate is of no use", hint: "set TLS_CERT_FILE")
+                \Self.connection.tls.keyFile, "a key needs its certificate", hint: "set TLS_CERT_FILE")
         }
         if tls.requirement != .demand {
             settings.warn(
-                \Self.connection.tls.requirement, "anybody can pretend to be the directory server",
+                \Self.connection.tls.requirement, "the identity of the LDAP server is not verified",
                 hint: "write demand, and name the authority in TLS_CA_FILE")
         }
-        // The system's list is in no setting; it is trusted all the same.
+        // The system's list is used without a setting.
         if isReadable, tls.caFile == nil, let list = tls.authorities {
             Self.checkTrust(\.connection.tls.caFile, "TLS_CA_FILE", list, &settings)
         }
@@ -175,22 +177,22 @@ extension DatabaseSettings {
         if isExternal {
             if user != nil {
                 settings.warn(
-                    \Self.user, "with SASL_MECHANISM = EXTERNAL it is not used",
+                    \Self.user, "not used with SASL_MECHANISM = EXTERNAL",
                     hint: "take the line out, or set SASL_MECHANISM = none")
             }
             if connection.tls.certificateFile == nil, servers.contains(where: { !$0.isLocalSocket }) {
                 settings.refuse(
-                    \Self.isExternal, "except over ldapi, EXTERNAL needs a certificate of the daemon's own",
+                    \Self.isExternal, "EXTERNAL needs a certificate of the daemon, except over ldapi",
                     hint: "set TLS_CERT_FILE and TLS_KEY_FILE, or reach the server by ldapi:///")
             }
             return .external
         }
         guard let user, !user.isEmpty else {
             if password != nil {
-                settings.refuse(\Self.password, "it is not said whose password this is", hint: "set ADMIN_USER")
+                settings.refuse(\Self.password, "a password needs its bind DN", hint: "set ADMIN_USER")
             }
             settings.warn(
-                \Self.user, "the daemon does not say who it is, and few directories let such clients write",
+                \Self.user, "the daemon binds anonymously, and few LDAP servers permit anonymous clients to write",
                 hint: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
             return .anonymous
         }
@@ -204,13 +206,13 @@ extension DatabaseSettings {
         }
         if let open = servers.first(where: { !$0.isEncrypted && !$0.isLocal }), !connection.tls.startTLS {
             settings.warn(
-                \Self.servers, "the password goes to \(open) in the clear",
+                \Self.servers, "the password is sent to \(open) without encryption",
                 hint: "write ldaps://, or set START_TLS = yes")
         }
         return .simple(bindDN: user, password: password)
     }
 
-    /// - Returns: whether the file can be read and trusted, or none is named.
+    /// - Returns: whether the file can be read and trusted, or no file is named.
     @discardableResult
     private static func checkFile(
         _ property: PartialKeyPath<Self>, _ key: String, _ path: String?, _ settings: inout Settings
@@ -245,7 +247,7 @@ extension ServerAddress {
         if case .local = endpoint { true } else { false }
     }
 
-    /// Whether nothing goes over the network.
+    /// Whether no network is used.
     fileprivate var isLocal: Bool {
         switch endpoint {
         case .local: true

@@ -5,7 +5,7 @@ import Provisioning
 import ScriptService
 import SystemPackage
 
-/// Checks of single sections that no single key can make. Each adds its errors to the settings.
+// Checks of sections across keys. Each adds its errors to the settings.
 
 extension BackupConfiguration {
     func check(_ settings: inout Settings, service: ServiceSettings.ServiceType) {
@@ -21,7 +21,7 @@ extension BackupConfiguration {
         if snapshots != .own, service == .rsnapshot { checkSnapshots(&settings) }
     }
 
-    /// Snapshots that a customer cannot change need root, a sandbox, and quotas that count wherever they lie.
+    /// Read-only snapshots need root, a sandbox, and quotas that include them.
     private func checkSnapshots(_ settings: inout Settings) {
         func refuse(_ reason: String, _ hint: String) {
             settings.refuse(\Self.snapshots, "\(snapshots.rawValue) \(reason)", hint: "write own, or \(hint)")
@@ -33,7 +33,7 @@ extension BackupConfiguration {
             refuse("moves snapshots out of the subvolume that QUOTA = btrfs limits", "another QUOTA")
         }
         if confinement == .off {
-            refuse("keeps snapshots where a copy without a sandbox cannot reach them", "BACKUP_SANDBOX = on")
+            refuse("stores snapshots where a copy without a sandbox cannot reach them", "BACKUP_SANDBOX = on")
         }
     }
 }
@@ -52,7 +52,7 @@ extension Pool {
             for volume in pool.volumes
             where !roots.contains(where: { volume.lexicallyNormalized().starts(with: $0) }) {
                 settings.refuse(
-                    \Self.volumes, label: name, "\(volume) lies below none of HOME_ROOTS",
+                    \Self.volumes, label: name, "\(volume) is below none of HOME_ROOTS",
                     hint: "add it to HOME_ROOTS in [Backup], or choose a directory below one of them")
             }
             return pool
@@ -61,7 +61,7 @@ extension Pool {
 }
 
 extension HooksSettings {
-    /// - Parameter backupWindow: that of `[Backup Jobs]`.
+    /// - Parameter backupWindow: of `[Backup Jobs]`.
     static func all(_ settings: inout Settings, backupWindow: TimeWindow?) -> [JobType: HooksSettings] {
         var all: [JobType: HooksSettings] = [:]
         for label in settings.labels(of: Self.self) {
@@ -76,7 +76,7 @@ extension HooksSettings {
             if type == .backup, hooks.window != nil, backupWindow != nil {
                 settings.refuse(
                     \Self.window, label: label, "[Backup Jobs] sets the window of backups as well",
-                    hint: "leave one of the two")
+                    hint: "keep one of the two")
             }
             if hooks.isEnabled, hooks.directory == nil {
                 settings.refuse(
@@ -89,7 +89,7 @@ extension HooksSettings {
 }
 
 extension JobPolicy {
-    /// - Parameter backupWindow: that of `[Backup Jobs]`.
+    /// - Parameter backupWindow: of `[Backup Jobs]`.
     static func all(_ hooks: [JobType: HooksSettings], _ backupWindow: TimeWindow?) -> [JobType: JobPolicy] {
         var policies: [JobType: JobPolicy] = [:]
         for type in HooksSettings.types {
@@ -112,7 +112,7 @@ extension ExitProfile {
             + settings.labels(of: ExitSettings.self).map { label in
                 if builtIn.contains(where: { $0.name == label.lowercased() }) {
                     settings.refuse(
-                        ExitSettings.self, label: label, "this profile is built in and stays as it is",
+                        ExitSettings.self, label: label, "this profile is built in and cannot be changed",
                         hint: "choose another name")
                 }
                 if !settings.isSet(ExitSettings.self, label: label) {
@@ -123,8 +123,8 @@ extension ExitProfile {
                 let codes = settings[ExitSettings.self, label: label]
                 if codes[0] == .retry {
                     settings.refuse(
-                        \ExitSettings.[0], label: label, "0 is what every program ends with when all is well",
-                        hint: "write 0 = success, and have the script end with another code")
+                        \ExitSettings.[0], label: label, "0 means success for every program",
+                        hint: "write 0 = success, and let the script end with another code")
                 }
                 return codes.profile(named: label)
             }
@@ -144,7 +144,7 @@ extension ExitProfile {
 }
 
 extension JobSettings {
-    /// In the order of the file, with jobs that can be run.
+    /// The valid jobs, in the order of the file.
     static func all(
         _ settings: inout Settings, _ profiles: [ExitProfile], environment: [String: String], retry: RetryPolicy
     ) -> [JobSettings] {
@@ -160,7 +160,7 @@ extension JobSettings {
                 section.exitProfile, by: \Self.exitProfile, label: name, among: profiles, &settings)
             guard let script = section.script else {
                 settings.refuse(
-                    \Self.script, label: name, "it is not said what is run", hint: "set SCRIPT to an absolute path")
+                    \Self.script, label: name, "no script is set", hint: "set SCRIPT to an absolute path")
                 return nil
             }
             section.job.name = name
@@ -179,7 +179,7 @@ extension ScriptServiceConfiguration {
     ) {
         if service == .script, add == nil, modify == nil, delete == nil {
             settings.warn(
-                \Self.add, "with TYPE = Script nothing is done for any wish",
+                \Self.add, "with TYPE = Script, no request does anything",
                 hint: "set ADD, MODIFY or DELETE in [Script]")
         }
         exitProfile = .named(exitProfileName, by: \Self.exitProfileName, among: profiles, &settings)

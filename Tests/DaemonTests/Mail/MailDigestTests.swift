@@ -1,10 +1,11 @@
-import Daemon
 import Foundation
 import JobCore
 import Logging
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import Daemon
 
 /// When what is told of failed jobs is sent, and with what.
 @Suite struct MailDigestTests {
@@ -14,7 +15,7 @@ import Testing
 
     private func texts(_ sections: [MailDigest.Section]) -> [[String]] { sections.map(\.texts) }
 
-    @Test("the first failure is sent at once, and what comes within the hour at its end in one mail")
+    @Test("the first failure is sent at once, and failures within the hour at its end in one mail")
     func hourly() {
         var digest = digest()
         #expect(digest.due(now: at(0)) == nil)
@@ -49,7 +50,7 @@ import Testing
         #expect(texts(sent) == [["1", "3"]] && sent.map(\.title) == ["backup daily"])
     }
 
-    @Test("a run that is closed after its last job has ended is sent then, and one without failures never")
+    @Test("a run that is closed after its last job has ended is sent then, a run without failures is not sent")
     func closedLate() {
         var digest = digest()
         let (failed, good) = (digest.open("failed"), digest.open("good"))
@@ -64,7 +65,7 @@ import Testing
         #expect(digest.due(now: at(1)) == nil)
     }
 
-    @Test("a run that does not end holds its failures back for a day at most")
+    @Test("the failures of a run that does not end are sent after a day")
     func longRun() {
         var digest = digest()
         let run = digest.open("hangs")
@@ -78,7 +79,7 @@ import Testing
         #expect(texts(digest.take(now: at(26 * 60))) == [["2"]])
     }
 
-    @Test("a section keeps so many texts and counts the others")
+    @Test("a section keeps a limited number of texts and counts the others")
     func many() {
         var digest = digest()
         for job in 1...1_000 { digest.ended(JobID(UInt64(job)), "\(job)", at: at(0)) }
@@ -97,7 +98,7 @@ import Testing
         #expect(texts(digest.take(now: at(60))) == [["2"]])
     }
 
-    @Test("at the end everything is handed out, also of runs that have not ended")
+    @Test("at the end all texts are sent, also of runs that have not ended")
     func end() {
         var digest = digest()
         digest.ended(JobID(1), "1", at: at(0))
@@ -124,7 +125,9 @@ import Testing
         configuration.sender = try MailAddress(parsing: "daemon@example.org")
         configuration.sendmail = sink.sendmail
         configuration.pauses = [.milliseconds(100), .seconds(1), .seconds(10)]
-        return Mailer(configuration, logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
+        return Mailer(
+            { [configuration] in configuration },
+            logger: Logger(label: "mail") { StreamLogHandler.standardError(label: $0) })
     }
 
     @Test("two mails an hour apart, and the rest at the stop: nothing is lost")

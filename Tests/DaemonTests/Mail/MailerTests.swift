@@ -1,4 +1,3 @@
-import Daemon
 import Foundation
 import JobCore
 import Logging
@@ -6,6 +5,8 @@ import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
+
+@testable import Daemon
 
 @Suite struct MailerTests {
     private let directory: TemporaryDirectory
@@ -42,7 +43,8 @@ import Testing
         configuration.sendmail = sendmail
         configuration.pauses = pauses
         return Mailer(
-            configuration, capacity: capacity, logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
+            { [configuration] in configuration }, capacity: capacity,
+            logger: Logger(label: "mail") { [lines] _ in Handler(lines: lines) })
     }
 
     private func script(_ body: String) throws -> FilePath {
@@ -59,7 +61,7 @@ import Testing
 
     // MARK: Through a real mail transport
 
-    @Test("a mail goes through the system's transport and is well formed, whatever is in it")
+    @Test("a mail goes through the system's transport and is well formed, with any content")
     func wellFormed() async throws {
         let sink = try MailSink()
         let mailer = try mailer(
@@ -85,7 +87,7 @@ import Testing
         #expect(lines.all.isEmpty)
     }
 
-    @Test("ASCII stays readable as it is: a long subject is folded, and long lines of the body are not encoded")
+    @Test("ASCII is not encoded: a long subject is folded, and long lines of the body are kept")
     func plain() async throws {
         let sink = try MailSink()
         let mailer = try mailer(sink.sendmail, pauses: [.milliseconds(100), .seconds(1), .seconds(10)])
@@ -106,7 +108,7 @@ import Testing
         }
     }
 
-    @Test("no header can be smuggled in, by subject, name or body")
+    @Test("no header can be injected by subject, name or body")
     func injection() async throws {
         let sink = try MailSink()
         let mailer = try mailer(
@@ -126,7 +128,7 @@ import Testing
 
     // MARK: When mail cannot be sent
 
-    @Test("what waits at the end is sent still; a sendmail that hangs is given the grace and no more")
+    @Test("queued mails are sent at the end; a sendmail that hangs gets the grace period")
     func end() async throws {
         let seen = directory.path.appending("seen")
         let mailer = try mailer(script("cat >>\(seen)"))
@@ -154,12 +156,12 @@ import Testing
         #expect(lines.all.first?.contains("SENDMAIL in [Mail]") == true)
         #expect(
             lines.all.dropFirst() == [
-                "error: the mail \"one\" is dropped after its last try",
-                "error: the mail \"two\" is dropped after its last try",
+                "error: the mail \"one\" is dropped after its last attempt",
+                "error: the mail \"two\" is dropped after its last attempt",
             ])
     }
 
-    @Test("a mail that is refused at first is sent by a later try, and both turns are said")
+    @Test("a mail that is refused first is sent by a later attempt, and both changes are logged")
     func again() async throws {
         let mark = directory.path.appending("mark")
         let mailer = try mailer(
@@ -204,7 +206,7 @@ import Testing
         }
     }
 
-    @Test("a full queue drops what is new, with one line, and nobody waits")
+    @Test("a full queue drops new mails with one line, without blocking")
     func full() async throws {
         let mails = directory.path.appending("mails")
         let mailer = try mailer(script("cat >/dev/null; echo x >>\(mails)"), capacity: 2)
@@ -216,8 +218,8 @@ import Testing
         #expect(try String(contentsOfFile: mails.string, encoding: .utf8) == "x\nx\n")
     }
 
-    @Test("without recipients nothing is started")
-    func nobody() async throws {
+    @Test("without recipients sendmail is not started")
+    func noRecipients() async throws {
         let mailer = try mailer("/none/sendmail", to: [])
         mailer.send(subject: "one", body: "")
         mailer.finish()
@@ -225,7 +227,7 @@ import Testing
         #expect(lines.all.isEmpty)
     }
 
-    @Test("a cancelled mailer stops in the middle of a pause and counts what is left")
+    @Test("a cancelled mailer stops during a pause and logs the number of remaining mails")
     func cancelled() async throws {
         let mailer = try mailer("/none/sendmail", pauses: [.seconds(3_600)])
         mailer.send(subject: "one", body: "")
@@ -242,19 +244,19 @@ import Testing
     // MARK: Addresses
 
     @Test(
-        "an address has no room for anything else",
+        "invalid mail addresses are refused",
         arguments: [
             "", "a b@example.org", "a@", "@example.org", "a@b@c", "a@example.org,b@example.org", "a\n@example.org",
             "<a@example.org>",
             "-oQ/tmp", "a..b@example.org", "ä@example.org", "a@example.org\r\nBcc:x",
         ])
     func refused(text: String) {
-        let error = #expect(throws: MailAddress.Invalid.self) { try MailAddress(parsing: text) }
+        let error = #expect(throws: SettingValueError.self) { try MailAddress(parsing: text) }
         #expect(error?.hint.contains("operator@example.org") == true)
     }
 
     @Test(
-        "names of users and usual addresses are taken",
+        "user names and usual addresses are accepted",
         arguments: ["root", "a.b+c@example.org", "x_y-z@mail.example.org"])
     func accepted(text: String) throws { #expect(try MailAddress(parsing: text).description == text) }
 }

@@ -1,0 +1,373 @@
+import Daemon
+import LDAP
+import Glibc
+import Provisioning
+
+/// Checks the LDAP server: the identity of the daemon, the features, the schema, the rights, and the configuration. Nothing is changed.
+extension Checklist {
+    /// - Returns: whether the bind succeeded.
+    mutating func directory(_ configuration: DaemonConfiguration) async -> Bool {
+        var isBound = false
+        do {
+            let connection = try await ServerList(configuration.engine.servers).connect(
+                options: configuration.engine.connection)
+            defer { connection.close() }
+            isBound = true
+            let identity = try await identity(connection)
+            features(try await connection.rootDSE())
+            try await contentSync(configuration, at: connection.server)
+            guard try await base(configuration.engine.scope.base, connection) else { return isBound }
+            let needs = DirectoryNeeds(configuration)
+            let schema = try await schema(needs, connection)
+            let listed = try await accounts(needs, connection)
+            try await server(configuration, identity: identity, schema: schema, listed: listed, connection)
+        } catch let error as LDAPError {
+            add(
+                "LDAP server", "\(error)", hint: "provisioning does not work until this is fixed",
+                status: error.isRetryable ? .unavailable : .failure)
+        } catch {
+            add("LDAP server", "\(error)", hint: "provisioning does not work until this is fixed")
+        }
+        return isBound
+    }
+
+    /// - Returns: the DN of the daemon according to the server; empty: anonymous.
+    private mutating func identity(_ connection: LDAPConnection) async throws -> String {
+        let identity = try await connection.whoAmI()
+        guard !identity.isEmpty else {
+            add(
+                "LDAP server",
+                "\(connection.server) treats the connection as anonymous; anonymous clients may not write",
+                hint: "set ADMIN_USER and ADMIN_PASSWORD_FILE, or SASL_MECHANISM = EXTERNAL")
+            return ""
+        }
+        ok("LDAP server", "\(connection.server) answers \(identity)")
+        return identity.hasPrefix("dn:") ? String(identity.dropFirst(3)) : identity
+    }
+
+    private mutating func features(_ root: RootDSE) {
+        add(
+            "assertions", root.offers(.assertion) ? "offered" : "not offered (RFC 4528)",
+            hint: root.offers(.assertion) ? nil : "use a server that offers them, such as OpenLDAP: claims need them")
+        add(
+            "paged results", root.offers(.pagedResults) ? "offered" : "not offered (RFC 2696)",
+            hint: root.offers(.pagedResults) ? nil : "use a server that offers them")
+    }
+
+    /// Sends a request, because a server that has loaded the module lists it in its root DSE even if no database has the overlay.
+    private mutating func contentSync(_ configuration: DaemonConfiguration, at server: ServerAddress) async throws {
+        let subject = "content sync"
+        let detection = configuration.engine.timing.detection
+        guard detection != .poll else {
+            return note(subject, "not used: DETECTION = poll")
+        }
+        let connection = try await LDAPConnection.open(server, options: configuration.engine.connection)
+        let request = ContentSyncRequest(
+            base: configuration.engine.scope.base, scope: .base, filter: .present("objectClass"), attributes: ["1.1"],
+            mode: .refreshOnly)
+        do throws(LDAPError) {
+            for try await _ in connection.contentSync(request) {}
+            ok(subject, "offered: changes are detected at once")
+        } catch {
+            switch error.code {
+            case .unavailableCriticalExtension:
+                let effect = detection == .auto ? "changes are detected only by polling" : "changes are not detected"
+                add(
+                    subject, "not offered for \(request.base) (RFC 4533): \(effect)",
+                    hint: "load the overlay syncprov (prov-backup-rsnapshot(8), LDAP SERVER), or set DETECTION = poll")
+            // The entry itself is checked next.
+            case .noSuchObject: note(subject, "unknown: \(request.base) cannot be read")
+            default: throw error
+            }
+        }
+    }
+
+    // MARK: - Base, schema and accounts
+
+    /// - Returns: whether the accounts can be checked.
+    private mutating func base(_ base: DN, _ connection: LDAPConnection) async throws -> Bool {
+        let hidden = DirectoryNeeds.operational
+        guard let entry = try await connection.entry(at: base, attributes: hidden) else {
+            add(
+                "accounts", "\(base) does not exist or is not visible",
+                hint: "check SERVICE_SUBTREE, ADMIN_USER, and the directory's access rules")
+            return false
+        }
+        let missing = hidden.filter { entry[$0].isEmpty }
+        if !missing.isEmpty {
+            add(
+                "accounts", "\(names(missing)) of \(base) cannot be read, so this is not the daemon's identity",
+                hint:
+                    "check ADMIN_USER, and permit reading them in the access rules (prov-backup-rsnapshot(8), LDAP SERVER)"
+            )
+        }
+        return true
+    }
+
+    private mutating func schema(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws
+        -> ServerSchema?
+    {
+        let place = try await connection.entry(at: .root, attributes: ["subschemaSubentry"])?.text("subschemaSubentry")
+        let entry = try await connection.entry(
+            at: try DN(parsing: place ?? "cn=Subschema"), attributes: ServerSchema.attributes)
+        guard let schema = entry.flatMap(ServerSchema.init) else {
+            note("schema", "unknown: the daemon cannot read it")
+            return nil
+        }
+        let attributes = needs.all.filter { schema.names(of: $0) == nil }
+        let dates = needs.dates.contains { schema.names(of: $0) != nil } ? [] : needs.dates
+        let classes = needs.classes.filter { !schema.knows(class: $0) }
+        let missing = (attributes + dates).map(\.spelling) + classes
+        add(
+            "schema",
+            missing.isEmpty
+                ? "contains all attributes and classes that are used"
+                : "the server does not know \(missing.joined(separator: ", "))",
+            hint: missing.isEmpty
+                ? nil : "load the schema (prov-backup-rsnapshot(8), LDAP SERVER), or correct [Attributes]")
+        return schema
+    }
+
+    /// Lists the accounts as a backup run does, and checks the rights on the first one.
+    /// - Returns: their number; nil: they could not be listed.
+    private mutating func accounts(_ needs: DirectoryNeeds, _ connection: LDAPConnection) async throws -> Int? {
+        let scope = needs.scope
+        func first(_ scope: WatchScope) async throws(LDAPError) -> Entry? {
+            let request = SearchRequest(
+                base: scope.base, filter: scope.accounts, attributes: scope.names.requested, pageSize: 1)
+            for try await entry in connection.search(request) { return entry }
+            return nil
+        }
+        let own = try await first(scope)
+        // Rights do not depend on the host.
+        guard let entry = try await own == nil ? first(scope.ofAllHosts) : own else {
+            note("accounts", "there is none yet below \(scope.base), so the rights cannot be checked")
+            return 0
+        }
+        guard let status = AccountStatus(entry, names: scope.names) else {
+            add(
+                "accounts", "\(entry.dn) is visible, but its mode, state, entryUUID or entryCSN cannot be read",
+                hint: "permit the daemon to read them in the access rules (prov-backup-rsnapshot(8), LDAP SERVER)")
+            return nil
+        }
+        if own == nil {
+            note("accounts", "there is no account of this daemon yet below \(scope.base)")
+        } else {
+            ok("accounts", "can be read, for instance \(status.dn)")
+        }
+        try await rights(on: status.dn, needs, connection)
+        return try await count(scope, connection)
+    }
+
+    private mutating func count(_ scope: WatchScope, _ connection: LDAPConnection) async throws -> Int? {
+        var (count, ofOtherGroup): (Int, Int) = (0, 0)
+        var example: DN?
+        let (number, group): (AttributeName, AttributeName) = ("uidNumber", "gidNumber")
+        do throws(LDAPError) {
+            let request = SearchRequest(base: scope.base, filter: scope.accounts, attributes: [number, group])
+            for try await entry in connection.search(request) {
+                count += 1
+                guard entry[number] != entry[group] else { continue }
+                ofOtherGroup += 1
+                example = example ?? entry.dn
+            }
+            if let example {
+                note(
+                    "groups",
+                    """
+                    \(HealthReport.accounts(ofOtherGroup)), such as \(example): \(group) is not \(number); accounts of one group can read files that are readable for \
+                    the group; give each its own number, unless this is intended
+                    """)
+            }
+            return count
+        } catch {
+            guard [.sizeLimitExceeded, .adminLimitExceeded, .timeLimitExceeded].contains(error.code) else {
+                throw error
+            }
+            add(
+                "size limit", "the accounts cannot be listed, so there are no backups: \(error.code)",
+                hint: Self.limitHint)
+            return nil
+        }
+    }
+
+    // MARK: - Rights
+
+    /// Sends a change that always fails: deleting a value that does not exist, and adding one. The server checks the rights for both first.
+    private mutating func rights(
+        on account: DN, _ needs: DirectoryNeeds, _ connection: LDAPConnection
+    ) async throws {
+        let absent = AttributeValue("-2147483647")
+        for name in needs.written {
+            do throws(LDAPError) {
+                try await connection.modify(account, [.delete(name, absent), .add(name, "0")])
+            } catch {
+                switch error.code {
+                case .noSuchAttribute: ok("rights", "\(name) can be written")
+                // Reported with the schema.
+                case .undefinedAttributeType: break
+                case .insufficientAccessRights:
+                    add(
+                        "rights", "\(name) cannot be written",
+                        hint:
+                            "permit the daemon to write it in the access rules (prov-backup-rsnapshot(8), LDAP SERVER)")
+                case .referral,
+                    .unwillingToPerform where error.diagnostic.contains("shadow context"):
+                    let provider = error.referrals.isEmpty ? "its provider" : error.referrals.joined(separator: " or ")
+                    return add(
+                        "rights",
+                        "\(connection.server) is a replica, which refuses changes: claims and results cannot be written",
+                        hint: "put \(provider) first in SERVER")
+                case .invalidAttributeSyntax, .constraintViolation:
+                    note("rights", "it is unknown whether \(name) can be written: \(error.code)")
+                default: throw error
+                }
+            }
+        }
+    }
+
+    // MARK: - Configuration of the server
+
+    /// Checks size limit, overlays and indexes, from cn=config if it can be read.
+    private mutating func server(
+        _ configuration: DaemonConfiguration, identity: String, schema: ServerSchema?, listed: Int?,
+        _ connection: LDAPConnection
+    ) async throws {
+        let base = configuration.engine.scope.base
+        var server = try await Self.read(connection, base)
+        if server == nil, let own = try? await configuration.asRoot(connection.server) {
+            defer { own.close() }
+            server = try await Self.read(own, base)
+        }
+        limit(server?.limit(of: identity), identity, listed: listed)
+        glue(server, configuration)
+        indexes(server, schema, configuration)
+    }
+
+    private static func read(_ connection: LDAPConnection, _ base: DN) async throws -> ServerConfiguration? {
+        let request = SearchRequest(
+            base: try DN(parsing: ServerConfiguration.base), filter: ServerConfiguration.filter,
+            attributes: ServerConfiguration.attributes, pageSize: 0)
+        do throws(LDAPError) {
+            return ServerConfiguration(try await connection.search(request).all(), holding: base)
+        } catch {
+            guard !error.isRetryable else { throw error }
+            // It does not exist, or the daemon may not read it.
+            return nil
+        }
+    }
+
+    private static let limitHint =
+        "give the daemon's DN size=unlimited size.prtotal=unlimited (prov-backup-rsnapshot(8), LDAP SERVER), or correct ADMIN_USER"
+
+    private mutating func limit(_ limit: ServerConfiguration.Limit?, _ identity: String, listed: Int?) {
+        let subject = "size limit"
+        let isListed = lines.contains { $0.subject == subject }
+        switch limit {
+        case .unlimited?: if !isListed { ok(subject, "none for \(identity)") }
+        case .entries(let count)?:
+            if !isListed { add(subject, "\(identity) gets at most \(count) entries", hint: Self.limitHint) }
+        case .undecided, nil:
+            guard !isListed else { return }
+            // More than the default limit of the server.
+            if let listed, listed > 500 { return ok(subject, "\(listed) accounts can be listed") }
+            let reason = if case .undecided(let rule)? = limit { rule } else { "cn=config cannot be read" }
+            let accounts = HealthReport.accounts(listed ?? 0)
+            note(
+                subject,
+                "unknown: a list of \(accounts) does not reach it (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
+            )
+        }
+    }
+
+    /// Content Sync at the accounts' base may not report changes in subordinate databases.
+    private mutating func glue(_ server: ServerConfiguration?, _ configuration: DaemonConfiguration) {
+        guard let missed = server?.missedBySync, !missed.isEmpty, configuration.engine.timing.detection != .poll else {
+            return
+        }
+        add(
+            "syncprov",
+            "changes in \(missed.joined(separator: " and ")), a subordinate database, are detected only by the next relist",
+            hint:
+                "configure overlay glue before overlay syncprov (slapd-config(5), olcSubordinate), or set DETECTION = poll"
+        )
+    }
+
+    private mutating func indexes(
+        _ server: ServerConfiguration?, _ schema: ServerSchema?, _ configuration: DaemonConfiguration
+    ) {
+        let subject = "indexes"
+        guard let server else {
+            return note(
+                subject,
+                "unknown: cn=config cannot be read (prov-backup-rsnapshot(8), LDAP SERVER); on the directory server: slapcat -n 0 | grep olcDbIndex"
+            )
+        }
+        let missing = DirectoryNeeds(configuration).indexed.filter { name in
+            server.indexed.isDisjoint(with: schema?.names(of: name) ?? [name.spelling.lowercased()])
+        }
+        add(
+            subject,
+            missing.isEmpty
+                ? "all that searches need" : "none for \(names(missing)): searches read all entries",
+            hint: missing.isEmpty ? nil : "add them, kind eq (prov-backup-rsnapshot(8), LDAP SERVER)")
+    }
+
+    private func names(_ attributes: [AttributeName]) -> String {
+        attributes.map(\.spelling).joined(separator: ", ")
+    }
+}
+
+/// The attributes and classes that the service uses.
+private struct DirectoryNeeds {
+    /// Maintained by the server.
+    static let operational: [AttributeName] = ["entryUUID", "entryCSN"]
+
+    let scope: WatchScope
+    let written: [AttributeName]
+    /// Searches use these attributes.
+    let indexed: [AttributeName]
+    /// One of them is sufficient.
+    let dates: [AttributeName]
+    let classes: [String]
+    private let read: [AttributeName]
+
+    init(_ configuration: DaemonConfiguration) {
+        scope = configuration.engine.scope
+        let names = scope.names
+        let backups = configuration.script == nil ? configuration.backupJobs : nil
+        written =
+            [names.mode, names.state, names.returnValue, names.claim].compactMap(\.self)
+            + (backups?.writtenAttributes ?? [])
+        dates = names.dates
+        read =
+            names.requested.filter { !Self.operational.contains($0) && !names.dates.contains($0) }
+            + (backups?.readAttributes ?? configuration.script?.attributes ?? [])
+        indexed =
+            ["objectClass"] + Self.operational + [names.mode, names.state] + (backups == nil ? [] : ["uid"])
+            + (scope.hosts == nil ? [] : [names.host])
+        // A site with other attribute names has its own classes.
+        let isPublished = names.mode == AttributeNames().mode
+        classes =
+            (isPublished ? ["sstProvisioning"] + (backups == nil ? [] : ["sstBackup"]) : [])
+            + (names.claim == "provisioningClaim" ? ["provisioningClaimable"] : [])
+    }
+
+    /// Without duplicates.
+    var all: [AttributeName] {
+        var seen: Set<AttributeName> = []
+        return (read + written).filter { seen.insert($0).inserted }
+    }
+}
+
+extension DaemonConfiguration {
+    /// A connection as root over the server's socket: root may usually read the configuration of a local server.
+    fileprivate func asRoot(_ server: ServerAddress) async throws -> LDAPConnection? {
+        guard case .local = server.endpoint, geteuid() == 0, engine.connection.credentials != .external else {
+            return nil
+        }
+        var options = engine.connection
+        options.credentials = .external
+        return try await LDAPConnection.open(server, options: options)
+    }
+}

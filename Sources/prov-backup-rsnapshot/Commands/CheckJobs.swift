@@ -1,0 +1,229 @@
+import BackupService
+import LDAP
+import Glibc
+import JobCore
+import Provisioning
+import ScriptService
+import SystemPackage
+
+/// Checks the service and the requirements of jobs: scripts and their users, event handlers, mail, the history.
+extension Checklist {
+    /// Checks that only root and the daemon's user can change the files that it runs or reads. Must be first, because other checks run them.
+    mutating func trust(_ configuration: DaemonConfiguration) {
+        let trusted = configuration.trusted
+        for path in trusted {
+            guard let fault = path.fault else { continue }
+            refused.insert(path.path)
+            add(
+                path.subject, fault.finding, hint: "\(fault.hint); until then the daemon does not start",
+                status: .wrongConfiguration)
+        }
+        guard refused.isEmpty else { return }
+        ok("permissions", "no other user can change the \(trusted.count) files and directories that are run or read")
+    }
+
+    mutating func service(_ configuration: DaemonConfiguration) async {
+        guard let service = configuration.script else {
+            guard refused.isEmpty else {
+                return note("[Backup]", "not checked further: other users could change its programs")
+            }
+            let requirements = BackupRequirements(configuration.backup)
+            for requirement in await requirements.findings() { add(requirement) }
+            do {
+                for requirement in try await requirements.snapshotViews() { add(requirement) }
+            } catch {
+                note("SNAPSHOTS", "not checked completely: \(error)")
+            }
+            return
+        }
+        if let problem = service.problem { add("[Script]", problem.reason, hint: problem.hint) }
+        for operation in Operation.allCases {
+            let subject = "[Script] \(operation.rawValue.uppercased())"
+            guard let path = service.script(for: operation) else {
+                note(subject, "empty: this operation does nothing")
+                continue
+            }
+            guard !refused.contains(path) else { continue }
+            do throws(FileTrustError) {
+                try FileTrust.check(path)
+                ok(subject, "\(path)")
+            } catch {
+                add(subject, "\(error)", hint: error.hint, untilThen: "requests fail with code 3")
+            }
+        }
+        if let user = service.user { await runAs(user, "[Script] RUN_AS") }
+    }
+
+    /// Checks the free disk space and the kernel.
+    mutating func machine(_ configuration: DaemonConfiguration) {
+        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.service.stateDirectory)]
+        if configuration.script == nil {
+            let backup = configuration.backup
+            places.append(.init("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
+            places += (backup.places.roots + backup.places.volumes).map { .init("homes", $0) }
+        }
+        for requirement in MachineRequirements(places: places).findings() { add(requirement) }
+    }
+
+    mutating func daemon(_ configuration: DaemonConfiguration) async {
+        do {
+            if let daemon = try await DaemonControl(configuration).status() {
+                ok("daemon", "runs: process \(daemon.pid) since \(daemon.since)")
+            } else {
+                note("daemon", "does not run here")
+            }
+        } catch let failure as CommandFailure {
+            add("daemon", failure.reason, hint: failure.hint, status: failure.status)
+        } catch {
+            add("daemon", "\(error)", hint: "see the daemon's log")
+        }
+    }
+
+    /// Checks the requirements of all jobs.
+    mutating func jobs(_ configuration: DaemonConfiguration) async {
+        for line in ScriptLine.all(configuration, now: SystemWallClock().now) {
+            // The scripts of the service are checked with it.
+            guard line.state != .off, line.kind != .service, !refused.contains(FilePath(line.path)) else { continue }
+            if line.kind == .handlers, line.state == .ok { await handlers(line, configuration) } else { script(line) }
+        }
+        for script in configuration.userScripts.values.sorted(by: { $0.name < $1.name }) {
+            if let user = script.user { await runAs(user, "[Job \(script.name)] RUN_AS") }
+        }
+        guard !configuration.mail.recipients.isEmpty else { return note("mail", "SENDTO is empty: no mails are sent") }
+        program(
+            configuration.mail.sendmail, "SENDMAIL",
+            hint: "install a mail transport, or name its sendmail program in SENDMAIL in [Mail]")
+    }
+
+    /// Checks that every level of the accounts has a schedule.
+    /// - Parameter isBound: whether the bind succeeded; a wrong password is not tried twice.
+    mutating func schedules(_ configuration: DaemonConfiguration, isBound: Bool) async {
+        guard configuration.script == nil else { return }
+        let subject = "[Backup Jobs]"
+        let unknown = "it is unknown whether each level has a schedule: the accounts cannot be read"
+        guard isBound else { return note(subject, unknown) }
+        let schedules = configuration.backupJobs.schedules
+        do {
+            let connection = try await ServerList(configuration.engine.servers).connect(
+                options: configuration.engine.connection)
+            defer { connection.close() }
+            for level in SnapshotLevel.allCases where schedules[level] == nil {
+                guard let account = try await first(with: level, configuration.engine.scope, connection) else {
+                    continue
+                }
+                let unscheduled = UnscheduledLevel(level: level, account: account)
+                add(subject, unscheduled.finding, hint: unscheduled.hint)
+            }
+        } catch {
+            return note(subject, unknown)
+        }
+        for (level, schedule) in schedules.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            ok(subject, "\(level) snapshots are made at \(schedule)")
+        }
+    }
+
+    /// - Returns: the uid of the first active account that keeps snapshots of the level.
+    private func first(
+        with level: SnapshotLevel, _ scope: WatchScope, _ connection: LDAPConnection
+    ) async throws -> String? {
+        let interval = level.intervalAttribute
+        let request = SearchRequest(
+            base: scope.base,
+            filter: .and([
+                scope.accounts, .present(interval), .not(.equal(interval, "0")), .equal(scope.names.active, "TRUE"),
+            ]),
+            attributes: ["uid"], pageSize: 1)
+        for try await entry in connection.search(request) { return entry.text("uid") ?? entry.dn.description }
+        return nil
+    }
+
+    /// Checks the syntax of the event handlers without running them, and whether the running daemon has loaded them.
+    private mutating func handlers(_ line: ScriptLine, _ configuration: DaemonConfiguration) async {
+        let events = configuration.scripts.events
+        guard !refused.contains(events.interpreter) else { return }
+        do {
+            guard access(events.interpreter.string, X_OK) == 0 else { throw Errno(rawValue: errno) }
+            var fault = try await EventHandlers.syntaxFault(events)
+            if fault == nil { fault = await loadingFault(configuration) }
+            if let fault {
+                add(line.name, fault, hint: ScriptLine.loadingHint, untilThen: "it is not loaded")
+            } else {
+                ok(line.name, line.path)
+            }
+            ok("python3", "\(events.interpreter)")
+        } catch {
+            add(
+                "python3", "\(events.interpreter) cannot be run: \(error)",
+                hint: "apt install python3: \(line.path) is not loaded without it")
+        }
+    }
+
+    /// Why the running daemon could not load the event handlers; nil: it could, or no daemon replies.
+    private func loadingFault(_ configuration: DaemonConfiguration) async -> String? {
+        let lines = try? await DaemonControl(configuration).scripts()
+        return lines?.first { $0.kind == .handlers && $0.state == .notLoaded }?.problem
+    }
+
+    private mutating func script(_ line: ScriptLine) {
+        let subject = line.kind == .job ? "[Job \(line.name)]" : line.name
+        switch (line.kind, line.state) {
+        case (.handlers, .missing): note(subject, "none: \(line.path) does not exist")
+        case (_, .ok), (_, .off): ok(subject, line.path)
+        case (.hook, .missing):
+            add(
+                subject, line.problem ?? line.path,
+                hint: "create it (a script with only #!/bin/sh does nothing), or write ENABLED = no")
+        default:
+            add(
+                subject, line.problem ?? line.path, hint: line.hint ?? "correct its setting",
+                untilThen: line.kind == .handlers ? "it is not loaded" : "it is not run")
+        }
+    }
+
+    private mutating func program(_ path: FilePath, _ subject: String, hint: String) {
+        guard !refused.contains(path) else { return }
+        guard access(path.string, X_OK) != 0 else { return ok(subject, "\(path)") }
+        let reason = Errno(rawValue: errno)
+        add(subject, "\(path) cannot be run: \(reason)", hint: hint)
+    }
+
+    private mutating func runAs(_ user: String, _ subject: String) async {
+        do throws(ScriptUserError) {
+            ok(subject, "\(user) is user \(try await ScriptUser.named(user).uid)")
+        } catch {
+            add(subject, "\(error)", hint: error.hint, untilThen: "no script runs as this user")
+        }
+    }
+
+    /// - Parameters:
+    ///   - text: the finding; it may end with the hint, as descriptions of errors do.
+    ///   - consequence: until it is fixed.
+    private mutating func add(_ subject: String, _ text: String, hint: String, untilThen consequence: String) {
+        let end = "; \(hint)"
+        let finding = text.hasSuffix(end) ? String(text.dropLast(end.count)) : text
+        add(subject, finding, hint: "\(hint); until then \(consequence)")
+    }
+
+    /// Checks that the history can be read or created.
+    mutating func history(_ configuration: DaemonConfiguration) {
+        let file = configuration.historyFile
+        let directory = file.removingLastComponent()
+        guard access(file.string, F_OK) == 0 || errno != ENOENT else {
+            // The daemon creates only its own directory.
+            guard directory == configuration.service.stateDirectory || access(directory.string, F_OK) == 0 else {
+                return add("history", "\(directory) does not exist", hint: "install -d -m 0700 \(directory.shellWord)")
+            }
+            return note("history", "\(file) does not exist yet: the daemon creates it")
+        }
+        do throws(HistoryError) {
+            _ = try HistoryReader(file: file)
+            ok("history", "\(file)")
+        } catch {
+            add(
+                "history", "\(error)",
+                hint:
+                    "at its start the daemon renames a damaged history and creates a new one: systemctl restart prov-backup-rsnapshot"
+            )
+        }
+    }
+}

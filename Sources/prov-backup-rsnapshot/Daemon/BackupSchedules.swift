@@ -1,0 +1,357 @@
+import BackupService
+import Daemon
+import EventLoop
+import JobCore
+import LDAP
+import Logging
+import Provisioning
+
+/// Submits scheduled jobs. Scripts are submitted when they are due. For a due level of backups a run goes through all accounts and submits their jobs
+/// as slots become free, so that few jobs are open at a time.
+extension DaemonJobs {
+    /// A backup run of a level.
+    struct BackupRun {
+        /// The level is due again: the run is repeated when it has ended.
+        var isDueAgain = false
+        var task: Task<Void, Never>?
+    }
+
+    /// Waiting backup jobs for each slot; at this number, runs submit no further jobs.
+    private static let waitingPerSlot = 4
+    private static let reviewInterval = Duration.seconds(86_400)
+
+    // MARK: - The timetable
+
+    /// Must be called again after a reload.
+    func followSchedules() {
+        schedule?.cancel()
+        let timetable = configuration.timetable
+        if !timetable.lines.isEmpty {
+            schedule = Task { [clock] in
+                do {
+                    try await timetable.run(clock: clock) { name in
+                        do throws(RefusedCommand) {
+                            await self.scheduled(try JobCommand(parsing: name))
+                        } catch {
+                            self.logger.error("schedule: \(error)")
+                        }
+                    }
+                } catch {
+                    // Replaced by another timetable, or the daemon stops.
+                }
+            }
+        }
+        review?.cancel()
+        guard configuration.script == nil else { return }
+        review = Task { [clock] in
+            // Cancelled by the stop or another timetable.
+            while !Task.isCancelled {
+                await self.reviewBackups()
+                do { try await clock.sleep(for: Self.reviewInterval) } catch { return }
+            }
+        }
+    }
+
+    private func scheduled(_ command: JobCommand) {
+        if case .backup(let name, let accounts) = command, accounts.isEmpty, let level = SnapshotLevel(rawValue: name) {
+            beginRun(of: level, since: nil)
+        } else {
+            // In the background, so that slow submissions do not delay other schedules.
+            Task {
+                let openJobs = OpenJobFilter(live)
+                let mail = parts.reports.mail
+                let run = mail.open("\(command)")
+                await submit(command, where: openJobs.admits) { mail.add($0, to: run) }
+                mail.close(run)
+                if let notice = openJobs.notice { logger.notice("\(command): \(notice)") }
+            }
+        }
+    }
+
+    /// Starts the backup runs that were missed while no daemon ran.
+    /// - Parameter since: when the previous daemon ended; for accounts without recorded backups.
+    func makeUpForMissedRuns(since: Timestamp) {
+        // The larger level first: it takes over the snapshot that the smaller one would remove.
+        for level in SnapshotLevel.allCases.reversed() where configuration.backupJobs.schedules[level] != nil {
+            beginRun(of: level, since: since)
+        }
+    }
+
+    // MARK: - Runs of backups
+
+    private func beginRun(of level: SnapshotLevel, since: Timestamp?) {
+        guard configuration.script == nil, !isStopping else { return }
+        guard runs[level] == nil else {
+            runs[level]?.isDueAgain = true
+            return
+        }
+        runs[level] = BackupRun()
+        runs[level]?.task = Task {
+            // Interrupted jobs are opened before further jobs are submitted.
+            await resuming?.value
+            await run(level, since: since)
+            let again = runs.removeValue(forKey: level)?.isDueAgain ?? false
+            if again { beginRun(of: level, since: nil) }
+        }
+    }
+
+    private func run(_ level: SnapshotLevel, since: Timestamp?) async {
+        let mail = parts.reports.mail
+        let run = mail.open("backup \(level)")
+        let openJobs = OpenJobFilter(live, since: clock.now)
+        var count = 0
+        // Accounts whose last copy exceeded its time limit are last, so that they do not take slots from others every night.
+        var late: [AccountKey] = []
+        let opened: @Sendable (JobID) -> Void = { mail.add($0, to: run) }
+        do {
+            try await selection.accounts(of: [level]) { account in
+                let state = await selection.state(of: account)
+                note(account, level, state, isFirst: BackupJobs.levels(of: account).first == level)
+                guard state?.copyHitTimeLimit != true else { return late.append(account.key) }
+                count += try await submitDue(level, account, since: since, openJobs, opened: opened)
+            }
+            for key in late {
+                guard let account = try await selection.account(key) else { continue }
+                count += try await submitDue(level, account, since: since, openJobs, opened: opened)
+            }
+            logger.info("backup \(level): the run over all accounts has ended; submitted jobs: \(count)")
+        } catch is CancellationError {
+            logger.info(
+                "backup \(level): the daemon stops before all jobs are submitted; the next start submits the rest")
+        } catch {
+            let reason =
+                error is LDAPError ? "the accounts cannot be listed" : "the run over all accounts failed"
+            await failed(level, "\(reason); the remaining accounts get no backup: \(error)") {
+                mail.add($0, to: run)
+            }
+        }
+        mail.close(run)
+        if let notice = openJobs.notice { logger.notice("backup \(level): \(notice)") }
+    }
+
+    /// The level, preceded by larger ones whose runs have not reached the account.
+    private func levels(from level: SnapshotLevel, of account: Account) -> [SnapshotLevel] {
+        let own = BackupJobs.levels(of: account)
+        return Array(own.drop { $0 != level }.filter { $0 == level || runs[$0] != nil }.reversed())
+    }
+
+    /// - Returns: the number of submitted jobs.
+    private func submitDue(
+        _ level: SnapshotLevel, _ account: Account, since: Timestamp?, _ openJobs: OpenJobFilter,
+        opened: @escaping @Sendable (JobID) -> Void
+    ) async throws -> Int {
+        let levels = levels(from: level, of: account)
+        var isAnyDue = false
+        for level in levels where !isAnyDue {
+            isAnyDue = try await due(level, account, since: since) != nil
+        }
+        guard isAnyDue else { return 0 }
+        // One run at a time, so that an account's larger level is opened before its smaller one.
+        let earlier = lastSubmission
+        let submission = Task {
+            await earlier?.value
+            var count = 0
+            for level in levels {
+                let bound = Self.waitingPerSlot * configuration.backupJobs.slots
+                try await backups.waitForRoom(for: .backup, below: bound)
+                // This may have taken hours, so check again.
+                guard let request = try await due(level, account, since: since)?.request(level),
+                    openJobs.admits(request)
+                else { continue }
+                _ = try await submit(request, to: backups, opened: opened)
+                count += 1
+            }
+            return count
+        }
+        lastSubmission = Task { _ = await submission.result }
+        return try await withTaskCancellationHandler {
+            try await submission.value
+        } onCancel: {
+            submission.cancel()
+        }
+    }
+
+    private func due(
+        _ level: SnapshotLevel, _ account: Account, since: Timestamp?
+    ) async throws -> BackupJobs.Selected? {
+        let failed = parts.reports.health.failed(account: BackupJobs.uid(of: account), level: level)
+        return try await selection.due(level, account, failed: failed, since: since)
+    }
+
+    /// Records a run that could not be made as a failed job, so that it is reported like other failures.
+    private func failed(
+        _ level: SnapshotLevel, _ reason: String, opened: @escaping @Sendable (JobID) -> Void
+    ) async {
+        let outcome = JobOutcome(.failed, message: reason)
+        let request = JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue, subject: JobSubject("backup run \(level)"),
+            client: "all accounts", retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero),
+            work: { _ in outcome })
+        do {
+            _ = try await submit(request, to: backups, opened: opened)
+        } catch {
+            logger.error("backup \(level): \(reason); this cannot be recorded as a job: \(error)")
+        }
+    }
+
+    // MARK: - The daily review
+
+    /// Checks all accounts for overdue levels and levels without a schedule.
+    private func reviewBackups() async {
+        let health = parts.reports.health
+        let review = health.beginReview(of: Set(SnapshotLevel.allCases))
+        var unscheduled: [SnapshotLevel: String] = [:]
+        do {
+            try await selection.accounts(of: SnapshotLevel.allCases) { account in
+                let state = await selection.state(of: account)
+                let levels = BackupJobs.levels(of: account)
+                for level in levels {
+                    note(account, level, state, isFirst: level == levels.first)
+                    if configuration.backupJobs.schedules[level] == nil, unscheduled[level] == nil {
+                        unscheduled[level] = BackupJobs.uid(of: account)
+                    }
+                }
+            }
+            health.finish(review)
+            for (level, uid) in unscheduled.sorted(by: { $0.value < $1.value }) {
+                logger.warning("\(UnscheduledLevel(level: level, account: uid))")
+            }
+        } catch is CancellationError {
+            return
+        } catch {
+            logger.error("the accounts cannot be checked for overdue backups: \(error)")
+        }
+    }
+
+    /// - Parameters:
+    ///   - state: nil: nothing is recorded, or it cannot be read; the backup job reports that.
+    ///   - isFirst: whether the level is the account's most frequent one, whose backups copy.
+    private func note(_ account: Account, _ level: SnapshotLevel, _ state: SnapshotState?, isFirst: Bool) {
+        let due = state.flatMap { state in
+            BackupHealth.due(
+                .init(
+                    copies: isFirst, lastSuccess: state.lastSuccess(of: level),
+                    lastCompletion: state.lastCompletion(of: level)),
+                provisioned: Timestamp(text: account.status.state),
+                schedule: configuration.backupJobs.schedules[level], timeLimit: configuration.backupJobs.timeLimit,
+                now: clock.now)
+        }
+        parts.reports.health.noted(
+            account: BackupJobs.uid(of: account), level: level, lastSuccess: state?.lastSuccess(of: level), due: due,
+            now: clock.now)
+    }
+
+    // MARK: - The clock
+
+    /// Adjusts waiting jobs and requests each time that the clock is set.
+    func followClock() async {
+        for await step in await clock.steps() {
+            if step >= .seconds(1) || step <= .seconds(-1) {
+                logger.warning(
+                    """
+                    the machine's clock was set \(step < .zero ? "back" : "forward") by \
+                    \(JobText.span(step < .zero ? -step.seconds : step.seconds)); \
+                    \(step < .zero ? "schedules use the new time" : "jobs that are due now begin")
+                    """)
+            }
+            await BlockingWork.run { [presence = parts.presence, logger] in
+                do throws(StateFileError) {
+                    try presence.clockWasSet(by: step)
+                } catch {
+                    logger.warning("\(error)")
+                }
+            }
+            warnOfDoubtedClock()
+            await engine.clockWasSet(by: step)
+            parts.scheduler.clockWasSet(by: step)
+        }
+    }
+
+    func warnOfDoubtedClock() {
+        if case .unknown(let reason) = ClockSynchronization.current {
+            logger.warning(
+                """
+                it is unknown whether the machine's clock is synchronized (adjtimex: \(reason)): requests with a date use it even after it was \
+                set; allow adjtimex and clock_adjtime in SystemCallFilter of the unit
+                """)
+        }
+        guard let until = clockDoubtedUntil else { return }
+        logger.warning(
+            """
+            the machine's clock was set, or the daemon was down for more than a day, and the clock is not synchronized: requests with a date \
+            wait until it is synchronized (timedatectl), at most until \(until.text)
+            """)
+    }
+
+    var clockDoubtedUntil: Timestamp? { parts.presence.clockDoubtedUntil }
+}
+
+/// A level of accounts without a schedule.
+struct UnscheduledLevel: CustomStringConvertible {
+    let level: SnapshotLevel
+    /// The first account with the level.
+    let account: String
+
+    private static func example(_ level: SnapshotLevel) -> String {
+        switch level {
+        case .hourly: "45 * * * *"
+        case .daily: "0 3 * * *"
+        case .weekly: "30 2 * * 1"
+        case .monthly: "0 2 1 * *"
+        case .yearly: "30 1 1 1 *"
+        }
+    }
+
+    var finding: String { "accounts such as \(account) keep \(level) snapshots, and no schedule makes any" }
+    var hint: String {
+        "write \(level.rawValue.uppercased()) = \(Self.example(level)) into [Backup Jobs], or 0 into "
+            + "\(level.intervalAttribute) of the accounts"
+    }
+    var description: String { "\(finding); \(hint)" }
+}
+
+/// Prevents that a schedule submits a job while the same job is open, so that no queue grows behind a job that hangs.
+@MainActor final class OpenJobFilter {
+    /// The same job for a schedule. An event handler may change the level of a job, but not its name.
+    private struct Identity: Hashable {
+        var type: JobType
+        var name: String
+        var subject: JobSubject
+    }
+
+    private let live: @MainActor () -> [Job]
+    private let start: Timestamp
+    private var skipped: (named: [(client: String, job: JobID)], count: Int) = ([], 0)
+
+    /// - Parameters:
+    ///   - live: the jobs that are open.
+    ///   - start: the notice does not mention jobs that were submitted after this.
+    init(_ live: @escaping @MainActor () -> [Job], since start: Timestamp = .distantFuture) {
+        self.live = live
+        self.start = start
+    }
+
+    /// Whether a job may be submitted; others are counted for the notice.
+    func admits(_ request: JobRequest) -> Bool {
+        let identity = Identity(type: request.type, name: request.name, subject: request.subject)
+        let open = live().first {
+            Identity(type: $0.type, name: $0.name, subject: $0.subject) == identity
+        }
+        guard let job = open else { return true }
+        guard job.created < start else { return false }
+        skipped.count += 1
+        if skipped.named.count < Self.mostNamed { skipped.named.append((request.client, job.id)) }
+        return false
+    }
+
+    /// One line about all skipped jobs; nil: none.
+    var notice: String? {
+        guard skipped.count > 0 else { return nil }
+        let named = skipped.named.map { "job \($0.job) of \($0.client)" }.joined(separator: ", ")
+        let others = skipped.count - skipped.named.count
+        return "skipped, because the previous job still waits or runs: \(named)"
+            + (others > 0 ? " and \(others) more (jobs list)" : "")
+    }
+
+    private static let mostNamed = 5
+}
