@@ -30,7 +30,7 @@ _Static_assert(CLINUX_SHA256_SIZE == SHA256_DIGEST_SIZE, "nettle");
 int clinux_openat2(int dirfd, const char *path, unsigned long long flags, unsigned long long mode,
                    unsigned long long resolve) {
     struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
-    // EAGAIN means that something was renamed or mounted meanwhile and ".." could not be proved harmless: the manual asks to retry.
+    // EAGAIN: a rename or mount prevented the check of ".."; openat2(2) says to retry.
     for (int attempt = 0;; attempt++) {
         long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
         if (fd >= 0 || (errno != EINTR && errno != EAGAIN) || attempt == 100) return (int)fd;
@@ -76,7 +76,7 @@ int clinux_output_pipe(int *ends) {
 
 int clinux_holds(int file, const void *wanted, size_t size) {
     char buffer[64 * 1024];
-    // What was read before and may be the wanted bytes' beginning.
+    // Bytes of the previous read that may be the beginning of the wanted bytes.
     size_t kept = 0;
     int is_empty = 1;
     for (;;) {

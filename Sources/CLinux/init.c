@@ -1,10 +1,10 @@
-// The init process of a script: a subreaper (prctl(2)) between this process and the script, which keeps together what the script starts. Whatever loses its
-// parent there becomes a child of the init process, and nothing can leave: neither a session nor an environment of its own changes whose child it is.
+// The init process of a script: a subreaper (prctl(2)) between this process and the script, which holds the script's process tree together. A process
+// that loses its parent there becomes a child of the init process; a new session or environment does not change that.
 //
-// It is a copy of this process, made by _Fork(3), since starting a program of this size anew takes ten times as long. Other threads of this process may have
-// held any lock at that moment, so the copy does nothing but system calls. It shares the memory until one of both writes to it, and keeps one descriptor.
+// It is a copy of this process, made by _Fork(3), since an exec of a program of this size takes ten times as long. Other threads of this process may have
+// held locks at the fork, so the copy makes nothing but system calls. It shares the memory copy-on-write, and keeps one descriptor.
 //
-// This process sends it one byte at a time. At the end of file this process has died: the script may end by itself, and what it leaves is ended at once.
+// This process sends it commands of one byte. End of file means that this process has ended: the script may finish, and leftover processes are then killed.
 
 #define _GNU_SOURCE
 #include "clinux.h"
@@ -21,13 +21,13 @@
 
 enum : char { KILL = 'k', END = 'e' };
 
-// What the init process says first.
+// The first message of the init process.
 struct began {
     int script;
     int fault;
 };
 
-// Where the arguments of this process stand, which ps(1) shows.
+// The memory of this process's arguments, which ps(1) shows.
 static char *title;
 static size_t title_size;
 
@@ -45,8 +45,8 @@ static void take_name(void) {
 
 static void heard(int number) { (void)number; }
 
-// Kills every child if that is asked for, and takes the ends of all but the script. Without CONFIG_PROC_CHILDREN it finds none.
-// Returns whether there was any but the script.
+// Kills all children if kills is set, and reaps all but the script. Without CONFIG_PROC_CHILDREN it finds none.
+// Returns whether there were children other than the script.
 static int tend(pid_t script, int kills) {
     char text[4096];
     int file = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
@@ -54,7 +54,7 @@ static int tend(pid_t script, int kills) {
         if (kills && script > 0) kill(script, SIGKILL);
         return 0;
     }
-    // What does not fit is met again when these have gone.
+    // Children that do not fit are found after these have ended.
     ssize_t count = read(file, text, sizeof text);
     close(file);
     int others = 0;
@@ -64,7 +64,7 @@ static int tend(pid_t script, int kills) {
             child = child * 10 + (text[place] - '0');
             continue;
         }
-        // Its number cannot be another's: nobody but this function takes its end.
+        // The process id is not reused before this function reaps it.
         if (kills) kill(child, SIGKILL);
         if (child != script) {
             others = 1;
@@ -75,7 +75,7 @@ static int tend(pid_t script, int kills) {
     return others;
 }
 
-// Tells how the script has ended, once its end has been seen, and ends. What still lives then is what no SIGKILL ends.
+// Waits for the script, sends its status, and exits. Processes that still run then are those that SIGKILL cannot end.
 static _Noreturn void end(int control, pid_t script) {
     int status = 0;
     while (waitpid(script, &status, 0) < 0 && errno == EINTR) {
@@ -102,7 +102,7 @@ static _Noreturn void serve(int control, pid_t script, int is_tied) {
                 }
             if (ended < 0) _exit(0);
         }
-        // SIGCHLD comes through only here, so none is lost.
+        // SIGCHLD is unblocked only here, so none is lost.
         struct pollfd socket = {.fd = is_orphaned ? -1 : control, .events = POLLIN};
         if (ppoll(&socket, 1, kills && (others || is_orphaned) ? &pause : NULL, &none) <= 0) continue;
         char wanted;
@@ -121,13 +121,13 @@ static _Noreturn void become_init(int control, const struct clinux_program *prog
     const struct sigaction wake = {.sa_handler = heard};
     struct began began = {0};
     int handle;
-    // A signal to the session or the process group of this process is not for it; all but SIGCHLD stay blocked.
+    // Signals to this process's session or process group must not reach it; all but SIGCHLD stay blocked.
     if (setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || sigaction(SIGCHLD, &wake, NULL) != 0)
         began.fault = errno;
     else
         began.fault = clinux_spawn(&began.script, &handle, program);
     take_name();
-    // The script's output, its reports and its directory are its own to hold.
+    // Only the script keeps its output, reports and directory open.
     if (dup2(control, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) != 0 || chdir("/") != 0) began.fault = errno;
     send(STDIN_FILENO, &began, sizeof began, MSG_NOSIGNAL);
     if (began.fault != 0 && began.script > 0) kill(began.script, SIGKILL);
@@ -135,7 +135,7 @@ static _Noreturn void become_init(int control, const struct clinux_program *prog
     serve(STDIN_FILENO, began.script, is_tied);
 }
 
-// Returns whether all of it has come; else the init process is not there any more.
+// Returns whether the whole message was received; if not, the init process has ended.
 static int receive(int control, void *message, size_t size) {
     ssize_t count;
     while ((count = recv(control, message, size, 0)) < 0 && errno == EINTR) {
@@ -150,7 +150,7 @@ static void give_up(const struct clinux_init *init) {
 }
 
 static void ask(const struct clinux_init *init, char wanted) {
-    // A script of the same user could have stopped it.
+    // A script of the same user may have stopped it.
     kill(init->process, SIGCONT);
     send(init->control, &wanted, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -171,7 +171,7 @@ int clinux_spawn_with_init(struct clinux_init *init, int *process, int *handle, 
         close(init->control);
         return began.fault;
     }
-    // It ends without a word only where the script or somebody else has killed it.
+    // Without a message, it was killed by the script or by another process.
     if (!receive(init->control, &began, sizeof began)) began.fault = ECHILD;
     if (began.fault == 0 && (*handle = clinux_pidfd_open(began.script)) < 0) began.fault = errno;
     if (began.fault != 0) {

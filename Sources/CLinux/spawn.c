@@ -1,5 +1,5 @@
-// Starts a program as a script is to be started: the calling thread sleeps until the program has begun or has been refused, and nothing of this
-// process is copied, as with vfork(2). posix_spawn(3) knows neither cgroups nor limits.
+// Starts a script's program as vfork(2) does: the calling thread sleeps until exec has succeeded or failed, and no memory is copied. posix_spawn(3)
+// supports neither cgroups nor limits.
 
 #define _GNU_SOURCE
 #include "clinux.h"
@@ -24,7 +24,7 @@ void clinux_raise_open_files(void) {
     if (setrlimit(RLIMIT_NOFILE, &limit) == 0) open_files = before;
 }
 
-// What the child works on. It lies in the parent's memory, which is the child's as well until it has become the program.
+// The child's arguments and error, in memory shared with the parent until the exec.
 struct start {
     const struct clinux_program *program;
     int cgroup;
@@ -37,7 +37,7 @@ static _Noreturn void refuse(struct start *start) {
 }
 
 static void put(struct start *start, int file, int place) {
-    // Onto itself a descriptor would keep the mark by which exec closes it.
+    // dup2(2) to the same descriptor would keep FD_CLOEXEC.
     if ((file == place ? fcntl(file, F_SETFD, 0) : dup2(file, place)) < 0) refuse(start);
 }
 
@@ -62,8 +62,8 @@ static void give_back_open_files(struct start *start) {
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) refuse(start);
 }
 
-// The kernel may let it wait some milliseconds. clone3(2) could start it inside, and is not there under RestrictNamespaces= of systemd, which cannot filter
-// its flags.
+// The write may take some milliseconds. clone3(2) could start the process inside the cgroup, but RestrictNamespaces= of systemd forbids it, since it
+// cannot filter its flags.
 static void enter_cgroup(struct start *start) {
     if (start->cgroup < 0) return;
     int file = openat(start->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
@@ -80,13 +80,13 @@ static int become_program(void *argument) {
     struct start *start = argument;
     const struct clinux_program *program = start->program;
     const struct sigaction standard = {.sa_handler = SIG_DFL};
-    // Those that may not be changed need not be.
+    // Errors are ignored: SIGKILL and SIGSTOP cannot be changed.
     for (int number = 1; number < NSIG; number++) sigaction(number, &standard, NULL);
     enter_cgroup(start);
     if (program->dies_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) refuse(start);
     if (setsid() < 0 || fchdir(program->directory) != 0) refuse(start);
     put_files(start);
-    // Not before: this process may have more files open than the program may.
+    // Last: this process may have more files open than the program's limit.
     give_back_open_files(start);
     sigset_t none;
     sigemptyset(&none);

@@ -1,8 +1,8 @@
-// How a script becomes another user: the loss of every right, which only its own process can bring about.
+// How a script becomes another user and drops all rights.
 //
-// The library that starts processes offers none of this between fork and exec, and a shell in between would change the environment.
-// So the program starts itself once more under another name (/proc/self/exe, argument 0 CLINUX_START): the constructor below sees the name,
-// prepares its own process, proves what it has reached, and becomes the script. It never reaches main.
+// clinux_spawn does none of this between fork and exec, and a shell in between would change the environment. So the program executes itself
+// under another name (/proc/self/exe, argument 0 CLINUX_START): the constructor below recognises the name, drops the rights of its own
+// process, verifies that, and executes the script. It never reaches main.
 
 #define _GNU_SOURCE
 #include "clinux.h"
@@ -21,12 +21,12 @@
 static gid_t groups[NGROUPS_MAX];
 static gid_t found[NGROUPS_MAX];
 
-// One number of the instructions, which stand one after the other with a blank between them.
+// The next number of the instructions, which are separated by blanks.
 static unsigned long long number(char **rest) { return strtoull(*rest, rest, 10); }
 
 static void say(int report, int step, int number, int detail) {
     struct clinux_start_report message = {.step = step, .number = number, .detail = detail};
-    // A message of this size goes into an empty pipe at once. If nobody takes it, the parent has gone.
+    // A message of this size fits into an empty pipe. If the write fails, the parent has ended.
     if (write(report, &message, sizeof message) != sizeof message) _exit(127);
 }
 
@@ -42,9 +42,9 @@ static int by_number(const void *left, const void *right) {
 
 static int capability_exists(int capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; }
 
-// Gives every right away for good.
+// Drops all rights permanently.
 static void drop(int report, uid_t user, gid_t group, size_t count) {
-    // While there are rights to do so: what no program that is run later may give back.
+    // First, while that is permitted: rights that a later exec must not restore.
     for (int capability = 0; capability_exists(capability); capability++)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, capability);
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, -1);
@@ -57,7 +57,7 @@ static void drop(int report, uid_t user, gid_t group, size_t count) {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(report, CLINUX_START_CAPABILITIES, -1);
 }
 
-// Returns 0 when every right has gone, else the number of the sentence that does not hold.
+// Returns 0 if all rights are dropped, else the number of the condition that does not hold.
 static int proof(uid_t user, gid_t group, size_t count) {
     uid_t real_user, effective_user, saved_user;
     if (getresuid(&real_user, &effective_user, &saved_user) != 0 || user == 0 || real_user != user ||
@@ -67,7 +67,7 @@ static int proof(uid_t user, gid_t group, size_t count) {
     if (getresgid(&real_group, &effective_group, &saved_group) != 0 || real_group != group ||
         effective_group != group || saved_group != group)
         return 2;
-    // The kernel keeps them in an order of its own.
+    // The kernel sorts them.
     if (getgroups(NGROUPS_MAX, found) != (int)count) return 3;
     qsort(groups, count, sizeof *groups, by_number);
     qsort(found, count, sizeof *found, by_number);
@@ -82,12 +82,12 @@ static int proof(uid_t user, gid_t group, size_t count) {
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) != 0)
             return 5;
     if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return 6;
-    // And the way back is tried: it must be closed.
+    // Regaining rights must fail.
     if (setresuid(-1, 0, -1) == 0 || setresgid(-1, 0, -1) == 0 || setgroups(0, NULL) == 0) return 7;
     return 0;
 }
 
-// What the constructor does once it knows that it is asked.
+// Called by the constructor below.
 // argv: the name, the instructions, the script's path, the script's arguments. Descriptor 0 is the pipe that takes the reports.
 static _Noreturn void start(char **argv, char **environment) {
     int report = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -121,5 +121,5 @@ __attribute__((constructor)) static void start_if_asked(int argc, char **argv, c
     if (argc >= 3 && strcmp(argv[0], CLINUX_START) == 0) start(argv, environment);
 }
 
-// In this file, so that whoever names the starter also has it linked.
+// In this file, so that its use links the constructor.
 const char *clinux_start_name(void) { return CLINUX_START; }

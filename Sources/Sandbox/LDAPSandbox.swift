@@ -1,43 +1,41 @@
+import FoundationEssentials
 import Glibc
 import Synchronization
 package import SystemPackage
 
-/// A private directory server: a real slapd with the shipped schema, indexes, limits and access rules, in a directory.
+/// A private LDAP server: slapd with the shipped schema, indexes, limits and access rules, in a directory.
 ///
-/// It needs no root and no configuration of the system, listens on a UNIX socket (and on 127.0.0.1 where that is asked
-/// for), and several of them run side by side. It is for demonstrations, tests and measurements, not for operation.
+/// It needs neither root nor a configuration of the system, listens on a UNIX socket and optionally on 127.0.0.1, and several of them can run at
+/// the same time. It is for demonstrations, tests and benchmarks, not for production.
 ///
-/// Diagnostics: every failure is a ``SandboxError``; when the server does not come up, it holds the end of the server's
-/// own log, and what was started has been stopped again.
+/// Errors: ``SandboxError``. If the server does not start, it contains the end of the server's log, and the process has been ended.
 package final class LDAPSandbox: Sendable {
     /// The directory: absolute, without symbolic links.
     package let directory: FilePath
-    /// Where the server listens: `ldapi://` with the socket's path.
+    /// `ldapi://` with the socket's path.
     package var uri: String { addresses.uri }
-    /// `ldap://127.0.0.1:PORT`, where ``SandboxOptions/loopbackPort`` asked for it.
+    /// `ldap://127.0.0.1:PORT`, with ``SandboxOptions/loopbackPort``.
     package var loopbackURI: String? { addresses.loopbackURI }
-    /// `ldaps://127.0.0.1:PORT`, where ``SandboxOptions/loopbackTLSPort`` asked for it.
+    /// `ldaps://127.0.0.1:PORT`, with ``SandboxOptions/loopbackTLSPort``.
     package var loopbackTLSURI: String? { addresses.loopbackTLSURI }
-    /// The certificate authority that signed the server's certificate, in PEM; there only with ``SandboxOptions/tls``.
+    /// The certificate of the server's authority, in PEM; only with ``SandboxOptions/tls``.
     package var caFile: FilePath { files.caCertificate }
-    /// slapd's messages.
-    package var logFile: FilePath { files.log }
 
     /// ``SandboxTree/managerDN``.
     package var adminDN: String { SandboxTree.managerDN }
     /// The Manager's random password.
     package var adminPassword: String { passwords.manager }
-    /// The file that holds nothing but the Manager's password and can be read by its owner only.
+    /// A file with only the Manager's password, of mode 0600.
     package var adminPasswordFile: FilePath { files.passwordFile("manager") }
-    /// ``SandboxTree/daemonDN``. It can log in where the example tree has been loaded.
+    /// ``SandboxTree/daemonDN``. It can bind if the example tree was loaded.
     package var daemonDN: String { SandboxTree.daemonDN }
     /// The daemon's random password.
     package var daemonPassword: String { passwords.daemon }
-    /// The file that holds nothing but the daemon's password and can be read by its owner only.
+    /// A file with only the daemon's password, of mode 0600.
     package var daemonPasswordFile: FilePath { files.passwordFile("daemon") }
-    /// ``SandboxTree/selfcareDN``. It can log in where the example tree has been loaded.
+    /// ``SandboxTree/selfcareDN``. It can bind if the example tree was loaded.
     package var selfcareDN: String { SandboxTree.selfcareDN }
-    /// The random password of what writes the wishes.
+    /// The random password of ``selfcareDN``.
     package var selfcarePassword: String { passwords.selfcare }
 
     /// The server's process id; it changes with ``restart()``.
@@ -53,7 +51,7 @@ package final class LDAPSandbox: Sendable {
 
     private struct Running {
         var process: SlapdProcess
-        /// Held for as long as the server shall live, where it ends with its parent.
+        /// Held while the server shall run, if it ends with its parent.
         var lifeline: Lifeline?
     }
 
@@ -73,11 +71,9 @@ package final class LDAPSandbox: Sendable {
 
     /// Starts a server in a directory, and returns when it answers.
     ///
-    /// A directory that is not there is made; one that holds a sandbox's data is started again on it, with the options
-    /// given now and the passwords it has.
-    ///
-    /// - Throws: ``SandboxError``, with code `alreadyRunning` where a server runs in the directory, `portInUse` where another
-    ///   program has the port, `directory` where the directory holds other files.
+    /// A missing directory is made; in a sandbox's directory the server is started on the existing data, with the given options and the existing
+    /// passwords.
+    /// - Throws: ``SandboxError``: `alreadyRunning` if a server runs in the directory, `portInUse`, `directory` if it holds other files.
     package static func start(
         in directory: FilePath, options: SandboxOptions = SandboxOptions()
     ) async throws(SandboxError) -> LDAPSandbox {
@@ -99,7 +95,7 @@ package final class LDAPSandbox: Sendable {
             let passwords = try SandboxPasswords.make(in: files)
             return try await start(files, passwords: passwords, fillingFirst: true, pieces, options)
         } catch {
-            // Nothing is lost with a directory that has never answered, and half of one would be in the way next time.
+            // A server that has never answered has no data to lose, and a partial directory would prevent the next start.
             try files.remove()
             throw error
         }
@@ -126,16 +122,15 @@ package final class LDAPSandbox: Sendable {
                     files: files, addresses: addresses, passwords: passwords, startTimeout: options.startTimeout,
                     running: running)
             } catch {
-                // A port that was free a moment ago may be another program's by now: then another is chosen.
+                // Another program may have taken the free port meanwhile: another one is chosen.
                 guard error.code == .portInUse, options.choosesPort, attempt < 5 else { throw error }
                 attempt += 1
             }
         }
     }
 
-    /// The sandbox that runs in a directory, started by this or by another process.
-    ///
-    /// - Throws: ``SandboxError/Code/notRunning`` where none does.
+    /// The sandbox that runs in a directory, started by this or another process.
+    /// - Throws: ``SandboxError/Code/notRunning``.
     package static func running(in directory: FilePath) throws(SandboxError) -> LDAPSandbox {
         let files = try SandboxFiles(existing: directory)
         guard try files.isSandbox(), let process = try SlapdProcess.running(in: files),
@@ -163,7 +158,7 @@ package final class LDAPSandbox: Sendable {
         try files.removeTree()
     }
 
-    /// Starts slapd and waits until it answers; stops it again where it does not.
+    /// Starts slapd and waits until it answers; ends it if it does not.
     private static func launch(
         _ files: SandboxFiles, addresses: SandboxAddresses, lifeline: Lifeline?, timeout: Duration
     ) async throws(SandboxError) -> Running {
@@ -195,9 +190,8 @@ package final class LDAPSandbox: Sendable {
 
     // MARK: Stopping
 
-    /// Ends the server and removes what the sandbox has made: its files, and the directory where nothing else is in it.
-    ///
-    /// - Parameter keepingData: leaves the directory as it is, to be started again later.
+    /// Ends the server and removes the sandbox's files, and the directory if it is empty then.
+    /// - Parameter keepingData: keeps the directory unchanged for a later start.
     package func stop(keepingData: Bool = false) async throws(SandboxError) {
         try await running.withLock { $0.process }.end()
         running.withLock { $0.lifeline = nil }
@@ -206,22 +200,103 @@ package final class LDAPSandbox: Sendable {
 
     // MARK: Faults
 
-    /// Ends the server without asking it (SIGKILL), as a crash does, and returns when it is gone.
+    /// Ends the server by SIGKILL, as a crash does, and returns when it is gone.
     package func kill() async throws(SandboxError) {
         try await running.withLock { $0.process }.end(force: true)
     }
 
-    /// Makes the server hang (SIGSTOP): connections stay, nothing answers.
+    /// Stops the server (SIGSTOP): connections stay open, nothing answers.
     package func pause() { running.withLock { $0.process }.signal(SIGSTOP) }
 
-    /// Lets a paused server go on (SIGCONT).
+    /// Continues a paused server (SIGCONT).
     package func resume() { running.withLock { $0.process }.signal(SIGCONT) }
 
-    /// Ends the server, where it runs, and starts it again on the same data, addresses and passwords.
+    /// Ends the server if it runs, and starts it on the same data, addresses and passwords.
     package func restart() async throws(SandboxError) {
         try await running.withLock { $0.process }.end()
         let lifeline = running.withLock { $0.lifeline } == nil ? nil : try Lifeline()
         let started = try await Self.launch(files, addresses: addresses, lifeline: lifeline, timeout: startTimeout)
         running.withLock { $0 = started }
     }
+}
+
+extension LDAPSandbox {
+    /// Runs a body with a server in a new directory below the temporary directory. The server is ended and the directory removed with all files
+    /// afterwards, also after an error.
+    package static func temporary<Result>(
+        options: SandboxOptions = .testing, _ body: (LDAPSandbox) async throws -> Result
+    ) async throws -> Result {
+        let parent = getenv("TMPDIR").map { FilePath(platformString: $0) } ?? "/tmp"
+        let sandbox = try await start(in: try SandboxFiles.makeUnique(in: parent), options: options)
+        let result: Result
+        do {
+            result = try await body(sandbox)
+        } catch {
+            try await sandbox.stopAndRemoveAll()
+            throw error
+        }
+        try await sandbox.stopAndRemoveAll()
+        return result
+    }
+
+    private func stopAndRemoveAll() async throws {
+        try await stop()
+        if access(directory.string, F_OK) == 0 { try FileManager.default.removeItem(atPath: directory.string) }
+    }
+}
+
+/// The state of a sandbox's directory.
+package enum SandboxStatus: Sendable, Hashable {
+    /// No sandbox has been started in this directory, or it has been removed.
+    case absent
+    /// There is data, but no server runs on it. A stale pid file is ignored.
+    case stopped
+    case running(processID: Int32, paused: Bool, uris: [String])
+
+    /// A process counts only if its command line names this sandbox.
+    /// - Throws: ``SandboxError/Code/directory`` if the directory exists and cannot be read.
+    package static func of(_ directory: FilePath) throws(SandboxError) -> SandboxStatus {
+        guard access(directory.string, F_OK) == 0 else { return .absent }
+        let files = try SandboxFiles(existing: directory)
+        guard try files.isSandbox() else { return .absent }
+        guard let process = try SlapdProcess.running(in: files) else { return .stopped }
+        let addresses = SandboxAddresses(text: try TextFile.read(files.addresses))
+        return .running(processID: process.id, paused: process.isPaused, uris: addresses?.all ?? [])
+    }
+}
+
+/// A failure of a sandbox.
+package struct SandboxError: Error, CustomStringConvertible, Sendable {
+    package enum Code: Sendable, Hashable {
+        /// The shipped files of etc/openldap are missing or incomplete.
+        case pieces
+        /// A program is missing: slapd, slapadd or openssl.
+        case missingProgram
+        /// The directory holds other files, or the system refuses.
+        case directory
+        /// A sandbox already runs in this directory.
+        case alreadyRunning
+        /// No sandbox runs in this directory.
+        case notRunning
+        /// Another program uses the port.
+        case portInUse
+        /// The server or one of its tools ended with an error.
+        case serverFailed
+        /// The server does not answer or end in time.
+        case timeout
+        /// An option has an invalid value.
+        case option
+    }
+
+    package let code: Code
+    package let reason: String
+    package let hint: String
+
+    init(_ code: Code, _ reason: String, hint: String) {
+        self.code = code
+        self.reason = reason
+        self.hint = hint
+    }
+
+    package var description: String { "\(reason); \(hint)" }
 }

@@ -3,21 +3,20 @@ import Provisioning
 
 /// An entry's attributes as environment variables.
 ///
-/// For an attribute `mail`: `PROV_ATTR_MAIL_COUNT` (0 where the entry has none), `PROV_ATTR_MAIL_1` and so on for each value in the order in
-/// which the directory gave them (which means nothing), and `PROV_ATTR_MAIL` where there is just one. In names everything but letters and
-/// digits becomes `_`. A value that is not text, or holds control characters other than TAB and line feed, is written in base64, and the name
-/// of its variable ends in `_BASE64` instead.
+/// For an attribute `mail`: `PROV_ATTR_MAIL_COUNT`, `PROV_ATTR_MAIL_1` and so on for the values in the order of the LDAP server (which has no
+/// meaning), and `PROV_ATTR_MAIL` if there is exactly one. In names everything but letters and digits becomes `_`. A value that is not text, or
+/// has control characters other than TAB and line feed, is encoded in base64, and the name of its variable ends in `_BASE64`.
 struct EntryVariables {
-    /// The kernel's MAX_ARG_STRLEN, with the NUL at the end.
+    /// The kernel's MAX_ARG_STRLEN without the NUL.
     static let largestVariable = 131_071
-    /// All variables together; the kernel allows 2 MiB for arguments and environment where nobody has lowered it.
+    /// Of all variables; the kernel's default limit for arguments and environment is 2 MiB.
     static let largestTotal = 1 << 20
 
     private(set) var values: [String: String] = [:]
     private var total = 0
     private let entry: Entry
 
-    /// - Throws: code 1 where a value is too long for a variable, or all together are for a process.
+    /// - Throws: code 1 if a value is too long for a variable, or all together for a process.
     init(_ entry: Entry, attributes: [AttributeName]) throws(ProvisioningFailure) {
         self.entry = entry
         for name in attributes {
@@ -47,7 +46,7 @@ struct EntryVariables {
             throw tooLong(
                 "\(name) makes a variable of \(size) bytes, and the kernel takes \(Self.largestVariable)", name)
         }
-        // Each variable also costs its NUL and a pointer.
+        // Plus NUL and pointer.
         total += size + 9
         guard total <= Self.largestTotal else {
             throw tooLong("with \(name) the attributes are longer than \(Self.largestTotal) bytes", name)
@@ -58,7 +57,7 @@ struct EntryVariables {
     private func tooLong(_ reason: String, _ name: AttributeName) -> ProvisioningFailure {
         ProvisioningFailure(
             .undefinedError, reason: "\(entry.dn): \(reason)",
-            hint: "take \(name) out of ATTRIBUTES and let the script read it from the directory, or shorten the entry")
+            hint: "take \(name) out of ATTRIBUTES and let the script read it from LDAP, or shorten the entry")
     }
 
     static func variable(_ name: AttributeName) -> String {
@@ -69,7 +68,7 @@ struct EntryVariables {
         return "PROV_ATTR_" + String(String.UnicodeScalarView(folded))
     }
 
-    /// Whether a variable of one attribute could have the name of one of the other.
+    /// Whether variables of the two attributes could have the same name.
     static func overlap(_ first: AttributeName, _ second: AttributeName) -> Bool {
         let names = [variable(first), variable(second)].sorted { $0.utf8.count < $1.utf8.count }
         guard names[1].hasPrefix(names[0]) else { return false }

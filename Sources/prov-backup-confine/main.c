@@ -1,14 +1,14 @@
 // Runs inside the sandbox in which a backup is copied (CopySandbox of BackupService builds it), in one of two roles:
 //
 //   prov-backup-confine UID GID MEMORY NICE PROGRAM [ARGUMENT...]
-//       becomes user 0 of a user namespace in which 0 is the account's UID and GID and nothing else exists, and executes PROGRAM.
-//       Over this account's files it has every right that root has, and no right over anything else. UID "-": no namespace.
+//       becomes user 0 of a user namespace that maps 0 to the account's UID and GID and maps no other ids, and executes PROGRAM.
+//       It has root's rights over this account's files and no rights over others. UID "-": no namespace.
 //       MEMORY: the most address space of PROGRAM and of each process that it starts, in bytes; 0: no limit. NICE: 0 to 19.
 //
 //   prov-backup-confine -OPTION...
-//       stands for rsync (cmd_rsync of rsnapshot): runs the rsync named by the environment variable PROV_RSYNC with all arguments,
-//       as the user PROV_UID and the group PROV_GID where these are set, reports how it ended, and ends with 0, so that rsnapshot does
-//       not throw an unfinished copy away.
+//       replaces rsync (cmd_rsync of rsnapshot): runs the rsync of the environment variable PROV_RSYNC with all arguments,
+//       as the user PROV_UID and the group PROV_GID if these are set, reports its exit status, and exits with 0, so that rsnapshot does
+//       not remove an unfinished copy.
 //
 // Reports go to descriptor 4, one line each: "entered", "rsync exited CODE", "rsync killed SIGNAL", "fault ...". Exit status: that of
 // the program; 126 when the program was not started.
@@ -33,7 +33,7 @@ enum { REPORTS = 4, NOT_STARTED = 126 };
 __attribute__((format(printf, 1, 2))) static void report(const char *format, ...) {
     va_list values;
     va_start(values, format);
-    // The pipe is read at the end, and holds far more than these few lines.
+    // The pipe is read at the end, and is large enough for these few lines.
     if (vdprintf(REPORTS, format, values) < 0) _exit(NOT_STARTED);
     va_end(values);
 }
@@ -43,7 +43,7 @@ static _Noreturn void fail(const char *call) {
     _exit(NOT_STARTED);
 }
 
-// The whole text must be a number from 0 to the greatest.
+// Parses a decimal number from 0 to the greatest.
 static unsigned long long number(const char *text, unsigned long long greatest) {
     char *end;
     errno = 0;
@@ -62,7 +62,7 @@ static void map(pid_t process, const char *file, const char *id) {
     close(map);
 }
 
-// Only a process outside of the namespace, with root's rights there, may map an id that is not its own.
+// Only a process outside the namespace, with root's rights there, may map an id that is not its own.
 static void become(const char *uid, const char *gid) {
     pid_t process = getpid();
     int made[2];
@@ -117,7 +117,7 @@ static void become_user(const char *user, const char *group) {
     if (setresuid(uid, uid, uid) != 0) fail("setresuid");
 }
 
-static int stand_for_rsync(char **argv) {
+static int run_rsync(char **argv) {
     const char *rsync = getenv("PROV_RSYNC"), *user = getenv("PROV_UID"), *group = getenv("PROV_GID");
     if (rsync == NULL) {
         errno = EINVAL;
@@ -141,7 +141,7 @@ static int stand_for_rsync(char **argv) {
 }
 
 int main(int argc, char **argv) {
-    if (argc >= 2 && argv[1][0] == '-' && argv[1][1] != 0) return stand_for_rsync(argv);
+    if (argc >= 2 && argv[1][0] == '-' && argv[1][1] != 0) return run_rsync(argv);
     if (argc >= 6) return enter(argv);
     fprintf(stderr, "usage: prov-backup-confine UID GID MEMORY NICE PROGRAM [ARGUMENT...]\n");
     return 64;

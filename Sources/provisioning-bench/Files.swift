@@ -89,9 +89,9 @@ struct AccountTemplate: Sendable {
 
     /// - Parameter homes: the parent of the homes, which have no chroot.
     init(homes: FilePath) throws {
-        let parameters = TestLDIFs.Parameters(
+        let parameters = TestLDIFs(
             uid: Self.pattern, base: try DN(parsing: SandboxTree.accountsDN), homeRoot: homes)
-        guard let record = try TestLDIFs(parameters).files.first?.record, case .add(let attributes) = record.change
+        guard let record = try parameters.files().first?.record, case .add(let attributes) = record.change
         else { throw BenchFailure("the test LDIFs do not begin with an account") }
         var entry = Entry(dn: record.dn, attributes: attributes)
         entry["homeDirectory"] = [AttributeValue(homes.appending(Self.pattern).string)]

@@ -7,12 +7,12 @@ import SystemPackage
 
 @testable import BackupService
 
-/// The repository, from where this file stands.
+/// The repository of this file.
 let repository = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
 let shippedScript = repository.pushing("etc/Provisioning/Backup/create-chroot.sh")
 let shippedTemplate = repository.pushing("etc/Provisioning/Backup/rsnapshot-account.conf.template")
 
-/// A good account's entry, to be spoilt by a test.
+/// The entry of a valid account, which tests change.
 func accountEntry(home: String, uid: String = "3723707") -> Entry {
     var entry = Entry(dn: DN.root.appending("ou", "accounts").appending("uid", uid))
     entry["uid"] = [AttributeValue(uid)]
@@ -55,7 +55,7 @@ func request(
 }
 
 extension BackupRsnapshotService {
-    /// What the engine does with a wish.
+    /// Runs the steps of a plan, as the engine does.
     func carryOut(
         _ operation: Operation, _ entry: Entry, attempt: Int = 1, scripts: ScriptRunner = ScriptRunner()
     ) async throws {
@@ -64,7 +64,7 @@ extension BackupRsnapshotService {
         }
     }
 
-    /// The failure of a wish that must fail; nil when it did not.
+    /// The failure of a request; nil: it succeeded.
     func failure(
         _ operation: Operation, _ entry: Entry, attempt: Int = 1, scripts: ScriptRunner = ScriptRunner()
     ) async throws -> ProvisioningFailure? {

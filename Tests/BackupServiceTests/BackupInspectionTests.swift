@@ -9,7 +9,7 @@ import Testing
 
 @testable import BackupService
 
-/// What an account's entry, configuration and disk tell of its backups.
+/// The state of an account's backups by its entry, configuration and disk.
 @Suite struct BackupInspectionTests {
     private let directory: TestDirectory
     private let configuration: BackupConfiguration
@@ -46,7 +46,7 @@ import Testing
         try Data(state.encoded()).write(to: URL(filePath: snapshots.appending(".state").string))
     }
 
-    @Test("an interval that is no number of snapshots counts as none", arguments: ["18446744073709551615", "-1", "x"])
+    @Test("an invalid interval counts as 0", arguments: ["18446744073709551615", "-1", "x"])
     func interval(text: String) throws {
         let found = try inspect { $0["sstBackupIntervalDaily"] = [AttributeValue(text)] }
         #expect(!found.levels.contains { $0.level == .daily } && !found.obstacles.isEmpty)
@@ -83,7 +83,7 @@ import Testing
         #expect(found.obstacles.isEmpty && found.unknown.isEmpty, "\(found.obstacles) \(found.unknown)")
     }
 
-    @Test("what is in the way is named: the entry, a missing home, a missing or foreign configuration, a lock")
+    @Test("obstacles are reported: the entry, a missing home, a missing or foreign configuration, a lock")
     func obstacles() async throws {
         #expect(try inspect().obstacles.contains { $0.contains("there is no home at") })
         try await provision()
@@ -92,7 +92,7 @@ import Testing
 
         let file = directory.configurations.appending("\(Self.uid).conf")
         let good = try text(file)
-        // A process that is called so; nobody else's lock counts.
+        // A process whose command line has the name; other locks are stale.
         let number = directory.path.appending("number")
         let rsnapshot = try directory.write(
             "#!/bin/sh\necho $$ > \(number).new; mv \(number).new \(number)\nsleep 1000\n",
@@ -119,7 +119,7 @@ import Testing
         #expect(try inspect().obstacles.contains { $0.contains(file.string) })
     }
 
-    @Test("a damaged state hides nothing else, and is said")
+    @Test("a damaged state file is reported and does not hide the rest")
     func damaged() async throws {
         try await provision()
         #expect(mkdir(snapshots.appending("daily.0").string, 0o755) == 0)

@@ -9,8 +9,8 @@ import Testing
 
 @testable import BackupService
 
-/// Whole backups, with the rsnapshot and rsync of this machine and a real directory server.
-@Suite(.enabled(if: BackupBench.hasRsnapshot, "rsnapshot is not installed: apt install rsnapshot"))
+/// Whole backups, with the real rsnapshot and rsync and an LDAP server.
+@Suite(.enabled(if: BackupHarness.hasRsnapshot, "rsnapshot is not installed: apt install rsnapshot"))
 struct BackupJobTests {
     private let first = "3723707"
     private let second = "3723708"
@@ -19,210 +19,215 @@ struct BackupJobTests {
         "a real backup: two accounts, daily twice with a change in between; what did not change is shared, and the entry has the sizes"
     )
     func twoAccounts() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) {
                 $0["sstBackupLastSuccessfulBackup"] = ["0", "other:20260101T000000Z"]
             }
-            try await bench.addProvisioned(second)
+            try await harness.addProvisioned(second)
             for uid in [first, second] {
-                try bench.directory.makeDirectory(FilePath("homes/\(uid)/incoming/deep"))
-                try bench.directory.write(
+                try harness.directory.makeDirectory(FilePath("homes/\(uid)/incoming/deep"))
+                try harness.directory.write(
                     String(repeating: "same", count: 50_000), to: FilePath("homes/\(uid)/incoming/same"))
-                try bench.directory.write("old", to: FilePath("homes/\(uid)/incoming/deep/changing"))
-                #expect(try await bench.backup(.daily, uid) == .success)
+                try harness.directory.write("old", to: FilePath("homes/\(uid)/incoming/deep/changing"))
+                #expect(try await harness.backup(.daily, uid) == .success)
             }
-            try bench.directory.write(
+            try harness.directory.write(
                 String(repeating: "new!", count: 10_000), to: FilePath("homes/\(first)/incoming/deep/changing"))
-            for uid in [first, second] { #expect(try await bench.backup(.daily, uid) == .success) }
+            for uid in [first, second] { #expect(try await harness.backup(.daily, uid) == .success) }
 
             for uid in [first, second] {
-                let (newest, older) = (bench.snapshot("daily.0", of: uid), bench.snapshot("daily.1", of: uid))
+                let (newest, older) = (harness.snapshot("daily.0", of: uid), harness.snapshot("daily.1", of: uid))
                 #expect(status(newest.appending("same"))?.st_ino == status(older.appending("same"))?.st_ino)
                 let isShared =
                     status(newest.pushing("deep/changing"))?.st_ino == status(older.pushing("deep/changing"))?.st_ino
                 #expect(isShared == (uid == second))
                 #expect(try text(older.pushing("deep/changing")) == "old")
-                let all = try await du([bench.home(uid).appending(".snapshots")])
+                let all = try await du([harness.home(uid).appending(".snapshots")])
                 let alone = try await du([older, newest])
-                #expect(try await bench.values("sstBackupSize", of: uid) == all.map(String.init))
-                #expect(try await bench.values("sstIncrementSize", of: uid) == [String(alone[1])])
+                #expect(try await harness.values("sstBackupSize", of: uid) == all.map(String.init))
+                #expect(try await harness.values("sstIncrementSize", of: uid) == [String(alone[1])])
             }
-            #expect(try text(bench.snapshot("daily.0/deep/changing", of: first)).hasPrefix("new!"))
-            let times = try await bench.values("sstBackupLastSuccessfulBackup", of: first).sorted()
+            #expect(try text(harness.snapshot("daily.0/deep/changing", of: first)).hasPrefix("new!"))
+            let times = try await harness.values("sstBackupLastSuccessfulBackup", of: first).sorted()
             #expect(times.count == 2 && times[1] == "other:20260101T000000Z")
             #expect(try times[0].wholeMatch(of: Regex("backup1:20[0-9]{6}T[0-9]{6}Z")) != nil)
-            #expect(bench.progress.last == 100)
-            #expect(try FileManager.default.contentsOfDirectory(atPath: bench.configuration.lockDirectory.string) == [])
+            #expect(harness.progress.last == 100)
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: harness.configuration.lockDirectory.string) == [])
         }
     }
 
     @Test("a level that only takes over older snapshots writes the size of all, and neither an increment nor a time")
     func rotation() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
-            try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
-            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
-            let before = try await bench.values("sstBackupLastSuccessfulBackup", of: first)
-            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstIncrementSize", "7")])
-            #expect(try await bench.backup(.weekly, first) == .success)
-            #expect(exists(bench.snapshot("weekly.0/file", of: first)))
-            #expect(try await bench.values("sstIncrementSize", of: first) == ["7"])
-            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == before)
-            let all = try await du([bench.home(first).appending(".snapshots")])
-            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first) == .success) }
+            let before = try await harness.values("sstBackupLastSuccessfulBackup", of: first)
+            try await harness.manager.modify(BackupHarness.dn(first), [.replace("sstIncrementSize", "7")])
+            #expect(try await harness.backup(.weekly, first) == .success)
+            #expect(exists(harness.snapshot("weekly.0/file", of: first)))
+            #expect(try await harness.values("sstIncrementSize", of: first) == ["7"])
+            #expect(try await harness.values("sstBackupLastSuccessfulBackup", of: first) == before)
+            let all = try await du([harness.home(first).appending(".snapshots")])
+            #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init))
         }
     }
 
     @Test("each of the three attributes can be switched off; with all of them off nothing is measured")
     func switches() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
             #expect(
-                try await bench.backup(.daily, first) {
+                try await harness.backup(.daily, first) {
                     ($0.writesBackupSize, $0.writesIncrementSize, $0.writesBackupTime) = (false, false, false)
                 } == .success)
             for name: AttributeName in ["sstBackupSize", "sstIncrementSize", "sstBackupLastSuccessfulBackup"] {
-                #expect(try await bench.values(name, of: first) == [])
+                #expect(try await harness.values(name, of: first) == [])
             }
-            #expect(!bench.steps.contains { $0.name == "sizes" })
+            #expect(!harness.steps.contains { $0.name == "sizes" })
             #expect(
-                try await bench.backup(.daily, first) { ($0.writesIncrementSize, $0.writesBackupTime) = (false, false) }
+                try await harness.backup(.daily, first) {
+                    ($0.writesIncrementSize, $0.writesBackupTime) = (false, false)
+                }
                     == .success)
-            #expect(try await bench.values("sstBackupSize", of: first).count == 1)
-            #expect(try await bench.values("sstIncrementSize", of: first) == [])
+            #expect(try await harness.values("sstBackupSize", of: first).count == 1)
+            #expect(try await harness.values("sstIncrementSize", of: first) == [])
         }
     }
 
     @Test(
-        "an rsnapshot that is killed is a failure, nothing of it is left, and no snapshot is touched; the next run continues"
+        "a killed rsnapshot is a failure, leaves no process, and no snapshot is changed; the next run continues"
     )
     func killed() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupLastSuccessfulBackup"] = ["backup1:20260101T000000Z"] }
-            try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
-            #expect(try await bench.backup(.daily, first) == .success)
-            let before = try bench.snapshots(of: first)
-            let last = try await bench.values("sstBackupLastSuccessfulBackup", of: first)
-            let slow = try Self.slowRsync(bench, of: first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) {
+                $0["sstBackupLastSuccessfulBackup"] = ["backup1:20260101T000000Z"]
+            }
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
+            #expect(try await harness.backup(.daily, first) == .success)
+            let before = try harness.snapshots(of: first)
+            let last = try await harness.values("sstBackupLastSuccessfulBackup", of: first)
+            let slow = try Self.slowRsync(harness, of: first)
             let request = try #require(
-                await bench.jobs().requests(of: .daily, accounts: [first], isForced: true).first)
-            async let ended = bench.attempt(request)
+                await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).first)
+            async let ended = harness.attempt(request)
             let child = try await Self.pid(in: slow)
             #expect(kill(child, SIGKILL) == 0)
             let outcome = try await ended
             #expect(outcome.result == .failed && outcome.failureClass == .permanent, "\(outcome)")
             #expect(outcome.message.contains("signal 9"), "\(outcome)")
             #expect(!Self.isRunning(child))
-            #expect(try bench.snapshots(of: first) == before)
-            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == last)
+            #expect(try harness.snapshots(of: first) == before)
+            #expect(try await harness.values("sstBackupLastSuccessfulBackup", of: first) == last)
 
-            try Self.usualRsync(bench, of: first)
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            try Self.usualRsync(harness, of: first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
         }
     }
 
-    @Test("a run that takes longer than TIMEOUT is ended, a cancelled one too, and neither leaves a process behind")
+    @Test("a run longer than TIMEOUT and a cancelled one are ended and leave no process")
     func ended() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let slow = try Self.slowRsync(bench, of: first)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let slow = try Self.slowRsync(harness, of: first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
             let clock = ManualSteadyClock()
-            async let ended = bench.attempt(request, scripts: ScriptRunner(clock: clock))
+            async let ended = harness.attempt(request, scripts: ScriptRunner(clock: clock))
             _ = try await Self.pid(in: slow)
             clock.advance(by: .seconds(120))
             let late = try await ended
             #expect(late.result == .failed && late.message.contains("raise TIMEOUT"), "\(late)")
             #expect(Self.processes(running: slow).isEmpty)
-            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == true)
 
-            async let canceled = bench.attempt(request)
+            async let canceled = harness.attempt(request)
             _ = try await Self.pid(in: slow)
-            let job = try #require(await bench.registry.live().first)
-            #expect(await bench.registry.cancel(job.id))
+            let job = try #require(await harness.registry.live().first)
+            #expect(await harness.registry.cancel(job.id))
             #expect(try await canceled.result == .aborted)
             #expect(Self.processes(running: slow).isEmpty)
-            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: first) == [])
+            #expect(try await harness.values("sstBackupLastSuccessfulBackup", of: first) == [])
         }
     }
 
     @Test(
-        "TIMEOUT cuts off whatever is done but the rotation; no snapshot suffers, and the next run goes on",
+        "TIMEOUT stops every step but the rotation; no snapshot is changed, and the next run continues",
         arguments: ["account", "make room", "copy", "inspect", "rotate", "clean up"])
     func timeLimit(step: String) async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
-            try bench.directory.makeDirectory(FilePath("homes/\(first)/incoming/deep"))
-            try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/deep/file"))
-            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
-            let before = try bench.snapshots(of: first)
-            try bench.directory.write("new", to: FilePath("homes/\(first)/incoming/new"))
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            try harness.directory.makeDirectory(FilePath("homes/\(first)/incoming/deep"))
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/deep/file"))
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first) == .success) }
+            let before = try harness.snapshots(of: first)
+            try harness.directory.write("new", to: FilePath("homes/\(first)/incoming/new"))
 
             let clock = ManualSteadyClock()
-            var jobs = bench.jobs()
+            var jobs = harness.jobs()
             jobs.steadyClock = clock
-            bench.after(step: step) { clock.advance(by: .seconds(120)) }
+            harness.after(step: step) { clock.advance(by: .seconds(120)) }
             let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
-            let outcome = try await bench.attempt(request)
-            bench.after(step: step, nil)
+            let outcome = try await harness.attempt(request)
+            harness.after(step: step, nil)
             let isCopied = ["inspect", "rotate", "clean up"].contains(step)
             #expect(outcome.result == (isCopied ? .warnings : .failed), "\(outcome)")
             #expect(outcome.message.contains("raise TIMEOUT in [Backup Jobs]"), "\(outcome)")
-            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
-            let after = try bench.snapshots(of: first)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == true)
+            let after = try harness.snapshots(of: first)
             #expect(isCopied ? after["daily.1"] == before["daily.0"] : after == before)
-            let copied = status(bench.snapshot(isCopied ? "daily.0/new" : ".sync/new", of: first))?.st_ino
+            let copied = status(harness.snapshot(isCopied ? "daily.0/new" : ".sync/new", of: first))?.st_ino
             #expect((copied == nil) == ["account", "make room"].contains(step))
 
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(try await bench.state(of: first).copyHitTimeLimit == nil)
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
-            let newest = try #require(status(bench.snapshot("daily.0/new", of: first))?.st_ino)
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == nil)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            let newest = try #require(status(harness.snapshot("daily.0/new", of: first))?.st_ino)
             #expect(copied ?? newest == newest, "what was copied is not copied again")
-            for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(bench.snapshot(name, of: first))) }
-            let all = try await du([bench.home(first).appending(".snapshots")])
-            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(harness.snapshot(name, of: first))) }
+            let all = try await du([harness.home(first).appending(".snapshots")])
+            #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init))
         }
     }
 
-    @Test("a job that TIMEOUT cuts off before it has begun is one that goes on after all others, too")
+    @Test("a job that TIMEOUT stops before it has begun is also continued after all others")
     func timeLimitAtBegin() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            #expect(try await bench.backup(.daily, first) == .success)
-            // The record of the last full copy is lost, and that copy is measured anew.
-            var state = try await bench.state(of: first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            // The record of the last full copy is lost, and that copy is measured again.
+            var state = try await harness.state(of: first)
             state.fullCopy = nil
-            try await bench.record(state, of: first)
-            try bench.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.full/inner"))
+            try await harness.record(state, of: first)
+            try harness.directory.makeDirectory(FilePath("homes/\(first)/.snapshots/.full/inner"))
             let clock = ManualSteadyClock()
-            var jobs = bench.jobs()
+            var jobs = harness.jobs()
             jobs.steadyClock = clock
-            bench.after(step: "account") { clock.advance(by: .seconds(120)) }
+            harness.after(step: "account") { clock.advance(by: .seconds(120)) }
             let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
-            let outcome = try await bench.attempt(request)
-            bench.after(step: "account", nil)
+            let outcome = try await harness.attempt(request)
+            harness.after(step: "account", nil)
             #expect(outcome.result == .failed && outcome.message.contains("raise TIMEOUT"), "\(outcome)")
-            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
-            #expect(try await bench.backup(.daily, first).result.isSuccess)
-            #expect(try await bench.state(of: first).copyHitTimeLimit == nil)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == true)
+            #expect(try await harness.backup(.daily, first).result.isSuccess)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == nil)
         }
     }
 
     @Test(
         "how many names a walk may come to grows with what rsync has counted in the copy, by ten times in a night too")
     func names() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
             var count = 0
             for number in [0, 20, 200] {
                 for _ in 0..<number {
-                    try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(count)"))
+                    try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(count)"))
                     count += 1
                 }
-                #expect(try await bench.backup(.daily, first) == .success)
-                let state = try await bench.state(of: first)
+                #expect(try await harness.backup(.daily, first) == .success)
+                let state = try await harness.state(of: first)
                 #expect(state.lastCopy?.names == UInt64(count))
                 #expect(state.sizes.nameLimit(of: state.lastCopy?.inode) == .counted(UInt64(count)))
             }
@@ -232,13 +237,13 @@ struct BackupJobTests {
     @Test(
         "a copy that has far more names than rsync has counted is none, with the place and what to do; snapshots stay")
     func tooManyNames() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
-            #expect(try await bench.backup(.daily, first) == .success)
-            let before = try bench.snapshots(of: first)
-            // As if the account made and moved names faster than they can be read.
-            let script = try bench.directory.write(
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file"))
+            #expect(try await harness.backup(.daily, first) == .success)
+            let before = try harness.snapshots(of: first)
+            // As if the account made and moved names faster than they are read.
+            let script = try harness.directory.write(
                 """
                 #!/bin/sh
                 for copy; do :; done
@@ -246,18 +251,18 @@ struct BackupJobTests {
                 echo "Number of files: 2 (reg: 1, dir: 1)"
 
                 """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
-            try Self.set(rsync: script, bench, of: first)
-            let outcome = try await bench.backup(.daily, first)
+            try Self.set(rsync: script, harness, of: first)
+            let outcome = try await harness.backup(.daily, first)
             #expect(outcome.result == .failed, "\(outcome)")
             for part in [
                 ".snapshots/.sync has more than 100004 names (twice the 2 that were counted", "ps -fu \(first)",
             ] {
                 #expect(outcome.message.contains(part), "\(outcome)")
             }
-            #expect(try bench.snapshots(of: first) == before)
-            try Self.usualRsync(bench, of: first)
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(!exists(bench.snapshot(".partial", of: first)))
+            #expect(try harness.snapshots(of: first) == before)
+            try Self.usualRsync(harness, of: first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(!exists(harness.snapshot(".partial", of: first)))
         }
     }
 
@@ -265,90 +270,92 @@ struct BackupJobTests {
         "an rsync or a file with patterns that others can write is not used, though the account's configuration names it",
         arguments: ["cmd_rsync", "exclude_file"])
     func untrusted(directive: String) async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let file = try bench.directory.write(
-                "#!/bin/sh\ntouch \(bench.home(first))/ran\nexec /usr/bin/rsync \"$@\"\n", to: "scripts/named",
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let file = try harness.directory.write(
+                "#!/bin/sh\ntouch \(harness.home(first))/ran\nexec /usr/bin/rsync \"$@\"\n", to: "scripts/named",
                 mode: 0o777)
             if directive == "cmd_rsync" {
-                try Self.set(rsync: file, bench, of: first)
+                try Self.set(rsync: file, harness, of: first)
             } else {
                 let own = FilePath("rsnapshot.d/\(first).conf")
-                try bench.directory.write(text(bench.directory.path.pushing(own)) + "exclude_file\t\(file)\n", to: own)
+                try harness.directory.write(
+                    text(harness.directory.path.pushing(own)) + "exclude_file\t\(file)\n", to: own)
             }
-            let outcome = try await bench.backup(.daily, first)
+            let outcome = try await harness.backup(.daily, first)
             #expect(outcome.result == .wrongConfiguration, "\(outcome)")
             for part in [directive, "is refused: \(file)", "chmod go-w \(file)"] {
                 #expect(outcome.message.contains(part), "\(outcome)")
             }
-            #expect(!exists(bench.home(first).appending("ran")))
-            #expect(try bench.snapshots(of: first).isEmpty)
+            #expect(!exists(harness.home(first).appending("ran")))
+            #expect(try harness.snapshots(of: first).isEmpty)
         }
     }
 
-    @Test("an rsnapshot by hand is worth another try; a lock of a process that is none is left over and replaced")
+    @Test("a running rsnapshot is a retryable failure; a stale lock is replaced")
     func locked() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let lock = bench.configuration.lockDirectory.appending("rsnapshot-\(first).pid")
-            let program = try bench.directory.write(
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let lock = harness.configuration.lockDirectory.appending("rsnapshot-\(first).pid")
+            let program = try harness.directory.write(
                 "#!/bin/sh\necho $$ > \(lock)\nwhile [ -e \(lock) ]; do sleep 0.05; done\n", to: "scripts/rsnapshot",
                 mode: 0o755)
             async let byHand = ScriptRunner().run(
                 ScriptInvocation(
                     executable: program, environment: ["PATH": "/bin"], timeLimit: .seconds(60), grace: .seconds(1)))
             try await eventually("the lock is there") { try exists(lock) && !text(lock).isEmpty }
-            let outcome = try await bench.backup(.daily, first)
+            let outcome = try await harness.backup(.daily, first)
             #expect(outcome.result == .failed && outcome.failureClass == .retryable)
             #expect(outcome.message.contains("\(lock) is held by process "), "\(outcome.message)")
-            #expect(!exists(bench.snapshot("daily.0", of: first)))
+            #expect(!exists(harness.snapshot("daily.0", of: first)))
             _ = unlink(lock.string)
             _ = try await byHand
 
-            try bench.directory.write("1\n", to: FilePath("run/rsnapshot-\(first).pid"))
-            #expect(try await bench.backup(.daily, first) == .success)
+            try harness.directory.write("1\n", to: FilePath("run/rsnapshot-\(first).pid"))
+            #expect(try await harness.backup(.daily, first) == .success)
             #expect(!exists(lock))
         }
     }
 
     @Test(
-        "nights on a full disk fail with the reason, change no snapshot and leave no unfinished copy in everybody's way",
+        "backups on a full disk fail with the reason, change no snapshot and leave no unfinished copy",
         .enabled(if: isRoot, "needs root to mount a small file system"))
     func fullDisk() async throws {
-        try await BackupBench.run { bench in
-            let small = try TestMount(at: bench.directory.homes, options: "mode=0755,size=2m")
-            try await bench.addProvisioned(first)
+        try await BackupHarness.run { harness in
+            let small = try TestMount(at: harness.directory.homes, options: "mode=0755,size=2m")
+            try await harness.addProvisioned(first)
             for day in 1...3 {
-                try bench.directory.write("day \(day)", to: FilePath("homes/\(first)/incoming/note"))
-                #expect(try await bench.backup(.daily, first) == .success)
+                try harness.directory.write("day \(day)", to: FilePath("homes/\(first)/incoming/note"))
+                #expect(try await harness.backup(.daily, first) == .success)
             }
-            let before = try bench.snapshots(of: first)
+            let before = try harness.snapshots(of: first)
             #expect(before.count == 3)
             for name in ["one", "two"] {
-                try bench.directory.write(
+                try harness.directory.write(
                     String(repeating: "x", count: 600_000), to: FilePath("homes/\(first)/incoming/\(name)"))
             }
             for _ in 1...7 {
-                let outcome = try await bench.backup(.daily, first)
+                let outcome = try await harness.backup(.daily, first)
                 #expect(outcome.result == .failed && outcome.failureClass == .permanent)
                 #expect(outcome.message.contains("the disk is full"), "\(outcome.message)")
-                #expect(try bench.snapshots(of: first) == before)
-                for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(bench.snapshot(name, of: first))) }
+                #expect(try harness.snapshots(of: first) == before)
+                for name in [".sync", ".partial"] as [FilePath] { #expect(!exists(harness.snapshot(name, of: first))) }
             }
-            _ = unlink(bench.home(first).pushing("incoming/two").string)
-            #expect(try await bench.backup(.daily, first) == .success)
+            _ = unlink(harness.home(first).pushing("incoming/two").string)
+            #expect(try await harness.backup(.daily, first) == .success)
             #expect(
-                try bench.snapshots(of: first).count == 4 && text(bench.snapshot("daily.1/note", of: first)) == "day 3")
+                try harness.snapshots(of: first).count == 4
+                    && text(harness.snapshot("daily.1/note", of: first)) == "day 3")
             withExtendedLifetime(small) {}
         }
     }
 
     @Test("a copy that lacks room fails for that reason, also where TIMEOUT cuts off its removal")
     func fullDiskAndTimeLimit() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let script = bench.home(first).appending("rsync")
-            try bench.directory.write(
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let script = harness.home(first).appending("rsync")
+            try harness.directory.write(
                 """
                 #!/bin/sh
                 for copy; do :; done
@@ -358,12 +365,12 @@ struct BackupJobTests {
                 exit 11
 
                 """, to: FilePath("homes/\(first)/rsync"), mode: 0o755)
-            try Self.set(rsync: script, bench, of: first)
+            try Self.set(rsync: script, harness, of: first)
             let clock = ManualSteadyClock()
-            var jobs = bench.jobs()
+            var jobs = harness.jobs()
             jobs.steadyClock = clock
             let request = try #require(await jobs.requests(of: .daily, accounts: [first], isForced: true).first)
-            async let ended = bench.attempt(request)
+            async let ended = harness.attempt(request)
             _ = try await Self.pid(in: script)
             clock.advance(by: .seconds(120))
             try Self.letGo(script)
@@ -372,51 +379,51 @@ struct BackupJobTests {
             for part in ["the disk is full", "the unfinished copy was not removed: ", "TIMEOUT"] {
                 #expect(outcome.message.contains(part), "\(outcome)")
             }
-            #expect(try await bench.state(of: first).copyHitTimeLimit == true)
+            #expect(try await harness.state(of: first).copyHitTimeLimit == true)
         }
     }
 
     @Test(
-        "on a disk without a free byte a lowered number of snapshots, and what a cut-off job has left, give the room for the next copy",
+        "on a full disk a lowered number of snapshots and leftovers of an interrupted job give the room for the next copy",
         .enabled(if: isRoot, "needs root to mount a small file system"), arguments: [false, true])
     func noFreeByte(isRotationUnrecorded: Bool) async throws {
-        try await BackupBench.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { bench in
-            let small = try TestMount(at: bench.directory.homes, options: "mode=0755,size=3m")
-            try bench.directory.makeDirectory("homes/locks")
-            try await bench.addProvisioned(first)
+        try await BackupHarness.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { harness in
+            let small = try TestMount(at: harness.directory.homes, options: "mode=0755,size=3m")
+            try harness.directory.makeDirectory("homes/locks")
+            try await harness.addProvisioned(first)
             for day in 1...4 {
-                try bench.directory.write(
+                try harness.directory.write(
                     String(repeating: "\(day)", count: 400_000), to: FilePath("homes/\(first)/incoming/file"))
-                #expect(try await bench.backup(.daily, first) == .success)
+                #expect(try await harness.backup(.daily, first) == .success)
             }
             if isRotationUnrecorded {
                 // As after a crash between the renames and the record.
-                var state = try await bench.state(of: first)
-                let newest = try #require(try bench.snapshots(of: first)["daily.0"])
+                var state = try await harness.state(of: first)
+                let newest = try #require(try harness.snapshots(of: first)["daily.0"])
                 let completed = try #require(state.completed.first)
                 state.rotation = .init(
                     level: "daily", inode: newest, source: ".sync", job: completed.job, copy: state.lastCopy,
                     end: completed.end)
-                try await bench.record(state, of: first)
+                try await harness.record(state, of: first)
             }
-            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstBackupIntervalDaily", "2")])
-            try await BackupRsnapshotService(configuration: bench.configuration)
-                .carryOut(.modify, try #require(await bench.entry(first)))
-            try bench.directory.write(
+            try await harness.manager.modify(BackupHarness.dn(first), [.replace("sstBackupIntervalDaily", "2")])
+            try await BackupRsnapshotService(configuration: harness.configuration)
+                .carryOut(.modify, try #require(await harness.entry(first)))
+            try harness.directory.write(
                 String(repeating: "5", count: 400_000), to: FilePath("homes/\(first)/incoming/file"))
-            try Self.fill(bench.directory.homes.appending("filler"))
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
-            #expect(try text(bench.snapshot("daily.0/file", of: first)).first == "5")
-            let state = try await bench.state(of: first)
+            try Self.fill(harness.directory.homes.appending("filler"))
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            #expect(try text(harness.snapshot("daily.0/file", of: first)).first == "5")
+            let state = try await harness.state(of: first)
             #expect(state.rotation == nil && state.lastAttempt?.result == "success")
-            let all = try await du([bench.home(first).appending(".snapshots")])
-            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            let all = try await du([harness.home(first).appending(".snapshots")])
+            #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init))
             withExtendedLifetime(small) {}
         }
     }
 
-    /// Takes the last free byte of a file system.
+    /// Fills a file system.
     private static func fill(_ file: FilePath) throws {
         let descriptor = try FileDescriptor.open(
             file, .writeOnly, options: [.create, .exclusiveCreate], permissions: [.ownerReadWrite])
@@ -426,30 +433,30 @@ struct BackupJobTests {
         }
     }
 
-    @Test("links, pipes, deep directories and names with line feeds lead neither the backup nor the measuring astray")
+    @Test("links, pipes, deep directories and names with line feeds affect neither the backup nor the sizes")
     func hostile() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let incoming = bench.home(first).appending("incoming")
-            let outside = try bench.directory.makeDirectory("outside")
-            try bench.directory.write(String(repeating: "x", count: 1_000_000), to: "outside/big")
-            try bench.directory.link(FilePath("homes/\(first)/incoming/directory"), to: outside)
-            try bench.directory.link(FilePath("homes/\(first)/incoming/root"), to: "/")
-            try bench.directory.link(FilePath("homes/\(first)/incoming/up"), to: "../../../..")
-            try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/two\nlines\u{1b}[31m"))
-            try bench.directory.write("option", to: FilePath("homes/\(first)/incoming/--delete-before"))
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let incoming = harness.home(first).appending("incoming")
+            let outside = try harness.directory.makeDirectory("outside")
+            try harness.directory.write(String(repeating: "x", count: 1_000_000), to: "outside/big")
+            try harness.directory.link(FilePath("homes/\(first)/incoming/directory"), to: outside)
+            try harness.directory.link(FilePath("homes/\(first)/incoming/root"), to: "/")
+            try harness.directory.link(FilePath("homes/\(first)/incoming/up"), to: "../../../..")
+            try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/two\nlines\u{1b}[31m"))
+            try harness.directory.write("option", to: FilePath("homes/\(first)/incoming/--delete-before"))
             #expect(mkfifo(incoming.appending("pipe").string, 0o600) == 0)
             let deep = (1...10).map { "level\($0)" }.joined(separator: "/")
-            try bench.directory.makeDirectory(FilePath("homes/\(first)/incoming/\(deep)"))
-            try bench.directory.write("deep", to: FilePath("homes/\(first)/incoming/\(deep)/file"))
+            try harness.directory.makeDirectory(FilePath("homes/\(first)/incoming/\(deep)"))
+            try harness.directory.write("deep", to: FilePath("homes/\(first)/incoming/\(deep)/file"))
             let before = try text(outside.appending("big"))
-            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
-            let newest = bench.snapshot("daily.0", of: first)
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first) == .success) }
+            let newest = harness.snapshot("daily.0", of: first)
             #expect(status(newest.appending("directory")).map { $0.st_mode & S_IFMT } == S_IFLNK)
             #expect(status(newest.appending("pipe")).map { $0.st_mode & S_IFMT } == S_IFIFO)
             #expect(try text(newest.pushing(FilePath("\(deep)/file"))) == "deep")
-            let all = try await du([bench.home(first).appending(".snapshots")])
-            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            let all = try await du([harness.home(first).appending(".snapshots")])
+            #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init))
             #expect(all[0] < 900_000)
             #expect(try text(outside.appending("big")) == before)
         }
@@ -459,189 +466,191 @@ struct BackupJobTests {
         "a copy with less than a tenth warns, and the last full one is kept until a copy is full again or it is accepted"
     )
     func shrunk() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) {
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) {
                 $0["sstBackupIntervalDaily"] = ["2"]
                 $0["sstBackupIntervalWeekly"] = ["0"]
                 $0["sstBackupIntervalMonthly"] = ["0"]
             }
             func upload(_ names: [String]) throws {
-                let uploads = bench.home(first).appending("incoming")
+                let uploads = harness.home(first).appending("incoming")
                 for name in try FileManager.default.contentsOfDirectory(atPath: uploads.string) {
                     _ = unlink(uploads.appending(name).string)
                 }
-                for name in names { try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/\(name)")) }
+                for name in names {
+                    try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/\(name)"))
+                }
             }
             let all = (0..<20).map { "file\($0)" }
             try upload(all)
-            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try await harness.backup(.daily, first) == .success)
             try upload(["file0"])
             for _ in 0..<3 {
-                let outcome = try await bench.backup(.daily, first)
+                let outcome = try await harness.backup(.daily, first)
                 #expect(
                     outcome.result == .warnings && outcome.message.contains("snapshots accept \(first)"), "\(outcome)")
             }
-            #expect(exists(bench.snapshot(".full/file19", of: first)))
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            #expect(exists(harness.snapshot(".full/file19", of: first)))
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
 
-            let entry = try #require(await bench.entry(first))
+            let entry = try #require(await harness.entry(first))
             let account = try #require(Account(entry, names: AttributeNames()))
-            #expect(try BackupJobs.acceptNewestCopy(of: account, bench.configuration)?.files == 1)
-            #expect(try BackupJobs.acceptNewestCopy(of: account, bench.configuration) == nil)
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(!exists(bench.snapshot(".full", of: first)))
+            #expect(try BackupJobs.acceptNewestCopy(of: account, harness.configuration)?.files == 1)
+            #expect(try BackupJobs.acceptNewestCopy(of: account, harness.configuration) == nil)
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(!exists(harness.snapshot(".full", of: first)))
 
             try upload(all)
-            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try await harness.backup(.daily, first) == .success)
         }
     }
 
     @Test(
-        "the last full snapshot is kept though its record is lost: with the state file, or since the volume was moved",
+        "the last full snapshot is kept after the loss of the state file or a move of the volume",
         arguments: [false, true])
     func fullCopyWithoutRecord(isStateLost: Bool) async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
             func upload(_ count: Int) throws {
-                let uploads = bench.home(first).appending("incoming")
+                let uploads = harness.home(first).appending("incoming")
                 for name in try FileManager.default.contentsOfDirectory(atPath: uploads.string) {
                     _ = unlink(uploads.appending(name).string)
                 }
                 for index in 0..<count {
-                    try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
+                    try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
                 }
             }
             try upload(20)
-            #expect(try await bench.backup(.daily, first) == .success)
+            #expect(try await harness.backup(.daily, first) == .success)
             try upload(1)
-            for _ in 0..<(isStateLost ? 2 : 1) { #expect(try await bench.backup(.daily, first).result == .warnings) }
+            for _ in 0..<(isStateLost ? 2 : 1) { #expect(try await harness.backup(.daily, first).result == .warnings) }
             if isStateLost {
-                #expect(exists(bench.snapshot(".full/file19", of: first)))
-                try await bench.record(SnapshotState(), of: first)
+                #expect(exists(harness.snapshot(".full/file19", of: first)))
+                try await harness.record(SnapshotState(), of: first)
             } else {
-                var state = try await bench.state(of: first)
+                var state = try await harness.state(of: first)
                 state.fullCopy?.inode = 1
-                try await bench.record(state, of: first)
+                try await harness.record(state, of: first)
             }
             for _ in 0..<3 {
-                let outcome = try await bench.backup(.daily, first)
+                let outcome = try await harness.backup(.daily, first)
                 #expect(outcome.message.contains("snapshots accept \(first)"), "\(outcome)")
             }
-            #expect(exists(bench.snapshot(".full/file19", of: first)))
+            #expect(exists(harness.snapshot(".full/file19", of: first)))
         }
     }
 
     @Test(
-        "on a full disk nothing is removed to make room while it has to be guessed which snapshot is the last full one",
+        "on a full disk nothing is removed while the last full snapshot would have to be guessed",
         .enabled(if: isRoot, "needs root to mount a small file system"))
     func fullCopyOnFullDisk() async throws {
-        try await BackupBench.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { bench in
-            let small = try TestMount(at: bench.directory.homes, options: "mode=0755,size=3m")
-            try bench.directory.makeDirectory("homes/locks")
-            try await bench.addProvisioned(first) {
+        try await BackupHarness.run({ $0.lockDirectory = $0.places.roots[0].appending("locks") }) { harness in
+            let small = try TestMount(at: harness.directory.homes, options: "mode=0755,size=3m")
+            try harness.directory.makeDirectory("homes/locks")
+            try await harness.addProvisioned(first) {
                 for level in ["Weekly", "Monthly", "Yearly"] {
                     $0[AttributeName(unchecked: "sstBackupInterval\(level)")] = ["0"]
                 }
                 $0["sstBackupIntervalDaily"] = ["2"]
             }
             for index in 0..<20 {
-                try bench.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
+                try harness.directory.write("text", to: FilePath("homes/\(first)/incoming/file\(index)"))
             }
-            #expect(try await bench.backup(.daily, first) == .success)
-            for index in 1..<20 { _ = unlink(bench.home(first).pushing(FilePath("incoming/file\(index)")).string) }
-            #expect(try await bench.backup(.daily, first).result == .warnings)
-            var state = try await bench.state(of: first)
+            #expect(try await harness.backup(.daily, first) == .success)
+            for index in 1..<20 { _ = unlink(harness.home(first).pushing(FilePath("incoming/file\(index)")).string) }
+            #expect(try await harness.backup(.daily, first).result == .warnings)
+            var state = try await harness.state(of: first)
             state.fullCopy?.inode = 1
-            try await bench.record(state, of: first)
-            try await bench.manager.modify(BackupBench.dn(first), [.replace("sstBackupIntervalDaily", "1")])
-            try await BackupRsnapshotService(configuration: bench.configuration)
-                .carryOut(.modify, try #require(await bench.entry(first)))
-            let filler = bench.directory.homes.appending("filler")
+            try await harness.record(state, of: first)
+            try await harness.manager.modify(BackupHarness.dn(first), [.replace("sstBackupIntervalDaily", "1")])
+            try await BackupRsnapshotService(configuration: harness.configuration)
+                .carryOut(.modify, try #require(await harness.entry(first)))
+            let filler = harness.directory.homes.appending("filler")
             try Self.fill(filler)
-            #expect(try await bench.backup(.daily, first).result == .failed)
-            #expect(exists(bench.snapshot("daily.1/file19", of: first)))
+            #expect(try await harness.backup(.daily, first).result == .failed)
+            #expect(exists(harness.snapshot("daily.1/file19", of: first)))
             unlink(filler.string)
-            #expect(try await bench.backup(.daily, first).result == .warnings)
-            #expect(exists(bench.snapshot(".full/file19", of: first)))
+            #expect(try await harness.backup(.daily, first).result == .warnings)
+            #expect(exists(harness.snapshot(".full/file19", of: first)))
             withExtendedLifetime(small) {}
         }
     }
 
-    @Test("of two unfinished copies the one that had come further is continued, and a larger level leaves it alone")
+    @Test("of two unfinished copies the larger one is continued, and a larger level does not change it")
     func furtherCopy() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
-            for _ in 0..<2 { #expect(try await bench.backup(.daily, first) == .success) }
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["2"] }
+            for _ in 0..<2 { #expect(try await harness.backup(.daily, first) == .success) }
             let snapshots = FilePath("homes/\(first)/.snapshots")
             func leave(_ name: FilePath, bytes: Int) throws {
-                try bench.directory.makeDirectory(snapshots.pushing(name), owner: UInt32(first))
-                try bench.directory.write(
+                try harness.directory.makeDirectory(snapshots.pushing(name), owner: UInt32(first))
+                try harness.directory.write(
                     String(repeating: "x", count: bytes), to: snapshots.pushing(name).appending("file"))
             }
-            func size() -> Int64? { status(bench.snapshot(".partial/file", of: first)).map { Int64($0.st_size) } }
-            let broken = bench.home(first).appending("rsync")
-            try bench.directory.write("#!/bin/sh\nexit 12\n", to: FilePath("homes/\(first)/rsync"), mode: 0o755)
-            try Self.set(rsync: broken, bench, of: first)
+            func size() -> Int64? { status(harness.snapshot(".partial/file", of: first)).map { Int64($0.st_size) } }
+            let broken = harness.home(first).appending("rsync")
+            try harness.directory.write("#!/bin/sh\nexit 12\n", to: FilePath("homes/\(first)/rsync"), mode: 0o755)
+            try Self.set(rsync: broken, harness, of: first)
             try leave(".partial", bytes: 100_000)
             try leave(".sync", bytes: 10)
-            #expect(try await bench.backup(.daily, first).result == .failed)
+            #expect(try await harness.backup(.daily, first).result == .failed)
             #expect(size() == 100_000)
             try leave(".sync", bytes: 200_000)
-            #expect(try await bench.backup(.daily, first).result == .failed)
+            #expect(try await harness.backup(.daily, first).result == .failed)
             #expect(size() == 200_000)
-            #expect(try await bench.backup(.weekly, first) == .success)
+            #expect(try await harness.backup(.weekly, first) == .success)
             #expect(size() == 200_000)
-            try Self.usualRsync(bench, of: first)
-            #expect(try await bench.backup(.daily, first) == .success)
+            try Self.usualRsync(harness, of: first)
+            #expect(try await harness.backup(.daily, first) == .success)
             #expect(size() == nil)
-            let all = try await du([bench.home(first).appending(".snapshots")])
-            #expect(try await bench.values("sstBackupSize", of: first) == all.map(String.init))
+            let all = try await du([harness.home(first).appending(".snapshots")])
+            #expect(try await harness.values("sstBackupSize", of: first) == all.map(String.init))
         }
     }
 
     @Test("the home of two entries with one uid is copied once, with a warning that names both")
     func sharedUID() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            var copy = try #require(await bench.entry(first))
-            copy.dn = try BackupBench.base.appending("cn", "Account")
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            var copy = try #require(await harness.entry(first))
+            copy.dn = try BackupHarness.base.appending("cn", "Account")
             for name in ["entryUUID", "entryCSN"] as [AttributeName] { copy[name] = [] }
-            try await bench.manager.add(copy)
+            try await harness.manager.add(copy)
             var requests: [JobRequest] = []
-            try await bench.jobs().all(of: .daily) { if case .job(let request) = $0 { requests.append(request) } }
+            try await harness.jobs().all(of: .daily) { if case .job(let request) = $0 { requests.append(request) } }
             #expect(requests.count == 2)
             var outcomes: [JobOutcome] = []
-            for request in requests { outcomes.append(try await bench.attempt(request)) }
+            for request in requests { outcomes.append(try await harness.attempt(request)) }
             #expect(Set(outcomes.map(\.result)) == [.warnings, .success], "\(outcomes)")
             let warning = try #require(outcomes.first { $0.result == .warnings }).message
             #expect(warning.contains("\(copy.dn)") && warning.contains("uid=\(first),"), "\(warning)")
             #expect(outcomes.contains { $0.message.contains("nothing to do: ") })
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0"])
-            #expect(try await bench.jobs().requests(of: .daily, accounts: [first], isForced: true).count == 1)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0"])
+            #expect(try await harness.jobs().requests(of: .daily, accounts: [first], isForced: true).count == 1)
         }
     }
 
     @Test("a job that is repeated after its snapshot was made makes no other, also when another job came in between")
     func repeatedAfterAnother() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
             var job: Job?
-            #expect(try await bench.attempt(request) { job = $0 } == .success)
-            #expect(try await bench.backup(.daily, first) == .success)
-            let before = try bench.snapshots(of: first)
+            #expect(try await harness.attempt(request) { job = $0 } == .success)
+            #expect(try await harness.backup(.daily, first) == .success)
+            let before = try harness.snapshots(of: first)
             #expect(before.count == 2)
             let earlier = try #require(job)
-            #expect(try await bench.attempt(request, repeating: earlier) == .success)
-            #expect(try bench.snapshots(of: first) == before)
+            #expect(try await harness.attempt(request, repeating: earlier) == .success)
+            #expect(try harness.snapshots(of: first) == before)
         }
     }
 
-    @Test("a job that is cut off for more than a day has failed; the time for which no daemon ran does not count")
+    @Test("a job that is interrupted for more than a day has failed; time without a daemon does not count")
     func cutOffForLong() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
             func ended(attemptHoursAgo hours: Int64) async throws -> JobOutcome {
                 var job = Job(
                     id: JobID(700), type: .backup, name: "daily", level: "daily", subject: request.subject,
@@ -651,65 +660,66 @@ struct BackupJobTests {
                 state.lastAttempt = .init(
                     job: 700, level: "daily", began: SystemWallClock().now.secondsSince1970 - hours * 3_600, message: ""
                 )
-                try await bench.record(state, of: first)
-                return try await bench.attempt(request, repeating: job)
+                try await harness.record(state, of: first)
+                return try await harness.attempt(request, repeating: job)
             }
             let outcome = try await ended(attemptHoursAgo: 1)
             #expect(outcome.result == .failed && outcome.message.contains("24 hours"), "\(outcome)")
-            #expect(try bench.snapshots(of: first).isEmpty)
+            #expect(try harness.snapshots(of: first).isEmpty)
             #expect(try await ended(attemptHoursAgo: 25) == .success)
         }
     }
 
-    @Test("fewer snapshots in the entry: those beyond go with the next copy; more of them: nothing goes")
+    @Test(
+        "if the entry keeps fewer snapshots the next copy removes the extra ones; if it keeps more nothing is removed")
     func retention() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["4"] }
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first) { $0["sstBackupIntervalDaily"] = ["4"] }
             func keep(_ count: Int) async throws {
-                try await bench.manager.modify(
-                    BackupBench.dn(first), [.replace("sstBackupIntervalDaily", AttributeValue("\(count)"))])
-                try await BackupRsnapshotService(configuration: bench.configuration)
-                    .carryOut(.modify, try #require(await bench.entry(first)))
+                try await harness.manager.modify(
+                    BackupHarness.dn(first), [.replace("sstBackupIntervalDaily", AttributeValue("\(count)"))])
+                try await BackupRsnapshotService(configuration: harness.configuration)
+                    .carryOut(.modify, try #require(await harness.entry(first)))
             }
-            for _ in 0..<4 { #expect(try await bench.backup(.daily, first) == .success) }
+            for _ in 0..<4 { #expect(try await harness.backup(.daily, first) == .success) }
             try await keep(2)
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1"])
             try await keep(4)
-            let outcome = try await bench.backup(.weekly, first)
+            let outcome = try await harness.backup(.weekly, first)
             #expect(outcome.result == .success && outcome.message.hasPrefix("nothing to do"), "\(outcome)")
-            #expect(try await bench.backup(.daily, first) == .success)
-            #expect(try bench.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1", "daily.2"])
+            #expect(try await harness.backup(.daily, first) == .success)
+            #expect(try harness.snapshots(of: first).keys.sorted() == ["daily.0", "daily.1", "daily.2"])
         }
     }
 
-    @Test("an entry that goes while rsnapshot works leaves a copy and a warning")
+    @Test("an entry that is removed while rsnapshot runs leaves a copy and a warning")
     func goneMeanwhile() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(first)
-            let slow = try Self.slowRsync(bench, of: first)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [first]).first)
-            async let ended = bench.attempt(request)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(first)
+            let slow = try Self.slowRsync(harness, of: first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [first]).first)
+            async let ended = harness.attempt(request)
             _ = try await Self.pid(in: slow)
-            try await bench.manager.delete(BackupBench.dn(first))
+            try await harness.manager.delete(BackupHarness.dn(first))
             try Self.letGo(slow)
             let outcome = try await ended
             #expect(outcome.result == .warnings && outcome.message.contains("gone from the directory"), "\(outcome)")
-            let next = try await bench.attempt(request)
-            #expect(next.result == .aborted && next.message.contains("gone from the directory"), "\(next)")
+            let next = try await harness.attempt(request)
+            #expect(next.result == .aborted && next.message.contains("gone from LDAP"), "\(next)")
         }
     }
 
-    // MARK: An rsync that takes its time
+    // MARK: A slow rsync
 
-    /// Has the account's configuration name an rsync that waits until it is let go, and then copies.
+    /// Lets the account's configuration name an rsync that waits until it is released, and then copies.
     /// - Returns: the script, by which its process is found.
-    private static func slowRsync(_ bench: BackupBench, of uid: String) throws -> FilePath {
-        let script = bench.home(uid).appending("rsync")
-        try bench.directory.write(
+    private static func slowRsync(_ harness: BackupHarness, of uid: String) throws -> FilePath {
+        let script = harness.home(uid).appending("rsync")
+        try harness.directory.write(
             "#!/bin/sh\nwhile [ ! -e \(script).go ]; do sleep 0.05; done\nexec /usr/bin/rsync \"$@\"\n",
             to: FilePath("homes/\(uid)/rsync"), mode: 0o755)
-        try set(rsync: script, bench, of: uid)
+        try set(rsync: script, harness, of: uid)
         return script
     }
 
@@ -717,25 +727,25 @@ struct BackupJobTests {
         try "".write(toFile: "\(script).go", atomically: false, encoding: .utf8)
     }
 
-    private static func usualRsync(_ bench: BackupBench, of uid: String) throws {
-        try set(rsync: "/usr/bin/rsync", bench, of: uid)
+    private static func usualRsync(_ harness: BackupHarness, of uid: String) throws {
+        try set(rsync: "/usr/bin/rsync", harness, of: uid)
     }
 
-    private static func set(rsync: FilePath, _ bench: BackupBench, of uid: String) throws {
-        let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+    private static func set(rsync: FilePath, _ harness: BackupHarness, of uid: String) throws {
+        let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
         let changed = try text(file).split(separator: "\n", omittingEmptySubsequences: false).map {
             $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(rsync)" : String($0)
         }
-        try bench.directory.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
+        try harness.directory.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
     }
 
-    /// Waits until the script runs. In the sandbox it has another number than out here.
+    /// Waits until the script runs. Its process id differs from that in the sandbox.
     private static func pid(in script: FilePath) async throws -> pid_t {
         try await eventually("\(script) runs") { !processes(running: script).isEmpty }
         return try #require(processes(running: script).first)
     }
 
-    /// Those that have not ended, or that nobody has fetched yet.
+    /// Those that have not ended or were not reaped.
     private static func processes(running script: FilePath) -> [pid_t] {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return names.compactMap { pid_t($0) }.filter { process in
@@ -744,7 +754,7 @@ struct BackupJobTests {
         }
     }
 
-    /// One that has ended and that nobody has fetched yet counts as gone.
+    /// A zombie counts as ended.
     private static func isRunning(_ process: pid_t) -> Bool {
         guard kill(process, 0) == 0, let status = try? text(FilePath("/proc/\(process)/stat")) else { return false }
         return status.split(separator: ")").last?.split(separator: " ").first != "Z"

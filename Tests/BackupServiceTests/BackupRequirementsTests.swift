@@ -6,7 +6,7 @@ import Testing
 @testable import BackupService
 
 @Suite struct BackupRequirementsTests {
-    @Test("a machine that has all gets no complaint", .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
+    @Test("no requirement is unmet on a complete machine", .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
     func good() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.homeScript = shippedScript }
@@ -17,7 +17,7 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("everything that is missing is found at once, each with its hint")
+    @Test("all missing requirements are reported, each with its hint")
     func bad() async throws {
         let directory = try TestDirectory()
         let absent = directory.path.appending("absent")
@@ -40,7 +40,7 @@ import Testing
     }
 
     @Test(
-        "a rsnapshot that is too old is found",
+        "an rsnapshot that is too old is reported",
         arguments: [("1.2.9", false), ("1.3.0", true), ("1.10", true), ("2.0", true)])
     func version(text: String, isMet: Bool) async throws {
         let directory = try TestDirectory()
@@ -50,7 +50,7 @@ import Testing
     }
 
     @Test(
-        "a rsync that links could lead out of a snapshot while it writes is found, and only noted where the daemon's writes as the account",
+        "an rsync that follows links while it writes is reported, only as a note if copies run as the account",
         arguments: [("3.2.7", false), ("3.4.1", false), ("3.5.0", true), ("4.0", true)])
     func rsync(text: String, isMet: Bool) async throws {
         let directory = try TestDirectory()
@@ -66,7 +66,7 @@ import Testing
     }
 
     @Test(
-        "a file system that counts and does not limit is found",
+        "a file system that counts quotas without enforcing them is reported",
         arguments: [
             ("rw", "rw", false), ("rw", "rw,quota,usrquota", true), ("rw", "rw,usrjquota=aquota.user", true),
             ("rw", "rw,attr2,noquota", false),
@@ -76,7 +76,7 @@ import Testing
         #expect(BackupRequirements.enforcement(on: try #require(table.mounts.first)).isMet == isMet)
     }
 
-    @Test("QUOTA = btrfs on a volume with another file system is found")
+    @Test("QUOTA = btrfs on a volume with another file system is reported")
     func otherFileSystem() async throws {
         let directory = try TestDirectory()
         let mount = isRoot ? try TestMount(at: directory.homes) : nil
@@ -90,7 +90,7 @@ import Testing
     }
 
     @Test(
-        "QUOTA = btrfs on a btrfs that does not count is found, and content when it does",
+        "QUOTA = btrfs on a btrfs without quotas is reported, and accepted with quotas",
         .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
     func btrfs() async throws {
         let directory = try TestDirectory()
@@ -104,7 +104,7 @@ import Testing
         #expect(await finding()?.isMet == true)
     }
 
-    @Test("a volume on which files may be run with others' rights, or be devices, is a warning with the command")
+    @Test("a volume without nosuid or nodev is a warning with the command")
     func restriction() throws {
         func found(_ options: String, at point: String = "/srv/it's", mayHoldDevices: Bool = false) throws
             -> Requirement?
@@ -124,7 +124,7 @@ import Testing
         #expect(try found("rw", mayHoldDevices: true)?.hint?.contains("remount,nosuid '/srv") == true)
     }
 
-    @Test("a place for homes that hands its group or an access control list on is a warning with the commands")
+    @Test("a directory of homes with an inherited group or ACL is a warning with the commands")
     func inheritance() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration()
@@ -145,7 +145,7 @@ import Testing
     }
 
     @Test(
-        "a template that changes the meaning of a run is found with its line",
+        "a template that changes the meaning of a run is reported with its line",
         .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
     func template() async throws {
         let directory = try TestDirectory()
@@ -156,7 +156,7 @@ import Testing
         #expect(finding?.finding.contains("bad.template:") == true && finding?.finding.contains("sync_first") == true)
     }
 
-    @Test("a script that others can write is found")
+    @Test("a script that others can write is reported")
     func script() async throws {
         let directory = try TestDirectory()
         let script = try directory.script("exit 0", mode: 0o777)
@@ -166,6 +166,6 @@ import Testing
 }
 
 extension Requirement {
-    /// Whether nothing has to be fixed.
+    /// Whether there is nothing to fix.
     var isMet: Bool { hint == nil || isWarning }
 }

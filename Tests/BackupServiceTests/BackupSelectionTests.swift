@@ -8,36 +8,36 @@ import Testing
 
 @testable import BackupService
 
-/// Who gets a backup, and what stands in the way of one.
+/// Which accounts get a backup, and why others get none.
 @Suite struct BackupSelectionTests {
     private let uid = "3723707"
 
     @Test(
-        "all that are in use, have been added and keep the level get one; a missing configuration is told, the rest passed over"
+        "all active, added accounts that keep the level get a backup; a missing configuration is reported, other accounts are skipped"
     )
     func all() async throws {
-        try await BackupBench.run(hosts: ["backup1"]) { bench in
+        try await BackupHarness.run(hosts: ["backup1"]) { harness in
             for (number, mode) in ["added", "modified", "modify", "modifying", "add", "adding", "delete", "deleted"]
                 .enumerated()
             {
                 let uid = "400000\(number)"
-                try await bench.add(uid, mode: AttributeValue(mode), host: "backup1")
-                try bench.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
+                try await harness.add(uid, mode: AttributeValue(mode), host: "backup1")
+                try harness.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
             }
             for (uid, change) in Self.unfit {
-                try await bench.add(uid, host: "backup1", change)
-                try bench.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
+                try await harness.add(uid, host: "backup1", change)
+                try harness.directory.write("", to: FilePath("rsnapshot.d/\(uid).conf"))
             }
-            try await bench.add("4000030", host: "backup1")
+            try await harness.add("4000030", host: "backup1")
 
             var selected: [String] = []
             var refused: [BackupRefusal] = []
-            try await bench.jobs().all(of: .daily) { account in
+            try await harness.jobs().all(of: .daily) { account in
                 switch account {
                 case .job(let request):
                     selected.append(request.client)
                     #expect(request.type == .backup && request.name == "daily" && request.level == "daily")
-                    let entry = try #require(try await bench.entry(request.client))
+                    let entry = try #require(try await harness.entry(request.client))
                     #expect(request.subject == JobSubject(try #require(entry.text("entryUUID"))))
                 case .refused(let refusal): refused.append(refusal)
                 case .recent: Issue.record("none has a snapshot")
@@ -55,16 +55,16 @@ import Testing
     ]
 
     @Test(
-        "accounts that are named and get none are refused together, each with what stands in the way; then none gets one"
+        "named accounts that get no backup are refused together, each with its reason; then none gets one"
     )
     func named() async throws {
-        try await BackupBench.run(hosts: ["backup1"]) { bench in
-            for (uid, change) in Self.unfit { try await bench.add(uid, host: "backup1", change) }
-            try await bench.add("4000023", mode: "deleting", host: "backup1")
-            try await bench.add("4000030", host: "backup1")
-            try await bench.add("4000031", host: "backup1")
-            try bench.directory.write("", to: FilePath("rsnapshot.d/4000031.conf"))
-            let jobs = bench.jobs()
+        try await BackupHarness.run(hosts: ["backup1"]) { harness in
+            for (uid, change) in Self.unfit { try await harness.add(uid, host: "backup1", change) }
+            try await harness.add("4000023", mode: "deleting", host: "backup1")
+            try await harness.add("4000030", host: "backup1")
+            try await harness.add("4000031", host: "backup1")
+            try harness.directory.write("", to: FilePath("rsnapshot.d/4000031.conf"))
+            let jobs = harness.jobs()
             let good = try await jobs.requests(of: .daily, accounts: ["4000031", "4000031"])
             #expect(good.map(\.client) == ["4000031"])
             let expected = [
@@ -88,16 +88,16 @@ import Testing
     }
 
     @Test(
-        "a level that succeeded less than half a period ago is refused with the time and --force, and passed over among all; --force makes another"
+        "a level that succeeded less than half a period ago is refused with the time and --force, and skipped for all accounts; --force makes another"
     )
     func recent() async throws {
-        try await BackupBench.run { bench in
-            for uid in [uid, "3723708"] { try await bench.addProvisioned(uid) }
+        try await BackupHarness.run { harness in
+            for uid in [uid, "3723708"] { try await harness.addProvisioned(uid) }
             let success = SystemWallClock().now + .seconds(-11 * 3_600)
             var state = SnapshotState()
             state.record(success: .daily, at: success)
-            try await bench.record(state, of: uid)
-            let jobs = bench.jobs()
+            try await harness.record(state, of: uid)
+            let jobs = harness.jobs()
             let error = await #expect(throws: BackupRefusals.self) {
                 try await jobs.requests(of: .daily, accounts: [uid])
             }
@@ -118,23 +118,23 @@ import Testing
                 }
                 #expect(selected.sorted() == expected && recent == 2 - expected.count)
             }
-            // What was recorded while the clock was wrong holds nobody up.
+            // Times recorded with a wrong clock delay no account.
             state.record(success: .daily, at: SystemWallClock().now + .seconds(86_400))
-            try await bench.record(state, of: uid)
+            try await harness.record(state, of: uid)
             #expect(try await jobs.requests(of: .daily, accounts: [uid]).count == 1)
         }
     }
 
-    @Test("a home or a configuration that is not as it should be is refused before rsnapshot runs, and nothing is made")
+    @Test("an invalid home or configuration is refused before rsnapshot runs, and nothing is made")
     func notInOrder() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(uid)
-            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let whole = try text(file)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [uid]).first)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).first)
             func outcome(_ text: String, mode: mode_t = 0o640) async throws -> JobOutcome {
-                try bench.directory.write(text, to: FilePath("rsnapshot.d/\(uid).conf"), mode: mode)
-                return try await bench.attempt(request)
+                try harness.directory.write(text, to: FilePath("rsnapshot.d/\(uid).conf"), mode: mode)
+                return try await harness.attempt(request)
             }
             let other = try await outcome(whole.replacing("/\(uid)/.snapshots", with: "/3723708/.snapshots"))
             #expect(other.result == .failed && other.message.contains("has the snapshot_root"), "\(other)")
@@ -145,32 +145,32 @@ import Testing
                 #expect(writable.message.contains("can be written by others (mode 0666)"), "\(writable)")
             }
             _ = unlink(file.string)
-            let missing = try await bench.attempt(request)
+            let missing = try await harness.attempt(request)
             #expect(missing.result == .failed && missing.message.contains("\(file) does not exist"), "\(missing)")
             #expect(missing.message.contains("sstProvisioningMode: modify"))
 
-            try bench.directory.write(whole, to: FilePath("rsnapshot.d/\(uid).conf"), mode: 0o640)
-            #expect(rename(bench.home(uid).string, bench.directory.path.appending("away").string) == 0)
-            let homeless = try await bench.attempt(request)
+            try harness.directory.write(whole, to: FilePath("rsnapshot.d/\(uid).conf"), mode: 0o640)
+            #expect(rename(harness.home(uid).string, harness.directory.path.appending("away").string) == 0)
+            let homeless = try await harness.attempt(request)
             #expect(homeless.result == .failed && homeless.message.contains("there is no home at"), "\(homeless)")
             #expect(homeless.message.contains("mount its volume"))
-            #expect(!exists(bench.home(uid)))
-            #expect(!bench.steps.contains { $0.name == "rsnapshot" })
+            #expect(!exists(harness.home(uid)))
+            #expect(!harness.steps.contains { $0.name == "rsnapshot" })
             for name: AttributeName in ["sstBackupSize", "sstBackupLastSuccessfulBackup"] {
-                #expect(try await bench.values(name, of: uid) == [])
+                #expect(try await harness.values(name, of: uid) == [])
             }
         }
     }
 
-    @Test("an account that ceases to qualify while its backup waits is not backed up, and that is no failure")
+    @Test("an account that stops getting backups while its job waits is not backed up, and that is no failure")
     func ceased() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(uid)
-            let request = try #require(await bench.jobs().requests(of: .daily, accounts: [uid]).first)
-            try await bench.manager.modify(BackupBench.dn(uid), [.replace("sstIsActive", "FALSE")])
-            let outcome = try await bench.attempt(request)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let request = try #require(await harness.jobs().requests(of: .daily, accounts: [uid]).first)
+            try await harness.manager.modify(BackupHarness.dn(uid), [.replace("sstIsActive", "FALSE")])
+            let outcome = try await harness.attempt(request)
             #expect(outcome.result == .aborted && outcome.message.contains("is not active"), "\(outcome)")
-            #expect(!bench.steps.contains { $0.name == "rsnapshot" })
+            #expect(!harness.steps.contains { $0.name == "rsnapshot" })
         }
     }
 }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import BackupService
 
-/// One way to spoil an account, and the code that must come of it.
+/// An invalid account, and the expected code.
 struct Spoilt: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let code: ProvisioningExitCode
@@ -72,7 +72,7 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
             value("sstBackupIntervalWeekly", nil, .cannotCreateRsnapshotConfiguration),
             value("sstBackupIntervalDaily", "1", .cannotCreateRsnapshotConfiguration),
             Spoilt("all intervals 0", .cannotCreateRsnapshotConfiguration) { entry, _ in
-                for level in SnapshotLevel.allCases { entry[BackupAttribute.interval(level)] = ["0"] }
+                for level in SnapshotLevel.allCases { entry[level.intervalAttribute] = ["0"] }
             },
         ]
 
@@ -113,7 +113,7 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
 }
 
 @Suite struct BadAccountTests {
-    /// Expects the code, and that neither the plan nor anything after it touched the disk.
+    /// Expects the code, and an unchanged disk.
     private func expectRefusal(_ spoilt: Spoilt, _ operation: Operation = .add) async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration()
@@ -130,7 +130,7 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         #expect(try directory.listing() == before)
     }
 
-    @Test("what an entry names alone is its uid, and its group where that could be another account's")
+    @Test("the unique values of an entry are its uid, and its group if that could be another account's")
     func unique() throws {
         let directory = try TestDirectory()
         let service = BackupRsnapshotService(configuration: try directory.configuration())
@@ -142,20 +142,20 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         }
     }
 
-    @Test("a value that could lead astray is refused with its code, and nothing is made", arguments: Spoilt.values)
+    @Test("a dangerous value is refused with its code, and nothing is made", arguments: Spoilt.values)
     func value(_ spoilt: Spoilt) async throws { try await expectRefusal(spoilt) }
 
-    @Test("a way to the home that cannot be trusted is refused, and nothing is made", arguments: Spoilt.onDisk)
+    @Test("an untrusted directory above the home is refused, and nothing is made", arguments: Spoilt.onDisk)
     func way(_ spoilt: Spoilt) async throws { try await expectRefusal(spoilt) }
 
-    @Test("the same way is refused for a deletion", arguments: Spoilt.onDisk)
+    @Test("an untrusted directory above the home is refused for a deletion", arguments: Spoilt.onDisk)
     func deletion(_ spoilt: Spoilt) async throws { try await expectRefusal(spoilt, .delete) }
 
     @Test(
         "needs root: what the account could change is no way to a home", .enabled(if: isRoot), arguments: Spoilt.asRoot)
     func owner(_ spoilt: Spoilt) async throws { try await expectRefusal(spoilt) }
 
-    @Test("every problem is named at once, and the first decides the code")
+    @Test("all problems are reported together, and the first one determines the code")
     func allProblems() async throws {
         let directory = try TestDirectory()
         var entry = directory.entry()
@@ -169,7 +169,7 @@ struct Spoilt: Sendable, CustomTestStringConvertible {
         }
     }
 
-    @Test("control characters in what is not used do not matter")
+    @Test("control characters in unused attributes are ignored")
     func unused() async throws {
         let directory = try TestDirectory()
         var entry = directory.entry()

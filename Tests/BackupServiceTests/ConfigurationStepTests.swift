@@ -38,7 +38,7 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("what a plan saw holds only where nothing was done since: the home script may have changed the file")
+    @Test("the file is read again if the home script may have changed it since the plan")
     func changedByScript() async throws {
         let directory = try TestDirectory()
         try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(.add, directory.entry())
@@ -49,7 +49,7 @@ import Testing
         #expect(try text(file(directory)) == whole)
     }
 
-    @Test("a template is kept until it changes, and then read anew")
+    @Test("a template is kept until it changes, and then read again")
     func changedTemplate() throws {
         let directory = try TestDirectory()
         func write(_ value: String) throws -> FilePath {
@@ -99,7 +99,7 @@ import Testing
         #expect(try Program.rsync.find(configuration) == rsync)
     }
 
-    @Test("modify brings the file to what the entry says now")
+    @Test("modify updates the file to the entry")
     func changed() async throws {
         let directory = try TestDirectory()
         let service = try BackupRsnapshotService(configuration: directory.configuration())
@@ -112,14 +112,13 @@ import Testing
         #expect(lines == ["retain\tdaily\t14", "retain\tweekly\t4"])
     }
 
-    @Test("a crash before the rename leaves the old file, and what it left is overwritten")
+    @Test("a crash before the rename leaves the old file, and the leftover new file is overwritten")
     func crash() async throws {
         let directory = try TestDirectory()
         let service = try BackupRsnapshotService(configuration: directory.configuration())
         try await service.carryOut(.add, directory.entry())
         let old = try text(file(directory))
-        let configurationFile = ConfigurationFile(
-            directory: directory.configurations, uid: "3723707", ownership: service.configuration.ownership)
+        let configurationFile = ConfigurationFile(of: "3723707", service.configuration)
         try configurationFile.writeTemporary("half a fi")
         #expect(try text(file(directory)) == old)
 
@@ -155,7 +154,7 @@ import Testing
         #expect(failure?.failureClass == .configuration)
     }
 
-    @Test("a directory of configurations that is missing is code 7 and says how to make it")
+    @Test("a missing directory of configurations is code 7 with the command to make it")
     func missingDirectory() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration {
@@ -183,7 +182,7 @@ import Testing
         }
     }
 
-    @Test("a program that is missing is code 3, and nothing is made")
+    @Test("a missing program is code 3, and nothing is made")
     func missingPrograms() async throws {
         let directory = try TestDirectory()
         for change: (inout BackupConfiguration) -> Void in [
@@ -199,7 +198,7 @@ import Testing
         }
     }
 
-    @Test("an account that the system does not know is code 2 where it must know it")
+    @Test("an account unknown to the system is code 2 with REQUIRE_SYSTEM_USER")
     func systemUser() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.requireSystemUser = true }
@@ -208,7 +207,7 @@ import Testing
         #expect(failure?.hint.contains("getent passwd 3723707") == true)
     }
 
-    /// A rsnapshot that counts how often it is asked, and answers as it is told.
+    /// An rsnapshot that counts its runs and exits as configured.
     private func counting(_ directory: TestDirectory, exit code: Int) throws -> FilePath {
         try directory.write(
             "#!/bin/sh\necho \"$@\" >> \(directory.path)/asked\necho wrong in line 4\nexit \(code)\n", to: "rsnapshot",
@@ -221,7 +220,7 @@ import Testing
     }
 
     @Test(
-        "rsnapshot is asked once for each template and rsnapshot, always, or never",
+        "rsnapshot configtest runs once for each template and rsnapshot, always, or never",
         arguments: [
             (ConfigurationTest.template, [1, 1, 2, 3]), (.always, [1, 2, 3, 4]), (.never, [0, 0, 0, 0]),
         ])
@@ -245,7 +244,7 @@ import Testing
         #expect(try asked(directory).count == counts[3])
     }
 
-    @Test("a file that rsnapshot rejects is code 7 with its words, and the old file stays")
+    @Test("a file that rsnapshot rejects is code 7 with its output, and the old file stays")
     func rejected() async throws {
         let directory = try TestDirectory()
         try await BackupRsnapshotService(configuration: directory.configuration()).carryOut(.add, directory.entry())

@@ -8,81 +8,81 @@ import Testing
 
 @testable import BackupService
 
-/// What is copied and what can be reached from inside, with the real bubblewrap, rsnapshot and rsync.
+/// The copied and accessible files in the sandbox, with the real bubblewrap, rsnapshot and rsync.
 @Suite(
     .enabled(
-        if: isRoot && BackupBench.hasRsnapshot && Program.isExecutable("/usr/bin/bwrap"),
+        if: isRoot && BackupHarness.hasRsnapshot && Program.isExecutable("/usr/bin/bwrap"),
         "needs root, rsnapshot and bubblewrap"))
 struct CopySandboxTests {
     private let uid = "3723707"
     private let number: UInt32 = 3_723_707
 
-    private func incoming(_ bench: BackupBench) -> FilePath { bench.home(uid).appending("incoming") }
+    private func incoming(_ harness: BackupHarness) -> FilePath { harness.home(uid).appending("incoming") }
 
     /// Replaces rsync by a script that runs in the sandbox and writes what it finds into the home.
-    private func probe(_ bench: BackupBench, _ script: String) async throws -> String {
-        let answer = bench.home(uid).appending(".snapshots/.sync/answer")
-        try bench.directory.write(
+    private func probe(_ harness: BackupHarness, _ script: String) async throws -> String {
+        let answer = harness.home(uid).appending(".snapshots/.sync/answer")
+        try harness.directory.write(
             "#!/bin/sh\n{\n\(script)\n} >\(answer) 2>&1\nexit 11\n", to: FilePath("homes/\(uid)/rsync"), mode: 0o755)
-        let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+        let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
         let changed = try text(file).split(separator: "\n", omittingEmptySubsequences: false).map {
-            $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(bench.home(uid))/rsync" : String($0)
+            $0.hasPrefix("cmd_rsync\t") ? "cmd_rsync\t\(harness.home(uid))/rsync" : String($0)
         }
-        try bench.directory.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
-        let outcome = try await bench.backup(.daily, uid)
+        try harness.directory.write(changed.joined(separator: "\n"), to: FilePath("rsnapshot.d/\(uid).conf"))
+        let outcome = try await harness.backup(.daily, uid)
         #expect(outcome.result == .failed && outcome.message.contains("code 11"), "\(outcome)")
         return try text(answer)
     }
 
     @Test("everything of the account's own is copied as it is: modes, hard links, holes, unreadable files")
     func whole() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(uid)
-            let uploads = incoming(bench)
-            bench.ownsUploads.withLock { $0 = false }
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let uploads = incoming(harness)
+            harness.ownsUploads.withLock { $0 = false }
             for (name, mode) in [("none", 0o000), ("setuid", 0o4755), ("usual", 0o644)] as [(String, mode_t)] {
-                let file = try bench.directory.write("text", to: FilePath("homes/\(uid)/incoming/\(name)"))
+                let file = try harness.directory.write("text", to: FilePath("homes/\(uid)/incoming/\(name)"))
                 chown(file.string, number, number)
                 chmod(file.string, mode)
             }
-            try bench.directory.makeDirectory(FilePath("homes/\(uid)/incoming/closed"))
-            let deep = try bench.directory.write("deep", to: FilePath("homes/\(uid)/incoming/closed/file"))
+            try harness.directory.makeDirectory(FilePath("homes/\(uid)/incoming/closed"))
+            let deep = try harness.directory.write("deep", to: FilePath("homes/\(uid)/incoming/closed/file"))
             link(uploads.appending("usual").string, uploads.appending("second").string)
-            let hole = try bench.directory.write("", to: FilePath("homes/\(uid)/incoming/hole"))
+            let hole = try harness.directory.write("", to: FilePath("homes/\(uid)/incoming/hole"))
             truncate(hole.string, 300 << 20)
             for path in [uploads.appending("closed"), deep, hole] { chown(path.string, number, number) }
             chmod(uploads.appending("closed").string, 0)
-            #expect(try await bench.backup(.daily, uid) == .success)
+            #expect(try await harness.backup(.daily, uid) == .success)
 
-            let copy = bench.snapshot("daily.0", of: uid)
+            let copy = harness.snapshot("daily.0", of: uid)
             for (name, mode) in [("none", 0o000), ("setuid", 0o4755), ("usual", 0o644)] as [(String, mode_t)] {
                 let found = try #require(status(copy.appending(name)))
-                // A setuid bit would be of no use to anybody but the account itself.
+                // A setuid bit would only help the account itself.
                 #expect(found.st_mode & 0o7777 == mode && found.st_uid == number && found.st_gid == number, "\(name)")
             }
             #expect(try text(copy.pushing("closed/file")) == "deep")
             #expect(status(copy.appending("second"))?.st_ino == status(copy.appending("usual"))?.st_ino)
             #expect(try #require(status(copy.appending("hole"))).st_blocks < 100)
-            #expect(try #require(status(bench.home(uid).appending(".snapshots"))).st_uid == 0)
+            #expect(try #require(status(harness.home(uid).appending(".snapshots"))).st_uid == 0)
         }
     }
 
     @Test("a file of another owner is named in a warning, the rest is a snapshot, and it does not count as a success")
     func foreign() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(uid)
-            let file = try bench.directory.write("text", to: FilePath("homes/\(uid)/incoming/own"))
-            #expect(try await bench.backup(.daily, uid) == .success)
-            let last = try await bench.values("sstBackupLastSuccessfulBackup", of: uid)
-            let foreign = incoming(bench).appending("foreign")
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let file = try harness.directory.write("text", to: FilePath("homes/\(uid)/incoming/own"))
+            #expect(try await harness.backup(.daily, uid) == .success)
+            let last = try await harness.values("sstBackupLastSuccessfulBackup", of: uid)
+            let foreign = incoming(harness).appending("foreign")
             try "text".write(toFile: foreign.string, atomically: false, encoding: .utf8)
             chmod(foreign.string, 0o600)
-            bench.ownsUploads.withLock { $0 = false }
-            let outcome = try await bench.backup(.daily, uid)
+            harness.ownsUploads.withLock { $0 = false }
+            let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .warnings && outcome.message.contains("\(foreign)"), "\(outcome)")
-            #expect(exists(bench.snapshot("daily.1", of: uid)) && exists(bench.snapshot("daily.0/own", of: uid)))
-            #expect(!exists(bench.snapshot("daily.0/foreign", of: uid)))
-            #expect(try await bench.values("sstBackupLastSuccessfulBackup", of: uid) == last)
+            #expect(exists(harness.snapshot("daily.1", of: uid)) && exists(harness.snapshot("daily.0/own", of: uid)))
+            #expect(!exists(harness.snapshot("daily.0/foreign", of: uid)))
+            #expect(try await harness.values("sstBackupLastSuccessfulBackup", of: uid) == last)
             _ = file
         }
     }
@@ -90,16 +90,16 @@ struct CopySandboxTests {
     @Test(
         "inside there are /usr and the home and nothing else, no network, and no right over what is not the account's")
     func inside() async throws {
-        try await BackupBench.run { bench in
-            try await bench.addProvisioned(uid)
-            let secret = try bench.directory.write("secret", to: "secret", mode: 0o644)
+        try await BackupHarness.run { harness in
+            try await harness.addProvisioned(uid)
+            let secret = try harness.directory.write("secret", to: "secret", mode: 0o644)
             let answer = try await probe(
-                bench,
+                harness,
                 """
                 cat \(secret) /etc/shadow && echo READ
                 touch /usr/x && echo WROTE /usr
-                touch \(bench.home(uid))/.snapshots/x && echo WROTE .snapshots
-                chown 0:0 \(bench.home(uid)) && echo CHOWNED
+                touch \(harness.home(uid))/.snapshots/x && echo WROTE .snapshots
+                chown 0:0 \(harness.home(uid)) && echo CHOWNED
                 mount -t tmpfs none /run && echo MOUNTED
                 ls /proc | grep -c '^[0-9]*$'
                 cat /proc/net/dev | grep -c :
@@ -111,22 +111,25 @@ struct CopySandboxTests {
         }
     }
 
-    @Test("a sandbox that cannot be built fails the backup: never is a copy made without it")
+    @Test("a sandbox that cannot be built fails the backup; no copy is made without it")
     func broken() async throws {
-        try await BackupBench.run({ _ in }) { bench in
-            try await bench.addProvisioned(uid)
-            try bench.directory.write("text", to: FilePath("homes/\(uid)/incoming/file"))
-            try bench.directory.write("#!/bin/sh\necho no namespaces here\nexit 1\n", to: "scripts/bwrap", mode: 0o755)
-            bench.changed.withLock { $0.programDirectories.insert(bench.directory.path.appending("scripts"), at: 0) }
-            let outcome = try await bench.backup(.daily, uid)
+        try await BackupHarness.run({ _ in }) { harness in
+            try await harness.addProvisioned(uid)
+            try harness.directory.write("text", to: FilePath("homes/\(uid)/incoming/file"))
+            try harness.directory.write(
+                "#!/bin/sh\necho no namespaces here\nexit 1\n", to: "scripts/bwrap", mode: 0o755)
+            harness.changed.withLock {
+                $0.programDirectories.insert(harness.directory.path.appending("scripts"), at: 0)
+            }
+            let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .failed && outcome.message.contains("no namespaces here"), "\(outcome)")
-            #expect(try bench.snapshots(of: uid).isEmpty)
-            let findings = await BackupRequirements(bench.changed.withLock(\.self)).findings()
+            #expect(try harness.snapshots(of: uid).isEmpty)
+            let findings = await BackupRequirements(harness.changed.withLock(\.self)).findings()
             #expect(findings.first { $0.subject == "BACKUP_SANDBOX" }?.isMet == false)
         }
     }
 
-    @Test("check finds that the sandbox can be built here", arguments: CopyConfinement.allCases)
+    @Test("check reports that the sandbox can be built here", arguments: CopyConfinement.allCases)
     func trial(confinement: CopyConfinement) async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.confinement = confinement }
@@ -136,34 +139,35 @@ struct CopySandboxTests {
 
     @Test("BACKUP_SANDBOX = root copies files of other owners too, and the customer cannot enter where root writes")
     func asRoot() async throws {
-        try await BackupBench.run({ $0.confinement = .root }) { bench in
-            try await bench.addProvisioned(uid)
-            try bench.directory.write("own", to: FilePath("homes/\(uid)/incoming/own"))
-            let foreign = try bench.directory.write(
+        try await BackupHarness.run({ $0.confinement = .root }) { harness in
+            try await harness.addProvisioned(uid)
+            try harness.directory.write("own", to: FilePath("homes/\(uid)/incoming/own"))
+            let foreign = try harness.directory.write(
                 "foreign", to: FilePath("homes/\(uid)/incoming/foreign"), mode: 0o600)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            bench.ownsUploads.withLock { $0 = false }
+            #expect(try await harness.backup(.daily, uid) == .success)
+            harness.ownsUploads.withLock { $0 = false }
             chown(foreign.string, 4_000_000, 4_000_000)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            let copy = bench.snapshot("daily.0", of: uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            let copy = harness.snapshot("daily.0", of: uid)
             #expect(status(copy.appending("foreign"))?.st_uid == 4_000_000)
             #expect(status(copy.appending("own"))?.st_uid == number)
-            #expect(status(copy.appending("own"))?.st_ino == status(bench.snapshot("daily.1/own", of: uid))?.st_ino)
-            #expect(!exists(bench.snapshot(".sync", of: uid)) && !exists(bench.snapshot(".work", of: uid)))
+            #expect(status(copy.appending("own"))?.st_ino == status(harness.snapshot("daily.1/own", of: uid))?.st_ino)
+            #expect(!exists(harness.snapshot(".sync", of: uid)) && !exists(harness.snapshot(".work", of: uid)))
         }
     }
 
-    @Test("BACKUP_SANDBOX = off copies as the account: what it may not read is named and left out")
+    @Test("BACKUP_SANDBOX = off copies as the account: unreadable files are named and not copied")
     func off() async throws {
-        try await BackupBench.run({ $0.confinement = .off }) { bench in
-            try await bench.addProvisioned(uid)
-            try bench.directory.write("own", to: FilePath("homes/\(uid)/incoming/own"))
-            let first = try await bench.backup(.daily, uid)
+        try await BackupHarness.run({ $0.confinement = .off }) { harness in
+            try await harness.addProvisioned(uid)
+            try harness.directory.write("own", to: FilePath("homes/\(uid)/incoming/own"))
+            let first = try await harness.backup(.daily, uid)
             #expect(first == .success)
-            let closed = try bench.directory.write("closed", to: FilePath("homes/\(uid)/incoming/closed"), mode: 0o000)
-            let outcome = try await bench.backup(.daily, uid)
+            let closed = try harness.directory.write(
+                "closed", to: FilePath("homes/\(uid)/incoming/closed"), mode: 0o000)
+            let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .warnings && outcome.message.contains("\(closed)"), "\(outcome)")
-            #expect(status(bench.snapshot("daily.0/own", of: uid))?.st_uid == number)
+            #expect(status(harness.snapshot("daily.0/own", of: uid))?.st_uid == number)
         }
     }
 }

@@ -59,7 +59,7 @@ import Testing
     }
 
     @Test(
-        "an error of disk, quota or memory fails the copy, whatever the code says",
+        "an error of disk, quota or memory fails the copy with every exit code",
         arguments: [5, 12, 23, 24, 28, 30, 116, 122])
     func shortage(number: Int) {
         let line = "rsync: [receiver] write failed on \"/h/(2)\": some words (\(number))\n"
@@ -68,7 +68,7 @@ import Testing
         }
     }
 
-    @Test("the hint goes by the system's error, not by a name, and the reason is kept however long the name is")
+    @Test("the hint depends on the system's error, not on a name, and the reason after a long name is kept")
     func hints() {
         func message(_ line: String) -> String {
             guard case .failed(let outcome) = verdict("entered\nrsync exited 11\n", line + "\n") else { return "" }
@@ -80,7 +80,7 @@ import Testing
         #expect(message("rsync: [receiver] write failed on \"/h/(5)\": x (28)").contains("the disk is full"))
     }
 
-    @Test("a name cannot pretend to be a reason: neither by what it ends with nor by lines of its own")
+    @Test("a file name cannot forge a reason, neither at its end nor by line feeds")
     func forged() {
         #expect(
             RsyncOutput.kind(of: "rsync: [receiver] chmod \"/h/chown \" failed: Operation not permitted (1)") == .error)
@@ -105,12 +105,13 @@ import Testing
     @Test("of several runs of rsync the worst counts")
     func worst() {
         #expect(
-            CopyReports(Array("entered\nrsync exited 0\nrsync exited 11\nrsync exited 0\n".utf8)).rsync == .exited(11))
-        #expect(CopyReports(Array("rsync exited 11\nrsync killed 9\n".utf8)).rsync == .killed(signal: 9))
+            CopyReports(Array("entered\nrsync exited 0\nrsync exited 11\nrsync exited 0\n".utf8)).rsync
+                == .exited(code: 11))
+        #expect(CopyReports(Array("rsync exited 11\nrsync killed 9\n".utf8)).rsync == .signaled(number: 9))
         #expect(!CopyReports(Array("{ \"exit-code\": 0 }\n".utf8)).hasEntered)
     }
 
-    @Test("output is read in pieces of any size, and however much it is, little is kept")
+    @Test("output is read in pieces of any size, and only a little of it is kept")
     func pieces() {
         var output = RsyncOutput()
         let line = Array("rsync: [sender] send_files failed to open \"/h/a\": Permission denied (13)\n".utf8)
@@ -122,7 +123,7 @@ import Testing
         #expect(output.errors.count == 0)
     }
 
-    @Test("names are counted as rsync tells at the end of each run, and a file's name cannot tell a number")
+    @Test("names are counted from rsync's statistics, which a file name cannot forge")
     func names() {
         func names(_ text: String) -> UInt64? {
             var output = RsyncOutput()
@@ -146,15 +147,12 @@ import Testing
         func tree(_ files: UInt64, _ bytes: UInt64) -> SnapshotState.CopiedTree {
             .init(inode: 1, files: files, bytes: bytes)
         }
-        func isAlarm(_ new: SnapshotState.CopiedTree, _ old: SnapshotState.CopiedTree?) -> Bool {
-            ShrinkAlarm.warning(for: new, after: old, uid: "3724300") != nil
-        }
-        #expect(!isAlarm(tree(0, 0), nil))
-        #expect(!isAlarm(tree(10, 10), tree(100, 100)))
-        #expect(isAlarm(tree(9, 100), tree(100, 100)))
-        #expect(isAlarm(tree(100, 9), tree(100, 100)))
-        #expect(isAlarm(tree(0, 4096), tree(1, 8192)))
-        #expect(!isAlarm(tree(0, 4096), tree(0, 4096)))
-        #expect(!isAlarm(tree(.max, .max), tree(.max, .max)))
+        #expect(!tree(0, 0).hasShrunk(from: nil))
+        #expect(!tree(10, 10).hasShrunk(from: tree(100, 100)))
+        #expect(tree(9, 100).hasShrunk(from: tree(100, 100)))
+        #expect(tree(100, 9).hasShrunk(from: tree(100, 100)))
+        #expect(tree(0, 4096).hasShrunk(from: tree(1, 8192)))
+        #expect(!tree(0, 4096).hasShrunk(from: tree(0, 4096)))
+        #expect(!tree(.max, .max).hasShrunk(from: tree(.max, .max)))
     }
 }

@@ -11,19 +11,19 @@ import Testing
 
 @testable import BackupService
 
-/// A clock that stands still where it was put.
+/// A clock with a fixed time.
 struct StandingClock: WallClock {
     var now: Timestamp
     func sleep(until deadline: Timestamp) async throws {}
 }
 
 @Suite struct HomeDisposalTests {
-    @Test("while trees of other accounts are walked through for as long as they like, an account is added and modified")
+    @Test("an account is added and modified during long walks through trees of other accounts")
     func besideWalks() async throws {
         let directory = try TestDirectory()
         let gate = DispatchSemaphore(value: 0)
         let walks = 20
-        // More than there are threads for them.
+        // More than there are threads.
         for _ in 0..<walks { BlockingWork.begin(on: .walks) { gate.wait() } }
         defer { for _ in 0..<walks { gate.signal() } }
         let service = BackupRsnapshotService(configuration: try directory.configuration())
@@ -44,7 +44,7 @@ struct StandingClock: WallClock {
         accountEntry(home: directory.homes.string + "/7/707/723/3723707/chroot/./home/3723707")
     }
 
-    /// An account with files, and with links that lead out of it.
+    /// An account with files, and with links to files outside.
     private func makeAccount(_ directory: TestDirectory) async throws -> FilePath {
         try await service(directory, .keep).carryOut(.add, entry(directory))
         let account: FilePath = "homes/7/707/723/3723707"
@@ -59,7 +59,7 @@ struct StandingClock: WallClock {
         return directory.path.pushing(account)
     }
 
-    @Test("keep takes the configuration away and leaves the home as it is")
+    @Test("keep removes the configuration and does not change the home")
     func keep() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)
@@ -69,7 +69,7 @@ struct StandingClock: WallClock {
     }
 
     @Test(
-        "archive renames the account's directory to a name of its own, also when that is taken, and repeating is harmless"
+        "archive renames the account's directory to a unique name, and can be repeated"
     )
     func archive() async throws {
         let directory = try TestDirectory()
@@ -106,7 +106,7 @@ struct StandingClock: WallClock {
         }
     }
 
-    @Test("remove takes all of the account and nothing that its links lead to")
+    @Test("remove deletes all files of the account and no targets of its links")
     func remove() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)
@@ -121,7 +121,7 @@ struct StandingClock: WallClock {
         try await service(directory, .remove).carryOut(.delete, entry(directory))
     }
 
-    @Test("needs root: what is mounted inside an account stops a removal before anything is gone", .enabled(if: isRoot))
+    @Test("needs root: a mount inside an account stops a removal before anything is removed", .enabled(if: isRoot))
     func mounted() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)
@@ -168,7 +168,7 @@ struct StandingClock: WallClock {
         #expect(exists(mountPoint.appending(".deleted")))
     }
 
-    @Test("a deletion removes the configuration first, and a script that fails leaves the home alone")
+    @Test("a deletion removes the configuration first, and a failed script prevents the removal of the home")
     func order() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)
@@ -185,7 +185,7 @@ struct StandingClock: WallClock {
         #expect(exists(account))
     }
 
-    @Test("what TIMEOUT has cut off is removed in another attempt")
+    @Test("another attempt continues a removal that TIMEOUT has stopped")
     func timeLimit() async throws {
         let directory = try TestDirectory()
         let account = try await makeAccount(directory)
@@ -199,7 +199,7 @@ struct StandingClock: WallClock {
         #expect(!exists(account))
     }
 
-    @Test("a purge that TIMEOUT has cut off says which homes stay, and the next one takes them")
+    @Test("a purge stopped by TIMEOUT reports the remaining homes, and the next one removes them")
     func purgeTimeLimit() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("homes/.deleted", mode: 0o700)
@@ -215,7 +215,7 @@ struct StandingClock: WallClock {
         #expect(next.problems == [] && next.purged.map(\.uid) == ["3723707", "3723708"])
     }
 
-    @Test("a purge takes what is older than the days it is kept, and only names that archiving gave")
+    @Test("a purge removes homes older than the days they are kept, and only names that archiving has made")
     func due() {
         var configuration = BackupConfiguration()
         configuration.purgeAfterDays = 30
@@ -231,7 +231,7 @@ struct StandingClock: WallClock {
     }
 
     @Test(
-        "what the daemon keeps in a volume is left alone where others could change the way to it, and the command that is named fixes it",
+        "directories of the daemon in a volume are not used if others could change a directory above them, and the command of the hint fixes it",
         arguments: ["homes", "homes/disk", "homes/disk/.deleted", "homes/disk/.store"])
     func untrustedWay(place: String) async throws {
         let directory = try TestDirectory()

@@ -7,9 +7,9 @@ import Testing
 
 @testable import BackupService
 
-/// Two daemons with one storage.
+/// Two daemons that share a storage.
 @Suite struct HomeLockTests {
-    @Test("one daemon at a time works on a home; another home is free, and nothing is left behind")
+    @Test("one daemon at a time works on a home; another home is free, and no file is left")
     func exclusive() async throws {
         let files = try TestDirectory()
         let (one, two) = (
@@ -30,7 +30,7 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.string).isEmpty)
     }
 
-    @Test("a lock that cannot be taken is told, with the place, and nothing goes on without it")
+    @Test("a lock that cannot be taken is reported with its path, and no work is done without it")
     func cannot() async throws {
         let files = try TestDirectory()
         let service = BackupRsnapshotService(configuration: try files.configuration())
@@ -41,7 +41,7 @@ import Testing
             "\(String(describing: failure))")
     }
 
-    @Test("a lock that cannot be verified is let go: nothing stays open, and the next one gets it")
+    @Test("a lock that cannot be verified is released: no descriptor stays open, and the next one gets it")
     func letGo() async throws {
         let files = try TestDirectory()
         let account = try BackupAccount(
@@ -63,7 +63,7 @@ import Testing
         #expect(try HomeLock(of: account) != nil)
     }
 
-    /// Has the kernel answer EIO, as of a disk that fails, to this thread's fstatat of a name in an open directory.
+    /// Makes fstatat of a name in an open directory fail with EIO in this thread, as with a broken disk.
     private func refuseToExamineNames() {
         #if arch(x86_64)
             let call: UInt32 = 262
@@ -92,7 +92,7 @@ import Testing
     }
 
     @Test(
-        "of several volumes the first of the settings has the lock, wherever the home is, and the others need not be there"
+        "of several volumes the first of the settings has the lock for homes on any volume, and the others need not exist"
     )
     func volumes() async throws {
         let files = try TestDirectory()
@@ -108,7 +108,7 @@ import Testing
         #expect(try await service.lock(files.entry()) == nil)
     }
 
-    @Test("what names no home to work on is left to the plan; a root that is not there is told")
+    @Test("an entry without a valid home is left to the plan; a missing root is reported")
     func without() async throws {
         let files = try TestDirectory()
         var entry = files.entry()

@@ -13,7 +13,7 @@ import Testing
     }
 
     @Test(
-        "a home below a root that ends in its own uid is taken, and its account's directory is found",
+        "a home below a root that ends in its own uid is accepted, and its account's directory is found",
         arguments: [
             ("/var/backup/3723707", "/var/backup/3723707", nil),
             ("/var/backup/7/707/723/3723707", "/var/backup/7/707/723/3723707", nil),
@@ -54,7 +54,7 @@ import Testing
         #expect(failure?.reason.contains(reason) == true, "\(failure?.reason ?? "")")
     }
 
-    @Test("a directory that holds a place for all homes is nobody's own")
+    @Test("a directory with a root or volume in it is not an account's own")
     func holdsVolume() {
         let places = HomePlaces(
             roots: ["/var/backup"], configuredPools: [Pool(name: "test", volumes: ["/var/backup/3723707/disk"])])
@@ -64,7 +64,7 @@ import Testing
     }
 
     @Test(
-        "the hashed place comes from the last six digits",
+        "the hashed path is made of the last six digits",
         arguments: [
             ("3723707", "/srv/more/7/707/723/3723707"), ("4000001", "/srv/more/1/001/000/4000001"),
             ("1234567890", "/srv/more/0/890/567/1234567890"),

@@ -17,7 +17,7 @@ import Testing
             })
     }
 
-    @Test("the script gets just the arguments and the environment of the contract, for each action")
+    @Test("the script gets exactly the arguments and the environment of the contract, for each action")
     func contract() async throws {
         let directory = try TestDirectory()
         let said = directory.path.appending("said")
@@ -48,7 +48,7 @@ import Testing
         }
     }
 
-    @Test("values reach the script as they are, whatever a shell would make of them")
+    @Test("the script gets values unchanged, without interpretation by a shell")
     func noShell() async throws {
         let directory = try TestDirectory()
         let script = try directory.script("printf %s \"$PROV_DN\" > \(directory.path)/dn; mkdir -p \"$2\"")
@@ -60,7 +60,7 @@ import Testing
     }
 
     @Test(
-        "a script that does not end well is code 5, and nothing after it is done",
+        "a script that fails is code 5, and later steps are not run",
         arguments: [
             ("echo the disk is on fire >&2; exit 3", FailureClass.permanent, "exit code 3"),
             ("exit 75", .retryable, "exit code 75"), ("kill -9 $$", .permanent, "signal 9"),
@@ -76,7 +76,7 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: directory.configurations.string) == [])
     }
 
-    @Test("a script that runs out of time is ended, and that is code 5")
+    @Test("a script that exceeds its time limit is ended with code 5")
     func timeLimit() async throws {
         let directory = try TestDirectory()
         var configuration = try directory.configuration()
@@ -120,7 +120,7 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("a home that stands whole needs no script for add, unless an attempt before may have been cut off")
+    @Test("add runs no script for a complete home, unless an earlier attempt may have been interrupted")
     func runsWhenNeeded() async throws {
         let directory = try TestDirectory()
         let script = try directory.script("echo x >> \(directory.path)/runs; mkdir -p \"$2\"")
@@ -152,7 +152,7 @@ import Testing
         #expect(failure?.reason.contains("3723707") == true)
     }
 
-    @Test("a script that makes the home a link is caught")
+    @Test("a script that makes the home a link is refused")
     func linkedHome() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("elsewhere")

@@ -13,7 +13,7 @@ private let uid: UInt32 = 3_723_707
 private let stranger: UInt32 = 4_000_001
 private let home: FilePath = "homes/3723707/chroot/home/3723707"
 
-/// Homes of an earlier time, which their accounts could change. All of it needs root.
+/// Older homes, which their accounts could change.
 @Suite(.enabled(if: isRoot, "needs root")) struct HomeTakeOverTests {
     private let files: TestDirectory
 
@@ -42,10 +42,10 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         try BackupRsnapshotService(configuration: files.configuration(change))
     }
 
-    // MARK: - What becomes root's
+    // MARK: - Taken over
 
     @Test(
-        "all of the way becomes root's before the script runs; a dry run says so, and next time there is nothing to say"
+        "all directories of the path become root's before the script runs; a dry run lists them, and the next one has none"
     )
     func becomesRoots() async throws {
         let ways = try makeOldHome()
@@ -68,14 +68,14 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         #expect(try await !service.plan(request(.modify, entry)).map(\.name).contains("take over"))
     }
 
-    @Test("an account that could enter its home and read its snapshots still can; others get no more than the way")
+    @Test("an account can still enter its home and read its snapshots; others can only pass")
     func remainsUsable() async throws {
         let ways = try makeOldHome(mode: 0o700)
         try await service().carryOut(.add, entry)
         #expect(ways.map { status($0).map { $0.st_mode & 0o7777 } } == [0o711, 0o711, 0o711, 0o711, 0o755])
     }
 
-    @Test("a directory of root's that others can write is taken over as well, in a whole home too")
+    @Test("a directory of root's that others can write is taken over as well, also in a complete home")
     func writable() async throws {
         try await service().carryOut(.add, entry)
         let chroot = try files.makeDirectory("homes/3723707/chroot", mode: 0o2777)
@@ -86,7 +86,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
     }
 
     @Test(
-        "rights that the account has given by ACLs end: in the directory, and in all that is made there later",
+        "rights given by ACLs are removed from the directory and do not apply to new files",
         .enabled(if: Program.isExecutable("/usr/bin/setfacl"), "needs setfacl: apt install acl"))
     func accessControlLists() async throws {
         let ways = try makeOldHome(mode: 0o755)
@@ -119,10 +119,10 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
             environment: ["PATH": "/usr/bin:/bin"], timeLimit: timeLimit, grace: .seconds(1))
     }
 
-    // MARK: - What is refused
+    // MARK: - Refused
 
-    /// What may not be the account's own, or may be there for root to come across.
-    struct Doubtful: Sendable, CustomTestStringConvertible {
+    /// A home with a file that may not be the account's own, or may be there for root to use.
+    struct Suspicious: Sendable, CustomTestStringConvertible {
         let testDescription: String
         let reason: String
         let make: @Sendable (TestDirectory) throws -> Void
@@ -131,25 +131,25 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
             (testDescription, self.reason, self.make) = (description, reason, make)
         }
 
-        static let all: [Doubtful] = [
-            Doubtful("a directory of a third user", "belongs to user 4000001") {
+        static let all: [Suspicious] = [
+            Suspicious("a directory of a third user", "belongs to user 4000001") {
                 try $0.makeDirectory(home, owner: stranger)
             },
-            Doubtful("a link in the place of the home", "is a symbolic link") {
+            Suspicious("a link in the place of the home", "is a symbolic link") {
                 try FileManager.default.removeItem(atPath: $0.path.pushing(home).string)
                 try $0.makeDirectory("elsewhere", owner: stranger)
                 try $0.link(home, to: $0.path.appending("elsewhere"))
             },
-            Doubtful("a link of root's in the chroot, in which programs are put", "holds \"etc\"") {
+            Suspicious("a link of root's in the chroot, in which programs are put", "holds \"etc\"") {
                 try $0.link("homes/3723707/chroot/etc", to: "/etc")
             },
-            Doubtful("a file with control characters in its name in the chroot", "holds \"a") {
+            Suspicious("a file with control characters in its name in the chroot", "holds \"a") {
                 try $0.write("", to: "homes/3723707/chroot/home/a\nb")
             },
-            Doubtful("a link of root's among the snapshots", "holds \"daily.6\"") {
+            Suspicious("a link of root's among the snapshots", "holds \"daily.6\"") {
                 try $0.link(home.pushing(".snapshots/daily.6"), to: "/etc")
             },
-            Doubtful("a state file of the account's among the snapshots", "holds \".state\"") {
+            Suspicious("a state file of the account's among the snapshots", "holds \".state\"") {
                 let file = try $0.write("{}", to: home.pushing(".snapshots/.state"))
                 guard chown(file.string, uid, uid) == 0 else { throw Errno(rawValue: errno) }
             },
@@ -157,17 +157,17 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
     }
 
     @Test(
-        "what is not clearly the account's own is refused with its place, and nothing is changed",
-        arguments: Doubtful.all)
-    func refused(_ doubtful: Doubtful) async throws {
+        "files that may not be the account's own are refused with their path, and nothing is changed",
+        arguments: Suspicious.all)
+    func refused(_ suspicious: Suspicious) async throws {
         try makeOldHome()
-        try doubtful.make(files)
+        try suspicious.make(files)
         let service = try service()
         let before = try files.listing()
         for operation in [Operation.add, .modify] {
             let failure = try await service.failure(operation, entry)
             #expect(failure?.code == .cannotCheckHomeDirPresence)
-            #expect(failure?.reason.contains(doubtful.reason) == true, "\(failure?.reason ?? "was taken")")
+            #expect(failure?.reason.contains(suspicious.reason) == true, "\(failure?.reason ?? "was taken")")
             #expect(failure?.reason.unicodeScalars.contains { $0.properties.generalCategory == .control } == false)
             #expect(failure?.hint.isEmpty == false)
         }
@@ -225,7 +225,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         #expect(try files.listing() == before)
     }
 
-    @Test("other daemons are kept from a home that is taken over as well")
+    @Test("a home that is taken over is locked against other daemons as well")
     func locked() async throws {
         try makeOldHome()
         let service = try service()
@@ -234,7 +234,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         withExtendedLifetime(lock) {}
     }
 
-    @Test("a directory that the account has made under the name of one to be is not taken for it")
+    @Test("a directory that the account has made under a temporary name is not used")
     func madeBefore() async throws {
         try makeOldHome()
         let made = try files.makeDirectory(home.appending(".new-3723707-.ssh"), owner: uid)
@@ -247,7 +247,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
 
     // MARK: - Attack
 
-    /// Exchanges, for as long as it lives, each directory of the way with what the account has prepared in its place.
+    /// Exchanges each directory of the path with a prepared one, again and again, until it is released.
     private static let exchanges = #"""
         use POSIX; my ($top, $decoys) = @ARGV; my $call = { x86_64 => 316, aarch64 => 276 }->{ (POSIX::uname())[4] } or die;
         my $way = "$top/3723707"; my @pairs;
@@ -260,7 +260,7 @@ private let home: FilePath = "homes/3723707/chroot/home/3723707"
         """#
 
     @Test(
-        "whatever the account exchanges while it is taken over again and again, nothing outside of its directory is changed",
+        "while the account replaces directories during repeated take-overs, nothing outside its directory is changed",
         arguments: [false, true])
     func attack(withScript: Bool) async throws {
         let ways = try makeOldHome()

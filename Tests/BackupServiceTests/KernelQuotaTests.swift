@@ -9,24 +9,24 @@ import Testing
 
 @testable import BackupService
 
-/// Runs the suite below in a machine of its own.
+/// Runs the suite below in a virtual machine.
 @Suite struct KernelQuotaTests {
     @Test("a kernel with quotas enforces what the daemon sets", .inGuest)
     func kernel() async throws { try await Guest.run("KernelQuotaInsideTests") }
 }
 
-/// Inside that machine: file systems with quotas are mounted, and we are root.
+/// In that machine, with mounted file systems with quotas, as root.
 @Suite(.onlyInGuest) struct KernelQuotaInsideTests {
-    @Test("ext4: the account can write as much as its entry says and no more, also after that was changed")
+    @Test("ext4: the account can write up to the quota of its entry, also after a change")
     func ext4() async throws {
         try await expectLimits(on: #require(Guest.quotaMount)) { configuration, _ in configuration.quota = .setquota }
     }
 
-    @Test("btrfs: the account can write as much as its entry says and no more, also after that was changed")
+    @Test("btrfs: the account can write up to the quota of its entry, also after a change")
     func btrfs() async throws {
         try await expectLimits(on: #require(Guest.btrfsMount)) { configuration, directory in
             configuration.quota = .btrfs
-            // The checkout may be an ordinary user's, and a script that root is to run must be root's.
+            // The checkout may belong to another user, and a script that root runs must belong to root.
             let script = directory.path.pushing("create-chroot.sh")
             try FileManager.default.copyItem(atPath: shippedScript.string, toPath: script.string)
             chown(script.string, 0, 0)
@@ -37,20 +37,20 @@ import Testing
     @Test(
         "a copy counts as the account's: where its quota is used up the copy fails, and the snapshots stay as they are")
     func copy() async throws {
-        try await BackupBench.run(in: FilePath(#require(Guest.quotaMount)), { $0.quota = .setquota }) { bench in
-            // Another account than that of the other tests: the kernel counts by number.
+        try await BackupHarness.run(in: FilePath(#require(Guest.quotaMount)), { $0.quota = .setquota }) { harness in
+            // A uid that no other test uses, since the kernel counts by uid.
             let uid = "3723708"
-            try await bench.addProvisioned(uid) { $0["sstQuota"] = [AttributeValue(String(5 << 19))] }
-            let file = bench.home(uid).appending("incoming/file")
+            try await harness.addProvisioned(uid) { $0["sstQuota"] = [AttributeValue(String(5 << 19))] }
+            let file = harness.home(uid).appending("incoming/file")
             // The file and its copy: two of two and a half mebibytes.
             #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            let before = try bench.snapshots(of: uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            let before = try harness.snapshots(of: uid)
             #expect(try await write(mebibytes: 1, to: file, as: uid).complaint == nil)
-            let outcome = try await bench.backup(.daily, uid)
+            let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .failed, "\(outcome)")
             #expect(outcome.message.contains("code 11") && outcome.message.contains("quota is used up"), "\(outcome)")
-            #expect(try bench.snapshots(of: uid) == before)
+            #expect(try harness.snapshots(of: uid) == before)
         }
     }
 
@@ -86,7 +86,7 @@ import Testing
         #expect(!exists(directory.homes.appending("3723707")), "also where it is a subvolume")
     }
 
-    /// As the account, for root is not limited. Synchronised at the end: a file system may count only what it has written.
+    /// As the account, since root is not limited. Flushed at the end, since a file system may count only written blocks.
     private func write(mebibytes: Int, to file: FilePath, as uid: String = "3723707") async throws -> ScriptResult {
         try await ScriptRunner().run(
             ScriptInvocation(

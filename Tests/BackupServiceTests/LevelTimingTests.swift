@@ -3,7 +3,7 @@ import Testing
 
 @testable import BackupService
 
-/// When a level is due, and when another snapshot is too soon: by values alone.
+/// When a level is due, and when another snapshot is too soon.
 @Suite struct LevelTimingTests {
     private static let utc = DayCalendar { _ in 0 }
     /// 2027-01-15 08:00:00 UTC, a Friday.
@@ -35,7 +35,7 @@ import Testing
         #expect(timing.recentSuccess(SnapshotState(), now: Self.start) == nil)
     }
 
-    @Test("the schedule's own period counts where there is one: every six hours, or at night but for weekends")
+    @Test("a schedule determines the period: every six hours, or at night except for weekends")
     func scheduled() throws {
         let often = try Self.timing(.daily, "0 */6 * * *")
         #expect(often.recentSuccess(Self.succeeded(.daily, hoursAgo: 2), now: Self.start) != nil)
@@ -48,7 +48,7 @@ import Testing
     }
 
     @Test(
-        "every time of a schedule makes a run, however uneven they are",
+        "every time of an uneven schedule makes a run",
         arguments: ["30 2 * * 1-5", "0 3,6 * * *", "0 8-18 * * 1-5"])
     func uneven(schedule: String) throws {
         let timing = try Self.timing(.daily, schedule)
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test("a success in the future was recorded by a wrong clock and is none")
+    @Test("a success in the future was recorded with a wrong clock and is ignored")
     func future() throws {
         let state = Self.succeeded(.daily, hoursAgo: -48)
         #expect(try Self.timing(.daily).recentSuccess(state, now: Self.start) == nil)
@@ -90,7 +90,7 @@ import Testing
     }
 
     @Test(
-        "a run is made up for once: a job of the level that was asked for since and failed counts"
+        "a missed run is repeated once: a failed job of the level counts"
     )
     func attempts() throws {
         let timing = try Self.timing(.daily, Self.nightly)
@@ -104,7 +104,7 @@ import Testing
     }
 
     @Test(
-        "an account that never succeeded is due by its provisioning, and where that is not known by when the daemon was last seen"
+        "an account without a success is due by its provisioning, or if that is unknown by the last time the daemon ran"
     )
     func neverSucceeded() throws {
         let timing = try Self.timing(.daily, Self.nightly)
@@ -120,7 +120,7 @@ import Testing
         #expect(!isDue(provisioned: after, since: nil))
     }
 
-    @Test("what was recorded while the clock was ahead keeps no account waiting until then")
+    @Test("times recorded while the clock was ahead do not delay an account")
     func recordedAhead() throws {
         let timing = try Self.timing(.daily, Self.nightly)
         let ahead = Self.succeeded(.daily, hoursAgo: -48)

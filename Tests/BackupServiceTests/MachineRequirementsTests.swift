@@ -4,7 +4,7 @@ import Testing
 
 @testable import BackupService
 
-/// What `check` says of disks and kernel.
+/// The requirements on disks and kernel.
 @Suite struct MachineRequirementsTests {
     private typealias Room = MachineRequirements.Room
 
@@ -17,7 +17,7 @@ import Testing
         #expect(Room(size: 32 << 20, free: (16 << 20) - 1).shortage != nil)
     }
 
-    @Test("so must inodes, where a file system counts them")
+    @Test("inodes must be free, if the file system counts them")
     func inodes() {
         func room(_ inodes: UInt64, _ free: UInt64) -> Room {
             Room(size: 1 << 30, free: 1 << 30, inodes: inodes, freeInodes: free)
@@ -28,15 +28,15 @@ import Testing
         #expect(room(0, 0).shortage == nil)
     }
 
-    @Test("a file system that is full is found, and each is looked at once", .enabled(if: isRoot, "needs root"))
+    @Test("a full file system is reported, and each is examined once", .enabled(if: isRoot, "needs root"))
     func full() throws {
         let directory = try TestDirectory()
         let small = try directory.makeDirectory("small disk")
         let mount = try TestMount(at: small, options: "mode=0755,size=20m,nr_inodes=2k")
         func findings() -> [Requirement] {
             MachineRequirements(places: [
-                .init("STATE_DIRECTORY", directory.path.appending("absent")), .init("homes", small),
-                .init("homes", small.appending("more").appending("absent")), .init("X", directory.path),
+                ("STATE_DIRECTORY", directory.path.appending("absent")), ("homes", small),
+                ("homes", small.appending("more").appending("absent")), ("X", directory.path),
             ]).findings().filter { $0.subject.hasPrefix("room") }
         }
         #expect(findings().map(\.subject) == ["room (STATE_DIRECTORY, X)", "room (homes)"])
@@ -54,7 +54,7 @@ import Testing
         withExtendedLifetime(mount) {}
     }
 
-    @Test("a clock that nothing keeps right is found; in a container, and where the kernel does not tell, it is a note")
+    @Test("an unsynchronized clock is reported; in a container, or if unknown, it is a note")
     func clock() {
         #expect(MachineRequirements.clock(.synchronized).isMet && !MachineRequirements.clock(.synchronized).isNote)
         #expect(MachineRequirements.clock(.unsynchronized).hint?.isEmpty == false)
@@ -63,7 +63,7 @@ import Testing
     }
 
     @Test(
-        "fs.protected_hardlinks must be 1; where the kernel does not tell it is a note",
+        "fs.protected_hardlinks must be 1; an unknown value is a note",
         arguments: [("1\n", true), ("0\n", false), ("2\n", false), (nil, true)] as [(String?, Bool)])
     func hardLinks(value: String?, isMet: Bool) throws {
         let directory = try TestDirectory()
@@ -75,7 +75,7 @@ import Testing
         #expect(finding.isNote == (value == nil))
     }
 
-    @Test("this machine's clock and kernel say something of themselves")
+    @Test("this machine's clock and kernel can be examined")
     func real() {
         #expect(MachineRequirements(places: []).findings().count == 2)
     }

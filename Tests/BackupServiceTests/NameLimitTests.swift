@@ -3,7 +3,7 @@ import Testing
 @testable import BackupService
 
 @Suite struct NameLimitTests {
-    @Test("a tree that was counted may have twice its names and some; also an empty one may get files")
+    @Test("the limit of a counted tree is twice its names and a margin, for files added to an empty one")
     func counted() {
         #expect(NameLimit.counted(0).names == 100_000)
         #expect(NameLimit.counted(1_000_000).names == 2_100_000)
@@ -11,7 +11,7 @@ import Testing
     }
 
     @Test(
-        "trees that were not counted go by the account's largest snapshot, or else by a number that is the same for all"
+        "the limit of uncounted trees comes from the account's largest snapshot, or is a constant"
     )
     func uncounted() {
         #expect(NameLimit.uncounted().names == 100_000_000)
@@ -21,7 +21,7 @@ import Testing
         #expect("\(NameLimit.uncounted(like: 7))".contains("ten times the 7 of the account's largest snapshot"))
     }
 
-    @Test("all snapshots and the home together may have what was counted in each, and some for what was not")
+    @Test("the limit of all snapshots and the home is the sum of the counts, plus a number for uncounted trees")
     func account() {
         var record = SizeRecord()
         #expect(record.nameLimit(others: 3) == .unrecorded)
@@ -32,7 +32,7 @@ import Testing
         #expect(record.nameLimit(of: 2) == .uncounted(like: 1_000_000))
     }
 
-    @Test("no number overflows, whoever says it", arguments: [UInt64(1) << 40, .max])
+    @Test("counts of any size do not overflow", arguments: [UInt64(1) << 40, .max])
     func large(number: UInt64) {
         #expect(NameLimit.counted(number).names == NameLimit.counted(1 << 40).names)
         #expect(NameLimit.uncounted(.max, like: number).names == 1_000_000_000)

@@ -9,7 +9,7 @@ import Testing
 
 @Suite struct PlainHomeTests {
     @Test(
-        "what the machine has run out of is its shortage, whatever it was needed for; a full quota is the account's own",
+        "exhausted resources of the machine are a shortage in every step; a full quota is the account's own",
         arguments: [
             (Errno.tooManyOpenFiles, FailureClass.shortage), (.tooManyOpenFilesInSystem, .shortage),
             (.noMemory, .shortage), (.noSpace, .shortage), (.ioError, .shortage), (.readOnlyFileSystem, .shortage),
@@ -21,14 +21,14 @@ import Testing
         let account = try BackupAccount(reading: directory.entry(), for: .add, places: configuration.places)
         let home = try #require(account.homes.first)
         let failure = HeldDirectory.Failure(operation: "open", path: home.path, cause: cause)
-        let plain = PlainHome(account: account, home: home, ownership: .none)
         let disposal = HomeDisposalStep(
             account: account, home: home, disposal: .remove, timeLimit: .seconds(60), clock: SystemWallClock(),
             demandUnique: {})
-        let file = ConfigurationFile(directory: directory.configurations, uid: account.uid, ownership: .none)
+        let file = ConfigurationFile(of: account.uid, configuration)
         let thrown = #expect(throws: ProvisioningFailure.self) { try file.explained("write") { throw cause } }
         let failures = [
-            plain.explain(failure), disposal.explain(failure), HomeWalk.explain(failure, root: home.root),
+            PlainHomeStep.explain(failure, home: home), disposal.explain(failure),
+            HomeWalk.explain(failure, root: home.root),
         ]
         for failure in failures + (thrown.map { [$0] } ?? []) {
             #expect(failure.failureClass == failureClass, "\(failure)")
@@ -39,7 +39,7 @@ import Testing
         #expect(thrown?.code == .cannotCreateRsnapshotConfiguration)
     }
 
-    @Test("without a script the daemon makes the home itself, with owners and modes by which it is safe")
+    @Test("without a script the daemon makes the home itself, with safe owners and modes")
     func makes() async throws {
         let directory = try TestDirectory()
         let old = umask(0o077)
@@ -64,7 +64,7 @@ import Testing
         }
     }
 
-    @Test("what exists is left as it is, and what is missing is added")
+    @Test("existing directories are not changed, and missing ones are added")
     func completes() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("homes/3723707/incoming", mode: 0o2711)
@@ -78,7 +78,7 @@ import Testing
         #expect(exists(directory.homes.pushing("3723707/.snapshots")))
     }
 
-    @Test("what a crash left half made is finished")
+    @Test("a home that a crash has left incomplete is completed")
     func resumes() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("homes/.new-3723707-3723707", mode: 0o700)
@@ -88,7 +88,7 @@ import Testing
         #expect(names.sorted() == [".snapshots", ".ssh", "incoming"])
     }
 
-    @Test("accounts whose jobs make the same parents at once do not hinder each other")
+    @Test("accounts whose jobs make the same parents concurrently do not disturb each other")
     func together() async throws {
         let directory = try TestDirectory()
         let service = try BackupRsnapshotService(configuration: directory.configuration())
@@ -108,7 +108,7 @@ import Testing
     }
 
     @Test(
-        "a link in the place of what the account gets is refused with its hint",
+        "a link that replaces one of the account's directories is refused with its hint",
         arguments: ["incoming", ".ssh", ".snapshots"])
     func links(place: String) async throws {
         let directory = try TestDirectory()
@@ -124,7 +124,7 @@ import Testing
         #expect(status(elsewhere)?.st_mode == before?.st_mode && status(elsewhere)?.st_uid == before?.st_uid)
     }
 
-    @Test("a root that is a symbolic link is the administrator's choice")
+    @Test("a root may be a symbolic link")
     func linkedRoot() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("disk")
@@ -137,7 +137,7 @@ import Testing
         #expect(exists(directory.path.pushing("disk/3723707/incoming")))
     }
 
-    @Test("a root that is missing is wrong configuration, and is never made")
+    @Test("a missing root is wrong configuration, and is never made")
     func missingRoot() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration {
@@ -150,7 +150,7 @@ import Testing
         #expect(!exists(directory.path.appending("absent")))
     }
 
-    @Test("in layout hashed the home goes where it is already, and the entry's homeDirectory does not matter")
+    @Test("in layout hashed an existing home is used, and the entry's homeDirectory is ignored")
     func hashed() async throws {
         let directory = try TestDirectory()
         let volumes = try ["homes/disk1", "homes/disk2"].map { try directory.makeDirectory(FilePath($0)) }
@@ -189,7 +189,7 @@ import Testing
         #expect(exists(volumes[1].pushing("7/707/723/3723707/incoming")))
     }
 
-    @Test("who is asked for a volume decides where a new home goes, and is asked about new homes only")
+    @Test("the chosen volume gets a new home, and it is chosen for new homes only")
     func newVolume() async throws {
         let directory = try TestDirectory()
         let volumes = try ["homes/disk1", "homes/disk2"].map { try directory.makeDirectory(FilePath($0)) }
@@ -199,7 +199,7 @@ import Testing
                 $0.places = HomePlaces(
                     layout: .hashed, roots: [directory.homes], configuredPools: [Pool(name: "test", volumes: volumes)])
             },
-            newVolume: { _, _ in
+            chooseVolume: { _, _ in
                 asked.withLock { count in
                     count += 1
                     return count == 1 ? volumes[1] : "/etc"

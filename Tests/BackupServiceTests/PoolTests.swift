@@ -33,38 +33,39 @@ import Testing
             $0.places = HomePlaces(layout: .hashed, roots: [directory.homes], configuredPools: pools)
         }
         let offered = Offers()
-        func service(_ wish: FilePath?) -> BackupRsnapshotService {
+        func service(choosing volume: FilePath?) -> BackupRsnapshotService {
             BackupRsnapshotService(
                 configuration: configuration,
-                newVolume: { _, choice in
+                chooseVolume: { _, choice in
                     offered.all.withLock { $0.append(choice) }
-                    return wish
+                    return volume
                 })
         }
         let entry = accountEntry(home: "/ignored", uid: uid)
-        try await service(nil).carryOut(.add, entry)
+        try await service(choosing: nil).carryOut(.add, entry)
         #expect(offered.all.withLock(\.self) == [VolumeChoice(pool: pools[0], volumes: [large, small])])
         #expect(exists(large.pushing("7/707/723/3723707/incoming")))
         let places = configuration.places
         #expect(places.volume(ofAccount: uid) == large && places.volume(ofAccount: "3729999") == small)
-        #expect(places.facts(of: other) == VolumeFacts(volume: other, pool: pools[1], mediaType: "tmpfs"))
+        let facts = try #require(places.facts(of: other))
+        #expect(facts.pool == pools[1] && facts.mediaType == "tmpfs")
         #expect(places.facts(of: directory.homes) == nil)
 
-        try await service(small).carryOut(.add, accountEntry(home: "/ignored", uid: "3723708"))
+        try await service(choosing: small).carryOut(.add, accountEntry(home: "/ignored", uid: "3723708"))
         #expect(exists(small.pushing("8/708/723/3723708/incoming")))
-        try await service(other).carryOut(.add, accountEntry(home: "/ignored", uid: "3723709"))
+        try await service(choosing: other).carryOut(.add, accountEntry(home: "/ignored", uid: "3723709"))
         #expect(exists(large.pushing("9/709/723/3723709/incoming")))
         withExtendedLifetime(mounts) {}
     }
 
-    @Test("without pools the roots are the volumes of one; a volume in two pools is told")
+    @Test("without pools the roots are the volumes of a default pool; a volume in two pools is reported")
     func defaults() {
         let plain = HomePlaces(roots: ["/var/backup"], configuredPools: [Pool(name: "empty", volumes: [])])
         #expect(plain.pools == [Pool(name: "Default", volumes: ["/var/backup"])] && plain.problems.isEmpty)
         let twice = HomePlaces(
             roots: ["/srv"],
             configuredPools: [Pool(name: "a", volumes: ["/srv/1"]), Pool(name: "b", volumes: ["/srv/1"])])
-        #expect(twice.problems.map(\.reason) == ["the volume /srv/1 stands in VOLUMES twice"])
+        #expect(twice.problems.map(\.reason) == ["VOLUMES names /srv/1 twice"])
         #expect(twice.pool(of: "/srv/2") == nil)
     }
 }

@@ -7,14 +7,6 @@ import Testing
 @testable import BackupService
 
 @Suite struct QuotaTests {
-    @Test(
-        "blocks of 1024 bytes are rounded up",
-        arguments: [
-            (0, 0), (1, 1), (1024, 1), (1025, 2), (10_737_418_240, 10_485_760),
-            (UInt64(Int64.max), 9_007_199_254_740_992),
-        ] as [(UInt64, UInt64)])
-    func kibibytes(bytes: UInt64, blocks: UInt64) { #expect(ByteCount(bytes).kibibytesRoundedUp == blocks) }
-
     private let table = MountTable(
         parsing: """
             22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -38,7 +30,7 @@ import Testing
     }
 
     @Test(
-        "of a long list only what lies near a path is read, and the answers are the same",
+        "of a long list only the mounts near a path are parsed, with the same results",
         arguments: ["/var/backup/3723707", "/var/backup/disk 1/x", "/var/backups", "/srv/pool/a", "/var/backup", "/"])
     func near(path: FilePath) {
         let text = """
@@ -60,7 +52,7 @@ import Testing
         #expect(path == "/" || path == "/var/backup" || near.mounts.count < all.mounts.count)
     }
 
-    @Test("a mount whose name is no text hides no other")
+    @Test("a mount whose name is not UTF-8 does not hide others")
     func strangeName() throws {
         let directory = try TestDirectory()
         let list = directory.path.appending("mountinfo")
@@ -78,7 +70,7 @@ import Testing
         #expect(mount?.point == "/proc")
     }
 
-    /// A program in the place of the real one that says what it was given.
+    /// Replaces the programs by scripts that record their arguments.
     private func service(
         _ directory: TestDirectory, _ backend: QuotaBackend, exit code: Int = 0, script: FilePath? = nil,
         files: Int = 100_000
@@ -97,10 +89,10 @@ import Testing
     }
 
     @Test(
-        "setquota gets the number, each limit twice, files by the GiB, and the mount",
+        "setquota gets the uid, each limit twice, files for each GiB, and the mount point",
         arguments: [
             ("10737418241", "10485761 10485761 1100000 1100000"), ("10737418240", "10485760 10485760 1000000 1000000"),
-            ("1", "1 1 100000 100000"), ("0", "0 0 0 0"),
+            ("1", "1 1 100000 100000"), ("1024", "1 1 100000 100000"), ("1025", "2 2 100000 100000"), ("0", "0 0 0 0"),
             ("\(Int64.max)", "9007199254740992 9007199254740992 858993459200000 858993459200000"),
         ])
     func setquota(quota: String, limits: String) async throws {
@@ -118,7 +110,7 @@ import Testing
         #expect(try text(directory.path.appending("given")) == command + "\n")
     }
 
-    @Test("QUOTA_FILES = 0 is no limit of files, and the greatest is a number that the kernel takes")
+    @Test("QUOTA_FILES = 0 sets no limit of files, and the kernel accepts its maximum")
     func files() async throws {
         for (files, limits) in [(0, "0 0"), (1_000_000_000, "8589934592000000000 8589934592000000000")] {
             let directory = try TestDirectory()
@@ -129,7 +121,7 @@ import Testing
         }
     }
 
-    @Test("a quota that cannot be set is code 6 with the program's words, and no configuration is written")
+    @Test("a quota that cannot be set is code 6 with the program's output, and no configuration is written")
     func failure() async throws {
         let directory = try TestDirectory()
         let failure = try await service(directory, .setquota, exit: 1).failure(.add, directory.entry())
@@ -139,7 +131,7 @@ import Testing
         #expect(!exists(directory.configurations.appending("3723707.conf")))
     }
 
-    @Test("a quota program that is missing is code 3", arguments: [QuotaBackend.setquota, .btrfs])
+    @Test("a missing quota program is code 3", arguments: [QuotaBackend.setquota, .btrfs])
     func missing(backend: QuotaBackend) async throws {
         let directory = try TestDirectory()
         try FileManager.default.createSymbolicLink(
@@ -171,7 +163,7 @@ import Testing
         #expect(!exists(directory.path.appending("given")))
     }
 
-    @Test("btrfs without a home script is wrong configuration, and says so before anything is done")
+    @Test("btrfs without a home script is wrong configuration, before anything is done")
     func btrfsWithoutScript() async throws {
         let directory = try TestDirectory()
         let failure = try await service(directory, .btrfs).failure(.add, directory.entry())

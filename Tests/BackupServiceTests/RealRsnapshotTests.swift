@@ -17,7 +17,9 @@ struct RealRsnapshotTests {
                 environment: ["PATH": "/usr/bin:/bin", "LC_ALL": "C"], timeLimit: .seconds(60), grace: .seconds(1)))
     }
 
-    @Test("it accepts what is made, and its snapshots hold the contents of incoming, with unchanged files shared")
+    @Test(
+        "rsnapshot accepts the configuration, and its snapshots have the contents of incoming, with unchanged files shared"
+    )
     func snapshots() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration { $0.configurationTest = .always }
@@ -58,7 +60,7 @@ struct RealRsnapshotTests {
         #expect(truncate(hole.string, 64 << 20) == 0)
         let first = try directory.write("names", to: "homes/3723707/incoming/first")
         #expect(link(first.string, incoming.appending("second").string) == 0)
-        // The same length and the same second, another time within it.
+        // The same length and the same second, another nanosecond.
         for (content, nanoseconds) in [("before", 100_000_000), ("after!", 900_000_000)] {
             let file = try directory.write(content, to: "homes/3723707/incoming/changing")
             let times = [timespec](repeating: timespec(tv_sec: 1_700_000_000, tv_nsec: nanoseconds), count: 2)
@@ -72,7 +74,7 @@ struct RealRsnapshotTests {
         #expect(try #require(status(newest.appending("hole"))).st_blocks * 512 < 1 << 20)
     }
 
-    @Test("a template that only rsnapshot itself can find fault with is code 7 with its words")
+    @Test("a template that only rsnapshot itself rejects is code 7 with its output")
     func rejected() async throws {
         let directory = try TestDirectory()
         try directory.write(text(shippedTemplate).replacing("verbose\t2", with: "verbose\tloud"), to: "loud.template")

@@ -15,42 +15,42 @@ import Testing
     }
 
     private func render(_ template: String) throws -> String {
-        try RsnapshotTemplate(parsing: template, source: "account.template")
+        try RsnapshotTemplate(parsing: template)
             .render(retention: Retention([.daily: 7, .weekly: 4, .hourly: 0]), values: Self.value)
     }
 
-    private func check(_ text: String, allowed: Set<String>? = nil) throws -> RsnapshotConfiguration {
-        try RsnapshotConfiguration(
-            parsing: text, allowed: allowed, account: "/var/backup/3723707", values: Self.value)
+    private func check(_ text: String, allowed: Set<String>? = nil) throws -> [RsnapshotLine] {
+        try RsnapshotLine.all(
+            in: text, allowed: allowed, account: "/var/backup/3723707", values: Self.value)
     }
 
-    @Test("the shipped template gives a file that keeps all the rules")
+    @Test("the shipped template gives a valid file")
     func shipped() throws {
         let template = try text(shippedTemplate)
         let rendered = try render(template)
-        let directives = try RsnapshotTemplate(parsing: template, source: "").directives
-        let configuration = try check(rendered, allowed: directives)
+        let directives = try RsnapshotTemplate(parsing: template).directives
         #expect(
-            configuration.directives.filter { ["retain", "snapshot_root", "backup"].contains($0.name) }.map {
-                $0.fields
-            } == [
-                ["/var/backup/3723707/.snapshots/"], ["daily", "7"], ["weekly", "4"],
-                ["/var/backup/3723707/incoming/", "./"],
-            ])
+            try check(rendered, allowed: directives).filter { ["retain", "snapshot_root", "backup"].contains($0.name) }
+                .map {
+                    $0.fields
+                } == [
+                    ["/var/backup/3723707/.snapshots/"], ["daily", "7"], ["weekly", "4"],
+                    ["/var/backup/3723707/incoming/", "./"],
+                ])
         #expect(!rendered.contains("%"))
     }
 
     @Test(
-        "a template's fault is named with file, line and hint",
+        "a template's fault is reported with line and hint",
         arguments: [
             ("config_version\t1.2\nbackup\t%HOUSE%/incoming/\t./", 2, "%HOUSE%"),
             ("snapshot_root\t%SNAPSHOT_ROOT", 1, "%"), ("verbose\t2\n\nretain\t%RETAIN%", 3, "shares its line"),
         ])
     func badTemplate(text: String, line: Int, reason: String) throws {
-        let error = try #require(throws: RsnapshotTemplate.Invalid.self) {
-            try RsnapshotTemplate(parsing: text, source: "account.template")
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
+            try RsnapshotTemplate(parsing: text)
         }
-        #expect(error.description.hasPrefix("account.template:\(line): "))
+        #expect(error.line == line)
         #expect(error.reason.contains(reason))
         #expect(!error.hint.isEmpty)
     }
@@ -93,36 +93,36 @@ import Testing
         var lines = Self.good
         #expect(throws: Never.self) { try check(lines.joined(separator: "\n"), allowed: Self.allowed) }
         lines[index] = line
-        let error = try #require(throws: RsnapshotConfiguration.Invalid.self) {
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
             try check(lines.joined(separator: "\n"), allowed: Self.allowed)
         }
         #expect(error.reason.contains(reason), "\(error)")
         #expect(!error.hint.isEmpty)
     }
 
-    @Test("snapshot_root lies inside the account, whatever the placeholder stands for")
+    @Test("snapshot_root must be inside the account for every value of the placeholder")
     func outside() {
-        #expect(throws: RsnapshotConfiguration.Invalid.self) {
-            try RsnapshotConfiguration(
-                parsing: Self.good.joined(separator: "\n"), account: "/var/backup/3723707/.snapshots",
+        #expect(throws: RsnapshotSyntaxError.self) {
+            try RsnapshotLine.all(
+                in: Self.good.joined(separator: "\n"), account: "/var/backup/3723707/.snapshots",
                 values: Self.value)
         }
     }
 
-    @Test("snapshot_root stands above backup")
+    @Test("snapshot_root must be above backup")
     func order() throws {
         var lines = Self.good
         lines.swapAt(1, 6)
-        #expect(throws: RsnapshotConfiguration.Invalid.self) {
+        #expect(throws: RsnapshotSyntaxError.self) {
             try check(lines.joined(separator: "\n"), allowed: Self.allowed)
         }
     }
 
-    @Test("a difference shows what goes, what comes and what stays")
+    @Test("a difference shows removed, added and kept lines")
     func difference() {
-        #expect(LineDifference.text(from: "a\nb\nc\n", to: "a\nx\nc\nd\n") == " a\n-b\n+x\n c\n+d")
-        #expect(LineDifference.text(from: nil, to: "a\n") == "+a")
-        #expect(LineDifference.text(from: "a\nb\n", to: "a\n") == " a\n-b")
-        #expect(LineDifference.text(from: "a\n", to: "a\n") == "")
+        #expect(ConfigurationStep.difference(from: "a\nb\nc\n", to: "a\nx\nc\nd\n") == " a\n-b\n+x\n c\n+d")
+        #expect(ConfigurationStep.difference(from: nil, to: "a\n") == "+a")
+        #expect(ConfigurationStep.difference(from: "a\nb\n", to: "a\n") == " a\n-b")
+        #expect(ConfigurationStep.difference(from: "a\n", to: "a\n") == "")
     }
 }

@@ -6,14 +6,14 @@ import Testing
 
 @testable import BackupService
 
-/// What a template may say, and what it may not because it would change the meaning of a run.
+/// The directives that a template may have, and those that would change the meaning of a run.
 @Suite struct RsnapshotDirectiveTests {
     private func parse(_ text: String) throws -> RsnapshotTemplate {
-        try RsnapshotTemplate(parsing: text, source: "account.template")
+        try RsnapshotTemplate(parsing: text)
     }
 
     @Test(
-        "a line that changes the meaning of a run is refused in the template, with its place, the reason and what to write",
+        "a line that changes the meaning of a run is refused in the template, with its line, the reason and the hint",
         arguments: [
             "sync_first\t1", "sync_first\t0", "link_dest\t0", "use_lazy_deletes\t1", "retain\tdaily\t7",
             "interval\tdaily\t7", "cmd_preexec\t/bin/true", "cmd_postexec\t/bin/true", "backup_script\t/bin/true\t./",
@@ -31,13 +31,13 @@ import Testing
             " verbose\t2", "verbose 2",
         ])
     func refused(line: String) throws {
-        let error = try #require(throws: RsnapshotTemplate.Invalid.self) { try parse("# A comment.\n\n" + line + "\n") }
+        let error = try #require(throws: RsnapshotSyntaxError.self) { try parse("# A comment.\n\n" + line + "\n") }
         #expect(error.line == 3)
         #expect(!error.reason.isEmpty && !error.hint.isEmpty)
     }
 
     @Test(
-        "an option of rsync that breaks what a snapshot is is refused, however it is written",
+        "an rsync option that would make an incomplete snapshot is refused in every spelling",
         arguments: [
             "--relative", "-R", "-aR", "--remove-source-files", "--link-dest=/x", "--link-dest /x", "--copy-dest=/x",
             "--compare-dest=/x", "--log-file=/x", "-e ssh", "-essh", "--rsh=ssh", "'--rsh=ssh -p 22'",
@@ -54,7 +54,7 @@ import Testing
             "--no-such-option", "--", "/etc/", "-", "--exclude", "-Q", "--D", "--config=/x",
         ])
     func refusedOption(option: String) throws {
-        let error = try #require(throws: RsnapshotTemplate.Invalid.self) {
+        let error = try #require(throws: RsnapshotSyntaxError.self) {
             try parse("rsync_long_args\t--delete --numeric-ids \(option)\n")
         }
         #expect(error.line == 1)
@@ -62,7 +62,7 @@ import Testing
     }
 
     @Test(
-        "what sites rightly add is allowed",
+        "harmless additions of sites are allowed",
         arguments: [
             "rsync_long_args\t--delete --numeric-ids --delete-excluded --sparse --hard-links --modify-window=-1",
             "rsync_long_args\t--exclude=/tmp/ --exclude '*.bak' --bwlimit=20m --xattrs --acls --one-file-system --max-size=2g",
@@ -76,7 +76,7 @@ import Testing
     func allowed(line: String) { #expect(throws: Never.self) { try parse(line) } }
 
     @Test(
-        "every directive that rsnapshot knows stands in the table, and no other",
+        "the table has every directive that rsnapshot knows, and no other",
         .enabled(if: Program.isExecutable("/usr/bin/rsnapshot")))
     func whole() throws {
         let rsnapshot = try text("/usr/bin/rsnapshot")
@@ -104,8 +104,8 @@ import Testing
         #expect(options.count > 130)
         for option in options {
             let word = option.output.1 + (option.output.2 == nil ? "" : "=-1")
-            do throws(RsnapshotDirective.Objection) { try RsyncOptions.check(long: [String(word)]) } catch {
-                #expect(!error.reason.contains("is no option"), "\(error.reason)")
+            do throws(RsnapshotSyntaxError) { try RsyncOptions.check(long: [String(word)]) } catch {
+                #expect(!error.reason.contains("is not an rsync option"), "\(error.reason)")
             }
         }
     }
@@ -119,7 +119,7 @@ import Testing
         }
     }
 
-    @Test("a file written by hand is held to the same table, except for the levels")
+    @Test("a file written by hand is checked against the same table, except for the levels")
     func configuration() throws {
         let template = try parse(text(shippedTemplate))
         func value(_ placeholder: RsnapshotTemplate.Placeholder) -> String {
@@ -127,17 +127,17 @@ import Testing
         }
         let rendered = template.render(retention: Retention([.daily: 7]), values: value)
         #expect(throws: Never.self) {
-            try RsnapshotConfiguration(parsing: rendered, account: "/b/1", values: value)
+            try RsnapshotLine.all(in: rendered, account: "/b/1", values: value)
         }
         for line in ["cmd_preexec\t/bin/true", "sync_first\t1", "backup\t/etc/\t./", "exclude\tx --inplace"] {
-            #expect(throws: RsnapshotConfiguration.Invalid.self) {
-                try RsnapshotConfiguration(parsing: rendered + line + "\n", account: "/b/1", values: value)
+            #expect(throws: RsnapshotSyntaxError.self) {
+                try RsnapshotLine.all(in: rendered + line + "\n", account: "/b/1", values: value)
             }
         }
     }
 
     @Test(
-        "a copy is not made by lines of an account's file that break what a snapshot is",
+        "lines of an account's file that would make an incomplete snapshot are refused",
         arguments: [
             ("rsync_long_args\t--delete --inplace", false), ("rsync_long_args\t--delete\nexclude\tx --rsh=/x", false),
             ("rsync_long_args\t--delete\nrsync_short_args\t-aL", false),
@@ -149,7 +149,7 @@ import Testing
     func copy(lines: String, isGood: Bool) throws {
         let places = HomePlaces(roots: ["/var/backup"])
         let home = try HomePath(parsing: "/var/backup/3723707", uid: "3723707", places: places)
-        let file = ConfigurationFile(directory: "/etc/rsnapshot.d", uid: "3723707", ownership: .account)
+        let file = ConfigurationFile(of: "3723707", BackupConfiguration())
         let configured = ConfiguredSnapshots(
             parsing: """
                 snapshot_root\t/var/backup/3723707/.snapshots/

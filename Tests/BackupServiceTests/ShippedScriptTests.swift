@@ -42,7 +42,7 @@ import Testing
                 ], timeLimit: .seconds(60), grace: .seconds(1)))
     }
 
-    @Test("it makes the home and all above it, with owners and modes by which it is safe")
+    @Test("the script makes the home and the directories above it, with safe owners and modes")
     func makes() async throws {
         let directory = try chrootDirectory()
         let account = directory.homes.pushing("7/707/723/3723707")
@@ -59,7 +59,7 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: home.string) == [], "the daemon makes the rest")
     }
 
-    @Test("run again it changes nothing, whatever the account has done in its own directories")
+    @Test("a second run changes nothing, also after changes of the account in its own directories")
     func idempotent() async throws {
         let directory = try TestDirectory()
         let home = directory.homes.appending("3723707")
@@ -72,7 +72,7 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("delete takes nothing away: the daemon handles the home")
+    @Test("delete removes nothing: the daemon handles the home")
     func delete() async throws {
         let directory = try TestDirectory()
         let home = directory.homes.appending("3723707")
@@ -83,7 +83,7 @@ import Testing
     }
 
     @Test(
-        "surprising arguments are refused, and nothing is made",
+        "invalid arguments are refused, and nothing is made",
         arguments: [
             [], ["3723707"], ["3723707", "HOMES/3723707", "3723707"],
             ["3723707", "HOMES/3723707", "3723707", "3723707", "more"], ["-rf", "HOMES/-rf", "3723707", "3723707"],
@@ -103,7 +103,9 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("it is not led by links", arguments: ["3723707", "3723707/chroot", "3723707/chroot/home"])
+    @Test(
+        "the script does not follow links of the account",
+        arguments: ["3723707", "3723707/chroot", "3723707/chroot/home"])
     func links(place: String) async throws {
         let directory = try TestDirectory()
         let elsewhere = try directory.makeDirectory("elsewhere", mode: 0o700)
@@ -118,7 +120,7 @@ import Testing
         #expect(status(elsewhere)?.st_mode == before)
     }
 
-    @Test("a link above the account's directory is the administrator's")
+    @Test("a link above the account's directory is accepted")
     func linkAbove() async throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("disk/7")
@@ -128,7 +130,7 @@ import Testing
     }
 
     @Test(
-        "needs root: a directory far above that is not root's is refused, and so is a link that somebody has put into /tmp",
+        "needs root: a directory above the home that is not root's is refused, and so is another user's link in /tmp",
         .enabled(if: isRoot), arguments: ["owner", "link"])
     func farAbove(what: String) async throws {
         let directory = try TestDirectory()
@@ -149,7 +151,7 @@ import Testing
         #expect(try directory.listing() == before)
     }
 
-    @Test("needs root: what the account puts into the chroot's /tmp keeps no later modify back", .enabled(if: isRoot))
+    @Test("needs root: files of the account in the chroot's /tmp do not prevent a later modify", .enabled(if: isRoot))
     func temporaryFiles() async throws {
         let directory = try chrootDirectory()
         let chroot = try directory.makeDirectory("homes/3723707/chroot")
@@ -177,7 +179,7 @@ import Testing
     }
 
     @Test(
-        "needs root: nothing is written through what the account left in a chroot of an earlier time",
+        "needs root: nothing is written through links that the account has left in an older chroot",
         .enabled(if: isRoot), arguments: ["link", "directory", "writable"])
     func leftInChroot(what: String) async throws {
         let directory = try chrootDirectory()
@@ -200,7 +202,7 @@ import Testing
     }
 
     @Test(
-        "needs root: a link that the account left among its snapshots keeps rsnapshot away", .enabled(if: isRoot))
+        "needs root: a link of the account among its snapshots prevents the use of rsnapshot", .enabled(if: isRoot))
     func linkAmongSnapshots() async throws {
         let directory = try chrootDirectory()
         let elsewhere = try directory.makeDirectory("elsewhere")
@@ -214,12 +216,12 @@ import Testing
             let failure = try await BackupRsnapshotService(configuration: configuration)
                 .failure(.add, accountEntry(home: home.string))
             #expect(failure?.code == .cannotCheckHomeDirPresence)
-            #expect(failure?.reason.contains(".snapshots is not root's alone, and holds \"daily.6\"") == true)
+            #expect(failure?.reason.contains(".snapshots does not belong to root alone and holds \"daily.6\"") == true)
         }
         #expect(!exists(directory.configurations.appending("3723707.conf")))
     }
 
-    @Test("with ownership none it works for whoever runs it, and gives nothing away")
+    @Test("with ownership none it works for every user, and changes no owner")
     func ordinaryUser() async throws {
         let directory = try TestDirectory()
         let home = directory.homes.appending("3723707")
@@ -228,7 +230,7 @@ import Testing
         #expect(status(home)?.st_uid == geteuid())
     }
 
-    @Test("the daemon is content with what it makes")
+    @Test("the daemon accepts the homes that the script makes")
     func together() async throws {
         let directory = try chrootDirectory()
         let configuration = try directory.configuration { $0.homeScript = shippedScript }

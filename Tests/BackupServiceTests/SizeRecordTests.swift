@@ -7,7 +7,7 @@ import Testing
 
 @testable import BackupService
 
-/// An account's uploads and snapshots, copied by the rsnapshot of this machine and rotated and recorded as the daemon does it.
+/// An account's uploads and snapshots, copied by the real rsnapshot, and rotated and recorded like by the daemon.
 private final class Nights {
     let files: TestDirectory
     let root: HeldDirectory
@@ -36,7 +36,7 @@ private final class Nights {
 
     func random(_ range: Range<Int>) -> Int { Int.random(in: range, using: &generator) }
 
-    // MARK: What the customer does
+    // MARK: Changes by the customer
 
     @discardableResult
     func create(in directory: FilePath) throws -> FilePath {
@@ -85,7 +85,7 @@ private final class Nights {
         }
     }
 
-    // MARK: What the daemon does
+    // MARK: Work of the daemon
 
     func name(_ level: String, _ index: Int) -> FilePath.Component { .named("\(level).\(index)") }
 
@@ -112,7 +112,7 @@ private final class Nights {
         #expect(run.complaint == nil, "\(run.outputTail)")
     }
 
-    /// A copy that is cut off becomes `.partial`.
+    /// An interrupted copy becomes `.partial`.
     func interruptedSync() async throws {
         try await sync()
         let files = try FileManager.default.contentsOfDirectory(atPath: snapshots.appending(".sync").string).sorted()
@@ -125,9 +125,7 @@ private final class Nights {
     func remove(_ name: FilePath.Component) throws {
         guard let inode = inode(name) else { return }
         record.beginRemoval(of: inode)
-        var freed: UInt64 = 0
-        try TreeRemoval { false }.remove(name, in: root, freed: &freed)
-        record.endRemoval(of: inode, freed: freed)
+        record.endRemoval(of: inode, freed: try TreeRemoval { false }.remove(name, in: root))
     }
 
     private func shift(_ level: String, _ retain: Int, from source: FilePath.Component) throws {
@@ -156,8 +154,8 @@ private final class Nights {
         try shift("daily", daily, from: ".sync")
     }
 
-    func check() throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
-        // It is stored as JSON from night to night.
+    func check() throws -> (total: UInt64, discrepancy: SizeRecord.Discrepancy?) {
+        // As stored between two runs.
         record = try JSONDecoder().decode(SizeRecord.self, from: JSONEncoder().encode(record))
         return try SnapshotMeasure(root, isCancelled: { false }).check(&record)
     }
@@ -170,7 +168,7 @@ private func kind(_ path: FilePath) -> mode_t? { status(path).map { $0.st_mode &
 @Suite(.enabled(if: Program.isExecutable("/usr/bin/rsnapshot"), "rsnapshot is not installed: apt install rsnapshot"))
 struct SizeRecordTests {
     @Test(
-        "in nights of any change, with copies that were cut off, the sizes are du's and nothing is measured twice",
+        "after random changes and interrupted copies the sizes are those of du, and nothing is measured twice",
         arguments: [1, 2, 3] as [UInt64])
     func nights(seed: UInt64) async throws {
         let nights = try Nights(seed: seed)
@@ -181,29 +179,29 @@ struct SizeRecordTests {
                 try nights.change()
             }
             try await nights.copy()
-            let (sizes, doubt) = try nights.check()
-            #expect(doubt == nil, "night \(night)")
-            #expect(try await du([nights.snapshots]) == [sizes.total], "night \(night)")
+            let (total, discrepancy) = try nights.check()
+            #expect(discrepancy == nil, "night \(night)")
+            #expect(try await du([nights.snapshots]) == [total], "night \(night)")
             let newest = ["daily.1", "daily.0"].map { nights.snapshots.appending($0) }.filter(exists)
-            #expect(try await du(newest).last == sizes.increment, "night \(night)")
+            #expect(try await du(newest).last == nights.record.increment, "night \(night)")
         }
         #expect(try nights.snapshotCount() == nights.daily + 3)
     }
 
-    /// What an account does to its own snapshots.
+    /// A change of an account's own snapshots.
     enum Tampering: CaseIterable {
         case deepDirectories, madeFile, grownFile, removedFiles, linkedOut, linkedOutOfOldest, movedOut, linkedIn
     }
 
     @Test(
-        "whatever the account does to its snapshots, sizes are right again at the latest when all have had their turn",
+        "after any change that the account makes to its snapshots, sizes are right at the latest when all were verified",
         arguments: Tampering.allCases)
     func tampering(with tampering: Tampering) async throws {
         let nights = try Nights(seed: 11, daily: 4, weekly: 2)
         for _ in 0..<9 {
             try nights.change()
             try await nights.copy()
-            #expect(try nights.check().doubt == nil)
+            #expect(try nights.check().discrepancy == nil)
         }
         let shared = try #require(try nights.uploads().first { kind($0) == S_IFREG })
         let snapshots = nights.snapshots
@@ -224,7 +222,7 @@ struct SizeRecordTests {
                 try FileManager.default.removeItem(atPath: snapshots.pushing("daily.2").appending(name).string)
             }
         case .linkedOut:
-            // It goes with the only snapshot that has it, and what it takes is then no snapshot's any more.
+            // Its only snapshot is removed, and its bytes then belong to no snapshot.
             let file = snapshots.appending("daily.0").appending(ownName)
             #expect(link(file.string, nights.files.path.appending("kept").string) == 0)
             #expect(unlink(own.string) == 0)
@@ -245,34 +243,34 @@ struct SizeRecordTests {
                     snapshots.pushing(FilePath("daily.0/\(inside)")).string, snapshots.pushing("weekly.0/linked").string
                 ) == 0)
         }
-        var sizes: SnapshotSizes?
-        var doubts = 0
-        // What was linked out goes with the snapshot that had it, and the others have their turn then.
+        var total: UInt64?
+        var discrepancies = 0
+        // The snapshot of the linked file is removed, and the others are verified.
         for _ in 0..<18 {
             try await nights.copy()
             let check = try nights.check()
-            sizes = check.sizes
-            doubts += check.doubt == nil ? 0 : 1
+            total = check.total
+            discrepancies += check.discrepancy == nil ? 0 : 1
         }
-        #expect(try await du([snapshots]) == [sizes?.total])
-        // A file that is linked from one snapshot to another takes nothing.
-        #expect(tampering == .linkedIn ? doubts == 0 : (1...2).contains(doubts), "\(doubts)")
+        #expect(try await du([snapshots]) == [total])
+        // A link from one snapshot to another takes no space.
+        #expect(tampering == .linkedIn ? discrepancies == 0 : (1...2).contains(discrepancies), "\(discrepancies)")
     }
 
     @Test(
-        "what cannot be known any more is measured: the first time, after others have made or removed snapshots, and after a removal that was cut off"
+        "all snapshots are measured the first time, after others have made or removed snapshots, and after an interrupted removal"
     )
-    func doubts() async throws {
+    func discrepancies() async throws {
         let nights = try Nights(seed: 21)
         for _ in 0..<3 {
             try nights.change()
             try await nights.copy()
         }
-        func expect(_ doubt: SizeRecord.Doubt?) async throws {
+        func expect(_ discrepancy: SizeRecord.Discrepancy?) async throws {
             let check = try nights.check()
-            #expect(check.doubt == doubt)
-            #expect(try await du([nights.snapshots]) == [check.sizes.total])
-            #expect(try nights.check().doubt == nil)
+            #expect(check.discrepancy == discrepancy)
+            #expect(try await du([nights.snapshots]) == [check.total])
+            #expect(try nights.check().discrepancy == nil)
         }
         try await expect(nil)
         let before = nights.record
@@ -291,12 +289,12 @@ struct SizeRecordTests {
         let inode = try #require(nights.inode(oldest))
         nights.record.beginRemoval(of: inode)
         try FileManager.default.removeItem(atPath: nights.snapshots.pushing("daily.9/others").string)
-        // The daemon is killed; the next run removes the rest, and what was freed before is not known.
+        // The daemon is killed; the next run removes the rest, and the bytes freed before are unknown.
         try nights.remove(oldest)
         try await expect(.uncertain)
     }
 
-    @Test("each snapshot is verified in turn, whatever is added and removed")
+    @Test("each snapshot is verified in turn while others are added and removed")
     func turns() {
         var record = SizeRecord()
         #expect(record.due == nil)
@@ -315,7 +313,7 @@ struct SizeRecordTests {
             verified[due.snapshot.inode, default: 0] += 1
             #expect(record.snapshots.allSatisfy { $0.copies <= 8 })
         }
-        #expect(record.doubt(Set(record.snapshots.map(\.inode))) == nil)
+        #expect(record.discrepancy(Set(record.snapshots.map(\.inode))) == nil)
         #expect(verified.count > 50)
     }
 }

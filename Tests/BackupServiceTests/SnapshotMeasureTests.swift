@@ -9,12 +9,13 @@ import Testing
 
 @testable import BackupService
 
-/// What is counted, held against du.
+/// The sizes of snapshots, compared with du.
 @Suite struct SnapshotMeasureTests {
-    /// Sizes of what is not recorded.
-    private func measure(_ directory: FilePath) throws -> SnapshotSizes {
+    /// With an empty record.
+    private func measure(_ directory: FilePath) throws -> (total: UInt64, increment: UInt64) {
         var record = SizeRecord()
-        return try SnapshotMeasure(HeldDirectory(configured: directory), isCancelled: { false }).check(&record).sizes
+        let measure = SnapshotMeasure(try HeldDirectory(configured: directory), isCancelled: { false })
+        return (try measure.check(&record).total, record.increment)
     }
 
     @Test(
@@ -34,14 +35,14 @@ import Testing
         let sparse = try directory.write("", to: "homes/daily.0/sparse")
         #expect(truncate(sparse.string, 1 << 40) == 0)
         try directory.link("homes/daily.0/link", to: "/usr")
-        try directory.write("beside the snapshots", to: "homes/note")
+        try directory.write("next to the snapshots", to: "homes/note")
         let sizes = try measure(root)
         #expect(try await du([root]) == [sizes.total])
         let each = try await du([root.appending("daily.1"), root.appending("weekly.0"), root.appending("daily.0")])
         #expect(each.last == sizes.increment)
     }
 
-    @Test("what is mounted inside a snapshot is not the account's", .enabled(if: isRoot, "needs root to mount"))
+    @Test("a mount inside a snapshot is not counted as the account's", .enabled(if: isRoot, "needs root to mount"))
     func mounts() async throws {
         let directory = try TestDirectory()
         let inside = try directory.makeDirectory("homes/daily.0/mount")
@@ -58,7 +59,7 @@ import Testing
     }
 
     @Test(
-        "subvolumes beside the snapshots, which all have one inode number, are not the account's snapshots",
+        "subvolumes next to the snapshots, which all have the same inode number, are not counted as snapshots",
         .enabled(if: canMountBtrfs, "needs root, loop devices and btrfs-progs"))
     func subvolumes() async throws {
         let directory = try TestDirectory()
@@ -73,7 +74,7 @@ import Testing
         #expect(try measure(directory.homes).total - before.total < 100_000)
     }
 
-    @Test("a file is met once, whatever its device's and its inode's number")
+    @Test("a file is counted once, for all device and inode numbers")
     func inodes() {
         var generator = SeededGenerator(seed: 7)
         var inodes = InodeSet()
@@ -87,7 +88,7 @@ import Testing
     }
 }
 
-/// What is written into the entry.
+/// The changes of the entry.
 @Suite struct BackupRecordTests {
     private let time = Timestamp(secondsSince1970: 1_795_262_400)
 
@@ -98,7 +99,7 @@ import Testing
     }
 
     @Test(
-        "this host's time takes the place of its older ones and of 0; those of other hosts stay",
+        "this host's time replaces its older ones and 0; those of other hosts stay",
         arguments: [
             ([], [], true), (["0"], ["0"], true), (["backup1:20200101T000000Z"], ["backup1:20200101T000000Z"], true),
             (["BACKUP1:20200101T000000Z", "0"], ["BACKUP1:20200101T000000Z", "0"], true),
@@ -116,7 +117,7 @@ import Testing
         #expect(modifications.allSatisfy { $0.action != .replace })
     }
 
-    @Test("sizes are replaced, and what stands there already is not written again")
+    @Test("sizes are replaced, and unchanged values are not written again")
     func sizes() {
         var there = Entry(dn: .root)
         there["sstBackupSize"] = ["5"]

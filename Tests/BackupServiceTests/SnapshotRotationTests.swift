@@ -1,10 +1,11 @@
 import Glibc
+import JobCore
 import SystemPackage
 import Testing
 
 @testable import BackupService
 
-/// On real directories, told apart by their inodes.
+/// With real directories, identified by their inodes.
 @Suite struct SnapshotRotationTests {
     private struct Crash: Error {}
 
@@ -26,7 +27,7 @@ import Testing
 
         func inode(_ name: String) throws -> UInt64 { try #require(try directory.inode(of: .named(name))) }
 
-        /// What was made, by the names that it has now.
+        /// The directories by their current names.
         var notes: [String: String] {
             get throws {
                 var notes: [String: String] = [:]
@@ -45,9 +46,9 @@ import Testing
         }
     }
 
-    /// From every combination of missing indices, with a crash before each rename of a first and of a second try.
+    /// From every combination of missing indices, with a crash before each rename of a first and of a second run.
     @Test(
-        "a rotation that crashes anywhere, twice, and is run again loses nothing and doubles nothing",
+        "a rotation that crashes twice, before any rename, and is run again loses and duplicates no snapshot",
         arguments: [1, 2, 4])
     func crashes(retain: Int) throws {
         let files = try TestDirectory(in: "/dev/shm")
@@ -101,19 +102,19 @@ import Testing
         }
     }
 
-    @Test("a snapshot that somebody has moved away is an error, and nothing is renamed")
+    @Test("a snapshot that was moved away is an error, and nothing is renamed")
     func lost() throws {
         let files = try TestDirectory()
         let snapshots = try Snapshots(in: files)
         try snapshots.make("daily.0", "d0")
         let before = try snapshots.notes
-        #expect(throws: SnapshotRotation.Lost.self) {
+        #expect(throws: JobOutcome.self) {
             try snapshots.rotation().put(1, from: ".sync", before: "daily", retain: 1)
         }
         #expect(try snapshots.notes == before)
     }
 
-    @Test("snapshots beyond the number go only where the whole number of newer ones exists")
+    @Test("snapshots beyond the number are removed only if the full number of newer ones exists")
     func trims() throws {
         let files = try TestDirectory()
         let snapshots = try Snapshots(in: files)
@@ -127,7 +128,7 @@ import Testing
         #expect(Set(after.filter { $0.key.hasPrefix(".trash-") }.values) == ["d4", "d5"])
     }
 
-    @Test("the last full snapshot is kept when its level drops it, and an older kept one goes")
+    @Test("the last full snapshot is kept when its level drops it, and an older kept one is dropped")
     func keeps() throws {
         let files = try TestDirectory()
         let snapshots = try Snapshots(in: files)

@@ -13,7 +13,7 @@ import Testing
 private let uid = "3723707"
 private let number: UInt32 = 3_723_707
 
-/// With real mounts, and with what a customer tries as itself.
+/// With real mounts, and with commands of a customer.
 @Suite(.enabled(if: isRoot, "needs root to mount"))
 struct SnapshotStoreTests {
     /// An account that was provisioned under a setting.
@@ -44,7 +44,7 @@ struct SnapshotStoreTests {
             try await service.carryOut(operation, accountEntry(home: home.text))
         }
 
-        /// A snapshot with a file of the customer's, where the snapshots lie.
+        /// A snapshot with a file of the customer's.
         func makeSnapshot(_ name: String = "daily.0") throws {
             let directory = try #require(try SnapshotDirectory.open(in: home)).path.appending(name)
             #expect(mkdir(directory.string, 0o755) == 0)
@@ -53,7 +53,7 @@ struct SnapshotStoreTests {
             for path in [directory, file] { #expect(chown(path.string, number, number) == 0) }
         }
 
-        /// Whether a command of the customer's, who is in its home, succeeds.
+        /// Whether a command of the customer's in its home succeeds.
         func customer(_ command: String) async throws -> Bool {
             let result = try await ScriptRunner().run(
                 ScriptInvocation(
@@ -70,7 +70,7 @@ struct SnapshotStoreTests {
         var storedFile: String? { try? text(home.store.pushing("daily.0/file")) }
     }
 
-    // MARK: - What the customer can do
+    // MARK: - The customer's access
 
     private static let changes = [
         "echo x > .snapshots/daily.0/file", "echo x >> .snapshots/daily.0/file", "touch .snapshots/daily.0/new",
@@ -101,7 +101,7 @@ struct SnapshotStoreTests {
         #expect(try account.mounts.count == 1)
     }
 
-    @Test("with hidden a customer reaches nothing of its snapshots")
+    @Test("with hidden a customer cannot reach its snapshots")
     func hidden() async throws {
         let account = try await Account(.hidden)
         try account.makeSnapshot()
@@ -112,7 +112,7 @@ struct SnapshotStoreTests {
         #expect(try account.mounts == [])
     }
 
-    @Test("with own a customer can change its snapshots: what the other two refuse is possible at all")
+    @Test("with own a customer can change its snapshots, so the tests of the other two settings are valid")
     func own() async throws {
         let account = try await Account(.own)
         for change in Self.changes where !change.contains(".store") && !change.contains("unshare") {
@@ -125,7 +125,7 @@ struct SnapshotStoreTests {
         #expect(!exists(account.home.store.removingLastComponent()))
     }
 
-    @Test("the parent of all stores is root's alone, and one that others could enter is refused with the fix")
+    @Test("the parent of all stores belongs to root, and one that others could enter is refused with the fix")
     func parent() async throws {
         let account = try await Account(.readonly)
         let stores = account.home.store.removingLastComponent()
@@ -165,7 +165,7 @@ struct SnapshotStoreTests {
     }
 
     @Test(
-        "a move that crashes before any call, twice, leaves all snapshots whole in one place, and is completed by the next",
+        "a move that crashes twice, before any call, leaves all snapshots complete in one place, and the next one completes it",
         arguments: moves)
     func crashes(from old: SnapshotAccess, to new: SnapshotAccess) async throws {
         let account = try await Account(old)
@@ -193,7 +193,7 @@ struct SnapshotStoreTests {
         }
     }
 
-    @Test("the shipped home script leaves what is mounted at .snapshots as it is")
+    @Test("the shipped home script does not change a mount at .snapshots")
     func homeScript() async throws {
         let account = try await Account(.readonly)
         try account.makeSnapshot()
@@ -207,7 +207,7 @@ struct SnapshotStoreTests {
         #expect(account.file == "precious" && account.storedFile == "precious")
     }
 
-    @Test("files in the place of the mount keep the snapshots from being moved back, and neither is lost")
+    @Test("files in the mount point prevent the snapshots from being moved back, and neither is lost")
     func inTheWay() async throws {
         let account = try await Account(.hidden)
         try account.makeSnapshot()
@@ -222,7 +222,7 @@ struct SnapshotStoreTests {
         #expect(account.file == "precious")
     }
 
-    @Test("what is mounted at the place of the snapshots by others is neither covered nor taken away")
+    @Test("a foreign mount at .snapshots is neither covered nor removed")
     func foreign() async throws {
         let account = try await Account(.own)
         let mount = try TestMount(at: account.home.snapshots)
@@ -249,7 +249,7 @@ struct SnapshotStoreTests {
         withExtendedLifetime(mount) {}
     }
 
-    @Test("a mount that somebody has made writable is made read-only again")
+    @Test("a mount that was made writable is made read-only again")
     func remounted() async throws {
         let account = try await Account(.readonly)
         let flags = UInt(MS_REMOUNT) | UInt(MS_BIND)
@@ -281,7 +281,7 @@ struct SnapshotStoreTests {
     }
 
     @Test(
-        "archive takes home and snapshots along in one directory, also after a crash before any of its calls",
+        "archive keeps home and snapshots in one directory, also after a crash before any of its calls",
         arguments: 0...4)
     func archive(crash: Int) async throws {
         let account = try await Account(.readonly, chroot: true)
@@ -312,7 +312,7 @@ struct SnapshotStoreTests {
         #expect(!exists(account.home.store) && !exists(account.home.path))
     }
 
-    @Test("remove takes the snapshots too, and another account's stay")
+    @Test("remove deletes the snapshots too, but not those of another account")
     func remove() async throws {
         let account = try await Account(.readonly)
         try account.makeSnapshot()
@@ -325,7 +325,7 @@ struct SnapshotStoreTests {
 
     // MARK: - After a boot
 
-    @Test("after a boot all homes show their snapshots again, once, also when two look after it at the same time")
+    @Test("after a boot all homes show their snapshots again, with one mount each, also after two concurrent runs")
     func restore() async throws {
         let files = try TestDirectory()
         let configuration = try files.configuration { $0.snapshots = .readonly }
@@ -368,63 +368,67 @@ extension SnapshotStore {
     }
 }
 
-/// Backups of accounts whose snapshots lie in the store.
+/// Backups of accounts with snapshots in the store.
 @Suite(
     .enabled(
-        if: isRoot && BackupBench.hasRsnapshot, "needs root to mount, and rsnapshot: apt install rsnapshot"))
+        if: isRoot && BackupHarness.hasRsnapshot, "needs root to mount, and rsnapshot: apt install rsnapshot"))
 struct SnapshotStoreBackupTests {
-    private func store(_ bench: BackupBench) -> FilePath { bench.directory.homes.pushing(FilePath(".store/\(uid)")) }
+    private func store(_ harness: BackupHarness) -> FilePath {
+        harness.directory.homes.pushing(FilePath(".store/\(uid)"))
+    }
 
     @Test(
         "unchanged files are shared between snapshots, their owner stays the account, and sizes are those of du",
         arguments: [SnapshotAccess.readonly, .hidden])
     func shared(access: SnapshotAccess) async throws {
-        try await BackupBench.run({ $0.snapshots = access }) { bench in
-            try await bench.addProvisioned(uid)
-            try bench.directory.write("same", to: FilePath("homes/\(uid)/incoming/same"), mode: 0o400)
+        try await BackupHarness.run({ $0.snapshots = access }) { harness in
+            try await harness.addProvisioned(uid)
+            try harness.directory.write("same", to: FilePath("homes/\(uid)/incoming/same"), mode: 0o400)
             for content in ["old", "newer"] {
-                try bench.directory.write(content, to: FilePath("homes/\(uid)/incoming/changing"))
-                #expect(try await bench.backup(.daily, uid) == .success)
+                try harness.directory.write(content, to: FilePath("homes/\(uid)/incoming/changing"))
+                #expect(try await harness.backup(.daily, uid) == .success)
             }
-            let store = store(bench)
+            let store = store(harness)
             let (newest, older) = (status(store.pushing("daily.0/same")), status(store.pushing("daily.1/same")))
             #expect(newest?.st_ino == older?.st_ino && newest?.st_nlink == 2)
             #expect(newest?.st_uid == number && newest?.st_mode == older?.st_mode)
             #expect(try text(store.pushing("daily.0/changing")) == "newer")
             #expect(try text(store.pushing("daily.1/changing")) == "old")
-            #expect(exists(bench.snapshot("daily.1/same", of: uid)) == (access == .readonly))
+            #expect(exists(harness.snapshot("daily.1/same", of: uid)) == (access == .readonly))
             let all = try await du([store])
-            #expect(try await bench.values("sstBackupSize", of: uid) == all.map(String.init))
+            #expect(try await harness.values("sstBackupSize", of: uid) == all.map(String.init))
         }
     }
 
     @Test("an account that was not modified since the setting changed is backed up where it is, and explain says so")
     func notYet() async throws {
-        try await BackupBench.run({ $0.snapshots = .own }) { bench in
-            try await bench.addProvisioned(uid)
-            #expect(try await bench.backup(.daily, uid) == .success)
+        try await BackupHarness.run({ $0.snapshots = .own }) { harness in
+            try await harness.addProvisioned(uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
             for access in [SnapshotAccess.readonly, .hidden] {
-                #expect(try await bench.backup(.daily, uid, snapshots: access) == .success)
-                let inspection = try await bench.inspection(of: uid, snapshots: access)
+                #expect(try await harness.backup(.daily, uid, snapshots: access) == .success)
+                let inspection = try await harness.inspection(of: uid, snapshots: access)
                 #expect(inspection.notices.count == 1 && inspection.obstacles == [])
-                #expect(inspection.notices.first?.contains("\(bench.home(uid))/.snapshots") == true)
+                #expect(inspection.notices.first?.contains("\(harness.home(uid))/.snapshots") == true)
             }
-            #expect(try await bench.inspection(of: uid, snapshots: .own).notices == [])
-            #expect(try bench.snapshots(of: uid).count == 3)
+            #expect(try await harness.inspection(of: uid, snapshots: .own).notices == [])
+            #expect(try harness.snapshots(of: uid).count == 3)
         }
     }
 
-    @Test("whatever call a move between own and readonly is cut off before, the next backup succeeds", arguments: 1...7)
+    @Test(
+        "after a move between own and readonly that is interrupted before any call, the next backup succeeds",
+        arguments: 1...7)
     func betweenCalls(place: Int) async throws {
-        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
-            try await bench.addProvisioned(uid)
-            #expect(try await bench.backup(.daily, uid) == .success)
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
             let home = try HomePath(
-                parsing: bench.home(uid).string, uid: uid, places: bench.configuration.places)
+                parsing: harness.home(uid).string, uid: uid, places: harness.configuration.places)
             var made = 1
             for access in [SnapshotAccess.own, .readonly] {
                 try? SnapshotStore(home, crashingAt: place).settle(access)
-                #expect(try await bench.backup(.daily, uid, snapshots: access) == .success)
+                #expect(try await harness.backup(.daily, uid, snapshots: access) == .success)
                 made += 1
                 #expect(try SnapshotDirectory.open(in: home)?.snapshots().count == made)
                 try SnapshotStore(home).settle(access)
@@ -435,19 +439,19 @@ struct SnapshotStoreBackupTests {
 
     @Test("while a copy runs, which can write to the store, its customer cannot reach the store through it")
     func whileCopying() async throws {
-        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
-            try await bench.addProvisioned(uid)
-            try bench.directory.write("precious", to: FilePath("homes/\(uid)/incoming/file"))
-            #expect(try await bench.backup(.daily, uid) == .success)
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            try harness.directory.write("precious", to: FilePath("homes/\(uid)/incoming/file"))
+            #expect(try await harness.backup(.daily, uid) == .success)
             let script = FilePath("homes/\(uid)/rsync")
-            let slow = bench.directory.path.pushing(script)
-            try bench.directory.write(
+            let slow = harness.directory.path.pushing(script)
+            try harness.directory.write(
                 "#!/bin/sh\nwhile [ ! -e \(slow).go ]; do sleep 0.05; done\nexec /usr/bin/rsync \"$@\"\n", to: script,
                 mode: 0o755)
-            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+            let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let changed = try text(file).replacing("cmd_rsync\t/usr/bin/rsync", with: "cmd_rsync\t\(slow)")
-            try bench.directory.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
-            async let outcome = bench.backup(.daily, uid)
+            try harness.directory.write(changed, to: FilePath("rsnapshot.d/\(uid).conf"))
+            async let outcome = harness.backup(.daily, uid)
 
             func copies() throws -> [String] {
                 try FileManager.default.contentsOfDirectory(atPath: "/proc").filter { process in
@@ -456,7 +460,7 @@ struct SnapshotStoreBackupTests {
                 }
             }
             try await eventually("the copy runs") { try !copies().isEmpty }
-            let target = "\(store(bench))/daily.0/file"
+            let target = "\(store(harness))/daily.0/file"
             for process in try copies() {
                 let place = "/proc/\(process)/root\(target)"
                 let attempt = try await ScriptRunner().run(
@@ -468,53 +472,53 @@ struct SnapshotStoreBackupTests {
                 #expect(attempt.complaint != nil, "\(place)")
                 #expect(exists(FilePath(place)), "root reaches it there: the attempt was one")
             }
-            try bench.directory.write("", to: FilePath("\(script).go"))
+            try harness.directory.write("", to: FilePath("\(script).go"))
             #expect(try await outcome == .success)
-            #expect(try text(store(bench).pushing("daily.1/file")) == "precious")
+            #expect(try text(store(harness).pushing("daily.1/file")) == "precious")
         }
     }
 
-    @Test("a backup mounts what a boot took away; what cannot be shown is a warning and no failure")
+    @Test("a backup restores a mount after a boot; a failed mount is a warning")
     func shows() async throws {
-        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
-            try await bench.addProvisioned(uid)
-            bench.directory.unmountAll()
-            #expect(try await bench.inspection(of: uid, snapshots: .readonly).notices.count == 1)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            #expect(try bench.snapshots(of: uid).count == 1)
-            bench.directory.unmountAll()
-            let other = try TestMount(at: bench.home(uid).appending(".snapshots"))
-            let outcome = try await bench.backup(.daily, uid)
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            harness.directory.unmountAll()
+            #expect(try await harness.inspection(of: uid, snapshots: .readonly).notices.count == 1)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            #expect(try harness.snapshots(of: uid).count == 1)
+            harness.directory.unmountAll()
+            let other = try TestMount(at: harness.home(uid).appending(".snapshots"))
+            let outcome = try await harness.backup(.daily, uid)
             #expect(outcome.result == .warnings && outcome.message.contains("umount "), "\(outcome)")
-            #expect(exists(store(bench).appending("daily.1")))
+            #expect(exists(store(harness).appending("daily.1")))
             withExtendedLifetime(other) {}
         }
     }
 
     @Test("rsnapshot by hand works with the account's configuration")
     func byHand() async throws {
-        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
-            try await bench.addProvisioned(uid)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            let file = bench.configuration.configurationDirectory.appending("\(uid).conf")
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            let file = harness.configuration.configurationDirectory.appending("\(uid).conf")
             let result = try await ScriptRunner().run(
                 ScriptInvocation(
                     executable: "/usr/bin/rsnapshot", arguments: ["-c", file.string, "daily"],
                     environment: ["PATH": "/usr/bin:/bin"], timeLimit: .seconds(60), grace: .seconds(1)))
             #expect(result.complaint == nil, "\(result.outputTail)")
-            #expect(try bench.snapshots(of: uid).keys.sorted() == ["daily.0", "daily.1"])
+            #expect(try harness.snapshots(of: uid).keys.sorted() == ["daily.0", "daily.1"])
         }
     }
 
     @Test("without a sandbox a copy cannot reach the store: the failure says so, and no snapshot is touched")
     func withoutSandbox() async throws {
-        try await BackupBench.run({ $0.snapshots = .readonly }) { bench in
-            try await bench.addProvisioned(uid)
-            #expect(try await bench.backup(.daily, uid) == .success)
-            let before = try bench.snapshots(of: uid)
-            let outcome = try await bench.backup(.daily, uid, snapshots: .own, confinement: .off)
+        try await BackupHarness.run({ $0.snapshots = .readonly }) { harness in
+            try await harness.addProvisioned(uid)
+            #expect(try await harness.backup(.daily, uid) == .success)
+            let before = try harness.snapshots(of: uid)
+            let outcome = try await harness.backup(.daily, uid, snapshots: .own, confinement: .off)
             #expect(outcome.result == .wrongConfiguration && outcome.message.contains("BACKUP_SANDBOX"), "\(outcome)")
-            #expect(try bench.snapshots(of: uid) == before)
+            #expect(try harness.snapshots(of: uid) == before)
         }
     }
 }

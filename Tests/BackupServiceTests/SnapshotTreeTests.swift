@@ -6,7 +6,7 @@ import Testing
 
 @testable import BackupService
 
-/// What is counted in one snapshot, held against du.
+/// The counts of a snapshot, compared with du.
 @Suite struct SnapshotTreeTests {
     private func walk(
         _ files: TestDirectory, _ name: FilePath.Component = "daily.0", previous: FilePath.Component? = nil,
@@ -17,7 +17,7 @@ import Testing
             limit: { _ in NameLimit(limit) }, isCancelled: isCancelled)
     }
 
-    @Test("everything of a snapshot counts as du counts it, and its own is what the one before lacks")
+    @Test("a snapshot is counted like du, and its own bytes are of files that the one before does not have")
     func likeDu() async throws {
         let files = try TestDirectory()
         let root = files.homes
@@ -43,7 +43,7 @@ import Testing
         #expect(alone.bytes == tree.bytes)
     }
 
-    @Test("files that the account or an interrupted copy has linked elsewhere are the snapshot's own all the same")
+    @Test("files that the account or an interrupted copy has linked elsewhere still count as the snapshot's own")
     func linksElsewhere() throws {
         let files = try TestDirectory()
         try files.makeDirectory("homes/daily.0")
@@ -59,7 +59,7 @@ import Testing
         #expect(before.ownBytes > 100_000)
     }
 
-    @Test("a snapshot that is empty or does not exist is told from others")
+    @Test("empty and missing snapshots are recognised")
     func none() throws {
         let files = try TestDirectory()
         try files.makeDirectory("homes/daily.0")
@@ -77,7 +77,7 @@ import Testing
 
     // MARK: - Depth
 
-    @Test("directories nested 6,000 deep, far longer than a path can be, are counted with few descriptors")
+    @Test("directories nested 6,000 deep, beyond PATH_MAX, are counted with few descriptors")
     func deep() async throws {
         let files = try TestDirectory()
         let inodes = try files.nest(6_000, in: "homes/daily.0")
@@ -94,10 +94,10 @@ import Testing
         #expect((2...TreeWalk.window + 1).contains(most), "one for each level would be 6,000")
     }
 
-    /// What the account puts in the place of a directory that it moves away.
+    /// The replacement for a directory that the account moves away.
     enum Substitute: CaseIterable { case nothing, link, file, directory }
 
-    @Test("a directory that is moved out of the tree does not lead the walk outside", arguments: Substitute.allCases)
+    @Test("a walk does not leave the tree with a directory that is moved out of it", arguments: Substitute.allCases)
     func movedOut(substitute: Substitute) throws {
         let files = try TestDirectory()
         try files.nest(60, in: "homes/daily.0")
@@ -145,7 +145,7 @@ extension SnapshotTreeTests {
         }
     }
 
-    @Test("what the account moves in front of the walk is counted once, and the walk ends")
+    @Test("directories that the account moves ahead of the walk are counted once, and the walk ends")
     func movedAhead() async throws {
         let files = try TestDirectory()
         let tree = try walk(files, isCancelled: hunted(files))
@@ -153,7 +153,7 @@ extension SnapshotTreeTests {
         #expect(tree.entries - tree.files < 60 + 6 + 60)
     }
 
-    @Test("a walk that comes to more names than it may ends with an error of its own, whichever snapshot has them")
+    @Test("a walk that exceeds its limit of names ends with its own error, for each of the two snapshots")
     func limit() throws {
         let files = try TestDirectory()
         for number in 0..<50 { try files.makeDirectory(FilePath("homes/daily.1/\(number)")) }
@@ -190,7 +190,7 @@ extension SnapshotTreeTests {
         }
     }
 
-    @Test("what is mounted in a snapshot is not counted", .enabled(if: isRoot, "needs root to mount"))
+    @Test("a mount in a snapshot is not counted", .enabled(if: isRoot, "needs root to mount"))
     func mounts() throws {
         let files = try TestDirectory()
         let inside = try files.makeDirectory("homes/daily.0/mount")

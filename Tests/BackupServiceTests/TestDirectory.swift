@@ -13,7 +13,7 @@ extension NameLimit {
     }
 }
 
-/// A directory of a test's own, gone with the last who holds it: a home root, a directory for configurations, one for scripts.
+/// A directory for one test, removed with its last reference: a home root, a directory for configurations, one for scripts.
 final class TestDirectory: Sendable {
     let path: FilePath
 
@@ -31,10 +31,10 @@ final class TestDirectory: Sendable {
         else {
             return
         }
-        try? TreeRemoval { false }.remove(name, in: parent)
+        _ = try? TreeRemoval { false }.remove(name, in: parent)
     }
 
-    /// Takes away what was mounted inside.
+    /// Unmounts all mounts inside.
     func unmountAll() {
         let mounts = (try? MountTable.current().mounts(inside: path)) ?? []
         for mount in mounts.reversed() { umount2(mount.point.string, Int32(MNT_DETACH)) }
@@ -60,7 +60,7 @@ final class TestDirectory: Sendable {
         return file
     }
 
-    /// Nests directories named `d`, each with three files besides.
+    /// Nests directories named `d`, each with three files.
     /// - Returns: the inodes of the directories.
     @discardableResult
     func nest(_ depth: Int, in relative: FilePath) throws -> Set<ino_t> {
@@ -86,12 +86,12 @@ final class TestDirectory: Sendable {
         guard symlink(target.string, path.pushing(relative).string) == 0 else { throw Errno(rawValue: errno) }
     }
 
-    /// A script of one's own, executable.
+    /// An executable script.
     func script(_ body: String, mode: mode_t = 0o755) throws -> FilePath {
         try write("#!/bin/bash\nset -eu\n" + body + "\n", to: "scripts/home.sh", mode: mode)
     }
 
-    /// Everything below, with kind, mode, owner, inode and time of change: two equal listings mean that nothing was touched.
+    /// All files with type, mode, owner, inode and modification time: two equal listings mean that nothing was changed.
     func listing() throws -> [String] {
         try Self.walk(path).sorted()
     }
@@ -108,7 +108,7 @@ final class TestDirectory: Sendable {
     }
 }
 
-/// Something mounted for a test that runs as root, for as long as it is held.
+/// A mount for a test that runs as root; unmounted with its last reference.
 final class TestMount {
     private let point: FilePath
 
@@ -124,7 +124,7 @@ final class TestMount {
     deinit { umount2(point.string, Int32(MNT_DETACH)) }
 }
 
-/// A small btrfs mounted at a directory's `homes` for a test, for as long as the directory is there.
+/// Mounts a small btrfs at the directory's `homes`, until the directory is removed.
 func mountBtrfs(in directory: TestDirectory) async throws {
     let image = try directory.write("", to: "image")
     guard truncate(image.string, 128 << 20) == 0 else { throw Errno(rawValue: errno) }
@@ -136,7 +136,7 @@ func mountBtrfs(in directory: TestDirectory) async throws {
 let canMountBtrfs =
     isRoot && access("/dev/loop-control", F_OK) == 0 && Program.isExecutable("/usr/sbin/mkfs.btrfs")
 
-/// Runs a program of the system's that must succeed.
+/// Runs a program that must succeed.
 func runTool(_ program: FilePath, _ arguments: String...) async throws {
     let result = try await ScriptRunner().run(
         ScriptInvocation(
@@ -155,13 +155,13 @@ private func directoryInode(_ descriptor: Int32) -> ino_t? {
     return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR ? status.st_ino : nil
 }
 
-/// How many of these directories this process has open; other tests hold descriptors as well.
+/// The number of these directories that this process has open.
 func openDirectories(of inodes: Set<ino_t>) -> Int {
     let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
     return held.count { Int32($0).flatMap(directoryInode).map(inodes.contains) == true }
 }
 
-/// What this process has open there, whether it still has a name or not. Inodes of what was removed are soon those of something else.
+/// The files below the directory that this process has open, also removed ones. Inodes are no use, since they are soon reused.
 func openFiles(below directory: FilePath) -> [String] {
     let held = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
     return held.compactMap { try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)") }

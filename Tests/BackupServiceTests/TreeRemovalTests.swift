@@ -8,25 +8,18 @@ import Testing
 
 @Suite struct TreeRemovalTests {
     /// Removes `homes/tree`, and calls back whenever a directory has been read and at least once for 256 names.
+    @discardableResult
     private func remove(
-        _ directory: TestDirectory, limit: NameLimit = .unrecorded, freed: inout UInt64,
-        _ meanwhile: @escaping @Sendable () -> Void = {}
-    ) throws {
+        _ directory: TestDirectory, limit: NameLimit = .unrecorded, _ meanwhile: @escaping @Sendable () -> Void = {}
+    ) throws -> UInt64 {
         let removal = TreeRemoval(limit: limit) {
             meanwhile()
             return false
         }
-        try removal.remove("tree", in: HeldDirectory(configured: directory.homes), freed: &freed)
+        return try removal.remove("tree", in: HeldDirectory(configured: directory.homes))
     }
 
-    private func remove(
-        _ directory: TestDirectory, limit: Int? = nil, _ meanwhile: @escaping @Sendable () -> Void = {}
-    ) throws {
-        var freed: UInt64 = 0
-        try remove(directory, limit: limit.map { NameLimit($0) } ?? .unrecorded, freed: &freed, meanwhile)
-    }
-
-    @Test("files whose names are no text go, and those that links lead to stay")
+    @Test("files whose names are not UTF-8 are removed, and targets of links stay")
     func strange() throws {
         let directory = try TestDirectory()
         let tree = try directory.makeDirectory("homes/tree")
@@ -46,7 +39,7 @@ import Testing
     }
 
     @Test(
-        "a tree that is deeper than a walk goes is refused with its place, and is removed with few descriptors and on a small stack"
+        "a tree that is too deep for a walk is refused with its path, and is removed with few descriptors and a small stack"
     )
     func deep() throws {
         let directory = try TestDirectory()
@@ -62,8 +55,7 @@ import Testing
                 == TreeWalk.LimitExceeded(
                     path: directory.homes.appending("tree"), owner: geteuid(), limit: limit, isTooDeep: true))
         let seen = Mutex((asked: 0, most: 0))
-        var freed: UInt64 = 0
-        try remove(directory, limit: limit, freed: &freed) {
+        try remove(directory, limit: limit) {
             seen.withLock {
                 $0.asked += 1
                 if $0.asked % 100 == 0 { $0.most = max($0.most, openDirectories(of: inodes)) }
@@ -74,7 +66,7 @@ import Testing
     }
 
     @Test(
-        "the place of a failure far down is told by its beginning and its end",
+        "the path of a failure deep in a tree is shortened in the middle",
         .enabled(if: isRoot, "needs root to mount"))
     func place() throws {
         let directory = try TestDirectory()
@@ -88,7 +80,7 @@ import Testing
         withExtendedLifetime(mount) {}
     }
 
-    @Test("what is told as freed is what du counts less, whatever has links elsewhere")
+    @Test("the freed bytes are what du counts less; files with other links do not count")
     func freed() async throws {
         let directory = try TestDirectory()
         for name in ["tree/sub", "kept"] { try directory.makeDirectory(FilePath("homes/\(name)")) }
@@ -99,17 +91,14 @@ import Testing
         #expect(link(root.pushing("tree/two").string, root.pushing("tree/sub/again").string) == 0)
         #expect(link(root.pushing("tree/sub/kept").string, root.pushing("kept/it").string) == 0)
         let before = try #require(try await du([root]).first)
-        var freed: UInt64 = 0
-        try remove(directory, freed: &freed)
+        let freed = try remove(directory)
         #expect(try await du([root]) == [before - freed])
         try directory.write(String(repeating: "x", count: 30_000), to: "homes/tree")
         let file = status(root.appending("tree"))?.allocatedBytes
-        freed = 0
-        try remove(directory, freed: &freed)
-        #expect(freed == file)
+        #expect(try remove(directory) == file)
     }
 
-    @Test("directories that nobody but root may enter go too", .enabled(if: isRoot, "needs root to enter them"))
+    @Test("directories that only root may enter are removed too", .enabled(if: isRoot, "needs root to enter them"))
     func closed() throws {
         let directory = try TestDirectory()
         try directory.makeDirectory("homes/tree/closed/inside")
@@ -125,7 +114,7 @@ import Testing
     // MARK: - The owner changes it meanwhile
 
     @Test(
-        "a directory is taken from its owner before it is read, so that nobody makes names in it meanwhile",
+        "a directory is taken from its owner before it is read, so that no names are made in it meanwhile",
         .enabled(if: isRoot, "needs root to take it"))
     func taken() throws {
         let directory = try TestDirectory()
@@ -147,7 +136,7 @@ import Testing
         #expect(owners.withLock(\.self) == [[0, 0, 0], [0, 0], [0]])
     }
 
-    @Test("a directory that is moved out is not followed, and the rest goes")
+    @Test("a directory that is moved out is not followed, and the rest is removed")
     func movedOut() throws {
         let directory = try TestDirectory()
         try directory.nest(60, in: "homes/tree")
@@ -164,7 +153,7 @@ import Testing
         #expect(exists(target))
     }
 
-    @Test("a directory that is moved to where the removal has been already goes all the same")
+    @Test("a directory that is moved behind the removal is removed, too")
     func movedBack() throws {
         let directory = try TestDirectory()
         try directory.nest(60, in: "homes/tree")
@@ -174,7 +163,7 @@ import Testing
         #expect(!exists(tree))
     }
 
-    @Test("names made while a directory is removed go too, and who makes them for ever is stopped by the limit")
+    @Test("names made during a removal are removed too, up to the limit")
     func endless() throws {
         let directory = try TestDirectory()
         let inner = try directory.makeDirectory("homes/tree/inner")
@@ -192,7 +181,7 @@ import Testing
 
         try directory.makeDirectory("homes/tree/inner")
         let excess = #expect(throws: TreeWalk.LimitExceeded.self) {
-            try remove(directory, limit: 500) { make(atMost: .max) }
+            try remove(directory, limit: NameLimit(500)) { make(atMost: .max) }
         }
         #expect(
             excess
@@ -202,30 +191,30 @@ import Testing
     }
 
     @Test(
-        "whose processes are to be looked at is the tree's owner, or where that is root the one who makes the names",
+        "the hint names the tree's owner, or if that is root the user who makes the names",
         .enabled(if: isRoot, "only root changes owners"), arguments: [true, false])
     func owner(ownsTop: Bool) throws {
         let directory = try TestDirectory()
         let inner = try directory.makeDirectory("homes/tree/inner", owner: 3_723_707)
         if ownsTop { #expect(chown(inner.removingLastComponent().string, 4_000_001, 0) == 0) }
         for number in 0..<20 { #expect(mkfifo(inner.appending("\(number)").string, 0o600) == 0) }
-        let excess = #expect(throws: TreeWalk.LimitExceeded.self) { try remove(directory, limit: 10) }
+        let excess = #expect(throws: TreeWalk.LimitExceeded.self) { try remove(directory, limit: NameLimit(10)) }
         #expect(excess?.hint.hasSuffix("ps -fu \(ownsTop ? 4_000_001 : 3_723_707)") == true)
     }
 
-    @Test("a removal that the limit has stopped goes on where it was")
+    @Test("a removal that the limit has stopped continues when repeated")
     func again() throws {
         let directory = try TestDirectory()
         let tree = try directory.makeDirectory("homes/tree")
         for number in 0..<250 { #expect(mkfifo(tree.appending("\(number)").string, 0o600) == 0) }
         for _ in 0..<2 {
-            #expect(throws: TreeWalk.LimitExceeded.self) { try remove(directory, limit: 100) }
+            #expect(throws: TreeWalk.LimitExceeded.self) { try remove(directory, limit: NameLimit(100)) }
         }
-        try remove(directory, limit: 100)
+        try remove(directory, limit: NameLimit(100))
         #expect(!exists(tree))
     }
 
-    @Test("wherever the limit stops a removal whose way was moved, no directory stays open")
+    @Test("a removal that the limit stops after a move leaves no directory open")
     func nothingStaysOpen() throws {
         for limit in stride(from: 80, to: 400, by: 20) {
             let directory = try TestDirectory()
@@ -234,7 +223,7 @@ import Testing
                 FilePath("tree/" + Array(repeating: "d", count: 40).joined(separator: "/")))
             let target = directory.path.appending("target")
             do {
-                try remove(directory, limit: limit) { rename(moved.string, target.string) }
+                try remove(directory, limit: NameLimit(limit)) { rename(moved.string, target.string) }
             } catch is TreeWalk.LimitExceeded {}
             #expect(openFiles(below: directory.path) == [], "stopped after \(limit) names")
         }

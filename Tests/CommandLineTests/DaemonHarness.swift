@@ -138,9 +138,9 @@ final class DaemonHarness: Sendable {
     func add(
         _ uid: String, home: String? = nil, claimedBy holder: String? = nil, _ changes: [AttributeName: String] = [:]
     ) async throws {
-        let parameters = TestLDIFs.Parameters(
+        let parameters = TestLDIFs(
             uid: "3724300", base: try DN(parsing: SandboxTree.accountsDN), homeRoot: FilePath(homes.path))
-        let record = try #require(try TestLDIFs(parameters).files.first).record
+        let record = try #require(try parameters.files().first).record
         var entry = Entry(dn: try Self.dn(uid))
         switch record.change {
         case .content(let attributes), .add(let attributes): entry.attributes = attributes

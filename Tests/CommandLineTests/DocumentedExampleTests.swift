@@ -320,9 +320,9 @@ import Testing
     private static let homeOfSiteAccount = "0/300/724/3724300/chroot/home/3724300"
 
     private func accountWithPassword(homes: String) throws -> String {
-        let parameters = TestLDIFs.Parameters(
+        let parameters = TestLDIFs(
             uid: "3724300", base: try DN(parsing: Self.accounts), homeRoot: FilePath(homes))
-        let add = try #require(try TestLDIFs(parameters).files.first)
+        let add = try #require(try parameters.files().first)
         return add.text.replacingOccurrences(of: "uid: 3724300\n", with: "uid: 3724300\nuserPassword: secret\n")
     }
 }

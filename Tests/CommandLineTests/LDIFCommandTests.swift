@@ -27,8 +27,8 @@ import Testing
         "site refuses invalid names with the option's name or the reason, and prints no LDIF")
     func badSites() async throws {
         for (arguments, reason) in [
-            (["--base", "no dn"], "--base: "), (["--base", ""], "cannot stand in an access rule"),
-            (["--base", "o=a\\\"b"], "cannot stand in an access rule"),
+            (["--base", "no dn"], "--base: "), (["--base", ""], "cannot be used in an access rule"),
+            (["--base", "o=a\\\"b"], "cannot be used in an access rule"),
             (["--base", "dc=a", "--daemon-dn", "cn=daemon,dc=b"], "is no cn=... below dc=a"),
             (["--base", "dc=a", "--daemon-dn", "uid=daemon,dc=a"], "is no cn=... below dc=a"),
         ] {

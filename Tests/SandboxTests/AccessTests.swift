@@ -43,7 +43,7 @@ import Testing
         "dn: \(target)\nchangetype: modify\ndelete: \(attribute)\n-\n"
     }
 
-    @Test func `the daemon writes how far it is, the claim and the sizes, and takes them back`() async throws {
+    @Test func `the daemon writes and removes states, the claim and the sizes`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             try await sandbox.load(accountLDIF(Self.uid))
             let (dn, password, account) = (sandbox.daemonDN, sandbox.daemonPassword, accountDN(Self.uid))
@@ -60,7 +60,7 @@ import Testing
         }
     }
 
-    @Test func `the rules let the daemon assert and read back what it writes`() async throws {
+    @Test func `the access rules let the daemon assert and read its own attributes`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             try await sandbox.load(accountLDIF(Self.uid))
             let account = accountDN(Self.uid)
@@ -141,7 +141,7 @@ import Testing
         }
     }
 
-    @Test func `the daemon reads what it needs of an account, and no password`() async throws {
+    @Test func `the daemon reads its attributes of an account, and no password`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             try await sandbox.load(accountLDIF(Self.uid))
             let read = try await ldap(
@@ -202,7 +202,7 @@ import Testing
         }
     }
 
-    @Test func `nobody without a password sees more than what the server can do`() async throws {
+    @Test func `an anonymous client sees only the server's capabilities`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             try await sandbox.load(accountLDIF(Self.uid))
             let root = try await command(
@@ -218,7 +218,7 @@ import Testing
         }
     }
 
-    @Test func `the daemon sees all accounts where others meet the limit of 500`() async throws {
+    @Test func `the size limit of 500 does not apply to the daemon`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             try await sandbox.load((1...510).map { accountLDIF(4_000_000 + $0) }.joined(separator: "\n"))
             for extra in [[], ["-E", "pr=100/noprompt"]] {

@@ -7,7 +7,7 @@ import Testing
 
 /// What happens when the server, its parent or its configuration fails.
 @Suite struct FaultTests {
-    @Test func `a killed server is gone at once and comes back with its data, addresses and passwords`() async throws {
+    @Test func `a killed server can be restarted with its data, addresses and passwords`() async throws {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
         try await LDAPSandbox.temporary(options: options) { sandbox in
@@ -26,7 +26,7 @@ import Testing
         }
     }
 
-    @Test func `a paused server keeps silent until it is resumed`() async throws {
+    @Test func `a paused server does not answer until it is resumed`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             sandbox.pause()
             try await eventually("the status says that it is paused") {
@@ -84,7 +84,7 @@ import Testing
         }
     }
 
-    @Test func `a server that ends with its parent ends when nobody holds it any more`() async throws {
+    @Test func `a server that ends with its parent ends when its last owner releases it`() async throws {
         try await withDirectory { directory in
             let place = directory.appending("s")
             let process = try await LDAPSandbox.start(in: place, options: .testing).processID
@@ -93,7 +93,7 @@ import Testing
         }
     }
 
-    @Test func `a port that another server has is named, and nothing is left of the attempt`() async throws {
+    @Test func `a port in use is named in the error, and no files or processes are left`() async throws {
         var options = SandboxOptions.testing
         options.loopbackPort = 0
         try await LDAPSandbox.temporary(options: options) { first in
@@ -118,7 +118,7 @@ import Testing
         }
     }
 
-    @Test func `a wrong line is shown as slapd names it, and nothing is left of the attempt`() async throws {
+    @Test func `a wrong line is reported with slapd's message, and no files or processes are left`() async throws {
         try await withDirectory { directory in
             var options = SandboxOptions.testing
             options.databaseLines = ["nonsense yes"]
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test func `missing pieces are an error that names where they were looked for`() async throws {
+    @Test func `missing files are an error with the directories that were searched`() async throws {
         try await withDirectory { directory in
             var options = SandboxOptions.testing
             options.pieces = directory

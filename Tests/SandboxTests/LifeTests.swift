@@ -6,7 +6,8 @@ import Testing
 
 /// How a sandbox begins, lasts and ends.
 @Suite struct LifeTests {
-    @Test func `a started sandbox lets the Manager, the daemon and the self-care page in, with their passwords only`()
+    @Test
+    func `in a started sandbox the Manager, the daemon and the self-care page can bind, only with their passwords`()
         async throws
     {
         try await LDAPSandbox.temporary { sandbox in
@@ -22,7 +23,7 @@ import Testing
         }
     }
 
-    @Test func `only the owner can read what a sandbox keeps, the passwords above all`() async throws {
+    @Test func `only the owner can read the files of a sandbox`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             let directory = sandbox.directory.string
             #expect(try mode(directory) == 0o700)
@@ -37,7 +38,7 @@ import Testing
         }
     }
 
-    @Test func `stop removes all that was made and leaves no process behind`() async throws {
+    @Test func `stop removes the sandbox's files and leaves no process`() async throws {
         try await withDirectory { directory in
             let place = directory.appending("deep").appending("s")
             var options = SandboxOptions.testing
@@ -51,7 +52,7 @@ import Testing
         }
     }
 
-    @Test func `stop leaves files alone that are not the sandbox's`() async throws {
+    @Test func `stop does not remove other files`() async throws {
         try await withDirectory { directory in
             let sandbox = try await LDAPSandbox.start(in: directory, options: .testing)
             try "mine".write(toFile: directory.appending("notes.txt").string, atomically: false, encoding: .utf8)
@@ -60,7 +61,7 @@ import Testing
         }
     }
 
-    @Test func `a temporary sandbox is gone with all that was put into its directory, also after an error`()
+    @Test func `a temporary sandbox is removed with all files in its directory, also after an error`()
         async throws
     {
         struct Trouble: Error {}
@@ -85,7 +86,7 @@ import Testing
         }
     }
 
-    @Test func `a directory that holds other files is refused and left as it is`() async throws {
+    @Test func `a directory with other files is refused and not changed`() async throws {
         try await withDirectory { directory in
             try "mine".write(toFile: directory.appending("slapd.conf").string, atomically: false, encoding: .utf8)
             let error = try await refusal(in: directory)
@@ -94,7 +95,7 @@ import Testing
         }
     }
 
-    @Test func `two sandboxes run side by side and know nothing of each other`() async throws {
+    @Test func `two sandboxes can run at the same time and are independent`() async throws {
         try await LDAPSandbox.temporary { one in
             try await LDAPSandbox.temporary { two in
                 #expect(one.uri != two.uri && one.processID != two.processID)
@@ -111,7 +112,7 @@ import Testing
         }
     }
 
-    @Test func `a second start in one directory says that one runs already, and does it no harm`() async throws {
+    @Test func `a second start in one directory reports the running server and does not affect it`() async throws {
         try await LDAPSandbox.temporary { sandbox in
             let error = try await refusal(in: sandbox.directory)
             #expect(error.code == .alreadyRunning)
@@ -121,7 +122,7 @@ import Testing
         }
     }
 
-    @Test func `of several starts in one directory at once exactly one succeeds`() async throws {
+    @Test func `of several concurrent starts in one directory exactly one succeeds`() async throws {
         try await withDirectory { directory in
             let place = directory.appending("s")
             let started = await withTaskGroup(of: LDAPSandbox?.self) { group in
@@ -157,7 +158,7 @@ import Testing
         }
     }
 
-    @Test func `a server that is there can be found by its directory, and stopped by another process's means`()
+    @Test func `a running server is found by its directory, and can be stopped by another process`()
         async throws
     {
         try await withDirectory { directory in
@@ -209,7 +210,7 @@ import Testing
         }
     }
 
-    @Test func `a directory's name may hold blanks, quotes and what has a meaning in a URI`() async throws {
+    @Test func `a directory's name may contain blanks, quotes and characters with a meaning in a URI`() async throws {
         try await withDirectory { directory in
             let place = directory.appending(#"a "b" c\d %2F?#é"#)
             let sandbox = try await LDAPSandbox.start(in: place, options: .testing)

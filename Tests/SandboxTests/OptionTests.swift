@@ -73,7 +73,7 @@ import Testing
         return found
     }
 
-    @Test func `with a certificate it offers StartTLS and ldaps to those who trust its authority`() async throws {
+    @Test func `with a certificate it offers StartTLS and ldaps to clients that trust its authority`() async throws {
         var options = SandboxOptions.testing
         options.tls = true
         options.loopbackPort = 0
@@ -105,7 +105,7 @@ import Testing
                 + ["-D", sandbox.daemonDN, "-w", sandbox.daemonPassword] + extra)
     }
 
-    @Test func `further lines are taken up in the configuration, such as an overlay that makes faults`() async throws {
+    @Test func `additional lines are added to the configuration, such as an overlay for faults`() async throws {
         var options = SandboxOptions.testing
         options.globalLines = ["moduleload retcode"]
         options.databaseLines = [
@@ -120,7 +120,7 @@ import Testing
         }
     }
 
-    @Test func `writes wait for the disk unless that is switched off`() async throws {
+    @Test func `writes are flushed unless that is switched off`() async throws {
         for flushes in [true, false] {
             var options = SandboxOptions.testing
             options.flushesToDisk = flushes

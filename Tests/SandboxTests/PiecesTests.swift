@@ -69,7 +69,7 @@ import Testing
         return records
     }
 
-    @Test func `both forms of the schema and of the whole example load and say the same`() async throws {
+    @Test func `both forms of the schema and of the example can be loaded and are equal`() async throws {
         try await withDirectory { directory in
             let classic = try await configuration(of: "example-slapd.conf", in: directory)
             let modern = try await configuration(of: "example-config.ldif", in: directory)
@@ -111,7 +111,7 @@ import Testing
         return words[1].split(separator: ",").map { "olcDbIndex: \($0) \(words[2])" }
     }
 
-    @Test func `each shipped file opens with a comment that says how to use it`() throws {
+    @Test func `each shipped file begins with a comment about its use`() throws {
         let directory = try SandboxPieces().directory.string
         let names = try FileManager.default.contentsOfDirectory(atPath: directory)
         #expect(names.count == 12)
@@ -124,7 +124,7 @@ import Testing
         }
     }
 
-    @Test func `the example tree holds the way to the accounts, the switch that is on, and the programs`() async throws
+    @Test func `the example tree has the entries above the accounts, the active switch, and the programs`() async throws
     {
         try await LDAPSandbox.temporary { sandbox in
             let search = try await ldap(
@@ -140,7 +140,7 @@ import Testing
         }
     }
 
-    @Test func `the shipped tree lets nobody in before a password has been set`() async throws {
+    @Test func `no entry of the shipped tree can bind before a password is set`() async throws {
         #expect(
             try text("example-tree.ldif").split(separator: "\n").filter { $0.hasPrefix("userPassword") }
                 == ["userPassword: {CRYPT}*", "userPassword: {CRYPT}*"])

@@ -38,7 +38,7 @@ import Testing
         }
     }
 
-    /// Puts the shipped drop-in beside the unit.
+    /// Installs the shipped drop-in next to the unit.
     private func addDropIn(in directory: FilePath) throws {
         let place = directory.appending("\(Self.daemon).d")
         try FileManager.default.createDirectory(atPath: place.string, withIntermediateDirectories: true)
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test func `the daemon may ask whether the clock is kept right, and may not set it`() throws {
+    @Test func `the daemon may read the state of the clock, and may not set it`() throws {
         let settings = try settings()
         let filters = try #require(settings["SystemCallFilter"])
         #expect(filters.first?.hasPrefix("~@clock ") == true)
@@ -80,7 +80,7 @@ import Testing
         #expect(!kept.isEmpty && !kept.contains { $0.hasSuffix("CAP_SYS_TIME") })
     }
 
-    @Test func `wrong usage and wrong settings are not tried again, everything else is`() throws {
+    @Test func `wrong usage and wrong settings are not retried, all other failures are`() throws {
         let settings = try settings()
         #expect(settings["Restart"] == ["on-failure"])
         #expect(settings["RestartPreventExitStatus"] == ["64 78"])

@@ -13,15 +13,15 @@ import Testing
         return entry
     }
 
-    @Test("the name is the uid where there is just one, else the first value of the relative name")
+    @Test("the name is the uid if there is exactly one, else the first value of the RDN")
     func name() throws {
         let named = RDN("cn", "Jane")
-        #expect(try EntryName(of: entry(uids: ["jane"], rdn: named)).text == "jane")
-        #expect(try EntryName(of: entry(uids: [], rdn: named)).text == "Jane")
-        #expect(try EntryName(of: entry(uids: ["a", "b"], rdn: named)).text == "Jane")
-        #expect(try EntryName(of: entry(uids: ["10.0.0.0/8"], rdn: named)).text == "10.0.0.0/8")
+        #expect(try ScriptStep.name(of: entry(uids: ["jane"], rdn: named)) == "jane")
+        #expect(try ScriptStep.name(of: entry(uids: [], rdn: named)) == "Jane")
+        #expect(try ScriptStep.name(of: entry(uids: ["a", "b"], rdn: named)) == "Jane")
+        #expect(try ScriptStep.name(of: entry(uids: ["10.0.0.0/8"], rdn: named)) == "10.0.0.0/8")
         let longest = AttributeValue(String(repeating: "ä", count: 127) + "x")
-        #expect(try EntryName(of: entry(uids: [longest], rdn: named)).text.utf8.count == 255)
+        #expect(try ScriptStep.name(of: entry(uids: [longest], rdn: named)).utf8.count == 255)
     }
 
     @Test(
@@ -45,10 +45,10 @@ import Testing
         #expect(!directory.exists("ran"))
     }
 
-    @Test("a relative name in hexadecimal digits names nothing")
+    @Test("an RDN in hexadecimal digits is not a name")
     func encoded() async throws {
         let rdn = RDN(RDN.Assertion("cn", AttributeValue(bytes: [4, 1, 0x61]), isEncoded: true))
-        #expect(throws: ProvisioningFailure.self) { try EntryName(of: entry(uids: [], rdn: rdn)) }
+        #expect(throws: ProvisioningFailure.self) { try ScriptStep.name(of: entry(uids: [], rdn: rdn)) }
     }
 
     @Test("the longest value that a variable can hold reaches the script, one byte more is refused by name")
@@ -68,7 +68,7 @@ import Testing
         #expect(failure?.hint.contains("take cn out of ATTRIBUTES") == true)
     }
 
-    @Test("values that are too long together are refused before the kernel does, and almost as many are taken")
+    @Test("values that are too long together are refused before the kernel does, and slightly fewer are accepted")
     func longTotal() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration("printf %s \"$PROV_ATTR_CN_COUNT\" > $directory/count") {

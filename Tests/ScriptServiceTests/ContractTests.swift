@@ -45,7 +45,7 @@ import Testing
         }
     }
 
-    @Test("an attribute is handed over only when the settings list it, with each of its values")
+    @Test("only attributes in the settings are passed, with all values")
     func attributes() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration(Self.notes) {
@@ -76,7 +76,7 @@ import Testing
     }
 
     @Test(
-        "attributes whose variables could meet are refused, and both are named",
+        "attributes whose variables would have the same name are refused, and both are named",
         arguments: [
             ("x", "x-1"), ("x-count", "x"), ("x", "x;base64"), ("a-b", "a;b"), ("x", "x-12-base64"), ("mail", "MAIL"),
         ] as [(AttributeName, AttributeName)])
@@ -91,14 +91,14 @@ import Testing
         #expect(!directory.exists("ran"))
     }
 
-    @Test("attributes that only look alike are taken")
+    @Test("attributes with similar names are accepted")
     func alike() {
         var configuration = ScriptServiceConfiguration()
         configuration.attributes = ["mail", "mailHost", "mail-host", "cn", "cn;lang-de", "x", "x-1a"]
         #expect(configuration.problem == nil)
     }
 
-    @Test("an operation without a script is done without doing anything, and the plan says so")
+    @Test("an operation without a script succeeds and does nothing, and the plan says so")
     func nothing() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration("touch $directory/ran") { $0.modify = nil }

@@ -90,7 +90,7 @@ import Testing
         try await ldap.add(entry)
     }
 
-    private func wish(_ name: String, _ mode: String, _ ldap: LDAPConnection) async throws {
+    private func request(_ name: String, _ mode: String, _ ldap: LDAPConnection) async throws {
         try await ldap.modify(
             dn(name),
             [.replace("sstProvisioningMode", AttributeValue(mode)), .replace("sstProvisioningState", "0")])
@@ -114,11 +114,11 @@ import Testing
             #expect(try directory.text(owner) == "cn=Jane Doe,\(Self.base)\nmail: jane@example.org\n")
 
             try await ldap.modify(dn("Jane Doe"), [.replace("mail", "jd@example.org")])
-            try await wish("Jane Doe", "modify", ldap)
+            try await request("Jane Doe", "modify", ldap)
             try await expect("Jane Doe", "modified", returned: "0", ldap)
             #expect(try directory.text(owner).hasSuffix("\nmail: jd@example.org\n"))
 
-            try await wish("Jane Doe", "delete", ldap)
+            try await request("Jane Doe", "delete", ldap)
             try await expect("Jane Doe", "deleted", returned: "0", ldap)
             #expect(!directory.exists("directories/Jane Doe"))
             #expect(directory.exists("directories"))
@@ -126,7 +126,7 @@ import Testing
     }
 
     @Test(
-        "a script's code stands on the entry, a code that may be retried is retried, and another entry is not disturbed"
+        "a script's code is written to the entry, a retryable code is retried, and another entry is not affected"
     )
     func failures() async throws {
         let directory = try TestDirectory()
@@ -150,13 +150,13 @@ import Testing
             #expect(try directory.text("good") == "1\n")
             #expect(!directory.exists("bad"))
 
-            try await wish("good", "delete", ldap)
+            try await request("good", "delete", ldap)
             try await expect("good", "deleted", returned: "0", ldap)
         }
     }
 
     @Test(
-        "the shipped scripts refuse names that lead out of their directory, and change nothing",
+        "the shipped scripts refuse names that point outside their directory, and change nothing",
         arguments: ["..", ".", "a/b", "../x"])
     func names(name: String) async throws {
         let directory = try TestDirectory()

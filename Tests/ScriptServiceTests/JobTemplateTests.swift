@@ -22,13 +22,13 @@ import Testing
                 grace: .seconds(1)))
     }
 
-    /// What following the header gives: the path of the enabled script. `body` stands in place of a command that does nothing.
+    /// Follows the header's instructions; returns the path of the enabled script. `body` replaces the command that does nothing.
     private func enable(_ name: String, in directory: TestDirectory, body: String = ":") throws -> FilePath {
         let enabled = try text(name).replacing(#/(?m)^    :$/#, with: "    " + body)
         return try directory.write(enabled, to: name, mode: 0o755)
     }
 
-    /// Stands in for the reporter and writes down what it is asked, in a directory that can be the first of a PATH.
+    /// Makes a replacement of the reporter that records its arguments, in a directory for PATH.
     private func reporter(in directory: TestDirectory, status: Int = 0) throws -> String {
         _ = try directory.script("echo \"$*\" >> $directory/reports; exit \(status)", name: "prov-backup-rsnapshot")
         return "\(directory.path):/usr/bin:/bin"
@@ -41,7 +41,8 @@ import Testing
         #expect(throws: FileTrustError.self) { try FileTrust.check(template(name)) }
     }
 
-    @Test("L7 a template's head says how to enable it, and that others must not be able to write it", arguments: names)
+    @Test(
+        "L7 a template's header says how to enable it, and that others must not be able to write it", arguments: names)
     func head(name: String) throws {
         let head = try text(name).split(separator: "\n").prefix { $0.hasPrefix("#") }.joined(separator: "\n")
         for line in [
@@ -58,7 +59,7 @@ import Testing
         #expect(result.termination == .exited(code: 0), "\(result.outputTail)")
     }
 
-    @Test("L7 a copy that is enabled as its head says is trusted, and ends with 0", arguments: names)
+    @Test("L7 a copy that is enabled as its header says is trusted, and exits with 0", arguments: names)
     func enabled(name: String) async throws {
         let directory = try TestDirectory()
         let script = try enable(name, in: directory)
@@ -79,7 +80,7 @@ import Testing
         if name.hasPrefix("client") { #expect(try directory.text("reports") == "report -r\nreport -f 3\n") }
     }
 
-    @Test("L7 a backup is not given up because a report does not get through")
+    @Test("L7 a failed report does not fail the backup")
     func unreachable() async throws {
         let directory = try TestDirectory()
         let script = try enable("client_backup.sh", in: directory)

@@ -50,7 +50,7 @@ import Testing
         #expect(log.entries.first?.metadata["output"] == "look here\n")
     }
 
-    @Test("a script that runs out of time is ended: code 1, with the setting that gives it more")
+    @Test("a script that exceeds its time limit is ended with code 1 and the setting in the hint")
     func timeLimit() async throws {
         let directory = try TestDirectory()
         let configuration = try directory.configuration(
@@ -80,7 +80,7 @@ import Testing
         }
         #expect(notices.withLock { $0 }.contains { $0.level == .warning && $0.text.contains("sleep") })
         let left = try directory.text("left").trimmingCharacters(in: .whitespacesAndNewlines)
-        // Where nobody reaps it, what has ended stays as a zombie.
+        // A process that is not reaped remains as a zombie.
         let status = FileManager.default.contents(atPath: "/proc/\(left)/stat").map {
             String(decoding: $0, as: UTF8.self)
         }
@@ -114,7 +114,7 @@ import Testing
         #expect(!directory.exists("ran"))
     }
 
-    @Test("a script that is not there or cannot be started is code 3, and the setting is named")
+    @Test("a script that is missing or cannot be started is code 3, and the setting is named")
     func missing() async throws {
         let directory = try TestDirectory()
         var configuration = try directory.configuration("true") { $0.delete = directory.path.appending("gone.sh") }

@@ -8,7 +8,7 @@ import TestSupport
 
 @testable import ScriptService
 
-/// The repository, from where this file stands.
+/// The repository of this file.
 let repository = FilePath(#filePath).removingLastComponent().removingLastComponent().removingLastComponent()
 
 /// A directory of a test's own, gone with the last who holds it.
@@ -75,7 +75,7 @@ extension ScriptServiceConfiguration {
         try await ScriptService(configuration: self).plan(request(operation, entry, attempt: 1))
     }
 
-    /// What the engine does with a wish.
+    /// Runs the steps of a plan, as the engine does.
     func carryOut(
         _ operation: Provisioning.Operation = .add, _ entry: Entry = person(), attempt: Int = 1,
         scripts: ScriptRunner = ScriptRunner()
@@ -86,7 +86,7 @@ extension ScriptServiceConfiguration {
         }
     }
 
-    /// The failure of a wish; nil when it was carried out.
+    /// The failure of a request; nil: it succeeded.
     func failure(
         _ operation: Provisioning.Operation = .add, _ entry: Entry = person(), scripts: ScriptRunner = ScriptRunner()
     ) async throws -> ProvisioningFailure? {

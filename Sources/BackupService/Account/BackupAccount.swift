@@ -1,38 +1,36 @@
 package import LDAP
-package import Provisioning
+import Provisioning
+import Glibc
+import JobCore
+import SystemPackage
 
-/// A backup account as its entry describes it, every value checked before it reaches a path, a file or an argument.
+/// A backup account as its entry describes it. Every value is checked before it is used in a path, a file or an argument.
 ///
-/// Diagnostics: `ProvisioningFailure` of class permanent that names the DN and, for each wrong attribute, its value and what to
-/// write instead. Its code is that of the first problem in the order numbers, home, quota, intervals.
-package struct BackupAccount: Hashable, Sendable {
-    /// The entry that it was read from.
-    package let dn: DN
+/// Errors: one permanent `ProvisioningFailure` that lists all wrong attributes with their values and hints. Its code is that of the
+/// first problem, in the order numbers, home, quota, intervals.
+struct BackupAccount: Hashable, Sendable {
+    let dn: DN
     /// Seven digits or more; the same number as `uidNumber`.
-    package let uid: String
-    /// The user that owns what the account may write.
-    package let uidNumber: UInt32
-    /// The group that owns it, 1000 or more.
-    package let gidNumber: UInt32
-    /// Where the home may lie: one place in layout `attribute`, one for each volume in layout `hashed`; never empty.
-    package let homes: [HomePath]
-    /// nil is no limit.
-    package let quota: ByteCount?
-    /// How many snapshots of each level are kept; none at all for a deletion.
-    package let retention: Retention
+    let uid: String
+    let uidNumber: UInt32
+    /// 1000 or more.
+    let gidNumber: UInt32
+    /// Where the home may be: one path in layout `attribute`, one for each volume in layout `hashed`; never empty.
+    let homes: [HomePath]
+    /// Bytes; nil: no limit.
+    let quota: UInt64?
+    /// How many snapshots of each level are kept; empty for a deletion.
+    let retention: Retention
 
-    /// The least and the greatest number of an account: seven digits, and what a `uid_t` holds besides its two reserved values.
+    /// At least seven digits, at most what a `uid_t` holds without its two reserved values.
     static let uidRange: ClosedRange<UInt64> = 1_000_000...4_294_967_293
 
-    /// Whether a text could be an account's uid.
     static func isUID(_ text: String) -> Bool { EntryReader.decimal(text).map(uidRange.contains) ?? false }
 
     /// - Parameters:
     ///   - entry: with the attributes of `BackupRsnapshotService.requestedAttributes`.
-    ///   - operation: for `delete`, only what a deletion needs is demanded: the numbers and the home.
-    ///   - places: where homes may lie.
-    /// - Throws: `ProvisioningFailure` with all problems.
-    package init(reading entry: Entry, for operation: Operation, places: HomePlaces) throws(ProvisioningFailure) {
+    ///   - operation: `delete` needs only the numbers and the home.
+    init(reading entry: Entry, for operation: Operation, places: HomePlaces) throws(ProvisioningFailure) {
         var reader = EntryReader(entry)
         if entry.dn.description.unicodeScalars.contains(where: \.isControl) {
             reader.refuse(
@@ -91,12 +89,12 @@ package struct BackupAccount: Hashable, Sendable {
         }
     }
 
-    private static func quota(_ reader: inout EntryReader) -> ByteCount? {
+    private static func quota(_ reader: inout EntryReader) -> UInt64? {
         guard !reader.entry[BackupAttribute.quota].isEmpty else { return nil }
         let bytes = reader.number(
             BackupAttribute.quota, in: 0...UInt64(Int64.max), code: .cannotSetQuota,
             hint: "write a number of bytes into \(BackupAttribute.quota); 0 means no limit")
-        return bytes.flatMap { $0 == 0 ? nil : ByteCount($0) }
+        return bytes == 0 ? nil : bytes
     }
 
     private static func retention(_ reader: inout EntryReader) -> Retention {
@@ -104,7 +102,7 @@ package struct BackupAccount: Hashable, Sendable {
         var counts: [SnapshotLevel: Int] = [:]
         var isComplete = true
         for level in SnapshotLevel.allCases {
-            let name = BackupAttribute.interval(level)
+            let name = level.intervalAttribute
             let count = reader.number(
                 name, in: 0...99, code: code,
                 hint: "write a number from 0 to 99 into \(name); 0 means no \(level) snapshots")
@@ -117,41 +115,71 @@ package struct BackupAccount: Hashable, Sendable {
         }
         return retention
     }
+
+    /// Looks the account up in the system's user database (nsswitch.conf).
+    /// - Throws: code 2 when the user is unknown or has another number.
+    func requireSystemUser() throws(ProvisioningFailure) {
+        var record = passwd()
+        var found: UnsafeMutablePointer<passwd>?
+        var buffer = [CChar](repeating: 0, count: 4096)
+        var result = getpwnam_r(uid, &record, &buffer, buffer.count, &found)
+        while result == ERANGE, buffer.count < 1 << 20 {
+            buffer = [CChar](repeating: 0, count: buffer.count * 2)
+            result = getpwnam_r(uid, &record, &buffer, buffer.count, &found)
+        }
+        let code = ProvisioningExitCode.userNotPresentInBackend
+        guard found != nil else {
+            // getpwnam(3) reports an unknown user in several ways; any other error means that the database did not answer.
+            let isUnknown = [0, ENOENT, ESRCH, EBADF, EPERM].contains(result)
+            let cause = Errno(rawValue: result)
+            guard !cause.isShortage else {
+                throw ProvisioningFailure(
+                    code, .shortage, reason: "cannot look up \(uid) in the system's user database: \(cause)",
+                    hint: cause.shortageHint(at: "/etc"))
+            }
+            throw ProvisioningFailure(
+                code, isUnknown ? .permanent : .retryable,
+                reason: "the system's user database \(isUnknown ? "does not know" : "did not answer about") \(uid)",
+                hint: "see what getent passwd \(uid) says, or set REQUIRE_SYSTEM_USER = no")
+        }
+        guard record.pw_uid == uidNumber else {
+            throw ProvisioningFailure(
+                code, reason: "the system knows \(uid) as user \(record.pw_uid), the entry as \(uidNumber)",
+                hint: "see what getent passwd \(uid) says and make both the same")
+        }
+    }
 }
 
-/// One of the rsnapshot levels that an account can have, the most frequent first: the order in which rsnapshot wants them.
+/// A level of rsnapshot. The cases are in rsnapshot's order, the most frequent first.
 package enum SnapshotLevel: String, CaseIterable, Hashable, Sendable {
     case hourly, daily, weekly, monthly, yearly
 
-    /// The attribute that says how many snapshots of the level an account keeps.
-    package var intervalAttribute: AttributeName { BackupAttribute.interval(self) }
-
-    fileprivate var place: Int {
+    /// The attribute that holds how many snapshots of the level an account keeps.
+    package var intervalAttribute: AttributeName {
         switch self {
-        case .hourly: 0
-        case .daily: 1
-        case .weekly: 2
-        case .monthly: 3
-        case .yearly: 4
+        case .hourly: "sstBackupIntervalHourly"
+        case .daily: "sstBackupIntervalDaily"
+        case .weekly: "sstBackupIntervalWeekly"
+        case .monthly: "sstBackupIntervalMonthly"
+        case .yearly: "sstBackupIntervalYearly"
         }
     }
 }
 
 /// How many snapshots of each level are kept.
-package struct Retention: Hashable, Sendable {
-    /// In the order of the levels.
-    private let counts: [Int]
+struct Retention: Hashable, Sendable {
+    private let counts: [SnapshotLevel: Int]
 
-    /// - Parameter counts: snapshots for each level, 0 to 99; a level that is missing counts as 0.
-    package init(_ counts: [SnapshotLevel: Int]) { self.counts = SnapshotLevel.allCases.map { counts[$0] ?? 0 } }
+    /// - Parameter counts: 0 to 99 for each level; a missing level counts as 0.
+    init(_ counts: [SnapshotLevel: Int]) { self.counts = counts.filter { $0.value > 0 } }
 
-    /// How many snapshots of the level are kept; 0 means that the level is not used.
-    package subscript(level: SnapshotLevel) -> Int { counts[level.place] }
+    /// 0: the level is not used.
+    subscript(level: SnapshotLevel) -> Int { counts[level] ?? 0 }
 
     /// The levels that are used, the most frequent first.
-    package var levels: [SnapshotLevel] { SnapshotLevel.allCases.filter { self[$0] > 0 } }
+    var levels: [SnapshotLevel] { SnapshotLevel.allCases.filter { self[$0] > 0 } }
 
-    /// Why rsnapshot would refuse this retention, or nil when it would not.
+    /// Why rsnapshot would reject this retention; nil: it is valid.
     var objection: (reason: String, hint: String)? {
         guard let first = levels.first else {
             return (
@@ -161,32 +189,9 @@ package struct Retention: Hashable, Sendable {
         }
         guard self[first] == 1, levels.count > 1 else { return nil }
         return (
-            "\(BackupAttribute.interval(first)) is 1 while \(levels[1].rawValue) snapshots are wanted too: "
+            "\(first.intervalAttribute) is 1 while \(levels[1].rawValue) snapshots are wanted too: "
                 + "rsnapshot could never hand one on to the next level",
-            "write at least 2 into \(BackupAttribute.interval(first)), or 0 into the intervals after it"
+            "write at least 2 into \(first.intervalAttribute), or 0 into the intervals after it"
         )
     }
-}
-
-/// A number of bytes.
-package struct ByteCount: Hashable, Comparable, Sendable, CustomStringConvertible {
-    /// The number.
-    package let bytes: UInt64
-
-    /// - Parameter bytes: any number of bytes.
-    package init(_ bytes: UInt64) { self.bytes = bytes }
-
-    /// Blocks of 1024 bytes, as the quota programs count them, rounded up so that no byte that was granted is lost.
-    package var kibibytesRoundedUp: UInt64 { bytes / 1024 + (bytes % 1024 == 0 ? 0 : 1) }
-
-    /// Units of 1024³ bytes, a begun one counted whole.
-    package var gibibytesRoundedUp: UInt64 {
-        let (whole, rest) = bytes.quotientAndRemainder(dividingBy: 1 << 30)
-        return whole + (rest == 0 ? 0 : 1)
-    }
-
-    /// The number of bytes in digits.
-    package var description: String { String(bytes) }
-    /// The smaller number of bytes comes first.
-    package static func < (left: Self, right: Self) -> Bool { left.bytes < right.bytes }
 }

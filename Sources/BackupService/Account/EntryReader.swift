@@ -1,25 +1,19 @@
 import LDAP
+import JobCore
 import Provisioning
 
-/// Reads values out of an entry and collects what is wrong with them, so that an operator sees every problem at once.
+/// Reads values from an entry and collects all problems, so that an operator sees them together.
 struct EntryReader {
-    struct Problem: Hashable {
-        var code: ProvisioningExitCode
-        var reason: String
-        var hint: String
-    }
-
     let entry: Entry
-    private(set) var problems: [Problem] = []
+    private var problems: [ProvisioningFailure] = []
 
     init(_ entry: Entry) { self.entry = entry }
 
     mutating func refuse(_ code: ProvisioningExitCode, _ reason: String, hint: String) {
-        problems.append(Problem(code: code, reason: reason, hint: hint))
+        problems.append(ProvisioningFailure(code, reason: reason, hint: hint))
     }
 
-    /// The one value of an attribute as it must be for a path, a file or an argument: text without control characters.
-    /// - Parameter hint: formed only where it is needed, as in ``number(_:in:code:hint:)``.
+    /// The attribute's only value, as text without control characters.
     mutating func text(
         _ name: AttributeName, code: ProvisioningExitCode, hint: @autoclosure () -> String
     ) -> String? {
@@ -41,7 +35,7 @@ struct EntryReader {
         return text
     }
 
-    /// The one value of an attribute as a decimal number without sign and without leading zeros.
+    /// The attribute's only value, as a decimal number without sign and without leading zeros.
     mutating func number(
         _ name: AttributeName, in range: ClosedRange<UInt64>, code: ProvisioningExitCode,
         hint: @autoclosure () -> String
@@ -59,36 +53,29 @@ struct EntryReader {
     static func decimal(_ text: String) -> UInt64? { decimal(Array(text.utf8)) }
 
     private static func decimal(_ digits: [UInt8]) -> UInt64? {
-        guard let first = digits.first, first != UInt8(ascii: "0") || digits.count == 1 else { return nil }
-        var number: UInt64 = 0
-        for digit in digits {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(digit) else { return nil }
-            let (tens, isLost) = number.multipliedReportingOverflow(by: 10)
-            let (sum, isTooMuch) = tens.addingReportingOverflow(UInt64(digit - UInt8(ascii: "0")))
-            guard !isLost, !isTooMuch else { return nil }
-            number = sum
-        }
-        return number
+        guard let first = digits.first, first != UInt8(ascii: "0") || digits.count == 1,
+            digits.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) })
+        else { return nil }
+        return UInt64(String(decoding: digits, as: UTF8.self))
     }
 
-    /// A value for a message: control characters escaped, and no longer than a line.
+    /// A value for a message: control characters escaped, at most 120 characters.
     static func quote(_ value: AttributeValue) -> String {
         let text = value.description
         return text.count > 120 ? "\"\(text.prefix(120))…\"" : "\"\(text)\""
     }
     static func quote(_ text: String) -> String { quote(AttributeValue(text)) }
 
-    /// - Throws: one failure for all problems together; its code is that of the first.
+    /// - Throws: one failure for all problems; its code is that of the first.
     func finish() throws(ProvisioningFailure) {
         guard let first = problems.first else { return }
         throw ProvisioningFailure(
-            first.code, .permanent,
-            reason: "\(entry.dn): " + problems.map(\.reason).joined(separator: "; "),
+            first.code, reason: "\(entry.dn): " + problems.map(\.reason).joined(separator: "; "),
             hint: problems.map(\.hint).joined(separator: "; "))
     }
 }
 
-/// The attributes of an account's entry that this service reads or writes, each spelled once (specification: schema.md#attributes).
+/// The attributes of an account's entry that this service reads or writes (specification: schema.md#attributes).
 enum BackupAttribute {
     static let uid: AttributeName = "uid"
     static let uidNumber: AttributeName = "uidNumber"
@@ -97,24 +84,57 @@ enum BackupAttribute {
     static let quota: AttributeName = "sstQuota"
     static let isActive: AttributeName = "sstIsActive"
     static let host: AttributeName = "host"
-    /// Bytes that all snapshots take on the disk; a backup writes it.
+    /// Bytes on the disk of all snapshots; written by a backup.
     static let size: AttributeName = "sstBackupSize"
-    /// Bytes that the newest snapshot takes besides what it shares; a backup writes it.
+    /// Bytes of the newest snapshot that no older one shares; written by a backup.
     static let increment: AttributeName = "sstIncrementSize"
-    /// `0`, or `HOST:YYYYMMDDThhmmssZ` for each host; a backup writes it.
+    /// `0`, or `HOST:YYYYMMDDThhmmssZ` for each host; written by a backup.
     static let lastSuccess: AttributeName = "sstBackupLastSuccessfulBackup"
-
-    static func interval(_ level: SnapshotLevel) -> AttributeName {
-        switch level {
-        case .hourly: "sstBackupIntervalHourly"
-        case .daily: "sstBackupIntervalDaily"
-        case .weekly: "sstBackupIntervalWeekly"
-        case .monthly: "sstBackupIntervalMonthly"
-        case .yearly: "sstBackupIntervalYearly"
-        }
-    }
 
     /// What provisioning and a backup read.
     static let all: [AttributeName] =
-        [uid, uidNumber, gidNumber, homeDirectory, quota, isActive, host] + SnapshotLevel.allCases.map(interval)
+        [uid, uidNumber, gidNumber, homeDirectory, quota, isActive, host]
+        + SnapshotLevel.allCases.map(\.intervalAttribute)
+}
+
+/// What a backup writes into the account's entry. nil leaves an attribute as it is.
+struct BackupRecord: Sendable {
+    var size: UInt64?
+    var increment: UInt64?
+    /// When this host's last copy was made.
+    var lastSuccess: (host: String, time: Timestamp)?
+
+    static let attributes = [BackupAttribute.size, BackupAttribute.increment, BackupAttribute.lastSuccess]
+
+    /// When a host made its last copy, as the entry says; nil: never. Host names are compared without regard to case (caseIgnoreMatch).
+    static func lastSuccess(in entry: Entry, host: String) -> Timestamp? {
+        let prefix = host.lowercased() + ":"
+        return entry[BackupAttribute.lastSuccess].compactMap { value in
+            guard let text = value.text, text.lowercased().hasPrefix(prefix) else { return nil }
+            return Timestamp(text: String(text.dropFirst(prefix.count)))
+        }.max()
+    }
+
+    /// The changes that bring the entry to this record; none when it is up to date.
+    ///
+    /// Sizes are replaced. Of the times, only this host's values and `0` for "never" are removed, one by one; those of other hosts stay.
+    func modifications(of entry: Entry) -> [Modification] {
+        var modifications: [Modification] = []
+        for (name, bytes) in [(BackupAttribute.size, size), (BackupAttribute.increment, increment)] {
+            guard let bytes, entry[name] != [AttributeValue("\(bytes)")] else { continue }
+            modifications.append(Modification(.replace, name, [AttributeValue("\(bytes)")]))
+        }
+        guard let lastSuccess else { return modifications }
+        let name = BackupAttribute.lastSuccess
+        let new = "\(lastSuccess.host):\(lastSuccess.time.text)"
+        let prefix = lastSuccess.host.lowercased() + ":"
+        func isNew(_ value: AttributeValue) -> Bool { value.text?.lowercased() == new.lowercased() }
+        let old = entry[name].filter { value in
+            guard let text = value.text?.lowercased() else { return false }
+            return (text == "0" || text.hasPrefix(prefix)) && !isNew(value)
+        }
+        if !old.isEmpty { modifications.append(Modification(.delete, name, old)) }
+        if !entry[name].contains(where: isNew) { modifications.append(.add(name, AttributeValue(new))) }
+        return modifications
+    }
 }

@@ -4,40 +4,39 @@ package import JobCore
 package import Provisioning
 import SystemPackage
 
-/// How an account's backups are, as its entry, its configuration and the disk tell: for people. It reads and changes nothing.
+/// The state of an account's backups by its entry, its configuration and the disk, for an operator.
 package struct BackupInspection: Sendable {
-    /// One level that the account has, or has snapshots of.
+    /// A level that the account keeps, or has snapshots of.
     package struct Level: Sendable {
-        /// The level.
         package var level: SnapshotLevel
-        /// How many snapshots are to be kept, by the entry; 0: the level is not used.
+        /// How many snapshots are kept, by the entry; 0: the level is not used.
         package var retain: Int
-        /// Those on the disk, the newest first.
+        /// On the disk, the newest first.
         package var snapshots: [Snapshot]
-        /// When a job of the level last ended with a whole snapshot; nil: never, or not known.
+        /// When a job of the level last ended with a whole snapshot; nil: unknown.
         package var lastSuccess: Timestamp?
-        /// When a job of the level last came to an orderly end: also with a partial copy, and where there was nothing to do.
+        /// When a job of the level last completed: also with a partial copy, or with nothing to do.
         package var lastCompletion: Timestamp?
     }
 
     /// The most frequent first.
-    package internal(set) var levels: [Level] = []
+    package fileprivate(set) var levels: [Level] = []
     /// When this host last made a copy, by the entry; nil: never.
-    package internal(set) var lastCopy: Timestamp?
-    /// Bytes that all snapshots take, by the entry.
-    package internal(set) var size: UInt64?
-    /// Bytes that the newest snapshot takes besides what it shares with older ones, by the entry.
-    package internal(set) var increment: UInt64?
-    /// Whether what is recorded beside the snapshots could be read; without it no success is known.
-    package internal(set) var isStateKnown = false
-    /// The newest attempt of a job, by what is recorded beside the snapshots.
-    package internal(set) var lastAttempt: SnapshotState.Attempt?
-    /// What keeps a backup from being made, with the hint; one line each.
-    package internal(set) var obstacles: [String] = []
-    /// What is not as the settings say and keeps no backup from being made, with the hint; one line each.
-    package internal(set) var notices: [String] = []
-    /// What could not be found out, and why; one line each.
-    package internal(set) var unknown: [String] = []
+    package fileprivate(set) var lastCopy: Timestamp?
+    /// Bytes of all snapshots, by the entry.
+    package fileprivate(set) var size: UInt64?
+    /// Bytes of the newest snapshot without files shared with older ones, by the entry.
+    package fileprivate(set) var increment: UInt64?
+    /// Whether the state file could be read; if not, no success is known.
+    package fileprivate(set) var isStateKnown = false
+    /// The newest attempt of a job, by the state file.
+    package fileprivate(set) var lastAttempt: SnapshotState.Attempt?
+    /// What prevents a backup, one line each with the hint.
+    package fileprivate(set) var obstacles: [String] = []
+    /// Differences from the settings that do not prevent a backup, one line each with the hint.
+    package fileprivate(set) var notices: [String] = []
+    /// What could not be examined, one line each with the reason.
+    package fileprivate(set) var unknown: [String] = []
 }
 
 extension BackupJobs {
@@ -47,15 +46,15 @@ extension BackupJobs {
     /// The attribute that ``lastCopy(in:host:)`` reads.
     package static let lastCopyAttribute = BackupAttribute.lastSuccess
 
-    /// When a host last made a copy for an account, as its entry says; nil: never.
+    /// When a host last made a copy for an account, by its entry; nil: never.
     package static func lastCopy(in entry: Entry, host: String) -> Timestamp? {
         BackupRecord.lastSuccess(in: entry, host: host)
     }
 
-    /// Looks at an account's backups. It looks at the disk.
+    /// Inspects an account's backups without changing anything. It reads the disk.
     /// - Parameters:
     ///   - account: with ``inspectedAttributes``.
-    ///   - host: as which this server writes `sstBackupLastSuccessfulBackup`.
+    ///   - host: the name of this server in `sstBackupLastSuccessfulBackup`.
     package static func inspection(
         of account: Account, configuration: BackupConfiguration, host: String
     ) -> BackupInspection {
@@ -63,12 +62,55 @@ extension BackupJobs {
         inspector.found.lastCopy = lastCopy(in: account.entry, host: host)
         inspector.found.size = account.entry.text(BackupAttribute.size).flatMap(EntryReader.decimal)
         inspector.found.increment = account.entry.text(BackupAttribute.increment).flatMap(EntryReader.decimal)
-        inspector.look()
+        inspector.inspect()
         return inspector.found
+    }
+
+    /// Accepts that an account has far less data than before: its newest copy becomes the one with which later ones are compared
+    /// (``SnapshotState/CopiedTree/hasShrunk(from:)``), and the last full snapshot is no longer kept beyond its level's number.
+    /// - Parameter account: with ``inspectedAttributes``.
+    /// - Returns: the contents of the newest copy; nil if it had not shrunk.
+    /// - Throws: `ProvisioningFailure`, retryable while a backup runs.
+    package static func acceptNewestCopy(
+        of account: Account, _ configuration: BackupConfiguration
+    ) throws -> (files: UInt64, bytes: UInt64)? {
+        func refusal(
+            _ reason: String, _ hint: String, _ failureClass: FailureClass = .permanent
+        ) -> ProvisioningFailure {
+            ProvisioningFailure(.undefinedError, failureClass, reason: reason, hint: hint)
+        }
+        do {
+            let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+            let file = ConfigurationFile(of: described.uid, configuration)
+            guard let home = try configuration.places.home(of: described),
+                let snapshots = try SnapshotDirectory.open(in: home), let text = try file.trustedText()
+            else {
+                throw refusal(
+                    "the account has no home with snapshots, or no \(file.path)", ConfiguredSnapshots.provisionAgain)
+            }
+            let lock = try ConfiguredSnapshots(parsing: text).lockFile.map { try AccountLock($0) }
+            defer { withExtendedLifetime(lock) {} }
+            var state = try snapshots.state()
+            guard let copy = state.lastCopy, copy != state.fullCopy else { return nil }
+            state.fullCopy = copy
+            try snapshots.record(state)
+            return (copy.files, copy.bytes)
+        } catch var failure as ProvisioningFailure {
+            failure.failureClass = .permanent
+            throw failure
+        } catch let held as AccountLock.Held {
+            throw refusal(
+                "a backup of the account runs: \(held.file) is held by \(held.holder)", "wait for its end", .retryable)
+        } catch let error as HeldDirectory.Failure {
+            throw refusal(
+                "\(error)", error.cause.isShortage ? "see the disk and the kernel's log" : "run this command as root")
+        } catch {
+            throw refusal("the state of the snapshots cannot be read: \(error)", "the next backup replaces it")
+        }
     }
 }
 
-/// Collects what there is to be seen; one thing that cannot be seen does not hide the others.
+/// Collects the results of an inspection; a failure does not prevent the rest of it.
 private final class BackupInspector {
     let account: Account
     let configuration: BackupConfiguration
@@ -79,22 +121,20 @@ private final class BackupInspector {
         self.configuration = configuration
     }
 
-    func look() {
+    func inspect() {
         let retained = Dictionary(
             uniqueKeysWithValues: SnapshotLevel.allCases.map { level in
-                let number = account.entry.text(BackupAttribute.interval(level)).flatMap(EntryReader.decimal)
+                let number = account.entry.text(level.intervalAttribute).flatMap(EntryReader.decimal)
                 return (level, number.flatMap { Int(exactly: $0) } ?? 0)
             })
         let first = SnapshotLevel.allCases.first { (retained[$0] ?? 0) > 0 } ?? .daily
-        if let refusal = BackupQualification(level: first).objection(to: account) {
-            found.obstacles.append("\(refusal.reason); \(refusal.hint)")
-        }
+        if let refusal = first.refusal(of: account) { found.obstacles.append("\(refusal.reason); \(refusal.hint)") }
         var snapshots: [Snapshot] = []
         var state: SnapshotState?
         attempt {
             let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
             guard let home = try home(of: described) else { return }
-            try lookAtConfiguration(of: described, home, levels: retained.filter { $0.value > 0 }.map(\.key))
+            inspectConfiguration(of: described, home, levels: retained.filter { $0.value > 0 }.map(\.key))
             attempt { found.notices += try SnapshotStore(home).notices(configuration.snapshots) }
             guard let directory = try SnapshotDirectory.open(in: home) else { return }
             attempt { snapshots = try directory.snapshots() }
@@ -115,16 +155,15 @@ private final class BackupInspector {
     }
 
     private func home(of account: BackupAccount) throws -> HomePath? {
-        guard case .given(let home) = try HomeChoice(configuration: configuration).place(of: account) else {
+        guard let home = try configuration.places.home(of: account) else {
             found.obstacles.append("there is no home yet; \(ConfiguredSnapshots.provisionAgain)")
             return nil
         }
         switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
         case .whole: break
         case .absent:
-            found.obstacles.append(
-                "there is no home at \(home.path); mount its volume if it is not mounted; else "
-                    + ConfiguredSnapshots.provisionAgain)
+            let missing = HomePath.missing(at: "\(home.path)")
+            found.obstacles.append("\(missing.reason); \(missing.hint)")
             return nil
         case .unfinished(let objection):
             found.obstacles.append("\(home.path) \(objection); \(ConfiguredSnapshots.provisionAgain)")
@@ -132,11 +171,8 @@ private final class BackupInspector {
         return home
     }
 
-    private func lookAtConfiguration(
-        of account: BackupAccount, _ home: HomePath, levels: [SnapshotLevel]
-    ) throws {
-        let file = ConfigurationFile(
-            directory: configuration.configurationDirectory, uid: account.uid, ownership: configuration.ownership)
+    private func inspectConfiguration(of account: BackupAccount, _ home: HomePath, levels: [SnapshotLevel]) {
+        let file = ConfigurationFile(of: account.uid, configuration)
         attempt {
             guard try file.exists() else {
                 found.obstacles.append("\(file.path) does not exist; \(ConfiguredSnapshots.provisionAgain)")
@@ -151,14 +187,13 @@ private final class BackupInspector {
         }
     }
 
-    /// A failure to look is reported, and the rest is looked at.
+    /// Runs a part of the inspection and reports its failure.
     private func attempt(_ body: () throws -> Void) {
         do {
             try body()
         } catch let failure as ProvisioningFailure {
-            // What is refused to root is in the way of a backup too; what is refused to another user is not.
+            // A failure of root's prevents a backup too; one of another user does not. Levels share the faults of their file.
             let text = "\(failure.reason); \(failure.hint)"
-            // Levels share what is wrong with their file.
             if geteuid() == 0 {
                 if !found.obstacles.contains(text) { found.obstacles.append(text) }
             } else {
@@ -171,7 +206,7 @@ private final class BackupInspector {
                 "\(failure.path) cannot be read (\(failure.cause))"
                     + (isRefused ? "; only root can: run this command as root" : "; check the disk with dmesg and df"))
         } catch {
-            found.unknown.append("what is recorded of the snapshots is damaged: \(error); the next backup replaces it")
+            found.unknown.append("the state file of the snapshots is damaged: \(error); the next backup replaces it")
         }
     }
 }

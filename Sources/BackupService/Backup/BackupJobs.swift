@@ -1,19 +1,18 @@
-import LDAP
+package import LDAP
 import EventLoop
 package import JobCore
 package import Provisioning
 
-/// Backups as jobs: which accounts get one of a level, and for each what a queue of jobs needs.
+/// Backups as jobs: selects the accounts for a level and makes the jobs.
 ///
-/// The subject of each job is the account's entryUUID, as that of its provisioning, so the two never meet.
+/// The subject of a job is the account's entryUUID, as for provisioning, so that the two never run together.
 package struct BackupJobs: Sendable {
-    /// What becomes of an account when all get a backup.
+    /// The result for an account of a backup of all accounts.
     package enum Selected: Sendable {
-        /// It gets one.
         case job(JobRequest)
-        /// It should get one and cannot.
+        /// It should get a backup and cannot.
         case refused(BackupRefusal)
-        /// It has one that is too new for another.
+        /// Its last snapshot is too new.
         case recent
     }
 
@@ -21,10 +20,9 @@ package struct BackupJobs: Sendable {
     let configuration: BackupConfiguration
     let jobs: BackupJobsConfiguration
     let clock: any WallClock
-    /// By which TIMEOUT goes.
+    /// For TIMEOUT.
     var steadyClock: any SteadyClock = ContinuousClock()
 
-    /// Backups of the engine's accounts; a reload of the settings makes another of these.
     package init(
         engine: Engine, configuration: BackupConfiguration, jobs: BackupJobsConfiguration,
         clock: any WallClock = SystemWallClock()
@@ -35,32 +33,36 @@ package struct BackupJobs: Sendable {
         self.clock = clock
     }
 
-    /// Hands over every account that gets a backup of the level; however many there are, few are in memory.
+    // MARK: - All accounts
+
+    /// Calls a body for every account that gets a backup of the level; few accounts are in memory at a time.
     ///
-    /// Accounts whose entries say that they get none are passed over. Where the directory does not let them be listed, the last that is handed
-    /// over is a job that fails for that reason, so that it is seen like any other backup that failed.
-    /// - Parameter isForced: whether those get one as well that have a recent one.
-    /// - Throws: what the body throws, or `CancellationError`.
+    /// If LDAP refuses to list the accounts, the last call gets a job that fails for that reason, so that it is reported like any failed
+    /// backup.
+    /// - Parameter isForced: whether accounts with a recent snapshot get a backup as well.
+    /// - Throws: the error of the body, or `CancellationError`.
     package func all(
         of level: SnapshotLevel, isForced: Bool = false, isolation: isolated (any Actor)? = #isolation,
         _ body: (Selected) async throws -> Void
     ) async throws {
-        var isOfBody = false
+        var isFromBody = false
         do {
-            try await listed(of: level, isForced: isForced, isolation: isolation) { selected in
+            try await accounts(of: [level]) { account in
+                let success = isForced ? nil : await recentSuccess(level, account)
+                let selected = success == nil ? try await select(level, account) : .recent
                 do {
                     try await body(selected)
                 } catch {
-                    isOfBody = true
+                    isFromBody = true
                     throw error
                 }
             }
-        } catch let error where !isOfBody && !(error is CancellationError) {
-            try await body(.job(unlisted(level, error)))
+        } catch let error where !isFromBody && !(error is CancellationError) {
+            try await body(.job(failedListing(level, error)))
         }
     }
 
-    private func unlisted(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
+    private func failedListing(_ level: SnapshotLevel, _ error: any Error) -> JobRequest {
         let outcome = JobOutcome(
             .failed, failureClass: .configuration,
             message: "the accounts cannot be listed, and accounts after this point get no backup: \(error)")
@@ -70,66 +72,70 @@ package struct BackupJobs: Sendable {
             retry: RetryPolicy(maximumAttempts: 1, delay: .zero, maximumDelay: .zero), work: { _ in outcome })
     }
 
-    private func listed(
-        of level: SnapshotLevel, isForced: Bool, isolation: isolated (any Actor)?,
-        _ body: (Selected) async throws -> Void
-    ) async throws {
-        try await accounts(of: [level]) { account in
-            if !isForced, await recentSuccess(level, account) != nil {
-                try await body(.recent)
-            } else {
-                try await body(select(level, account))
-            }
-        }
-    }
-
-    /// Hands over every account that gets backups of any of these levels; however many there are, few are in memory.
-    /// - Throws: what the body throws, `CancellationError`, or the directory's refusal as a `LDAPError`.
+    /// Calls a body for every account that gets backups of any of the levels; few accounts are in memory at a time.
+    /// - Throws: the error of the body, `CancellationError`, or `LDAPError`.
     package func accounts(
         of levels: [SnapshotLevel], isolation: isolated (any Actor)? = #isolation,
         _ body: (Account) async throws -> Void
     ) async throws {
-        let filter = Filter.or(levels.map { BackupQualification(level: $0).filter })
+        let filter = Filter.or(
+            levels.map { .and([.present($0.intervalAttribute), .not(.equal($0.intervalAttribute, "0"))]) })
         for try await account in await engine.accounts(where: filter, attributes: BackupAttribute.all)
         where !Set(Self.levels(of: account)).isDisjoint(with: levels) {
             try await body(account)
         }
     }
 
-    /// An account as it stands now; nil when it is gone, or no longer this daemon's.
-    /// - Throws: `CancellationError`, or the directory's refusal as a `LDAPError`.
+    // MARK: - Schedules
+
+    /// The account's current entry; nil if it is gone, or no longer this daemon's.
+    /// - Throws: `CancellationError`, or `LDAPError`.
     package func account(_ key: AccountKey) async throws -> Account? {
         try await engine.account(key, attributes: BackupAttribute.all)
     }
 
-    /// The levels that an account gets backups of, by its entry; the most frequent first, which is the one that copies.
-    package static func levels(of account: Account) -> [SnapshotLevel] { BackupQualification.levels(of: account) }
+    /// The levels of which an account gets backups, by its entry; the first is the one that copies.
+    package static func levels(of account: Account) -> [SnapshotLevel] {
+        SnapshotLevel.kept(by: account)
+    }
 
-    /// What becomes of a level of an account by its schedule; nil: nothing, since it is not due.
+    /// The result of a level's schedule for an account; nil: it is not due.
     /// - Parameters:
-    ///   - failed: when the newest job of the level that failed was asked for; nil: none did.
-    ///   - since: an account of which nothing is recorded is due when a time of the schedule lies after it; nil: in any case.
+    ///   - failed: when the newest failed job of the level was requested; nil: none failed.
+    ///   - since: an account without recorded times is due if a time of the schedule is after it; nil: always.
     package func due(
         _ level: SnapshotLevel, _ account: Account, failed: Timestamp?, since: Timestamp?
     ) async throws -> Selected? {
-        let state = await state(of: account) ?? SnapshotState()
         let isDue = LevelTiming(level, jobs).isDue(
-            state, failed: failed, provisioned: Timestamp(text: account.status.state),
-            since: since,
-            now: clock.now)
+            await state(of: account) ?? SnapshotState(), failed: failed,
+            provisioned: Timestamp(text: account.status.state), since: since, now: clock.now)
         return isDue ? try await select(level, account) : nil
     }
 
-    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> Selected {
-        if let refusal = try await missingConfiguration(of: account) { return .refused(refusal) }
-        return .job(request(level, account))
+    /// The recorded state of an account's snapshots; nil if it cannot be read: the job reports the reason.
+    package func state(of account: Account) async -> SnapshotState? {
+        let configuration = configuration
+        return await BlockingWork.run {
+            do {
+                let described = try BackupAccount(reading: account.entry, for: .modify, places: configuration.places)
+                guard let home = try configuration.places.home(of: described) else { return SnapshotState() }
+                return try SnapshotDirectory.open(in: home)?.state() ?? SnapshotState()
+            } catch {
+                return nil
+            }
+        }
     }
 
-    /// A backup of each of the accounts that are named.
+    /// The account's uid, by its entry.
+    package static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
+
+    // MARK: - Named accounts
+
+    /// The jobs for backups of accounts named by an operator.
     /// - Parameters:
-    ///   - uids: as an operator wrote them; one that is named twice counts once.
-    ///   - isForced: whether those get one as well that have a recent one.
-    /// - Throws: ``BackupRefusals`` when any of them gets none, `CancellationError`, or the directory's refusal as a `LDAPError`.
+    ///   - uids: one that occurs twice counts once.
+    ///   - isForced: whether accounts with a recent snapshot get a backup as well.
+    /// - Throws: ``BackupRefusals`` if any of them gets no backup, `CancellationError`, or `LDAPError`.
     package func requests(
         of level: SnapshotLevel, accounts uids: [String], isForced: Bool = false
     ) async throws -> [JobRequest] {
@@ -140,7 +146,10 @@ package struct BackupJobs: Sendable {
             do {
                 let account = try await account(uid, for: level)
                 if !isForced, let success = await recentSuccess(level, account) {
-                    throw refusal(level, account, success)
+                    throw BackupRefusal(
+                        of: account,
+                        "its last \(level) snapshot was made at \(success.text), less than half a period ago",
+                        "give --force to make another one all the same")
                 }
                 requests.append(request(level, account))
             } catch let refusal as BackupRefusal {
@@ -151,45 +160,11 @@ package struct BackupJobs: Sendable {
         return requests
     }
 
-    private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
-        let backup = RsnapshotBackup(
-            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock,
-            steadyClock: steadyClock)
-        return JobRequest(
-            type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject(account.key.uuid), client: account.entry.text(BackupAttribute.uid) ?? "",
-            retry: jobs.retry, work: { try await backup.run($0) })
-    }
-
-    /// When the level last succeeded, where that is less than half its period ago.
-    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> Timestamp? {
-        guard let state = await state(of: account) else { return nil }
-        return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
-    }
-
-    /// What is recorded of an account's snapshots; nil where that cannot be read: the job itself says why.
-    package func state(of account: Account) async -> SnapshotState? {
-        let configuration = configuration
-        return await BlockingWork.run {
-            do { return try Self.state(of: account, configuration) ?? SnapshotState() } catch { return nil }
-        }
-    }
-
-    /// The account's uid, by its entry.
-    package static func uid(of account: Account) -> String { account.entry.text(BackupAttribute.uid) ?? "" }
-
-    private func refusal(_ level: SnapshotLevel, _ account: Account, _ success: Timestamp) -> BackupRefusal {
-        BackupRefusal(
-            account: account.entry.text(BackupAttribute.uid) ?? "", dn: account.key.dn,
-            reason: "its last \(level) snapshot was made at \(success.text), less than half a period ago",
-            hint: "give --force to make another one all the same")
-    }
-
     private func account(_ uid: String, for level: SnapshotLevel) async throws -> Account {
         func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
             BackupRefusal(account: EntryReader.quote(uid), reason: reason, hint: hint)
         }
-        guard let number = EntryReader.decimal(uid), BackupAccount.uidRange.contains(number) else {
+        guard BackupAccount.isUID(uid) else {
             throw refuse("this is not a uid", "name the account's uid, seven digits or more")
         }
         let condition = Filter.equal(BackupAttribute.uid, AttributeValue(uid))
@@ -198,9 +173,8 @@ package struct BackupJobs: Sendable {
             found.append(account)
         }
         found.sort { "\($0.key.uuid)" < "\($1.key.uuid)" }
-        // Of several with one uid the job warns.
-        let account = found.first { BackupQualification(level: level).objection(to: $0) == nil } ?? found.first
-        guard let account else {
+        // The job warns of several entries with one uid.
+        guard let account = found.first(where: { level.refusal(of: $0) == nil }) ?? found.first else {
             let others = await engine.accounts(where: condition, attributes: [BackupAttribute.uid], ofAllHosts: true)
             for try await account in others {
                 let hosts = account.status.hosts
@@ -213,27 +187,188 @@ package struct BackupJobs: Sendable {
             throw refuse(
                 "LDAP has no such account", "see accounts list, and SERVICE_SUBTREE and SEARCH_FILTER")
         }
-        if let refusal = BackupQualification(level: level).objection(to: account) { throw refusal }
+        if let refusal = level.refusal(of: account) { throw refusal }
         if let refusal = try await missingConfiguration(of: account) { throw refusal }
         return account
     }
 
-    /// Whether the account's rsnapshot configuration is absent. What it says and who can write it is looked at by the job itself.
+    // MARK: - One account
+
+    private func select(_ level: SnapshotLevel, _ account: Account) async throws -> Selected {
+        if let refusal = try await missingConfiguration(of: account) { return .refused(refusal) }
+        return .job(request(level, account))
+    }
+
+    private func request(_ level: SnapshotLevel, _ account: Account) -> JobRequest {
+        let backup = RsnapshotBackup(
+            engine: engine, configuration: configuration, jobs: jobs, key: account.key, clock: clock,
+            steadyClock: steadyClock)
+        return JobRequest(
+            type: .backup, name: level.rawValue, level: level.rawValue,
+            subject: JobSubject("\(account.key.uuid)"), client: Self.uid(of: account),
+            retry: jobs.retry, work: { try await backup.run($0) })
+    }
+
+    /// When the level last succeeded, if that is less than half a period ago.
+    private func recentSuccess(_ level: SnapshotLevel, _ account: Account) async -> Timestamp? {
+        guard let state = await state(of: account) else { return nil }
+        return LevelTiming(level, jobs).recentSuccess(state, now: clock.now)
+    }
+
+    /// The refusal if the account has no rsnapshot configuration; its contents and owner are checked by the job.
     private func missingConfiguration(of account: Account) async throws -> BackupRefusal? {
-        let uid = account.entry.text(BackupAttribute.uid) ?? ""
-        func refuse(_ reason: String, _ hint: String) -> BackupRefusal {
-            BackupRefusal(account: uid, dn: account.key.dn, reason: reason, hint: hint)
-        }
+        let uid = Self.uid(of: account)
         guard EntryReader.decimal(uid) != nil else {
-            return refuse("uid is \(EntryReader.quote(uid)), which is no number", "correct the entry")
+            return BackupRefusal(
+                of: account, "uid is \(EntryReader.quote(uid)), which is not a number", "correct the entry")
         }
-        let file = ConfigurationFile(
-            directory: configuration.configurationDirectory, uid: uid, ownership: configuration.ownership)
+        let file = ConfigurationFile(of: uid, configuration)
         do {
-            return try await BlockingWork.run { _ in try file.exists() }
-                ? nil : refuse("\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
+            if try await BlockingWork.run({ _ in try file.exists() }) { return nil }
+            return BackupRefusal(of: account, "\(file.path) does not exist", ConfiguredSnapshots.provisionAgain)
         } catch let failure as ProvisioningFailure {
-            return refuse(failure.reason, failure.hint)
+            return BackupRefusal(of: account, failure.reason, failure.hint)
         }
+    }
+}
+
+/// Why an account gets no backup of a level. The cause is the request or the account, not the backup.
+package struct BackupRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The account as it was named, or its uid.
+    package var account: String
+    /// The entry; nil: there is none.
+    package var dn: DN?
+    var reason: String
+    var hint: String
+
+    /// One line.
+    package var description: String { "\(dn.map { "\($0)" } ?? "account \(account)"): \(reason); \(hint)" }
+}
+
+extension BackupRefusal {
+    init(of account: Account, _ reason: String, _ hint: String) {
+        self.init(account: BackupJobs.uid(of: account), dn: account.key.dn, reason: reason, hint: hint)
+    }
+}
+
+/// Some of the named accounts get no backup, so no job was made.
+package struct BackupRefusals: Error, Hashable, Sendable, CustomStringConvertible {
+    /// In the order in which the accounts were named.
+    var refusals: [BackupRefusal]
+
+    /// One line for each.
+    package var description: String { refusals.map(\.description).joined(separator: "\n") }
+}
+
+extension SnapshotLevel {
+    /// Why an account gets no backup of the level, by its entry; nil: it gets one.
+    ///
+    /// Backed up are active accounts that were added, are not being deleted, and keep snapshots of the level. A request `modify` does not
+    /// prevent a backup, since it may wait for its day for weeks; the scheduler runs one job for each account at a time.
+    func refusal(of account: Account) -> BackupRefusal? {
+        let mode = account.status.mode
+        switch Obstacle(of: account) {
+        case .deleted: return BackupRefusal(of: account, "it has been deleted", "add it again if it is still wanted")
+        case .toBeDeleted:
+            return BackupRefusal(
+                of: account, "it is to be deleted (\(mode))", "write another request if it is still wanted")
+        case .notAdded:
+            return BackupRefusal(
+                of: account, "it has not been added yet (\(mode))", "see accounts explain, and wait until it is added")
+        case .inactive:
+            return BackupRefusal(of: account, "it is not active", "set its \(BackupAttribute.isActive) to TRUE")
+        case nil: break
+        }
+        guard !isKept(by: account) else { return nil }
+        let name = intervalAttribute
+        let text = account.entry.text(name).map { "is \(EntryReader.quote($0))" } ?? "is missing"
+        return BackupRefusal(
+            of: account, "it keeps no \(self) snapshots: \(name) \(text)",
+            "write how many are to be kept into \(name), and request modify")
+    }
+
+    /// The levels without a refusal. No text is made, since a run asks this of every account.
+    fileprivate static func kept(by account: Account) -> [SnapshotLevel] {
+        Obstacle(of: account) == nil ? allCases.filter { $0.isKept(by: account) } : []
+    }
+
+    private func isKept(by account: Account) -> Bool {
+        account.entry.text(intervalAttribute).flatMap(EntryReader.decimal) ?? 0 > 0
+    }
+
+    /// What prevents backups of every level.
+    private enum Obstacle {
+        case deleted, toBeDeleted, notAdded, inactive
+
+        init?(of account: Account) {
+            switch (account.status.mode.operation, account.status.mode.stage) {
+            case (.delete, .done): self = .deleted
+            case (.delete, _): self = .toBeDeleted
+            case (.add, .wish), (.add, .claimed): self = .notAdded
+            case (.add, .done), (.modify, _):
+                guard !account.status.isActive else { return nil }
+                self = .inactive
+            }
+        }
+    }
+
+    /// From one snapshot to the next, if there is no schedule.
+    fileprivate var period: Duration {
+        let hours =
+            switch self {
+            case .hourly: 1
+            case .daily: 24
+            case .weekly: 7 * 24
+            case .monthly: 30 * 24
+            case .yearly: 365 * 24
+            }
+        return .seconds(hours * 3_600)
+    }
+}
+
+/// When an account's snapshots of a level are due, and when another one is too soon. A value without clock and disk.
+struct LevelTiming: Sendable {
+    let level: SnapshotLevel
+    /// nil: only by hand.
+    let schedule: CronSchedule?
+    private let calendar: DayCalendar
+
+    init(_ level: SnapshotLevel, _ jobs: BackupJobsConfiguration, calendar: DayCalendar = .system) {
+        self.level = level
+        schedule = jobs.schedules[level]
+        self.calendar = calendar
+    }
+
+    /// The last success if it is less than half a period ago. One in the future was recorded while the clock was wrong, and is ignored.
+    func recentSuccess(_ state: SnapshotState, now: Timestamp) -> Timestamp? {
+        guard let success = state.lastSuccess(of: level), success <= now, now - success < period(after: success) / 2
+        else { return nil }
+        return success
+    }
+
+    /// Whether a time of the schedule is between the last run and now.
+    ///
+    /// The last run is the last completed or failed job: a run is repeated once. Times in the future were recorded while the clock was
+    /// wrong, and are ignored.
+    /// - Parameters:
+    ///   - failed: when the newest failed job of the level was requested, if no later one succeeded.
+    ///   - provisioned: when the account was last added or modified, for one without snapshots; nil: unknown.
+    ///   - since: used if nothing else is known; nil: the level is due then.
+    func isDue(
+        _ state: SnapshotState, failed: Timestamp? = nil, provisioned: Timestamp?, since: Timestamp?, now: Timestamp
+    ) -> Bool {
+        guard let schedule else { return false }
+        let known = [state.lastSuccess(of: level), state.lastCompletion(of: level), failed].compactMap(\.self)
+        let last = known.filter { $0 <= now }.max() ?? [provisioned, since].compactMap(\.self).first { $0 <= now }
+        guard let last else { return since == nil }
+        return schedule.next(after: last, in: calendar).map { $0 <= now } ?? false
+    }
+
+    /// The shortest time between two times of the schedule after a time; without a schedule, by the name of the level.
+    private func period(after time: Timestamp) -> Duration {
+        guard let schedule else { return level.period }
+        // 16 are enough for the gaps within a day and over a weekend.
+        let times = sequence(first: time) { schedule.next(after: $0, in: calendar) }.dropFirst().prefix(16)
+        return zip(times, times.dropFirst()).map { $1 - $0 }.min() ?? level.period
     }
 }

@@ -5,41 +5,34 @@ import SystemPackage
 
 /// How a copy is confined (setting BACKUP_SANDBOX).
 package enum CopyConfinement: String, CaseIterable, Hashable, Sendable {
-    /// As the account, in a sandbox that holds nothing but its home and /usr.
+    /// As the account, in a sandbox with nothing but its home and /usr.
     case on
-    /// As root with the rights that copying takes, in such a sandbox: for uploads that rightly hold files of other owners.
+    /// As root with the capabilities for copying, in such a sandbox: for uploads with files of other owners.
     case root
-    /// As the account, without a sandbox: files that the account itself may not read are not copied.
+    /// As the account, without a sandbox: files that the account may not read are not copied.
     case off
 }
 
-/// One copy of an account's uploads: the command that makes it with rsnapshot, confined.
+/// The command that copies an account's uploads with rsnapshot in a sandbox.
 ///
-/// Root must not write where a customer can rename, so rsnapshot, rsync and rm run as the account. bubblewrap, started as root, builds a
-/// view of the file system that holds /usr, the home and the snapshots; inside, `prov-backup-confine` makes a user namespace in which 0 is the account
-/// and nothing else exists. There the account's own files can all be read and written, whatever their modes, and nothing else can.
+/// Root must not write where a customer can rename, so rsnapshot, rsync and rm run as the account. bubblewrap, started as root, mounts only
+/// /usr, the home and the snapshots; inside, `prov-backup-confine` makes a user namespace in which user 0 is the account and no other
+/// user exists. There all files of the account can be read and written regardless of their modes, and no others.
 /// Specification: snapshots.md#the-sandbox.
-struct CopySandbox: Hashable, Sendable {
+struct CopySandbox: Sendable {
     var confinement: CopyConfinement
-    /// As whom the copy runs; nil: as the daemon's own user (OWNERSHIP = none).
-    var account: Account?
-    /// The account's home; its uploads lie in it.
+    /// The user of the copy; nil: the daemon's own (OWNERSHIP = none).
+    var account: (uid: UInt32, gid: UInt32)?
     var home: FilePath
-    /// The directory that holds its snapshots, in the home or outside.
+    /// The directory of the snapshots, in the home or outside.
     var snapshots: FilePath
-    /// The programs.
     var programs: Programs
     /// The most address space of each process, in bytes; 0: no limit.
     var memory: UInt64
-    /// Further files that rsync reads, by path.
+    /// Other files that rsync reads.
     var files: [FilePath] = []
 
-    struct Account: Hashable, Sendable {
-        var uid: UInt32
-        var gid: UInt32
-    }
-
-    struct Programs: Hashable, Sendable {
+    struct Programs: Sendable {
         /// nil: there is no sandbox.
         var bubblewrap: FilePath?
         var confine: FilePath
@@ -49,7 +42,7 @@ struct CopySandbox: Hashable, Sendable {
 
     static let helper = "prov-backup-confine"
 
-    /// Where the helper is installed; in a build directory it lies next to the program itself.
+    /// Where the helper is installed; in a build directory it is next to the program.
     static var installedHelper: FilePath {
         let installed = FilePath("/usr/lib/prov-backup-rsnapshot").appending(helper)
         var room = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
@@ -58,34 +51,32 @@ struct CopySandbox: Hashable, Sendable {
         return Program.isExecutable(built) ? built : installed
     }
 
-    /// How much the copy yields to other processes, 0 to 19; with any but 0 also by the lowest class of I/O.
-    static let nice = 10
-    /// Where the sandbox holds `prov-backup-confine`.
+    /// The priority of the copy, 0 to 19; if not 0, it also gets the lowest I/O priority.
+    private static let nice = 10
+    /// The path of `prov-backup-confine` in the sandbox.
     private static let confineInside: FilePath = "/run/prov-backup-confine"
     private static let environment = ["PATH": "/usr/bin:/bin", "LC_ALL": "C"]
 
-    /// Whether there is a sandbox at all: only root can build it.
+    /// Whether copies are sandboxed; only root can do that.
     static func isConfined(_ confinement: CopyConfinement) -> Bool { confinement != .off && geteuid() == 0 }
 
-    /// What rsnapshot runs in place of rsync.
+    /// The program that rsnapshot runs as rsync.
     var rsync: FilePath { programs.bubblewrap != nil ? Self.confineInside : programs.confine }
 
-    /// The run of `rsnapshot sync`.
-    /// - Parameters:
-    ///   - configuration: the run configuration, which lies beside the snapshots.
-    ///   - timeLimit: after which it is ended.
+    /// Runs `rsnapshot sync`.
+    /// - Parameter configuration: the configuration of the run, in the directory of the snapshots.
     func invocation(copyingBy configuration: FilePath, timeLimit: Duration, grace: Duration) -> ScriptInvocation {
         invocation(
             of: [programs.rsnapshot.string, "-c", configuration.string, "sync"], timeLimit: timeLimit, grace: grace)
     }
 
-    /// The same sandbox around `true`: whether it works on this machine.
+    /// Runs `true`, to test the sandbox on this machine.
     var trial: ScriptInvocation { invocation(of: ["/usr/bin/true"], timeLimit: .seconds(30), grace: .seconds(1)) }
 
     private func invocation(of command: [String], timeLimit: Duration, grace: Duration) -> ScriptInvocation {
         var environment = Self.environment
         environment["PROV_RSYNC"] = programs.rsync.string
-        let ids = confinement == .on && programs.bubblewrap != nil ? account ?? Account(uid: 0, gid: 0) : nil
+        let ids = confinement == .on && programs.bubblewrap != nil ? account ?? (0, 0) : nil
         let confine = [ids.map { "\($0.uid)" } ?? "-", ids.map { "\($0.gid)" } ?? "-", "\(memory)", "\(Self.nice)"]
         var invocation = ScriptInvocation(
             executable: programs.confine, arguments: confine + command, environment: environment, timeLimit: timeLimit,
@@ -94,10 +85,10 @@ struct CopySandbox: Hashable, Sendable {
             invocation.executable = bubblewrap
             invocation.arguments =
                 namespaces + files(environment) + ["--", Self.confineInside.string] + confine + command
-            // bubblewrap's --die-with-parent means the thread that started it.
+            // --die-with-parent refers to the thread that starts bubblewrap.
             invocation.isTiedToProcess = true
         } else if let account, geteuid() == 0 {
-            // rsnapshot itself insists on a snapshot_root that it may write.
+            // Only rsync runs as the account, since rsnapshot requires a snapshot_root that it may write.
             invocation.environment["PROV_UID"] = "\(account.uid)"
             invocation.environment["PROV_GID"] = "\(account.gid)"
         }
@@ -116,7 +107,7 @@ struct CopySandbox: Hashable, Sendable {
 
     private func files(_ environment: [String: String]) -> [String] {
         func show(_ path: FilePath, as inside: FilePath? = nil) -> [String] {
-            // bubblewrap makes missing parents only root may pass; those of --dir everybody may.
+            // Parents that bubblewrap makes itself are accessible to root only; those of --dir to all.
             let inside = inside ?? path
             return ["--dir", inside.removingLastComponent().string, "--ro-bind", path.string, inside.string]
         }
@@ -136,37 +127,47 @@ struct CopySandbox: Hashable, Sendable {
     }
 }
 
-/// What the sandbox and the helper in it reported of a run.
-struct CopyReports: Hashable, Sendable {
-    /// How rsync itself ended.
-    enum RsyncEnd: Hashable, Sendable {
-        case exited(Int32)
-        case killed(signal: Int32)
-    }
-
-    /// Whether the program was started; what it said counts only then.
-    private(set) var hasEntered = false
-    /// Of several runs the one that ended worst; nil: rsync did not run, or was cut off together with what waited for it.
-    private(set) var rsync: RsyncEnd?
-    /// Why the helper could not do its work.
-    private(set) var faults: [String] = []
-
-    /// - Parameter bytes: what was written to the descriptors of reports; lines of others (bubblewrap's own) are passed over.
-    init(_ bytes: [UInt8]) {
-        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
-            let words = line.split(separator: " ").map(String.init)
-            switch (words.first, words.count) {
-            case ("entered", 1): hasEntered = true
-            case ("fault", 2...): faults.append(words.dropFirst().joined(separator: " "))
-            case ("rsync", 3):
-                guard let number = Int32(words[2]) else { continue }
-                switch (words[1], rsync) {
-                case ("killed", _): rsync = .killed(signal: number)
-                case ("exited", nil), ("exited", .exited(0)): rsync = .exited(number)
-                default: break
-                }
-            default: break
-            }
+extension CopySandbox {
+    /// - Throws: code 3 if a program is missing, if others could change it or a file that rsync reads, or if the copy cannot reach the snapshots.
+    init(
+        _ configuration: BackupConfiguration, account: BackupAccount, home: HomePath, snapshots: FilePath,
+        configured: ConfiguredSnapshots, memory: UInt64
+    ) throws(ProvisioningFailure) {
+        guard CopySandbox.isConfined(configuration.confinement) || snapshots.starts(with: home.path) else {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration,
+                reason: "the snapshots lie in \(snapshots), where without a sandbox the account cannot copy to",
+                hint: "write BACKUP_SANDBOX = on; or SNAPSHOTS = own, and then " + ConfiguredSnapshots.provisionAgain)
         }
+        for file in configured.patternFiles {
+            try FileTrust.demand(
+                file, as: .file, setting: TrustedPath.patternFile, code: .runtimeRequirementNotSatisfied)
+        }
+        self.init(
+            confinement: configuration.confinement,
+            account: configuration.ownership == .account
+                ? (account.uidNumber, account.gidNumber) : nil,
+            home: home.path, snapshots: snapshots,
+            programs: try Programs(configuration, rsync: configured.rsync), memory: memory,
+            files: configured.patternFiles)
+    }
+}
+
+extension CopySandbox.Programs {
+    /// - Parameter rsync: of the account's configuration; nil: the first of the directories of the settings.
+    /// - Throws: code 3 if a program is missing, or if others could change it.
+    init(_ configuration: BackupConfiguration, rsync: FilePath? = nil) throws(ProvisioningFailure) {
+        guard Program.isExecutable(configuration.confine) else {
+            throw ProvisioningFailure(
+                .runtimeRequirementNotSatisfied, .configuration, reason: "\(configuration.confine) is not there",
+                hint: "install it with the daemon: prov-backup-rsnapshot(8), FILES")
+        }
+        try FileTrust.demand(configuration.confine, setting: CopySandbox.helper, code: .runtimeRequirementNotSatisfied)
+        let found = if let rsync { rsync } else { try Program.rsync.find(configuration) }
+        try FileTrust.demand(found, setting: TrustedPath.configuredRsync, code: .runtimeRequirementNotSatisfied)
+        self.init(
+            bubblewrap: CopySandbox.isConfined(configuration.confinement)
+                ? try Program.bwrap.find(configuration) : nil, confine: configuration.confine,
+            rsnapshot: configuration.rsnapshot, rsync: found)
     }
 }

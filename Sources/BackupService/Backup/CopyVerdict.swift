@@ -1,16 +1,16 @@
+import EventLoop
 import Glibc
 import JobCore
 
-/// What a run of `rsnapshot sync` came to, by what its programs reported and what rsync said: whether the copy may become a snapshot.
+/// Whether the copy of a run of `rsnapshot sync` may become a snapshot.
 ///
-/// rsnapshot's own exit status is worth nothing here. rsync's is: 0 is a whole copy, 24 one from which files vanished while it was made.
-/// 23 may become a snapshot only where every single reason is one that no later try would change; never after an error of disk, quota or
-/// memory. Source: rsync(1), EXIT VALUES; specification: snapshots.md#inspection.
+/// rsnapshot's exit status is not reliable here; rsync's is used: 0 is a whole copy, 24 one during which files vanished. 23 may become a snapshot
+/// only if no later attempt could change any of its reasons; never after an error of disk, quota or memory. Source: rsync(1), EXIT
+/// VALUES; specification: snapshots.md#inspection.
 enum CopyVerdict: Hashable, Sendable {
-    /// Everything that was there was copied.
-    /// - note: what is worth reading, or nothing.
+    /// All files were copied.
     case whole(note: String)
-    /// Everything but what this account cannot have copied.
+    /// Only files that this account cannot copy are missing.
     case partial(warning: String)
     /// The copy must not become a snapshot.
     case failed(JobOutcome)
@@ -27,26 +27,25 @@ enum CopyVerdict: Hashable, Sendable {
                 "the next run continues it after all others; if it never ends, raise TIMEOUT in [Backup Jobs]")
             return
         }
+        let fault = reports.faults.first ?? Self.lastLine(of: result)
         guard reports.hasEntered else {
-            let reason = reports.faults.first ?? Self.lastLine(of: result)
             self = failed(
-                "the copy could not be started (\(command)): \(reason)",
+                "the copy could not be started (\(command)): \(fault)",
                 "run: prov-backup-rsnapshot check; if it finds nothing, see the warnings that the daemon logged at its "
                     + "start (its unit may forbid namespaces)")
             return
         }
         guard let end = reports.rsync, reports.faults.isEmpty else {
-            let reason = reports.faults.first ?? Self.lastLine(of: result)
-            self = failed(
-                "rsnapshot did not run rsync to its end (\(result.termination)): \(reason)", Self.hint(output))
+            self = failed("rsnapshot did not run rsync to its end (\(result.termination)): \(fault)", Self.hint(output))
             return
         }
         switch end {
-        case .exited(0) where output.errors.count == 0:
+        case .exited(code: 0) where output.errors.count == 0:
             self = .whole(note: "")
-        case .exited(24) where output.vanished.count > 0 && output.errors.count == 0 && output.uncopied.count == 0:
+        case .exited(code: 24)
+        where output.vanished.count > 0 && output.errors.count == 0 && output.uncopied.count == 0:
             self = .whole(note: "files vanished while they were copied: \(output.vanished.text)")
-        case .exited(23) where output.uncopied.count > 0 && output.errors.count == 0:
+        case .exited(code: 23) where output.uncopied.count > 0 && output.errors.count == 0:
             self = .partial(
                 warning: "not everything could be copied: \(output.uncopied.text); "
                     + "check their owners and the length of their names")
@@ -54,15 +53,16 @@ enum CopyVerdict: Hashable, Sendable {
             let reason = output.errors.count > 0 ? output.errors.text : output.uncopied.text
             self = failed(
                 "rsync ended with code \(code): \(reason.isEmpty ? "it gave no reason" : reason)", Self.hint(output))
-        case .killed(let signal):
+        case .signaled(let signal):
             self = failed(
                 "rsync was killed by signal \(signal)",
                 "if the kernel's log shows out of memory, raise MEMORY in [Backup Jobs]")
         }
     }
 
-    /// What helps, by the system's errors in rsync's lines.
+    /// By the system's errors in rsync's messages.
     private static func hint(_ output: RsyncOutput) -> String {
+        let memory = "memory ran out: raise MEMORY in [Backup Jobs]"
         let hints = [
             (ENOSPC, "the disk is full: make room on the volume, or keep fewer snapshots"),
             (
@@ -72,18 +72,158 @@ enum CopyVerdict: Hashable, Sendable {
             (EROFS, "the file system is read-only: check the disk and the kernel's log"),
             (EIO, "the disk fails: see the kernel's log"),
             (ESTALE, "the mount is stale: mount the volume again"),
-            (EMLINK, "a file has as many names as the file system allows: the next run copies it anew"),
-            (ENOMEM, memoryHint),
+            (EMLINK, "a file has as many names as the file system allows: the next run makes a new copy of it"),
+            (ENOMEM, memory),
         ]
         if let hint = hints.first(where: { output.errors.numbers.contains($0.0) }) { return hint.1 }
         return output.errors.first.contains { $0.contains("out of memory") }
-            ? memoryHint : "no snapshot was changed; see the job's output, and run the backup again"
+            ? memory : "no snapshot was changed; see the job's output, and run the backup again"
     }
-
-    private static let memoryHint = "memory ran out: raise MEMORY in [Backup Jobs]"
 
     private static func lastLine(of result: ScriptResult) -> String {
         let text = String(decoding: result.output.head + result.output.tail, as: UTF8.self)
-        return text.split(separator: "\n").last.map { String($0.prefix(300)) } ?? "it said nothing"
+        return text.split(separator: "\n").last.map { String($0.prefix(300)) } ?? "there was no output"
+    }
+}
+
+/// The reports of the sandbox and of `prov-backup-confine` about a run.
+struct CopyReports: Hashable, Sendable {
+    /// Whether the program was started; its output counts only then.
+    private(set) var hasEntered = false
+    /// How rsync ended; of several runs the worst; nil: it did not run, or was killed with its parent.
+    private(set) var rsync: TerminationStatus?
+    /// Errors of the helper.
+    private(set) var faults: [String] = []
+
+    /// - Parameter bytes: the output on the descriptors of reports; lines of bubblewrap are ignored.
+    init(_ bytes: [UInt8]) {
+        for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+            let words = line.split(separator: " ").map(String.init)
+            switch (words.first, words.count) {
+            case ("entered", 1): hasEntered = true
+            case ("fault", 2...): faults.append(words.dropFirst().joined(separator: " "))
+            case ("rsync", 3):
+                guard let number = Int32(words[2]) else { continue }
+                switch (words[1], rsync) {
+                case ("killed", _): rsync = .signaled(number: number)
+                case ("exited", nil), ("exited", .exited(code: 0)): rsync = .exited(code: number)
+                default: break
+                }
+            default: break
+            }
+        }
+    }
+}
+
+/// The messages of rsync that tell why files were not copied.
+///
+/// It reads the output in pieces of any size. File names are chosen by the customer: rsync escapes line feeds in them, and the reason follows the
+/// name, so that neither the beginning nor the end of a line can be forged. All messages are counted and a few of each kind are kept.
+struct RsyncOutput: Sendable {
+    /// Messages of one kind.
+    struct Lines: Hashable, Sendable {
+        private(set) var count = 0
+        private(set) var first: [String] = []
+        /// The system's error numbers in all messages.
+        private(set) var numbers: Set<Int32> = []
+
+        fileprivate mutating func add(_ line: String, _ number: Int32?) {
+            count += 1
+            if first.count < RsyncOutput.mostKept { first.append(RsyncOutput.shortened(line)) }
+            if let number { numbers.insert(number) }
+        }
+
+        var text: String {
+            first.joined(separator: "; ") + (count > first.count ? "; and \(count - first.count) more" : "")
+        }
+    }
+
+    fileprivate static let mostKept = 5
+    /// A path has at most 4,096 bytes, each escaped by five; longer lines are cut.
+    private static let longestLine = 24 * 1024
+    /// Of a kept line; its middle, in the file name, is left out.
+    private static let longestKept = 300
+
+    /// Files that vanished before they were copied.
+    private(set) var vanished = Lines()
+    /// Files that this account can never copy: unreadable, too long a name, another owner.
+    private(set) var uncopied = Lines()
+    /// All other errors: disk, quota, memory, unknown.
+    private(set) var errors = Lines()
+    /// Names in the copy, by rsync's own count (`--stats`); nil: unknown.
+    private(set) var names: UInt64?
+
+    private var line: [UInt8] = []
+
+    mutating func read(_ bytes: some Sequence<UInt8>) {
+        for byte in bytes {
+            if byte == UInt8(ascii: "\n") {
+                end()
+            } else if line.count < Self.longestLine {
+                line.append(byte)
+            }
+        }
+    }
+
+    /// Ends a line; to be called at the end of the output, too.
+    mutating func end() {
+        defer { line.removeAll(keepingCapacity: true) }
+        guard !line.isEmpty else { return }
+        let text = String(decoding: line, as: UTF8.self)
+        let number = Self.errno(of: text)
+        switch Self.kind(of: text) {
+        case .vanished: vanished.add(text, number)
+        case .uncopied: uncopied.add(text, number)
+        case .error: errors.add(text, number)
+        case .other: if let count = Self.count(in: text) { names = (names ?? 0) &+ count }
+        }
+    }
+
+    private static func count(in line: String) -> UInt64? {
+        let label = "Number of files: "
+        guard line.hasPrefix(label) else { return nil }
+        return UInt64(line.dropFirst(label.count).prefix { $0 != " " })
+    }
+
+    /// Whether the disk or a quota was full.
+    var hasLackedRoom: Bool { !errors.numbers.isDisjoint(with: [ENOSPC, EDQUOT]) }
+
+    private static func shortened(_ line: String) -> String {
+        guard line.count > longestKept else { return line }
+        return "\(line.prefix(longestKept / 2))…\(line.suffix(longestKept / 2))"
+    }
+
+    enum Kind { case vanished, uncopied, error, other }
+
+    static func kind(of line: String) -> Kind {
+        if line.hasPrefix("file has vanished: ") || line.hasPrefix("directory has vanished: ") { return .vanished }
+        if ["ERROR: ", "could not make way for "].contains(where: line.hasPrefix) { return .error }
+        // The whole path is longer than PATH_MAX.
+        let tooLong = [
+            "filename overflows max-path len by ", "cannot send long-named file ", "skipping overly long name: ",
+        ]
+        if tooLong.contains(where: line.hasPrefix) { return .uncopied }
+        guard line.hasPrefix("rsync: ") else { return .other }
+        guard let number = errno(of: line) else { return .error }
+        switch number {
+        case ENOENT, EACCES, ENAMETOOLONG, ELOOP: return .uncopied
+        // EINVAL: an unknown owner.
+        case EPERM where isOwnership(line), EINVAL where isOwnership(line): return .uncopied
+        default: return .error
+        }
+    }
+
+    /// The error number in parentheses at the end of a message.
+    private static func errno(of line: String) -> Int32? {
+        guard line.hasSuffix(")"), let open = line.lastIndex(of: "(") else { return nil }
+        return Int32(line[line.index(after: open)...].dropLast())
+    }
+
+    /// Whether rsync tried to change an owner or to make a device, which only root may do:
+    /// `rsync: [receiver] chown "name" failed: …`, where the operation comes before the name's quote.
+    private static func isOwnership(_ line: String) -> Bool {
+        guard let quote = line.firstIndex(of: "\"") else { return false }
+        let operation = line[..<quote]
+        return ["chown ", "chgrp ", "lchown ", "mknod "].contains { operation.hasSuffix($0) }
     }
 }

@@ -1,29 +1,29 @@
-/// What an account's snapshots take on the disk, kept up to date without measuring all of them: one number for each.
+/// The sizes on the disk of an account's snapshots: one number for each, kept up to date without measuring all of them.
 ///
-/// The number of a snapshot is the bytes of what no newer snapshot has; of the newest, of everything in it. Their sum is the total, with what
-/// snapshots share counted once, for a copy shares files with the snapshot before it only: what a snapshot shares with any newer one, it
-/// shares with the next newer one. So each number can be verified with those two snapshots alone, however many are kept.
-/// Links are not relied on: the account can make some to its files in the snapshots. Snapshots are told by the inodes of their top
-/// directories, which stay the same when they are renamed. Specification: snapshots.md#sizes.
+/// The number of a snapshot is the bytes of files that no newer snapshot has; of the newest, of all its files. Their sum is the total, with
+/// shared files counted once: a copy shares files only with the snapshot before it, so what a snapshot shares with any newer one it shares with
+/// the next newer one. Each number can therefore be verified with those two snapshots alone.
+/// Link counts are not used, since the account can link to its files in the snapshots. Snapshots are identified by the inodes of their top
+/// directories, which renames do not change. Specification: snapshots.md#sizes.
 struct SizeRecord: Codable, Hashable, Sendable {
     struct Snapshot: Codable, Hashable, Sendable {
         /// Of its top directory.
         var inode: UInt64
-        /// Bytes on the disk of what no newer snapshot has.
+        /// Bytes on the disk of files that no newer snapshot has.
         var bytes: UInt64
-        /// Copies that were made since the number was last verified.
+        /// Copies made since the number was last verified.
         var copies = 0
-        /// Names in it when they were last counted; nil: they were not.
+        /// Names in it when they were last counted; nil: never.
         var names: UInt64?
     }
 
     /// The newest first.
     private(set) var snapshots: [Snapshot] = []
-    /// Bytes of what the newest has and the one before it had not when it was made.
+    /// Bytes of files of the newest that the one before did not have when it was made.
     private(set) var increment: UInt64 = 0
-    /// Whether the numbers may be wrong, so that all snapshots have to be measured.
+    /// Whether the numbers may be wrong, so that all snapshots must be measured.
     private(set) var isDoubtful = false
-    /// The snapshots of which a part may have been removed.
+    /// Snapshots whose removal has begun.
     private var removing: [UInt64] = []
 
     /// Bytes on the disk of all snapshots together.
@@ -31,15 +31,15 @@ struct SizeRecord: Codable, Hashable, Sendable {
 
     // MARK: - Changes by the daemon
 
-    /// A copy becomes the newest snapshot. Adding it twice does nothing.
+    /// Adds a copy as the newest snapshot; adding it twice has no effect.
     /// - Parameters:
-    ///   - bytes: of everything in it.
-    ///   - ownBytes: of what the snapshot that has been the newest lacks.
-    ///   - names: in it; nil: they were not counted.
+    ///   - bytes: of all files in it.
+    ///   - ownBytes: of files that the snapshot before does not have.
+    ///   - names: in it; nil: not counted.
     mutating func add(inode: UInt64, bytes: UInt64, ownBytes: UInt64, names: UInt64?) {
         if snapshots.first?.inode == inode, snapshots.first?.bytes == bytes { return }
         if snapshots.contains(where: { $0.inode == inode }) {
-            // It had been removed by somebody else, and the copy got its inode.
+            // Someone else had removed that snapshot, and the copy got its inode.
             isDoubtful = true
             snapshots.removeAll { $0.inode == inode }
         }
@@ -49,21 +49,20 @@ struct SizeRecord: Codable, Hashable, Sendable {
         increment = ownBytes
     }
 
-    /// A snapshot is going to be removed; to be recorded before anything of it is.
+    /// To be recorded before a snapshot is removed.
     mutating func beginRemoval(of inode: UInt64) {
         guard snapshots.contains(where: { $0.inode == inode }) else { return }
         if removing.contains(inode) { isDoubtful = true } else { removing.append(inode) }
     }
 
-    /// A snapshot has been removed.
-    /// - Parameter freed: bytes that nothing takes any longer, see ``TreeRemoval``.
+    /// - Parameter freed: bytes that the removal has freed, see ``TreeRemoval``.
     mutating func endRemoval(of inode: UInt64, freed: UInt64) {
         guard let index = snapshots.firstIndex(where: { $0.inode == inode }) else { return }
         removing.removeAll { $0 == inode }
-        // What was not freed is still in the next older one, where no newer one has it now.
+        // Files that were not freed are in the next older snapshot as well, and no newer one has them now.
         subtract(freed, from: index)
-        let left = snapshots.remove(at: index).bytes
-        if index < snapshots.count { snapshots[index].bytes += left } else if left > 0 { isDoubtful = true }
+        let rest = snapshots.remove(at: index).bytes
+        if index < snapshots.count { snapshots[index].bytes += rest } else if rest > 0 { isDoubtful = true }
     }
 
     private mutating func subtract(_ bytes: UInt64, from index: Int) {
@@ -74,14 +73,14 @@ struct SizeRecord: Codable, Hashable, Sendable {
     // MARK: - Verification
 
     /// Why all snapshots were measured.
-    enum Doubt: Hashable, Sendable, CustomStringConvertible {
-        /// Directories that are there and not recorded.
+    enum Discrepancy: Hashable, Sendable, CustomStringConvertible {
+        /// Directories that are not recorded.
         case unrecorded(Int)
-        /// Snapshots that are recorded and not there.
+        /// Recorded snapshots that do not exist.
         case missing(Int)
-        /// A removal that was cut off, or sums that do not come out.
+        /// An interrupted removal, or sums that do not match.
         case uncertain
-        /// A snapshot whose number has changed, with the sum of all numbers before and after.
+        /// A snapshot whose number has changed.
         case changed(name: String, recorded: UInt64, found: UInt64)
 
         var description: String {
@@ -96,15 +95,15 @@ struct SizeRecord: Codable, Hashable, Sendable {
     }
 
     /// What is known to be wrong.
-    /// - Parameter inodes: of the directories that are there.
-    func doubt(_ inodes: Set<UInt64>) -> Doubt? {
+    /// - Parameter inodes: of the directories on the disk.
+    func discrepancy(_ inodes: Set<UInt64>) -> Discrepancy? {
         let recorded = Set(snapshots.map(\.inode))
         if case let count = inodes.subtracting(recorded).count, count > 0 { return .unrecorded(count) }
         if case let count = recorded.subtracting(inodes).count, count > 0 { return .missing(count) }
         return isDoubtful || !removing.isEmpty ? .uncertain : nil
     }
 
-    /// The snapshot whose turn it is to be verified, the one that has waited longest, and the next newer one; nil where there is only one.
+    /// The snapshot to verify next, which is the one not verified for longest, and the next newer one; nil if there is only one.
     var due: (snapshot: Snapshot, newer: Snapshot)? {
         guard let index = snapshots.indices.dropFirst().max(by: { snapshots[$0].copies < snapshots[$1].copies }) else {
             return nil
@@ -112,20 +111,30 @@ struct SizeRecord: Codable, Hashable, Sendable {
         return (snapshots[index], snapshots[index - 1])
     }
 
-    /// The number of a snapshot was found to be right.
+    /// The number of a snapshot was verified.
     mutating func confirm(_ inode: UInt64, names: UInt64) {
         for index in snapshots.indices where snapshots[index].inode == inode {
             (snapshots[index].copies, snapshots[index].names) = (0, names)
         }
     }
 
-    /// For a walk through one of the snapshots, or another tree of the account: an unfinished copy, or its uploads.
+    /// All snapshots were measured.
+    /// - Parameter snapshots: the newest first.
+    mutating func replace(_ snapshots: [Snapshot], increment: UInt64) {
+        self = SizeRecord()
+        self.snapshots = snapshots
+        self.increment = increment
+    }
+
+    // MARK: - Limits of walks
+
+    /// For a walk through a snapshot or another tree of the account: an unfinished copy, or its uploads.
     func nameLimit(of inode: UInt64?) -> NameLimit {
         snapshots.first { $0.inode == inode }?.names.map(NameLimit.counted) ?? .uncounted(like: largest)
     }
 
     /// For all walks of a job through the recorded snapshots and other trees of the account together.
-    /// - Parameter others: how many those are, at least 1.
+    /// - Parameter others: their number, at least 1.
     func nameLimit(others: Int) -> NameLimit {
         let counts = snapshots.compactMap(\.names)
         guard let largest else { return .unrecorded }
@@ -135,14 +144,55 @@ struct SizeRecord: Codable, Hashable, Sendable {
 
     /// Names in the largest snapshot that was counted.
     private var largest: UInt64? { snapshots.compactMap(\.names).max() }
+}
 
-    /// All snapshots were measured.
+/// The most names and levels that a walk through a customer's tree may visit.
+///
+/// The owner can make names, or move them ahead of a walk, as fast as they are read, so a walk without a limit might not end. The limit is derived
+/// from the recorded counts and stops no tree that is not changed meanwhile. A `Deadline` limits the time as well.
+struct NameLimit: Hashable, Sendable, CustomStringConvertible {
+    let names: Int
+    /// How the number was derived.
+    let reason: String
+    /// Nested directories. Their names take at most 64 MB of memory.
+    var levels = 250_000
+
+    /// Added to any number: an empty tree may get files meanwhile.
+    private static let margin = 100_000
+    /// For one tree of an account without recorded counts.
+    private static let mostOfTree = 100_000_000
+    /// For all trees of an account that were not counted.
+    private static let mostUncounted = 1_000_000_000
+    /// Larger counts are cut, so that sums do not overflow.
+    private static let most: UInt64 = 1 << 40
+
+    var description: String { "\(names) names (\(reason))" }
+
+    /// For a tree whose names were counted, by rsync or by an earlier walk.
+    static func counted(_ count: UInt64) -> NameLimit {
+        NameLimit(
+            names: 2 * Int(min(count, most)) + margin,
+            reason: "twice the \(count) that were counted in it, and \(margin)")
+    }
+
+    /// For trees that were not counted.
     /// - Parameters:
-    ///   - snapshots: the newest first, each with the bytes of what none before it in this order has.
-    ///   - increment: bytes of what the newest has and the one before it has not.
-    mutating func replace(_ snapshots: [Snapshot], increment: UInt64) {
-        self = SizeRecord()
-        self.snapshots = snapshots
-        self.increment = increment
+    ///   - trees: their number, at least 1.
+    ///   - largest: names in the account's largest tree that was counted; nil: none was.
+    static func uncounted(_ trees: Int = 1, like largest: UInt64? = nil) -> NameLimit {
+        let each = largest.map { 10 * Int(min($0, most)) + 100 * margin } ?? mostOfTree
+        return NameLimit(
+            names: trees > mostUncounted / each ? mostUncounted : trees * each,
+            reason: largest.map {
+                "ten times the \($0) of the account's largest snapshot, and \(100 * margin), for each of \(trees) trees"
+            } ?? "its names were not counted before")
+    }
+
+    /// For a home or an archive without recorded counts, with all its snapshots.
+    static let unrecorded = NameLimit(names: mostUncounted, reason: "nothing is recorded of it")
+
+    /// For walks through the trees of both.
+    static func + (left: NameLimit, right: NameLimit) -> NameLimit {
+        NameLimit(names: left.names + right.names, reason: "\(left.reason); and \(right.reason)")
     }
 }

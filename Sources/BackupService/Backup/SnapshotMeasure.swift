@@ -1,141 +1,108 @@
 import Glibc
 import SystemPackage
 
-/// What snapshots take on the disk.
-struct SnapshotSizes: Hashable, Sendable {
-    /// All of them together, files that they share counted once.
-    var total: UInt64
-    /// What the newest one takes besides what it shares with the one before.
-    var increment: UInt64
+/// The contents of one snapshot and its size on the disk: allocated blocks as du counts them, each file once however many names it has.
+struct SnapshotTree: Hashable, Sendable {
+    /// Bytes of everything in it, the top directory included.
+    var bytes: UInt64 = 0
+    /// Of these, bytes of files that the snapshot before does not have.
+    var ownBytes: UInt64 = 0
+    /// Names that are not directories.
+    var files = 0
+    /// All names, without the top directory.
+    var entries = 0
+
+    var isEmpty: Bool { entries == 0 }
+
+    /// Walks through a snapshot.
+    /// - Parameters:
+    ///   - previous: the snapshot that it was made from, of which only the names are read; nil: all files are its own. Link counts are not used:
+    ///     the account may have linked its files elsewhere, and `.partial` may share them too.
+    /// - Throws: `HeldDirectory.Failure`, also if a snapshot does not exist; `TreeWalk.LimitExceeded`; `CancellationError`.
+    static func walk(
+        _ name: FilePath.Component, in parent: HeldDirectory, previous: FilePath.Component?,
+        limit: @escaping SnapshotCounter.Limit, isCancelled: @escaping () -> Bool
+    ) throws -> SnapshotTree {
+        var counter = SnapshotCounter(parent, limit: limit, isCancelled: isCancelled)
+        if let previous { _ = try counter.count(previous, .namesOnly) }
+        return try counter.count(name, .all)
+    }
 }
 
-/// Tells what an account's snapshots take on the disk, as du counts it.
-///
-/// The numbers come from the record. Each time one snapshot in turn is verified; when its number is wrong, or the record does not fit the
-/// directories that are there, all are measured from scratch.
-/// Errors: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then as it was.
-struct SnapshotMeasure {
-    private let root: HeldDirectory
-    private let isCancelled: () -> Bool
+/// Counts snapshots of one account one after the other and remembers the files that it has seen. They belong to the account and are hostile, see
+/// ``TreeWalk``.
+struct SnapshotCounter {
+    /// The limit for the walk of a snapshot.
+    typealias Limit = (FilePath.Component) throws -> NameLimit
 
-    /// - Parameters:
-    ///   - root: the account's `.snapshots`. Every directory in it is taken for a snapshot, but for a copy that is not finished.
-    init(_ root: HeldDirectory, isCancelled: @escaping () -> Bool) {
-        self.root = root
+    /// Which files of a snapshot are counted. All of them are known afterwards.
+    enum Scope {
+        case all
+        /// Only files not seen before.
+        case unknown
+        /// Sizes are not read.
+        case namesOnly
+    }
+
+    private let parent: HeldDirectory
+    private let limit: Limit
+    private let isCancelled: () -> Bool
+    private var known = InodeSet()
+
+    init(_ parent: HeldDirectory, limit: @escaping Limit, isCancelled: @escaping () -> Bool) {
+        self.parent = parent
+        self.limit = limit
         self.isCancelled = isCancelled
     }
 
-    /// Verifies a record, and corrects it where it is wrong.
-    /// - Parameter progress: how many snapshots of how many are measured.
-    /// - Returns: the sizes, and why all snapshots had to be measured; nil when they had not.
-    func check(
-        _ record: inout SizeRecord, progress: (Int, Int) -> Void = { _, _ in }
-    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
-        let (trees, others) = try contents()
-        // One that is renamed while the names are read may come twice.
-        let names = Dictionary(trees.map { ($0.inode, $0.name) }, uniquingKeysWith: { first, _ in first })
-        var doubt = record.doubt(Set(names.keys))
-        if doubt == nil, let due = record.due, let name = names[due.snapshot.inode], let newer = names[due.newer.inode]
-        {
-            let found = try tree(of: name, lackedBy: newer, record)
-            if found.ownBytes == due.snapshot.bytes {
-                record.confirm(due.snapshot.inode, names: UInt64(found.entries))
-            } else {
-                doubt = .changed(name: name.string, recorded: due.snapshot.bytes, found: found.ownBytes)
+    mutating func count(_ name: FilePath.Component, _ scope: Scope) throws -> SnapshotTree {
+        let walk = try TreeWalk(name, in: parent, limit: limit(name), isCancelled: isCancelled)
+        var tree = SnapshotTree()
+        // The files of this snapshot, to count also those that were known before.
+        var own = scope == .all ? InodeSet() : nil
+        /// - Returns: whether the file is met for the first time.
+        func meet(_ device: UInt64, _ inode: UInt64, _ status: () throws -> stat?) rethrows -> Bool {
+            let isNew = known.insert(device: device, inode: inode)
+            guard own?.insert(device: device, inode: inode) ?? isNew else { return false }
+            if scope != .namesOnly, let bytes = try status()?.allocatedBytes {
+                tree.bytes += bytes
+                if isNew { tree.ownBytes += bytes }
             }
-        }
-        if let reason = doubt {
-            let before = record.total
-            // By their names only if the record does not know them all.
-            let known = record.snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
-            try measure(known.count == trees.count ? known : trees.sorted(by: Tree.isNewer), &record, progress)
-            // A file that the account has linked from one snapshot to another makes the number wrong and not the sum.
-            if case .changed = reason, record.total == before { doubt = nil }
-        }
-        return (SnapshotSizes(total: others + record.total, increment: record.increment), doubt)
-    }
-
-    private struct Tree {
-        var name: FilePath.Component
-        var inode: UInt64
-
-        /// Whether one was made after another, as their names say: `daily.0`, `daily.1`, …, `weekly.0`, …, and then all others.
-        static func isNewer(_ left: Tree, _ right: Tree) -> Bool {
-            let (left, right) = (left.age, right.age)
-            return (left.level, left.index, left.name) < (right.level, right.index, right.name)
-        }
-
-        private var age: (level: Int, index: Int, name: String) {
-            let parts = name.string.split(separator: ".", omittingEmptySubsequences: false)
-            guard parts.count == 2, let index = Int(parts[1]),
-                let level = SnapshotLevel.allCases.firstIndex(where: { $0.rawValue == parts[0] })
-            else { return (.max, 0, name.string) }
-            return (level, index, "")
-        }
-    }
-
-    /// Directories of other file systems are left out: they are known by their inodes, and every subvolume of btrfs has the same.
-    /// - Returns: the directories, and the bytes of everything else: of other names, and of `.snapshots` itself.
-    private func contents() throws -> (trees: [Tree], others: UInt64) {
-        let own = try root.status()
-        var contents = (trees: [Tree](), others: own.allocatedBytes)
-        for name in try root.names() where !SnapshotWork.unfinishedNames.contains(name) {
-            guard let found = try root.status(of: name) else { continue }
-            if found.st_mode & S_IFMT != S_IFDIR {
-                contents.others += found.allocatedBytes
-            } else if found.st_dev == own.st_dev, try !isMount(name) {
-                contents.trees.append(Tree(name: name, inode: UInt64(found.st_ino)))
-            }
-        }
-        return contents
-    }
-
-    private func isMount(_ name: FilePath.Component) throws(HeldDirectory.Failure) -> Bool {
-        do {
-            return try root.directory(name, reach: .sameFileSystem) == nil
-        } catch {
-            guard error.cause == .improperLink else { throw error }
             return true
         }
-    }
-
-    private func tree(
-        of name: FilePath.Component, lackedBy newer: FilePath.Component, _ record: SizeRecord
-    ) throws -> SnapshotTree {
-        var count = count(record)
-        try count.know(newer)
-        return try count.unknown(in: name)
-    }
-
-    private func count(_ record: SizeRecord) -> SnapshotCount {
-        SnapshotCount(
-            root,
-            limit: { record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
-            isCancelled: isCancelled)
-    }
-
-    /// - Parameter trees: the newest first.
-    private func measure(_ trees: [Tree], _ record: inout SizeRecord, _ progress: (Int, Int) -> Void) throws {
-        var count = count(record)
-        let snapshots = try trees.enumerated().map { index, tree in
-            defer { progress(index + 1, trees.count) }
-            let found = try count.unknown(in: tree.name)
-            return SizeRecord.Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
+        func meet(directory status: stat) -> Bool {
+            meet(UInt64(status.st_dev), UInt64(status.st_ino)) { status }
         }
-        var increment = snapshots.first?.bytes ?? 0
-        if trees.count > 1 { increment = try tree(of: trees[0].name, lackedBy: trees[1].name, record).ownBytes }
-        record.replace(snapshots, increment: increment)
+        _ = meet(directory: walk.status)
+        while let event = try walk.next() {
+            guard case .name(let item) = event else { continue }
+            tree.entries += 1
+            guard try walk.isDirectory(item) else {
+                tree.files += 1
+                _ = try meet(walk.device, item.inode) { try walk.status(of: item.text) }
+                continue
+            }
+            let entered: stat
+            do {
+                entered = try walk.enter(item.text)
+            } catch let failure as HeldDirectory.Failure where failure.isOutsideTree {
+                continue
+            }
+            // A directory that was read before has been moved ahead of the walk.
+            if !meet(directory: entered) { try walk.skip() }
+        }
+        return tree
     }
 }
 
-/// The files that were met, by device and inode.
+/// A set of files, by device and inode.
 ///
-/// A file system gives neighbouring numbers to files that are made together, so one word stands for 64 neighbours: ten million files of one
-/// account take a few megabytes, and at the very worst 32 bytes for each.
+/// File systems give neighbouring numbers to files made together, so one word holds 64 neighbours: ten million files of one account take a few
+/// megabytes, and at most 32 bytes each.
 struct InodeSet {
     private var devices: [UInt64: [UInt64: UInt64]] = [:]
 
-    /// - Returns: false when the file was met before.
+    /// - Returns: false if the file is in the set already.
     mutating func insert(device: UInt64, inode: UInt64) -> Bool {
         let bit: UInt64 = 1 << (inode % 64)
         return Self.set(bit, in: &devices[device, default: [:]][inode / 64, default: 0])
@@ -144,5 +111,108 @@ struct InodeSet {
     private static func set(_ bit: UInt64, in word: inout UInt64) -> Bool {
         defer { word |= bit }
         return word & bit == 0
+    }
+}
+
+/// Determines the sizes of an account's snapshots as du counts them.
+///
+/// The numbers come from the record. Each run verifies one snapshot in turn; if its number is wrong, or the record does not match the directories
+/// on the disk, all are measured.
+/// Errors: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`; the record is then unchanged.
+struct SnapshotMeasure {
+    private let root: HeldDirectory
+    private let isCancelled: () -> Bool
+
+    /// - Parameter root: the directory of the account's snapshots. Every directory in it counts as a snapshot, except unfinished copies.
+    init(_ root: HeldDirectory, isCancelled: @escaping () -> Bool) {
+        self.root = root
+        self.isCancelled = isCancelled
+    }
+
+    /// Verifies a record, and corrects it if it is wrong.
+    /// - Returns: the bytes of all snapshots together, shared files counted once, and why all had to be measured; nil: they had not.
+    func check(_ record: inout SizeRecord) throws -> (total: UInt64, discrepancy: SizeRecord.Discrepancy?) {
+        let (trees, others) = try contents()
+        // A name that is renamed while the names are read may be read twice.
+        let names = Dictionary(trees.map { ($0.inode, $0.name) }, uniquingKeysWith: { first, _ in first })
+        var discrepancy = record.discrepancy(Set(names.keys))
+        if discrepancy == nil, let due = record.due, let name = names[due.snapshot.inode],
+            let newer = names[due.newer.inode]
+        {
+            let found = try count(name, without: newer, record)
+            if found.ownBytes == due.snapshot.bytes {
+                record.confirm(due.snapshot.inode, names: UInt64(found.entries))
+            } else {
+                discrepancy = .changed(name: name.string, recorded: due.snapshot.bytes, found: found.ownBytes)
+            }
+        }
+        if let reason = discrepancy {
+            let before = record.total
+            // In the order of the record; by name only if the record does not have them all.
+            let known = record.snapshots.compactMap { snapshot in trees.first { $0.inode == snapshot.inode } }
+            try measure(known.count == trees.count ? known : trees.sorted { Self.age($0) < Self.age($1) }, &record)
+            // A file that the account has linked from one snapshot to another changes the numbers but not the sum.
+            if case .changed = reason, record.total == before { discrepancy = nil }
+        }
+        return (others + record.total, discrepancy)
+    }
+
+    private typealias Tree = (name: FilePath.Component, inode: UInt64)
+
+    /// The order by age: `daily.0`, `daily.1`, …, `weekly.0`, …, then all other names.
+    private static func age(_ tree: Tree) -> (level: Int, index: Int, name: String) {
+        guard let (level, index) = Snapshot.parse(tree.name) else { return (.max, 0, tree.name.string) }
+        return (SnapshotLevel.allCases.firstIndex(of: level) ?? .max, index, "")
+    }
+
+    /// Directories of other file systems are ignored, since every subvolume of btrfs has the same inode number.
+    /// - Returns: the snapshots, and the bytes of everything else in the directory.
+    private func contents() throws -> (trees: [Tree], others: UInt64) {
+        let own = try root.status()
+        var contents = (trees: [Tree](), others: own.allocatedBytes)
+        for name in try root.names() where !SnapshotWork.unfinishedNames.contains(name) {
+            guard let found = try root.status(of: name) else { continue }
+            if !found.isDirectory {
+                contents.others += found.allocatedBytes
+            } else if found.st_dev == own.st_dev, try !isMount(name) {
+                contents.trees.append((name, UInt64(found.st_ino)))
+            }
+        }
+        return contents
+    }
+
+    private func isMount(_ name: FilePath.Component) throws(HeldDirectory.Failure) -> Bool {
+        do {
+            return try root.directory(name, crossesMounts: false) == nil
+        } catch {
+            guard error.cause == .improperLink else { throw error }
+            return true
+        }
+    }
+
+    private func counter(_ record: SizeRecord) -> SnapshotCounter {
+        SnapshotCounter(
+            root, limit: { record.nameLimit(of: (try root.status(of: $0)?.st_ino).map { UInt64($0) }) },
+            isCancelled: isCancelled)
+    }
+
+    private func count(
+        _ name: FilePath.Component, without newer: FilePath.Component, _ record: SizeRecord
+    ) throws -> SnapshotTree {
+        var counter = counter(record)
+        _ = try counter.count(newer, .namesOnly)
+        return try counter.count(name, .unknown)
+    }
+
+    /// - Parameter trees: the newest first.
+    private func measure(_ trees: [Tree], _ record: inout SizeRecord) throws {
+        var counter = counter(record)
+        let snapshots = try trees.map { tree in
+            let found = try counter.count(tree.name, .unknown)
+            return SizeRecord.Snapshot(inode: tree.inode, bytes: found.ownBytes, names: UInt64(found.entries))
+        }
+        var increment = snapshots.first?.bytes ?? 0
+        if trees.count > 1 { increment = try count(trees[0].name, without: trees[1].name, record).ownBytes }
+        record.replace(snapshots, increment: increment)
     }
 }

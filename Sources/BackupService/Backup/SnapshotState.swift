@@ -1,123 +1,133 @@
 import FoundationEssentials
 package import JobCore
 
-/// What the daemon records of an account's snapshots: one small file beside them, written and flushed before anything relies on it.
+/// The state of an account's snapshots: a small file in their directory, flushed before any step relies on it.
 ///
 /// Losing the file loses no snapshot: an unrecorded copy is continued instead of rotated, and the times of the last successes are
 /// unknown until the next one. Times are seconds since 1970, UTC.
 package struct SnapshotState: Codable, Hashable, Sendable {
-    /// The format that this program writes; a larger one is not understood.
+    /// The format; files with a larger number are rejected.
     static let currentVersion = 1
-    /// An account has five levels, and one job of each at a time; the rest is for jobs by hand.
+    /// One job for each of the five levels, and some started by hand.
     private static let mostCompleted = 16
 
-    /// The file's format.
     var version = Self.currentVersion
-    /// A snapshot that is about to become the newest of its level, from before the first rename until after the last; nil: none is.
+    /// The rotation in progress, from before the first rename until after the last.
     var rotation: Rotation?
-    /// The newest jobs that came to their end on the disk, the newest first. An attempt may have been cut off before the rest was done, and
-    /// other jobs may come before it is repeated.
+    /// The jobs whose work on the disk was done last, the newest first. An attempt may have been interrupted after that, and other jobs may run
+    /// before it is repeated.
     private(set) var completed: [Completed] = []
     /// When a job of a level last ended with a whole snapshot, by the level's name.
     private var successes: [String: Int64] = [:]
-    /// The same for every orderly end: also with a partial copy, and where there was nothing to do.
+    /// When a job of a level last completed, also with a partial copy or with nothing to do, by the level's name.
     private var completions: [String: Int64] = [:]
-    /// What the snapshots take on the disk.
     var sizes = SizeRecord()
-    /// The newest attempt to make or take over a snapshot, whether it has ended or not; nil: there was none.
+    /// The newest attempt of a job, ended or not; nil: there was none.
     package var lastAttempt: Attempt?
-    /// Whether a job has reached its time limit, and none that copies has ended within its own since; nil: no.
+    /// Whether a job has reached TIMEOUT, and no later job that copies has ended in time; nil: no.
     package internal(set) var copyHitTimeLimit: Bool?
-    /// The newest copy; nil: none was made.
+    /// The newest copy.
     var lastCopy: CopiedTree?
-    /// The last copy that had its usual size (``ShrinkAlarm``); nil: none was made.
+    /// The last copy that had not shrunk (``CopiedTree/hasShrunk(from:)``).
     var fullCopy: CopiedTree?
 
-    /// A snapshot that becomes the newest of a level. Its inode tells it apart whatever name it has by now.
+    /// A snapshot that becomes the newest of a level, identified by its inode under any name.
     struct Rotation: Codable, Hashable, Sendable {
-        /// The level that it becomes the newest of.
         var level: String
-        /// Its inode number, on the file system that holds the snapshots.
         var inode: UInt64
-        /// The name that it had when this was written.
+        /// Its name when this was recorded.
         var source: String
         var job: JobMark
-        /// What the copy holds; nil for a snapshot that was taken over.
+        /// nil for a snapshot that was taken over.
         var copy: CopiedTree?
-        /// How the job ends when the renames are done.
+        /// How the job ends after the renames.
         var end: End
     }
 
-    /// A job, told from every other even where numbers begin again.
+    /// Identifies a job, even if numbers start again.
     struct JobMark: Codable, Hashable, Sendable {
         var number: UInt64
-        /// Milliseconds since 1970: the job history, from which an interrupted job is resumed, is no finer than microseconds.
+        /// Milliseconds since 1970; the job history has microseconds.
         var created: Int64
     }
 
     /// How a job ends.
     struct End: Codable, Hashable, Sendable {
-        /// Whether everything that was there was copied.
+        /// Whether all files were copied.
         var isWhole: Bool
-        /// What is worth reading; empty: nothing.
         var note = ""
-        /// What somebody should look at; empty: nothing.
         var warning = ""
     }
 
-    /// A job whose work on the disk is done.
     struct Completed: Codable, Hashable, Sendable {
         var job: JobMark
         var level: String
         var end: End
     }
 
-    /// How much a finished copy holds.
+    /// The contents of a finished copy.
     struct CopiedTree: Codable, Hashable, Sendable {
         /// The inode of its top directory.
         var inode: UInt64
-        /// Everything that is not a directory.
+        /// Names that are not directories.
         var files: UInt64
         /// On the disk, shared or not.
         var bytes: UInt64
-        /// Of these, what the snapshot before it lacks.
+        /// Of these, bytes of files that the snapshot before does not have.
         var ownBytes: UInt64 = 0
-        /// Names in it; nil: they were not counted.
+        /// All names; nil: not counted.
         var names: UInt64?
+
+        /// Whether it has less than a tenth of the files or bytes of the last full copy: the customer may have lost files unintentionally.
+        ///
+        /// The last full snapshot is then kept beyond its level's number, until a later copy is full again or an operator accepts the size.
+        func hasShrunk(from full: CopiedTree?) -> Bool {
+            guard let full else { return false }
+            func isLess(_ new: UInt64, _ old: UInt64) -> Bool { new < old / 10 + (old % 10 == 0 ? 0 : 1) }
+            return isLess(files, full.files) || isLess(bytes, full.bytes)
+        }
+
+        /// - Returns: nil if it has not shrunk.
+        func shrinkWarning(after full: CopiedTree?, uid: String) -> String? {
+            guard let full, hasShrunk(from: full) else { return nil }
+            return "the copy has far less than the last full one (\(text) against \(full.text)); the last full "
+                + "snapshot is kept until a copy is full again; if the customer deleted the files on purpose, run: "
+                + "prov-backup-rsnapshot snapshots accept \(uid)"
+        }
+
+        private var text: String {
+            "\(files) \(files == 1 ? "file" : "files") with \(bytes) \(bytes == 1 ? "byte" : "bytes")"
+        }
     }
 
-    /// One try of a job of a level.
+    /// One attempt of a job.
     package struct Attempt: Codable, Hashable, Sendable {
         /// The job's number.
         package var job: UInt64
-        /// The level's name.
         package var level: String
         var began: Int64
         var ended: Int64?
-        /// How it ended, as in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was cut off.
+        /// As in the job history: `success`, `warnings`, `failed`, …; nil: it runs, or was interrupted.
         package var result: String?
-        /// Why, in one line; empty for a plain success.
+        /// One line; empty for a plain success.
         package var message: String
 
-        /// When it began.
         package var beganAt: Timestamp { Timestamp(secondsSince1970: began) }
     }
 
-    /// Nothing is known.
     package init() {}
 
-    /// When a job of the level last ended with a whole snapshot; nil: never, as far as is known.
+    /// When a job of the level last ended with a whole snapshot; nil: unknown.
     package func lastSuccess(of level: SnapshotLevel) -> Timestamp? {
         successes[level.rawValue].map { Timestamp(secondsSince1970: $0) }
     }
 
-    /// When a job of the level last came to an orderly end: a whole or a partial snapshot, or nothing to do; nil: never, as far as is
-    /// known.
+    /// When a job of the level last completed: with a whole or partial snapshot, or with nothing to do; nil: unknown.
     package func lastCompletion(of level: SnapshotLevel) -> Timestamp? {
         completions[level.rawValue].map { Timestamp(secondsSince1970: $0) }
     }
 
-    /// How a job ended on the disk; nil: it has not.
+    /// How a job ended; nil: its work on the disk is not done.
     func end(of job: Job) -> End? { completed.first { $0.job == .init(job) }?.end }
 
     mutating func complete(_ job: JobMark, level: String, _ end: End, at time: Timestamp) {
@@ -129,9 +139,9 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         if end.isWhole { successes[level] = seconds }
     }
 
-    // MARK: - As a file
+    // MARK: - The file
 
-    /// - Throws: `DecodingError` for a text that is no state, or one of a later version of this program.
+    /// - Throws: `DecodingError`, also for the format of a later version.
     init(decoding bytes: [UInt8]) throws {
         self = try JSONDecoder().decode(Self.self, from: Data(bytes))
         guard version <= Self.currentVersion else {
@@ -140,7 +150,7 @@ package struct SnapshotState: Codable, Hashable, Sendable {
         }
     }
 
-    /// One JSON object and a line feed.
+    /// JSON and a line feed.
     func encoded() throws -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]

@@ -3,24 +3,24 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// What one job does to an account's snapshots, call by call; all of it blocks. After a crash between any two calls the next job's
-/// ``begin(_:)`` brings the snapshots to where this one would have, or leaves them as they were.
+/// The steps of a job on an account's snapshots; all of them block. After a crash between any two calls the next job's ``begin(_:isCancelled:)``
+/// completes the interrupted one, or leaves the snapshots unchanged.
 ///
-/// `.sync` is a copy that is being made or was finished; only the state file tells which. `.partial` is one that was cut off and is
-/// continued. `.trash-…` is removed when there is time. Specification: snapshots.md#the-run.
-/// Diagnostics: `HeldDirectory.Failure`, `CancellationError`.
+/// `.sync` is a copy in progress or a finished one; only the state file tells which. `.partial` is an interrupted copy that will be
+/// continued. `.trash-…` is to be removed. Specification: snapshots.md#the-run.
+/// Errors: `HeldDirectory.Failure`, `TreeWalk.LimitExceeded`, `CancellationError`.
 struct SnapshotWork: Sendable {
     let snapshots: SnapshotDirectory
     let configured: ConfiguredSnapshots
     let sandbox: CopySandbox
     let clock: any WallClock
 
-    /// A copy that was cut off. The next one links what it has already.
+    /// An interrupted copy, whose files the next one links.
     static let partialName: FilePath.Component = ".partial"
-    /// Of copies that are being made or were cut off.
+    /// The names of copies in progress or interrupted.
     static let unfinishedNames: Set<FilePath.Component> = [SnapshotRotation.copyName, partialName, closedName]
     private static let runConfigurationName: FilePath.Component = ".copy.conf"
-    /// With BACKUP_SANDBOX = root: a directory that the customer cannot enter while root writes there.
+    /// With BACKUP_SANDBOX = root, copies are made in a directory that the customer cannot enter.
     private static let closedName: FilePath.Component = ".work"
     private static let closedCopyName: FilePath.Component = "sync"
 
@@ -28,8 +28,8 @@ struct SnapshotWork: Sendable {
 
     // MARK: - Begin
 
-    /// Completes what an earlier job left, and records that this one begins.
-    /// - Returns: what is recorded, the attempt before this one, and what was wrong.
+    /// Completes an interrupted job, and records the beginning of this one.
+    /// - Returns: the state, the previous attempt, and warnings.
     func begin(_ job: Job, isCancelled: @escaping @Sendable () -> Bool) throws -> (
         state: SnapshotState, previous: SnapshotState.Attempt?, warnings: [String]
     ) {
@@ -40,16 +40,16 @@ struct SnapshotWork: Sendable {
         } catch let error as DecodingError {
             try snapshots.setDamagedStateAside()
             warnings.append(
-                "the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged; nothing needs to be "
-                    + "done")
+                "the state file in \(snapshots.path) was damaged (\(error)) and is now .state.damaged; no action "
+                    + "is needed")
             state = SnapshotState()
         }
         if let warning = try findFullCopy(&state, isCancelled: isCancelled) { warnings.append(warning) }
         if state.rotation != nil {
             do {
                 try rotate(&state)
-            } catch let lost as SnapshotRotation.Lost {
-                warnings.append("\(lost)")
+            } catch let lost as JobOutcome {
+                warnings.append(lost.message)
                 state.rotation = nil
             }
         }
@@ -60,18 +60,18 @@ struct SnapshotWork: Sendable {
         return (state, previous, warnings)
     }
 
-    /// Records that the time limit has ended a job before its attempt was recorded.
+    /// Records that TIMEOUT has stopped a job before its attempt was recorded.
     func recordTimeLimit() throws {
         do {
             var state = try snapshots.state()
             state.copyHitTimeLimit = true
             try recordIfRoom(state)
-        } catch is DecodingError {}  // The next job sets it aside.
+        } catch is DecodingError {}  // The next job renames it.
     }
 
-    /// The last full copy is known by its inode. Where that is not known any more, since the state file was lost or the volume was moved, it is
-    /// found by its name: nothing is to be dropped because a record is missing.
-    /// - Returns: a warning where a guess had to be made.
+    /// Finds the last full copy. It is identified by its inode; if that is unknown, since the state file was lost or the volume was moved, by its
+    /// name, so that nothing is dropped because a record is missing.
+    /// - Returns: a warning if it had to be guessed.
     private func findFullCopy(_ state: inout SnapshotState, isCancelled: @escaping () -> Bool) throws -> String? {
         let kept = try snapshots.inode(of: SnapshotRotation.keptName)
         guard let full = state.fullCopy else {
@@ -94,7 +94,7 @@ struct SnapshotWork: Sendable {
             return nil
         }
         return
-            "the last full snapshot is not there under its inode, as after the volume was moved; \(name) is taken for it and kept"
+            "no snapshot has the recorded inode of the last full one, as after a move of the volume; \(name) is assumed to be it and kept"
     }
 
     /// The newest or the oldest snapshot of a level; nil: it has none.
@@ -111,8 +111,7 @@ struct SnapshotWork: Sendable {
         try recordIfRoom(state)
     }
 
-    /// Records what no later step relies on. A disk without a free byte must not keep a job from making room on it, so there it is left to
-    /// the next record.
+    /// Records a state on which no later step relies. On a full disk nothing is recorded, so that the job can make room.
     private func recordIfRoom(_ state: SnapshotState) throws {
         do {
             try snapshots.record(state)
@@ -121,7 +120,7 @@ struct SnapshotWork: Sendable {
 
     // MARK: - Copy
 
-    /// Makes room for a copy and the directory in which it is made.
+    /// Makes room for a copy, and its directory.
     /// - Returns: the path of the run's configuration.
     func prepareCopy(_ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws -> FilePath {
         try makeRoom(&state, isCancelled: isCancelled)
@@ -130,14 +129,12 @@ struct SnapshotWork: Sendable {
         if isClosed {
             try directory.removeFile(SnapshotRotation.copyName)
             _ = try directory.makeDirectory(Self.closedName)
-            let closed = try existing(Self.closedName, in: directory)
-            _ = try closed.makeDirectory(Self.closedCopyName)
+            _ = try existing(Self.closedName).makeDirectory(Self.closedCopyName)
             try directory.link(
                 SnapshotRotation.copyName, to: FilePath("\(Self.closedName)/\(Self.closedCopyName)"))
         } else {
             _ = try directory.makeDirectory(SnapshotRotation.copyName)
-            let copy = try existing(SnapshotRotation.copyName, in: directory)
-            try copy.set(owner: sandbox.account.map { ($0.uid, $0.gid) }, mode: 0o700)
+            try existing(SnapshotRotation.copyName).set(owner: sandbox.account, mode: 0o700)
         }
         let partial = try snapshots.inode(of: Self.partialName).map { _ in snapshots.path.appending(Self.partialName) }
         let text = configured.runConfiguration(root: snapshots.path, rsync: sandbox.rsync, partial: partial)
@@ -145,11 +142,11 @@ struct SnapshotWork: Sendable {
         return snapshots.path.appending(Self.runConfigurationName)
     }
 
-    /// Removes what the levels keep beyond their numbers, and what they have dropped; nothing where it is not known which snapshot has to be kept.
+    /// Removes snapshots beyond the levels' numbers and dropped ones; nothing if it is unknown which snapshot must be kept.
     func makeRoom(isCancelled: @escaping @Sendable () -> Bool) throws {
         do {
             var state = try snapshots.state()
-            // Where it has to be guessed, the next job does that and says so.
+            // The next job guesses, and warns.
             guard try findFullCopy(&state, isCancelled: isCancelled) == nil else { return }
             try makeRoom(&state, isCancelled: isCancelled)
         } catch is DecodingError {}
@@ -160,7 +157,7 @@ struct SnapshotWork: Sendable {
         try emptyTrash(&state, isCancelled: isCancelled)
     }
 
-    /// A copy that was begun and is not recorded as finished becomes the one to continue, unless an earlier one had come further.
+    /// Renames an unfinished copy to `.partial`, unless an earlier one is larger.
     private func keepPartial(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
@@ -169,23 +166,21 @@ struct SnapshotWork: Sendable {
         let limit = state.sizes.nameLimit(of: nil)
         let removal = TreeRemoval(limit: limit, isCancelled: isCancelled)
         if try directory.directory(Self.partialName) != nil {
-            let (new, old) = (
-                try bytes(of: name, limit, isCancelled), try bytes(of: Self.partialName, limit, isCancelled)
-            )
-            // It was cut off before it came as far as the one that it continued.
-            if new < old { return try removal.remove(name, in: directory) }
+            let bytes = try [name, Self.partialName].map {
+                try SnapshotTree.walk(
+                    $0, in: directory, previous: nil, limit: { _ in limit }, isCancelled: isCancelled
+                ).bytes
+            }
+            if bytes[0] < bytes[1] {
+                try removal.remove(name, in: directory)
+                return
+            }
             try removal.remove(Self.partialName, in: directory)
         }
         _ = try directory.rename(name, into: directory, as: Self.partialName)
     }
 
-    private func bytes(
-        of name: FilePath.Component, _ limit: NameLimit, _ isCancelled: @escaping @Sendable () -> Bool
-    ) throws -> UInt64 {
-        try SnapshotTree.walk(name, in: directory, previous: nil, limit: { _ in limit }, isCancelled: isCancelled).bytes
-    }
-
-    /// Removes a copy that cannot be finished, and the one that it continued.
+    /// Removes a copy that cannot be finished, and the one that it continues.
     func discardCopy(_ state: SnapshotState, isCancelled: @escaping @Sendable () -> Bool) throws {
         try reopenClosedCopy()
         for name in [SnapshotRotation.copyName, Self.partialName] {
@@ -193,7 +188,7 @@ struct SnapshotWork: Sendable {
         }
     }
 
-    /// Moves a copy that was made in the closed directory to where the others are made.
+    /// Moves a copy that was made in the closed directory to `.sync`.
     private func reopenClosedCopy() throws {
         guard let closed = try directory.directory(Self.closedName) else { return }
         let name = SnapshotRotation.copyName
@@ -206,35 +201,33 @@ struct SnapshotWork: Sendable {
         try directory.removeEmptyDirectory(Self.closedName)
     }
 
-    private func existing(_ name: FilePath.Component, in parent: HeldDirectory) throws -> HeldDirectory {
-        guard let directory = try parent.directory(name) else {
-            throw HeldDirectory.Failure(
-                operation: "open", path: parent.path.appending(name), cause: .noSuchFileOrDirectory)
+    private func existing(_ name: FilePath.Component) throws -> HeldDirectory {
+        guard let found = try directory.directory(name) else {
+            throw directory.failure("open", name, .noSuchFileOrDirectory)
         }
-        return directory
+        return found
     }
 
     // MARK: - Inspect
 
-    /// Why a copy that its programs call whole must not become a snapshot.
-    struct Unfit: Error, Hashable {
-        var reason: String
-    }
-
-    /// Looks at the finished copy on the disk and records that it is finished.
+    /// Inspects the finished copy on the disk and records that it is finished.
     /// - Parameters:
-    ///   - hadUploads: whether there was anything to copy before the copy began.
-    ///   - names: that rsync counted in it; nil: it told of none.
-    /// - Returns: what it holds.
-    /// - Throws: ``Unfit``.
+    ///   - hadUploads: whether there were files to copy.
+    ///   - names: counted by rsync; nil: unknown.
+    /// - Throws: a failed `JobOutcome` for a copy that must not become a snapshot.
     func inspect(
         _ state: inout SnapshotState, job: Job, uid: String, hadUploads: Bool, names: UInt64?, _ end: SnapshotState.End,
         isCancelled: @escaping @Sendable () -> Bool
     ) throws -> SnapshotTree {
+        func refusal(_ reason: String) -> JobOutcome {
+            JobOutcome(
+                .failed, failureClass: .permanent,
+                message: "\(reason); no snapshot was changed; see the job's output, and run the backup again")
+        }
         try reopenClosedCopy()
         let name = SnapshotRotation.copyName
         guard let inode = try snapshots.inode(of: name) else {
-            throw Unfit(reason: "\(snapshots.path)/\(name) is not there, or no directory")
+            throw refusal("\(snapshots.path)/\(name) is missing or not a directory")
         }
         let newest = configured.levels.first.map { SnapshotRotation.name($0.name, 0) }
         let previous = try newest.flatMap { try snapshots.inode(of: $0) == nil ? nil : $0 }
@@ -243,13 +236,13 @@ struct SnapshotWork: Sendable {
             name, in: directory, previous: previous,
             limit: { if $0 == name, let names { .counted(names) } else { try others($0) } }, isCancelled: isCancelled)
         guard !tree.isEmpty || !hadUploads else {
-            throw Unfit(reason: "the copy is empty and the uploads are not")
+            throw refusal("the copy is empty and the uploads are not")
         }
         let copy = SnapshotState.CopiedTree(
             inode: inode, files: UInt64(tree.files), bytes: tree.bytes, ownBytes: tree.ownBytes,
             names: UInt64(tree.entries))
         var end = end
-        if let warning = ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: uid) {
+        if let warning = copy.shrinkWarning(after: state.fullCopy, uid: uid) {
             end.warning += (end.warning.isEmpty ? "" : "; ") + warning
         }
         try directory.synchronizeFileSystem()
@@ -262,7 +255,7 @@ struct SnapshotWork: Sendable {
     // MARK: - Rotate
 
     /// Records that the level takes over its source.
-    /// - Returns: false when there is nothing to take over; that is recorded as an orderly end.
+    /// - Returns: false if there is nothing to take over; the job is then recorded as completed.
     func takeOver(_ state: inout SnapshotState, job: Job, from source: FilePath.Component) throws -> Bool {
         guard let inode = try snapshots.inode(of: source) else {
             state.complete(.init(job), level: job.level, .init(isWhole: false), at: clock.now)
@@ -276,24 +269,24 @@ struct SnapshotWork: Sendable {
         return true
     }
 
-    /// Puts the recorded snapshot in front of its level, and records that. It is not to be cut off, and takes milliseconds.
+    /// Completes the recorded rotation, and records that. It takes milliseconds and must not be interrupted.
     func rotate(_ state: inout SnapshotState) throws {
         guard let next = state.rotation else { return }
         guard let retain = configured.retain(next.level) else {
-            // The level was switched off meanwhile: nothing takes the snapshot any more.
+            // The level is no longer used.
             state.rotation = nil
             return try recordIfRoom(state)
         }
         try rotation(state).put(next.inode, from: .named(next.source), before: next.level, retain: retain)
         if let copy = next.copy {
-            if ShrinkAlarm.warning(for: copy, after: state.fullCopy, uid: "") == nil { state.fullCopy = copy }
+            if !copy.hasShrunk(from: state.fullCopy) { state.fullCopy = copy }
             state.lastCopy = copy
             state.sizes.add(inode: copy.inode, bytes: copy.bytes, ownBytes: copy.ownBytes, names: copy.names)
         }
         state.rotation = nil
         state.complete(next.job, level: next.level, next.end, at: clock.now)
         try directory.synchronize()
-        // Without it, the next job finds the snapshot in its place and completes this.
+        // If this is lost, the next job finds the snapshot in its place and completes the rotation.
         try recordIfRoom(state)
     }
 
@@ -303,13 +296,13 @@ struct SnapshotWork: Sendable {
 
     // MARK: - Clean up
 
-    /// Removes what the levels have dropped, the copy that was continued, and a full snapshot that is not needed any more.
-    /// - Parameter hasCopied: whether the job has made a copy; a larger level has not, and continues nothing.
+    /// Removes dropped snapshots, the copy that was continued, and a full snapshot that is no longer kept.
+    /// - Parameter hasCopied: whether the job has made a copy.
     func cleanUp(_ state: inout SnapshotState, hasCopied: Bool, isCancelled: @escaping @Sendable () -> Bool) throws {
         if let kept = try snapshots.inode(of: SnapshotRotation.keptName), kept != state.fullCopy?.inode {
             try rotation(state).drop(SnapshotRotation.keptName)
         }
-        // First, so that nothing but snapshots shares what is removed after it.
+        // First, so that only snapshots share the files that are removed after it.
         if hasCopied {
             try TreeRemoval(limit: state.sizes.nameLimit(of: nil), isCancelled: isCancelled)
                 .remove(Self.partialName, in: directory)
@@ -324,9 +317,8 @@ struct SnapshotWork: Sendable {
                 state.sizes.beginRemoval(of: inode)
                 try recordIfRoom(state)
             }
-            var freed: UInt64 = 0
-            try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
-                .remove(name, in: directory, freed: &freed)
+            let freed = try TreeRemoval(limit: state.sizes.nameLimit(of: inode), isCancelled: isCancelled)
+                .remove(name, in: directory)
             if let inode {
                 state.sizes.endRemoval(of: inode, freed: freed)
                 try recordIfRoom(state)
@@ -334,18 +326,8 @@ struct SnapshotWork: Sendable {
         }
     }
 
-    // MARK: - Measure
-
-    /// What all snapshots take, by the record; one in turn is measured to verify it.
-    /// - Returns: the sizes, and why all had to be measured; nil when they had not.
-    func measure(
-        _ state: inout SnapshotState, isCancelled: @escaping @Sendable () -> Bool
-    ) throws -> (sizes: SnapshotSizes, doubt: SizeRecord.Doubt?) {
-        try SnapshotMeasure(directory, isCancelled: isCancelled).check(&state.sizes)
-    }
-
     /// For a walk through a snapshot.
-    private func limit(_ state: SnapshotState) -> SnapshotCount.Limit {
+    private func limit(_ state: SnapshotState) -> SnapshotCounter.Limit {
         { state.sizes.nameLimit(of: try snapshots.inode(of: $0)) }
     }
 }

@@ -1,57 +1,55 @@
-package import SystemPackage
+import Provisioning
+import SystemPackage
 
-/// A home's place as a value: absolute, strictly below a root, and ending in the account's own uid, so that no entry can name
-/// another's home. Whether the directories on the disk are what they should be is `HomeWalk`'s question.
-package struct HomePath: Hashable, Sendable {
-    /// The root under which it lies, as the settings spell it.
-    package let root: FilePath
+/// The place of a home: absolute, below a root, and ending in the account's own uid, so that no entry can name another account's home.
+/// A value; ``HomeWalk`` checks the directories on the disk.
+struct HomePath: Hashable, Sendable {
+    /// The root of HOME_ROOTS above it.
+    let root: FilePath
     /// The home, without the chroot mark.
-    package let path: FilePath
-    /// The home as the entry spells it, with `/./` where the chroot ends.
-    package let text: String
-    /// The shortest directory below the root that ends in the uid: what belongs to the account alone, and what a deletion takes away.
-    package let accountDirectory: FilePath
-    /// The volume, or else the root, that holds the account's directory; `.deleted` lies there.
-    package let base: FilePath
+    let path: FilePath
+    /// The home as in the entry, with `/./` where the chroot ends.
+    let text: String
+    /// The account's own directory, the first below the root that is named by the uid; a deletion removes it.
+    let accountDirectory: FilePath
+    /// The volume or root that holds the account's directory; `.deleted` and `.store` are there.
+    let base: FilePath
     /// The directory before the mark `/./`.
-    package let chroot: FilePath?
+    var chroot: FilePath?
 
-    init(
-        root: FilePath, path: FilePath, text: String, accountDirectory: FilePath, base: FilePath, chroot: FilePath?
-    ) {
-        self.root = root
-        self.path = path
-        self.text = text
-        self.accountDirectory = accountDirectory
-        self.base = base
-        self.chroot = chroot
-    }
-
-    /// Where the home shows the account's snapshots, and holds them with SNAPSHOTS = own.
-    package var snapshots: FilePath { path.appending(HomeDirectory.snapshots) }
-    /// Where they lie otherwise; see ``SnapshotStore``.
-    package var store: FilePath { base.appending(SnapshotStore.directoryName).appending(accountName) }
+    /// Where the home shows the account's snapshots, and where they are with SNAPSHOTS = own.
+    var snapshots: FilePath { path.appending(HomeDirectory.snapshots) }
+    /// Where they are otherwise; see ``SnapshotStore``.
+    var store: FilePath { base.appending(SnapshotStore.directoryName).appending(accountName) }
     /// The uid.
     var accountName: FilePath.Component { accountDirectory.lastComponent ?? ".nameless" }
 
     /// The directories from the root down to the home.
-    var directories: [FilePath.Component] { Self.directories(of: path, below: root) }
-    var accountDirectories: [FilePath.Component] { Self.directories(of: accountDirectory, below: root) }
-    var baseDirectories: [FilePath.Component] { Self.directories(of: base, below: root) }
+    var directories: [FilePath.Component] { names(of: path) }
+    var accountDirectories: [FilePath.Component] { names(of: accountDirectory) }
+    var baseDirectories: [FilePath.Component] { names(of: base) }
 
-    private static func directories(of path: FilePath, below root: FilePath) -> [FilePath.Component] {
+    private func names(of path: FilePath) -> [FilePath.Component] {
         Array(path.components.dropFirst(root.components.count))
     }
 
-    /// Why a text is not the place of a home; reads on after the text itself.
+    /// The failure of a job that needs the home.
+    static func missing(at place: String) -> ProvisioningFailure {
+        ProvisioningFailure(
+            .cannotCheckHomeDirPresence, reason: "there is no home at \(place)",
+            hint: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
+    }
+
+    /// Why a text is not the place of a home. The reason continues the text in a sentence.
     struct Invalid: Error, Hashable {
         var reason: String
     }
+}
 
+extension HomePath {
     /// - Parameters:
-    ///   - text: the attribute's value, free of control characters.
-    ///   - uid: the account's; nil where it is unknown because it was itself wrong, and then the end is not compared.
-    ///   - places: where homes may lie.
+    ///   - text: the attribute's value, without control characters.
+    ///   - uid: the account's; nil: it is wrong itself, and the end of the path is not compared.
     init(parsing text: String, uid: String?, places: HomePlaces) throws(Invalid) {
         guard text.utf8.first == UInt8(ascii: "/") else { throw Invalid(reason: "which is not an absolute path") }
         guard text.utf8.count <= 1024 else { throw Invalid(reason: "which is longer than 1024 bytes") }
@@ -92,13 +90,12 @@ package struct HomePath: Hashable, Sendable {
 
         self.init(
             root: root, path: path, text: text, accountDirectory: accountDirectory,
-            base: places.base(of: accountDirectory) ?? root,
-            chroot: mark.map { Self.path(names.prefix($0)) })
+            base: places.base(of: accountDirectory) ?? root, chroot: mark.map { Self.path(names.prefix($0)) })
     }
 
     private static func path(_ names: ArraySlice<String>) -> FilePath { FilePath("/" + names.joined(separator: "/")) }
 
-    /// Names are kept to characters that mean nothing to rsnapshot, rsync and a shell; hidden directories are the daemon's own.
+    /// Only characters without a meaning to rsnapshot, rsync and a shell are accepted; hidden directories belong to the daemon.
     private static func objection(to name: String) -> String? {
         switch true {
         case name.isEmpty: "which has an empty component"
@@ -123,12 +120,12 @@ package struct HomePath: Hashable, Sendable {
     }
 }
 
-/// The directories inside a home that clients of the service expect (specification: protocol.md#homes).
+/// The directories inside a home (specification: protocol.md#homes).
 enum HomeDirectory {
-    /// The upload root, the account's own.
+    /// The uploads; it belongs to the account.
     static let incoming: FilePath.Component = "incoming"
-    /// rsnapshot's root: root's, else the account could swap it for a link and have root write anywhere.
+    /// The snapshots. It belongs to root: otherwise the account could replace it by a link and make root write anywhere.
     static let snapshots: FilePath.Component = ".snapshots"
-    /// The account's keys.
+    /// The account's SSH keys.
     static let ssh: FilePath.Component = ".ssh"
 }

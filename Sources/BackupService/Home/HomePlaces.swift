@@ -1,25 +1,25 @@
 import Glibc
+import Provisioning
 package import SystemPackage
 
 /// How the place of a home is found (setting HOME_LAYOUT).
 package enum HomeLayout: String, CaseIterable, Hashable, Sendable {
-    /// `homeDirectory` is taken as it is.
+    /// `homeDirectory` of the entry.
     case attribute
-    /// The place is computed from the uid below a volume.
+    /// Computed from the uid, below a volume.
     case hashed
 }
 
-/// A pool: volumes over which new homes are spread, the section `[Pool NAME]`.
+/// A pool: volumes over which new homes are spread; the section `[Pool NAME]`.
 package struct Pool: Hashable, Sendable {
     /// The name in the settings.
     package var name = ""
     /// Directories, usually mounts, that hold homes.
     package var volumes: [FilePath] = []
 
-    /// The name of the pool of the roots, where the settings have none.
+    /// The name of the pool of the roots, if the settings have none.
     package static let defaultName = "Default"
 
-    /// A pool without volumes.
     package init() {}
 
     package init(name: String, volumes: [FilePath]) {
@@ -28,26 +28,28 @@ package struct Pool: Hashable, Sendable {
     }
 }
 
-/// The only places under which homes may lie.
+/// Where homes may be.
 package struct HomePlaces: Hashable, Sendable {
     package var layout = HomeLayout.attribute
-    /// Absolute directories, none of them `/`.
+    /// Absolute directories other than `/`.
     package var roots: [FilePath] = ["/var/backup"]
-    /// The pools of the settings; those without volumes are not used.
+    /// The pools of the settings; those without volumes are ignored.
     package var configuredPools: [Pool] = []
 
-    /// Their volumes lie in or below a root; one pool of the roots themselves where none is configured.
+    /// The configured pools, whose volumes are in or below a root; else one pool of the roots.
     package var pools: [Pool] {
         let used = configuredPools.filter { !$0.volumes.isEmpty }
         return used.isEmpty ? [Pool(name: Pool.defaultName, volumes: roots)] : used
     }
-    /// Those of all pools.
+    /// The volumes of all pools.
     package var volumes: [FilePath] { pools.flatMap(\.volumes) }
 
-    /// The pool that a volume belongs to; nil for a directory that is none.
-    package func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
+    /// Volumes and roots, each once, sorted.
+    var bases: [FilePath] { Set(volumes + roots).sorted { $0.string < $1.string } }
 
-    /// What is wrong with the settings themselves; empty when nothing is.
+    func pool(of volume: FilePath) -> Pool? { pools.first { $0.volumes.contains(volume) } }
+
+    /// What is wrong with the settings.
     var problems: [(reason: String, hint: String)] {
         var problems: [(reason: String, hint: String)] = []
         if roots.isEmpty { problems.append(("HOME_ROOTS is empty", "name the directory under which homes may lie")) }
@@ -63,7 +65,7 @@ package struct HomePlaces: Hashable, Sendable {
                 ))
         }
         for (index, volume) in volumes.enumerated() where volumes.prefix(index).contains(volume) {
-            problems.append(("the volume \(volume) stands in VOLUMES twice", "name each volume once, in one pool"))
+            problems.append(("VOLUMES names \(volume) twice", "name each volume once, in one pool"))
         }
         return problems
     }
@@ -71,69 +73,112 @@ package struct HomePlaces: Hashable, Sendable {
     var rootList: String { roots.map(\.string).joined(separator: " ") }
 
     /// The longest root that is the path or a parent of it.
-    func root(containing path: FilePath) -> FilePath? {
-        roots.filter { path.starts(with: $0) }.max { $0.components.count < $1.components.count }
-    }
+    func root(containing path: FilePath) -> FilePath? { Self.longest(roots.filter { path.starts(with: $0) }) }
 
-    /// The longest volume, or else root, that is a parent of the path.
+    /// The longest volume or root that is a parent of the path.
     func base(of path: FilePath) -> FilePath? {
-        (volumes + roots).filter { path.starts(with: $0) && path != $0 }
-            .max { $0.components.count < $1.components.count }
+        Self.longest((volumes + roots).filter { path.starts(with: $0) && path != $0 })
     }
 
-    /// `VOLUME/d6/d4d5d6/d1d2d3/UID`, where d1…d6 are the last six digits of the uid.
-    /// - Parameter uid: seven digits or more.
-    func hashedHome(uid: String, volume: FilePath) -> HomePath {
-        let path = HashedLayout.directories(uid: uid).reduce(volume) { $0.appending($1) }
-        return HomePath(
-            root: root(containing: volume) ?? volume, path: path, text: path.string, accountDirectory: path,
-            base: volume,
-            chroot: nil)
+    private static func longest(_ paths: [FilePath]) -> FilePath? {
+        paths.max { $0.components.count < $1.components.count }
     }
-}
 
-/// The rule by which the old daemon spread homes over directories.
-enum HashedLayout {
-    /// `d6`, `d4d5d6`, `d1d2d3`, uid; fewer than six digits are filled up with zeros.
-    static func directories(uid: String) -> [String] {
+    /// `d6/d4d5d6/d1d2d3/UID` below a directory, where d1…d6 are the last six digits of the uid; a shorter uid is padded with zeros.
+    static func hashed(_ uid: String, below directory: FilePath) -> FilePath {
         let digits = Array((String(repeating: "0", count: max(0, 6 - uid.count)) + uid).suffix(6))
         return [String(digits[5]), String(digits[3...5]), String(digits[0...2]), uid]
+            .reduce(directory) { $0.appending($1) }
+    }
+
+    /// The home in layout `hashed`.
+    func hashedHome(uid: String, volume: FilePath) -> HomePath {
+        let path = Self.hashed(uid, below: volume)
+        return HomePath(
+            root: root(containing: volume) ?? volume, path: path, text: path.string, accountDirectory: path,
+            base: volume)
     }
 }
 
-/// What handlers are told of a volume (specification: rows.md B7).
-package struct VolumeFacts: Hashable, Sendable {
-    /// The volume's path, which is also its name.
-    package let volume: FilePath
-    /// The pool that it belongs to.
+// MARK: - The place of one home
+
+/// The volumes among which the place of a new home is chosen.
+package struct VolumeChoice: Hashable, Sendable {
+    /// The pool of the volume with the most free space.
     package let pool: Pool
-    /// The type of its file system, such as `ext4`; empty where it cannot be told.
-    package let mediaType: String
+    /// The pool's volumes, the one with the most free space first.
+    package let volumes: [FilePath]
+}
+
+/// The place of an account's home.
+enum HomePlace {
+    /// The place is fixed, or the home exists there.
+    case given(HomePath)
+    /// The account has no home yet.
+    case new(VolumeChoice)
 }
 
 extension HomePlaces {
-    /// The volume that holds an account's home, as far as its uid tells: where homes lie where their entries say, and while there is no home
-    /// yet, it is the first one.
-    /// - Parameter uid: nil, and whatever is no uid: the first volume. It looks at the disk.
+    /// Finds the place of an account's home. It reads the disk.
+    /// - Throws: code 4 when a volume cannot be examined, since the home might be there, or when two volumes hold one.
+    func place(of account: BackupAccount) throws(ProvisioningFailure) -> HomePlace {
+        if layout == .attribute, let home = account.homes.first { return .given(home) }
+        var walks: [HomeWalk] = []
+        for home in account.homes {
+            let walk = try HomeWalk(to: home)
+            guard walk.base != nil else {
+                throw ProvisioningFailure(
+                    .cannotCheckHomeDirPresence, .configuration, reason: "the volume \(home.base) does not exist",
+                    hint: "mount it, or correct VOLUMES")
+            }
+            walks.append(walk)
+        }
+        let existing = walks.filter { $0.account != nil }
+        guard existing.count < 2 else {
+            let directories = existing.map { "\($0.home.accountDirectory)" }.joined(separator: " and ")
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, reason: "\(account.dn): the account has homes in \(directories)",
+                hint: "move one of them away")
+        }
+        if let walk = existing.first { return .given(walk.home) }
+        // The snapshots may exist without the home.
+        for walk in walks where try walk.store() != nil { return .given(walk.home) }
+        let volumes = walks.map { ($0.home.base, Self.freeBytes($0)) }.sorted { $0.1 > $1.1 }.map(\.0)
+        guard let pool = volumes.first.flatMap({ pool(of: $0) }) else {
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, .configuration, reason: "no volume is configured",
+                hint: "name the volumes in VOLUMES of a [Pool NAME] section")
+        }
+        return .new(VolumeChoice(pool: pool, volumes: volumes.filter(pool.volumes.contains)))
+    }
+
+    /// The home of an account that has one; nil: it has none yet.
+    func home(of account: BackupAccount) throws(ProvisioningFailure) -> HomePath? {
+        if case .given(let home) = try place(of: account) { home } else { nil }
+    }
+
+    private static func freeBytes(_ walk: HomeWalk) -> UInt64 {
+        var system = statvfs()
+        guard let base = walk.base, fstatvfs(base.descriptor, &system) == 0 else { return 0 }
+        return UInt64(system.f_bavail) * UInt64(system.f_frsize)
+    }
+}
+
+// MARK: - Volumes in events (specification: rows.md B7)
+
+extension HomePlaces {
+    /// The volume of an account's home by its uid; the first volume if there is no home, no uid, or the layout is `attribute`. It reads the disk.
     package func volume(ofAccount uid: String?) -> FilePath? {
         guard layout == .hashed, volumes.count > 1, let uid, uid.count >= 7, uid.utf8.allSatisfy({ 0x30...0x39 ~= $0 })
         else { return volumes.first }
-        let home = volumes.first { volume in
-            access(hashedHome(uid: uid, volume: volume).accountDirectory.string, F_OK) == 0
-        }
-        return home ?? volumes.first
+        return volumes.first { access(Self.hashed(uid, below: $0).string, F_OK) == 0 } ?? volumes.first
     }
 
-    /// By the kernel's list of mounts; the volume itself is not touched.
-    /// - Returns: nil for a directory that is no volume.
-    package func facts(of volume: FilePath) -> VolumeFacts? {
+    /// Reads the kernel's list of mounts; the volume itself is not accessed.
+    /// - Returns: the volume's pool and the type of its file system, such as `ext4` (empty: unknown); nil for a directory that is not a volume.
+    package func facts(of volume: FilePath) -> (pool: Pool, mediaType: String)? {
         guard let pool = pool(of: volume) else { return nil }
-        let type: String?
-        do {
-            type = try MountTable.current(near: volume).mount(holding: volume, device: "")?.type
-        } catch {
-            type = nil
-        }
-        return VolumeFacts(volume: volume, pool: pool, mediaType: type ?? "")
+        let mount = try? MountTable.current(near: volume).mount(holding: volume, device: "")
+        return (pool, mount?.type ?? "")
     }
 }

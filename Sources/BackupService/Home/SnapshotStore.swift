@@ -6,60 +6,61 @@ import Provisioning
 import Synchronization
 import SystemPackage
 
-/// Where an account's snapshots lie and how its home shows them (setting SNAPSHOTS); all of it blocks.
+/// Where an account's snapshots are and how its home shows them (setting SNAPSHOTS). All calls block.
 ///
-/// With `own` they lie in the home. Otherwise the directory that holds them is renamed to `BASE/.store/UID` on the same file system, where
-/// only root can enter, and the home's `.snapshots` is an empty directory of root's: with `readonly` a mount shows them there, with `hidden`
-/// nothing does. Owners, modes, hard links and what quotas count stay what they were.
+/// With `own` they are in the home. Otherwise their directory is renamed to `BASE/.store/UID` on the same file system, where only root can enter,
+/// and the home's `.snapshots` is an empty directory of root's: with `readonly` a mount shows them there, with `hidden` nothing does. Owners,
+/// modes, hard links and quotas are not affected.
 ///
-/// **Where `BASE/.store/UID` exists the snapshots are there, else in the home**: one rename decides. So a crash between any two calls leaves
-/// them whole in one place, a backup finds them, and ``settle(_:)`` goes on from there. No path of a customer is resolved: everything is done
-/// by descriptors of directories that are root's. Specification: snapshots.md#where-snapshots-are-kept.
+/// **If `BASE/.store/UID` exists the snapshots are there, else in the home**: one rename decides. So after a crash between any two calls they
+/// are complete in one place, a backup finds them, and ``settle(_:)`` continues. No path of a customer is resolved; all calls use
+/// descriptors of directories that belong to root. Specification: snapshots.md#where-snapshots-are-kept.
 struct SnapshotStore: Sendable {
     let home: HomePath
-    /// Is called before each call that changes something; a test throws here.
+    /// Called before each change; a test throws here.
     var beforeEach: @Sendable (Call) throws(ProvisioningFailure) -> Void = { _ in }
 
     init(_ home: HomePath) { self.home = home }
 
-    /// The directory below a volume that holds the snapshots of all its accounts that do not hold them themselves.
+    /// The directory below a volume that holds the snapshots of its accounts.
     static let directoryName: FilePath.Component = ".store"
 
-    /// Changes are made one after the other: while a daemon that starts shows all snapshots, accounts are provisioned.
+    /// Serializes changes: when the daemon starts it mounts all snapshots while accounts are provisioned.
     private static let changes = Mutex(())
 
-    // MARK: - What there is
+    // MARK: - State and plan
 
     struct Condition: Hashable, Sendable {
-        /// Whether the snapshots lie in the store.
+        /// Whether the snapshots are in the store.
         var isInStore: Bool
         var point: Point
     }
 
-    /// What the home's `.snapshots` is.
+    /// The state of the home's `.snapshots`.
     enum Point: Hashable, Sendable {
         case absent
         /// A directory of the home, with nothing mounted at it.
         case directory(mode: UInt32)
-        /// The mount that shows the store; not restricted when somebody has changed it.
+        /// The mount that shows the store. Not restricted: its options were changed.
         case view(isRestricted: Bool)
-        /// Something else is mounted there.
+        /// Another mount.
         case foreign
     }
 
-    func condition() throws(ProvisioningFailure) -> Condition { try SnapshotPlaces(of: home).condition() }
-
-    // MARK: - What is to be done
-
-    /// One call that changes something.
+    /// One change.
     enum Call: Hashable, Sendable {
         case makeStores, moveToStore, moveToHome
         case makePoint(mode: UInt32), setMode(UInt32), removePoint
         case mount, restrictMount, unmount
     }
 
-    /// What brings an account from what there is to what the setting says.
-    /// - Parameter moves: whether snapshots that lie elsewhere are moved; else they are shown, or not shown, from where they are.
+    func condition() throws(ProvisioningFailure) -> Condition {
+        let places = try OpenPlaces(of: home)
+        return try HomeWalk.explained(below: home.root) { try places.condition() }
+    }
+
+    /// The changes from a state to the one that the setting asks for.
+    /// - Parameter moves: whether snapshots in the other place are moved; if not, they are shown or hidden where they are.
     static func calls(from condition: Condition, to access: SnapshotAccess, moves: Bool) -> [Call] {
         let (isInStore, point) = (condition.isInStore, condition.point)
         guard moves ? access != .own : isInStore else {
@@ -80,11 +81,13 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// Brings the snapshots to where the setting wants them, and shows them or not. No backup of the account may run meanwhile.
-    /// - Throws: code 5, or code 4 where the way to them cannot be trusted.
+    // MARK: - Changes
+
+    /// Moves the snapshots to where the setting wants them, and shows or hides them. No backup of the account may run meanwhile.
+    /// - Throws: code 5; code 4 if the directories above cannot be trusted.
     func settle(_ access: SnapshotAccess) throws(ProvisioningFailure) { try change(to: access, moves: true) }
 
-    /// Shows the snapshots from where they are, or not, as the setting says.
+    /// Shows or hides the snapshots where they are.
     /// - Throws: as ``settle(_:)``.
     func show(_ access: SnapshotAccess) throws(ProvisioningFailure) { try change(to: access, moves: false) }
 
@@ -97,7 +100,7 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// Takes the mount away, where there is one.
+    /// Removes the mount, if there is one.
     /// - Throws: as ``settle(_:)``.
     func unmount() throws(ProvisioningFailure) {
         try Self.serially { () throws(ProvisioningFailure) in
@@ -105,12 +108,13 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// Has the home hold its snapshots again, before it is archived.
-    /// - Returns: false where it cannot, because something else is in their place; they are still in the store then.
+    /// Moves the snapshots back into the home, before it is archived.
+    /// - Returns: false if something else is in their place; they stay in the store.
     /// - Throws: as ``settle(_:)``.
     func putBack() throws(ProvisioningFailure) -> Bool {
         try unmount()
-        guard try SnapshotPlaces(of: home).hasFreePoint() else { return false }
+        let places = try OpenPlaces(of: home)
+        guard try HomeWalk.explained(below: home.root, places.hasFreePoint) else { return false }
         try settle(.own)
         return true
     }
@@ -121,15 +125,11 @@ struct SnapshotStore: Sendable {
 
     private func perform(_ call: Call) throws(ProvisioningFailure) {
         try beforeEach(call)
-        let places = try SnapshotPlaces(of: home)
-        do throws(HeldDirectory.Failure) {
-            try places.perform(call)
-        } catch {
-            throw explain(error)
-        }
+        let places = try OpenPlaces(of: home)
+        do throws(HeldDirectory.Failure) { try places.perform(call) } catch { throw explain(error) }
     }
 
-    // MARK: - In words
+    // MARK: - Text
 
     /// One line, for a dry run.
     func text(of call: Call) -> String {
@@ -147,7 +147,7 @@ struct SnapshotStore: Sendable {
         }
     }
 
-    /// What is not as the setting says, with the hint.
+    /// Where the state differs from the setting, with hints.
     func notices(_ access: SnapshotAccess) throws(ProvisioningFailure) -> [String] {
         let condition = try condition()
         var notices: [String] = []
@@ -175,38 +175,35 @@ struct SnapshotStore: Sendable {
     }
 
     private func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
-        let failureClass: FailureClass
-        let hint: String
-        switch failure.cause {
-        case .improperLink:
-            failureClass = .configuration
-            hint = """
-                snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a \
-                [Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own
-                """
-        case .directoryNotEmpty, .fileExists:
-            failureClass = .permanent
-            hint = "\(home.snapshots) has files, and the snapshots lie in \(home.store): move those files away"
-        case .noFunction:
-            failureClass = .configuration
-            hint = "run Linux 5.12 or later, or write SNAPSHOTS = own"
-        case .notPermitted, .permissionDenied:
-            failureClass = .permanent
-            hint = "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own"
-        default:
-            failureClass =
-                failure.cause == .resourceBusy ? .retryable : FailureClass(failure.cause) ?? .permanent
-            hint = "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
-        }
-        return ProvisioningFailure(
-            .cannotCreateHomeDir, failureClass,
-            reason: "could not \(failure.operation) \(failure.path): \(failure.cause)", hint: hint)
+        let (failureClass, hint): (FailureClass?, String) =
+            switch failure.cause {
+            case .improperLink:
+                (
+                    .configuration,
+                    "snapshots are moved within one file system: name the mount that holds \(home.accountDirectory) in VOLUMES of a "
+                        + "[Pool NAME] section; on btrfs, where it is a subvolume, write SNAPSHOTS = own"
+                )
+            case .directoryNotEmpty, .fileExists:
+                (
+                    .permanent,
+                    "\(home.snapshots) has files, and the snapshots lie in \(home.store): move those files away"
+                )
+            case .noFunction: (.configuration, "run Linux 5.12 or later, or write SNAPSHOTS = own")
+            case .notPermitted, .permissionDenied:
+                (.permanent, "run the daemon as root with CAP_SYS_ADMIN, or write SNAPSHOTS = own")
+            default:
+                (
+                    failure.cause == .resourceBusy ? .retryable : nil,
+                    "check the disk, /proc/self/mountinfo, the setting fs.mount-max and the kernel's log"
+                )
+            }
+        return failure.provisioningFailure(.cannotCreateHomeDir, failureClass, hint: hint)
     }
 }
 
-/// The directories that are to do with an account's snapshots, held open.
-private struct SnapshotPlaces {
-    let home: HomePath
+/// The directories that ``SnapshotStore`` changes, held open.
+private struct OpenPlaces {
+    private let home: HomePath
     private let base: HeldDirectory
     private let directory: HeldDirectory
     /// The parent of all stores.
@@ -217,36 +214,22 @@ private struct SnapshotPlaces {
 
     init(of home: HomePath) throws(ProvisioningFailure) {
         let walk = try HomeWalk(to: home)
-        guard let base = walk.base, let directory = walk.directory else {
-            throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence, reason: "there is no home at \(home.path)",
-                hint: "mount its volume if it is not mounted; else " + ConfiguredSnapshots.provisionAgain)
-        }
-        self.home = home
-        self.base = base
-        self.directory = directory
+        guard let base = walk.base, let directory = walk.directory else { throw HomePath.missing(at: "\(home.path)") }
+        (self.home, self.base, self.directory) = (home, base, directory)
         stores = try walk.stores()
         store = try walk.store()
     }
 
-    func condition() throws(ProvisioningFailure) -> SnapshotStore.Condition {
-        do throws(HeldDirectory.Failure) {
-            return SnapshotStore.Condition(isInStore: store != nil, point: try point())
-        } catch {
-            throw HomeWalk.explain(error, root: home.root)
-        }
+    func condition() throws(HeldDirectory.Failure) -> SnapshotStore.Condition {
+        SnapshotStore.Condition(isInStore: store != nil, point: try point())
     }
 
-    /// Whether nothing is lost when the point goes.
-    func hasFreePoint() throws(ProvisioningFailure) -> Bool {
-        do throws(HeldDirectory.Failure) {
-            switch try point() {
-            case .absent: return true
-            case .directory: return try directory.directory(name)?.names().isEmpty != false
-            case .view, .foreign: return false
-            }
-        } catch {
-            throw HomeWalk.explain(error, root: home.root)
+    /// Whether `.snapshots` can be removed without a loss.
+    func hasFreePoint() throws(HeldDirectory.Failure) -> Bool {
+        switch try point() {
+        case .absent: true
+        case .directory: try directory.directory(name)?.isEmpty() != false
+        case .view, .foreign: false
         }
     }
 
@@ -261,13 +244,13 @@ private struct SnapshotPlaces {
         return .view(isRestricted: clinux_is_restricted_mount(root.descriptor) == 1)
     }
 
-    /// The directory in the home; nil where there is none.
-    /// - Throws: with the cause `improperLink` where something is mounted at it.
+    /// The directory in the home; nil if there is none.
+    /// - Throws: with the cause `improperLink` if something is mounted at it.
     private func unmounted() throws(HeldDirectory.Failure) -> HeldDirectory? {
-        try directory.directory(name, reach: .sameFileSystem)
+        try directory.directory(name, crossesMounts: false)
     }
 
-    /// The root of the mount that shows the store; nil where there is none.
+    /// The root of the mount that shows the store; nil if there is none.
     private func mounted() throws(HeldDirectory.Failure) -> HeldDirectory? {
         guard let store, let seen = try directory.directory(name) else { return nil }
         let (first, second) = (try store.status(), try seen.status())
@@ -293,14 +276,11 @@ private struct SnapshotPlaces {
         case .restrictMount:
             guard let root = try mounted() else { throw missing("remount") }
             try check("remount", clinux_restrict_mount(root.descriptor))
-        case .unmount: try unmountAll()
-        }
-    }
-
-    private func unmountAll() throws(HeldDirectory.Failure) {
-        while case .view = try point() {
-            guard let root = try mounted() else { return }
-            try check("unmount", clinux_detach_mount(root.descriptor))
+        case .unmount:
+            while case .view = try point() {
+                guard let root = try mounted() else { return }
+                try check("unmount", clinux_detach_mount(root.descriptor))
+            }
         }
     }
 
@@ -309,70 +289,30 @@ private struct SnapshotPlaces {
     ) throws(HeldDirectory.Failure) {
         guard let source, let target else { throw missing("rename") }
         guard try source.rename(old, into: target, as: new) else {
-            throw HeldDirectory.Failure(
-                operation: "rename to \(target.path.appending(new))", path: source.path.appending(old),
-                cause: .fileExists)
+            throw source.failure("rename to \(target.path.appending(new))", old, .fileExists)
         }
         try target.synchronize()
         try source.synchronize()
     }
 
     private func missing(_ operation: String) -> HeldDirectory.Failure {
-        HeldDirectory.Failure(operation: operation, path: directory.path.appending(name), cause: .noSuchFileOrDirectory)
+        directory.failure(operation, name, .noSuchFileOrDirectory)
     }
 
     private func check(_ operation: String, _ result: Int32) throws(HeldDirectory.Failure) {
-        guard result != 0 else { return }
-        let cause = Errno(rawValue: errno)
-        throw HeldDirectory.Failure(operation: operation, path: directory.path.appending(name), cause: cause)
+        guard result == 0 else { throw directory.failure(operation, name, Errno(rawValue: errno)) }
     }
 }
 
-extension HomeWalk {
-    /// The directory that holds the snapshots of the volume's accounts; nil where there is none.
-    /// - Throws: code 4 where others than root could enter it.
-    func stores() throws(ProvisioningFailure) -> HeldDirectory? {
-        let (stores, status) = try home.explained { () throws(HeldDirectory.Failure) in
-            let stores = try base?.directory(SnapshotStore.directoryName)
-            return (stores, try stores?.status())
-        }
-        guard let stores, let status else { return nil }
-        let isOpen = status.st_mode & 0o077 != 0
-        if let objection = Self.objection(to: status) ?? (isOpen ? "can be entered by others" : nil) {
-            throw ProvisioningFailure(
-                .cannotCheckHomeDirPresence, reason: "\(stores.path), which holds snapshots, \(objection)",
-                hint: "chown root \(stores.path.shellWord); chmod 0700 \(stores.path.shellWord)")
-        }
-        return stores
-    }
-
-    /// Where the account's snapshots lie, unless the home holds them; nil where there is none.
-    /// - Throws: as ``stores()``.
-    func store() throws(ProvisioningFailure) -> HeldDirectory? {
-        guard let stores = try stores() else { return nil }
-        return try home.explained { () throws(HeldDirectory.Failure) in try stores.directory(home.accountName) }
-    }
-
-    /// The directory that holds the account's snapshots; nil where there is none.
-    /// - Throws: code 4.
-    func snapshots() throws(ProvisioningFailure) -> HeldDirectory? {
-        if let store = try store() { return store }
-        return try home.explained { () throws(HeldDirectory.Failure) in
-            try directory?.directory(HomeDirectory.snapshots)
-        }
-    }
-}
-
-/// Brings an account's snapshots to where the setting SNAPSHOTS wants them, and has its home show them or not.
+/// Moves an account's snapshots to where SNAPSHOTS wants them, and lets its home show or hide them.
 struct SnapshotStoreStep: ProvisioningStep {
     let store: SnapshotStore
     let access: SnapshotAccess
     let name = "snapshots"
-    /// What is to be done, as far as it was known when the plan was made.
+    /// The changes, as of the plan.
     let calls: [SnapshotStore.Call]
 
-    /// - Parameters:
-    ///   - condition: as it is when the plan is made; nil where there is no whole home yet.
+    /// - Parameter condition: as of the plan; nil: there is no complete home yet.
     init(store: SnapshotStore, access: SnapshotAccess, condition: SnapshotStore.Condition?) {
         self.store = store
         self.access = access

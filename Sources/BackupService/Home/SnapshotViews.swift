@@ -3,58 +3,51 @@ import JobCore
 import Provisioning
 package import SystemPackage
 
-/// How the homes of all accounts show their snapshots. The kernel forgets mounts with every boot; the stores tell whose they were, without a
-/// question to the directory.
+/// How the homes of all accounts show their snapshots. Mounts are lost at a reboot; the stores hold the accounts' uids, so LDAP is not needed to
+/// restore them.
 package struct SnapshotViews: Sendable {
     /// What was found.
     package struct Report: Hashable, Sendable {
-        /// Accounts whose snapshots lie in a store.
+        /// The number of accounts whose snapshots are in a store.
         package internal(set) var accounts = 0
-        /// Those whose home does not show them as SNAPSHOTS says, or did not before.
+        /// The `.snapshots` of homes that do not, or did not, show them as SNAPSHOTS says.
         package internal(set) var changed: [FilePath] = []
-        /// Snapshots of accounts without a configuration: such as those of deleted accounts that are kept.
-        package internal(set) var unassigned: [FilePath] = []
-        /// What could not be found out or done, with the hint; one line each.
+        /// Snapshots of accounts without a configuration, such as deleted accounts whose homes are kept.
+        var unassigned: [FilePath] = []
+        /// What could not be examined or changed, one line each with the hint.
         package internal(set) var problems: [String] = []
 
-        /// More than the kernel and the programs that read its list of mounts should bear.
-        package static let manyAccounts = 5_000
+        /// So many mounts slow down the kernel and the programs that read its list of mounts.
+        static let manyAccounts = 5_000
     }
 
     let configuration: BackupConfiguration
 
-    /// - Parameter configuration: of it, the places of homes, SNAPSHOTS and the directory of the accounts' configurations.
     package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
 
-    /// Looks, and changes nothing.
+    /// Examines all homes without changing anything.
     /// - Throws: `CancellationError`.
-    package func look() async throws -> Report { try await run { _ in } }
+    func look() async throws -> Report { try await run(changes: false) }
 
-    /// Mounts what is to be shown and unmounts what is not.
-    /// - Throws: `CancellationError`; what was mounted stays.
-    package func restore() async throws -> Report {
-        let access = configuration.snapshots
-        return try await run { store throws(ProvisioningFailure) in try store.show(access) }
-    }
+    /// Mounts and unmounts as SNAPSHOTS says.
+    /// - Throws: `CancellationError`; mounts made until then stay.
+    package func restore() async throws -> Report { try await run(changes: true) }
 
-    private func run(
-        _ change: @escaping @Sendable (SnapshotStore) throws(ProvisioningFailure) -> Void
-    ) async throws -> Report {
+    private func run(changes: Bool) async throws -> Report {
         let views = self
         return try await BlockingWork.run(on: .walks) { isCancelled in
             var report = Report()
-            let places = views.configuration.places
-            for base in Set(places.volumes + places.roots).sorted(by: { $0.string < $1.string }) {
+            for base in views.configuration.places.bases {
                 for store in views.stores(in: base, &report) {
                     if isCancelled() { throw CancellationError() }
-                    views.examine(store, &report, change)
+                    views.examine(store, changes: changes, &report)
                 }
             }
             return report
         }
     }
 
-    /// The directories of accounts in the store of a volume.
+    /// The accounts' directories in the store of a volume.
     private func stores(in base: FilePath, _ report: inout Report) -> [FilePath] {
         do throws(ProvisioningFailure) {
             let found = try HomeWalk.contents(of: SnapshotStore.directoryName, in: base, configuration.places)
@@ -66,35 +59,29 @@ package struct SnapshotViews: Sendable {
         }
     }
 
-    private func examine(
-        _ store: FilePath, _ report: inout Report,
-        _ change: (SnapshotStore) throws(ProvisioningFailure) -> Void
-    ) {
+    private func examine(_ store: FilePath, changes: Bool, _ report: inout Report) {
         do throws(ProvisioningFailure) {
             guard let home = try home(of: store) else {
                 report.unassigned.append(store)
                 return
             }
             report.accounts += 1
-            let store = SnapshotStore(home)
-            let condition = try store.condition()
-            guard !SnapshotStore.calls(from: condition, to: configuration.snapshots, moves: false).isEmpty else {
-                return
-            }
+            let (store, access) = (SnapshotStore(home), configuration.snapshots)
+            if SnapshotStore.calls(from: try store.condition(), to: access, moves: false).isEmpty { return }
             report.changed.append(home.snapshots)
-            try change(store)
+            if changes { try store.show(access) }
         } catch {
             report.problems.append("\(error.reason); \(error.hint)")
         }
     }
 
-    /// The home that an account's own configuration copies from.
-    /// - Returns: nil where there is none whose snapshots would lie in this store.
+    /// The home in the account's rsnapshot configuration.
+    /// - Returns: nil if there is none whose snapshots would be in this store.
     private func home(of store: FilePath) throws(ProvisioningFailure) -> HomePath? {
-        guard let uid = store.lastComponent?.string, EntryReader.decimal(uid) != nil else { return nil }
-        let file = ConfigurationFile(
-            directory: configuration.configurationDirectory, uid: uid, ownership: configuration.ownership)
-        guard let text = try file.trustedText(), let path = ConfiguredSnapshots(parsing: text).home else { return nil }
+        guard let uid = store.lastComponent?.string, EntryReader.decimal(uid) != nil,
+            let text = try ConfigurationFile(of: uid, configuration).trustedText(),
+            let path = ConfiguredSnapshots(parsing: text).home
+        else { return nil }
         do throws(HomePath.Invalid) {
             let home = try HomePath(parsing: path.string, uid: uid, places: configuration.places)
             return home.store == store ? home : nil

@@ -2,60 +2,51 @@ import Glibc
 import Provisioning
 package import SystemPackage
 
-/// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``. Directories that are deeper than a walk
-/// goes are moved into the tree's top first.
+/// Removes a tree of any depth: never through a symbolic link, never across a mount, see ``TreeWalk``. Directories that are too deep for a
+/// walk are moved to the top of the tree first.
 ///
-/// Where this process is root, each directory is taken from its owner before it is read, so that no more is made in it. The owner may go on changing
-/// what has not been reached, and several processes that hold such directories open can keep a removal going until it is cut off. What is moved out
-/// of the tree while it is removed may lose what it holds; nothing else is touched.
-/// A removal that did not come to its end goes on where it was when it is repeated.
-/// Errors: `HeldDirectory.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded` when the owner makes more than is removed;
-/// `CancellationError`.
+/// As root it takes each directory from its owner before it reads it, so that the owner makes no more names in it. The owner may go on changing
+/// directories that were not reached yet, and processes that hold such directories open can prolong a removal until it is stopped. What is
+/// moved out of the tree meanwhile may lose its contents; nothing else is touched. An interrupted removal continues when it is repeated.
+/// Errors: `HeldDirectory.Failure`, with the cause `improperLink` at a mount; `TreeWalk.LimitExceeded`; `CancellationError`.
 package struct TreeRemoval {
-    /// Names that one call may come to.
+    /// Names that one call may visit.
     var limit = NameLimit.unrecorded
     let isCancelled: @Sendable () -> Bool
 
-    /// Removes what a path leads to, for the sandbox: customers may have homes there.
-    /// - Throws: `ProvisioningFailure` with the place and a hint.
+    /// Removes a path, for the sandbox, where customers may have homes.
+    /// - Throws: `ProvisioningFailure`.
     package static func remove(_ path: FilePath) throws {
         guard let name = path.lastComponent else { return }
         do {
             try TreeRemoval(isCancelled: { false }).remove(
                 name, in: HeldDirectory(configured: path.removingLastComponent()))
         } catch let failure as HeldDirectory.Failure {
-            throw ProvisioningFailure(
-                .undefinedError, reason: "could not \(failure.operation) \(failure.path): \(failure.cause)",
+            throw failure.provisioningFailure(
+                .undefinedError, .permanent,
                 hint: failure.cause == .improperLink
                     ? "unmount what is mounted there (findmnt lists it), then remove it" : "remove it as root")
         }
     }
 
-    /// - Parameters:
-    ///   - name: what is removed; a name that is gone already is no failure.
-    ///   - parent: the directory it lies in.
-    func remove(_ name: FilePath.Component, in parent: HeldDirectory) throws {
-        var freed: UInt64 = 0
-        try remove(name, in: parent, freed: &freed)
-    }
-
-    /// - Parameter freed: grows by the bytes on the disk that nothing takes any longer, also when the removal fails; what has other links
-    ///   elsewhere does not count.
-    func remove(_ name: FilePath.Component, in parent: HeldDirectory, freed: inout UInt64) throws {
-        guard let status = try parent.status(of: name) else { return }
-        guard status.st_mode & S_IFMT == S_IFDIR else {
+    /// - Parameter name: what is removed; a name that does not exist is no error.
+    /// - Returns: the bytes that it frees on the disk; files with other links do not count.
+    @discardableResult
+    func remove(_ name: FilePath.Component, in parent: HeldDirectory) throws -> UInt64 {
+        guard let status = try parent.status(of: name) else { return 0 }
+        guard status.isDirectory else {
             try parent.removeFile(name)
-            freed += status.bytesOfLastLink
-            return
+            return status.bytesOfLastLink
         }
         let walk = try TreeWalk(name, in: parent, limit: limit, isCancelled: isCancelled)
         try walk.takeFromOwner()
-        repeat { try empty(walk, freed: &freed) } while try !removeTop(name, in: parent, walk)
-        freed += walk.status.allocatedBytes
+        var freed = walk.status.allocatedBytes
+        repeat { freed += try empty(walk) } while try !removeTop(name, in: parent, walk)
         try parent.synchronize()
+        return freed
     }
 
-    /// - Returns: false when something has been made in it again.
+    /// - Returns: false when there are new names in it.
     private func removeTop(_ name: FilePath.Component, in parent: HeldDirectory, _ walk: TreeWalk) throws -> Bool {
         do {
             try parent.removeEmptyDirectory(name)
@@ -69,47 +60,48 @@ package struct TreeRemoval {
         }
     }
 
-    private func empty(_ walk: TreeWalk, freed: inout UInt64) throws {
+    private func empty(_ walk: TreeWalk) throws -> UInt64 {
+        var freed: UInt64 = 0
         while let event = try walk.next() {
             switch event {
             case .name(let item):
                 if try walk.isDirectory(item) {
                     try enter(item.text, walk)
                 } else {
-                    try removeFile(item.text, walk, &freed)
+                    freed += try removeFile(item.text, walk)
                 }
             case .left(let name, let bytes):
-                try name.withUnsafeBufferPointer { buffer in
-                    guard let name = buffer.baseAddress else { return }
-                    try removeDirectory(name, bytes, walk, &freed)
+                freed += try name.withUnsafeBufferPointer { buffer in
+                    try buffer.baseAddress.map { try removeDirectory($0, bytes, walk) } ?? 0
                 }
             }
         }
+        return freed
     }
 
-    private func removeFile(_ name: UnsafePointer<CChar>, _ walk: TreeWalk, _ freed: inout UInt64) throws {
-        guard let status = try walk.status(of: name) else { return }
+    private func removeFile(_ name: UnsafePointer<CChar>, _ walk: TreeWalk) throws -> UInt64 {
+        guard let status = try walk.status(of: name) else { return 0 }
         do {
-            if try walk.remove(name, flags: 0) { freed += status.bytesOfLastLink }
+            return try walk.remove(name, flags: 0) ? status.bytesOfLastLink : 0
         } catch {
             guard error.cause == .isDirectory else { throw error }
-            // Replaced since it was listed: the directory that holds it is not empty, and is read again.
+            // Replaced since it was read: its directory is not empty and is read again.
+            return 0
         }
     }
 
-    private func removeDirectory(
-        _ name: UnsafePointer<CChar>, _ bytes: UInt64, _ walk: TreeWalk, _ freed: inout UInt64
-    ) throws {
+    private func removeDirectory(_ name: UnsafePointer<CChar>, _ bytes: UInt64, _ walk: TreeWalk) throws -> UInt64 {
         do {
-            if try walk.remove(name, flags: AT_REMOVEDIR) { freed += bytes }
+            return try walk.remove(name, flags: AT_REMOVEDIR) ? bytes : 0
         } catch {
             switch error.cause {
             case .directoryNotEmpty:
                 try walk.step()
                 try enter(name, walk)
-            case .notDirectory: break  // Replaced likewise.
+            case .notDirectory: break  // Replaced, as above.
             default: throw error
             }
+            return 0
         }
     }
 
@@ -118,15 +110,13 @@ package struct TreeRemoval {
         do {
             try walk.enter(name)
             try walk.takeFromOwner()
-        } catch let failure as HeldDirectory.Failure
-            where HeldDirectory.isElsewhere(failure.cause) && failure.cause != .improperLink
-        {
-            // Gone, or replaced likewise.
+        } catch let failure as HeldDirectory.Failure where failure.isOutsideTree && failure.cause != .improperLink {
+            // Gone or replaced, as above.
         }
     }
 }
 
 extension stat {
-    /// What is freed when a name of this file is removed.
+    /// What the removal of a name of this file frees.
     fileprivate var bytesOfLastLink: UInt64 { st_nlink == 1 ? allocatedBytes : 0 }
 }

@@ -1,13 +1,15 @@
 import CLinux
+import EventLoop
 import Glibc
+import Provisioning
 import SystemPackage
 
-/// Goes through one tree, name by name and depth first, by descriptors only.
+/// Walks through a tree, name by name and depth first, by descriptors only.
 ///
 /// The tree's owner may change it at any time, so nothing in it is trusted: no symbolic link is followed and no mount is entered. The tree may
-/// be deeper than a path can be: the deepest ``window`` directories are open, and a directory above them is opened again as
-/// `..` and compared with what it was. If it is another one, somebody has moved something, and the way is searched again from the top.
-/// Memory: some 50 bytes and the name for each level, and 32 KiB for each open directory.
+/// be deeper than PATH_MAX: the deepest ``window`` directories are open, and a directory above them is opened again as `..` and compared with
+/// its recorded inode. If it is another one, a directory was moved, and the path is searched again from the top.
+/// Memory: about 50 bytes and the name for each level, and 32 KiB for each open directory.
 ///
 /// ```swift
 /// while let event = try walk.next() {
@@ -16,22 +18,21 @@ import SystemPackage
 /// ```
 /// Errors: `HeldDirectory.Failure` with the place, `CancellationError`, ``LimitExceeded``.
 final class TreeWalk {
-    /// The walk came to more names, or to deeper directories, than it may.
+    /// The tree has too many names or is too deep.
     struct LimitExceeded: Error, Hashable, CustomStringConvertible {
         /// The tree.
         var path: FilePath
-        /// The user who owns it; where that is root, who owns the directory that was being read.
+        /// The user who owns it; if that is root, the owner of the directory that was being read.
         var owner: UInt32
         var limit: NameLimit
-        /// Whether it is its levels that were too many, and not its names.
+        /// Whether the levels were too many, not the names.
         var isTooDeep = false
 
         var description: String {
             isTooDeep
-                ? "\(path) has directories in each other, more than \(limit.levels) deep"
+                ? "\(path) has directories nested more than \(limit.levels) deep"
                 : "\(path) has more than \(limit), or its owner makes or moves them while they are read"
         }
-        /// What works on the tree is not looked for in it: a search would not end either.
         var hint: String {
             isTooDeep ? "let user \(owner) remove them" : "find the process and end it: ps -fu \(owner)"
         }
@@ -39,48 +40,59 @@ final class TreeWalk {
 
     /// A name in the directory that is being read, valid until the next call of ``next()``.
     struct Name {
-        /// As the directory says. Names of one file have the same; of a directory only its own status tells.
+        /// As in the directory entry; for a mount it differs from that of its status.
         let inode: UInt64
         fileprivate let type: UInt8
-        /// Any bytes but `/`, with a NUL at the end.
+        /// Any bytes but `/`, ended by NUL.
         let text: UnsafePointer<CChar>
+
+        fileprivate init(_ item: UnsafeMutablePointer<dirent>) {
+            inode = UInt64(item.pointee.d_ino)
+            type = item.pointee.d_type
+            let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 0
+            text = UnsafePointer((UnsafeMutableRawPointer(item) + offset).assumingMemoryBound(to: CChar.self))
+        }
+
+        /// `.` or `..`
+        fileprivate var isDots: Bool { text[0] == 0x2e && (text[1] == 0 || text[1] == 0x2e && text[2] == 0) }
     }
 
     enum Event {
         case name(Name)
-        /// All names of a directory were read and the walk is back in the one above.
-        /// - name: as it was entered. bytes: its own blocks at that time.
+        /// All names of a directory were read, and the walk is back in its parent. Name and bytes on the disk as of the entry.
         case left(name: [CChar], bytes: UInt64)
     }
 
-    /// Directories that are open at a time.
+    /// The most directories that are open at a time.
     static let window = 32
 
-    fileprivate struct Level {
+    private struct Level {
         let device: UInt64
         let inode: UInt64
         let bytes: UInt64
-        /// Where its name begins in `names`.
+        /// The index of its name in `names`.
         let name: Int
-        /// Nil while it is closed; then reading goes on at `position`.
+        /// nil while it is closed; then reading continues at `position`.
         var stream: OpaquePointer?
         var position = 0
+
+        func isSame(_ status: stat) -> Bool { device == UInt64(status.st_dev) && inode == UInt64(status.st_ino) }
     }
 
-    /// The status of the tree's top as it was opened.
+    /// Of the tree's top, as of its opening.
     let status: stat
     private let top: HeldDirectory
     private let limit: NameLimit
     private let isCancelled: () -> Bool
     private var levels: [Level] = []
-    /// Those of the levels below the top, each closed by a NUL.
+    /// The names of the levels below the top, each ended by NUL.
     private var names: [CChar] = []
-    /// The levels from here on are open, those before are closed.
+    /// The first level that is open; those above it are closed.
     private var shallowestOpen = 0
-    /// Names that this walk, and those before it that count together with it, have come to.
+    /// Names visited, including those of earlier walks that are counted together.
     private(set) var steps: Int
     private var moved = 0
-    /// Of the directory that was taken last.
+    /// Of the last directory that was taken from its owner.
     private var formerOwner: UInt32?
 
     private static let sameTree =
@@ -88,16 +100,14 @@ final class TreeWalk {
 
     /// - Parameters:
     ///   - name: the tree's top, a directory in `parent` and on its file system.
-    ///   - limit: names that the walk may come to.
-    ///   - steps: how many of them earlier walks of the same job have come to.
-    ///   - isCancelled: asked at every directory and at least once for 256 names.
+    ///   - steps: names that earlier walks have visited, counted towards the same limit.
+    ///   - isCancelled: called at every directory and at least every 256 names.
     init(
         _ name: FilePath.Component, in parent: HeldDirectory, limit: NameLimit, after steps: Int = 0,
         isCancelled: @escaping () -> Bool
     ) throws(HeldDirectory.Failure) {
-        guard let top = try parent.directory(name, reach: .sameFileSystem) else {
-            throw HeldDirectory.Failure(
-                operation: "open", path: parent.path.appending(name), cause: .noSuchFileOrDirectory)
+        guard let top = try parent.directory(name, crossesMounts: false) else {
+            throw parent.failure("open", name, .noSuchFileOrDirectory)
         }
         self.top = top
         self.limit = limit
@@ -126,20 +136,20 @@ final class TreeWalk {
         return nil
     }
 
-    /// Goes through the tree once more, after its end.
+    /// Starts again at the top, after the end.
     func beginAgain() throws {
         try step()
         _ = try enter(".", from: top.descriptor)
     }
 
-    /// Counts towards the limit.
+    /// Counts one name towards the limit.
     func step() throws {
         steps += 1
         if steps > limit.names { throw LimitExceeded(path: top.path, owner: owner, limit: limit) }
         if steps % 256 == 0, isCancelled() { throw CancellationError() }
     }
 
-    /// Whose processes can change the tree.
+    /// The user who can change the tree.
     private var owner: UInt32 {
         var current = status
         if current.st_uid == 0 { fstat(descriptor, &current) }
@@ -148,7 +158,7 @@ final class TreeWalk {
 
     // MARK: - Names of the current directory
 
-    /// - Returns: nil where the name is gone.
+    /// - Returns: nil if the name is gone.
     func status(of name: UnsafePointer<CChar>) throws(HeldDirectory.Failure) -> stat? {
         var status = stat()
         if fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW) == 0 { return status }
@@ -161,17 +171,15 @@ final class TreeWalk {
         return try status(of: name.text).map { $0.st_mode & S_IFMT == S_IFDIR } ?? false
     }
 
-    /// Goes into a directory: its names come next.
-    /// - Returns: its status.
-    /// - Throws: `HeldDirectory.Failure` with a cause for which `HeldDirectory.isElsewhere` holds when there is no such directory in this tree: gone,
-    ///   replaced, or a mount; ``LimitExceeded`` where ``isDeepest``.
+    /// Enters a directory: its names come next.
+    /// - Throws: `HeldDirectory.Failure`, with `isOutsideTree` if it is gone, replaced or a mount; ``LimitExceeded`` if ``isDeepest``.
     @discardableResult
     func enter(_ name: UnsafePointer<CChar>) throws -> stat {
         if isDeepest { throw LimitExceeded(path: top.path, owner: owner, limit: limit, isTooDeep: true) }
         return try enter(name, from: descriptor)
     }
 
-    /// Gives the current directory to root alone, where this process is root. What customers' processes hold of it then serves them no longer.
+    /// As root, makes root the owner of the current directory, with mode 0700, so that processes that hold it open cannot use it any more.
     func takeFromOwner() throws(HeldDirectory.Failure) {
         guard geteuid() == 0 else { return }
         var status = stat()
@@ -180,11 +188,11 @@ final class TreeWalk {
         guard fchown(descriptor, 0, 0) == 0, fchmod(descriptor, 0o700) == 0 else { throw failure("take") }
     }
 
-    /// Whether no directory of the current one can be entered.
+    /// Whether the current directory is so deep that no directory in it can be entered.
     var isDeepest: Bool { levels.count >= limit.levels }
 
-    /// Moves a name of the current directory into the tree's top, under a name that is free there. The walk comes to it there, or when it begins
-    /// again. A name that is gone is no failure.
+    /// Moves a name of the current directory to the top of the tree, under a free name; the walk visits it there, or when it starts again.
+    /// A name that is gone is no error.
     func moveToTop(_ name: UnsafePointer<CChar>) throws {
         repeat {
             try step()
@@ -195,34 +203,34 @@ final class TreeWalk {
         guard errno == ENOENT else { throw failure("move", name) }
     }
 
-    /// Leaves a directory that was just entered, without reading it.
+    /// Leaves the current directory without reading it.
     func skip() throws { _ = try leave() }
 
-    /// Removes a name.
     /// - Parameter flags: AT_REMOVEDIR for an empty directory, else 0.
-    /// - Returns: false where it is gone already.
+    /// - Returns: false if the name is gone already.
     func remove(_ name: UnsafePointer<CChar>, flags: Int32) throws(HeldDirectory.Failure) -> Bool {
         if unlinkat(descriptor, name, flags) == 0 { return true }
         guard errno == ENOENT else { throw failure("remove", name) }
         return false
     }
 
-    /// Changes the group of a name, where it belongs to a user and has a certain group. What it names is held meanwhile, so that nothing else can
-    /// take its place; a link is changed itself, and a mount is left alone.
+    /// Changes the group of a name that has a certain owner and group. The file is held open, so that it cannot be replaced meanwhile; of a link
+    /// the link itself is changed, and a mount is not.
     func changeGroup(
         of name: UnsafePointer<CChar>, ownedBy user: UInt32, from former: UInt32, to group: UInt32
     ) throws(HeldDirectory.Failure) {
         let flags = UInt64(CLINUX_O_PATH | O_NOFOLLOW | O_CLOEXEC)
         let held = clinux_openat2(descriptor, name, flags, 0, Self.sameTree)
         guard held >= 0 else {
-            guard HeldDirectory.isElsewhere(Errno(rawValue: errno)) else { throw failure("open", name) }
+            let failure = failure("open", name)
+            guard failure.isOutsideTree else { throw failure }
             return
         }
         defer { close(held) }
         try changeGroup(of: held, name, ownedBy: user, from: former, to: group)
     }
 
-    /// The same, of the tree's top.
+    /// The same for the tree's top.
     func changeGroupOfTop(ownedBy user: UInt32, from former: UInt32, to group: UInt32) throws(HeldDirectory.Failure) {
         try changeGroup(of: top.descriptor, nil, ownedBy: user, from: former, to: group)
     }
@@ -234,7 +242,7 @@ final class TreeWalk {
         guard fstat(held, &status) == 0 else { throw failure("examine", name) }
         guard status.st_uid == user, status.st_gid == former else { return }
         guard fchownat(held, "", .max, group, CLINUX_AT_EMPTY_PATH) == 0 else { throw failure("chgrp", name) }
-        // The kernel takes these bits away with the group, and a snapshot keeps the modes of its files.
+        // chown clears these bits, and a snapshot keeps the modes of its files.
         let bits = status.st_mode & (S_ISUID | S_ISGID)
         guard bits != 0, status.st_mode & S_IFMT == S_IFREG else { return }
         guard chmod("/proc/self/fd/\(held)", status.st_mode & 0o7777) == 0 else { throw failure("chmod", name) }
@@ -267,7 +275,7 @@ final class TreeWalk {
         shallowestOpen += 1
     }
 
-    /// - Returns: nil at the top, and when the directory is no longer below the one in which the walk found it.
+    /// - Returns: nil at the top, and if the directory was moved.
     private func leave() throws -> Event? {
         guard let child = levels.popLast() else { return nil }
         defer { if let stream = child.stream { closedir(stream) } }
@@ -285,7 +293,7 @@ final class TreeWalk {
         return nil
     }
 
-    /// Opens the deepest directory on the way from the top that is still where the walk found it, and goes on there.
+    /// Opens the deepest directory of the path that is still in its place, and continues there.
     private func findAgain() throws {
         var place = openat(top.descriptor, ".", CLINUX_O_PATH | O_DIRECTORY | O_CLOEXEC)
         guard place >= 0 else { throw failure("open") }
@@ -305,7 +313,7 @@ final class TreeWalk {
         resume(opened.stream)
     }
 
-    /// - Returns: a descriptor of the level's directory; nil where it is no longer.
+    /// - Returns: a descriptor of the level's directory; nil if it is not in its place any more.
     private func descend(from place: Int32, to level: Level) throws(HeldDirectory.Failure) -> Int32? {
         let next = names[level.name...].withUnsafeBufferPointer { name in
             name.baseAddress.map {
@@ -320,7 +328,7 @@ final class TreeWalk {
         return nil
     }
 
-    /// Goes on reading the deepest level, which was closed.
+    /// Continues reading the deepest level, which was closed.
     private func resume(_ stream: OpaquePointer) {
         let last = levels.count - 1
         seekdir(stream, levels[last].position)
@@ -328,7 +336,7 @@ final class TreeWalk {
         shallowestOpen = last
     }
 
-    /// - Returns: nil with errno.
+    /// - Returns: nil, with errno set.
     private func open(
         _ name: UnsafePointer<CChar>, from directory: Int32, _ resolve: UInt64
     ) -> (stream: OpaquePointer, status: stat)? {
@@ -344,13 +352,13 @@ final class TreeWalk {
 
     // MARK: - Errors
 
-    /// What the last call said, with errno.
+    /// Of the last system call, by errno.
     private func failure(_ operation: String, _ name: UnsafePointer<CChar>? = nil) -> HeldDirectory.Failure {
         let cause = Errno(rawValue: errno)
         return HeldDirectory.Failure(operation: operation, path: path(name), cause: cause)
     }
 
-    /// The path of a name in the current directory, or its own; the middle is left out where it is too long to be read.
+    /// The path of a name in the current directory, or of that directory; the middle of a long path is left out.
     private func path(_ name: UnsafePointer<CChar>?) -> FilePath {
         func text(_ names: ArraySlice<CChar>) -> String {
             String(decoding: names.map { $0 == 0 ? UInt8(ascii: "/") : UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -361,32 +369,29 @@ final class TreeWalk {
     }
 }
 
-extension TreeWalk.Level {
-    fileprivate func isSame(_ status: stat) -> Bool {
-        device == UInt64(status.st_dev) && inode == UInt64(status.st_ino)
-    }
-}
-
-extension TreeWalk.Name {
-    fileprivate init(_ item: UnsafeMutablePointer<dirent>) {
-        inode = UInt64(item.pointee.d_ino)
-        type = item.pointee.d_type
-        let offset = MemoryLayout<dirent>.offset(of: \.d_name) ?? 0
-        text = UnsafePointer((UnsafeMutableRawPointer(item) + offset).assumingMemoryBound(to: CChar.self))
-    }
-
-    /// `.` or `..`
-    fileprivate var isDots: Bool { text[0] == 0x2e && (text[1] == 0 || text[1] == 0x2e && text[2] == 0) }
-}
-
-extension stat {
-    /// What it takes on the disk, as du counts it.
-    var allocatedBytes: UInt64 { UInt64(max(0, st_blocks)) * 512 }
-}
-
-extension HeldDirectory {
-    /// Whether a directory could not be opened because it is no part of the tree: gone, no directory any more, or a mount.
-    static func isElsewhere(_ cause: Errno) -> Bool {
-        [.noSuchFileOrDirectory, .notDirectory, .tooManySymbolicLinkLevels, .improperLink].contains(cause)
+extension BlockingWork {
+    /// Runs a walk through an account's files on a thread for walks, within TIMEOUT.
+    /// - Parameters:
+    ///   - code: of the failures.
+    ///   - unfinished: what is not done when the time is over, as a sentence.
+    ///   - explain: turns a failed system call into a failure.
+    /// - Throws: `ProvisioningFailure`; `CancellationError`.
+    @MainActor static func walk(
+        within timeLimit: Duration, code: ProvisioningExitCode, unfinished: String,
+        explain: (HeldDirectory.Failure) -> ProvisioningFailure,
+        _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Void
+    ) async throws {
+        do {
+            try await run(on: .walks, until: Deadline(in: timeLimit), body)
+        } catch let failure as HeldDirectory.Failure {
+            throw explain(failure)
+        } catch let excess as TreeWalk.LimitExceeded {
+            throw ProvisioningFailure(
+                code, .retryable, reason: "\(excess)", hint: "\(excess.hint); the next attempt continues")
+        } catch is Deadline.Passed {
+            throw ProvisioningFailure(
+                code, .retryable, reason: "\(unfinished) within TIMEOUT",
+                hint: "the next attempt continues; if none finishes, raise TIMEOUT in [Backup Jobs]")
+        }
     }
 }

@@ -4,13 +4,13 @@ package import SystemPackage
 
 /// Who owns the directories of a home (setting OWNERSHIP).
 package enum Ownership: String, CaseIterable, Hashable, Sendable {
-    /// The account owns what it may write, root the rest.
+    /// The account owns what it may write, root everything else.
     case account
-    /// Everything stays with whoever runs the daemon: for trying out without root.
+    /// The daemon's user owns everything: for trying out without root.
     case none
 }
 
-/// How the limit of an account is set (setting QUOTA).
+/// How disk quotas are set (setting QUOTA).
 package enum QuotaBackend: String, CaseIterable, Hashable, Sendable {
     case none
     /// User quotas of ext4 and xfs.
@@ -21,47 +21,47 @@ package enum QuotaBackend: String, CaseIterable, Hashable, Sendable {
 
 /// What a customer can do with its snapshots (setting SNAPSHOTS).
 package enum SnapshotAccess: String, CaseIterable, Hashable, Sendable {
-    /// They lie in the home, and what is in them belongs to the account: it can change them.
+    /// They are in the home and belong to the account, which can change them.
     case own
-    /// They lie where only root can enter, and the home shows them by a read-only mount.
+    /// They are where only root can enter, and the home shows them by a read-only mount.
     case readonly
-    /// They lie there too, and the home does not show them.
+    /// The same, but the home does not show them.
     case hidden
 }
 
-/// When rsnapshot itself is asked about a file before it is put in its place (setting RSNAPSHOT_CONFIGTEST).
+/// When `rsnapshot configtest` checks a new file (setting RSNAPSHOT_CONFIGTEST).
 package enum ConfigurationTest: String, CaseIterable, Hashable, Sendable {
-    /// For the first file of each template with each rsnapshot.
+    /// The first file of each template with each rsnapshot.
     case template
     case always
     case never
 }
 
-/// What becomes of the home when an account is deleted (setting ON_DELETE).
+/// What happens to the home of a deleted account (setting ON_DELETE).
 package enum HomeDisposal: String, CaseIterable, Hashable, Sendable {
     case keep
-    /// Renamed into `.deleted` of the same volume, and removed from there after some days.
+    /// Renamed into `.deleted` of its volume, and removed after some days.
     case archive
     case remove
 }
 
 /// The section `[Backup]`.
 package struct BackupConfiguration: Hashable, Sendable {
-    /// `nil`: the daemon makes the plain home itself and starts no process.
+    /// nil: the daemon makes a plain home itself.
     package var homeScript: FilePath? = "/etc/Provisioning/Backup/create-chroot.sh"
     package var scriptTimeout = Duration.seconds(300)
     /// Between SIGTERM and SIGKILL.
     package var scriptGrace = Duration.seconds(10)
-    /// Their pools are sections of their own.
+    /// The pools have their own sections.
     package var places = HomePlaces()
     package var ownership = Ownership.account
     package var quota = QuotaBackend.none
-    /// Inodes for each begun GiB of an account's quota, 0 to 1,000,000,000; 0: no limit.
+    /// Inodes for each GiB, rounded up, of an account's quota, 0 to 1,000,000,000; 0: no limit.
     package var quotaFiles = 100_000
     package var snapshots = SnapshotAccess.own
     package var confinement = CopyConfinement.on
     package var rsnapshot: FilePath = "/usr/bin/rsnapshot"
-    /// It holds one file `UID.conf` for each account.
+    /// For the files `UID.conf`.
     package var configurationDirectory: FilePath = "/etc/rsnapshot.d"
     package var template: FilePath = "/etc/Provisioning/Backup/rsnapshot-account.conf.template"
     package var configurationTest = ConfigurationTest.template
@@ -72,23 +72,22 @@ package struct BackupConfiguration: Hashable, Sendable {
 
     // Not settings of this section:
 
-    /// TIMEOUT of `[Backup Jobs]`: how long one attempt may work on the files of an account.
-    package var timeLimit = BackupJobsConfiguration.usualTimeLimit
-    /// The helper that confines a copy: `prov-backup-confine`.
+    /// TIMEOUT of `[Backup Jobs]`.
+    package var timeLimit = BackupJobsConfiguration().timeLimit
+    /// The path of `prov-backup-confine`.
     package var confine: FilePath = CopySandbox.installedHelper
-    /// It holds rsnapshot's lock files, one for each account; only root can write there.
+    /// For rsnapshot's lock files, one for each account; only root can write there.
     package var lockDirectory: FilePath = "/run/prov-backup-rsnapshot"
-    /// Handed to scripts as PROV_REPORT_SOCKET; empty where there is none.
+    /// PROV_REPORT_SOCKET of scripts; empty: none.
     package var reportSocket = ""
-    /// The directories of rsync, setquota and btrfs, in the order of search; also the PATH of every program that is started.
+    /// Where programs are searched for; also their PATH.
     package var programDirectories: [FilePath] = [
         "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin",
     ]
 
-    /// The defaults of the settings.
     package init() {}
 
-    /// What every program gets, besides what it is told on purpose: nothing is inherited.
+    /// The environment of every program; nothing is inherited.
     package var baseEnvironment: [String: String] {
         ["PATH": programDirectories.map(\.string).joined(separator: ":"), "LANG": "C", "LC_ALL": "C"]
     }
@@ -108,10 +107,11 @@ extension BackupConfiguration: SettingsSection {
             "SCRIPT_TIMEOUT", \.scriptTimeout, .duration(from: .seconds(1)), meaning: "How long the program may run."),
         Setting(
             "SCRIPT_GRACE", \.scriptGrace, .duration(),
-            meaning: "How long it may take to end when it is asked to, before it is killed."),
+            meaning: "How long it may take to end after SIGTERM before it is killed."),
         Setting(
             "HOME_ROOTS", \.places.roots, .paths,
-            meaning: "The only directories below which homes may lie, split by blanks. Nothing outside is ever touched."
+            meaning:
+                "The only directories below which homes may lie, separated by blanks. Nothing outside is ever touched."
         ),
         Setting(
             "HOME_LAYOUT", \.places.layout, .choice,
@@ -124,12 +124,12 @@ extension BackupConfiguration: SettingsSection {
                 "account gives files to the account; none leaves them to the daemon's user, for trying out without root."
         ),
         Setting(
-            "QUOTA", \.quota, .choice, meaning: "How sstQuota is put into force: none, setquota (ext4, xfs) or btrfs."),
+            "QUOTA", \.quota, .choice, meaning: "How sstQuota is enforced: none, setquota (ext4, xfs) or btrfs."),
         Setting(
             "QUOTA_FILES", \.quotaFiles, .number(0...1_000_000_000),
             meaning: """
-                With QUOTA = setquota: how many files and directories an account may have for each GiB of sstQuota, a begun one counted \
-                whole; those of its snapshots count. 0: any number. btrfs has no such limit.
+                With QUOTA = setquota: how many files and directories an account may have for each GiB of sstQuota, rounded up; \
+                those of its snapshots count. 0: any number. btrfs has no such limit.
                 """),
         Setting(
             "SNAPSHOTS", \.snapshots, .choice, example: "readonly",
@@ -148,7 +148,7 @@ extension BackupConfiguration: SettingsSection {
         Setting(
             "RSNAPSHOT_CONFIG_DIRECTORY", \.configurationDirectory, .path,
             meaning: "Where each account's rsnapshot configuration is written, as UID.conf."),
-        Setting("RSNAPSHOT_TEMPLATE", \.template, .path, meaning: "What these files are made from."),
+        Setting("RSNAPSHOT_TEMPLATE", \.template, .path, meaning: "The template of these files."),
         Setting(
             "RSNAPSHOT_CONFIGTEST", \.configurationTest, .choice,
             meaning: """
@@ -172,13 +172,13 @@ extension BackupConfiguration: SettingsSection {
 extension Pool: SettingsSection {
     package static let section = SectionName("Pool", label: "NAME")
     package static let meaning = """
-        Volumes that homes are spread over, as many pools as are wanted. In the environment a pool's name is in \
+        Volumes over which homes are spread; there may be several pools. In the environment a pool's name is in \
         the middle: PROV_POOL_NAME_VOLUMES, with _ for everything but letters and digits.
         """
     package static let keys: [Setting<Self>] = [
         Setting(
             "VOLUMES", \.volumes, .paths, example: "/var/backup/volume1 /var/backup/volume2",
-            meaning: "Directories split by blanks, each one of HOME_ROOTS or below one.")
+            meaning: "Directories separated by blanks, each one of HOME_ROOTS or below one.")
     ]
 }
 
@@ -186,17 +186,17 @@ extension Pool: SettingsSection {
 
 /// The section `[Backup Jobs]`.
 package struct BackupJobsConfiguration: Hashable, Sendable {
-    /// Backups at once, 1 or more.
+    /// Concurrent backups, 1 or more.
     package var slots = 2
-    /// How long one attempt may work on the files of an account, the copy included.
-    package var timeLimit = usualTimeLimit
+    /// Of one attempt's work on the files of an account, the copy included.
+    package var timeLimit = Duration.seconds(12 * 3600)
     /// The most address space of each process of a copy, in bytes; 0: no limit.
     package var memory: UInt64 = 2 << 30
-    /// When a backup may begin; `nil`: at any time.
+    /// When a backup may begin; nil: at any time.
     package var window: TimeWindow?
-    /// When snapshots of a level are made; a level that is missing has no schedule.
+    /// By level; a missing level has no schedule.
     package var schedules: [SnapshotLevel: CronSchedule] = [:]
-    /// Whether any of the following is written.
+    /// Whether any of the following attributes is written.
     package var writesAny = true
     /// `sstBackupSize`.
     package var writesBackupSize = true
@@ -207,17 +207,14 @@ package struct BackupJobsConfiguration: Hashable, Sendable {
 
     // Not settings of this section:
 
-    /// How long rsnapshot may take to leave before it is killed.
+    /// Between SIGTERM and SIGKILL for rsnapshot.
     package var grace = Duration.seconds(30)
-    /// How often a backup is tried again whose failure may pass, such as one that found rsnapshot's lock taken.
+    /// For retryable failures, such as a lock that another rsnapshot holds.
     package var retry = RetryPolicy(maximumAttempts: 5, delay: .seconds(60), maximumDelay: .seconds(3600))
-    /// The name of this server in `sstBackupLastSuccessfulBackup`, without a colon.
+    /// The name of this server in `sstBackupLastSuccessfulBackup`; without a colon.
     package var host = ""
 
-    /// The defaults of the settings.
     package init() {}
-
-    static let usualTimeLimit = Duration.seconds(12 * 3600)
 
     package var writesSize: Bool { writesAny && writesBackupSize }
     package var writesIncrement: Bool { writesAny && writesIncrementSize }
@@ -242,12 +239,12 @@ extension BackupJobsConfiguration: SettingsSection {
         """
     package static let keys: [Setting<Self>] =
         [
-            Setting("SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are backed up at once."),
+            Setting("SLOTS", \.slots, .number(1...1_024), meaning: "How many accounts are backed up at the same time."),
             Setting(
                 "TIMEOUT", \.timeLimit, .duration(from: .seconds(1)),
                 meaning: """
-                    How long the backup of one account may take, from making room to measuring; also how long one attempt may remove a \
-                    home, an archived home, or change a group. What is cut off goes on in the next run or attempt.
+                    How long the backup of one account may take, from making room to measuring; also how long one attempt may take to \
+                    remove a home or an archived home, or to change a group. The next run or attempt continues interrupted work.
                     """),
             Setting(
                 "MEMORY", \.memory, .size,
@@ -264,13 +261,13 @@ extension BackupJobsConfiguration: SettingsSection {
                 level.rawValue.uppercased(), \.schedules[level], orEmpty: .schedule,
                 meaning: """
                     When \(level.rawValue) snapshots are made, as in crontab(5). Empty: only by hand. An account whose last one still \
-                    waits or runs is left out.
+                    waits or runs is skipped.
                     """)
         } + [
             Setting(
                 "WRITE_SIZES", \.writesAny, .boolean,
                 meaning: """
-                    Whether anything is written into an account's entry after its backup; no switches the next three off.
+                    Whether backups write into the account's entry; no switches the next three off.
                     """),
             Setting("WRITE_BACKUP_SIZE", \.writesBackupSize, .boolean, meaning: "Whether sstBackupSize is written."),
             Setting(
@@ -283,7 +280,7 @@ extension BackupJobsConfiguration: SettingsSection {
 }
 
 extension BackupConfiguration {
-    /// Everything of `[Backup]` and the pools that root runs or believes.
+    /// The paths of `[Backup]` and the pools that root runs or trusts.
     package var trusted: [TrustedPath] {
         var list = [
             TrustedPath("RSNAPSHOT", rsnapshot, .program), TrustedPath(CopySandbox.helper, confine, .program),
@@ -300,9 +297,9 @@ extension BackupConfiguration {
         return list
     }
 
-    /// What the template names for the copies of all accounts: the rsync that they run, where that is no placeholder, and files with patterns.
+    /// The paths that the template names: rsync, unless it is a placeholder, and files with patterns.
     private var trustedOfTemplate: [TrustedPath] {
-        // What else is wrong with the template is said of it.
+        // Other faults of the template are reported elsewhere.
         guard TrustedPath("RSNAPSHOT_TEMPLATE", template, .file).fault == nil,
             let text = try? SmallFile.text(at: template)
         else { return [] }
@@ -312,15 +309,15 @@ extension BackupConfiguration {
             + configured.patternFiles.map { TrustedPath(TrustedPath.patternFile, $0, .file) }
     }
 
-    /// Where programs are found that are started by their name alone, also by scripts.
+    /// The directories of PATH.
     package var trustedProgramDirectories: [TrustedPath] {
         programDirectories.map { TrustedPath("PATH", $0, .directory) }
     }
 }
 
 extension TrustedPath {
-    /// The directive of rsnapshot that names the rsync of a copy.
+    /// The directive that names rsync.
     static let configuredRsync = "cmd_rsync"
-    /// Those that name files with patterns for rsync.
+    /// The directives that name files with patterns for rsync.
     static let patternFile = "include_file or exclude_file"
 }

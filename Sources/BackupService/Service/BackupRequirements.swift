@@ -4,17 +4,16 @@ import JobCore
 import Provisioning
 import SystemPackage
 
-/// One thing that the service needs from the machine, and whether it is there.
+/// Something that the service needs from the machine, and whether it was found.
 package struct Requirement: Hashable, Sendable {
-    /// What it is about: a setting, a program, a directory.
+    /// A setting, a program, a directory.
     package var subject: String
-    /// What was found.
     package var finding: String
-    /// The command or setting that fixes it; nil when nothing is wrong.
+    /// The command or setting that fixes it; nil: nothing is wrong.
     package var hint: String?
-    /// Neither right nor wrong: it is not known, or it is worth knowing.
+    /// Information only.
     package var isNote = false
-    /// Better otherwise, and nothing fails because of it.
+    /// Should be fixed, but nothing fails because of it.
     package var isWarning = false
 
     static func met(_ subject: String, _ finding: String) -> Self {
@@ -34,21 +33,19 @@ package struct Requirement: Hashable, Sendable {
     }
 }
 
-/// Looks whether the machine has what the settings ask for. Changes nothing, and starts rsnapshot and rsync once to learn their
-/// versions.
+/// Checks whether the machine has what the settings need. Changes nothing; runs rsnapshot, rsync and the sandbox once each.
 package struct BackupRequirements: Sendable {
     let configuration: BackupConfiguration
 
     /// The oldest rsnapshot whose configurations know `retain`.
     static let oldestRsnapshot = (major: 1, minor: 3)
-    /// The oldest rsync whose receiver is known not to follow a link that comes into a directory's place while it writes: an account owns the
-    /// directories of its snapshots, and could lead an older one, which runs as root, anywhere.
+    /// The oldest rsync whose receiver does not follow a link that replaces a directory while it writes. An account owns the directories of its
+    /// snapshots and could redirect an older rsync that runs as root.
     static let oldestRsync = (major: 3, minor: 5)
 
-    /// - Parameter configuration: the settings.
     package init(_ configuration: BackupConfiguration) { self.configuration = configuration }
 
-    /// Everything that is needed, met or not, in the order in which an operator would fix it.
+    /// All requirements, met or not, in the order in which an operator would fix them.
     package func findings() async -> [Requirement] {
         var findings = configuration.places.problems.map {
             Requirement.unmet("home places", $0.reason, hint: $0.hint)
@@ -68,11 +65,11 @@ package struct BackupRequirements: Sendable {
         return findings
     }
 
-    /// Whose it must be is for ``BackupConfiguration/trusted``.
+    /// The owner is checked by ``BackupConfiguration/trusted``.
     private func directory(_ path: FilePath, subject: String) -> Requirement {
         do throws(HeldDirectory.Failure) {
             let directory = try HeldDirectory(configured: path)
-            // Any name will do: the question is whether the kernel has openat2.
+            // With any name, to see whether the kernel has openat2.
             _ = try directory.directory(ArchiveName.directory)
             if try directory.bequeathsRights() {
                 return .warning(
@@ -92,7 +89,7 @@ package struct BackupRequirements: Sendable {
         return .met(subject, "\(path)")
     }
 
-    /// What is to be said of the mount that holds a volume: whether QUOTA can work there, and which rights files have there.
+    /// Whether QUOTA can work on the mount of a volume, and whether its options are safe.
     private func mount(of volume: FilePath) async -> [Requirement] {
         let mount: MountTable.Mount?
         do {
@@ -102,7 +99,7 @@ package struct BackupRequirements: Sendable {
             return [
                 .unmet(
                     "QUOTA", "the mount of \(volume) could not be found: \(error)",
-                    hint: "see what check says about this directory")
+                    hint: "see the result of check for this directory")
             ]
         }
         guard let mount else { return [] }
@@ -117,8 +114,8 @@ package struct BackupRequirements: Sendable {
         }
     }
 
-    /// What customers store is never to be run with others' rights or opened as a device here.
-    /// - Parameter mayHoldDevices: chroots may be there, and jailkit makes device nodes such as /dev/null in them, which nodev would disable.
+    /// Customers' files must not be run setuid or opened as devices.
+    /// - Parameter mayHoldDevices: whether there may be chroots, in which jailkit makes device nodes such as /dev/null, which nodev would disable.
     static func restriction(of mount: MountTable.Mount, mayHoldDevices: Bool) -> Requirement? {
         let subject = "mount options"
         let missing = ["nosuid", "nodev"].filter { !mount.options.contains($0) }
@@ -164,8 +161,7 @@ package struct BackupRequirements: Sendable {
         }
     }
 
-    /// ext4 with the feature `quota` counts without any option, and limits only when it is mounted with one: setquota would succeed and
-    /// nobody would be limited.
+    /// ext4 with the feature `quota` counts without a mount option, but enforces limits only with one: setquota would succeed without effect.
     static func enforcement(on mount: MountTable.Mount) -> Requirement {
         let limits = mount.options.contains {
             ["usrquota", "quota", "uquota"].contains($0) || $0.hasPrefix("usrjquota=")
@@ -175,7 +171,7 @@ package struct BackupRequirements: Sendable {
             : .unmet(
                 "QUOTA",
                 "\(mount.point) (\(mount.type)) is mounted without usrquota: limits could be set and would not be held",
-                hint: "write usrquota into the options of \(mount.point) in /etc/fstab and mount it anew")
+                hint: "write usrquota into the options of \(mount.point) in /etc/fstab and remount it")
     }
 
     private func homeScript() -> Requirement {
@@ -215,7 +211,7 @@ package struct BackupRequirements: Sendable {
     }
 
     /// Runs `true` in the sandbox in which copies are made.
-    /// - Returns: nil where a program is missing that has a finding of its own.
+    /// - Returns: nil if a program is missing, which has its own finding.
     private func sandbox() async -> Requirement? {
         let subject = "BACKUP_SANDBOX"
         guard Program.isExecutable(configuration.confine) else {
@@ -228,7 +224,7 @@ package struct BackupRequirements: Sendable {
             let number = UInt32(BackupAccount.uidRange.lowerBound)
             let sandbox = CopySandbox(
                 confinement: configuration.confinement,
-                account: configuration.ownership == .account ? .init(uid: number, gid: number) : nil, home: home,
+                account: configuration.ownership == .account ? (number, number) : nil, home: home,
                 snapshots: home, programs: try CopySandbox.Programs(configuration), memory: 0)
             let result = try await ScriptRunner().run(sandbox.trial)
             let reports = CopyReports(result.reports)
@@ -238,7 +234,7 @@ package struct BackupRequirements: Sendable {
                 return .met(subject, "\(configuration.confinement): \(finding)")
             }
             let reason =
-                reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "it said nothing"
+                reports.faults.first ?? result.complaint.map { "\($0): \(result.outputTail)" } ?? "there was no output"
             return .unmet(
                 subject, "the sandbox in which copies are made cannot be built: \(reason)",
                 hint:
@@ -259,8 +255,8 @@ package struct BackupRequirements: Sendable {
             of: path, subject: "RSNAPSHOT", oldest: Self.oldestRsnapshot, lack: "does not know retain", hint: hint)
     }
 
-    /// Asks a program for its version.
-    /// - Parameter lack: why an older one will not do.
+    /// Checks the version of a program.
+    /// - Parameter lack: the fault of an older one.
     private func version(
         of path: FilePath, subject: String, oldest: (major: Int, minor: Int), lack: String, hint: String,
         isRequired: Bool = true
@@ -286,7 +282,7 @@ package struct BackupRequirements: Sendable {
         }
     }
 
-    /// The first `N.N` in what a program says of its version.
+    /// The first `N.N` in the output of `--version`.
     static func version(in text: String) -> (major: Int, minor: Int)? {
         for word in text.split(whereSeparator: { !$0.isNumber && $0 != "." }) {
             let numbers = word.split(separator: ".").map { Int($0) }
@@ -295,7 +291,7 @@ package struct BackupRequirements: Sendable {
         return nil
     }
 
-    /// Renders the template for an account that only looks like one.
+    /// Renders the template for an example account.
     private func template() -> Requirement {
         let subject = "RSNAPSHOT_TEMPLATE"
         do throws(ProvisioningFailure) {
@@ -307,14 +303,97 @@ package struct BackupRequirements: Sendable {
                 entry[name] = [AttributeValue(uid)]
             }
             entry[BackupAttribute.homeDirectory] = [AttributeValue(home.text)]
-            for level in SnapshotLevel.allCases { entry[BackupAttribute.interval(level)] = ["7"] }
-            _ = try RsnapshotRendering(
-                TemplateFile(configuration.template).template(),
-                account: BackupAccount(reading: entry, for: .add, places: configuration.places), home: home,
+            for level in SnapshotLevel.allCases { entry[level.intervalAttribute] = ["7"] }
+            _ = try TemplateFile(configuration.template).template().render(
+                for: BackupAccount(reading: entry, for: .add, places: configuration.places), home: home,
                 rsync: "/usr/bin/rsync", configuration: configuration)
             return .met(subject, "\(configuration.template)")
         } catch {
             return .unmet(subject, error)
         }
+    }
+}
+
+// MARK: - Snapshots that customers cannot change (setting SNAPSHOTS)
+
+extension BackupRequirements {
+    private static let subject = "SNAPSHOTS"
+
+    /// Whether snapshots can be kept in the store of each volume.
+    func snapshotStore() -> Requirement {
+        let value = configuration.snapshots.rawValue
+        func unmet(_ reason: String, _ hint: String) -> Requirement {
+            .unmet(Self.subject, "\(value) \(reason)", hint: "\(hint), or write SNAPSHOTS = own")
+        }
+        if configuration.ownership == .none || geteuid() != 0 {
+            return unmet("needs root, and files that belong to the accounts", "run the daemon as root")
+        }
+        if configuration.confinement == .off {
+            return unmet("keeps snapshots where no copy without a sandbox reaches them", "write BACKUP_SANDBOX = on")
+        }
+        if configuration.snapshots == .readonly, Self.hasOwnMounts {
+            return unmet(
+                "needs the system's mount namespace: this process has one of its own (PrivateMounts, "
+                    + "ProtectSystem, PrivateTmp and the like)", "take that out of the unit")
+        }
+        let onBtrfs = configuration.places.volumes.filter(Self.isBtrfs).map(\.string)
+        guard onBtrfs.isEmpty else {
+            return unmet(
+                "is not for \(onBtrfs.joined(separator: ", ")), which is btrfs: an account is a subvolume, which snapshots "
+                    + "cannot leave in one rename, and whose limit would not count them outside",
+                "let the homes lie on ext4 or xfs")
+        }
+        return .met(Self.subject, value)
+    }
+
+    /// Whether mounts of this process are invisible to process 1, and so to the services by which customers log in.
+    ///
+    /// The links in /proc/1/ns need the right to trace process 1, which the shipped unit does not have; its list of mounts does not.
+    private static var hasOwnMounts: Bool {
+        let numbers = ["self", "1"].map { process in
+            (try? MountTable.current(list: FilePath("/proc/\(process)/mountinfo"))).map { Set($0.mounts.map(\.number)) }
+        }
+        guard let own = numbers[0], let system = numbers[1], !own.isEmpty, !system.isEmpty else { return false }
+        return own.isDisjoint(with: system)
+    }
+
+    private static func isBtrfs(_ volume: FilePath) -> Bool {
+        do {
+            return try MountTable.current().mount(holding: HeldDirectory(configured: volume))?.type == "btrfs"
+        } catch {
+            return false  // Reported for the directory itself.
+        }
+    }
+
+    /// Whether the homes show their snapshots as SNAPSHOTS says. It examines the mounts of all accounts.
+    /// - Returns: empty if no account's snapshots are in a store.
+    /// - Throws: `CancellationError`.
+    package func snapshotViews() async throws -> [Requirement] {
+        let report = try await SnapshotViews(configuration).look()
+        var findings = report.problems.map { Requirement.note(Self.subject, $0) }
+        let homes = "\(report.accounts) \(report.accounts == 1 ? "home" : "homes")"
+        if !report.changed.isEmpty {
+            findings.append(
+                .unmet(
+                    Self.subject,
+                    "snapshots are not mounted as SNAPSHOTS says in \(report.changed.count) of \(homes): "
+                        + Self.list(report.changed),
+                    hint: "let the daemon do it at its start: systemctl restart prov-backup-rsnapshot"))
+        } else if report.accounts > 0 {
+            findings.append(.met(Self.subject, "in effect for \(homes)"))
+        }
+        if report.accounts > SnapshotViews.Report.manyAccounts, configuration.snapshots != .hidden {
+            let reason = "\(report.accounts) mounts slow down what reads their list; consider hidden"
+            findings.append(.note(Self.subject, reason))
+        }
+        if !report.unassigned.isEmpty {
+            let reason = "snapshots of accounts without a configuration, such as deleted ones that are kept: "
+            findings.append(.note(Self.subject, reason + Self.list(report.unassigned)))
+        }
+        return findings
+    }
+
+    private static func list(_ paths: [FilePath]) -> String {
+        paths.prefix(5).map(\.string).joined(separator: ", ") + (paths.count > 5 ? ", …" : "")
     }
 }

@@ -7,33 +7,31 @@ package import SystemPackage
 
 /// Provisions backup accounts: home and chroot, disk quota, rsnapshot configuration (specification: protocol.md#the-work).
 ///
-/// A plan validates the entry and looks at the disk; its steps then do only what is missing, so that a plan made again after a crash
-/// brings the account to where an undisturbed run would have. Where the home already stands whole, `add` runs no script in the first
-/// attempt; a later attempt does, for the one before may have been cut off in the middle of it.
+/// A plan validates the entry and examines the disk; its steps do only what is missing, so that a plan made after a crash brings the account
+/// to the same state. If the home is already complete, `add` runs no script in the first attempt; a later attempt does, since the one before
+/// may have interrupted it.
 package struct BackupRsnapshotService: ProvisioningService {
-    /// The settings.
     package let configuration: BackupConfiguration
     private let clock: any WallClock
-    private let newVolume: @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
+    private let chooseVolume: @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath?
     private let template: TemplateFile
     private let tester = ConfigurationTester()
-    /// Why nothing can be done with these settings.
-    private let misplaced: ProvisioningFailure?
+    /// The first problem of the settings; no plan can be made then.
+    private let settingsProblem: ProvisioningFailure?
 
     /// - Parameters:
-    ///   - configuration: the settings.
-    ///   - clock: from which archived homes get their names.
-    ///   - newVolume: is asked, in layout `hashed`, to which of the volumes a new home goes (event NewVolume, specification: rows.md B2). nil, or a directory that
-    ///     is none of them, means the first, which has the most free space.
+    ///   - clock: for the names of archived homes.
+    ///   - chooseVolume: in layout `hashed`, chooses the volume of a new home (event NewVolume, specification: rows.md B2). nil or another
+    ///     directory: the first volume, which has the most free space.
     package init(
         configuration: BackupConfiguration, clock: any WallClock = SystemWallClock(),
-        newVolume: @escaping @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
+        chooseVolume: @escaping @MainActor (_ job: JobID, _ choice: VolumeChoice) async -> FilePath? = { _, _ in nil }
     ) {
         self.configuration = configuration
         self.clock = clock
-        self.newVolume = newVolume
+        self.chooseVolume = chooseVolume
         template = TemplateFile(configuration.template)
-        misplaced = configuration.places.problems.first.map { problem in
+        settingsProblem = configuration.places.problems.first.map { problem in
             ProvisioningFailure(
                 .cannotCheckHomeDirPresence, .configuration, reason: problem.reason, hint: problem.hint)
         }
@@ -41,17 +39,16 @@ package struct BackupRsnapshotService: ProvisioningService {
 
     /// The uid names the home, the quota and the rsnapshot configuration.
     package var uniqueAttribute: AttributeName? { BackupAttribute.uid }
-    /// Also the group, where it could be that of another account: its files would be open to this one.
+    /// The uid; also the group, if it could be that of another account, whose files would be accessible to this one.
     package func uniqueValues(of entry: Entry) -> [AttributeValue] {
         let group = entry[BackupAttribute.gidNumber].filter { value in
             !entry[BackupAttribute.uid].contains(value) && value.text.map(BackupAccount.isUID) == true
         }
         return entry[BackupAttribute.uid] + group
     }
-    /// What a plan reads of an entry.
     package var requestedAttributes: [AttributeName] { BackupAttribute.all }
 
-    /// Where the entry is wrong, or the way to its home cannot be trusted, the plan says so, and there is nothing to lock.
+    /// If the entry is wrong or its home cannot be trusted there is nothing to lock; the plan reports it.
     package func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? {
         let account: BackupAccount
         do throws(ProvisioningFailure) {
@@ -70,43 +67,43 @@ package struct BackupRsnapshotService: ProvisioningService {
     /// - Throws: `ProvisioningFailure`: 1 and 4 to 7 for the entry's problems, 2 for an account that the system does not know, 3 for
     ///   programs that are missing, 4 for a home whose place cannot be examined or trusted.
     package func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep] {
-        if let misplaced { throw misplaced }
+        if let settingsProblem { throw settingsProblem }
         let account = try BackupAccount(
             reading: request.entry, for: request.operation, places: configuration.places)
-        // All that is looked at, in one stay on a thread that may block; in a second one only where a handler is asked between.
+        // One visit to a thread for blocking work; a second one only if a handler is asked in between.
         switch try await examine({ () throws(ProvisioningFailure) in try draft(of: account, request) }) {
-        case .whole(let steps): return steps
-        case .asks(let choice):
-            let wish = await newVolume(request.job, choice)
-            let home = home(of: account, wish: wish, among: choice)
+        case .complete(let steps): return steps
+        case .newHome(let choice):
+            let volume = await chooseVolume(request.job, choice)
+            let home = home(of: account, on: volume, choice)
             return try await examine { () throws(ProvisioningFailure) in try provision(account, home: home, request) }
         }
     }
 
     private enum Draft {
-        case whole([any ProvisioningStep])
-        /// A handler says first where the new home lies.
-        case asks(VolumeChoice)
+        case complete([any ProvisioningStep])
+        /// A handler chooses the volume of the new home first.
+        case newHome(VolumeChoice)
     }
 
     private func draft(
         of account: BackupAccount, _ request: ProvisioningRequest
     ) throws(ProvisioningFailure) -> Draft {
-        switch (try HomeChoice(configuration: configuration).place(of: account), request.operation) {
-        case (.given(let home), .delete): .whole(try deletion(of: account, home: home, request))
-        case (.given(let home), _): .whole(try provision(account, home: home, request))
+        switch (try configuration.places.place(of: account), request.operation) {
+        case (.given(let home), .delete): .complete(try deletion(of: account, home: home, request))
+        case (.given(let home), _): .complete(try provision(account, home: home, request))
         case (.new(let choice), .delete):
-            .whole(try deletion(of: account, home: home(of: account, wish: nil, among: choice), request))
-        case (.new(let choice), _): .asks(choice)
+            .complete(try deletion(of: account, home: home(of: account, on: nil, choice), request))
+        case (.new(let choice), _): .newHome(choice)
         }
     }
 
-    private func home(of account: BackupAccount, wish: FilePath?, among choice: VolumeChoice) -> HomePath {
-        let volume = wish.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
+    private func home(of account: BackupAccount, on volume: FilePath?, _ choice: VolumeChoice) -> HomePath {
+        let volume = volume.flatMap { choice.volumes.contains($0) ? $0 : nil } ?? choice.volumes[0]
         return configuration.places.hashedHome(uid: account.uid, volume: volume)
     }
 
-    /// Looks at the disk, away from the threads that all tasks share.
+    /// Runs a body that reads the disk on a thread for blocking work.
     private func examine<Value: Sendable>(
         _ body: @escaping @Sendable () throws(ProvisioningFailure) -> Value
     ) async throws(ProvisioningFailure) -> Value {
@@ -117,34 +114,38 @@ package struct BackupRsnapshotService: ProvisioningService {
         _ account: BackupAccount, home: HomePath, _ request: ProvisioningRequest
     ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
         let rsync = try Program.rsync.find(configuration)
-        try Program.demand(configuration.rsnapshot, setting: "RSNAPSHOT", package: "rsnapshot")
-        if configuration.requireSystemUser { try SystemUser.demand(account) }
+        try Program.demandRsnapshot(configuration)
+        if configuration.requireSystemUser { try account.requireSystemUser() }
 
-        let takeOver = configuration.ownership == .account ? try HomeTakeOver(of: account, home: home) : nil
+        let takeOver = configuration.ownership == .account ? try HomeTakeOverStep(of: account, home: home) : nil
         let walk = try HomeWalk(to: home, isTakenOver: takeOver != nil)
         let condition = try walk.condition(ownership: configuration.ownership)
         var steps: [any ProvisioningStep] = []
-        // Before the script, which works by name.
-        if let takeOver { steps.append(HomeTakeOverStep(takeOver: takeOver)) }
-        // Before the script, which may set the group of a directory and not of what is in it.
+        // Both before the script, which works by name, and may change the group of a directory but not of the files in it.
+        if let takeOver { steps.append(takeOver) }
         if configuration.ownership == .account,
-            let change = try GroupChange(of: account, home: home, walk, confinement: configuration.confinement)
+            let step = try GroupStep(
+                account: account, walk: walk, confinement: configuration.confinement,
+                timeLimit: configuration.timeLimit)
         {
-            steps.append(GroupStep(change: change, timeLimit: configuration.timeLimit))
+            steps.append(step)
         }
-        let plain = PlainHome(account: account, home: home, ownership: configuration.ownership)
+        func plainHome(makesHome: Bool) throws(ProvisioningFailure) -> PlainHomeStep {
+            try PlainHomeStep(
+                account: account, walk: walk, ownership: configuration.ownership, makesHome: makesHome)
+        }
         if let script = configuration.homeScript {
-            if let occasion = Self.occasion(request, home, condition, takeOver) {
+            if let occasion = Self.occasion(request, home, condition, isTakenOver: takeOver != nil) {
                 try HomeScriptStep.checkPermissions(script)
                 steps.append(
                     HomeScriptStep(
                         script: script, account: account, home: home, request: request, configuration: configuration,
                         occasion: occasion))
-                steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: false))
+                steps.append(try plainHome(makesHome: false))
             }
         } else if condition != .whole {
             if configuration.quota == .btrfs { throw Self.noSubvolumes }
-            steps.append(try PlainHomeStep(home: plain, walk: walk, makesHome: true))
+            steps.append(try plainHome(makesHome: true))
         }
         let changesHome = steps.contains { $0 is HomeTakeOverStep || $0 is HomeScriptStep || $0 is PlainHomeStep }
         if let step = try snapshots(of: home, walk, afterHome: changesHome) { steps.append(step) }
@@ -154,22 +155,22 @@ package struct BackupRsnapshotService: ProvisioningService {
                     account: account, walk: walk, program: try program.find(configuration), configuration: configuration
                 ))
         }
+        let template = try template.template()
         steps.append(
             try ConfigurationStep(
-                file: file(of: account),
-                rendering: try RsnapshotRendering(
-                    template.template(), account: account, home: home, rsync: rsync, configuration: configuration),
-                configuration: configuration, tester: tester, isFirst: steps.isEmpty))
+                file: ConfigurationFile(of: account.uid, configuration),
+                text: try template.render(for: account, home: home, rsync: rsync, configuration: configuration),
+                template: template.text, configuration: configuration, tester: tester, isFirst: steps.isEmpty))
         return steps
     }
 
-    /// - Parameter afterHome: whether steps before it may change the home.
+    /// - Parameter afterHome: whether earlier steps may change the home.
     private func snapshots(
         of home: HomePath, _ walk: HomeWalk, afterHome: Bool
     ) throws(ProvisioningFailure) -> SnapshotStoreStep? {
         let (store, access) = (SnapshotStore(home), configuration.snapshots)
         if access == .own, try walk.store() == nil { return nil }
-        // What the steps before do not leave in order is for them to say.
+        // Earlier steps report what is wrong with the home.
         let condition = afterHome ? try? store.condition() : try store.condition()
         let step = SnapshotStoreStep(store: store, access: access, condition: condition)
         return afterHome || !step.calls.isEmpty ? step : nil
@@ -180,7 +181,7 @@ package struct BackupRsnapshotService: ProvisioningService {
     ) throws(ProvisioningFailure) -> [any ProvisioningStep] {
         let walk = try HomeWalk(to: home)
         var steps: [any ProvisioningStep] = []
-        let file = file(of: account)
+        let file = ConfigurationFile(of: account.uid, configuration)
         if try file.exists() { steps.append(ConfigurationRemovalStep(file: file)) }
         if let script = configuration.homeScript {
             try HomeScriptStep.checkPermissions(script)
@@ -200,19 +201,14 @@ package struct BackupRsnapshotService: ProvisioningService {
         return steps
     }
 
-    private func file(of account: BackupAccount) -> ConfigurationFile {
-        ConfigurationFile(
-            directory: configuration.configurationDirectory, uid: account.uid, ownership: configuration.ownership)
-    }
-
-    /// Why the home script is to run, or nil when it is not.
+    /// Why the home script runs; nil: it does not.
     private static func occasion(
-        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition, _ takeOver: HomeTakeOver?
+        _ request: ProvisioningRequest, _ home: HomePath, _ condition: HomeCondition, isTakenOver: Bool
     ) -> String? {
         switch condition {
         case .absent: "\(home.path) does not exist"
         case .unfinished(let objection): "\(home.path) \(objection)"
-        case .whole where takeOver != nil: "\(home.path) was not safe from the account"
+        case .whole where isTakenOver: "\(home.path) was not safe from the account"
         case .whole where request.operation == .modify: "the account is modified"
         case .whole where request.attempt > 1: "an attempt before may have been cut off"
         case .whole: nil
@@ -223,14 +219,4 @@ package struct BackupRsnapshotService: ProvisioningService {
         .cannotSetQuota, .configuration,
         reason: "QUOTA is btrfs and HOME_SCRIPT is empty, so nothing makes a subvolume",
         hint: "set HOME_SCRIPT to a script that makes one, such as the shipped create-chroot.sh")
-}
-
-extension QuotaBackend {
-    var program: Program? {
-        switch self {
-        case .none: nil
-        case .setquota: .setquota
-        case .btrfs: .btrfs
-        }
-    }
 }

@@ -2,52 +2,35 @@ import Glibc
 import JobCore
 package import SystemPackage
 
-/// What any service needs of the machine besides its own programs and directories: room on the disks, and a clock that is right.
-/// Changes nothing.
+/// Requirements of every service on the machine: room on the disks, a synchronized clock, protected hard links. Changes nothing.
 package struct MachineRequirements: Sendable {
-    private let places: [Place]
+    private let places: [(name: String, path: FilePath)]
     private let kernelSettings: FilePath
 
-    /// A directory that is written to.
-    package struct Place: Hashable, Sendable {
-        /// What it is called in the settings.
-        package var name: String
-        /// The directory; where it is not there yet, the nearest one above it counts.
-        package var path: FilePath
-
-        /// A directory that is written to.
-        package init(_ name: String, _ path: FilePath) {
-            self.name = name
-            self.path = path
-        }
-    }
-
     /// - Parameters:
-    ///   - places: on one file system or several; each file system is looked at once.
-    ///   - kernelSettings: where the kernel shows its settings (proc(5), `/proc/sys`).
-    package init(places: [Place], kernelSettings: FilePath = "/proc/sys") {
+    ///   - places: directories that are written to, with their keys in the settings. If one does not exist, the nearest directory above it is
+    ///     examined; each file system is examined once.
+    ///   - kernelSettings: `/proc/sys` (proc(5)).
+    package init(places: [(name: String, path: FilePath)], kernelSettings: FilePath = "/proc/sys") {
         self.places = places
         self.kernelSettings = kernelSettings
     }
 
-    /// Everything that is needed, met or not.
+    /// All requirements, met or not.
     package func findings() -> [Requirement] { rooms() + [Self.clock(.current), hardLinks()] }
 
     // MARK: - Room
 
-    /// What a file system has left for those who are not root, as statvfs(3) says.
+    /// The free space of a file system for users other than root (statvfs(3)).
     struct Room: Hashable {
         var size: UInt64
         var free: UInt64
-        /// 0 where the file system makes inodes as it needs them, as btrfs does.
-        var inodes: UInt64
-        var freeInodes: UInt64
+        /// 0 if the file system makes inodes as needed, like btrfs.
+        var inodes: UInt64 = 0
+        var freeInodes: UInt64 = 0
 
         init(size: UInt64, free: UInt64, inodes: UInt64 = 0, freeInodes: UInt64 = 0) {
-            self.size = size
-            self.free = free
-            self.inodes = inodes
-            self.freeInodes = freeInodes
+            (self.size, self.free, self.inodes, self.freeInodes) = (size, free, inodes, freeInodes)
         }
 
         init(_ path: FilePath) throws(Errno) {
@@ -59,12 +42,12 @@ package struct MachineRequirements: Sendable {
                 freeInodes: UInt64(values.f_favail))
         }
 
-        /// A hundredth of the file system, at least 16 MiB and at most 1 GiB.
+        /// 1 % of the file system, at least 16 MiB and at most 1 GiB.
         private var neededBytes: UInt64 { min(max(size / 100, 16 << 20), 1 << 30) }
-        /// A hundredth of them, at least 100 and at most 100,000.
+        /// 1 % of the inodes, at least 100 and at most 100,000.
         private var neededInodes: UInt64 { min(max(inodes / 100, 100), 100_000) }
 
-        /// What is short; nil when nothing is.
+        /// nil: there is enough room.
         var shortage: String? {
             if free < neededBytes {
                 return "has \(Self.mebibytes(free)) MiB free, and should have \(Self.mebibytes(neededBytes))"
@@ -75,7 +58,6 @@ package struct MachineRequirements: Sendable {
             return nil
         }
 
-        /// What is left, in words.
         var text: String {
             "\(Self.mebibytes(free)) MiB" + (inodes > 0 ? " and \(freeInodes) inodes" : "") + " free"
         }
@@ -121,7 +103,7 @@ package struct MachineRequirements: Sendable {
 
     // MARK: - The kernel
 
-    /// Schedules, dated requests and the times of snapshots rest on it.
+    /// Schedules, dated requests and the times of snapshots depend on the clock.
     static func clock(_ state: ClockSynchronization) -> Requirement {
         switch state {
         case .synchronized: .met("clock", "synchronized")
@@ -134,7 +116,7 @@ package struct MachineRequirements: Sendable {
         }
     }
 
-    /// Without it a customer can make a hard link to anybody's file in its own tree.
+    /// Without this a customer can make hard links to files of other users.
     private func hardLinks() -> Requirement {
         let name = "fs.protected_hardlinks"
         let file = kernelSettings.appending("fs").appending("protected_hardlinks")

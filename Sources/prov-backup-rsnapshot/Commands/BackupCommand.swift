@@ -154,9 +154,10 @@ struct SnapshotsCommand: AsyncParsableCommand {
                     return
                 }
                 print("\(uid): accepted \(size.files) files with \(size.bytes) bytes")
-            } catch let failure as AcceptanceFailure {
+            } catch let failure as ProvisioningFailure {
                 throw CommandFailure(
-                    "\(uid): \(failure.reason)", hint: failure.hint, status: failure.isTemporary ? .tryAgain : .failure)
+                    "\(uid): \(failure.reason)", hint: failure.hint,
+                    status: failure.failureClass == .retryable ? .tryAgain : .failure)
             }
         }
     }

@@ -56,11 +56,11 @@ extension Checklist {
 
     /// Checks the free disk space and the kernel.
     mutating func machine(_ configuration: DaemonConfiguration) {
-        var places = [MachineRequirements.Place("STATE_DIRECTORY", configuration.service.stateDirectory)]
+        var places = [(name: "STATE_DIRECTORY", path: configuration.service.stateDirectory)]
         if configuration.script == nil {
             let backup = configuration.backup
-            places.append(.init("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
-            places += (backup.places.roots + backup.places.volumes).map { .init("homes", $0) }
+            places.append(("RSNAPSHOT_CONFIG_DIRECTORY", backup.configurationDirectory))
+            places += (backup.places.roots + backup.places.volumes).map { ("homes", $0) }
         }
         for requirement in MachineRequirements(places: places).findings() { add(requirement) }
     }

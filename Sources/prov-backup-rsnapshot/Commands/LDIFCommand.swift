@@ -104,10 +104,9 @@ struct LDIFCreateCommand: ParsableCommand {
         let files: [TestLDIFs.File]
         do {
             files = try TestLDIFs(
-                TestLDIFs.Parameters(
-                    uid: uid, reseller: reseller, customer: customer, people: people, givenName: givenname,
-                    surname: surname, base: try DN(parsing: base), homeRoot: FilePath(homeRoot), host: host)
-            ).files
+                uid: uid, reseller: reseller, customer: customer, people: people, givenName: givenname,
+                surname: surname, base: try DN(parsing: base), homeRoot: FilePath(homeRoot), host: host
+            ).files()
         } catch let error as TestLDIFs.Invalid {
             throw ValidationError("\(error)")
         } catch let error as DNSyntaxError {

@@ -221,7 +221,7 @@ struct EventSurroundings: Sendable {
     func describe(_ job: Job, _ status: JobStatus, volume: String?) async -> EventJob {
         let places = places
         let account = [.backup, .provisioning].contains(job.type) ? job.client : nil
-        let facts = await BlockingWork.run { () -> VolumeFacts? in
+        let facts = await BlockingWork.run { () -> (pool: Pool, mediaType: String)? in
             let volume = volume.map { FilePath($0) } ?? places.volume(ofAccount: account)
             return volume.flatMap { places.facts(of: $0) }
         }

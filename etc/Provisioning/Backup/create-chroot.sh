@@ -3,23 +3,23 @@
 #
 #   create-chroot.sh UID HOME UIDNUMBER GIDNUMBER
 #
-# The daemon starts it without a shell, without a terminal and with no more than this environment:
+# The daemon starts it without a shell, without a terminal and with only this environment:
 #   PROV_ACTION         add, modify or delete
 #   PROV_JOB_ID         the job's number
-#   PROV_ATTEMPT        1, and higher when the same job is tried again or was cut off by a crash
-#   PROV_DN             the entry's name in the directory
+#   PROV_ATTEMPT        1, and higher when the same job is tried again or was interrupted by a crash
+#   PROV_DN             the entry's DN
 #   PROV_UID  PROV_HOME  PROV_UID_NUMBER  PROV_GID_NUMBER    as the arguments
-#   PROV_QUOTA_BYTES    the account's limit; 0 is none. The daemon sets it itself, after this script
+#   PROV_QUOTA_BYTES    the account's quota; 0: none. The daemon sets it after this script
 #   PROV_REPORT_SOCKET  where `prov-backup-rsnapshot report` sends progress to
-#   PROV_OWNERSHIP      account: give the account what is its own; none: leave all to the caller (trying out without root)
+#   PROV_OWNERSHIP      account: give directories to the account; none: do not (for trying out without root)
 #
-# Exit code 0: all is well. 75: try again later. Anything else, a signal or running out of time: the account is not provisioned, and
-# the end of the output goes into the log. It must be idempotent: after a crash the same action is run again.
+# Exit code 0: done. 75: try again later. Anything else, a signal or the time limit: the account is not provisioned, and the end of
+# the output is logged. It must be idempotent: after a crash the same action is run again.
 #
 # It makes the directory HOME, those above it, and a chroot around it. The daemon makes incoming, .ssh and .snapshots afterwards.
 #
-# This script works by name as root, so nobody else may be able to rename anything on its way. Before it starts the daemon takes over what
-# an account could change from an earlier time; run by hand on such a home, it refuses. Nothing below HOME is touched: that is the account's.
+# This script works by name as root, so other users must not be able to rename any directory of the path. The daemon takes over directories
+# that an account could change before it starts this script; run by hand on such a home, it refuses. Nothing below HOME is touched.
 
 set -euo pipefail
 umask 022
@@ -30,7 +30,7 @@ die() {
     exit 1
 }
 
-# --- What was asked for -----------------------------------------------------------------------------------------------------------
+# --- The request ------------------------------------------------------------------------------------------------------------------
 
 [ $# -eq 4 ] || die "needs just four arguments: UID HOME UIDNUMBER GIDNUMBER"
 uid=$1 home=$2 uid_number=$3 gid_number=$4
@@ -66,9 +66,8 @@ path=${home/\/.\///}
 
 # --- Directories ------------------------------------------------------------------------------------------------------------------
 
-# Those that are missing, and those that decide whether it is safe to make them: all above the account's own that are there, the deepest of
-# these, in which something is made, and the account's own. A symbolic link above the account's directory is the administrator's choice, if
-# it is root's.
+# The missing directories, and those that determine whether it is safe to make them: all that exist above the account's own, the deepest of
+# them, and the account's own. A symbolic link above the account's directory is accepted if it belongs to root.
 missing=() above=() deepest=/ own=() account=
 rest=${path#/}/ current=
 while [ -n "$rest" ]; do
@@ -85,7 +84,7 @@ while [ -n "$rest" ]; do
     fi
 done
 
-# find does not follow the links that it is given. In a directory with the sticky bit, such as /tmp, others can change only what is theirs.
+# find does not follow links in its arguments. In a directory with the sticky bit, such as /tmp, users can rename only their own files.
 foreign=(! -uid 0 ! -uid "$EUID")
 unsafe=$(find / "${above[@]}" -maxdepth 0 \( "${foreign[@]}" -o ! -type l -perm /022 ! -perm -1000 \) -print -quit)
 [ -n "$unsafe" ] ||
@@ -97,10 +96,10 @@ if [ -n "$unsafe" ]; then
     die "$unsafe can be changed by others than root: let the daemon take it over (modify), or chown -h root $unsafe; chmod go-w $unsafe"
 fi
 
-# Each of them is there with its mode or not at all, whenever the power fails. Another account's job may make the same parents at once.
+# After a power failure each directory has its mode or does not exist. Another account's job may make the same parents at the same time.
 make_directories() { [ $# -eq 0 ] || mkdir -p -m 0755 -- "$@"; }
 
-# The account's own directory is a subvolume where the file system is btrfs, so that it can have a limit of its own.
+# On btrfs the account's own directory is a subvolume, so that it can have a quota.
 if [ ! -e "$account" ] && command -v btrfs >/dev/null; then
     above=()
     while [ "${missing[0]}" != "$account" ]; do above+=("${missing[0]}") missing=("${missing[@]:1}"); done
@@ -123,12 +122,12 @@ elif ! command -v jk_init >/dev/null; then
     exit 0
 fi
 
-# What follows would write through links and into files that somebody else has put there. What lies in the home is no part of this, nor
-# is what lies in a directory of root's such as /tmp, where names have owners and no program is put.
+# The commands below would write through links and into files of other users. The home is not checked, nor directories of root with the
+# sticky bit such as /tmp, in which no program is installed.
 foreign=$(find "$chroot" -path "$path" -prune -o -uid 0 -type d -perm -1000 -prune -o \( ! -uid 0 -o -perm /022 ! -type l ! -type c \) -print -quit)
 [ -z "$foreign" ] || die "$foreign, where programs are put for the account, can be changed by others than root: move it away"
 
-# has FILE PATTERN: whether a line is like it.
+# has FILE PATTERN: whether a line matches.
 has() {
     local line
     [ -e "$1" ] || return 1
@@ -139,13 +138,13 @@ has() {
     return 1
 }
 
-# What a client needs to upload: sftp, scp and rsync.
+# For uploads: sftp, scp and rsync.
 jk_init -j "$chroot" sftp scp rsync
 make_directories "$chroot/etc"
 for file in "$chroot/etc" "$chroot/etc/passwd" "$chroot/etc/group"; do
     [ ! -L "$file" ] || die "$file is a symbolic link"
 done
-# The account must know itself by name inside.
+# The account's own name must be known in the chroot.
 has "$chroot/etc/passwd" "$uid:*" ||
     echo "$uid:x:$uid_number:$gid_number::/${home#*/./}:/bin/sh" >>"$chroot/etc/passwd"
 has "$chroot/etc/group" "*:*:$gid_number:*" || echo "$uid:x:$gid_number:" >>"$chroot/etc/group"

@@ -1,33 +1,33 @@
 #!/bin/sh
-# An example for TYPE = Script: a directory for each entry, with a file that says whose it is.
+# An example for TYPE = Script: a directory for each entry, with a file that names its owner.
 #
 #   add.sh NAME
 #
-# The daemon starts it without a shell, a terminal or input, with no more than this environment:
+# The daemon starts it without a shell, a terminal or input, with only this environment:
 #   PROV_ACTION           add, modify or delete
 #   PROV_JOB_ID           the job's number
-#   PROV_ATTEMPT          1, and higher when the same job is tried again or was cut off by a crash
-#   PROV_DN               the entry's name in the directory
-#   PROV_REPORT_SOCKET  PROV_JOB_TOKEN    with which `prov-backup-rsnapshot report -p 50` tells how far it is
+#   PROV_ATTEMPT          1, and higher when the same job is tried again or was interrupted by a crash
+#   PROV_DN               the entry's DN
+#   PROV_REPORT_SOCKET  PROV_JOB_TOKEN    for `prov-backup-rsnapshot report -p 50`, which reports progress
 #   PATH  LANG  LC_ALL
 # and for each attribute that ATTRIBUTES names, here mail:
-#   PROV_ATTR_MAIL_COUNT  how many values there are; 0 for none
-#   PROV_ATTR_MAIL_1 …    each value; their order means nothing
-#   PROV_ATTR_MAIL        the value, where there is just one
-# A value that is no text, or has control characters other than TAB and line feed, comes in base64 under the same name with _BASE64 at its
-# end, such as PROV_ATTR_JPEGPHOTO_BASE64.
+#   PROV_ATTR_MAIL_COUNT  the number of values
+#   PROV_ATTR_MAIL_1 …    each value, in no order
+#   PROV_ATTR_MAIL        the value, if there is exactly one
+# A value that is not text, or has control characters other than TAB and line feed, is encoded in base64, and the name of its variable ends in
+# _BASE64, such as PROV_ATTR_JPEGPHOTO_BASE64.
 #
-# NAME is the entry's uid where it has just one, else the value in its DN. It has no control characters, begins with no hyphen and is no
-# longer than 255 bytes. That is all that is sure: whoever writes entries chooses it, and it may be `..` or `a/b`.
+# NAME is the entry's uid if it has exactly one, else the value in its DN. It has no control characters, does not begin with a hyphen and is at
+# most 255 bytes long. Nothing else is guaranteed: the writer of the entry chooses it, and it may be `..` or `a/b`.
 #
-# Exit code 0: done. 75: try again later. Anything else, a signal or running out of time: it stands on the entry as failed, and the end of
-# the output goes into the log. After a crash the same action is run again, so bring about a state (mkdir -p) and do not take a step (mkdir).
+# Exit code 0: done. 75: try again later. Anything else, a signal or the time limit: the entry gets the state failed, and the end of the
+# output is logged. After a crash the same action is run again, so it must be idempotent: write mkdir -p, not mkdir.
 
 set -eu
 umask 022
 
-# What follows works by name, so the directories must stay root's: nobody else may rename anything in them. To give somebody a place of their own,
-# make a directory in it and give that one to them, when it is new: install -d -o USER -m 0700.
+# This script works by name as root, so the directories must belong to root, and other users must not be able to rename anything in them. To give
+# a user a directory, make one inside and give that to the user when it is new: install -d -o USER -m 0700.
 root=/srv/directories # the same in delete.sh
 
 name=$1
@@ -43,7 +43,7 @@ if [ ! -d "$root" ]; then
 fi
 
 mkdir -p -- "$root/$name"
-# Written whole or not at all: a file of another name is put in its place.
+# Written to another name and renamed, so that the file is never incomplete.
 new=$root/$name/.owner.new
 {
     printf '%s\n' "$PROV_DN"

@@ -1,9 +1,9 @@
 #!/bin/sh
-# An example for TYPE = Script: the directory of an entry goes.
+# An example for TYPE = Script: removes the directory of an entry.
 #
 #   delete.sh NAME
 #
-# Arguments, environment and exit codes: see add.sh. To be asked for something that is gone already is no failure.
+# Arguments, environment and exit codes: see add.sh. If the directory does not exist, the script succeeds.
 
 set -eu
 
@@ -21,6 +21,6 @@ if [ ! -d "$root" ]; then
     exit 75
 fi
 
-# Nothing that is mounted below is emptied.
+# Mounts below are not emptied.
 rm -rf --one-file-system -- "$root/$name"
 echo "delete: $root/$name is gone"

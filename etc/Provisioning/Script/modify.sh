@@ -1,5 +1,5 @@
 #!/bin/sh
-# An example for TYPE = Script: what an entry asks for is the same whether it is new or has changed.
+# An example for TYPE = Script: does the same for a changed entry as add.sh for a new one.
 #
 #   modify.sh NAME
 #

@@ -1,0 +1,92 @@
+import EventLoop
+import JobCore
+import LDAP
+import Provisioning
+import SystemPackage
+
+/// What a backup job needs, after all checks.
+struct PreparedBackup: Sendable {
+    let account: BackupAccount
+    let home: HomePath
+    let work: SnapshotWork
+    /// Of all work on the account's files but the rotation.
+    let deadline: Deadline
+    var warnings: [String]
+    /// Another entry with the same uid, whose job makes the snapshot of their home; nil: there is none.
+    var copiedBy: DN?
+
+    /// Checks the home and the configuration of an account. It blocks.
+    /// - Throws: `ProvisioningFailure`.
+    init(
+        _ account: BackupAccount, _ level: SnapshotLevel, _ configuration: BackupConfiguration,
+        _ jobs: BackupJobsConfiguration, clock: any WallClock, steadyClock: any SteadyClock
+    ) throws {
+        try Program.demandRsnapshot(configuration)
+        switch try configuration.places.place(of: account) {
+        case .given(let place): home = place
+        case .new(let choice):
+            throw HomePath.missing(at: choice.volumes.map { "\($0)" }.joined(separator: " or "))
+        }
+        switch try HomeWalk(to: home).condition(ownership: configuration.ownership) {
+        case .whole: break
+        case .absent: throw HomePath.missing(at: "\(home.path)")
+        case .unfinished(let objection):
+            throw ProvisioningFailure(
+                .cannotCheckHomeDirPresence, reason: "\(home.path) \(objection)",
+                hint: ConfiguredSnapshots.provisionAgain)
+        }
+        let file = ConfigurationFile(of: account.uid, configuration)
+        guard let text = try file.trustedText() else {
+            throw ProvisioningFailure(
+                .cannotCreateRsnapshotConfiguration, reason: "\(file.path) does not exist",
+                hint: ConfiguredSnapshots.provisionAgain)
+        }
+        let configured = ConfiguredSnapshots(parsing: text)
+        try configured.demand(level, in: home, of: file)
+        guard let snapshots = try SnapshotDirectory.open(in: home) else {
+            throw HomePath.missing(at: "\(home.snapshots)")
+        }
+        let sandbox = try CopySandbox(
+            configuration, account: account, home: home, snapshots: snapshots.path, configured: configured,
+            memory: jobs.memory)
+        self.account = account
+        work = SnapshotWork(snapshots: snapshots, configured: configured, sandbox: sandbox, clock: clock)
+        deadline = Deadline(in: jobs.timeLimit, by: steadyClock)
+        warnings = []
+        // A wrong mount does not prevent a snapshot.
+        do throws(ProvisioningFailure) {
+            try SnapshotStore(home).show(configuration.snapshots)
+        } catch {
+            warnings = ["the snapshots are not mounted as SNAPSHOTS says: \(error.reason); \(error.hint)"]
+        }
+    }
+
+    /// Takes the account's lock. It blocks.
+    /// - Returns: nil if the configuration has no lock file.
+    /// - Throws: a retryable `JobOutcome` while another process works on the snapshots.
+    func lock(isCancelled: @escaping @Sendable () -> Bool) throws -> AccountLock? {
+        guard let file = work.configured.lockFile else { return nil }
+        do {
+            do {
+                return try AccountLock(file)
+            } catch Errno.noSpace where AccountLock.holder(of: file) == nil {
+                // No other process can take it now, and this account's old snapshots may fill the disk.
+                try work.makeRoom(isCancelled: isCancelled)
+                return try AccountLock(file)
+            }
+        } catch let held as AccountLock.Held {
+            throw JobOutcome(
+                .failed, failureClass: .retryable,
+                message:
+                    "rsnapshot already runs for the account: \(held.file) is held by \(held.holder); wait for its end")
+        } catch let error as Errno {
+            throw JobOutcome(
+                .failed, message: "the lock file \(file) could not be made: \(error); check the directory and the disk")
+        }
+    }
+
+    /// Whether there are files to copy.
+    func hasUploads() throws -> Bool {
+        try HomeWalk(to: home).directory?.directory(HomeDirectory.incoming)?.isEmpty() == false
+    }
+}

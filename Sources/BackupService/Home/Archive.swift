@@ -1,0 +1,239 @@
+import EventLoop
+import Glibc
+package import JobCore
+import Provisioning
+package import SystemPackage
+
+/// The name of an archived home: `UID-YYYYMMDDThhmmssZ`, with `-2`, `-3`, … if that name exists already.
+struct ArchiveName: Hashable, Sendable {
+    /// The directory below a volume that holds archived homes.
+    static let directory: FilePath.Component = ".deleted"
+
+    let uid: String
+    let archived: Timestamp
+    /// 1 for the first of that second.
+    var number = 1
+
+    var text: String { "\(uid)-\(archived.text)" + (number == 1 ? "" : "-\(number)") }
+    var component: FilePath.Component { .named(text) }
+}
+
+extension ArchiveName {
+    /// - Returns: nil for a name that was not made by archiving.
+    init?(parsing text: String) {
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false).map(String.init)
+        guard parts.count == 2 || parts.count == 3, BackupAccount.isUID(parts[0]), let archived = Self.time(parts[1])
+        else { return nil }
+        let number = parts.count == 3 ? EntryReader.decimal(parts[2]) : 1
+        guard let number, (1...99).contains(number) else { return nil }
+        self.init(uid: parts[0], archived: archived, number: Int(number))
+        guard self.text == text else { return nil }
+    }
+
+    private static func time(_ text: String) -> Timestamp? {
+        let bytes = Array(text.utf8)
+        guard bytes.count == 16, bytes[8] == UInt8(ascii: "T"), bytes[15] == UInt8(ascii: "Z") else { return nil }
+        func number(_ range: Range<Int>) -> Int32? { Int32(String(decoding: bytes[range], as: UTF8.self)) }
+        guard let year = number(0..<4), let month = number(4..<6), let day = number(6..<8), let hour = number(9..<11),
+            let minute = number(11..<13), let second = number(13..<15)
+        else { return nil }
+        var broken = tm()
+        (broken.tm_year, broken.tm_mon, broken.tm_mday) = (year - 1900, month - 1, day)
+        (broken.tm_hour, broken.tm_min, broken.tm_sec) = (hour, minute, second)
+        return Timestamp(secondsSince1970: Int64(timegm(&broken)))
+    }
+}
+
+/// Removes archived homes that are old enough; the daemon runs it once a day. Names that archiving has not made are ignored.
+package struct ArchivePurge: Sendable {
+    /// A removed home, and the volume or root that held it.
+    package struct Purged: Hashable, Sendable {
+        package var uid: String
+        package var path: FilePath
+        package var volume: FilePath
+    }
+
+    let places: HomePlaces
+    let keepDays: Int
+    private let timeLimit: Duration
+
+    package init(_ configuration: BackupConfiguration) {
+        places = configuration.places
+        keepDays = configuration.purgeAfterDays
+        timeLimit = configuration.timeLimit
+    }
+
+    /// The archived homes among some names that are older than the days they are kept.
+    func due(_ names: [String], now: Timestamp) -> [ArchiveName] {
+        names.compactMap(ArchiveName.init(parsing:))
+            .filter { now - $0.archived > .seconds(86_400 * Int64(max(0, keepDays))) }
+            .sorted { $0.text < $1.text }
+    }
+
+    /// Removes what is due. A home that cannot be removed does not prevent the removal of others; each has a time limit of its own.
+    /// - Parameter now: for the age of archived homes.
+    /// - Returns: the removed homes, in the order of their names, and homes that could not be removed, with the reason and the hint.
+    /// - Throws: `CancellationError`; the next run continues an interrupted removal.
+    package func run(now: Timestamp) async throws -> (purged: [Purged], problems: [String]) {
+        var report = (purged: [Purged](), problems: [String]())
+        for base in places.bases {
+            do {
+                let found = try await BlockingWork.run { [places] _ in
+                    try HomeWalk.contents(of: ArchiveName.directory, in: base, places)
+                }
+                guard let (directory, names) = found else { continue }
+                for name in due(names.map(\.string), now: now) {
+                    do {
+                        try await remove(name, in: directory)
+                        let path = directory.path.appending(name.component)
+                        report.purged.append(Purged(uid: name.uid, path: path, volume: base))
+                    } catch let failure as ProvisioningFailure {
+                        report.problems.append("\(failure.reason); \(failure.hint)")
+                    }
+                }
+            } catch let failure as ProvisioningFailure {
+                report.problems.append("\(failure.reason); \(failure.hint)")
+            }
+        }
+        return report
+    }
+
+    private func remove(_ name: ArchiveName, in directory: HeldDirectory) async throws {
+        try await BlockingWork.walk(
+            within: timeLimit, code: .undefinedError,
+            unfinished: "\(directory.path.appending(name.component)) could not be removed",
+            explain: { failure in
+                failure.provisioningFailure(
+                    .undefinedError,
+                    hint: failure.cause == .improperLink
+                        ? "something is mounted there: umount \(failure.path.shellWord)"
+                        : "check the permissions and the disk")
+            }
+        ) {
+            try TreeRemoval(isCancelled: $0).remove(name.component, in: directory)
+        }
+    }
+}
+
+/// Archives or removes the directory of a deleted account (setting ON_DELETE) with its snapshots wherever they are, and removes its mount.
+///
+/// Errors: code 4 if the directories above cannot be trusted, code 5 for its snapshots, else code 1; retryable while a process works in it.
+struct HomeDisposalStep: ProvisioningStep {
+    let account: BackupAccount
+    let home: HomePath
+    let disposal: HomeDisposal
+    let timeLimit: Duration
+    let clock: any WallClock
+    /// Checks that no other entry has the same home (``ProvisioningRequest/demandUnique``).
+    let demandUnique: @Sendable () async throws -> Void
+
+    let name = "home"
+
+    private var store: SnapshotStore { SnapshotStore(home) }
+    private var accountName: FilePath.Component { .named(account.uid) }
+
+    var preview: String {
+        let hasStore = (try? HomeWalk(to: home).store()) != nil
+        switch disposal {
+        case .keep: return "keep \(home.accountDirectory)" + (hasStore ? " and \(home.store), without a mount" : "")
+        case .remove:
+            let others = hasStore ? " and \(home.store)" : ""
+            return "remove \(home.accountDirectory)\(others) with all that is in it"
+        case .archive:
+            let name = ArchiveName(uid: account.uid, archived: clock.now).component
+            return (hasStore ? "\(store.text(of: .moveToHome))\n" : "")
+                + "rename \(home.accountDirectory) to \(home.base.appending(ArchiveName.directory).appending(name))"
+        }
+    }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        if disposal != .keep { try await demandUnique() }
+        let step = self
+        try await BlockingWork.walk(
+            within: timeLimit, code: .undefinedError, unfinished: "\(home.accountDirectory) could not be removed",
+            explain: explain
+        ) {
+            try step.dispose($0)
+        }
+    }
+
+    private func dispose(_ isCancelled: @escaping @Sendable () -> Bool) throws {
+        let hasStore = try HomeWalk(to: home).store() != nil
+        if hasStore, try HomeWalk(to: home).directory != nil { try store.unmount() }
+        switch disposal {
+        case .keep: return
+        case .archive: try archive(hasStore: hasStore)
+        case .remove:
+            let walk = try HomeWalk(to: home)
+            if let directory = walk.account { try demandNoMounts(inside: directory) }
+            // Besides the snapshots: the home, and two unfinished copies.
+            let sizes = (try? walk.snapshots()).map { SnapshotDirectory(directory: $0).sizes } ?? SizeRecord()
+            let removal = TreeRemoval(limit: sizes.nameLimit(others: 3), isCancelled: isCancelled)
+            if hasStore, let stores = try walk.stores() { try removal.remove(accountName, in: stores) }
+            if walk.account != nil, let parent = walk.accountParent { try removal.remove(accountName, in: parent) }
+        }
+    }
+
+    /// Archives the home with its snapshots as one directory. If the snapshots cannot be moved back into the home, they get a name of their own.
+    private func archive(hasStore: Bool) throws {
+        let isWhole = try !hasStore || HomeWalk(to: home).directory != nil && store.putBack()
+        let walk = try HomeWalk(to: home)
+        guard let base = walk.base else { return }
+        if !isWhole, let stores = try walk.stores() { try archive(from: stores, base: base) }
+        if walk.account != nil, let parent = walk.accountParent { try archive(from: parent, base: base) }
+    }
+
+    private func archive(from parent: HeldDirectory, base: HeldDirectory) throws {
+        if try base.makeDirectory(ArchiveName.directory) { try base.synchronize() }
+        guard let archive = try base.directory(ArchiveName.directory) else { return }
+        let status = try archive.status()
+        if let objection = HomeWalk.objection(to: status)
+            ?? (status.st_mode & 0o077 == 0 ? nil : "can be read by others")
+        {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(archive.path) \(objection)",
+                hint: "chown root \(archive.path.shellWord); chmod 0700 \(archive.path.shellWord)")
+        }
+        let now = clock.now
+        for number in 1...99 {
+            let name = ArchiveName(uid: account.uid, archived: now, number: number)
+            if try parent.rename(accountName, into: archive, as: name.component) {
+                try archive.synchronize()
+                try parent.synchronize()
+                return
+            }
+        }
+        throw ProvisioningFailure(
+            .undefinedError, .retryable, reason: "\(archive.path) holds 99 homes of \(account.uid) of this very second",
+            hint: "wait a second")
+    }
+
+    /// A removal would stop at a mount; this check stops before anything is removed.
+    private func demandNoMounts(inside directory: HeldDirectory) throws {
+        let path = try directory.realPath()
+        let mounts = try MountTable.current(near: path).mounts(inside: path).map(\.point.string)
+        guard mounts.isEmpty else {
+            throw ProvisioningFailure(
+                .undefinedError, reason: "\(mounts.joined(separator: ", ")) is mounted inside \(directory.path)",
+                hint: "umount \(mounts.map(\.shellWord).joined(separator: " "))")
+        }
+    }
+
+    func explain(_ failure: HeldDirectory.Failure) -> ProvisioningFailure {
+        switch failure.cause {
+        case .improperLink:
+            failure.provisioningFailure(
+                .undefinedError,
+                hint:
+                    "homes are archived within one file system: name the mount that holds \(home.accountDirectory) in "
+                    + "VOLUMES of a [Pool NAME] section, or umount what is mounted in it")
+        case .directoryNotEmpty, .resourceBusy:
+            failure.provisioningFailure(
+                .undefinedError, .retryable,
+                hint: "end the processes that still work in the directory: ps -fu \(account.uidNumber)")
+        case let cause where cause.isShortage:
+            failure.provisioningFailure(.undefinedError, hint: cause.shortageHint(at: home.base))
+        default: failure.provisioningFailure(.undefinedError, hint: "check the permissions and the disk")
+        }
+    }
+}

@@ -1,0 +1,231 @@
+import EventLoop
+import Glibc
+import JobCore
+import Provisioning
+import SystemPackage
+
+/// A program that the service runs, found in the directories of the settings.
+enum Program: String {
+    case rsync, bwrap, setquota, btrfs
+
+    /// The Debian package.
+    private var package: String {
+        switch self {
+        case .rsync: "rsync"
+        case .bwrap: "bubblewrap"
+        case .setquota: "quota"
+        case .btrfs: "btrfs-progs"
+        }
+    }
+
+    /// The programs that these settings need.
+    static func needed(_ configuration: BackupConfiguration) -> [Program] {
+        let sandbox: [Program] = CopySandbox.isConfined(configuration.confinement) ? [.bwrap] : []
+        return [.rsync] + sandbox + [configuration.quota.program].compactMap(\.self)
+    }
+
+    /// - Throws: code 3 if it is in none of the directories, or if others could change it.
+    func find(_ configuration: BackupConfiguration) throws(ProvisioningFailure) -> FilePath {
+        guard let path = path(configuration) else {
+            throw Self.missing(
+                "\(rawValue) is in none of "
+                    + configuration.programDirectories.map(\.string).joined(separator: ", "), package: package)
+        }
+        try FileTrust.demand(path, setting: rawValue, code: .runtimeRequirementNotSatisfied)
+        return path
+    }
+
+    func path(_ configuration: BackupConfiguration) -> FilePath? {
+        configuration.programDirectories.map { $0.appending(rawValue) }.first { Self.isExecutable($0) }
+    }
+
+    /// - Throws: code 3 if rsnapshot is missing, or if others could change it.
+    static func demandRsnapshot(_ configuration: BackupConfiguration) throws(ProvisioningFailure) {
+        let path = configuration.rsnapshot
+        guard isExecutable(path) else { throw missing("\(path) is not there", package: "rsnapshot") }
+        try FileTrust.demand(path, setting: "RSNAPSHOT", code: .runtimeRequirementNotSatisfied)
+    }
+
+    static func isExecutable(_ path: FilePath) -> Bool {
+        var status = stat()
+        return stat(path.string, &status) == 0 && status.st_mode & S_IFMT == S_IFREG && access(path.string, X_OK) == 0
+    }
+
+    private static func missing(_ reason: String, package: String) -> ProvisioningFailure {
+        ProvisioningFailure(
+            .runtimeRequirementNotSatisfied, .configuration, reason: reason, hint: "apt install \(package)")
+    }
+}
+
+extension QuotaBackend {
+    var program: Program? {
+        switch self {
+        case .none: nil
+        case .setquota: .setquota
+        case .btrfs: .btrfs
+        }
+    }
+}
+
+/// Runs the site's home script (specification: contracts.md#home-script): `SCRIPT UID HOME UIDNUMBER GIDNUMBER`, without a shell.
+///
+/// The environment holds only the variables of `invocation` and of ``BackupConfiguration/baseEnvironment``.
+/// Errors: code 5 for every end but exit code 0, with the end of the output; exit code 75 is retryable.
+struct HomeScriptStep: ProvisioningStep {
+    let script: FilePath
+    let account: BackupAccount
+    let home: HomePath
+    let request: ProvisioningRequest
+    let configuration: BackupConfiguration
+    /// Why it runs, for the dry run.
+    let occasion: String
+
+    let name = "home script"
+
+    var preview: String {
+        let invocation = invocation
+        return "because \(occasion)\n"
+            + "\(CommandText([script.string] + invocation.arguments, environment: invocation.environment))"
+    }
+
+    private var invocation: ScriptInvocation {
+        let uidNumber = String(account.uidNumber)
+        let gidNumber = String(account.gidNumber)
+        var environment = configuration.baseEnvironment
+        environment["PROV_ACTION"] = request.operation.rawValue
+        environment["PROV_JOB_ID"] = "\(request.job)"
+        environment["PROV_ATTEMPT"] = String(request.attempt)
+        environment["PROV_DN"] = "\(account.dn)"
+        environment["PROV_UID"] = account.uid
+        environment["PROV_HOME"] = home.text
+        environment["PROV_UID_NUMBER"] = uidNumber
+        environment["PROV_GID_NUMBER"] = gidNumber
+        // 0: no limit.
+        environment["PROV_QUOTA_BYTES"] = "\(account.quota ?? 0)"
+        environment["PROV_REPORT_SOCKET"] = configuration.reportSocket
+        // Whether the script gives directories to the account: account or none.
+        environment["PROV_OWNERSHIP"] = configuration.ownership.rawValue
+        return ScriptInvocation(
+            executable: script, arguments: [account.uid, home.text, uidNumber, gidNumber], environment: environment,
+            timeLimit: configuration.scriptTimeout, grace: configuration.scriptGrace)
+    }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        // The script may remove the home.
+        if request.operation == .delete { try await request.demandUnique() }
+        let script = script
+        try await BlockingWork.run { () throws(ProvisioningFailure) in try Self.checkPermissions(script) }
+        let result = try await attempt.run(
+            invocation, profile: .provisioning, code: .cannotCreateHomeDir,
+            hint: "correct HOME_SCRIPT, or the script's first line")
+        guard let complaint = result.complaint else { return }
+        throw ProvisioningFailure(
+            .cannotCreateHomeDir, ExitProfile.provisioning.reading(of: result).failureClass ?? .permanent,
+            reason: "\(script) \(request.operation) \(account.uid) \(complaint)",
+            hint: result.cause == .timeLimit
+                ? "fix what the script waits for, or raise SCRIPT_TIMEOUT"
+                : "fix what its output names; it can be run by hand with the arguments that a dry run shows",
+            output: result.outputTail)
+    }
+
+    /// - Throws: code 5, class configuration, for a script that others could write.
+    static func checkPermissions(_ script: FilePath) throws(ProvisioningFailure) {
+        try FileTrust.demand(script, setting: "HOME_SCRIPT", code: .cannotCreateHomeDir)
+    }
+}
+
+/// Sets the account's disk quota to that of its entry.
+///
+/// Errors: code 6 with the program's output; code 3 if the program is missing.
+struct QuotaStep: ProvisioningStep {
+    let account: BackupAccount
+    let home: HomePath
+    let program: FilePath
+    let configuration: BackupConfiguration
+    let preview: String
+    let name = "quota"
+
+    /// - Parameter walk: to the home, as of the plan.
+    /// - Throws: code 6 if the place of the home is on no known mount.
+    init(account: BackupAccount, walk: HomeWalk, program: FilePath, configuration: BackupConfiguration)
+        throws(ProvisioningFailure)
+    {
+        self.account = account
+        home = walk.home
+        self.program = program
+        self.configuration = configuration
+        let arguments = try Self.arguments(account: account, walk, configuration)
+        preview = "\(CommandText([program.string] + arguments, environment: configuration.baseEnvironment))"
+    }
+
+    func perform(in attempt: RunningAttempt) async throws {
+        let (account, home, configuration) = (account, home, configuration)
+        let arguments = try await BlockingWork.run { _ in
+            let walk = try HomeWalk(to: home)
+            if configuration.quota == .btrfs {
+                try HomeWalk.explained(below: home.root) { try Self.demandSubvolume(walk) }
+            }
+            return try Self.arguments(account: account, walk, configuration)
+        }
+        let invocation = ScriptInvocation(
+            executable: program, arguments: arguments, environment: configuration.baseEnvironment,
+            timeLimit: .seconds(60), grace: configuration.scriptGrace)
+        let result = try await attempt.run(invocation, code: .cannotSetQuota, hint: "look at \(program)")
+        guard let complaint = result.complaint else { return }
+        throw ProvisioningFailure(
+            .cannotSetQuota, result.cause == .timeLimit ? .retryable : .permanent,
+            reason: "\(([program.string] + arguments).map(\.shellWord).joined(separator: " ")) \(complaint)",
+            hint: configuration.quota == .setquota
+                ? "mount the file system with quotas (usrquota, or tune2fs -O quota) and switch them on (quotaon), or set QUOTA = none"
+                : "switch quotas on (btrfs quota enable), or set QUOTA = none",
+            output: result.outputTail)
+    }
+
+    /// setquota takes blocks of 1024 bytes and inodes, rounded up here; the soft limit is the hard limit, so that no grace time applies.
+    private static func arguments(
+        account: BackupAccount, _ walk: HomeWalk, _ configuration: BackupConfiguration
+    ) throws(ProvisioningFailure) -> [String] {
+        switch configuration.quota {
+        case .none: return []
+        case .btrfs:
+            return ["qgroup", "limit", account.quota.map(\.description) ?? "none", walk.home.accountDirectory.string]
+        case .setquota:
+            let bytes = account.quota ?? 0
+            let blocks = "\((bytes + 1023) / 1024)"
+            let files = "\(((bytes + (1 << 30) - 1) >> 30) * UInt64(configuration.quotaFiles))"
+            return ["-u", String(account.uidNumber), blocks, blocks, files, files, try mountPoint(walk).string]
+        }
+    }
+
+    /// The mount point of the home, or of the deepest directory above it that exists.
+    private static func mountPoint(_ walk: HomeWalk) throws(ProvisioningFailure) -> FilePath {
+        let home = walk.home
+        do throws(HeldDirectory.Failure) {
+            if let directory = walk.deepest,
+                let mount = try MountTable.current(near: directory.realPath()).mount(holding: directory)
+            {
+                return mount.point
+            }
+        } catch {
+            let failureClass = FailureClass(error.cause) ?? .retryable
+            throw ProvisioningFailure(
+                .cannotSetQuota, failureClass, reason: "the mount of \(home.path) could not be found: \(error)",
+                hint: failureClass == .shortage
+                    ? error.cause.shortageHint(at: "/proc") : "let the daemon read /proc/self/mountinfo")
+        }
+        throw ProvisioningFailure(
+            .cannotSetQuota, reason: "\(home.path) lies on no mount that /proc/self/mountinfo lists",
+            hint: "let the daemon see the mounts of the machine, or set QUOTA = none")
+    }
+
+    /// btrfs limits only subvolumes. The top directory of a subvolume has the inode number 256.
+    private static func demandSubvolume(_ walk: HomeWalk) throws {
+        guard let account = walk.account else { return }
+        let mount = try MountTable.current(near: account.realPath()).mount(holding: account)
+        guard mount?.type == "btrfs", try account.status().st_ino == 256 else {
+            throw ProvisioningFailure(
+                .cannotSetQuota, reason: "\(walk.home.accountDirectory) is not a btrfs subvolume",
+                hint: "let HOME_SCRIPT make it with btrfs subvolume create, as the shipped script does on btrfs")
+        }
+    }
+}
