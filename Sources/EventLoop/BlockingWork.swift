@@ -1,10 +1,10 @@
 import Synchronization
 
-/// Calls that may block (a file of /proc, a disk, the system's user database), away from the threads that all tasks share.
+/// Runs calls that may block (a file of /proc, a disk, the system's user database) on worker threads, away from the event loop.
 package enum BlockingWork {
-    /// What kinds of work have threads of their own, so that a slow kind delays no other.
+    /// Each kind of work has threads of its own, so that a slow kind delays no other.
     package enum Kind: CaseIterable, Sendable {
-        /// Looks and changes that are soon done: plans and steps of accounts, settings, the user database.
+        /// Short reads and changes: plans and steps of accounts, settings, the user database.
         case steps
         /// Walks through customers' trees: measuring, inspecting, removing. They take as long as the tree is large, so there are more threads than
         /// jobs that usually run at once: a job makes one walk at a time, and the jobs' slots bound how many there are.
@@ -33,7 +33,7 @@ package enum BlockingWork {
         }
     }
 
-    /// Begins work that nobody waits for.
+    /// Starts work whose result is not awaited.
     package static func begin(on kind: Kind, _ body: @escaping @Sendable () -> Void) { pool(kind).begin(body) }
 
     /// Work that is soon done.
@@ -46,11 +46,11 @@ package enum BlockingWork {
         }.get()
     }
 
-    /// Work that may be cut off. While it waits for a thread it ends with its task, too.
+    /// Runs work that may be cancelled, also while it waits for a thread.
     /// - Parameters:
-    ///   - deadline: when it is cut off; nil: only with its task.
-    ///   - body: gets a question that it asks now and then: whether it has to end, by a `CancellationError`.
-    /// - Throws: what the body throws; `Deadline.Passed` where the deadline has cut it off, and not the task.
+    ///   - deadline: when it is cancelled; nil: only with its task.
+    ///   - body: gets a function that it calls now and then; when that returns true, it must throw `CancellationError`.
+    /// - Throws: the error of the body; `Deadline.Passed` when the deadline has cancelled it, and not the task.
     package static func run<Value: Sendable>(
         on kind: Kind = .steps, until deadline: Deadline? = nil,
         _ body: @escaping @Sendable (_ isCancelled: @escaping @Sendable () -> Bool) throws -> Value
@@ -75,12 +75,12 @@ package enum BlockingWork {
         }
     }
 
-    /// One piece of work in a pool: it is either begun or withdrawn.
+    /// Work in a pool: it is either started or withdrawn.
     private final class Place: Sendable {
         private struct State {
             var isCancelled = false
             var hasBegun = false
-            /// What ends the wait; nil: nobody waits yet, or it has ended.
+            /// Ends the wait; nil: it has not begun, or has ended.
             var withdraw: (@Sendable () -> Void)?
         }
 
@@ -88,7 +88,7 @@ package enum BlockingWork {
 
         var isCancelled: Bool { state.withLock(\.isCancelled) }
 
-        /// - Parameter withdraw: is called when the task is cancelled before the work has begun.
+        /// - Parameter withdraw: called when the task is cancelled before the work has started.
         func wait(_ withdraw: @escaping @Sendable () -> Void) { state.withLock { $0.withdraw = withdraw } }
 
         /// - Returns: false when it has been withdrawn.
@@ -109,4 +109,38 @@ package enum BlockingWork {
             withdraw?()
         }
     }
+}
+
+/// The clock for time limits: it cannot be set, and it continues while the machine sleeps. Tests replace it.
+package protocol SteadyClock: Clock where Duration == Swift.Duration, Instant == ContinuousClock.Instant {}
+
+extension ContinuousClock: SteadyClock {}
+
+/// The time by which work must have ended.
+package struct Deadline: Sendable {
+    private let end: ContinuousClock.Instant
+    private let clock: any SteadyClock
+
+    /// - Parameters:
+    ///   - limit: how long the work may take from now on.
+    ///   - clock: for that time.
+    package init(in limit: Duration, by clock: any SteadyClock = ContinuousClock()) {
+        end = clock.now + limit
+        self.clock = clock
+    }
+
+    /// How long the work may still take; zero or negative: no longer.
+    package var left: Duration { clock.now.duration(to: end) }
+
+    package var hasPassed: Bool { left <= .zero }
+
+    /// Returns when it has passed.
+    /// - Throws: `CancellationError`.
+    package func wait() async throws { try await clock.sleep(until: end, tolerance: nil) }
+
+    /// - Throws: ``Passed``.
+    package func demand() throws(Passed) { if hasPassed { throw Passed() } }
+
+    /// Work was cancelled by its time limit.
+    package struct Passed: Error, Hashable { package init() {} }
 }

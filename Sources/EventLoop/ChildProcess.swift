@@ -24,12 +24,12 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// A program that this process starts beside the scripts of jobs: its end and what passes through its pipes are told on the event loop.
+/// A program that this process starts and that is no script of a job. Its end and its output are reported on the event loop.
 ///
 /// It leads a session of its own, has no descriptor but the three standard ones, and every signal at its default. What it has started itself may
 /// outlive it. Its number is no other's until ``reap()``, which has to be called once ``exited()`` has returned.
 @MainActor package final class ChildProcess {
-    /// A program and what it begins with.
+    /// A program with its arguments and environment.
     package struct Program: Sendable {
         /// Absolute.
         package var path: FilePath
@@ -58,7 +58,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         case bytes([UInt8])
         /// A descriptor that stays the caller's.
         case file(FileDescriptor)
-        /// What the closure gives, piece by piece, until it gives nil. What a program does not read is lost.
+        /// The pieces that the closure returns, until it returns nil. Pieces that a program does not read are lost.
         case pieces(@MainActor () -> [UInt8]?)
         /// A pipe for ``write(_:)``, until ``closeInput()``.
         case open
@@ -69,7 +69,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         case discarded
         /// A descriptor that stays the caller's.
         case file(FileDescriptor)
-        /// Each piece is told as it comes.
+        /// Each piece is reported as it comes.
         case pipe(@MainActor ([UInt8]) -> Void)
     }
 
@@ -194,7 +194,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         waiting = []
     }
 
-    /// Tells what is left in the pipes, and takes the program's end from the kernel, which then may give its number to another. To be called once.
+    /// Reports the rest in the pipes, and reaps the process, so that the kernel may reuse its number. To be called once.
     @discardableResult
     package func reap() -> TerminationStatus {
         outputs.forEach { $0.finish() }
@@ -206,7 +206,7 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
         return TerminationStatus(waitStatus: status)
     }
 
-    /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect once its end is taken.
+    /// Ends the program's process group: by SIGTERM and, after a grace period, SIGKILL. Without effect after the process was reaped.
     /// - Parameter grace: zero: by SIGKILL at once.
     package func kill(after grace: Duration = .zero) {
         guard !isReaped else { return }
@@ -217,17 +217,17 @@ public enum TerminationStatus: Hashable, Sendable, CustomStringConvertible {
     /// Writes to an ``Input/open`` standard input, as fast as the program reads. It never waits.
     package func write(_ bytes: [UInt8]) { input?.write(bytes) }
 
-    /// The program finds the end of its standard input. What it has not been given yet is lost.
+    /// Closes the program's standard input. Data that was not written yet is lost.
     package func closeInput() { input?.close() }
 
     // MARK: - From start to end
 
-    /// What a program has left.
+    /// The result of a program.
     package struct Outcome: Sendable {
         package var termination: TerminationStatus
         /// Whether the deadline has cut it off.
         package var isLate = false
-        /// The beginning of what it wrote to its standard output.
+        /// The beginning of its standard output.
         package var output: [UInt8] = []
         /// The same of its standard error.
         package var error: [UInt8] = []
@@ -352,7 +352,7 @@ private final class Descriptor: Sendable {
     }
 }
 
-/// Takes in what a program writes.
+/// Reads the output of a program.
 @MainActor private final class OutputPipe {
     private var reader: Descriptor?
     private let take: @MainActor ([UInt8]) -> Void
@@ -382,7 +382,7 @@ private final class Descriptor: Sendable {
         return piece.count
     }
 
-    /// Takes what is there now: a process that has outlived the program may hold the other end for ever.
+    /// Reads the available bytes: a process that has outlived the program may hold the other end for ever.
     func finish() {
         var left = Self.largestPipe
         while left > 0, case let count = read(), count > 0 { left -= count }

@@ -5,43 +5,43 @@ import HeapModule
 import Synchronization
 public import SystemPackage
 
-/// The event loop of this process: one thread that waits for descriptors and times, and runs everything that is isolated to the main actor.
+/// The event loop of this process: one thread that waits for descriptors and timers, and runs everything that is isolated to the main actor.
 ///
-/// Nothing that runs on it may block: no disk, no name service, no start of a program, no lock that somebody holds meanwhile. What may take long
-/// runs on a ``WorkerPool``. It has to be installed as the executor before anything is asked of it: ``run(_:)``.
+/// Code on it must not block: no disk, no name service, no start of a program, no lock that another thread holds for long. Slow work
+/// runs on a ``WorkerPool``. The loop must be installed as the executor before it is used: ``run(_:)``.
 ///
-/// What handlers and tasks are told comes in this order: jobs that are ready (at most ``burst`` of them), timers that are due, descriptors.
+/// Each turn runs, in this order: jobs that are ready (at most ``burst`` of them), timers that are due, handlers of descriptors.
 public final class EventLoop: @unchecked Sendable {
-    // Safe to share: what may be reached from other threads is behind `remote`; all else belongs to the thread that runs the loop, and what uses it is
-    // isolated to the main actor or checks the thread first.
+    // Safe to share: state for other threads is behind `remote`; all other state belongs to the thread of the loop, and its users are
+    // isolated to the main actor or check the thread first.
 
     /// The one of this process.
     public static let shared = EventLoop()
 
-    /// What may happen to a descriptor, as epoll_ctl(2) has it.
+    /// Events of a descriptor, as in epoll_ctl(2).
     public struct Events: OptionSet, Hashable, Sendable {
-        /// As the kernel has it.
+        /// The kernel's value.
         public let rawValue: UInt32
 
-        /// As the kernel has it.
+        /// The kernel's value.
         public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-        /// There is something to read, or its end (EPOLLIN).
+        /// Data or the end of the data can be read (EPOLLIN).
         public static let readable = Events(rawValue: EPOLLIN.rawValue)
-        /// There is room to write (EPOLLOUT).
+        /// Data can be written (EPOLLOUT).
         public static let writable = Events(rawValue: EPOLLOUT.rawValue)
-        /// The other end is gone, or it has an error (EPOLLHUP, EPOLLERR). Told without being asked for.
+        /// The other end is closed, or there is an error (EPOLLHUP, EPOLLERR). Always reported.
         public static let broken = Events(rawValue: EPOLLHUP.rawValue | EPOLLERR.rawValue)
     }
 
-    /// What is called when a descriptor has become ready.
+    /// Called when a descriptor is ready.
     public typealias Handler = @MainActor (Events) -> Void
 
     private struct Remote {
         var jobs: [UnownedJob] = []
         var sleepers: [(job: UnownedJob, time: ContinuousClock.Instant)] = []
         var isStopping = false
-        /// The loop has been woken and has not yet looked.
+        /// The loop has been woken and has not taken the contents yet.
         var isSignalled = false
     }
 
@@ -50,7 +50,7 @@ public final class EventLoop: @unchecked Sendable {
         let handler: Handler
     }
 
-    /// How many jobs may run between two looks at the descriptors.
+    /// How many jobs may run between two calls of epoll_wait(2).
     private static let burst = 256
 
     private let epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -63,13 +63,13 @@ public final class EventLoop: @unchecked Sendable {
     private var lastTimer: UInt64 = 0
     /// Timers that have been set and have neither fired nor been cancelled.
     private var actions: [UInt64: TimerAction] = [:]
-    /// By descriptor. A number that is closed and given away again has another generation, so that what the kernel told of the old one is dropped.
+    /// By descriptor. A reused number has another generation, so that events of the old descriptor are dropped.
     private var watched: [Int32: Watched] = [:]
     private var lastGeneration: UInt32 = 0
 
-    /// What is told of a job or a handler that held up all others for longer than ``longestSlice``.
+    /// Called after a job or a handler that ran longer than ``longestSlice``.
     @MainActor package var onSlowSlice: (Duration) -> Void = { _ in }
-    /// How long a job or handler may run unnoticed.
+    /// How long a job or handler may run without a report.
     package static let longestSlice = Duration.milliseconds(20)
 
     private init() {
@@ -82,9 +82,9 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: - Descriptors
 
-    /// Has a handler called whenever a descriptor is ready, until ``forget(_:)``.
+    /// Calls a handler whenever a descriptor is ready, until ``forget(_:)``.
     /// - Parameter events: nothing: only that it is broken.
-    /// - Throws: why epoll_ctl(2) refuses, such as EPERM for an ordinary file or ENOSPC.
+    /// - Throws: the error of epoll_ctl(2), such as EPERM for a regular file, or ENOSPC.
     @MainActor public func watch(
         _ descriptor: Int32, for events: Events, _ handler: @escaping Handler
     ) throws(Errno) {
@@ -93,21 +93,21 @@ public final class EventLoop: @unchecked Sendable {
         watched[descriptor] = Watched(generation: lastGeneration, handler: handler)
     }
 
-    /// Has the handler of a watched descriptor called for other events.
+    /// Changes the events of a watched descriptor.
     @MainActor public func change(_ descriptor: Int32, to events: Events) {
         guard let generation = watched[descriptor]?.generation else { return }
-        // Of a watched descriptor the kernel refuses no change.
+        // The kernel refuses no change of a watched descriptor.
         try? control(EPOLL_CTL_MOD, descriptor, events, generation)
     }
 
-    /// Ends watching. To be called before the descriptor is closed. Harmless for one that is not watched.
+    /// Ends watching, before the descriptor is closed. Ignored for one that is not watched.
     @MainActor public func forget(_ descriptor: Int32) {
         guard watched.removeValue(forKey: descriptor) != nil else { return }
         epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, nil)
     }
 
     /// Waits until a descriptor that is not watched is ready, or broken.
-    /// - Throws: `timedOut` when the deadline has come, `canceled` with the task, and why epoll_ctl(2) refuses.
+    /// - Throws: `timedOut` at the deadline, `canceled` with the task, or the error of epoll_ctl(2).
     @MainActor package func wait(
         for events: Events, at descriptor: Int32, until deadline: ContinuousClock.Instant
     ) async throws(Errno) {
@@ -143,7 +143,7 @@ public final class EventLoop: @unchecked Sendable {
 
     // MARK: - Timers
 
-    /// A timer that has been set.
+    /// A timer.
     public struct Timer: Hashable, Sendable {
         fileprivate let number: UInt64
     }
@@ -160,16 +160,16 @@ public final class EventLoop: @unchecked Sendable {
         static func < (one: Self, other: Self) -> Bool { (one.time, one.number) < (other.time, other.number) }
     }
 
-    /// Calls something once at a time; at the next turn of the loop where that has passed. A timer wakes up to a millisecond late.
+    /// Calls a function once at a time, or at the next turn of the loop if that has passed. Timers are up to a millisecond late.
     @MainActor @discardableResult
     public func call(at time: ContinuousClock.Instant, _ body: @escaping @MainActor () -> Void) -> Timer {
         Timer(number: setTimer(time, .call(body)))
     }
 
-    /// Has a timer not fire. Harmless when it has fired.
+    /// Cancels a timer. Ignored when it has fired.
     @MainActor public func cancel(_ timer: Timer) {
         guard actions.removeValue(forKey: timer.number) != nil else { return }
-        // The others go on in the order of their times; those that were cancelled are dropped when they come up, or here when they are most.
+        // Cancelled timers are removed from the heap when they are first in it, or here when they are most of it.
         guard timers.count > 64, timers.count > 2 * actions.count else { return }
         timers = Heap(timers.unordered.filter { actions[$0.number] != nil })
     }
@@ -186,7 +186,7 @@ public final class EventLoop: @unchecked Sendable {
     /// Whether the caller runs on the loop.
     public var isCurrent: Bool { thread.map { pthread_equal($0, pthread_self()) != 0 } ?? false }
 
-    /// Calls something on the loop, after what is ready there.
+    /// Calls a function on the loop, after the jobs that are ready.
     public func post(_ body: @escaping @MainActor @Sendable () -> Void) { Task { @MainActor in body() } }
 
     func enqueue(_ job: UnownedJob) {
@@ -213,7 +213,7 @@ public final class EventLoop: @unchecked Sendable {
 
     private static let wakeUpToken = UInt64.max
 
-    /// Runs until ``stop()``. What is not done then stays undone.
+    /// Runs until ``stop()``. Jobs that are not done by then are dropped.
     func run(on executor: UnownedSerialExecutor) {
         thread = pthread_self()
         var events = [epoll_event](repeating: epoll_event(), count: 64)
@@ -267,7 +267,7 @@ public final class EventLoop: @unchecked Sendable {
         return taken.isStopping
     }
 
-    /// For epoll_wait(2), in milliseconds: rounded up, for otherwise it would ask again and again just before the time; -1: for ever.
+    /// For epoll_wait(2), in milliseconds, rounded up so that it does not return just before the time; -1: for ever.
     private var waitingTime: Int32 {
         guard ready.isEmpty else { return 0 }
         while let first = timers.min, actions[first.number] == nil { timers.removeMin() }
@@ -278,7 +278,7 @@ public final class EventLoop: @unchecked Sendable {
         return Int32(seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
     }
 
-    /// A day, in seconds: waking once for nothing costs nothing, and no number overflows.
+    /// A day, in seconds, so that no number overflows.
     private static let longestWait: Int64 = 86_400
 
     private func measured(_ slice: () -> Void) {

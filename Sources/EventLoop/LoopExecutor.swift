@@ -2,7 +2,7 @@
 import Glibc
 @_spi(ExperimentalCustomExecutors) @_spi(ExperimentalScheduling) import _Concurrency
 
-/// Runs the main actor on the event loop.
+/// Runs the main actor on the event loop, and by ``EventLoop/run(_:)`` all other Swift code as well.
 ///
 /// Where nothing else is wanted, all other Swift code runs there as well: `Task`, `Task.detached`, task groups, `Task.sleep` and what is isolated to
 /// nothing. A process that installs it so has no threads but those that it starts itself.
@@ -69,7 +69,7 @@ extension EventLoop {
         executor.run()
     }
 
-    /// Makes the loop the executor of the main actor alone, for a process whose asynchronous `main` belongs to somebody else, such as a test runner:
+    /// Makes the loop the executor of the main actor alone, for a process with a foreign asynchronous `main`, such as a test runner:
     /// it runs the loop. To be called before `main`.
     package static func installForMainActor() { _createExecutors(factory: MainActorFactory.self) }
 }

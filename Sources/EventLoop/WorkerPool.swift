@@ -1,11 +1,13 @@
+import CLinux
 import DequeModule
 import Dispatch
+import Glibc
 import Synchronization
-import SystemPackage
+package import SystemPackage
 
-/// A few threads for calls that block. They are made when there is work and end when there has been none for a while: an idle pool costs nothing.
+/// A bounded number of threads for calls that block. They are started when there is work and end after some idle time.
 ///
-/// Work begins in the order in which it came. A pool that is full makes others of its own wait and nobody else.
+/// Work starts in the order in which it was added. A full pool delays its own work and no other pool.
 package final class WorkerPool: Sendable {
     private struct State {
         var waiting: Deque<@Sendable () -> Void> = []
@@ -32,7 +34,7 @@ package final class WorkerPool: Sendable {
     /// - Parameters:
     ///   - name: of its threads, at most 15 bytes.
     ///   - limit: threads at most; at least 1.
-    ///   - isLasting: whether its threads live as long as this process. A program that asks the kernel for a signal at its parent's death
+    ///   - isLasting: its threads never end. A program that asks the kernel for a signal at its parent's death
     ///     (PR_SET_PDEATHSIG) gets it when the thread that started it ends.
     package convenience init(_ name: String, limit: Int, isLasting: Bool = false) {
         self.init(limit: limit, idleTime: isLasting ? .never : .seconds(10)) { body throws(Errno) in
@@ -46,7 +48,7 @@ package final class WorkerPool: Sendable {
         self.start = start
     }
 
-    /// Begins work as soon as a thread is free. Where not even the first thread can be made, for threads have run out, the caller's is one
+    /// Starts work as soon as a thread is free. If not even the first thread can be started, because threads have run out, the caller's is one
     /// until nothing waits: of a pool of one thread still no two pieces of work run at once.
     package func begin(_ body: @escaping @Sendable () -> Void) {
         let isCallersTurn = state.withLock { state in
@@ -72,7 +74,7 @@ package final class WorkerPool: Sendable {
     private func run(idleTime: DispatchTimeInterval) {
         while true {
             guard work.wait(timeout: idleTime == .never ? .distantFuture : .now() + idleTime) == .success else {
-                // Work that has come in this moment is signalled at once.
+                // Work that was added at this moment is signalled at once.
                 let isOver = state.withLock { state in
                     guard state.waiting.isEmpty else { return false }
                     state.idle -= 1
@@ -92,7 +94,7 @@ package final class WorkerPool: Sendable {
     }
 }
 
-/// Runs an actor's work on one thread of a pool of its own, so that it may block: the cooperative pool never waits for a disk.
+/// Runs an actor on a thread of its own, so that the actor may block.
 package final class ThreadExecutor: SerialExecutor {
     private let pool: WorkerPool
 
@@ -102,5 +104,40 @@ package final class ThreadExecutor: SerialExecutor {
     package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         pool.begin { job.runSynchronously(on: self.asUnownedSerialExecutor()) }
+    }
+}
+
+/// Starts threads for calls that block.
+package enum DedicatedThread {
+    private final class Body: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    /// Starts the body on a new, detached thread.
+    ///
+    /// - Parameter name: at most 15 bytes are shown by the system.
+    package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+        let box = Unmanaged.passRetained(
+            Body {
+                clinux_name_thread(name)
+                body()
+            })
+        var thread = pthread_t()
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        defer { pthread_attr_destroy(&attributes) }
+        pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+        let code = pthread_create(
+            &thread, &attributes,
+            { argument in
+                guard let argument else { return nil }
+                Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run()
+                return nil
+            }, box.toOpaque())
+        guard code == 0 else {
+            box.release()
+            throw Errno(rawValue: code)
+        }
     }
 }

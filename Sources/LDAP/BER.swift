@@ -1,6 +1,6 @@
 /// The Basic Encoding Rules as far as LDAP uses them (RFC 4511, section 5.1): definite lengths, tags of one byte.
 ///
-/// Control values and extended values are small and come from the network, so they are taken apart here, in memory-safe code with
+/// Control values and extended values are small and come from the network, so they are parsed here, in memory-safe code with
 /// bounds, rather than with the variadic functions of lber.
 enum BER {
     static let boolean: UInt8 = 0x01, integer: UInt8 = 0x02, octets: UInt8 = 0x04, enumerated: UInt8 = 0x0a,
@@ -37,7 +37,7 @@ enum BER {
     }
 }
 
-/// Takes elements from the front of some bytes. Whatever the bytes are, it reads nothing beyond them and ends.
+/// Reads elements from the front of untrusted bytes. It never reads beyond them, and always ends.
 struct BERReader {
     private var rest: ArraySlice<UInt8>
 
@@ -48,7 +48,7 @@ struct BERReader {
     var nextTag: UInt8? { rest.first }
 
     /// The content of the next element.
-    /// - Throws: when it has another tag, or is cut off, or has no definite length.
+    /// - Throws: when it has another tag, is truncated, or has no definite length.
     mutating func content(_ tag: UInt8) throws(Malformed) -> ArraySlice<UInt8> {
         guard rest.first == tag else { throw Malformed() }
         var reader = rest.dropFirst()

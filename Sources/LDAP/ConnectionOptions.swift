@@ -1,29 +1,29 @@
 import Glibc
 
-/// How TLS is used.
+/// The settings of TLS.
 public struct TLSOptions: Hashable, Sendable {
-    /// What becomes of a server whose certificate is not trusted or names another host.
+    /// The treatment of a certificate that is not trusted or names another host.
     public enum Requirement: String, CaseIterable, Hashable, Sendable {
-        /// It is refused. The default.
+        /// The connection is refused. The default.
         case demand
-        /// It is accepted, as is one without a certificate: encrypted, but with nobody known.
+        /// The connection is used, also without a certificate: encrypted, but the server is not authenticated.
         case allow
-        /// Its certificate is not even looked at: the same, without the warning in the library's log.
+        /// The certificate is not checked: the same, without the warning in the library's log.
         case never
     }
 
-    /// Begin TLS on an `ldap://` connection before anything else (RFC 4511, section 4.14). Not used for `ldaps` and `ldapi`.
+    /// Start TLS on an `ldap://` connection before anything else (RFC 4511, section 4.14). Not used for `ldaps` and `ldapi`.
     public var startTLS: Bool
-    /// PEM file with the authorities that are trusted; nil means the system's list.
+    /// PEM file with the trusted authorities; nil: the system's list.
     public var caFile: String?
     /// PEM file with our own certificate; needs `keyFile`.
     public var certificateFile: String?
     /// PEM file with the key of our own certificate.
     public var keyFile: String?
-    /// What is asked of the server's certificate.
+    /// The check of the server's certificate.
     public var requirement: Requirement
 
-    /// TLS as the arguments say; by default a trusted certificate is demanded and StartTLS is not used.
+    /// By default a trusted certificate is required, and StartTLS is not used.
     public init(
         startTLS: Bool = false, caFile: String? = nil, certificateFile: String? = nil, keyFile: String? = nil,
         requirement: Requirement = .demand
@@ -35,27 +35,27 @@ public struct TLSOptions: Hashable, Sendable {
         self.requirement = requirement
     }
 
-    /// The file with the authorities that are trusted: ``caFile``, or the system's list; nil where there is none.
+    /// The file with the trusted authorities: ``caFile``, or the system's list; nil: none was found.
     public var authorities: String? {
         caFile ?? Self.systemAuthorities.first { unsafe access($0, R_OK) == 0 }
     }
 
-    /// Where systems keep their list: Debian and Arch, Red Hat, SUSE, Alpine.
+    /// The system's list on Debian and Arch, Red Hat, SUSE, Alpine.
     static let systemAuthorities = [
         "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
         "/etc/ssl/cert.pem",
     ]
 }
 
-/// How a connection is made and how long anything may take.
+/// The settings of a connection.
 public struct ConnectionOptions: Hashable, Sendable {
-    /// How TLS is used.
+    /// The settings of TLS.
     public var tls: TLSOptions
-    /// Who we are for the server.
+    /// The credentials of the bind.
     public var credentials: Credentials
-    /// For everything until the connection can be used: looking the name up, connecting, TLS handshake and bind together.
+    /// The time limit for name resolution, connect, TLS handshake and bind together.
     public var connectTimeout: Duration
-    /// For one operation, from asking for it to its result; for a search, for each page.
+    /// The time limit of an operation, until its result; of a search, for each page.
     public var operationTimeout: Duration
 
     /// By default anonymous, ten seconds for connecting and thirty for an operation.
@@ -70,25 +70,25 @@ public struct ConnectionOptions: Hashable, Sendable {
     }
 }
 
-/// Who we are for the server.
+/// The credentials of a bind.
 public enum Credentials: Hashable, Sendable {
-    /// Nobody: no bind is sent.
+    /// Anonymous: no bind is sent.
     case anonymous
-    /// A DN and its password (RFC 4513, section 5.1.3). An empty password is refused before anything is sent: servers take it for anonymous
+    /// A DN and its password (RFC 4513, section 5.1.3). An empty password is refused without a request: servers treat it as anonymous
     /// and answer with success (section 5.1.2).
     case simple(bindDN: DN, password: Secret)
-    /// Who the layer below says: the user of this process over `ldapi`, the client certificate over TLS (SASL EXTERNAL, RFC 4422).
+    /// The identity from the layer below: the user of this process over `ldapi`, the client certificate over TLS (SASL EXTERNAL, RFC 4422).
     case external
 }
 
-/// A text that does not show itself in messages, logs or debuggers.
+/// A text that is not shown in messages, logs or debuggers.
 public struct Secret: Hashable, Sendable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     private let text: String
 
     /// Hides the text.
     public init(_ text: String) { self.text = text }
 
-    /// The text itself, for whom must have it.
+    /// The text.
     public func expose() -> String { text }
 
     /// Never the text.

@@ -2,13 +2,13 @@ import EventLoop
 
 /// The events of a content synchronization (RFC 4533).
 ///
-/// It uses the whole connection: while the consumer lags by 1,000 events nothing is read at all, so that the server is slowed down
+/// It uses the whole connection: while the consumer lags by 1,000 events nothing is read, so that the server is slowed down
 /// and memory stays bounded. The connection is closed when the iteration ends: by its end, an error, cancellation, or leaving the loop.
 /// Iterate once.
 public struct ContentSync: AsyncSequence, Sendable {
-    /// What it gives.
+    /// An event.
     public typealias Element = SyncEvent
-    /// How it fails: among others `syncRefreshRequired` (begin anew without the cookie), `unavailableCriticalExtension` (the server does not
+    /// The error: among others `syncRefreshRequired` (start again without the cookie), `unavailableCriticalExtension` (the server does not
     /// offer it), `busy`, `unavailable`, `unwillingToPerform`, and any error with `isConnectionLost`.
     public typealias Failure = LDAPError
 
@@ -18,7 +18,7 @@ public struct ContentSync: AsyncSequence, Sendable {
     /// Begins the synchronization.
     public func makeAsyncIterator() -> Iterator { Iterator(session: Session(connection, request)) }
 
-    /// Hands out the events in the order of the server.
+    /// Returns the events in the order of the server.
     public struct Iterator: AsyncIteratorProtocol {
         private let session: Session
         private var events: ArraySlice<SyncEvent> = []
@@ -37,7 +37,7 @@ public struct ContentSync: AsyncSequence, Sendable {
         }
     }
 
-    /// One run; closes the connection when nobody holds it any more.
+    /// One run; closes the connection when the last reference to it is released.
     final class Session: Sendable {
         private let connection: LDAPConnection
         private let stream: SyncStream
@@ -72,36 +72,36 @@ public struct ContentSync: AsyncSequence, Sendable {
 }
 
 extension LDAPConnection {
-    /// Keeps in step with the entries that match, from their present state on.
+    /// Follows the entries that match, from their current state on.
     public nonisolated func contentSync(_ request: ContentSyncRequest) -> ContentSync {
         ContentSync(connection: self, request: request)
     }
 }
 
-/// Which entries to keep in step with (RFC 4533).
+/// The entries to follow (RFC 4533).
 public struct ContentSyncRequest: Hashable, Sendable {
-    /// Whether the server goes on telling after the present state.
+    /// Whether the server reports changes after the current state.
     public enum Mode: Int, Hashable, Sendable {
-        /// The present state, then the end.
+        /// The current state, then the end.
         case refreshOnly = 1
-        /// The present state, then each change, for ever.
+        /// The current state, then each change, for ever.
         case refreshAndPersist = 3
     }
 
-    /// Where the search begins.
+    /// The base of the search.
     public var base: DN
-    /// How far it goes.
+    /// The scope of the search.
     public var scope: SearchScope
-    /// Which entries are wanted. One that stops matching is told as deleted.
+    /// The filter. An entry that stops matching is reported as deleted.
     public var filter: Filter
-    /// Which attributes are wanted, as in a search.
+    /// The attributes, as in a search.
     public var attributes: [AttributeName]
-    /// Where an earlier synchronization came to; nil begins anew.
+    /// The state of an earlier synchronization; nil: starts from the beginning.
     public var cookie: [UInt8]?
-    /// Whether to go on after the present state.
+    /// Whether to continue after the current state.
     public var mode: Mode
 
-    /// Everything below `base`, for ever, unless the arguments say less.
+    /// By default everything below `base`, for ever.
     public init(
         base: DN, scope: SearchScope = .subtree, filter: Filter, attributes: [AttributeName] = [],
         cookie: [UInt8]? = nil, mode: Mode = .refreshAndPersist
@@ -115,41 +115,41 @@ public struct ContentSyncRequest: Hashable, Sendable {
     }
 }
 
-/// One thing that a content synchronization tells, in the order of the server.
+/// An event of a content synchronization.
 public enum SyncEvent: Hashable, Sendable {
     /// Why an entry was sent.
     public enum Change: Hashable, Sendable {
-        /// It is there; new to the content, or sent for the first time. The same entry may come twice.
+        /// It is new to the content, or sent for the first time. The same entry may come twice.
         case add
-        /// It was there before and has changed; a rename shows as another DN under the same UUID.
+        /// It was in the content before and has changed; a renamed entry has another DN under the same UUID.
         case modify
     }
 
-    /// An entry that belongs to the content, as it is now.
+    /// The current state of an entry of the content.
     case entry(Entry, EntryUUID, Change)
-    /// An entry that belongs to the content and has not changed since the cookie.
+    /// An entry of the content that has not changed since the cookie.
     case present(EntryUUID)
-    /// An entry that no longer belongs to the content: deleted, moved away, or not matching any more. The three cannot be told apart.
+    /// An entry that is no longer in the content: deleted, moved away, or not matching any more. The three cannot be distinguished.
     case deleted(EntryUUID)
-    /// Many at once: entries that are gone, or that are unchanged.
+    /// Many entries at once that are deleted, or that are unchanged.
     case identifiers([EntryUUID], deleted: Bool)
-    /// A part of the refresh has ended that named what is there (`deletes` false: what was not named is gone, unless the refresh began with
-    /// a cookie and more parts follow) or what is gone (`deletes` true). Mind it only with a cookie.
+    /// A phase of the refresh has ended that named existing entries (`deletes` false: entries that were not named are gone, unless the refresh began with
+    /// a cookie and more phases follow) or deleted ones (`deletes` true). Relevant only with a cookie.
     case phaseDone(deletes: Bool)
-    /// The present state has been told whole. What follows are changes as they happen.
+    /// The current state is complete. Changes follow as they happen.
     case refreshDone
-    /// From here a later synchronization can go on, once everything told so far has been dealt with.
+    /// A later synchronization can continue from here, once all events before have been handled.
     case cookie([UInt8])
 }
 
 // MARK: - The stream
 
-/// The bounded way from a connection to the consumer of a content synchronization.
+/// The bounded queue from a connection to the consumer of a content synchronization.
 ///
-/// When the consumer lags by `capacity` events the connection stops reading, so that the server feels it through TCP; it goes on when the
-/// consumer has taken what is there.
+/// When the consumer lags by `capacity` events the connection stops reading, so that TCP slows the server down; it continues when the
+/// consumer has taken the events.
 @MainActor final class SyncStream {
-    /// The consumer gets them in one piece, so that at most twice as many are in memory.
+    /// The consumer takes all at once, so that at most twice as many are in memory.
     private static let capacity = 1000
 
     private let request: Request
@@ -167,7 +167,7 @@ public enum SyncEvent: Hashable, Sendable {
         self.persists = persists
     }
 
-    /// - Returns: whether the connection shall stop reading until it is resumed.
+    /// - Returns: whether the connection must stop reading until it is resumed.
     func receive(_ message: Message) -> Bool {
         guard end == nil else { return false }
         do throws(BERReader.Malformed) {
@@ -196,7 +196,7 @@ public enum SyncEvent: Hashable, Sendable {
             diagnostic: "the server has ended the persistent search", isConnectionLost: true)
     }
 
-    /// Nothing more comes.
+    /// No more events come.
     func finish(_ error: LDAPError) {
         if end == nil { end = .failure(error) }
         wake()
@@ -210,8 +210,8 @@ public enum SyncEvent: Hashable, Sendable {
         consumer = nil
     }
 
-    /// All that is there, at least one event; empty at the end. For one consumer.
-    /// - Parameter resume: is called when the connection had stopped reading.
+    /// All waiting events, at least one; empty at the end. For one consumer.
+    /// - Parameter resume: called if the connection had stopped reading.
     func take(resume: @MainActor () -> Void) async -> Result<[SyncEvent], LDAPError> {
         while events.isEmpty {
             if let end { return end }
@@ -229,7 +229,7 @@ public enum SyncEvent: Hashable, Sendable {
 
 // MARK: - Messages into events
 
-/// Turns the messages of a content synchronization (RFC 4533, sections 2 and 3) into events. Pure: no message is lost, sent twice or put in
+/// Turns the messages of a content synchronization (RFC 4533, sections 2 and 3) into events. No message is lost, doubled or put in
 /// another order, and garbage is an error.
 struct SyncDecoder {
     static let state = "1.3.6.1.4.1.4203.1.9.1.2"

@@ -1,24 +1,24 @@
 import CLDAP
 
-/// A control that goes with a request or came with a response (RFC 4511, section 4.1.11).
+/// A control of a request or response (RFC 4511, section 4.1.11).
 struct Control: Hashable, Sendable {
     var identifier: String
     var isCritical = false
     var value: [UInt8]?
 
-    /// Carry the operation out only if the filter matches the entry, else answer assertionFailed (RFC 4528).
+    /// Asks for the operation only if the filter matches the entry, else for assertionFailed (RFC 4528).
     /// - Returns: nil when the filter is malformed.
     static func assertion(_ filter: Filter) -> Control? {
         filter.encoded.map { Control(identifier: RootDSE.Feature.assertion.rawValue, isCritical: true, value: $0) }
     }
 
-    /// Send the entry as it is afterwards (RFC 4527). Not critical: a server without it still carries the operation out.
+    /// Asks for the entry after the operation (RFC 4527). Not critical: a server that does not support it still performs the operation.
     static func postRead(_ attributes: [AttributeName]) -> Control {
         let selection = attributes.flatMap { BER.element(BER.octets, $0.spelling) }
         return Control(identifier: RootDSE.Feature.postRead.rawValue, value: BER.element(BER.sequence, selection))
     }
 
-    /// The next `size` entries behind `cookie` (RFC 2696). Critical: without it a server would send everything.
+    /// Asks for the next `size` entries after `cookie` (RFC 2696). Critical: otherwise a server might send everything.
     static func page(size: Int, cookie: [UInt8]) -> Control {
         let value = BER.number(BER.integer, size) + BER.element(BER.octets, cookie)
         return Control(
@@ -26,12 +26,12 @@ struct Control: Hashable, Sendable {
         )
     }
 
-    /// Tell what the password policy says of a bind (draft-behera-ldap-password-policy-11, section 6.1).
+    /// Asks for the answer of the password policy to a bind (draft-behera-ldap-password-policy-11, section 6.1).
     static let passwordPolicy = Control(identifier: passwordPolicyIdentifier)
 
     fileprivate static let passwordPolicyIdentifier = "1.3.6.1.4.1.42.2.27.8.5.1"
 
-    /// Content Synchronization (RFC 4533, section 2.2). Critical: without it the server would answer a plain search.
+    /// Asks for Content Synchronization (RFC 4533, section 2.2). Critical: otherwise the server might answer a plain search.
     static func syncRequest(_ mode: ContentSyncRequest.Mode, cookie: [UInt8]?) -> Control {
         var value = BER.number(BER.enumerated, mode.rawValue)
         if let cookie { value += BER.element(BER.octets, cookie) }
@@ -57,7 +57,7 @@ extension [Control] {
         return try Entry(encoded: bytes)
     }
 
-    /// What the password policy says; nil when the server sent nothing, or nothing that can be understood: a bind does not depend on it.
+    /// The answer of the password policy; nil when the server sent none, or it cannot be parsed: a bind does not depend on it.
     var passwordPolicy: PasswordPolicyResponse? {
         value(of: Control.passwordPolicyIdentifier).flatMap { try? PasswordPolicyResponse(encoded: $0) }
     }
@@ -66,7 +66,7 @@ extension [Control] {
 }
 
 extension Entry {
-    /// A SearchResultEntry (RFC 4511, section 4.5.2) as it stands in the value of a control.
+    /// A SearchResultEntry (RFC 4511, section 4.5.2) in the value of a control.
     init(encoded bytes: [UInt8]) throws(BERReader.Malformed) {
         var reader = BERReader(bytes)
         var members = try reader.members(Entry.resultTag)
@@ -97,13 +97,13 @@ extension Entry {
 
 extension Filter {
     /// Reads a filter that a user wrote.
-    /// - Returns: nil when libldap would not send it, or when it has no parentheses and so could not be part of another one.
+    /// - Returns: nil when libldap would refuse it, or when it has no parentheses and could not be part of another filter.
     public init?(parsing text: String) {
         self.init(unchecked: text)
         guard text.hasPrefix("("), encoded != nil else { return nil }
     }
 
-    /// The filter as the protocol has it (RFC 4511, section 4.5.1.7), which is the value of an assertion control; nil when it is malformed.
+    /// The filter in BER (RFC 4511, section 4.5.1.7), the value of an assertion control; nil when it is malformed.
     var encoded: [UInt8]? {
         var arena = CArena()
         guard LDAPLibrary.isReady, let text = unsafe try? arena.string(description) else { return nil }
@@ -121,8 +121,8 @@ extension Filter {
 
 // MARK: - Password policy
 
-/// What a server's password policy says about a bind (draft-behera-ldap-password-policy-11, section 6.2). All may be missing: a policy
-/// counts the attempts and has nothing to say.
+/// The answer of a server's password policy to a bind (draft-behera-ldap-password-policy-11, section 6.2). All members may be missing: the policy
+/// counts the attempts and has no warning.
 public struct PasswordPolicyResponse: Hashable, Sendable {
     /// Why a bind was refused, or all that a bound client may do. The other numbers of the draft are about changes of passwords.
     public enum Fault: Int, Hashable, Sendable {
@@ -130,18 +130,18 @@ public struct PasswordPolicyResponse: Hashable, Sendable {
         case passwordExpired = 0
         /// The account is locked, by an administrator or after too many wrong passwords.
         case accountLocked = 1
-        /// The bind has succeeded, and until the password is changed the server does nothing else.
+        /// The bind has succeeded, and until the password is changed the server refuses all other operations.
         case changeAfterReset = 2
     }
 
-    /// How long the password holds still.
+    /// The time until the password expires.
     public var timeBeforeExpiration: Duration?
-    /// How many more binds an expired password is good for.
+    /// The number of binds that are left for an expired password.
     public var graceLogins: Int?
-    /// What is wrong.
+    /// The reason.
     public var fault: Fault?
 
-    /// By default nothing is said.
+    /// By default empty.
     public init(timeBeforeExpiration: Duration? = nil, graceLogins: Int? = nil, fault: Fault? = nil) {
         self.timeBeforeExpiration = timeBeforeExpiration
         self.graceLogins = graceLogins

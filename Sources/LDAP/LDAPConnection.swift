@@ -2,40 +2,40 @@ import DequeModule
 import EventLoop
 import Synchronization
 
-/// A connection to one directory server, bound and ready.
+/// A connection to one LDAP server, after the bind.
 ///
-/// Any number of tasks may use it at once; their operations are under way together and answered as the server sees fit. Each has its own
+/// Any number of tasks may use it at once; their operations are sent without waiting for each other and answered in any order. Each has its own
 /// time limit (`ConnectionOptions.operationTimeout`) and can be cancelled, which asks the server to stop but does not undo. When the
-/// connection is lost, every operation under way fails with `isConnectionLost`, and so does every later one: open another.
+/// connection is lost, every pending and every later operation fails with `isConnectionLost`.
 ///
-/// It belongs to the event loop, and nothing here waits for the server: a request waits here until few enough are unanswered and the socket has taken
+/// It belongs to the event loop, and no call blocks on the server: a request waits in a queue until few enough are unanswered and the socket has taken
 /// those before it. It ends with `close()` or with the last reference, from any thread.
 @MainActor public final class LDAPConnection {
-    /// The server that we are connected to.
+    /// The server.
     public nonisolated let server: ServerAddress
-    /// What the server's password policy said of the bind; nil: it has none, or does not tell.
+    /// The password policy's answer to the bind; nil: the server sent none.
     public nonisolated let passwordPolicy: PasswordPolicyResponse?
 
     private let handle: LDAPHandle
     private let operationTimeout: Duration
     /// Nothing is sent or delivered any more.
     private nonisolated let hasEnded = Atomic(false)
-    /// Why the connection has ended. From then on, the handle is not used.
+    /// Why the connection has ended. After that the handle is not used.
     private var end: LDAPError?
 
     private var waiting: Deque<Operation> = []
     /// By message id.
     private var sent: [Int32: Operation] = [:]
-    /// What the loop watches the socket for; nothing: it does not.
+    /// The events that the loop watches the socket for; empty: none.
     private var interest: EventLoop.Events = []
     /// A stream's consumer lags, so nothing is read.
     private var isPaused = false
-    /// Reading goes on at the loop's next turn.
+    /// Reading continues at the loop's next turn.
     private var readsOn = false
 
     /// How many requests may be unanswered: enough to keep a server busy, and far fewer than slapd takes before it closes the connection.
     private static let window = 32
-    /// How many messages are read before others have their turn.
+    /// How many messages are read in one turn of the loop.
     private static let burst = 256
 
     private init(_ opened: Opening.Opened, _ server: ServerAddress, operationTimeout: Duration) {
@@ -48,9 +48,9 @@ import Synchronization
 
     isolated deinit { end(with: Self.closed(server)) }
 
-    /// Connects, begins TLS as the options say, and binds.
+    /// Connects, starts TLS according to the options, and binds.
     ///
-    /// - Throws: `timeout` when all of that has not succeeded within `connectTimeout`, whatever it hangs in; `connectError` with what each
+    /// - Throws: `timeout` when all of that has not succeeded within `connectTimeout`, wherever it hangs; `connectError` with what each
     ///   address answered; the server's answer to the bind; `userCancelled` when the task is cancelled.
     public static func open(
         _ server: ServerAddress, options: ConnectionOptions = ConnectionOptions()
@@ -65,7 +65,7 @@ import Synchronization
         return LDAPConnection(opened, server, operationTimeout: options.operationTimeout)
     }
 
-    /// Ends the connection; operations under way fail with `isConnectionLost`. Does not wait. Harmless when it has ended already.
+    /// Ends the connection; pending operations fail with `isConnectionLost`. Does not wait. Ignored when it has ended already.
     public nonisolated func close() {
         hasEnded.store(true, ordering: .relaxed)
         EventLoop.shared.post { self.end(with: Self.closed(self.server)) }
@@ -76,7 +76,7 @@ import Synchronization
 
     // MARK: - Operations
 
-    /// Sends a request and waits for its answer, whatever its result code is.
+    /// Sends a request and waits for its answer, with any result code.
     func perform(_ request: Request, controls: [Control] = []) async throws(LDAPError) -> Response {
         let operation = Operation(request, controls)
         guard !Task.isCancelled else { throw failure(.userCancelled, of: operation) }
@@ -101,7 +101,7 @@ import Synchronization
         return response
     }
 
-    /// Sends a request whose answers go to a stream as they come. It has no time limit.
+    /// Sends a request whose answers go to a stream. It has no time limit.
     func start(_ request: Request, controls: [Control], stream: SyncStream) {
         let operation = Operation(request, controls)
         operation.reply = .stream(stream)
@@ -123,7 +123,7 @@ import Synchronization
     private func giveUp(_ operation: Operation, _ code: ResultCode) {
         guard end == nil, operation.reply != nil else { return }
         operation.fail(failure(code, of: operation))
-        // Where it was not sent yet, it is left out when its turn comes.
+        // A request that was not sent yet is skipped later.
         guard let messageID = operation.messageID, sent.removeValue(forKey: messageID) != nil else { return }
         do throws(LDAPError) { try handle.abandon(messageID) } catch { end(with: error) }
         send()
@@ -147,7 +147,7 @@ import Synchronization
     /// Streams, which have no time limit, do not count.
     private var unanswered: Int { sent.values.count { $0.timer != nil } }
 
-    /// Sends what waits, as far as the window and the socket allow.
+    /// Sends waiting requests, as far as the window and the socket allow.
     private func send() {
         guard !isClosed else { return }
         do throws(LDAPError) { try handle.flush() } catch { return end(with: error) }
@@ -165,7 +165,7 @@ import Synchronization
         watch()
     }
 
-    /// Reads what has come, then sends: what a server has answered counts, also where it has closed the connection since.
+    /// Reads, then sends: answers count even if the server has closed the connection since.
     private func read() {
         guard !isClosed else { return }
         do throws(LDAPError) {
@@ -174,7 +174,7 @@ import Synchronization
                 count += 1
                 if messageID == 0 { try heed(message) } else { deliver(message, of: messageID) }
             }
-            // The library may hold what the socket no longer has.
+            // The library may hold bytes that the socket no longer has.
             if !isPaused, count == Self.burst || handle.isDataReady { readOn() }
         } catch {
             return end(with: error)
@@ -206,7 +206,7 @@ import Synchronization
         if case .result = message { sent[messageID] = nil }
     }
 
-    /// Has the loop watch the socket for what there is to do. Without anything, it must not: a connection that breaks would wake the loop for ever.
+    /// Watches the socket for the events that are needed. Without any it is not watched, since a broken connection would wake the loop for ever.
     private func watch() {
         guard !isClosed else { return }
         var wanted: EventLoop.Events = isPaused ? [] : .readable
@@ -224,7 +224,7 @@ import Synchronization
 
     // MARK: - Errors
 
-    /// What operations are told when we close.
+    /// The error of operations after ``close()``.
     private nonisolated static func closed(_ server: ServerAddress) -> LDAPError {
         LDAPError(
             .serverDown, operation: "close", server: "\(server)", diagnostic: "the connection was closed on our side",
@@ -246,9 +246,9 @@ import Synchronization
     }
 }
 
-/// A request with everything that its answer needs.
+/// A request that waits for its answer.
 @MainActor private final class Operation {
-    /// Where the answer goes.
+    /// The receiver of the answer.
     enum Reply {
         /// All messages together, once.
         case once(CheckedContinuation<Result<Response, LDAPError>, Never>)
@@ -258,7 +258,7 @@ import Synchronization
 
     let request: Request
     let controls: [Control]
-    /// nil: it has its answer.
+    /// nil: it was answered.
     var reply: Reply?
     /// nil: it has not been sent.
     var messageID: Int32?
@@ -270,7 +270,7 @@ import Synchronization
         self.controls = controls
     }
 
-    /// - Returns: whether reading is to pause.
+    /// - Returns: whether to pause reading.
     func take(_ message: Message) -> Bool {
         if case .stream(let stream) = reply { return stream.receive(message) }
         switch message {

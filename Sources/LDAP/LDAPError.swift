@@ -1,22 +1,22 @@
-/// Why an operation did not succeed: what the server or the library said, about what, and what mends it.
+/// Why an operation failed: the answer of the server or the library, the operation, and the hint.
 public struct LDAPError: Error, Hashable, Sendable {
     /// The kind of failure.
     public var code: ResultCode
-    /// The operation with the DN it was for, such as `modify uid=4001,ou=backup`.
+    /// The operation with its DN, such as `modify uid=4001,ou=backup`.
     public var operation: String
     /// The server's URI.
     public var server: String
-    /// The last entry that was found on the way to the named one (RFC 4511, section 4.1.9); may be empty.
+    /// The deepest existing ancestor of the named entry (RFC 4511, section 4.1.9); may be empty.
     public var matchedDN: String
-    /// The text of the server or the library for a person; may be empty.
+    /// The message of the server or the library; may be empty.
     public var diagnostic: String
     /// The URIs of servers that may do what this one does not (RFC 4511, section 4.1.10).
     public var referrals: [String]
-    /// Of a bind: what the server's password policy says; nil: it has none, or does not tell.
+    /// Of a bind: the password policy's answer; nil: the server sent none.
     public var passwordPolicy: PasswordPolicyResponse?
-    /// Of the start of TLS: why the server's certificate is not accepted; nil: that is not the reason, or it is not known.
+    /// Of the start of TLS: why the server's certificate is refused; nil: unknown, or another reason.
     public var certificateFault: CertificateFault?
-    /// The connection can no longer be used. What was under way may or may not have been done.
+    /// The connection can no longer be used. The outcome of pending operations is unknown.
     public var isConnectionLost: Bool
 
     /// An error about one operation at one server.
@@ -33,15 +33,15 @@ public struct LDAPError: Error, Hashable, Sendable {
         self.isConnectionLost = isConnectionLost
     }
 
-    /// The server has too much to do, or is about to go or to come: the same operation may succeed a little later.
+    /// The server is overloaded, or stops or starts: the same operation may succeed later.
     public var isBusy: Bool { code == .busy || code == .unavailable }
 
-    /// Trying again, perhaps over a new connection, may help without anybody changing anything.
+    /// Another attempt, perhaps over a new connection, may succeed without any other change.
     public var isRetryable: Bool { isConnectionLost || isBusy || code == .timeout || code == .connectError }
 }
 
 extension LDAPError: CustomStringConvertible {
-    /// One line: operation, server, code, the server's own words, the hint.
+    /// One line: operation, server, code, the server's message, the hint.
     public var description: String {
         var text = "\(operation) at \(server): \(code)"
         if !diagnostic.isEmpty { text += ": \(diagnostic)" }
@@ -53,7 +53,7 @@ extension LDAPError: CustomStringConvertible {
         return text
     }
 
-    /// What mends it, for the usual ones.
+    /// How to fix it, for the usual codes.
     public var hint: String? {
         if let certificateFault { return certificateFault.hint }
         return switch code {
@@ -75,7 +75,7 @@ extension LDAPError: CustomStringConvertible {
                 + (referrals.isEmpty ? "its provider" : referrals.joined(separator: " or ")) + " first in SERVER"
         case .confidentialityRequired, .strongerAuthRequired: "use ldaps://, StartTLS or ldapi://"
         case .undefinedAttributeType, .objectClassViolation: "check that the server has loaded the schema"
-        case .syncRefreshRequired: "begin anew without a cookie"
+        case .syncRefreshRequired: "start again without a cookie"
         case .connectError where Self.usesTLS.contains(operation):
             "check that the server speaks TLS at this port, that its certificate is for this name, and that TLS_CA_FILE holds"
                 + " its authority's"
@@ -85,7 +85,7 @@ extension LDAPError: CustomStringConvertible {
         }
     }
 
-    /// The operations that begin TLS.
+    /// The operations that start TLS.
     static let usesTLS = ["TLS handshake", "StartTLS"]
 }
 
@@ -97,7 +97,7 @@ extension LDAPError {
         return error
     }
 
-    /// The error that a server's answer is.
+    /// The error in a server's answer.
     init(_ outcome: Outcome, operation: String, server: String) {
         self.init(
             outcome.code, operation: operation, server: server, diagnostic: outcome.diagnostic,
@@ -105,13 +105,13 @@ extension LDAPError {
     }
 }
 
-/// How an operation ended: a result code of the protocol (RFC 4511, appendix A, and its successors), or a negative one of the
-/// client library for what never reached the server or never came back.
+/// A result code of the protocol (RFC 4511, appendix A, and its successors), or a negative one of the
+/// client library for requests or answers that were not delivered.
 public struct ResultCode: RawRepresentable, Hashable, Sendable {
     /// The number on the wire; negative for the library's own.
     public let rawValue: Int32
 
-    /// - Parameter rawValue: any number; unknown ones keep their value and have it as their name.
+    /// - Parameter rawValue: any number.
     public init(rawValue: Int32) { self.rawValue = rawValue }
 
     private init(_ rawValue: Int32) { self.rawValue = rawValue }
@@ -135,7 +135,7 @@ public struct ResultCode: RawRepresentable, Hashable, Sendable {
         tooLate = Self(120), cannotCancel = Self(121), assertionFailed = Self(122), authorizationDenied = Self(123),
         syncRefreshRequired = Self(4096)
 
-    /// The client library's own, by their names and numbers in ldap.h: what never reached the server or never came back.
+    /// The client library's own, by their names and numbers in ldap.h.
     public static let serverDown = Self(-1), localError = Self(-2), encodingError = Self(-3), decodingError = Self(-4),
         timeout = Self(-5), authUnknown = Self(-6), filterError = Self(-7), userCancelled = Self(-8),
         paramError = Self(-9),

@@ -2,9 +2,9 @@ import CLDAP
 import Glibc
 import SystemPackage
 
-/// The library's handle of one connection, which one thread at a time uses: the one that opens it, then the event loop's, then the one that closes it.
+/// The library's handle of one connection. One thread at a time uses it: the one that opens it, then the event loop's, then the one that closes it.
 ///
-/// It stands on a socket that we connected ourselves: so the time limits of connecting are ours, the library never connects anew by itself
+/// It uses a socket that we connected ourselves: so the time limits of connecting are ours, the library never reconnects by itself
 /// (that would be an unbound connection), and a stalled call can be ended from outside with shutdown(2).
 @safe final class LDAPHandle: @unchecked Sendable {
     let pointer: OpaquePointer
@@ -12,7 +12,7 @@ import SystemPackage
     let descriptor: Int32
     let server: ServerAddress
 
-    /// The largest message that is taken in.
+    /// The largest message that is accepted.
     private static let largestMessage: ber_len_t = 64 << 20
 
     private init(
@@ -63,7 +63,7 @@ import SystemPackage
     /// Sends an unbind as far as the socket takes it, and closes. To be called once, after everything else.
     func close() { unsafe ldap_unbind_ext(pointer, nil, nil) }
 
-    /// From here on no call waits for the server.
+    /// After this no call waits for the server.
     func stopBlocking() throws(LDAPError) {
         let flags = fcntl(descriptor, F_GETFL)
         guard flags >= 0, fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0 else {
@@ -71,10 +71,10 @@ import SystemPackage
         }
     }
 
-    /// Whether the socket has not taken everything that was sent.
+    /// Whether output waits because the socket is full.
     var hasOutput: Bool { unsafe output.pointee.start < output.pointee.end }
 
-    /// Sends what the socket has not taken, as far as it takes it now.
+    /// Sends waiting output as far as the socket takes it.
     func flush() throws(LDAPError) {
         guard unsafe cldap_flush_output(output) != 0 else { return }
         throw lost(.serverDown, "\(Errno(rawValue: errno))")
@@ -90,16 +90,16 @@ import SystemPackage
         return isKnown ? ResultCode(rawValue: code) : .localError
     }
 
-    /// The library's words for the last call; empty when it has none.
+    /// The library's message for the last call; may be empty.
     var lastDiagnostic: String {
         var text: UnsafeMutablePointer<CChar>?
         guard unsafe ldap_get_option(pointer, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text) == LDAP_OPT_SUCCESS else { return "" }
         let words = unsafe takeText(text)
-        // What GnuTLS's numbers become.
+        // The texts for numbers of GnuTLS.
         return words == "(unknown error code)" ? "" : words
     }
 
-    /// Makes a text of the library ours.
+    /// Copies a text of the library and frees it.
     func takeText(_ text: UnsafeMutablePointer<CChar>?) -> String {
         guard let text = unsafe text else { return "" }
         defer { unsafe ldap_memfree(text) }
@@ -120,7 +120,7 @@ import SystemPackage
 // MARK: - TLS
 
 extension LDAPHandle {
-    /// Begins TLS, after the StartTLS operation where the address does not say TLS already. Blocks; shutdown(2) from outside ends it.
+    /// Starts TLS, after the StartTLS operation unless the address is `ldaps`. Blocks; shutdown(2) from another thread ends it.
     func beginTLS(_ options: TLSOptions) throws(LDAPError) {
         guard case .tcp(_, _, let isImmediate) = server.endpoint, isImmediate || options.startTLS else { return }
         Self.prepareTLS
@@ -163,7 +163,7 @@ extension LDAPHandle {
                 "the CA, certificate or key file is not a PEM file, or the key does not belong to the certificate")
     }
 
-    /// The library says nothing of a file that it cannot read, so we look first.
+    /// The library does not report a file that it cannot read, so it is checked before.
     private func set(_ option: Int32, file: String, _ role: String) throws(LDAPError) {
         guard unsafe access(file, R_OK) == 0 else {
             let reason = Errno(rawValue: errno)
@@ -196,9 +196,9 @@ extension LDAPHandle {
 
 // MARK: - The library
 
-/// The state that libldap has for the whole process.
+/// The global state of libldap.
 public enum LDAPLibrary {
-    /// Keeps out what lies about: ldap.conf, `ldaprc` in the home and in the working directory, the variables `LDAP…`, and Cyrus SASL's
+    /// Makes libldap ignore ldap.conf, `ldaprc` in the home and in the working directory, the variables `LDAP…`, and Cyrus SASL's
     /// mechanisms, which would all be loaded (the only one in use, EXTERNAL, is built in).
     ///
     /// To be called before the first connection, by a program while it has one thread: it changes the environment.

@@ -1,7 +1,7 @@
 import CLDAP
 import Glibc
 
-/// One message of the server (RFC 4511, section 4.1.1), taken out of the library's memory.
+/// One message of the server (RFC 4511, section 4.1.1), copied from the library's memory.
 enum Message: Hashable, Sendable {
     case entry(Entry, controls: [Control])
     case reference([String])
@@ -31,10 +31,10 @@ struct Response: Hashable, Sendable {
 // MARK: - Receiving
 
 extension LDAPHandle {
-    /// The next message that is there already, and its id, 0 for the server's own notices; nil when none is there whole.
+    /// The next message that is complete, and its id, 0 for notices of the server; nil when none is complete.
     ///
-    /// To ask for one id after the other would be slow, and would lose time where it matters: what the library reads while it is asked for
-    /// another id it keeps, and no descriptor tells. To ask for all messages of an operation together would never give those of a persistent search.
+    /// Asking for one id after the other would be slow, and would delay messages: the library keeps messages that it reads while it is asked for
+    /// another id, and no descriptor reports them. Asking for all messages of an operation at once would never return those of a persistent search.
     /// - Throws: always an error with `isConnectionLost`.
     func receive() throws(LDAPError) -> (id: Int32, message: Message)? {
         var message: OpaquePointer?
@@ -66,7 +66,7 @@ extension LDAPHandle {
         }
     }
 
-    /// Whatever ends the connection.
+    /// An error that ends the connection.
     func lost(_ code: ResultCode, _ diagnostic: String) -> LDAPError {
         LDAPError(
             code == .success ? .serverDown : code, operation: "read", server: "\(server)",

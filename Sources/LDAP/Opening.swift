@@ -3,10 +3,10 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// One attempt to open a connection: find the addresses, connect, begin TLS, bind.
+/// One attempt to open a connection: resolve the name, connect, start TLS, bind.
 ///
-/// All of that may wait for a server, so it runs on a thread of ``BlockingWork``. The deadline and a cancellation are answered at once, whatever the
-/// thread does meanwhile, and shut its socket down, so that a stalled call returns. Only the resolver cannot be interrupted.
+/// All of that may wait for a server, so it runs on a thread of ``BlockingWork``. The deadline and a cancellation take effect at once, even while the
+/// thread is blocked, and shut its socket down, so that a stalled call returns. Only the resolver cannot be interrupted.
 final class Opening: Sendable {
     /// A bound connection.
     struct Opened: Sendable {
@@ -20,9 +20,9 @@ final class Opening: Sendable {
         /// The first one counts: the thread's, the deadline's or the cancellation's.
         var answer: Answer?
         var waiter: CheckedContinuation<Answer, Never>?
-        /// A duplicate of the descriptor of the thread's socket, so that it can be shut down whatever the thread and the library do with theirs.
+        /// A duplicate of the descriptor of the thread's socket, so that it can be shut down while the thread and the library use theirs.
         var socket: FileDescriptor?
-        /// Why there will be no connection, where the thread knows that already and looks for more to say of it.
+        /// Why the attempt has failed, while the thread collects details for the message.
         var failure: LDAPError?
     }
 
@@ -57,7 +57,7 @@ final class Opening: Sendable {
         }.get()
     }
 
-    /// - Returns: false when there was an answer already.
+    /// - Returns: false when there was a result already.
     @discardableResult
     private func resolve(_ answer: Answer) -> Bool {
         let (isFirst, waiter) = state.withLock { state in
@@ -114,7 +114,7 @@ final class Opening: Sendable {
         }
     }
 
-    /// Connects to the first address that answers. Each gets an equal part of the time that is left.
+    /// Connects to the first address that answers. Each gets an equal part of the remaining time.
     /// - Throws: what each address answered.
     private func connect() throws(LDAPError) -> Socket {
         let addresses = try Address.all(of: server)
@@ -155,7 +155,7 @@ final class Opening: Sendable {
         return outcome.controls.passwordPolicy
     }
 
-    /// The library does not say why it refuses a certificate, so it is fetched once more without asking for trust, and nothing is sent.
+    /// The library does not report why it refuses a certificate, so it is fetched again without a check, and nothing is sent.
     private func explained(_ error: LDAPError) -> LDAPError {
         guard error.code == .connectError, LDAPError.usesTLS.contains(error.operation),
             options.tls.requirement == .demand, case .tcp(let host, _, _) = server.endpoint

@@ -2,10 +2,10 @@ extension LDAPConnection {
     /// Changes an entry (RFC 4511, section 4.6): all modifications or none.
     ///
     /// - Parameters:
-    ///   - filter: must match the entry as it is, else nothing is changed and the error is `assertionFailed` (RFC 4528).
-    ///   - postRead: attributes to send back as they are afterwards (RFC 4527).
-    /// - Returns: the entry afterwards; nil when none was asked for or the server does not offer it.
-    /// - Throws: among others `noSuchAttribute` when a value to delete is not there, which is how a compare-and-set is lost.
+    ///   - filter: must match the entry, else nothing is changed and the error is `assertionFailed` (RFC 4528).
+    ///   - postRead: attributes to return after the operation (RFC 4527).
+    /// - Returns: the entry after the operation; nil when it was not requested or the server does not support that.
+    /// - Throws: among others `noSuchAttribute` when a value to delete is missing, so a compare-and-set is lost.
     @discardableResult
     public func modify(
         _ dn: DN, _ modifications: [Modification], asserting filter: Filter? = nil, postRead: [AttributeName] = []
@@ -32,25 +32,25 @@ extension LDAPConnection {
     /// Deletes an entry without children (RFC 4511, section 4.8).
     public func delete(_ dn: DN) async throws(LDAPError) { _ = try await succeed(.delete(dn)) }
 
-    /// Renames an entry, or moves it with all below it (RFC 4511, section 4.9).
+    /// Renames an entry, or moves it with its subtree (RFC 4511, section 4.9).
     /// - Parameters:
     ///   - rdn: its new relative name.
-    ///   - deleteOldRDN: whether the values of the old relative name go.
-    ///   - newSuperior: its new parent; nil leaves it where it is.
+    ///   - deleteOldRDN: whether the values of the old relative name are removed.
+    ///   - newSuperior: its new parent; nil: unchanged.
     public func rename(
         _ dn: DN, to rdn: RDN, deleteOldRDN: Bool = true, newSuperior: DN? = nil
     ) async throws(LDAPError) {
         _ = try await succeed(.rename(dn, to: rdn, deleteOldRDN: deleteOldRDN, newSuperior: newSuperior))
     }
 
-    /// Who we are for the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
+    /// Our identity according to the server (RFC 4532): `dn:…`, `u:…`, or empty for anonymous.
     public func whoAmI() async throws(LDAPError) -> String {
         let value = try await succeed(.whoAmI).outcome.value ?? []
         guard let text = String(validating: value, as: UTF8.self) else { throw malformed("the identity", .whoAmI) }
         return text
     }
 
-    /// What the server says about itself.
+    /// Reads the root DSE.
     public func rootDSE() async throws(LDAPError) -> RootDSE {
         guard let entry = try await entry(at: .root, attributes: ["*", "+"]) else {
             throw LDAPError(
@@ -60,8 +60,8 @@ extension LDAPConnection {
         return RootDSE(entry: entry)
     }
 
-    /// One entry, or nil when there is none that we may see.
-    /// - Parameter attributes: which ones; none named means all user attributes.
+    /// One entry; nil when there is none, or the access rules hide it.
+    /// - Parameter attributes: empty: all user attributes.
     public func entry(at dn: DN, attributes: [AttributeName] = []) async throws(LDAPError) -> Entry? {
         let request = Request.search(
             base: dn, scope: .base, filter: .present("objectClass"), attributes: attributes, sizeLimit: 0)
@@ -71,21 +71,21 @@ extension LDAPConnection {
         return response.entries.first
     }
 
-    /// Looks for entries. Nothing is sent before the first entry is asked for.
+    /// Searches entries. Nothing is sent before the first entry is asked for.
     public nonisolated func search(_ request: SearchRequest) -> LDAPSearch {
         LDAPSearch(connection: self, request: request)
     }
 }
 
-// MARK: - What a server says about itself
+// MARK: - Root DSE
 
-/// What a server says about itself (RFC 4512, section 5.1).
+/// The root DSE: a server's information about itself (RFC 4512, section 5.1).
 public struct RootDSE: Hashable, Sendable {
-    /// What a server can offer beyond the core of the protocol.
+    /// Optional features of a server.
     public enum Feature: String, CaseIterable, Sendable {
-        /// Operations on the condition that a filter matches (RFC 4528).
+        /// Operations only if a filter matches (RFC 4528).
         case assertion = "1.3.6.1.1.12"
-        /// The entry as it is after the operation (RFC 4527).
+        /// The entry after the operation (RFC 4527).
         case postRead = "1.3.6.1.1.13.2"
         /// Searches page by page (RFC 2696).
         case pagedResults = "1.2.840.113556.1.4.319"
@@ -98,7 +98,7 @@ public struct RootDSE: Hashable, Sendable {
         case whoAmI = "1.3.6.1.4.1.4203.1.11.3"
     }
 
-    /// The roots of the trees that the server holds, as it writes them.
+    /// The roots of the server's trees, in its spelling.
     public let namingContexts: [String]
     /// Object identifiers.
     public let supportedControls: Set<String>
@@ -106,7 +106,7 @@ public struct RootDSE: Hashable, Sendable {
     public let supportedExtensions: Set<String>
     /// Object identifiers.
     public let supportedFeatures: Set<String>
-    /// The product and its version; nil when the server keeps it to itself.
+    /// The product and its version; nil when the server does not tell.
     public let vendorVersion: String?
 
     init(entry: Entry) {
@@ -118,9 +118,128 @@ public struct RootDSE: Hashable, Sendable {
         vendorVersion = entry.text("vendorVersion")
     }
 
-    /// Whether the server names the feature among its controls, extensions or features.
+    /// Whether the server lists the feature among its controls, extensions or features.
     public func offers(_ feature: Feature) -> Bool {
         supportedControls.contains(feature.rawValue) || supportedExtensions.contains(feature.rawValue)
             || supportedFeatures.contains(feature.rawValue)
+    }
+}
+
+/// The entries that a search finds, page by page (RFC 2696): the next page is requested when the last one has been consumed.
+///
+/// It ends with an error unless it is complete: a result that the server truncated is never treated as complete.
+public struct LDAPSearch: AsyncSequence, Sendable {
+    /// An event.
+    public typealias Element = Entry
+    /// How it fails.
+    public typealias Failure = LDAPError
+
+    let connection: LDAPConnection
+    let request: SearchRequest
+
+    /// Begins the search.
+    public func makeAsyncIterator() -> Iterator { Iterator(search: self) }
+
+    /// All entries together. Only where their number is known to be small.
+    public func all() async throws(LDAPError) -> [Entry] {
+        var entries: [Entry] = []
+        for try await entry in self { entries.append(entry) }
+        return entries
+    }
+
+    /// Hands out one page after the other.
+    public struct Iterator: AsyncIteratorProtocol {
+        private let search: LDAPSearch
+        private var entries: ArraySlice<Entry> = []
+        /// Where the next page begins; nil behind the last one, and after an error.
+        private var cookie: [UInt8]? = []
+        private var count = 0
+
+        init(search: LDAPSearch) { self.search = search }
+
+        /// The next entry, nil at the end.
+        public mutating func next() async throws(LDAPError) -> Entry? { try await next(isolation: nil) }
+
+        /// The next entry, nil at the end.
+        public mutating func next(
+            isolation actor: isolated (any Actor)?
+        ) async throws(LDAPError) -> Entry? {
+            while entries.isEmpty, let start = cookie {
+                cookie = nil
+                let page = try await search.page(from: start, behind: count)
+                entries = page.entries[...]
+                count += page.entries.count
+                cookie = page.next
+            }
+            return entries.popFirst()
+        }
+    }
+
+    /// - Parameter count: how many entries the pages before had.
+    private func page(
+        from cookie: [UInt8], behind count: Int
+    ) async throws(LDAPError) -> (entries: [Entry], next: [UInt8]?) {
+        let message = Request.search(
+            base: request.base, scope: request.scope, filter: request.filter, attributes: request.attributes,
+            sizeLimit: request.sizeLimit)
+        let isPaged = request.pageSize > 0 && request.scope != .base
+        let controls = isPaged ? [Control.page(size: request.pageSize, cookie: cookie)] : []
+        let response = try await connection.succeed(message, controls: controls)
+        // A server counts each page by itself.
+        guard request.sizeLimit <= 0 || count + response.entries.count <= request.sizeLimit else {
+            throw LDAPError(
+                .sizeLimitExceeded, operation: "\(message)", server: "\(connection.server)",
+                diagnostic: "there are more than the \(request.sizeLimit) entries that were asked for")
+        }
+        guard response.references.isEmpty else {
+            throw LDAPError(
+                .referral, operation: "\(message)", server: "\(connection.server)",
+                diagnostic: "a part of the tree is on another server", referrals: response.references)
+        }
+        do throws(BERReader.Malformed) {
+            return (response.entries, isPaged ? try response.outcome.controls.nextPage() : nil)
+        } catch {
+            throw connection.malformed("the place of the next page", message)
+        }
+    }
+}
+
+/// How far below its base a search goes (RFC 4511, section 4.5.1.2).
+public enum SearchScope: Hashable, Sendable {
+    /// The base alone.
+    case base
+    /// The entries just below the base.
+    case oneLevel
+    /// The base and everything below.
+    case subtree
+}
+
+/// The parameters of a search.
+public struct SearchRequest: Hashable, Sendable {
+    /// The base of the search.
+    public var base: DN
+    /// The scope of the search.
+    public var scope: SearchScope
+    /// Which entries are wanted.
+    public var filter: Filter
+    /// Which attributes are wanted: none named means all user attributes, `*` the same, `+` the operational ones, `1.1` none.
+    public var attributes: [AttributeName]
+    /// How many entries are asked for at a time (RFC 2696); 0 asks for all at once.
+    public var pageSize: Int
+    /// More entries than this are an error; 0 leaves the limit to the server.
+    public var sizeLimit: Int
+
+    /// A search for everything below `base` unless the arguments say less.
+    public init(
+        base: DN, scope: SearchScope = .subtree, filter: Filter = .present("objectClass"),
+        attributes: [AttributeName] = [],
+        pageSize: Int = 500, sizeLimit: Int = 0
+    ) {
+        self.base = base
+        self.scope = scope
+        self.filter = filter
+        self.attributes = attributes
+        self.pageSize = pageSize
+        self.sizeLimit = sizeLimit
     }
 }

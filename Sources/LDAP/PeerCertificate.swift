@@ -1,8 +1,8 @@
 import Glibc
 
-/// What a server's certificate says of itself (X.509, RFC 5280, section 4.1): for the words of a refusal. Nothing is accepted by it.
+/// Some fields of a server's certificate (X.509, RFC 5280, section 4.1), for the message of a refusal. They are not used to accept one.
 struct PeerCertificate: Hashable {
-    /// Host names and addresses: those in subjectAltName, or where there is none the subject's common name (RFC 4513, section 3.1.3).
+    /// Host names and addresses: those in subjectAltName, or without one the subject's common name (RFC 4513, section 3.1.3).
     private(set) var names: [String] = []
     /// As `YYYYMMDDhhmmssZ`.
     let begin: String, end: String
@@ -24,7 +24,7 @@ struct PeerCertificate: Hashable {
         end = try Self.time(&validity)
         let common = try Self.commonNames(try body.members(BER.sequence))
         _ = try body.content(BER.sequence)  // public key
-        _ = try body.optional(BER.context(1))  // identifiers that nobody uses
+        _ = try body.optional(BER.context(1))  // unique identifiers, which are not used
         _ = try body.optional(BER.context(2))
         var alternatives: [String]?
         if let extensions = try body.optional(BER.context(3, constructed: true)) {
@@ -34,7 +34,7 @@ struct PeerCertificate: Hashable {
         names = alternatives ?? common
     }
 
-    /// What is wrong with it for this host at this time, as far as it says itself.
+    /// Why it is not valid for this host at this time, as far as its fields tell.
     func fault(for host: String, at now: time_t = Glibc.time(nil)) -> CertificateFault? {
         let now = Self.text(now)
         if now > end { return .expired(Self.day(end)) }
@@ -114,27 +114,27 @@ struct PeerCertificate: Hashable {
     }
 }
 
-/// Why a server's certificate is not accepted.
+/// Why a server's certificate is refused.
 public enum CertificateFault: Hashable, Sendable, CustomStringConvertible {
-    /// It was valid until then: `YYYY-MM-DD`.
+    /// It has expired: `YYYY-MM-DD`.
     case expired(String)
-    /// It is valid from then on.
+    /// It is not valid yet.
     case notYetValid(String)
-    /// It names others than the host that was asked for.
+    /// It names other hosts.
     case otherHost(String, names: [String])
-    /// None of the trusted authorities vouches for it.
+    /// It is not signed by a trusted authority.
     case untrusted(authorities: String)
 
     private static let shownNames = 5
 
-    /// What is wrong.
+    /// The reason.
     public var description: String {
         switch self {
         case .expired(let day): "the server's certificate has expired on \(day)"
         case .notYetValid(let day): "the server's certificate is not valid before \(day)"
         case .otherHost(let host, let names):
             "the server's certificate is not for \(host) but for "
-                + (names.isEmpty ? "nobody" : names.prefix(Self.shownNames).joined(separator: ", "))
+                + (names.isEmpty ? "no host" : names.prefix(Self.shownNames).joined(separator: ", "))
                 + (names.count > Self.shownNames ? ", …" : "")
         case .untrusted(let file): "no authority in \(file) vouches for the server's certificate"
         }

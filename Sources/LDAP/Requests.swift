@@ -1,7 +1,7 @@
 import CLDAP
 import Glibc
 
-/// What is asked of the server, as values.
+/// A request to the server.
 enum Request: Hashable, Sendable {
     case search(base: DN, scope: SearchScope, filter: Filter, attributes: [AttributeName], sizeLimit: Int)
     case add(Entry)
@@ -13,7 +13,7 @@ enum Request: Hashable, Sendable {
 }
 
 extension Request: CustomStringConvertible {
-    /// The operation and what it is for, without values: they may be secret.
+    /// The operation and its DN, without values, which may be secret.
     var description: String {
         switch self {
         case .search(let base, .base, _, _, _): "read \(Self.name(base))"
@@ -30,7 +30,7 @@ extension Request: CustomStringConvertible {
         }
     }
 
-    /// Those of the accounts are longer than the rest of a message.
+    /// DNs of accounts are longer than the rest of a message.
     private static func beginning(of filter: Filter) -> String {
         let text = "\(filter)"
         return text.count > 100 ? "\(text.prefix(100))…" : text
@@ -42,9 +42,9 @@ extension Request: CustomStringConvertible {
 // MARK: - Sending
 
 extension LDAPHandle {
-    /// Sends a request, or puts it where ``hasOutput`` sees it when the socket is full.
-    /// - Returns: the message id that the answers will carry.
-    /// - Throws: an error with `isConnectionLost` when the connection is no more, else one about the request alone.
+    /// Sends a request, or keeps it as output (``hasOutput``) when the socket is full.
+    /// - Returns: the message id of the answers.
+    /// - Throws: an error with `isConnectionLost` when the connection is lost, else one about the request alone.
     func send(_ request: Request, controls: [Control] = []) throws(LDAPError) -> Int32 {
         var arena = CArena()
         var messageID: Int32 = -1
@@ -116,7 +116,7 @@ extension LDAPHandle {
         }
     }
 
-    /// Tells the server that nobody waits any more (RFC 4511, section 4.11). It may have finished already.
+    /// Abandons the operation (RFC 4511, section 4.11). The server may have finished it already.
     func abandon(_ messageID: Int32) throws(LDAPError) {
         let code = unsafe ldap_abandon_ext(pointer, messageID, nil, nil)
         guard code != LDAP_SUCCESS else { return }
@@ -130,7 +130,7 @@ extension LDAPHandle {
 /// Memory in C's shapes for the time of one call. Freed when it goes out of scope.
 @safe struct CArena: ~Copyable {
     private var blocks: [UnsafeMutableRawPointer] = unsafe []
-    /// Of the last block, what nobody has got yet.
+    /// The messages of the last block that have not been returned yet.
     private var rest = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
     /// Room for all of a usual request.

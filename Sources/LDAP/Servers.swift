@@ -20,9 +20,9 @@ public struct ServerAddress: Hashable, Sendable {
     public struct Invalid: Error, Hashable, CustomStringConvertible {
         /// The text.
         public let text: String
-        /// What is wrong with it.
+        /// The error.
         public let reason: String
-        /// The text, what is wrong, and what to write instead.
+        /// The text, the error, and the hint.
         public var description: String {
             "\(String(reflecting: text)) is not a server: \(reason); write ldap://host[:port], ldaps://host[:port]"
                 + " or ldapi://%2Fpath%2Fto%2Fsocket"
@@ -32,7 +32,7 @@ public struct ServerAddress: Hashable, Sendable {
     /// - Parameters:
     ///   - text: a URI with one of the three schemes and nothing behind the host (RFC 4516), or a bare host with or without a port.
     ///   - defaultPort: for addresses without one; nil means 389, and 636 for `ldaps`.
-    /// - Throws: `Invalid` naming what is wrong.
+    /// - Throws: `Invalid` with the reason.
     public init(parsing text: String, defaultPort: UInt16? = nil) throws(Invalid) {
         let (scheme, rest) = Self.split(text)
         var authority = rest
@@ -87,7 +87,7 @@ public struct ServerAddress: Hashable, Sendable {
         } else if let colon = authority.lastIndex(of: ":") {
             host = authority[..<colon]
             port = authority[authority.index(after: colon)...]
-            if host.contains(":") { throw Invalid(text: text, reason: "an IPv6 address stands in brackets") }
+            if host.contains(":") { throw Invalid(text: text, reason: "an IPv6 address needs brackets") }
         }
         guard !host.isEmpty else { throw Invalid(text: text, reason: "the host is missing") }
         guard let port else { return (String(host), nil) }
@@ -137,7 +137,7 @@ extension ServerAddress: CustomStringConvertible {
 /// Servers that hold the same tree, the preferred one first.
 ///
 /// It stays with the server that worked last, so that all writes of a daemon go to one provider, and tries the others in their order when
-/// that one fails. Share one list among all who must stay together.
+/// that one fails. Share one list among all connections that must use the same server.
 public final class ServerList: Sendable {
     /// The servers, the preferred one first.
     public let servers: [ServerAddress]
@@ -152,7 +152,7 @@ public final class ServerList: Sendable {
     /// Connects to the server that worked last, else to the first of the others that works. Each has `connectTimeout` for itself.
     ///
     /// Where a password policy has counted a refused password, the other servers are not asked: they would count it too.
-    /// - Throws: what each server answered, under `invalidCredentials` where one refused them, else under the code of the first that was
+    /// - Throws: the error of each server, with the code `invalidCredentials` if one refused them, else with the code of the first that was
     ///   tried.
     public func connect(options: ConnectionOptions) async throws(LDAPError) -> LDAPConnection {
         let preferred = current

@@ -7,7 +7,7 @@ import SystemPackage
 
     deinit { close(descriptor) }
 
-    /// The descriptor, for somebody who will close it.
+    /// The descriptor. The caller closes it.
     consuming func giveAway() -> Int32 {
         let descriptor = self.descriptor
         discard self

@@ -2,23 +2,23 @@ public import LDAP
 public import JobCore
 public import Logging
 
-/// The provisioning engine: watches, dispatches, and can be asked.
+/// The provisioning engine: watches the entries, provisions the accounts, and answers questions about both.
 ///
-///     entry ──► Watcher ──► Dispatcher ──► AccountWorker ──► Committer ──► entry
+///     entry ──► Watcher ──► Reconciler ──► AccountReconciler ──► EntryWriter ──► entry
 @MainActor public final class Engine {
-    /// Everything that a reload of the settings can change.
+    /// The settings of the engine; ``Engine/reload(_:)`` replaces them.
     public struct Configuration: Sendable {
         /// In the order of preference.
         public var servers: [ServerAddress]
-        /// How the directory is reached, and as whom.
+        /// Time-outs, TLS and credentials.
         public var connection: ConnectionOptions
-        /// Where the password stands, for messages, such as `ADMIN_PASSWORD_FILE (/etc/password)`; nil: there is none.
+        /// Where the password is configured, for messages, such as `ADMIN_PASSWORD_FILE (/etc/password)`; nil: there is none.
         public var password: String?
         /// Which accounts are watched.
         public var scope: WatchScope
-        /// How and how often wishes are looked for.
+        /// How and how often requests are looked for.
         public var timing: Watcher.Timing
-        /// By which rules is decided what becomes of them.
+        /// The rules of ``Decision``.
         public var policy: DecisionPolicy
         /// Jobs at once; at least 1.
         public var slots: Int
@@ -26,21 +26,21 @@ public import Logging
         public var deletesPerHour: Int
         /// Between failed attempts of a job.
         public var jobRetry: RetryPolicy
-        /// Between tries to reach the directory; its number of attempts is not looked at.
-        public var directoryRetry: RetryPolicy
-        /// When the directory's absence becomes an error in the log.
-        public var directoryAttemptsUntilError: AttemptsUntilError
-        /// What carries them out.
+        /// Between attempts to connect; its number of attempts is ignored.
+        public var ldapRetry: RetryPolicy
+        /// When failed attempts to connect become an error in the log.
+        public var ldapAttemptsUntilError: AttemptsUntilError
+        /// Plans and performs the work.
         public var service: any ProvisioningService
-        /// How attempts are carried out, and on which registry jobs stand.
+        /// Runs attempts, and holds the job registry.
         public var executor: JobExecutor
 
-        /// Everything at once; what has a default has it in the settings as well.
+        /// The defaults are those of the settings.
         public init(
             servers: [ServerAddress], connection: ConnectionOptions, scope: WatchScope,
             timing: Watcher.Timing = Watcher.Timing(), policy: DecisionPolicy,
             slots: Int = 4, deletesPerHour: Int = 0, jobRetry: RetryPolicy,
-            directoryRetry: RetryPolicy, directoryAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
+            ldapRetry: RetryPolicy, ldapAttemptsUntilError: AttemptsUntilError = AttemptsUntilError(),
             service: any ProvisioningService,
             executor: JobExecutor = JobExecutor(registry: JobRegistry(recorder: NoHistory()))
         ) {
@@ -52,8 +52,8 @@ public import Logging
             self.slots = slots
             self.deletesPerHour = deletesPerHour
             self.jobRetry = jobRetry
-            self.directoryRetry = directoryRetry
-            self.directoryAttemptsUntilError = directoryAttemptsUntilError
+            self.ldapRetry = ldapRetry
+            self.ldapAttemptsUntilError = ldapAttemptsUntilError
             self.service = service
             self.executor = executor
         }
@@ -61,35 +61,37 @@ public import Logging
 
     private let ids: JobIDSource?
     private let deletes: HourlyLimit
-    private let planPrinter: PlanPrinter?
+    private let planPrinter: (@Sendable (String) -> Void)?
     private let clock: any WallClock
     private let isClockDoubted: @Sendable () -> Bool
     private let logger: Logger
     private let availability: LDAPAvailability
     private let login: LDAPLogin
+    /// The persistent search has a connection of its own.
     private let watchLink: LDAPLink
     private let workLink: LDAPLink
     private var watcher: Watcher
-    let dispatcher: Dispatcher
+    let reconciler: Reconciler
     /// For the work of the service's other jobs.
-    var reader: AccountReader { watcher.reader }
+    private var reader: AccountReader { watcher.reader }
     let liveness = SearchLiveness()
     private let scheduler: JobScheduler
     private var watching: Task<Void, Never>?
 
     /// - Parameters:
-    ///   - ids: gives jobs their numbers; nil for a dry run, in which no job begins.
-    ///   - deletes: counts them; its limit is that of the configuration.
-    ///   - seen: the versions of entries that an earlier run has seen.
+    ///   - ids: numbers jobs; nil for a dry run, in which no job starts.
+    ///   - deletes: its limit is set to that of the configuration.
+    ///   - seen: the versions of entries that a previous run has seen.
     ///   - scheduler: shared with all others that run jobs.
-    ///   - planPrinter: for a dry run; then nothing is changed, on the disk or in the directory.
-    ///   - bound: from so many due accounts on, each of which takes some 300 bytes, the watcher reads no more until there is room. A server
-    ///     whose search is held up has costs of its own, so that is for the utmost case.
-    ///   - isClockDoubted: whether the clock may be wrong: then requests with a day wait.
+    ///   - planPrinter: for a dry run: called with the plan of each account; nothing is changed, on the disk or in LDAP.
+    ///   - bound: while so many accounts are due (some 300 bytes each), the watcher reads no more. A search that is not read costs the server
+    ///     resources, so this is for the extreme case.
+    ///   - isClockDoubted: whether the clock may be wrong: then requests with a date wait.
     public init(
         _ configuration: Configuration, ids: JobIDSource?, deletes: HourlyLimit = HourlyLimit(),
         seen: SeenVersions = SeenVersions(),
-        scheduler: JobScheduler = JobScheduler(), planPrinter: PlanPrinter? = nil, bound: Int = 500_000,
+        scheduler: JobScheduler = JobScheduler(), planPrinter: (@Sendable (String) -> Void)? = nil,
+        bound: Int = 500_000,
         clock: any WallClock = SystemWallClock(), isClockDoubted: @escaping @Sendable () -> Bool = { false },
         logger: Logger
     ) {
@@ -102,95 +104,93 @@ public import Logging
         self.isClockDoubted = isClockDoubted
         self.logger = logger
         let availability = LDAPAvailability(
-            attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password,
+            attemptsUntilError: configuration.ldapAttemptsUntilError, password: configuration.password,
             logger: logger)
         let login = LDAPLogin(
             servers: ServerList(configuration.servers), options: configuration.connection, availability: availability,
             clock: clock)
         func link(_ name: String) -> LDAPLink {
             LDAPLink(
-                name: name, login: login, retry: configuration.directoryRetry, availability: availability, clock: clock)
+                name: name, login: login, retry: configuration.ldapRetry, availability: availability, clock: clock)
         }
         self.availability = availability
         self.login = login
         watchLink = link("watch")
         workLink = link("work")
-        let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(
-            configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
-        let worker = AccountWorker(
-            configuration, reader: reader, ids: ids, scheduler: scheduler, deletes: deletes,
+            configuration, persistLink: watchLink, workLink: workLink, liveness: liveness, clock: clock, logger: logger)
+        let accountReconciler = AccountReconciler(
+            configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
             clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
-        dispatcher = Dispatcher(
-            worker: worker, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
-            bound: bound,
-            clock: clock, logger: logger)
+        reconciler = Reconciler(
+            accountReconciler, slots: configuration.slots, scheduler: scheduler, liveness: liveness, seen: seen,
+            bound: bound, clock: clock, logger: logger)
     }
 
-    /// Watches and works until `stop`.
+    // MARK: - Running
+
+    /// Watches and provisions until ``stop(grace:cancelTimeout:others:)``.
     public func start() {
-        watching = Task { [watcher, dispatcher, logger] in
+        watching = Task { [watcher, reconciler, logger] in
             do {
-                try await watcher.run { await dispatcher.handle($0) }
+                try await watcher.run { await reconciler.handle($0) }
             } catch is CancellationError {
                 return
             } catch {
-                logger.critical("the watch has ended, and no wish is noticed any more: \(error); restart the daemon")
+                logger.critical("the watcher failed, and no request is detected any more: \(error); restart the daemon")
             }
         }
     }
 
-    /// Works on all that is due now and returns when nothing is due any more.
+    /// Provisions all accounts that are due now, and returns when none is due any more.
     /// - Throws: `LDAPError` when the pending accounts cannot be listed.
     public func runOnce() async throws {
-        try await watcher.list { await dispatcher.handle($0) }
-        await dispatcher.waitUntilIdle()
+        try await watcher.list { await reconciler.handle($0) }
+        await reconciler.waitUntilIdle()
     }
 
-    /// Carries one account's wish out now, whatever its day.
-    /// - Returns: the outcome, after the last attempt; `undefinedError` when something outside the account stands in the
-    ///   way, which is in the log; nil when the entry asks for nothing, or the engine stops first.
-    public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await dispatcher.provision(key) }
+    /// Provisions one account now, regardless of its date.
+    /// - Returns: the outcome, after the last attempt; `undefinedError` when something outside the account prevents it, which is logged;
+    ///   nil when the entry asks for nothing, or the engine stops first.
+    public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await reconciler.provision(key) }
 
-    /// Looks at the accounts of jobs that an earlier run of the daemon did not end. What their entries still ask for goes on under the same number;
-    /// the others are closed. Jobs of other types are not looked at. To be called before ``start()``.
-    public func takeUp(_ left: [Job]) async {
-        // Where the account was is not known; it is looked for by its entryUUID.
+    /// Recovers interrupted jobs: resumes them under their numbers if their entries still ask for them, and closes the others. Ignores jobs of other
+    /// types. To be called before ``start()``.
+    public func recover(_ interrupted: [Job]) async {
+        // A guess: an account that is not there is searched by its entryUUID.
         let base = reader.scope.base
-        dispatcher.takeUp(left.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
+        reconciler.recover(interrupted.filter { $0.type == .provisioning }) { base.appending("uid", $0.client) }
     }
 
-    /// Goes on by new settings. Jobs that run keep what they started with, except for the way to the directory.
+    /// Applies new settings. Jobs that run keep the old ones, except for the LDAP connection.
     public func reload(_ configuration: Configuration) async {
         watching?.cancel()
-        let reader = AccountReader(link: workLink, scope: configuration.scope)
         watcher = Watcher(
-            configuration, persistLink: watchLink, liveness: liveness, reader: reader, clock: clock, logger: logger)
-        let worker = AccountWorker(
-            configuration, reader: reader, ids: ids, scheduler: scheduler, deletes: deletes,
-            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+            configuration, persistLink: watchLink, workLink: workLink, liveness: liveness, clock: clock, logger: logger)
         deletes.setLimit(configuration.deletesPerHour)
-        availability.reconfigure(
-            attemptsUntilError: configuration.directoryAttemptsUntilError, password: configuration.password)
-        await login.reconfigure(servers: ServerList(configuration.servers), options: configuration.connection) {
-            [watchLink, workLink] in
-            for link in [watchLink, workLink] { link.reconfigure(retry: configuration.directoryRetry) }
+        availability.attemptsUntilError = configuration.ldapAttemptsUntilError
+        availability.password = configuration.password
+        login.use(ServerList(configuration.servers), configuration.connection) {
+            for link in [watchLink, workLink] { link.reconnect(retry: configuration.ldapRetry) }
         }
-        dispatcher.reconfigure(worker: worker, slots: configuration.slots)
+        let accountReconciler = AccountReconciler(
+            configuration, reader: watcher.reader, ids: ids, scheduler: scheduler, deletes: deletes,
+            clock: clock, isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+        reconciler.use(accountReconciler, slots: configuration.slots)
         if watching != nil { start() }
     }
 
-    /// Starts nothing more; running jobs have the grace, and what is not finished then is resumable.
+    /// Starts nothing more. Running jobs have the grace period; those that do not finish can be resumed.
     /// - Parameters:
-    ///   - patience: how long what is cut off then may take to end; after that it is left, which the log says.
-    ///   - others: ends the service's other jobs meanwhile; they need the directory until then.
+    ///   - cancelTimeout: how long cancelled jobs may take to end; those that do not end are logged.
+    ///   - others: stops the service's other jobs at the same time; the LDAP connection is kept until it returns.
     public func stop(
-        grace: Duration, patience: Duration = .seconds(20), others: @escaping @Sendable () async -> Void = {}
+        grace: Duration, cancelTimeout: Duration = .seconds(20), others: @escaping @Sendable () async -> Void = {}
     ) async {
         watching?.cancel()
         async let ended: Void = others()
         watchLink.stop()
-        await dispatcher.stop(OrderlyStop(grace: grace, killTimeout: patience)) { [workLink] in
+        await reconciler.stop(GracefulStop(grace: grace, cancelTimeout: cancelTimeout)) { [workLink] in
             await workLink.stop()
         }
         await ended
@@ -198,65 +198,197 @@ public import Logging
         login.stop()
     }
 
-    /// Until its attempt ends, no other job works on what has this value of the service's unique attribute.
-    /// - Returns: false when another job does.
-    public func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
-        scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
-    }
-
-    /// Tells each time that the server refuses the credentials. For one listener.
-    public nonisolated var credentialRefusals: AsyncStream<Void> { availability.refusals }
-
-    /// Whether the server refuses the credentials: they are not tried at this moment.
-    public var areCredentialsRefused: Bool { availability.refusal != nil }
-
-    /// Whether the directory can be reached at this moment, for those who would rather know than wait.
-    /// - Throws: what each server answered to one try.
-    public func reachDirectory() async throws(LDAPError) { try await workLink.tryOnce() }
-
-    /// The machine's clock was set: what waits for a while waits no longer by it. The scheduler is to be told afterwards.
+    /// The machine's clock was set, so delays are adjusted. The scheduler is to be told afterwards.
     /// - Parameter step: negative: back.
-    public func clockWasSet(by step: Duration) async { dispatcher.clockWasSet(by: step) }
+    public func clockWasSet(by step: Duration) async { reconciler.clockWasSet(by: step) }
+
+    // MARK: - State
 
     /// What runs, waits and failed at this moment.
     public func snapshot() async -> EngineSnapshot {
-        var snapshot = dispatcher.snapshot()
-        snapshot.isDirectoryAvailable = availability.isAvailable
+        var snapshot = reconciler.snapshot()
+        snapshot.isLDAPAvailable = availability.isAvailable
         snapshot.deletes = deletes.summary
         snapshot.refusedCredentials = availability.refusal
         return snapshot
     }
-}
 
-extension Watcher {
-    fileprivate init(
-        _ configuration: Engine.Configuration, persistLink: LDAPLink, liveness: SearchLiveness,
-        reader: AccountReader, clock: any WallClock, logger: Logger
-    ) {
-        self.init(
-            persistLink: persistLink, liveness: liveness, reader: reader, timing: configuration.timing,
-            // The link waits for a directory that is away; a search that only ended is soon begun anew.
-            retry: RetryPolicy(
-                maximumAttempts: .max, delay: min(.seconds(1), configuration.directoryRetry.delay),
-                maximumDelay: configuration.directoryRetry.maximumDelay), clock: clock, logger: logger)
+    /// An element for each time that the server refuses the credentials. For one listener.
+    public nonisolated var credentialRefusals: AsyncStream<Void> { availability.refusals }
+
+    /// Whether the server refuses the credentials, so that they are not tried at this moment.
+    public var areCredentialsRefused: Bool { availability.refusal != nil }
+
+    /// Tries once to connect to an LDAP server, without waiting for one.
+    /// - Throws: what each server answered.
+    public func reachLDAP() async throws(LDAPError) { try await workLink.tryOnce() }
+
+    // MARK: - Accounts, for the service's other jobs
+
+    /// The accounts of this daemon.
+    ///
+    /// They are read page by page while the sequence is iterated, so memory does not grow with their number.
+    /// - Parameters:
+    ///   - condition: a further condition.
+    ///   - attributes: besides those of the protocol.
+    ///   - ofAllHosts: also the accounts of other daemons.
+    public func accounts(
+        where condition: Filter? = nil, attributes: [AttributeName], ofAllHosts: Bool = false
+    ) -> AccountList {
+        let scope = ofAllHosts ? reader.scope.ofAllHosts : reader.scope
+        return AccountList(
+            reader: reader, filter: .and([scope.accounts] + (condition.map { [$0] } ?? [])), attributes: attributes)
+    }
+
+    /// The accounts of this daemon with a request that waits or is being worked on.
+    /// - Parameter attributes: besides those of the protocol.
+    public func pendingAccounts(attributes: [AttributeName]) -> AccountList {
+        AccountList(reader: reader, filter: reader.scope.pending, attributes: attributes)
+    }
+
+    /// The accounts of this daemon whose last request failed, according to their ReturnValue; nil where entries have no ReturnValue.
+    /// - Parameter attributes: besides those of the protocol.
+    public func failedAccounts(attributes: [AttributeName]) -> AccountList? {
+        reader.scope.failed.map { AccountList(reader: reader, filter: $0, attributes: attributes) }
+    }
+
+    /// Whether other daemons may work on the same accounts (attribute CLAIM).
+    public var sharesAccounts: Bool { reader.scope.names.claim != nil }
+
+    /// Reads one account; nil when it is gone, or no longer this daemon's. Waits for an LDAP server, until the calling task is cancelled.
+    /// - Throws: `CancellationError`, or the server's refusal as a `LDAPError`.
+    public func account(_ key: AccountKey, attributes: [AttributeName]) async throws -> Account? {
+        let reader = reader
+        return try await reader.entry(key, attributes: attributes, meeting: reader.scope.accounts)
+            .flatMap { Account($0, names: reader.scope.names) }
+    }
+
+    /// Other accounts with the same value of an attribute, of any host.
+    /// - Throws: `CancellationError`, or the server's refusal as a `LDAPError`.
+    public func others(
+        than account: Account, withSame attribute: AttributeName, attributes: [AttributeName]
+    ) async throws -> [Account] {
+        try await reader.others(
+            than: account.key.uuid, with: account.entry[attribute], of: attribute, attributes: attributes
+        ).compactMap { Account($0, names: reader.scope.names) }
+    }
+
+    /// Writes attributes that a service keeps in an account's entry besides provisioning: reads the entry, asks `change` for modifications, and
+    /// writes them, until that succeeds.
+    ///
+    /// After a lost connection the outcome of a write is unknown, and others may write at the same time. Then the entry is read again and `change`
+    /// decides again, so it must return nothing when the entry is as it should be. It may replace attributes that only this daemon writes. Of an
+    /// attribute with values of others it must delete and add its own values only, which makes the write a compare-and-set.
+    ///
+    /// The write is not registered as an own write. For an account that is done it causes no change notification, since that is not pending. For an
+    /// account with a request the notification costs a read and must not be ignored: it may be the only one for a request written before.
+    /// - Throws: ``AccountGone``, `CancellationError`, or the server's refusal as a `LDAPError`.
+    public func write(
+        to key: AccountKey, reading attributes: [AttributeName],
+        _ change: @Sendable (Entry) -> [Modification]
+    ) async throws {
+        try await EntryWriter(reader: reader).write(to: key, reading: attributes, change)
+    }
+
+    /// Takes an exclusion key: until its attempt ends, no other job works on accounts with this value of the service's unique attribute.
+    /// - Returns: false when another job has it.
+    public func acquire(_ value: String, of attribute: AttributeName, for job: JobID) -> Bool {
+        scheduler.acquire([JobSubject(attribute, value)], for: .job(job))
     }
 }
 
-extension AccountWorker {
+extension Watcher {
+    fileprivate convenience init(
+        _ configuration: Engine.Configuration, persistLink: LDAPLink, workLink: LDAPLink, liveness: SearchLiveness,
+        clock: any WallClock, logger: Logger
+    ) {
+        self.init(
+            persistLink: persistLink, liveness: liveness,
+            reader: AccountReader(link: workLink, scope: configuration.scope), timing: configuration.timing,
+            // The link waits for a server that is unreachable; a search that ended is restarted soon.
+            retry: RetryPolicy(
+                maximumAttempts: .max, delay: min(.seconds(1), configuration.ldapRetry.delay),
+                maximumDelay: configuration.ldapRetry.maximumDelay), clock: clock, logger: logger)
+    }
+}
+
+extension AccountReconciler {
     fileprivate init(
         _ configuration: Engine.Configuration, reader: AccountReader, ids: JobIDSource?,
         scheduler: JobScheduler, deletes: HourlyLimit, clock: any WallClock,
-        isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: PlanPrinter?
+        isClockDoubted: @escaping @Sendable () -> Bool, planPrinter: (@Sendable (String) -> Void)?
     ) {
-        let committer = Committer(reader: reader)
+        let writer = EntryWriter(reader: reader)
         self.init(
-            reader: reader, committer: committer,
-            ending: JobEnding(
-                committer: committer, executor: configuration.executor, names: configuration.policy.names,
+            reader: reader, writer: writer,
+            outcomes: OutcomeWriter(
+                writer: writer, executor: configuration.executor, names: configuration.policy.names,
                 retry: configuration.jobRetry, clock: clock), policy: configuration.policy,
             service: configuration.service, retry: configuration.jobRetry, ids: ids,
             executor: configuration.executor, scheduler: scheduler, deletes: deletes, clock: clock,
-            isClockDoubted: isClockDoubted,
-            planPrinter: planPrinter)
+            isClockDoubted: isClockDoubted, planPrinter: planPrinter)
+    }
+}
+
+/// The state of the engine at one moment.
+public struct EngineSnapshot: Sendable {
+    /// In the order of their numbers.
+    public var running: [JobSummary] = []
+    /// Accounts that wait, due or not.
+    public var waiting = 0
+    /// When the next waiting account is due; nil when none waits.
+    public var nextDue: Timestamp?
+    /// Those that wait after a failure, the next first.
+    public var retrying: [RetrySummary] = []
+    /// Accounts whose entries the LDAP server returns in older versions than were seen before; they are among ``troubled``.
+    public var behind: [AccountKey] = []
+    /// Accounts that cannot be provisioned for a reason outside of them, such as an access rule.
+    public var troubled = 0
+    /// Shortages of the machine that accounts wait for.
+    public var shortages: [MachineShortage] = []
+    /// Jobs that succeeded since the engine started.
+    public var succeeded = 0
+    /// Jobs that failed since the engine started, including those whose entry was removed.
+    public var failed = 0
+    /// Deletes that wait because of the hourly limit.
+    public var deletes = HourlyLimit.Summary()
+    /// Whether an LDAP server answers.
+    public var isLDAPAvailable = true
+    /// While the server refuses the credentials: its answer, and when they are tried again.
+    public var refusedCredentials: String?
+}
+
+/// A job that runs now.
+public struct JobSummary: Hashable, Sendable {
+    /// The number.
+    public var job: JobID
+    /// The account.
+    public var key: AccountKey
+    /// The operation of the request.
+    public var operation: Operation
+    /// 1 for the first.
+    public var attempt: Int
+    /// When this attempt began.
+    public var started: Timestamp
+    /// The step that runs; nil before the first.
+    public var step: String?
+}
+
+/// An account that waits for its next attempt.
+public struct RetrySummary: Hashable, Sendable {
+    /// The account.
+    public var key: AccountKey
+    /// Its last attempt, and when the next one is due.
+    public var record: AttemptRecord
+}
+
+/// The entry does not exist any more, or is no longer this daemon's, so it was not written.
+public struct AccountGone: Error, Hashable, Sendable, CustomStringConvertible {
+    /// Where it was last seen.
+    public var dn: DN
+
+    /// The message, with the hint.
+    public var description: String {
+        "\(dn) is gone from the directory, or no longer this daemon's; nothing was written; no action is needed unless the account should exist"
     }
 }

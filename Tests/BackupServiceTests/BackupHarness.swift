@@ -94,7 +94,7 @@ final class BackupHarness: Sendable {
             Engine.Configuration(
                 servers: [address], connection: try options(sandbox.daemonDN, sandbox.daemonPassword),
                 scope: WatchScope(base: try Self.base, hosts: hosts, names: AttributeNames()),
-                policy: DecisionPolicy(hosts: hosts), jobRetry: retry, directoryRetry: retry,
+                policy: DecisionPolicy(hosts: hosts), jobRetry: retry, ldapRetry: retry,
                 service: BackupRsnapshotService(configuration: configuration)),
             ids: ids, scheduler: scheduler, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }

@@ -139,7 +139,7 @@ extension DaemonHarness {
     /// Starts the daemon and waits until it serves.
     func running() async throws -> RunningProgram {
         let daemon = try start()
-        try await daemon.says("wishes are noticed")
+        try await daemon.says("requests are detected")
         return daemon
     }
 
@@ -160,7 +160,7 @@ extension DaemonHarness {
                 "LD_PRELOAD": library.path, "PROV_CRASH_AT": "\(point)", "PROV_CRASH_ARMED": path("armed"),
                 "PROV_CRASH_COUNT": path("count"),
             ])
-        try await daemon.says("wishes are noticed")
+        try await daemon.says("requests are detected")
         try touch("armed")
         return daemon
     }

@@ -62,7 +62,7 @@ import Testing
 extension TransitionTable {
     /// The table as a diagram for Mermaid, as it stands in ARCHITECTURE.md.
     fileprivate static var diagram: String {
-        var lines = ["stateDiagram-v2", "    [*] --> wished: wish"]
+        var lines = ["stateDiagram-v2", "    [*] --> requested: request"]
         for phase in AccountPhase.allCases {
             for event in AccountEvent.allCases {
                 switch transition(from: phase, on: event) {

@@ -131,7 +131,7 @@ enum ShippedUnit {
             try await ShippedUnit.exercise(harness) {
                 let daemon = try harness.start(
                     by: ["/usr/bin/setpriv", "--bounding-set=-all,\(set)", "--inh-caps=-all", "--"])
-                try await daemon.says("wishes are noticed")
+                try await daemon.says("requests are detected")
                 return daemon
             }
         }

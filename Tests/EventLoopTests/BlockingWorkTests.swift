@@ -12,7 +12,7 @@ import Testing
         throw CancellationError()
     }
 
-    @Test("work is cut off when its deadline passes, and that is told from a cancellation")
+    @Test("work is cancelled when its deadline passes, which differs from a cancellation of the task")
     func deadline() async throws {
         let clock = ManualSteadyClock()
         let deadline = Deadline(in: .seconds(60), by: clock)
@@ -25,7 +25,7 @@ import Testing
     }
 
     @Test(
-        "work that is cancelled ends with the cancellation, and work that asks nobody comes to its end after the deadline"
+        "cancelled work ends with the cancellation, and work that does not check ends by itself after the deadline"
     )
     func cancelled() async throws {
         let deadline = Deadline(in: .seconds(60), by: ManualSteadyClock())
@@ -51,7 +51,7 @@ import Testing
         defer { for _ in 0..<threads { gate.signal() } }
         try await eventually("all threads are held") { hanging.value == threads }
         let (asked, withdrawn, done) = (Counter(), Counter(), Counter())
-        // Whoever is cancelled before he waits is for the work itself to end, so one is too few.
+        // A cancellation before the wait must be noticed by the work itself, so one run is not enough.
         let tasks = (0..<20).map { _ in
             Task {
                 asked.add()

@@ -14,7 +14,7 @@ import Testing
 
     private static func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
 
-    @Test("output and standard error come apart or as one, and no more of them is kept than is wanted")
+    @Test("output and standard error are separate or joined, and at most the limit is kept")
     func output() async throws {
         let program = Self.shell("echo out; echo err >&2; exit 7")
         let apart = try await ChildProcess.run(program, keeping: 100)
@@ -27,7 +27,7 @@ import Testing
         #expect(long.termination == .signaled(number: SIGKILL))
     }
 
-    @Test("input of any length arrives whole, also in pieces, and a program that reads nothing ends all the same")
+    @Test("input of any length arrives complete, also in pieces, and a program that reads nothing also ends")
     @MainActor func input() async throws {
         let bytes = [UInt8](repeating: 65, count: 3_000_000)
         let count = try await ChildProcess.run(
@@ -123,14 +123,14 @@ import Testing
         await #expect(throws: CancellationError.self) { try await running.value }
     }
 
-    @Test("a process that outlives the program and holds its output delays nobody")
+    @Test("a process that outlives the program and holds its output open delays no caller")
     func leftBehind() async throws {
         let outcome = try await ChildProcess.run(Self.shell("sleep 1000 & echo $!"), keeping: 100)
         let sleeper = try #require(Int32(Self.text(outcome.output).dropLast()))
         #expect(kill(sleeper, SIGKILL) == 0)
     }
 
-    @Test("an open input takes what is written, and is at its end when it is closed")
+    @Test("an open input accepts writes, and ends when it is closed")
     @MainActor func openInput() async throws {
         let (said, hasSaid) = AsyncStream.makeStream(of: [UInt8].self)
         let child = try await ChildProcess.start(

@@ -6,7 +6,7 @@ import Testing
 
 @testable import EventLoop
 
-/// What the loop promises to those who ask it for descriptors, times and calls.
+/// The contract of the loop for descriptors, timers and calls.
 @Suite @MainActor struct EventLoopTests {
     private let loop = EventLoop.shared
 
@@ -40,7 +40,7 @@ import Testing
     }
 
     @Test(
-        "a handler is called as long as its descriptor is ready, for what it asks for now, and not after it is forgotten"
+        "a handler is called as long as its descriptor is ready, for its current events, and not after it is forgotten"
     )
     func descriptor() async throws {
         let (pipe, log) = (try Pipe(), Log())
@@ -66,7 +66,7 @@ import Testing
     }
 
     @Test(
-        "what the kernel has told of a descriptor that is forgotten meanwhile is dropped, although its number is another's now"
+        "events of a descriptor that is forgotten meanwhile are dropped, although its number is in use again"
     )
     func reusedNumber() async throws {
         let (first, second, log) = (try Pipe(), try Pipe(), Log())
@@ -92,7 +92,7 @@ import Testing
         loop.forget(second.reading)
     }
 
-    @Test("an ordinary file cannot be watched, and the error says so")
+    @Test("a regular file cannot be watched, and the error is EPERM")
     func ordinaryFile() throws {
         let file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)
         defer { close(file) }
@@ -142,7 +142,7 @@ import Testing
         }
     }
 
-    @Test("sleep wakes on the loop, early when it is cancelled; a job that holds up all others is told")
+    @Test("sleep wakes on the loop, early when it is cancelled; a job that delays all others is reported")
     func sleeping() async throws {
         try await Task.sleep(for: .milliseconds(1))
         #expect(loop.isCurrent)
@@ -165,7 +165,7 @@ import Testing
     /// So many turns that everything that is ready has been called.
     private func turns() async { for _ in 0..<2 * 256 { await Task.yield() } }
 
-    /// What only the loop's thread uses.
+    /// State that only the loop's thread uses.
     private struct UncheckedBox: @unchecked Sendable {
         let value: Log
         init(_ value: Log) { self.value = value }

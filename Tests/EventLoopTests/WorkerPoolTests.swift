@@ -57,7 +57,7 @@ private actor ThreadBound {
         #expect(state.withLock { Set($0.done) } == Set(0..<50))
     }
 
-    @Test("where no thread can be made the caller does all work that comes meanwhile, one piece after the other")
+    @Test("when no thread can be started the caller does all work that comes meanwhile, one after the other")
     func withoutThreads() {
         let pool = WorkerPool(limit: 1) { _ throws(Errno) in throw .resourceTemporarilyUnavailable }
         let order = Mutex<[String]>([])
@@ -72,7 +72,7 @@ private actor ThreadBound {
         #expect(order.withLock(\.self).last == "third")
     }
 
-    @Test("an actor on a thread of its own does one thing at a time, whoever asks, and always on that thread")
+    @Test("an actor on a thread of its own runs one job at a time, and always on that thread")
     func executor() async {
         let actor = ThreadBound()
         await withTaskGroup(of: Void.self) { group in
@@ -82,7 +82,7 @@ private actor ThreadBound {
         #expect(await actor.threads == ["bound"])
     }
 
-    @Test("a pool that is full keeps no other waiting: while walks hang, steps and starts are done")
+    @Test("a full pool delays no other: while walks hang, steps and starts are done")
     func kinds() async throws {
         let gate = DispatchSemaphore(value: 0)
         let (hanging, ended, started) = (Counter(), Counter(), Counter())

@@ -48,7 +48,7 @@ struct CertificateTests {
             options: ConnectionOptions(tls: TLSOptions(startTLS: true, caFile: caFile)))
     }
 
-    @Test func `a certificate for localhost is for localhost, whatever the machine is called`() async throws {
+    @Test func `a certificate for localhost is valid for localhost, with any host name of the machine`() async throws {
         try await withServer(named: "DNS:localhost") { _, authority, ports in
             for way in ports.ways {
                 let connection = try await open("localhost", way, caFile: authority.file.path)
@@ -82,7 +82,8 @@ struct CertificateTests {
         }
     }
 
-    @Test func `unknown authority, other host and expired certificate are told apart, each with its hint`() async throws
+    @Test func `unknown authority, other host and expired certificate are distinguished, each with its hint`()
+        async throws
     {
         let other = try TestAuthority()
         defer { other.remove() }
@@ -126,7 +127,7 @@ struct CertificateTests {
 
     /// Each way by which OpenLDAP's programs are told of authorities.
     @Test(arguments: ["./ldaprc", "~/.ldaprc", "LDAPCONF", "LDAPRC", "LDAPTLS_CACERT"])
-    func `no file and no variable of the surroundings names authorities`(_ way: String) async throws {
+    func `no file and no environment variable sets authorities`(_ way: String) async throws {
         try await withServer(named: "DNS:localhost") { _, authority, ports in
             let (directory, file, port) = (
                 authority.directory.path, authority.file.path, try #require(ports.ways.last).port
@@ -152,7 +153,7 @@ struct CertificateTests {
         }
     }
 
-    @Test func `a certificate is read as far as it is one, and its times are counted`() throws {
+    @Test func `a truncated certificate is parsed as far as possible, and its times are decoded`() throws {
         let authority = try TestAuthority()
         defer { authority.remove() }
         let file = try authority.certify("DNS:*.example.org,IP:::1,email:a@example.org", days: 30)
@@ -175,7 +176,7 @@ struct CertificateTests {
         }
     }
 
-    @Test func `a FIFO of the name ldaprc in the working directory stops nobody`() async throws {
+    @Test func `a FIFO named ldaprc in the working directory does not block`() async throws {
         try await LDAPSandbox.temporary(options: .testing) { sandbox in
             let directory = FileManager.default.temporaryDirectory.appending(path: "fifo-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)

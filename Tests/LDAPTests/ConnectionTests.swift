@@ -25,7 +25,7 @@ struct ConnectionTests {
 
     @Test func `an empty password or DN is refused before anything is sent`() async throws {
         let dn = try DN(parsing: "cn=Manager,dc=example,dc=org")
-        // Nobody listens there: an attempt to connect would be another error.
+        // There is no listener: an attempt to connect would be another error.
         let server = try ServerAddress(parsing: "ldapi://%2Fnonexistent")
         for credentials in [
             Credentials.simple(bindDN: dn, password: Secret("")), .simple(bindDN: .root, password: Secret("secret")),

@@ -40,7 +40,7 @@ struct Follower {
 }
 
 extension ContentSyncRequest {
-    /// What has the title `open` below `ou=tests`.
+    /// The entries with the title `open` below `ou=tests`.
     static var open: ContentSyncRequest {
         ContentSyncRequest(base: .tests, filter: .equal("title", "open"), attributes: ["title", "entryUUID"])
     }
@@ -81,7 +81,7 @@ extension [SyncEvent] {
 
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct ContentSyncTests {
-    @Test func `after the present state each change is told: add, modify, rename, leaving the filter, delete`()
+    @Test func `after the current state each change is an event: add, modify, rename, leaving the filter, delete`()
         async throws
     {
         try await withDirectory { sandbox, connection in
@@ -114,7 +114,7 @@ struct ContentSyncTests {
         }
     }
 
-    @Test func `a refresh without persisting ends, and a later one goes on from its cookie`() async throws {
+    @Test func `a refresh without persisting ends, and a later one continues from its cookie`() async throws {
         try await withDirectory { sandbox, connection async throws in
             try await connection.add(.test("one"))
             try await connection.add(.test("two"))

@@ -4,7 +4,7 @@ import Testing
 
 @testable import LDAP
 
-/// What a real server does rarely, or never: said by a few lines that answer the first request.
+/// A fake server for rare answers: it answers the first request with given bytes.
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct FakeServerTests {
     @Test(arguments: [
@@ -63,7 +63,7 @@ struct FakeServerTests {
         #expect(error?.isConnectionLost == true)
     }
 
-    @Test func `garbage ends the connection, whatever it is`() async throws {
+    @Test func `any garbage ends the connection`() async throws {
         var random = SeededGenerator(seed: 7)
         for _ in 0..<200 {
             let garbage = (0..<Int.random(in: 1..<200, using: &random)).map { _ in

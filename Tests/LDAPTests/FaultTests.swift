@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct FaultTests {
     @Test(arguments: ["ldap", "ldaps", "StartTLS"])
-    func `a server that accepts and says nothing is a timeout, and the stalled thread comes back`(way: String)
+    func `a server that accepts and says nothing is a timeout, and the stalled thread returns`(way: String)
         async throws
     {
         let listener = try Listener()
@@ -22,7 +22,7 @@ struct FaultTests {
         #expect(error?.code == .timeout)
         let peer = listener.accept()
         defer { close(peer) }
-        // What was sent, then the end: the thread has closed its socket.
+        // The request, then the end: the thread has closed its socket.
         await withCheckedContinuation { continuation in
             startThread {
                 var buffer = [UInt8](repeating: 0, count: 4096)
@@ -32,7 +32,7 @@ struct FaultTests {
         }
     }
 
-    @Test func `a task that is cancelled while it connects does not wait on`() async throws {
+    @Test func `a task that is cancelled while it connects does not wait any more`() async throws {
         let listener = try Listener()
         let server = ServerAddress(.tcp(host: "127.0.0.1", port: listener.port, tls: true))
         let opening = Task { () async -> LDAPError? in
@@ -46,7 +46,8 @@ struct FaultTests {
         #expect(await opening.value?.code == .userCancelled)
     }
 
-    @Test func `an operation of a server that hangs ends at its time limit, and the connection lives on`() async throws
+    @Test func `an operation of a server that hangs ends at its time limit, and the connection stays usable`()
+        async throws
     {
         try await withDirectory { sandbox, _ in
             let connection = try await sandbox.connect(operationTimeout: .seconds(2))
@@ -55,7 +56,7 @@ struct FaultTests {
             sandbox.resume()
             #expect(error?.code == .timeout)
             #expect(error?.isConnectionLost == false)
-            // The answer to the abandoned operation, if one comes, goes to nobody.
+            // An answer to the abandoned operation is dropped.
             try await answers(connection)
             #expect(!connection.isClosed)
         }
@@ -71,7 +72,7 @@ struct FaultTests {
         }
     }
 
-    @Test func `a cancelled operation ends at once, and the others go on`() async throws {
+    @Test func `a cancelled operation ends at once, and the others continue`() async throws {
         try await withDirectory { sandbox, connection async throws in
             try await freeze(sandbox)
             let other = Task { try await connection.entry(at: .tests) }
@@ -92,7 +93,7 @@ struct FaultTests {
         }
     }
 
-    @Test func `a server that dies ends every operation under way and the synchronization with a lost connection`()
+    @Test func `a server that dies ends every pending operation and the synchronization with a lost connection`()
         async throws
     {
         try await withDirectory { sandbox, connection in
@@ -153,7 +154,7 @@ struct FaultTests {
                 var events = Follower(follower)
                 #expect(try await events.refresh().isEmpty)
                 _ = try await connection.whoAmI()
-                // Somebody else talks to the server meanwhile, which gives both hundreds of occasions to wake up.
+                // Another connection uses the server meanwhile, which gives both hundreds of occasions to wake up.
                 let other = Listener.connect(port: port)
                 func whoAmI() -> Bool {
                     let identifier = BER.element(BER.context(0), RootDSE.Feature.whoAmI.rawValue)

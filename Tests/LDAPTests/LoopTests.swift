@@ -14,7 +14,7 @@ struct LoopTests {
     private final class Counter: Sendable { let count = Atomic(0) }
 
     @Test(arguments: ["ldap", "ldaps", "StartTLS"])
-    func `the loop runs on while half of a message or of a TLS record is there, and all answers are whole`(way: String)
+    func `the loop continues after half of a message or of a TLS record, and all answers are complete`(way: String)
         async throws
     {
         var options = SandboxOptions.testing
@@ -63,7 +63,7 @@ struct LoopTests {
         }
     }
 
-    @Test func `the loop runs on while hundreds of requests wait for a server that stands still, and none is lost`()
+    @Test func `the loop continues while hundreds of requests wait for a stopped server, and none is lost`()
         async throws
     {
         try await withDirectory { sandbox, connection in
@@ -105,7 +105,9 @@ struct LoopTests {
     }
 
     @Test(arguments: ["ldapi", "ldaps"])
-    func `what is abandoned while the server does not read leaves the requests before and after it whole`(way: String)
+    func `a request that is abandoned while the server does not read does not affect the requests before and after it`(
+        way: String
+    )
         async throws
     {
         var options = SandboxOptions.testing
@@ -145,7 +147,7 @@ struct LoopTests {
         }
     }
 
-    @Test func `of thousands of operations over one connection each gets its own answer, or is cancelled`() async throws
+    @Test func `each of thousands of operations over one connection gets its own answer, or is cancelled`() async throws
     {
         try await withDirectory { _, connection in
             for number in 0..<50 { try await connection.add(.test("n\(number)")) }

@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 import Testing
 
-/// Listens on a free TCP port of a loopback address. Whoever connects meets silence until somebody accepts.
+/// Listens on a free TCP port of a loopback address. A connection gets no answer until a test accepts it.
 final class Listener: Sendable {
     let descriptor: Int32
     let port: UInt16
@@ -52,7 +52,7 @@ final class Listener: Sendable {
     }
 }
 
-/// Stands between client and server, counts what the server sends, and cuts each connection after a number of bytes of that, or hands it out in
+/// A proxy between client and server. It counts the server's bytes, and cuts each connection after a number of them, or forwards them in
 /// halves.
 final class CuttingProxy: Sendable {
     private let listener: Listener

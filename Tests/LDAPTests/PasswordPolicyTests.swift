@@ -4,7 +4,7 @@ import Testing
 
 @testable import LDAP
 
-/// What a server's password policy says of a bind.
+/// The answers of a server's password policy to a bind.
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct PasswordPolicyTests {
     @Test func `a response says when the password expires, how many grace logins are left, and what is wrong`() throws {

@@ -11,7 +11,7 @@ struct SearchTests {
         }
     }
 
-    @Test func `a search gives every entry once, whatever the size of the pages`() async throws {
+    @Test func `a search returns every entry once, with any page size`() async throws {
         try await withDirectory { _, connection in
             try await fill(connection, count: 25)
             for pageSize in [0, 1, 7, 25, 26, 500] {
@@ -35,7 +35,7 @@ struct SearchTests {
             let request = SearchRequest(base: .tests, scope: .oneLevel, attributes: ["cn"], pageSize: 2)
             var iterator = connection.search(request).makeAsyncIterator()
             var seen = [try #require(try await iterator.next()).dn, try #require(try await iterator.next()).dn]
-            // What is deleted now can only be missing from pages that have not been asked for.
+            // Entries that are deleted now can only be missing from pages that have not been requested.
             for number in 0..<6 where !seen.contains(.test("n\(number)")) {
                 try await connection.delete(.test("n\(number)"))
             }
@@ -83,7 +83,7 @@ struct SearchTests {
         }
     }
 
-    @Test func `a base that is not there is an error for a search and nil for an entry`() async throws {
+    @Test func `a missing base is an error for a search and nil for an entry`() async throws {
         try await withDirectory { _, connection in
             let search = connection.search(SearchRequest(base: .test("missing")))
             let error = await failure { () async throws(LDAPError) in try await search.all() }

@@ -68,7 +68,7 @@ func failure<T>(
     }
 }
 
-/// A TCP port of 127.0.0.1 where nobody listens.
+/// A TCP port of 127.0.0.1 without a listener.
 func unusedPort() throws -> UInt16 { try Listener().port }
 
 /// How many sockets of this process are connected to the server's local socket.
@@ -116,7 +116,7 @@ func timerFires() async {
     }
 }
 
-/// Stops the server in its tracks, and returns when each of its threads stands still.
+/// Stops the server with SIGSTOP, and returns when each of its threads is stopped.
 func freeze(_ sandbox: LDAPSandbox) async throws {
     sandbox.pause()
     let tasks = "/proc/\(sandbox.processID)/task"

@@ -92,7 +92,7 @@ struct TLSTests {
         }
     }
 
-    @Test func `a server is not asked who it is only where that is said`() async throws {
+    @Test func `the certificate is ignored only if the options say so`() async throws {
         try await withServers { sandbox, servers in
             for (server, startTLS) in servers {
                 for requirement in [TLSOptions.Requirement.never, .allow] {

@@ -172,7 +172,7 @@ struct SyncDecoderTests {
         #expect(try decoder.events(end: []) == [.refreshDone])
     }
 
-    @Test func `sets of identifiers and new cookies are told`() throws {
+    @Test func `sets of identifiers and new cookies are events`() throws {
         var decoder = SyncDecoder()
         let id = try #require(EntryUUID(bytes: uuid))
         let set = BER.element(BER.set, BER.element(BER.octets, uuid) + BER.element(BER.octets, uuid))

@@ -3,7 +3,7 @@ import JobCore
 import Provisioning
 import Testing
 
-/// Entries as a directory would give them.
+/// Entries as an LDAP server returns them.
 enum Fixture {
     static func entry(
         uid: String = "3724300", mode: String?, state: String? = "0", date: String? = nil, returnValue: String? = nil,

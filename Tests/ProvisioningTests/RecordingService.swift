@@ -3,7 +3,7 @@ import JobCore
 import Provisioning
 import Synchronization
 
-/// A service whose work is what a test says, and which remembers what it was asked.
+/// A service that does what a test says, and records its calls.
 final class RecordingService: ProvisioningService {
     struct Call: Hashable, Sendable {
         var uid: String

@@ -60,7 +60,7 @@ import Testing
                 Engine.Configuration(
                     servers: [uri], connection: options,
                     scope: WatchScope(base: people.dn, names: AttributeNames()),
-                    policy: DecisionPolicy(calendar: .system), jobRetry: retry, directoryRetry: retry,
+                    policy: DecisionPolicy(calendar: .system), jobRetry: retry, ldapRetry: retry,
                     service: ScriptService(configuration: configuration)),
                 ids: try JobIDSource(file: directory.path.appending("job-number")),
                 logger: Logger(label: "test") { _ in log })

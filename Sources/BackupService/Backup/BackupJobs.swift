@@ -304,7 +304,7 @@ extension SnapshotLevel {
             switch (account.status.mode.operation, account.status.mode.stage) {
             case (.delete, .done): self = .deleted
             case (.delete, _): self = .toBeDeleted
-            case (.add, .wish), (.add, .claimed): self = .notAdded
+            case (.add, .requested), (.add, .claimed): self = .notAdded
             case (.add, .done), (.modify, _):
                 guard !account.status.isActive else { return nil }
                 self = .inactive

@@ -2,11 +2,11 @@ import CLinux
 import Glibc
 import SystemPackage
 
-/// The file that the history is kept in: whether it can be trusted, and how it is put out of the way.
+/// The file of the history: checks whether it can be used, and sets it aside.
 struct HistoryFile {
     let path: FilePath
 
-    /// Looks whether nobody else can put a file into the directory.
+    /// Checks that no other user can create files in the directory.
     func checkDirectory() throws(HistoryError) {
         do throws(FileTrustError) {
             try FileTrust.check(path.removingLastComponent(), as: .directory)
@@ -15,9 +15,9 @@ struct HistoryFile {
         }
     }
 
-    /// Sees to it that a private file is there to be opened.
-    /// - Returns: why what is there must be put out of the way; nil when all is well.
-    /// - Throws: when there is none and none can be made.
+    /// Makes sure that a private file exists.
+    /// - Returns: why an existing file must be set aside; nil when it can be used.
+    /// - Throws: when there is none and none can be created.
     func prepare() throws(HistoryError) -> String? {
         var status = stat()
         guard lstat(path.string, &status) == 0 else {
@@ -44,7 +44,7 @@ struct HistoryFile {
         return nil
     }
 
-    /// Renames it to `FILE.KIND-TIME`, and what SQLite keeps beside it, so that the set can still be opened together. Nothing is deleted.
+    /// Renames it to `FILE.KIND-TIME`, and SQLite's files beside it, so that they can still be opened together. Nothing is deleted.
     /// - Returns: its new name.
     func setAside(as kind: String, at now: Timestamp) throws(HistoryError) -> FilePath {
         do throws(StateFileError) {
@@ -62,7 +62,7 @@ struct HistoryFile {
         }
     }
 
-    /// Which file stands under the name now; nil when there is none.
+    /// The file that has the name now; nil when there is none.
     var identity: Identity? {
         var status = stat()
         guard lstat(path.string, &status) == 0 else { return nil }
@@ -75,7 +75,7 @@ struct HistoryFile {
         var inode: ino_t
     }
 
-    /// Whether a failed write is better explained by a full disk.
+    /// Whether a full disk explains a failed write.
     var isWithoutRoom: Bool {
         var status = statvfs()
         let directory = path.removingLastComponent().isEmpty ? FilePath(".") : path.removingLastComponent()

@@ -1,9 +1,9 @@
-/// What the history has to write: the newest value of each job that has changed, and what was added to reports and outputs. A pure value.
+/// The waiting writes of the history: the newest value of each job that has changed, and additions to reports and outputs.
 ///
-/// It is bounded. What finds no room is left out and counted: lines of reports first, then outputs, then jobs that have ended while nothing can be
-/// written. Open jobs are always kept: they are few, and a history that is begun in the middle of the work has them whole.
+/// It is bounded. Items without room are dropped and counted: lines of reports first, then outputs, then jobs that have ended while nothing can be
+/// written. Open jobs are always kept: they are few, and a new file must contain them completely.
 struct HistoryQueue {
-    /// How much waits at most.
+    /// The limits.
     struct Bound {
         /// Jobs that have ended.
         var ended = 10_000
@@ -13,7 +13,7 @@ struct HistoryQueue {
         var bytes = 64 << 20
     }
 
-    /// A part of a job that is stored beside its record.
+    /// A part of a job that is stored separately from its record.
     struct Piece: Hashable {
         enum Content: Hashable {
             case line(ReportLine)
@@ -33,14 +33,14 @@ struct HistoryQueue {
         }
     }
 
-    /// What is written in one transaction: jobs in the order in which they changed first, then pieces in theirs.
+    /// One transaction: jobs in the order in which they changed, then pieces in their order.
     struct Batch {
         var jobs: [Job]
         var pieces: [Piece]
     }
 
     private let bound: Bound
-    /// Open jobs, and those whose newest value is not in the file.
+    /// Open jobs, and those whose newest value is not in the file yet.
     private var jobs: [JobID: Job] = [:]
     private var changed: [JobID] = []
     private var isChanged: Set<JobID> = []
@@ -51,14 +51,14 @@ struct HistoryQueue {
     private var isAnnounced = false
     private var isClosed = false
 
-    /// What was left out and has not been told yet.
+    /// Dropped items that have not been reported yet.
     private(set) var dropped = 0
-    /// Nothing can be written just now, so nobody is to wait for it.
+    /// Nothing can be written at the moment, so callers must not wait for it.
     var isHindered = false
 
     init(bound: Bound = Bound()) { self.bound = bound }
 
-    /// Whether it is open, or waits to be written.
+    /// Whether a job is open, or waits to be written.
     func knows(_ id: JobID) -> Bool { jobs[id] != nil }
 
     // MARK: - In
@@ -95,7 +95,7 @@ struct HistoryQueue {
     }
 
     private func hasRoom(for piece: Piece) -> Bool {
-        // One that is larger than the bound by itself is taken when nothing else waits.
+        // A piece larger than the bound is accepted when nothing else waits.
         pieces.count < bound.pieces && (bytes + piece.size <= bound.bytes || bytes == 0)
     }
 
@@ -104,14 +104,14 @@ struct HistoryQueue {
         if isChanged.remove(id) != nil { changed.removeAll { $0 == id } }
     }
 
-    /// - Returns: whether the writer is to be woken, which is asked for once until it has taken everything.
+    /// - Returns: whether to wake the writer; true once until it has taken everything.
     mutating func announce() -> Bool {
         guard !isAnnounced, hasWork else { return false }
         isAnnounced = true
         return true
     }
 
-    /// What is added from now on is ignored.
+    /// Later additions are ignored.
     mutating func close() { isClosed = true }
 
     // MARK: - Out
@@ -128,7 +128,7 @@ struct HistoryQueue {
         return batch
     }
 
-    /// What waits of the state of these jobs; nil when nothing does.
+    /// The waiting state of these jobs; nil when nothing waits.
     mutating func take(_ ids: [JobID]) -> Batch? {
         let taken = ids.filter { isChanged.remove($0) != nil }
         guard !taken.isEmpty else { return nil }
@@ -141,7 +141,7 @@ struct HistoryQueue {
         return batch
     }
 
-    /// A batch could not be written: its jobs wait again unless they have changed since, and its pieces are left out.
+    /// A batch could not be written: its jobs wait again unless they have changed since, and its pieces are dropped.
     mutating func putBack(_ batch: Batch) {
         dropped += batch.pieces.count
         let newer = changed
@@ -150,7 +150,7 @@ struct HistoryQueue {
         for id in newer { if let job = jobs[id] { keep(job) } }
     }
 
-    /// The file is another one: every open job is written again.
+    /// There is a new file: every open job is written again.
     mutating func rewrite() {
         for job in jobs.values.sorted(by: { $0.id < $1.id }) where isChanged.insert(job.id).inserted {
             changed.append(job.id)

@@ -3,17 +3,17 @@ import FoundationEssentials
 import Glibc
 public import SystemPackage
 
-/// Which jobs are asked for: those that meet all that is given. What is nil or empty is no condition.
+/// Conditions for jobs, which must all be met. nil or empty is no condition.
 public struct JobFilter: Codable, Hashable, Sendable {
-    /// For whom they were done: an account's uid, or the name of a script.
+    /// The client: an account's uid, or the name of a script.
     public var client: String?
     /// Their type, as ``JobType`` has it.
     public var type: String?
     /// Any of these letters of ``JobStatus``.
     public var statuses: String
-    /// Asked for at this time or later.
+    /// Created at this time or later.
     public var since: Timestamp?
-    /// Asked for at this time or within the second after it.
+    /// Created at this time or earlier, up to the end of that second.
     public var until: Timestamp?
     /// The newest so many; at least 1.
     public var limit: Int
@@ -61,16 +61,16 @@ public struct JobFilter: Codable, Hashable, Sendable {
     }
 }
 
-/// Answers questions about recorded jobs. It changes nothing, and every answer shows the history at one moment. It blocks for as long as the disk does.
+/// Reads recorded jobs. Every answer shows the history at one moment. It blocks on the disk.
 ///
-/// ``JobHistory`` asks through one; a command without a daemon makes its own. Each question opens the file and closes it again: they are rare.
+/// Used by ``JobHistory``, and by commands without a daemon. Each query opens the file and closes it again, since queries are rare.
 public struct HistoryReader: Sendable {
     private let path: FilePath
 
-    /// - Parameter file: is not looked at before the first question.
+    /// - Parameter path: not opened before the first query.
     init(path: FilePath) { self.path = path }
 
-    /// A history that no daemon need have open. A daemon may write to it meanwhile.
+    /// For a command. A daemon may write to the history at the same time.
     /// - Throws: when there is none, or it cannot be used.
     public init(file: FilePath) throws(HistoryError) {
         guard access(file.string, R_OK) == 0 else {
@@ -84,13 +84,13 @@ public struct HistoryReader: Sendable {
         try read { _ in }
     }
 
-    /// The jobs that a filter asks for, the newest first, without their long parts.
+    /// The jobs that match a filter, the newest first, without their long parts.
     public func jobs(matching filter: JobFilter = JobFilter()) throws(HistoryError) -> [Job] {
         let (condition, values) = filter.condition
         return try records("\(condition) ORDER BY id DESC LIMIT \(max(1, filter.limit))", values)
     }
 
-    /// All that is known of one job; nil when there is no such job.
+    /// The complete record of one job; nil when there is no such job.
     public func job(_ id: JobID) throws(HistoryError) -> Job? {
         try read { database in
             guard var job = try Self.records("WHERE id = ?", [.integer(id.column)], in: database).first else {
@@ -115,7 +115,7 @@ public struct HistoryReader: Sendable {
         }
     }
 
-    /// Jobs that are open, the oldest first. Without a daemon, all of them are left over from an earlier run.
+    /// Open jobs, the oldest first. Without a daemon, all of them are interrupted jobs.
     public func open() throws(HistoryError) -> [Job] { try records("WHERE ended IS NULL ORDER BY id") }
 
     /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.
@@ -171,7 +171,7 @@ public struct HistoryReader: Sendable {
         }
     }
 
-    /// How SQLite is told to open the file. When there is nothing in a log beside it, the file alone is the history, and SQLite is told that it
+    /// The name with which SQLite opens the file. Without a log the file alone is the history, and SQLite is told that it
     /// does not change: it would leave an empty log there, or fail where it may not.
     private static func address(of file: FilePath) -> String {
         var log = stat()

@@ -1,12 +1,12 @@
-/// The tables of the history's file, and what is written to them.
+/// The tables of the history's file, and the writes to them.
 ///
-/// `job.record` is the job in JSON, without its long parts; the columns beside it are those that are asked for. The long parts are pieces: lines of the
-/// report, and what the programs of steps wrote. Times in columns are microseconds since the beginning of 1970, UTC. An index serves each filter by
-/// client, time and final letter, and what retention and the start look for; types are few, so jobs are looked through for them from the newest on.
+/// `job.record` is the job in JSON, without its long parts; the other columns are those that queries use. The long parts are pieces: lines of the
+/// report, and the output of the programs of steps. Times in columns are microseconds since the beginning of 1970, UTC. An index serves each filter by
+/// client, time and final letter, and the queries of retention and start; types are few, so a filter by type scans jobs from the newest on.
 struct HistoryStore {
-    /// What a file is that is not the history of this version.
+    /// Why a file is not the history of this version.
     enum Finding: Error {
-        /// An earlier version of this program has made it.
+        /// An earlier version of this program made it.
         case older
         /// It cannot be used.
         case foreign(String)
@@ -14,7 +14,7 @@ struct HistoryStore {
 
     let database: SQLite
 
-    /// "PRJH": marks the file as ours, so that nobody else's database is taken for one.
+    /// "PRJH": marks the file as ours, so that a foreign database is recognised.
     private static let applicationID: Int64 = 0x5052_4A48
     private static let version: Int64 = 2
 
@@ -39,11 +39,11 @@ struct HistoryStore {
 
     // MARK: - Opening
 
-    /// Opens a file for the daemon that owns it, and makes the tables where there are none.
-    /// - Returns: how many attempts the last run did not end, which are marked as lost.
-    /// - Throws: ``Finding``, with the file unchanged, or what SQLite says.
+    /// Opens a file for the daemon that owns it, and creates missing tables.
+    /// - Returns: the number of attempts that the last run did not end, which are marked as lost.
+    /// - Throws: ``Finding``, with the file unchanged, or the error of SQLite.
     static func open(_ path: String) throws -> (store: HistoryStore, lost: Int) {
-        // Somebody else's database is not changed, not even into one with a log.
+        // A foreign database is not changed, not even into one with a log.
         let look = try SQLite(path, isReadOnly: true)
         try check(look)
         try look.close()
@@ -89,7 +89,7 @@ struct HistoryStore {
 
     // MARK: - Writing
 
-    /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are left out.
+    /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are ignored.
     func write(_ batch: HistoryQueue.Batch) throws {
         try database.transaction {
             for job in batch.jobs { try write(job) }

@@ -3,9 +3,9 @@ import EventLoop
 import Synchronization
 import SystemPackage
 
-/// The one owner of the history's file: opens it, writes to it, keeps it within its bounds, and sets it aside when it is damaged.
+/// The owner of the history's file: opens it, writes to it, removes old jobs, and sets it aside when it is damaged.
 ///
-/// It never fails: while nothing can be written, jobs wait in the queue, and an operator is told, once for each trouble.
+/// It never fails: while nothing can be written, jobs wait in the queue, and a notice reports each problem once.
 actor HistoryWriter {
     private enum State {
         /// Not tried yet, or the disk was full or the file locked when it was tried.
@@ -15,10 +15,10 @@ actor HistoryWriter {
         case off(HistoryError)
     }
 
-    /// Files set aside in one run; with more, the disk is the trouble and not the file.
+    /// Files set aside in one run; with more, the disk is the problem and not the file.
     private static let mostSetAside = 3
 
-    /// What waits to be written.
+    /// The waiting writes.
     let queue: Mutex<HistoryQueue>
     private let file: HistoryFile
     private let clock: any WallClock
@@ -26,9 +26,9 @@ actor HistoryWriter {
     private let executor = ThreadExecutor("job history")
     private var state = State.unopened { didSet { noteHindrance() } }
     private var sweeper: HistorySweeper
-    /// What hinders writing just now and has been told; nil when nothing does.
+    /// The reported problem that prevents writing now; nil when there is none.
     private var trouble: String? { didSet { noteHindrance() } }
-    /// When it was tried last in vain to open the file.
+    /// The last failed attempt to open the file.
     private var triedAt: ContinuousClock.Instant?
     private var setAside = 0
 
@@ -53,10 +53,10 @@ actor HistoryWriter {
         await sweep()
     }
 
-    /// Writes what waits until nothing does, or it cannot be written.
+    /// Writes until nothing waits, or nothing can be written.
     func drain() async {
         while flush() {
-            // Others may wait for the file.
+            // Callers may wait for the actor.
             await Task.yield()
         }
         await sweep()
@@ -67,7 +67,7 @@ actor HistoryWriter {
     @discardableResult
     func flush() -> Bool { write(queue.withLock { $0.take() }) }
 
-    /// Writes what waits of the state of these jobs, in one transaction.
+    /// Writes the waiting state of these jobs, in one transaction.
     func flush(_ jobs: [JobID]) { write(queue.withLock { $0.take(jobs) }) }
 
     @discardableResult
@@ -108,7 +108,7 @@ actor HistoryWriter {
         throw HistoryError("\(file.path.printable): the history cannot be opened just now: \(trouble ?? "")")
     }
 
-    /// - Throws: when one of the jobs is not in the file once all that was recorded before is written or left out.
+    /// - Throws: when one of the jobs is not in the file after all earlier records were written or dropped.
     func confirm(_ jobs: [JobID]) throws(HistoryError) {
         try demandFile()
         do { if let store = store(), try store.has(jobs) { return } } catch {
@@ -117,13 +117,13 @@ actor HistoryWriter {
         throw HistoryError("\(file.path.printable): \(trouble ?? "some jobs were left out, see the daemon's log")")
     }
 
-    /// A reader has met damage, if that is what it is.
+    /// A reader has failed: the file is replaced if it is damaged.
     func readerFailed(_ error: HistoryError) {
         guard case .open = state, let cause = error.cause else { return }
         if cause.code == SQLITE_CORRUPT || cause.code == SQLITE_NOTADB { replace(because: "\(cause)") }
     }
 
-    /// Writes what waits and gives the file back. Nothing is written after that.
+    /// Writes what waits and closes the file. Nothing is written after that.
     func close() {
         queue.withLock { $0.close() }
         flush()
@@ -139,7 +139,7 @@ actor HistoryWriter {
         state = .off(HistoryError("\(file.path.printable): the history is closed: the daemon is stopping"))
     }
 
-    /// For tests: what SQLite itself says and does.
+    /// For tests.
     func withDatabase<Value>(_ body: (SQLite) throws -> Value) throws -> Value? {
         try store().map { try body($0.database) }
     }
@@ -161,21 +161,21 @@ actor HistoryWriter {
         queue.withLock { $0.isHindered = isHindered }
     }
 
-    /// - Returns: whether it is worth trying again at once.
+    /// - Returns: whether to try again at once.
     private func failed(_ error: any Error) -> Bool {
         guard let text = text(of: error) else { return replace(because: "\(error)") }
-        // Once for each trouble.
+        // Each problem is reported once.
         guard trouble != text else { return false }
         trouble = text
         notice(
             CoreNotice(
                 .error,
-                "\(file.path.printable): \(text) (\(error)); jobs wait to be recorded meanwhile, and nothing else suffers"
+                "\(file.path.printable): \(text) (\(error)); jobs wait to be recorded, and continue to run"
             ))
         return false
     }
 
-    /// What keeps the history from being written until somebody sees to it, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
+    /// Why the history cannot be written until an operator acts, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
     /// from damage the disk may.
     private func text(of error: any Error) -> String? {
         guard let error = error as? SQLite.Failure else { return nil }
@@ -191,10 +191,10 @@ actor HistoryWriter {
     private func off(_ error: HistoryError) {
         state = .off(error)
         notice(
-            CoreNotice(.error, "no history of jobs is kept until the next start, and nothing else suffers: \(error)"))
+            CoreNotice(.error, "no history of jobs is kept until the next start; jobs continue to run: \(error)"))
     }
 
-    /// - Returns: whether there is another file now.
+    /// - Returns: whether there is a new file now.
     @discardableResult
     private func replace(because reason: String) -> Bool {
         guard setAside < Self.mostSetAside else {
@@ -206,7 +206,7 @@ actor HistoryWriter {
         notice(
             CoreNotice(
                 .error,
-                "\(file.path.printable): no usable history (\(reason)); it was set aside as \(aside.printable), and a new one is begun"
+                "\(file.path.printable): no usable history (\(reason)); it was set aside as \(aside.printable), and a new one is created"
             ))
         return true
     }
@@ -224,7 +224,7 @@ actor HistoryWriter {
         return nil
     }
 
-    /// Somebody has removed or renamed the file while it was in use.
+    /// The file was removed or renamed while it was in use.
     private func removed(_ store: HistoryStore) {
         state = .unopened
         do {
@@ -232,13 +232,13 @@ actor HistoryWriter {
             notice(
                 CoreNotice(
                     .warning,
-                    "\(file.path.printable): the history was removed or replaced while in use; a new one is begun"))
+                    "\(file.path.printable): the history was removed or replaced while in use; a new one is created"))
         } catch { off(HistoryError("\(file.path.printable): was removed, and cannot be closed: \(error)")) }
     }
 
     // MARK: - Opening
 
-    /// The open file, opened now if need be; nil when that cannot be done now.
+    /// The open file, opened now if necessary; nil when it cannot be opened now.
     private func store() -> HistoryStore? {
         switch state {
         case .open(let store, let identity):
@@ -288,11 +288,11 @@ actor HistoryWriter {
         queue.withLock { $0.rewrite() }
         guard lost > 0 else { return }
         notice(
-            CoreNotice(.warning, "the last run ended in the middle of \(lost) attempts; the history marks them as lost")
+            CoreNotice(.warning, "the last run ended during \(lost) attempts; the history marks them as lost")
         )
     }
 
-    /// An earlier version's file makes room for a new one.
+    /// Sets aside the file of an earlier version.
     /// - Returns: its open jobs; nil when nothing is recorded any more.
     private func takeOver() -> [Job]? {
         var jobs: [Job] = []
@@ -304,8 +304,59 @@ actor HistoryWriter {
         notice(
             CoreNotice(
                 .warning,
-                "\(file.path.printable): an earlier version has made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is begun; \(remark)"
+                "\(file.path.printable): an earlier version made this history; it was set aside as \(aside.printable), where sqlite3 can read it, and a new one is created; \(remark)"
             ))
         return jobs
+    }
+}
+
+/// How many ended jobs are kept, and how long. Open jobs are always kept.
+public struct HistoryRetention: Hashable, Sendable {
+    /// Jobs that ended longer ago are removed; nil: no limit. More than zero.
+    public var age: Duration?
+    /// The number of ended jobs that are kept, the newest; nil: no limit. At least 0.
+    public var jobs: Int?
+
+    /// - Parameters:
+    ///   - age: 90 days by default.
+    ///   - jobs: 100,000 by default.
+    public init(age: Duration? = .seconds(90 * 86_400), jobs: Int? = 100_000) {
+        self.age = age
+        self.jobs = jobs
+    }
+}
+
+/// Removes jobs beyond the retention, a small slice at a time.
+///
+/// It is due after opening, and then after a number of ended jobs or a time, which is only checked when something is written.
+struct HistorySweeper {
+    /// Jobs removed in one transaction.
+    private static let slice = 200
+    /// After so many ended jobs, or so long, it is due again.
+    private static let jobs = 1_000
+    private static let interval = Duration.seconds(3_600)
+
+    private let retention: HistoryRetention
+    private var endedSince = 0
+    private var dueAt = Timestamp.distantPast
+
+    init(retention: HistoryRetention) { self.retention = retention }
+
+    /// - Parameter ended: the number of ended jobs that were written.
+    mutating func wrote(_ ended: Int) { endedSince += ended }
+
+    func isDue(at now: Timestamp) -> Bool { endedSince >= Self.jobs || dueAt <= now }
+
+    /// After a failure, or when nothing is left to remove.
+    mutating func postpone(at now: Timestamp) {
+        endedSince = 0
+        dueAt = now + Self.interval
+    }
+
+    /// Removes one slice.
+    mutating func slice(of store: HistoryStore, now: Timestamp) throws {
+        let border = retention.age.map { now + (.zero - $0) }
+        let removed = try store.remove(endedBefore: border, keeping: retention.jobs, atMost: Self.slice)
+        if removed < Self.slice { postpone(at: now) }
     }
 }

@@ -1,11 +1,11 @@
 import EventLoop
 public import SystemPackage
 
-/// Why the history cannot be asked, with how to fix it.
+/// Why the history cannot be read or written, with the hint.
 public struct HistoryError: Error, Sendable, CustomStringConvertible {
     /// One line: the file, what is wrong, and the hint.
     public let description: String
-    /// What SQLite said, where it was asked.
+    /// The error of SQLite, if it was one.
     let cause: SQLite.Failure?
 
     init(_ description: String, cause: SQLite.Failure? = nil) {
@@ -14,10 +14,10 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
     }
 }
 
-/// The past of all jobs, in one SQLite file with one owner.
+/// The history of all jobs, in one SQLite file.
 ///
-/// **Contract.** Recording neither blocks nor fails: the newest value of each job, and what is added to reports, wait in a bounded queue and are written a
-/// batch at a time, one transaction each, on a thread of the history's own. Nothing runs while nothing is recorded. What is recorded is safe against
+/// **Contract.** Recording neither blocks nor fails: the newest value of each job, and additions to reports, wait in a bounded queue and are written a
+/// batch at a time, one transaction each, on the thread of the history. Nothing runs while nothing is recorded. Records are safe against
 /// the end of the process after a moment (``flush()`` waits for that), and against a loss of power after the next checkpoint.
 ///
 /// **Diagnostics.** A file that cannot be used is set aside as `FILE.damaged-TIME`, one of an earlier version as `FILE.old-TIME`, with one notice, and a new
@@ -25,26 +25,26 @@ public struct HistoryError: Error, Sendable, CustomStringConvertible {
 /// disk is full, jobs wait and what was added to reports is left out, which is told with a notice at the beginning and another at the end. The
 /// jobs themselves never notice.
 public final class JobHistory: JobRecorder {
-    /// How long changes gather before they are written: so a burst of jobs costs few transactions.
+    /// The delay before changes are written, so that a burst of jobs costs few transactions.
     private static let gathering = Duration.milliseconds(20)
-    /// The same while nothing can be written, so that it is not tried for every change.
+    /// The delay while nothing can be written.
     private static let retrying = Duration.seconds(1)
-    /// A disk that hangs, or a lock on the file, holds up a job that begins no longer than this.
+    /// The longest delay of the start of a job by a disk that hangs, or a lock on the file.
     private static let longestWait = Duration.seconds(2)
 
-    /// The file's owner; tests look into it.
+    /// Internal for tests.
     let writer: HistoryWriter
     private let path: FilePath
     private let notice: NoticeHandler
     @MainActor private var waiting: [Wait] = []
-    /// Whether what somebody waits for is being written.
+    /// Whether a batch for ``waiting`` is being written.
     @MainActor private var isWriting = false
 
-    /// Begins to open the file, and returns at once.
+    /// Starts to open the file, and returns at once.
     /// - Parameters:
-    ///   - file: is made where there is none, for its owner alone. Its directory is there, and nobody else can write to it.
+    ///   - file: is created with mode 0600 if missing. Its directory exists, and only its owner can write to it.
     ///   - retention: how much of the past is kept.
-    ///   - notice: is told what an operator should know.
+    ///   - notice: called with messages for the operator.
     public convenience init(
         file: FilePath, retention: HistoryRetention = HistoryRetention(), clock: any WallClock = SystemWallClock(),
         notice: @escaping NoticeHandler
@@ -66,12 +66,12 @@ public final class JobHistory: JobRecorder {
     /// Records the state of a job.
     public func record(_ job: Job) { offer { $0.add(job) } }
 
-    /// Takes note of a line; one of a job that was never recorded is left out.
+    /// Records a line; one of a job that was never recorded is ignored.
     public func record(_ line: ReportLine, of job: JobID) {
         offer { $0.add(HistoryQueue.Piece(job: job, content: .line(line))) }
     }
 
-    /// Takes note of what a program wrote; that of a job that was never recorded is left out.
+    /// Records the output of a program; that of a job that was never recorded is ignored.
     public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {
         offer { $0.add(HistoryQueue.Piece(job: job, content: .output(output, step: step))) }
     }
@@ -99,8 +99,8 @@ public final class JobHistory: JobRecorder {
     /// Waits until all that was recorded before is written, or cannot be.
     public func flush() async { await writer.flush() }
 
-    /// Waits until a job as it was recorded before is in the file. Those who wait while one transaction is written share the next. While the history
-    /// cannot be written nobody waits, and never longer than ``longestWait``.
+    /// Waits until a job as it was recorded before is in the file. Callers during one transaction share the next one. While the history
+    /// cannot be written it returns at once, and never later than after ``longestWait``.
     @MainActor public func recorded(_ id: JobID) async {
         guard !writer.queue.withLock(\.isHindered) else { return }
         await withCheckedContinuation { continuation in
@@ -144,23 +144,23 @@ public final class JobHistory: JobRecorder {
     /// - Throws: when one of them cannot be recorded, with the reason; the job itself goes on.
     public func confirm(_ jobs: [JobID]) async throws(HistoryError) { try await writer.confirm(jobs) }
 
-    /// Writes what waits and closes the file; for the daemon's orderly end. What is recorded after that is ignored.
+    /// Writes what waits and closes the file, when the daemon stops. Later records are ignored.
     public func close() async { await writer.close() }
 
     // MARK: - Questions
-    // Each sees everything that was recorded before it was asked.
+    // Each answer contains everything that was recorded before.
 
-    /// The jobs that a filter asks for, the newest first, without their long parts.
+    /// The jobs that match a filter, the newest first, without their long parts.
     public func jobs(matching filter: JobFilter = JobFilter()) async throws(HistoryError) -> [Job] {
         try await ask { reader throws(HistoryError) in try reader.jobs(matching: filter) }
     }
 
-    /// All that is known of one job; nil when there is no such job.
+    /// The complete record of one job; nil when there is no such job.
     public func job(_ id: JobID) async throws(HistoryError) -> Job? {
         try await ask { reader throws(HistoryError) in try reader.job(id) }
     }
 
-    /// Jobs of an earlier run of the daemon that are open still, the oldest first: their owners open them again, or close them by
+    /// Interrupted jobs of previous runs, the oldest first: their owners open them again, or close them by
     /// recording their end.
     public func unfinished() async throws(HistoryError) -> [Job] {
         let open = try await ask { reader throws(HistoryError) in try reader.open() }

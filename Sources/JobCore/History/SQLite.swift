@@ -1,10 +1,10 @@
 import CSQLite
 
-/// A connection to an SQLite database, used by one thread at a time. Each statement is prepared once.
+/// A connection to an SQLite database, for one thread at a time. Each statement is prepared once.
 ///
-/// Whoever opens a connection closes it; what is still open when the value goes is closed then.
+/// It is closed with its last reference unless ``close()`` was called.
 final class SQLite {
-    /// What a column or a parameter holds.
+    /// The value of a column or a parameter.
     enum Value {
         case null
         case integer(Int64)
@@ -15,7 +15,7 @@ final class SQLite {
         init(_ text: String?) { self = text.map(Value.text) ?? .null }
     }
 
-    /// What SQLite said.
+    /// An error of SQLite.
     struct Failure: Error, Hashable, CustomStringConvertible {
         /// The primary result code, such as `SQLITE_FULL`.
         let code: Int32

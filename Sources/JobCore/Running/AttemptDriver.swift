@@ -1,4 +1,4 @@
-/// The driver of one ``AttemptStateMachine``: one thing is under way at a time, and whoever has something to say puts it into one stream.
+/// The driver of one ``AttemptStateMachine``: one action runs at a time, and all events arrive in one stream.
 @MainActor struct AttemptDriver {
     struct Ended: Sendable {
         var outcome: JobOutcome
@@ -41,7 +41,7 @@
         }
         let (signals, source) = AsyncStream<Signal>.makeStream()
         registry.whenCanceled(attempt.job.id) { source.yield(.cancel) }
-        // A task of its own: a cancelled one hears no signals any more, and the stop is one of them.
+        // A task of its own, since a cancelled task receives no signals, and the stop is one of them.
         let course = Task { try await run(signals, source) }
         return try await withTaskCancellationHandler {
             try await course.value
@@ -108,7 +108,7 @@
                 } catch let outcome as JobOutcome {
                     source.yield(.bodyEnded(outcome))
                 } catch is CancellationError {
-                    // Where no operator has asked for it, what it needs has been stopped under it: the daemon stops.
+                    // Without a cancellation by an operator, the daemon stops and has stopped a resource of the work.
                     let isCanceled = registry.live(attempt.job.id)?.isCanceled ?? false
                     source.yield(isCanceled ? .bodyEnded(.canceled) : .stop)
                 } catch {
@@ -118,7 +118,7 @@
         }
     }
 
-    /// Only the pre script is ended when the window closes (specification: rows.md D10); a job that has begun goes on.
+    /// Only the pre script is ended when the window closes (specification: rows.md D10); a job that has begun continues.
     private func windowTimer(_ source: AsyncStream<Signal>.Continuation) -> Task<Void, any Error>? {
         guard policy.hooks != nil, let window = policy.window else { return nil }
         return Task { [clock] in
@@ -127,7 +127,7 @@
         }
     }
 
-    /// Of a report and an exit status the heavier one counts (specification: rows.md L8).
+    /// Of a report and an exit status the more severe one counts (specification: rows.md L8).
     private func counting(reports outcome: JobOutcome) -> JobOutcome {
         guard let reported = registry.live(attempt.job.id)?.reported,
             reported.heavier(outcome.result) != outcome.result

@@ -1,33 +1,33 @@
-/// The moments of a job's life as its handlers hear of them (specification: rows.md B2), and what they may change.
+/// Sends the events of jobs to the handlers (specification: rows.md B2), and applies their changes.
 public struct JobEvents: Sendable {
     private let handlers: EventHandlers
-    /// What handlers see of a job at a moment.
-    /// - Parameter volume: what the event is about: the first of those that can be chosen, or the one that was purged from; nil: the job's own.
+    /// Makes the description of a job for handlers.
+    /// - Parameter volume: of the event: the first of those that can be chosen, or the one that was purged; nil: the job's own.
     public typealias Description = @Sendable (_ job: Job, _ status: JobStatus, _ volume: String?) async -> EventJob
 
     private let describe: Description
 
-    /// - Parameter describe: asked only when there are handlers.
+    /// - Parameter describe: called only when there are handlers.
     public init(_ handlers: EventHandlers, describe: @escaping Description) {
         self.handlers = handlers
         self.describe = describe
     }
 
-    /// It has been made and scheduled.
-    /// - Returns: the job with the priority and level that the handlers want.
+    /// The job was created and scheduled.
+    /// - Returns: the job with the priority and level that the handlers set.
     func opened(_ job: Job) async -> Job {
         guard handlers.isActive else { return job }
         let started = job.applying(await handlers.jobStart(await describe(job, .created, nil)))
         return started.applying(await handlers.jobInit(await describe(started, .created, nil)))
     }
 
-    /// It is about to run: the last moment to change it. Its place among the others is settled.
+    /// An attempt is about to start. Its priority no longer affects the order of jobs.
     func aboutToRun(_ job: Job) async -> Job {
         guard handlers.isActive else { return job }
         return job.applying(await handlers.jobRun(await describe(job, .created, nil)))
     }
 
-    /// It has come to its end.
+    /// The job has ended.
     func ended(_ job: Job, _ status: JobStatus) async {
         guard handlers.isActive else { return }
         await handlers.jobEnd(await describe(job, status, nil))
@@ -35,9 +35,9 @@ public struct JobEvents: Sendable {
 
     /// A new home needs a volume.
     /// - Parameters:
-    ///   - pool: whose volumes these are.
+    ///   - pool: of the volumes.
     ///   - volumes: that with the most free space first.
-    /// - Returns: one of the volumes; nil: the choice is the daemon's.
+    /// - Returns: one of the volumes; nil: the daemon chooses.
     public func newVolume(for job: Job, of pool: String, among volumes: [String]) async -> String? {
         guard handlers.isActive else { return nil }
         var needing = await describe(job, .waitingForNewMedia, volumes.first)

@@ -1,19 +1,19 @@
-/// Carries out attempts of jobs: tells the handlers, runs the scripts around the work, and keeps the registry up to date.
+/// Runs attempts of jobs: calls the handlers, runs the hooks around the work, and updates the registry.
 ///
-/// ``AttemptStateMachine`` decides what is done when; this does it. Who runs what and when is for ``JobRunner``, or for a scheduler of another kind.
+/// ``AttemptStateMachine`` decides the next action. ``JobRunner``, or the caller, decides when a job runs.
 @MainActor public struct JobExecutor {
-    /// Where open jobs stand.
+    /// The open jobs.
     public nonisolated let registry: JobRegistry
-    /// By job type; a type without one has no scripts and no window.
+    /// By job type; a type without a policy has no hooks and no window.
     public nonisolated var policies: [JobType: JobPolicy]
-    /// What every hook finds in its environment besides what is said of the job: at least PATH.
+    /// The environment of hooks besides the variables of the job: at least PATH.
     public nonisolated var environment: [String: String]
-    /// Where scripts report; nil: nowhere.
+    /// The socket for reports of scripts; nil: none.
     public nonisolated var reportSocket: String?
 
-    /// The site's handlers; nil: events go nowhere.
+    /// The site's handlers; nil: none.
     public nonisolated var events: JobEvents?
-    /// What holds off sleep and shutdown; nil: nothing does.
+    /// Keeps the machine from sleep and shutdown; nil: it is not kept.
     public nonisolated var inhibitor: Inhibitor?
 
     nonisolated let clock: any WallClock
@@ -23,8 +23,8 @@
     private let alert: AlertHandler
 
     /// - Parameters:
-    ///   - notice: where warnings go, such as of processes that a script left behind.
-    ///   - alert: is told of failed pre and post scripts, once for each job, at its end.
+    ///   - notice: called with warnings, such as of leftover processes.
+    ///   - alert: called at the end of a job with failed pre or post scripts.
     public nonisolated init(
         registry: JobRegistry, policies: [JobType: JobPolicy] = [:], environment: [String: String] = [:],
         reportSocket: String? = nil, events: JobEvents? = nil, inhibitor: Inhibitor? = nil,
@@ -42,27 +42,27 @@
         self.alert = alert
     }
 
-    /// When a job of a type may begin, at or after a time.
+    /// When a job of a type may start, at or after a time.
     public func opening(for type: JobType, after time: Timestamp) -> Timestamp {
         policies[type]?.window?.opening(after: time) ?? time
     }
 
-    /// A job's place among those that wait for the same subject: the smallest begins first. 0 is before all of them.
+    /// A job's order among those that wait for the same subject: the smallest starts first. 0 is before all of them.
     func rank(of job: Job) -> Int {
         let levels = policies[job.type]?.levels ?? []
         return 1 + (levels.firstIndex(of: job.level) ?? levels.count)
     }
 
-    /// Says what an operator should know.
+    /// Sends a notice to the operator.
     func tell(_ text: CoreNotice) { notice(text) }
 
     // MARK: - A job's life
 
-    /// A job is asked for.
-    /// - Parameter opened: is told that it stands on the registry, before the handlers hear of it.
-    /// - Returns: the job as the handlers want it.
+    /// Opens a job.
+    /// - Parameter opened: called when the job is in the registry, before the handlers are.
+    /// - Returns: the job as its handlers changed it.
     public func open(_ job: Job, opened: (JobID) -> Void = { _ in }) async -> Job {
-        // A job that goes on stands there already, as the handlers wanted it.
+        // A resumed job is open already, as its handlers changed it.
         if let open = registry.live(job.id) { return open }
         registry.open(job)
         opened(job.id)
@@ -72,9 +72,9 @@
         return wanted
     }
 
-    /// A job has come to its end.
+    /// Closes a job.
     public func close(_ job: Job, _ outcome: JobOutcome) async {
-        // With the level and priority that its handlers gave it last.
+        // With the last level and priority of its handlers.
         let job = registry.live(job.id) ?? job
         let failures = registry.scriptFailures(of: job.id)
         if policies[job.type]?.alerts ?? true, !failures.isEmpty {
@@ -87,13 +87,13 @@
 
     // MARK: - An attempt
 
-    /// One try: pre script, work, post script, as ``AttemptStateMachine`` says.
+    /// Runs one attempt: pre script, work, post script, as ``AttemptStateMachine`` decides.
     ///
-    /// An operator's cancelling is an outcome. Cancelling the task means that the daemon stops.
+    /// A cancellation by an operator is an outcome. A cancelled task means that the daemon stops.
     /// - Parameters:
     ///   - number: 1 for the first.
-    ///   - work: what the job is about; what it throws becomes a failure.
-    /// - Throws: `CancellationError` when the task is cancelled before the attempt has come to its end.
+    ///   - work: errors that it throws become a failure.
+    /// - Throws: `CancellationError` when the task is cancelled before the attempt has ended.
     public func attempt(
         _ job: Job, number: Int, _ work: @escaping JobRequest.Work
     ) async throws -> JobOutcome {
@@ -117,7 +117,7 @@
         let job = await events?.aboutToRun(job) ?? job
         registry.alter(job)
         let token = registry.beginAttempt(job.id, number: number)
-        // After a crash the next start knows which attempt this was.
+        // After a crash, the next start needs the number of this attempt.
         await registry.recorded(job.id)
         let attempt = RunningAttempt(
             job, number: number, token: token, reportSocket: reportSocket, registry: registry, runner: runner,

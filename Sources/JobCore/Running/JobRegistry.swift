@@ -1,10 +1,10 @@
-/// The open jobs of this process: the one place that knows where each stands, what it has reported and how it is cancelled.
+/// The open jobs of this process, with their status, their reports, and how they are cancelled.
 ///
-/// Whatever changes is passed on to the recorder.
+/// Every change is passed to the recorder.
 @MainActor public final class JobRegistry {
-    /// Lines that a job's report holds; what comes later is counted.
+    /// Lines of a report; later ones are counted.
     nonisolated static let longestReport = 2_000
-    /// Attempts, steps and letters that a record holds each, so that a job that is tried again for days stays small.
+    /// Attempts, steps and status changes of a record, so that a job that is tried again for days stays small.
     nonisolated static let longestCourse = 1_000
 
     fileprivate struct Place {
@@ -17,7 +17,7 @@
         var began: Timestamp?
         /// Pre and post scripts that failed in its last attempt, for the alert at its end (specification: rows.md D8).
         var scriptFailures: [String] = []
-        /// What a job that waits is waiting for just now.
+        /// Returns the reason why the job waits now.
         var obstacle: (@MainActor () -> JobStatus?)?
 
         @MainActor var now: Job {
@@ -34,8 +34,8 @@
     private let ended: JobEndHandler
 
     /// - Parameters:
-    ///   - recorder: what is told of every change.
-    ///   - ended: is told of every job that comes to its end: every way to an end leads through ``close(_:_:)``.
+    ///   - recorder: called with every change.
+    ///   - ended: called for every job that ends, by ``close(_:_:)``.
     public nonisolated init(
         recorder: any JobRecorder, clock: any WallClock = SystemWallClock(), ended: @escaping JobEndHandler = { _ in }
     ) {
@@ -51,15 +51,15 @@
         places.values.map(\.now).sorted { $0.id < $1.id }
     }
 
-    /// One open job; nil when it has ended or never was.
+    /// One open job; nil when there is none with this number.
     public func live(_ id: JobID) -> Job? { places[id]?.now }
 
-    /// What the program that the job runs just now has written so far; nil when none runs.
+    /// The output so far of the program that the job runs; nil when none runs.
     public func output(of id: JobID) -> CapturedOutput? { places[id]?.output?.captured }
 
     // MARK: - The life of a job
 
-    /// A job is asked for, or goes on after an earlier run of the daemon. Opening one that is open changes nothing.
+    /// Opens a job, new or interrupted in a previous run. Opening one that is open changes nothing.
     public func open(_ job: Job) {
         guard places[job.id] == nil else { return }
         places[job.id] = Place(job: job.reopened)
@@ -75,7 +75,7 @@
         }
     }
 
-    /// The job stands elsewhere now. One that is cancelled stays so until its end.
+    /// The status of the job has changed. A cancelled job stays cancelled until its end.
     public func status(_ id: JobID, _ status: JobStatus) {
         update(id) { place in
             place.obstacle = nil
@@ -88,7 +88,7 @@
     /// The job waits.
     /// - Parameters:
     ///   - status: is recorded.
-    ///   - obstacle: the status of what it waits for at a later moment, for whoever looks then; nil when it does not wait any more.
+    ///   - obstacle: returns the status at a later moment; nil when the job does not wait any more.
     package func waits(_ id: JobID, _ status: JobStatus, obstacle: @escaping @MainActor () -> JobStatus?) {
         self.status(id, status)
         change(id) { place in
@@ -96,7 +96,7 @@
         }
     }
 
-    /// The job has come to its end and leaves the registry.
+    /// The job has ended and is removed.
     public func close(_ id: JobID, _ outcome: JobOutcome) {
         let now = clock.now
         guard var place = remove(id) else { return }
@@ -115,7 +115,7 @@
                 isCanceled: last.job.isCanceled || outcome == .canceled))
     }
 
-    /// The job leaves the registry without an end: the daemon stops, and the job goes on when it starts again.
+    /// Removes the job without an end: the daemon stops, and the job continues at the next start.
     func forget(_ id: JobID) { remove(id) }
 
     @discardableResult
@@ -127,7 +127,7 @@
 
     // MARK: - Attempts
 
-    /// - Returns: what the attempt's scripts report with.
+    /// - Returns: the token for reports of the attempt's scripts.
     func beginAttempt(_ id: JobID, number: Int) -> JobToken {
         let token = JobToken()
         let now = clock.now
@@ -149,7 +149,7 @@
         return token
     }
 
-    /// - Parameter ended: what it came to; nil: it was cut off.
+    /// - Parameter ended: nil: it was interrupted.
     func endAttempt(_ id: JobID, _ ended: AttemptDriver.Ended?) {
         let now = clock.now
         guard var place = places[id] else { return }
@@ -167,7 +167,7 @@
 
     func step(_ id: JobID, _ name: String?) { change(id) { $0.job.step = name } }
 
-    /// A step has come to its end.
+    /// A step has ended.
     func stepEnded(_ id: JobID, _ step: Job.Step) {
         update(id) { place in
             // Outputs are stored by their step's place, so the first ones are kept.
@@ -182,7 +182,7 @@
         }
     }
 
-    /// While a program runs: what it writes can be followed, and its reports are read by its profile and taken from its user alone.
+    /// While a program runs, its output can be followed, and reports are accepted from its user and read by its profile.
     func programRuns(_ id: JobID, output: LiveOutput, profile: ExitProfile, user: UInt32?) {
         change(id) { place in
             place.output = output
@@ -200,14 +200,14 @@
         places[id]?.scriptFailures ?? []
     }
 
-    /// Returns once a job as it is now outlasts the end of this process, or cannot be recorded now.
+    /// Returns when the current state of a job is safe against the end of this process, or cannot be recorded now.
     func recorded(_ id: JobID) async { await recorder.recorded(id) }
 
     // MARK: - Reports
 
     /// Adds lines to a job's report: every line feed begins a new one, and control characters are escaped.
     ///
-    /// A job that is not open any more gets none; its events may still be under way.
+    /// Ignored for a job that is not open any more, since its events may come late.
     public func write(_ text: String, to id: JobID, source: ReportLine.Source) {
         for piece in text.split(separator: "\n", omittingEmptySubsequences: true) {
             let line = ReportLine(source, OneLine.of(String(piece)), at: clock.now)
@@ -222,7 +222,7 @@
         }
     }
 
-    /// A percentage that is out of range counts as the nearest in range.
+    /// - Parameter percent: clamped to 0…100.
     func progress(_ id: JobID, _ percent: Int) {
         let percent = min(max(percent, 0), 100)
         update(id) { place in
@@ -231,10 +231,10 @@
         }
     }
 
-    /// Takes what a script says of its own job (specification: rows.md L6, L8).
+    /// Takes the report of a script on its own job (specification: rows.md L6, L8).
     /// - Parameters:
-    ///   - token: what the script was given; it says which job it is.
-    ///   - user: as whom the reporting process runs, as the kernel says.
+    ///   - token: the token of the script, which identifies the job.
+    ///   - user: of the reporting process, from the kernel.
     public func report(_ message: ReporterMessage, token: String, user: UInt32) throws(ReporterRefusal) {
         guard let id = tokens[token], let place = places[id], let owner = place.token else { throw .unknownToken }
         guard owner.allows(user) else { throw .wrongUser(user) }
@@ -257,8 +257,8 @@
 
     // MARK: - Cancelling
 
-    /// Asks a job to end. What that means depends on where it stands (specification: rows.md D9). It has the letter of a cancelled job from now on, so that
-    /// whoever finds it in the history after a crash knows that nobody wants it any more.
+    /// Asks a job to end. The effect depends on its phase (specification: rows.md D9). It has the letter of a cancelled job from now on, so that
+    /// the next start after a crash does not resume it.
     /// - Returns: false when no such job is open.
     @discardableResult
     public func cancel(_ id: JobID) -> Bool {
@@ -273,7 +273,7 @@
         return true
     }
 
-    /// Who is to be told when the job is cancelled. When it has been already, they are told at once.
+    /// Sets the function to call when the job is cancelled. If it has been cancelled already, the function is called at once.
     public func whenCanceled(_ id: JobID, _ cancel: @escaping @MainActor () -> Void) {
         let isLate = change(id) { place in
             place.cancel = cancel
@@ -282,14 +282,14 @@
         if isLate ?? false { cancel() }
     }
 
-    /// Changes what is not recorded by itself.
+    /// A change that is not recorded.
     @discardableResult
     private func change<Value>(_ id: JobID, _ body: (inout Place) -> Value) -> Value? {
         guard let index = places.index(forKey: id) else { return nil }
         return body(&places.values[index])
     }
 
-    /// - Parameter body: returns whether there is something to record.
+    /// - Parameter body: returns whether to record the change.
     private func update(_ id: JobID, _ body: (inout Place) -> Bool) {
         guard let index = places.index(forKey: id), body(&places.values[index]) else { return }
         recorder.record(places.values[index].job.record)
@@ -301,5 +301,76 @@ extension JobRegistry.Place {
         job.status = status
         if job.statuses.count >= JobRegistry.longestCourse { job.statuses.removeFirst() }
         job.statuses.append(Job.StatusChange(time: time, letter: status))
+    }
+}
+
+/// Records the state of jobs for the registry. It must neither block nor fail, and must not call the registry.
+public protocol JobRecorder: Sendable {
+    /// A job was opened, has changed or has ended.
+    /// - Parameter job: its state now, without the long parts, which are recorded separately.
+    func record(_ job: Job)
+    /// A job's report has another line.
+    func record(_ line: ReportLine, of job: JobID)
+    /// A program has ended.
+    /// - Parameter step: its place among the steps of the job.
+    func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID)
+    /// Returns when the state of a job that was recorded before is safe against the end of this process, or cannot be recorded now.
+    func recorded(_ id: JobID) async
+}
+
+/// Records nothing.
+public struct NoHistory: JobRecorder {
+    /// Forgets everything.
+    public init() {}
+
+    /// Does nothing.
+    public func record(_ job: Job) {}
+    /// Does nothing.
+    public func record(_ line: ReportLine, of job: JobID) {}
+    /// Does nothing.
+    public func record(_ output: CapturedOutput, ofStep step: Int, of job: JobID) {}
+    /// Returns at once.
+    public func recorded(_ id: JobID) async {}
+}
+
+/// The report of a script on its own job, by the reporter command (specification: rows.md L6).
+public enum ReporterMessage: Codable, Hashable, Sendable {
+    /// `-r`: the work has begun.
+    case started
+    /// `-f R`: the work has ended.
+    case finished(Int32)
+    /// `-p N`: percent.
+    case progress(Int)
+}
+
+/// Why a report is refused.
+public enum ReporterRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The token belongs to no job that runs.
+    case unknownToken
+    /// The process belongs to another user than the job's script.
+    case wrongUser(UInt32)
+    /// Not within 0…100.
+    case percentOutOfRange(Int)
+    /// No program exits with such a code: not within 0…255.
+    case resultOutOfRange(Int32)
+
+    /// The message, with the hint.
+    public var description: String {
+        switch self {
+        case .unknownToken:
+            "no job that runs has this token; report from within the job's own script, whose environment holds PROV_JOB_TOKEN"
+        case .wrongUser(let user):
+            "user \(user) does not run the job's script; report from within the script itself"
+        case .percentOutOfRange(let percent):
+            "a progress of \(percent) is not possible; give a percentage from 0 to 100"
+        case .resultOutOfRange(let result): "a result of \(result) is not possible; give a number from 0 to 255"
+        }
+    }
+}
+
+extension JobResult {
+    /// The result that a reported number means (specification: rows.md L6); nil: it is an exit status, for the script's exit profile.
+    static func reported(_ number: Int32) -> Self? {
+        ExitProfile.lightsOutClient.meanings[number]?.result
     }
 }

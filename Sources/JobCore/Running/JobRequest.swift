@@ -1,29 +1,31 @@
-/// A job that somebody asks a ``JobRunner`` for.
+import EventLoop
+
+/// A job to be submitted to a ``JobRunner``.
 public struct JobRequest: Sendable {
-    /// What a job is about: it is given the attempt, and its outcome is the job's.
+    /// The work of a job, done in an attempt. It returns the outcome.
     ///
-    /// It must be idempotent as far as its type asks for another try. It throws `CancellationError` when its task is cancelled.
+    /// It must be idempotent if it may be repeated. It throws `CancellationError` when its task is cancelled.
     public typealias Work = @MainActor (RunningAttempt) async throws -> JobOutcome
 
-    /// What kind of work it is.
+    /// The type.
     public var type: JobType
-    /// What the work is called.
+    /// The name of the work.
     public var name: String
-    /// Which variant; empty where there is only one.
+    /// The variant; empty if there is only one.
     public var level: String
-    /// What it works on.
+    /// The subject that it works on, which is its exclusion key.
     public var subject: JobSubject
-    /// For whom, for people.
+    /// The client, for display.
     public var client: String
     /// 1 is more urgent than 10.
     public var priority: Int
     /// The earliest time; `.distantPast`: at once.
     public var due: Timestamp
-    /// How often and after which waits it is tried again when its failure is retryable.
+    /// The number of attempts and the delays between them, for retryable failures.
     public var retry: RetryPolicy
-    /// What becomes of it when an attempt is interrupted.
+    /// What follows an interrupted attempt.
     public var interruption: InterruptionPolicy
-    /// What it is about.
+    /// The work.
     public var work: Work
 
     /// A request.
@@ -45,15 +47,15 @@ public struct JobRequest: Sendable {
     }
 }
 
-/// What becomes of a job when an attempt is interrupted: by a stop or a crash of the daemon, or by work that goes before it.
+/// What follows an interrupted attempt: after a stop or a crash of the daemon, or for work that has precedence.
 public enum InterruptionPolicy: Hashable, Sendable {
-    /// Another attempt after a wait that grows with each interruption. It does not count among those that failed.
+    /// Another attempt after a delay that grows with each interruption. Interrupted attempts do not count as failed.
     case repeats
-    /// It has failed.
+    /// The job fails.
     case fails
 }
 
-/// What holds for all jobs of a type.
+/// The rules for all jobs of a type.
 public struct JobPolicy: Hashable, Sendable {
     /// Pre and post scripts; nil: off (specification: rows.md D1).
     public var hooks: HookSettings?
@@ -61,7 +63,7 @@ public struct JobPolicy: Hashable, Sendable {
     public var window: TimeWindow?
     /// Whether a failed pre or post script raises an alert at the job's end (specification: rows.md D8).
     public var alerts: Bool
-    /// Whether sleep and shutdown of the machine are held off while it runs (specification: rows.md L3).
+    /// Whether the machine is kept from sleep and shutdown while it runs (specification: rows.md L3).
     public var inhibitsSleep: Bool
 
     /// Levels in the order in which they begin when several wait for the same subject; others begin after them.
@@ -77,5 +79,27 @@ public struct JobPolicy: Hashable, Sendable {
         self.alerts = alerts
         self.inhibitsSleep = inhibitsSleep
         self.levels = levels
+    }
+}
+
+/// A job that was submitted to a runner. It keeps the outcome of a job that has ended.
+@MainActor public final class SubmittedJob {
+    /// Its number.
+    public nonisolated let id: JobID
+    private var isOver = false
+    private var ended: JobOutcome?
+    private let waiters = Waiters<JobOutcome>()
+
+    init(_ id: JobID) { self.id = id }
+
+    /// The outcome of the job, after its last attempt.
+    /// - Returns: nil when the daemon stops first, and the job continues at the next start; or when the calling task is cancelled.
+    public func outcome() async -> JobOutcome? { isOver ? ended : await waiters.wait() }
+
+    /// - Parameter outcome: nil: the runner stops.
+    func end(_ outcome: JobOutcome?) {
+        guard !isOver else { return }
+        (isOver, ended) = (true, outcome)
+        waiters.resume(outcome)
     }
 }

@@ -1,4 +1,6 @@
-/// Runs the jobs that are asked for, when the ``JobScheduler`` says that they may begin. Each type of job is a class of its own there.
+import EventLoop
+
+/// Runs submitted jobs when the ``JobScheduler`` starts them. Each type of job is a class of its own there.
 @MainActor public final class JobRunner {
     private struct Place {
         var job: Job
@@ -9,9 +11,9 @@
         var interruptions = 0
         /// Attempts that failed.
         var failures = 0
-        /// What is under way for it: an attempt, or its end.
+        /// Runs an attempt, or closes the job.
         var task: Task<Void, Never>?
-        /// What is under way is an attempt.
+        /// The task runs an attempt.
         var isInAttempt = false
         let submitted: SubmittedJob
     }
@@ -25,8 +27,8 @@
     private let clock: any WallClock
     private var places: [JobID: Place] = [:]
     private var isStopping = false
-    /// Those who wait for room.
-    private var held: [AsyncStream<Never>.Continuation] = []
+    /// Callers that wait for room.
+    private let roomWaiters = Waiters<Never>()
     /// Jobs that wait for their next attempt do not count for ``waitForRoom(for:below:)``, up to so many.
     private static let mostBetweenAttempts = 1_000
 
@@ -41,7 +43,7 @@
         clock = executor.clock
     }
 
-    /// Jobs that begin from now on go by these.
+    /// Applies new settings to jobs that start from now on.
     public func reconfigure(executor: JobExecutor, slots: Int) {
         self.executor = executor
         self.slots = slots
@@ -70,18 +72,18 @@
         return index
     }
 
-    /// Takes a job in.
+    /// Submits a job.
     /// - Parameters:
-    ///   - left: a job of an earlier run of the daemon that is to go on; nil: a new one.
-    ///   - opened: is told the number before the job's handlers hear of it: whoever is a handler cannot wait for them.
+    ///   - interrupted: a job of a previous run that is to be resumed; nil: a new one.
+    ///   - opened: called with the number before the job's handlers are called: a handler cannot wait for them.
     /// - Returns: nil when the daemon stops.
     /// - Throws: ``StateFileError`` when no number can be given.
     @discardableResult
     public func submit(
-        _ request: JobRequest, resuming left: Job? = nil, opened: @Sendable (JobID) -> Void = { _ in }
+        _ request: JobRequest, resuming interrupted: Job? = nil, opened: @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob? {
         guard !isStopping else { return nil }
-        let wanted = if let left { left } else { try await newJob(request) }
+        let wanted = if let interrupted { interrupted } else { try await newJob(request) }
         let job = await executor.open(wanted, opened: opened)
         guard !isStopping else {
             executor.registry.forget(job.id)
@@ -93,14 +95,14 @@
             job: job, request: request, attempts: attempts, interruptions: interruptions,
             failures: max(0, attempts - interruptions), submitted: submitted)
         if interruptions > 0 {
-            interrupted(job.id)
+            self.interrupted(job.id)
         } else {
             wait(job.id, until: request.due)
         }
         return submitted
     }
 
-    /// A running attempt makes room for work that goes before it, and is repeated afterwards. Without one nothing happens.
+    /// Interrupts a running attempt for work that has precedence; it is repeated afterwards. Without one nothing happens.
     public func interrupt(_ id: JobID) {
         if let place = places[id], place.isInAttempt { place.task?.cancel() }
     }
@@ -112,22 +114,22 @@
             client: request.client, priority: request.priority, created: clock.now)
     }
 
-    /// Starts nothing more. Running jobs have the grace and are cut off then; those that have ended come to their end in any case.
+    /// Starts nothing more. Running jobs have the grace period and are cancelled then; jobs that have ended are closed in any case.
     ///
-    /// Whatever a job's work does, this returns: one that does not heed its being cut off is left, which a notice says, and goes on at the next start.
-    /// - Parameter killTimeout: how long one that is cut off may take to end.
-    public func stop(grace: Duration, killTimeout: Duration = .seconds(20)) async {
+    /// A job that does not end after it was cancelled is not waited for: a notice reports it, and it continues at the next start.
+    /// - Parameter cancelTimeout: how long a cancelled job may take to end.
+    public func stop(grace: Duration, cancelTimeout: Duration = .seconds(20)) async {
         isStopping = true
         classes.values.forEach(scheduler.closeClass)
-        letGoOn()
+        roomWaiters.resume()
         for id in places.keys { _ = scheduler.withdraw(.job(id)) }
-        await OrderlyStop(grace: grace, killTimeout: killTimeout).run(by: clock) {
+        await GracefulStop(grace: grace, cancelTimeout: cancelTimeout).run(by: clock) {
             await self.allEnded()
-        } cutOff: {
-            await self.cutOff()
+        } cancel: {
+            await self.cancelAll()
         }
         for place in places.values where place.task != nil {
-            executor.tell(OrderlyStop.left(place.job.uniqueName, job: place.job.id))
+            executor.tell(GracefulStop.notEnded(place.job.uniqueName, job: place.job.id))
         }
         for (id, place) in places {
             executor.registry.forget(id)
@@ -140,13 +142,13 @@
         while let task = places.values.lazy.compactMap(\.task).first { await task.value }
     }
 
-    private func cutOff() { places.values.forEach { $0.task?.cancel() } }
+    private func cancelAll() { places.values.forEach { $0.task?.cancel() } }
 
     // MARK: - Starting
 
     private func begin(_ id: JobID) {
-        letGoOn()
-        // It may have been cancelled just now.
+        roomWaiters.resume()
+        // It may have been cancelled meanwhile.
         guard let place = places[id], place.task == nil, !isStopping else {
             scheduler.finish(.job(id))
             return
@@ -168,13 +170,13 @@
         scheduler.finish(.job(id))
         if let ended { return await self.ended(id, ended) }
         places[id]?.task = nil
-        // What a stop has cut off goes on at the next start.
+        // A job that a stop interrupted continues at the next start.
         guard !isStopping else { return }
         places[id]?.interruptions += 1
         interrupted(id)
     }
 
-    /// Its last attempt was interrupted: there is another one, or it has failed.
+    /// The last attempt was interrupted: another one follows, or the job fails.
     private func interrupted(_ id: JobID) {
         guard let place = places[id] else { return }
         if executor.registry.live(id)?.isCanceled ?? false { return startClosing(id, .canceled) }
@@ -200,7 +202,7 @@
     private func ended(_ id: JobID, _ outcome: JobOutcome) async {
         guard var place = places[id] else { return }
         if outcome.failureClass?.isTriedAgain == true {
-            // Whoever cancels it now, after its attempt, finds it between two.
+            // Cancelled after its attempt had ended.
             if executor.registry.live(id)?.isCanceled ?? false { return await close(id, .canceled) }
             place.failures += 1
             var generator = SystemRandomNumberGenerator()
@@ -221,12 +223,12 @@
         guard let job = places[id]?.job else { return }
         await executor.close(job, outcome)
         places.removeValue(forKey: id)?.submitted.end(outcome)
-        letGoOn()
+        roomWaiters.resume()
     }
 
     // MARK: - Waiting
 
-    /// Returns when a further job would be taken up soon: those of its type may begin now, and fewer than so many wait for their turn.
+    /// Returns when another job would start soon: the window of its type is open, and fewer than `bound` jobs are due.
     /// - Throws: `CancellationError` when the calling task is cancelled, or the runner stops.
     public func waitForRoom(for type: JobType, below bound: Int) async throws {
         while true {
@@ -239,10 +241,7 @@
             } else if hasRoom(for: type, below: bound) {
                 return
             } else {
-                // A stream ends with the task that reads it.
-                let (room, holder) = AsyncStream<Never>.makeStream()
-                held.append(holder)
-                for await _ in room {}
+                _ = await roomWaiters.wait()
             }
         }
     }
@@ -251,12 +250,7 @@
         scheduler.dueCount(of: jobClass(of: type)) < bound && places.count < bound + Self.mostBetweenAttempts
     }
 
-    private func letGoOn() {
-        held.forEach { $0.finish() }
-        held = []
-    }
-
-    /// - Parameter due: `.distantPast`: it need not wait at all.
+    /// - Parameter due: `.distantPast`: at once.
     private func wait(_ id: JobID, until due: Timestamp) {
         guard let job = places[id]?.job else { return }
         let status = scheduler.offer(
@@ -264,21 +258,21 @@
                 job: id, on: job.subject, class: jobClass(of: job.type), priority: job.priority,
                 rank: executor.rank(of: job), due: due))
         if let status { executor.registry.waits(id, status) { [scheduler] in scheduler.status(of: .job(id)) } }
-        // Told at once where it has been cancelled already: then it has to wait in the scheduler, to be withdrawn.
+        // Called at once if it was cancelled already; so it must be in the scheduler before, to be withdrawn.
         executor.registry.whenCanceled(id) { [weak self] in self?.cancelWaiting(id) }
     }
 
-    /// One that runs is cancelled by its attempt.
+    /// A running job is cancelled by its attempt.
     private func cancelWaiting(_ id: JobID) {
         guard let place = places[id], place.task == nil else { return }
-        // If it may begin already, it finds itself cancelled when it is called.
+        // If it is about to start, that finds it cancelled.
         _ = scheduler.withdraw(.job(id))
         startClosing(id, .canceled)
     }
 }
 
 extension Duration {
-    /// As it is told to people: whole tenths of a second.
+    /// For messages: in tenths of a second.
     fileprivate var inTenths: Duration {
         .milliseconds(components.seconds * 1_000 + components.attoseconds / 100_000_000_000_000_000 * 100)
     }

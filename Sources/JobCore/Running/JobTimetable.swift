@@ -1,8 +1,8 @@
-/// Which jobs are to be asked for when: names with a schedule each. A value; ``run(clock:in:ask:)`` follows it.
+/// Names of jobs with a schedule each; ``run(clock:in:ask:)`` follows them.
 public struct JobTimetable: Hashable, Sendable {
-    /// One job that comes again and again.
+    /// One recurring job.
     public struct Line: Hashable, Sendable {
-        /// What is asked for.
+        /// The name of the job.
         public var name: String
         /// When.
         public var schedule: CronSchedule
@@ -20,15 +20,15 @@ public struct JobTimetable: Hashable, Sendable {
     /// An empty table asks for nothing.
     public init(_ lines: [Line] = []) { self.lines = lines }
 
-    /// The next moment after a time at which anything is due; nil: never.
+    /// The next time after a time at which a job is due; nil: never.
     public func next(after time: Timestamp, in calendar: DayCalendar = .system) -> Timestamp? {
         lines.compactMap { $0.schedule.next(after: time, in: calendar) }.min()
     }
 
-    /// Asks for each job when its time comes, for as long as the task lives.
+    /// Calls `ask` for each job when it is due, until the task is cancelled.
     ///
-    /// What came due while the machine slept, or because the clock was set forward, is asked for once. What was missed while no daemon ran is not
-    /// made up for. Where the clock is set back, see ``Course/clockWasSet(by:now:)``.
+    /// A job that became due while the machine slept, or because the clock was set forward, is asked for once. Times while no daemon ran are
+    /// skipped. For a clock that is set back, see ``Course/clockWasSet(by:now:)``.
     /// - Throws: `CancellationError`; it does not return.
     public func run(
         clock: any WallClock, in calendar: DayCalendar = .system, ask: @Sendable (String) async -> Void
@@ -49,7 +49,7 @@ public struct JobTimetable: Hashable, Sendable {
             switch event {
             case .reached(let time):
                 alarm.rang(time)
-                // The time has come, even if the clock was set back meanwhile.
+                // Due, even if the clock was set back meanwhile.
                 for name in course.reach(max(time, clock.now)) { await ask(name) }
             case .set(let step): course.clockWasSet(by: step, now: clock.now)
             }
@@ -58,11 +58,11 @@ public struct JobTimetable: Hashable, Sendable {
         throw CancellationError()
     }
 
-    /// How far a table has been followed: a value that decides what is asked for.
+    /// How far a timetable has been followed: decides which jobs are asked for.
     struct Course {
         private let lines: [Line]
         private let calendar: DayCalendar
-        /// Of each line, the time up to which it has been asked for.
+        /// Of each line, the time up to which it is done.
         private var reached: [Timestamp]
 
         init(_ table: JobTimetable, from now: Timestamp, in calendar: DayCalendar) {
@@ -71,19 +71,19 @@ public struct JobTimetable: Hashable, Sendable {
             reached = Array(repeating: now, count: lines.count)
         }
 
-        /// When anything comes due; nil: never.
+        /// When the next job is due; nil: never.
         var next: Timestamp? { lines.indices.compactMap(next(of:)).min() }
 
-        /// What has come due up to a time, in the order of the lines, each once however often it did.
+        /// The jobs that are due up to a time, in the order of the lines, each once.
         mutating func reach(_ time: Timestamp) -> [String] {
             let due = lines.indices.filter { index in next(of: index).map { $0 <= time } ?? false }
             for index in lines.indices { reached[index] = max(reached[index], time) }
             return due.map { lines[$0].name }
         }
 
-        /// The clock was set. Forward, what has come due is due now. Back, a line goes on by the new time, unless that makes a time come
-        /// again that is less than half the line's period away: so a correction by a few hours has nothing run twice in one night, and no
-        /// line waits for longer than one and a half of its periods.
+        /// The clock was set. Forward: jobs whose time has passed are due now. Back: a line follows the new time, unless that repeats a time
+        /// that is less than half the line's period away: so a correction by a few hours runs nothing twice in one night, and no
+        /// line waits longer than one and a half of its periods.
         mutating func clockWasSet(by step: Duration, now: Timestamp) {
             guard step < .zero else { return }
             for index in lines.indices where reached[index] > now {

@@ -1,26 +1,26 @@
 import Glibc
 import Synchronization
 
-/// One try of a job while it runs: what the job's work is done with.
+/// A running attempt of a job: runs the programs and steps of the work.
 ///
-/// Programs that are run through it can be followed while they run, can report on the job, and stand in its history.
+/// Its programs can be followed while they run, can report on the job, and are in its history.
 @MainActor public final class RunningAttempt {
     /// The job, with the level it has now.
     public nonisolated let job: Job
     /// 1 for the first.
     public nonisolated let number: Int
-    /// What every program of the job finds in its environment: PROV_JOB_ID, PROV_ATTEMPT, and where it can report PROV_REPORT_SOCKET
+    /// The environment of every program of the job: PROV_JOB_ID, PROV_ATTEMPT, and if it can report PROV_REPORT_SOCKET
     /// and PROV_JOB_TOKEN.
     public nonisolated let environment: [String: String]
 
-    /// The variable that says where scripts report. By it the next daemon finds what this one leaves running, too.
+    /// The variable with the socket for reports. The next daemon also finds leftover processes of this one by it.
     public nonisolated static let reportSocketVariable = "PROV_REPORT_SOCKET"
 
     private let registry: JobRegistry
     private let runner: ScriptRunner
     private let clock: any WallClock
     private let notice: NoticeHandler
-    /// What has been run within the step that is under way; nil: no step is.
+    /// The program that was run within the current step; nil: there is no current step.
     private var underWay: Job.Program??
 
     package init(
@@ -41,14 +41,14 @@ import Synchronization
         self.environment = environment
     }
 
-    /// Adds lines to the job's report.
+    /// Adds lines to the report of the job.
     public func write(_ text: String) { registry.write(text, to: job.id, source: .daemon) }
 
-    /// - Parameter percent: out of range counts as the nearest in range.
+    /// - Parameter percent: clamped to 0…100.
     public func progress(_ percent: Int) { registry.progress(job.id, percent) }
 
-    /// Does some work as a step; the first program that is run within belongs to it.
-    /// - Throws: what the work throws; the step then counts as failed.
+    /// Does work as a step; the first program that is run within belongs to it.
+    /// - Throws: the error of the work; the step is recorded as failed.
     public func step<Value>(
         _ name: String, _ work: @MainActor () async throws -> Value
     ) async throws -> Value {
@@ -68,11 +68,11 @@ import Synchronization
         return value
     }
 
-    /// Runs a program. Whether it can be trusted is for the caller to check.
+    /// Runs a program. The caller checks whether it can be trusted.
     /// - Parameters:
-    ///   - name: of the step that it is; nil: it belongs to the step that is under way.
-    ///   - profile: by which its end is read, and what it reports.
-    ///   - live: takes the output as it comes; one for each run.
+    ///   - name: of a step for it; nil: it belongs to the current step.
+    ///   - profile: the meaning of its exit codes and reports.
+    ///   - live: gets the output as it comes; one for each run.
     /// - Throws: ``ScriptError`` when it could not be started.
     public func run(
         _ invocation: ScriptInvocation, step name: String? = nil, profile: ExitProfile, live: LiveOutput = LiveOutput()
@@ -131,10 +131,10 @@ import Synchronization
     }
 }
 
-/// By which a script proves that it speaks of its own job: 128 random bits, in hexadecimal, for one attempt.
+/// Proves that a report comes from the job's own script: 128 random bits in hexadecimal, for one attempt.
 package struct JobToken: Hashable, Sendable {
     let text: String
-    /// As whom the job's script runs; nil: as the daemon itself.
+    /// The user of the job's script; nil: the daemon's.
     var user: UInt32?
 
     package init() {
@@ -143,6 +143,6 @@ package struct JobToken: Hashable, Sendable {
         text = halves.map { String(repeating: "0", count: 16 - $0.count) + $0 }.joined()
     }
 
-    /// Whether a process of this user may speak for the job: the script's own, the daemon's, and root.
+    /// Whether a process of this user may report: the script's user, the daemon's, and root.
     func allows(_ peer: UInt32) -> Bool { peer == 0 || peer == geteuid() || peer == user }
 }

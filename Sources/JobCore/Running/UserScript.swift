@@ -1,31 +1,31 @@
 public import SystemPackage
 
-/// A user's own script as a job (specification: rows.md L1): what is run, as whom, and how its end is read.
+/// A user's own script as a job (specification: rows.md L1): the program, its user, and the meaning of its exit codes.
 ///
 /// The job runs exactly as long as the script and its session live. The script is checked just before each start (specification: rows.md L2).
 public struct UserScript: Hashable, Sendable {
-    /// The name under which it is asked for.
+    /// The name of the job.
     public var name: String
     /// Its absolute path.
     public var path: FilePath
     /// How long it may run.
     public var timeLimit: Duration
-    /// How long it may take to leave after SIGTERM.
+    /// The grace period, from SIGTERM to SIGKILL.
     public var grace: Duration
-    /// How its exit codes are read.
+    /// The meaning of its exit codes.
     public var profile: ExitProfile
     /// 1 is more urgent than 10.
     public var priority: Int
-    /// The login name of the user as whom it runs; nil: as the daemon.
+    /// The login name of its user; nil: the daemon's.
     public var user: String?
-    /// What it finds in its environment besides what is said of the job: at least PATH.
+    /// Its environment besides the variables of the job: at least PATH.
     public var environment: [String: String]
-    /// How often and after which waits it is tried again when its exit code asks for it.
+    /// The number of attempts and the delays between them, when its exit code asks for another one.
     public var retry: RetryPolicy
-    /// What becomes of the job when the daemon ends before the script does.
+    /// What follows an attempt that the end of the daemon interrupted.
     public var interruption: InterruptionPolicy
 
-    /// A script as the settings declare it.
+    /// The defaults are those of the settings.
     public init(
         name: String, path: FilePath, timeLimit: Duration = HookSettings.longestTime, grace: Duration = .seconds(10),
         profile: ExitProfile = .lightsOutServer, priority: Int = Job.usualPriority, user: String? = nil,

@@ -128,8 +128,8 @@ public import SystemPackage
     func release() async {
         isReleased = true
         closeIfReleased()
-        let leaving = OrderlyStop(grace: Self.leavingTime * 2, killTimeout: Self.leavingTime * 2)
-        await leaving.run(by: SystemWallClock(), ended: { [life] in await life?.value }, cutOff: {})
+        let leaving = GracefulStop(grace: Self.leavingTime * 2, cancelTimeout: Self.leavingTime * 2)
+        await leaving.run(by: SystemWallClock(), ended: { [life] in await life?.value }, cancel: {})
     }
 
     private func closeIfReleased() {

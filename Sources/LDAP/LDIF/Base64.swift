@@ -1,4 +1,4 @@
-/// Base64 as RFC 2849 wants it (RFC 4648, section 4): padded, on one line, nothing else in between.
+/// Base64 as in RFC 2849 (RFC 4648, section 4): padded, on one line, no other characters.
 package enum Base64 {
     private static let digits = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     private static let padding = UInt8(ascii: "=")
@@ -21,7 +21,7 @@ package enum Base64 {
         return output
     }
 
-    /// - Returns: nil when the text is not base64, or has bits behind the last byte, which no encoder writes.
+    /// - Returns: nil when the text is not base64, or has bits after the last byte, which no encoder writes.
     static func decode(_ text: some BidirectionalCollection<UInt8>) -> [UInt8]? {
         let count = text.count
         guard count.isMultiple(of: 4) else { return nil }

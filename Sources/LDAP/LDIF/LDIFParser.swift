@@ -1,10 +1,10 @@
 /// Reads LDIF (RFC 2849) from a stream: bytes in, records out.
 ///
-/// Feed it with `append(_:)`, take records with `next()` until there is none, and go on; after the last bytes call
+/// Append bytes with `append(_:)`, take records with `next()` until it returns nil, and repeat; after the last bytes call
 /// `finish()` and take the rest. No more than one record is held in memory if each piece is drained before the next.
-/// An error concerns one record: the following call goes on with the next one.
+/// An error concerns one record: the following call continues with the next one.
 ///
-/// Beyond the RFC it takes what OpenLDAP's tools write and take: UTF-8 in values that are not in base64, a missing
+/// Beyond the RFC it accepts the forms that OpenLDAP's tools write and accept: UTF-8 in values that are not in base64, a missing
 /// last `-`, entries without attributes, and a version line before any record, so that files can be joined.
 public struct LDIFParser: Sendable {
     /// Gives the content behind the URL of a value such as `jpegPhoto:< file:///…`.
@@ -14,9 +14,9 @@ public struct LDIFParser: Sendable {
     private let limit: Int
     private let urlContents: URLContents
     private var splitter: LDIFLineSplitter
-    private var lines: [LDIFLine] = []  // unfolded, of the record under way
-    private var size = 0  // what `lines` take, in bytes
-    private var isInComment = false  // a folded line would go on with a comment
+    private var lines: [LDIFLine] = []  // unfolded, of the current record
+    private var size = 0  // of `lines`, in bytes
+    private var isInComment = false  // a folded line would continue a comment
     private var isSkipping = false  // to the end of a record that was refused
 
     /// - Parameters:
@@ -39,7 +39,7 @@ public struct LDIFParser: Sendable {
     /// The next record.
     ///
     /// - Returns: nil when more bytes are needed or, after `finish()`, when there are no more records.
-    /// - Throws: `LDIFError` when a record cannot be read; call again to go on with the next one.
+    /// - Throws: `LDIFError` when a record cannot be read; call again to continue with the next one.
     public mutating func next() throws(LDIFError) -> LDIFRecord? {
         while let line = splitter.next() {
             switch line {
@@ -120,11 +120,182 @@ public struct LDIFError: Error, Hashable, CustomStringConvertible {
     public let source: String
     /// The line, from 1; of a folded line the first.
     public let line: Int
-    /// What is wrong there.
+    /// The error.
     public let reason: String
-    /// What to write instead.
+    /// The hint.
     public let hint: String
 
     /// file:line: reason; hint
     public var description: String { "\(source):\(line): \(reason); \(hint)" }
+}
+
+/// One record of an LDIF file (RFC 2849): an entry, or a change to one.
+public struct LDIFRecord: Hashable, Sendable {
+    /// The entry that the record is about.
+    public var dn: DN
+    /// The entry, or the change.
+    public var change: LDIFChange
+    /// The controls to send with the change; a content record has none.
+    public var controls: [LDIFControl]
+    /// The number, from 1, of the record's first line in its file; 0 for a record that was not read.
+    public var line: Int
+
+    /// - Parameter line: the record's first line in its file, from 1; 0 for a record that was not read.
+    public init(dn: DN, change: LDIFChange, controls: [LDIFControl] = [], line: Int = 0) {
+        self.dn = dn
+        self.change = change
+        self.controls = controls
+        self.line = line
+    }
+
+    /// A content record that holds an entry.
+    public init(_ entry: Entry) { self.init(dn: entry.dn, change: .content(entry.attributes)) }
+}
+
+/// The content of an LDIF record.
+public enum LDIFChange: Hashable, Sendable {
+    /// The entry's content, in a record without `changetype`. Values of one attribute are gathered in one place.
+    case content([Attribute])
+    /// `changetype: add`: the entry is to be added.
+    case add([Attribute])
+    /// `changetype: delete`: the entry is to be deleted.
+    case delete
+    /// `changetype: modify`: the entry's attributes are to be changed, in this order, all or none.
+    case modify([Modification])
+    /// `changetype: modrdn` and `moddn`: the entry is to get another name, or another place when `newSuperior` is given.
+    case rename(newRDN: RDN, deleteOldRDN: Bool, newSuperior: DN?)
+}
+
+/// A control that an LDIF record asks to be sent (RFC 4511, section 4.1.11).
+public struct LDIFControl: Hashable, Sendable {
+    /// The control's type, a dotted number.
+    public var oid: String
+    /// Whether a server that does not know the control must refuse the change.
+    public var isCritical: Bool
+    /// The control's value; nil when it has none.
+    public var value: AttributeValue?
+
+    /// - Parameter oid: a dotted number.
+    public init(_ oid: String, isCritical: Bool = false, value: AttributeValue? = nil) {
+        self.oid = oid
+        self.isCritical = isCritical
+        self.value = value
+    }
+}
+
+/// Cuts a stream of bytes into physical lines, wherever the stream was cut into pieces before.
+///
+/// Lines end in LF or CRLF; the last one may end with the file. A byte order mark before the first line is dropped.
+struct LDIFLineSplitter: Sendable {
+    enum Line {
+        /// A line without its end.
+        case text(ArraySlice<UInt8>)
+        /// A line of more than `limit` bytes; handed out as soon as that is known, and once.
+        case tooLong
+    }
+
+    /// The number, from 1, of the line that was handed out last.
+    private(set) var number = 0
+    private let limit: Int
+    private var buffer: [UInt8] = []
+    private var start = 0  // of the lines that were not returned yet
+    private var scanned = 0  // there is no line feed between `start` and here
+    private var isDropping = false  // the rest of a line that was too long
+    private var isFinished = false
+
+    /// - Parameter limit: bytes that a line may have, without the line feed.
+    init(limit: Int) { self.limit = limit }
+
+    mutating func append(_ bytes: some Sequence<UInt8>) {
+        // Moving the rest to the front only when it is the smaller part keeps the work linear.
+        if start > buffer.count / 2 {
+            buffer.removeSubrange(..<start)
+            scanned -= start
+            start = 0
+        }
+        buffer.append(contentsOf: bytes)
+    }
+
+    mutating func finish() { isFinished = true }
+
+    /// Whether the stream has ended and every line was handed out.
+    var isAtEnd: Bool { isFinished && start == buffer.count }
+
+    /// - Returns: nil when there is no whole line, or, after `finish()`, none at all.
+    mutating func next() -> Line? {
+        while true {
+            let lineFeed = buffer[scanned...].firstIndex(of: UInt8(ascii: "\n"))
+            let end = lineFeed ?? buffer.count
+            scanned = end
+            let isComplete = lineFeed != nil || (isFinished && start < end)
+            if isDropping {
+                isDropping = !isComplete
+                consume(through: lineFeed ?? end - 1)
+                guard isComplete else { return nil }
+                continue
+            }
+            if end - start > limit {
+                number += 1
+                isDropping = !isComplete
+                consume(through: lineFeed ?? end - 1)
+                return .tooLong
+            }
+            guard isComplete else { return nil }
+            number += 1
+            var line = buffer[start..<end]
+            consume(through: lineFeed ?? end - 1)
+            if line.last == UInt8(ascii: "\r") { line.removeLast() }
+            if number == 1, line.starts(with: [0xEF, 0xBB, 0xBF]) { line.removeFirst(3) }
+            return .text(line)
+        }
+    }
+
+    private mutating func consume(through last: Int) {
+        start = last + 1
+        scanned = start
+    }
+}
+
+/// A line after unfolding.
+struct LDIFLine: Sendable {
+    /// The first physical line's number, from 1.
+    let number: Int
+    var bytes: [UInt8]
+
+    /// Whether the line is the `-` that ends a modification; spaces behind it are of no matter.
+    var isSeparator: Bool {
+        bytes.first == UInt8(ascii: "-") && bytes.dropFirst().allSatisfy { $0 == UInt8(ascii: " ") }
+    }
+
+    /// The approximate memory of a line besides its bytes.
+    static let overhead = 64
+}
+
+/// A line as name and value, the value not yet decoded.
+struct LDIFField {
+    /// A `value-spec` of RFC 2849, without the spaces before the value, and without TABs there, which ldapmodify passes over as well.
+    enum Content {
+        case plain(ArraySlice<UInt8>)
+        case base64(ArraySlice<UInt8>)
+        case url(ArraySlice<UInt8>)
+
+        init(afterColon bytes: ArraySlice<UInt8>) {
+            func value(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
+                bytes.drop { $0 == UInt8(ascii: " ") || $0 == UInt8(ascii: "\t") }
+            }
+            switch bytes.first {
+            case UInt8(ascii: ":"): self = .base64(value(bytes.dropFirst()))
+            case UInt8(ascii: "<"): self = .url(value(bytes.dropFirst()))
+            default: self = .plain(value(bytes))
+            }
+        }
+    }
+
+    /// The number of the line, from 1.
+    let line: Int
+    let name: String
+    let content: Content
+
+    /// The name as a word of the format.
+    var keyword: String { name.lowercased() }
 }

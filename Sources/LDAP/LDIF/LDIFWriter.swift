@@ -2,9 +2,9 @@
 ///
 /// Everything but comments is printable ASCII: other values are written in base64. Lines are folded at 76 characters.
 /// A record with more than one control is right, but `ldapmodify` of OpenLDAP 2.5.13 refuses it.
-/// What a server would refuse anyway, an attribute or a modification to add that has no values, cannot be read back.
+/// An attribute, or a modification to add, without values cannot be read back; a server would refuse it anyway.
 public enum LDIFWriter {
-    /// The line that a file begins with, and an empty one. It may be left out.
+    /// The optional first line of a file, and an empty line.
     public static let versionLine = "version: 1\n\n"
 
     /// The record, and the empty line that ends it.
@@ -58,7 +58,7 @@ extension Modification.Action {
     }
 }
 
-/// Lines of LDIF under way, as bytes.
+/// The output, as bytes.
 private struct LDIFOutput {
     private static let width = 76
     private var bytes: [UInt8] = []
@@ -87,7 +87,7 @@ private struct LDIFOutput {
 
     mutating func line(verbatim line: String) { fold(Array(line.utf8)) }
 
-    /// A SAFE-STRING that shows on a terminal what it is: no control characters, and no space at its end.
+    /// A SAFE-STRING that is visible on a terminal: no control characters, and no space at its end.
     private static func isPlain(_ value: [UInt8]) -> Bool {
         guard let first = value.first, !" :<".utf8.contains(first), value.last != UInt8(ascii: " ") else {
             return false

@@ -1,10 +1,10 @@
-/// A distinguished name (RFC 4514): where an entry stands in the tree, leaf first.
+/// A distinguished name (RFC 4514): the place of an entry in the tree, leaf first.
 ///
 /// Two names are equal when they name the same entry by the rules that nearly every naming attribute has
 /// (`caseIgnoreMatch`): letters' case and the number of spaces do not count. The spelling is kept for people.
 ///
-/// Names come with every message of a directory and go into every request, and are seldom looked into: so a name is kept as
-/// its text, and taken apart when somebody asks.
+/// Names come with every message of a server and go into every request, and their RDNs are seldom used: so a name is kept as
+/// its text, and parsed when its RDNs are needed.
 public struct DN: Hashable, Sendable {
     /// The string form of RFC 4514, escaped; `DN(parsing:)` reads it back.
     public let description: String
@@ -54,7 +54,7 @@ public struct DN: Hashable, Sendable {
     /// The name of an entry directly below this one.
     public func appending(_ rdn: RDN) -> DN { DN(rdns: [rdn] + rdns) }
 
-    /// Whether this name stands strictly below the other one; a name is not its own descendant.
+    /// Whether this name is strictly below the other one; a name is not its own descendant.
     public func isDescendant(of ancestor: DN) -> Bool {
         let (names, above) = (rdns, ancestor.rdns)
         return names.count > above.count && names.suffix(above.count).elementsEqual(above)
@@ -65,7 +65,7 @@ public struct DN: Hashable, Sendable {
         (left.description == right.description && left.parsed == nil && right.parsed == nil) || left.key == right.key
     }
 
-    /// Hashes what equality compares.
+    /// Hashes the form that equality compares.
     public func hash(into hasher: inout Hasher) { hasher.combine(key) }
 
     private var key: String { rdns.map(\.key).joined(separator: ",") }
@@ -118,5 +118,117 @@ enum PlainDN {
             let value = AttributeValue(bytes: name.dropFirst(type.count + 1))
             return RDN(AttributeName(unchecked: String(Substring(type))), value)
         }
+    }
+}
+
+/// A relative distinguished name (RFC 4512, section 2.3): the name of an entry among its siblings.
+public struct RDN: Hashable, Sendable {
+    /// One `type=value` of the name.
+    public struct Assertion: Sendable {
+        /// The attribute's type, without options.
+        public let name: AttributeName
+        /// The value; the BER encoding of it when `isEncoded`.
+        public let value: AttributeValue
+        /// Whether the value was written as `#` and hexadecimal digits. Only a schema can tell which text that is,
+        /// so it is kept, compared and written as it came.
+        public let isEncoded: Bool
+
+        /// - Parameters:
+        ///   - name: a type without options.
+        ///   - value: the value itself, not escaped.
+        ///   - isEncoded: whether the value is the BER encoding, to be written as `#` and hexadecimal digits.
+        public init(_ name: AttributeName, _ value: AttributeValue, isEncoded: Bool = false) {
+            self.name = name
+            self.value = value
+            // `#` alone is not a hexstring: an encoding has one byte at least.
+            self.isEncoded = isEncoded && !value.bytes.isEmpty
+        }
+    }
+
+    /// The assertions in the order in which they were written; at least one. Their order does not matter for equality.
+    public let assertions: [Assertion]
+
+    /// A name of one assertion.
+    public init(_ name: AttributeName, _ value: AttributeValue) { self.init(Assertion(name, value)) }
+
+    /// A name of one or more assertions (`cn=…+uid=…`).
+    public init(_ first: Assertion, _ others: Assertion...) { self.init(first, others) }
+
+    init(_ first: Assertion, _ others: [Assertion]) {
+        assertions = [first] + others
+    }
+
+    /// Reads the string form of RFC 4514.
+    ///
+    /// - Throws: `DNSyntaxError`, which names the place and the hint; also when there is more than one relative name.
+    public init(parsing text: String) throws(DNSyntaxError) {
+        var parser = DNParser(text)
+        self = try parser.onlyRelativeName()
+    }
+
+    /// The first value that the name gives to an attribute; nil when it gives none.
+    public subscript(name: AttributeName) -> AttributeValue? { assertions.first { $0.name == name }?.value }
+
+    /// The form for equality and hash.
+    var key: String { assertions.map(\.key).sorted().joined(separator: "+") }
+
+    /// Whether both are the same name below the same parent, in any order of the assertions.
+    public static func == (left: Self, right: Self) -> Bool { left.key == right.key }
+
+    /// Hashes the form that equality compares.
+    public func hash(into hasher: inout Hasher) { hasher.combine(key) }
+}
+
+extension RDN: CustomStringConvertible {
+    /// The string form of RFC 4514, escaped.
+    public var description: String { assertions.map(\.description).joined(separator: "+") }
+}
+
+extension RDN.Assertion: CustomStringConvertible {
+    /// `type=value`, escaped.
+    public var description: String { "\(name)=" + (isEncoded ? "#" + value.bytes.hex : escapedValue) }
+
+    /// RFC 4514, section 2.4. Control characters and bytes that are not UTF-8 are written as `\HH`, so that a name
+    /// never breaks a line of a log or of an LDIF file.
+    private var escapedValue: String {
+        let bytes = value.bytes
+        let isText = value.text != nil
+        var output: [UInt8] = []
+        output.reserveCapacity(bytes.count)
+        for (place, byte) in bytes.enumerated() {
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "+"), UInt8(ascii: ","), UInt8(ascii: ";"), UInt8(ascii: "<"),
+                UInt8(ascii: ">"), UInt8(ascii: "="), UInt8(ascii: "\\"):
+                output += [UInt8(ascii: "\\"), byte]
+            case UInt8(ascii: " ") where place == 0 || place == bytes.count - 1, UInt8(ascii: "#") where place == 0:
+                output += [UInt8(ascii: "\\"), byte]
+            case 0..<0x20, 0x7F:
+                output.appendEscape(byte)
+            case 0x80... where !isText:
+                output.appendEscape(byte)
+            default:
+                output.append(byte)
+            }
+        }
+        return String(decoding: output, as: UTF8.self)
+    }
+
+    /// `type=value` in lower case, spaces trimmed and collapsed. Separators within a value are escaped, so that no
+    /// two different names share a key; Unicode's equivalent spellings are left to the comparison of strings.
+    fileprivate var key: String {
+        let prefix = name.folded + "="
+        if isEncoded { return prefix + "#" + value.bytes.hex }
+        guard let text = value.folded else { return prefix + "\\x" + value.bytes.hex }
+        var output: [UInt8] = []
+        output.reserveCapacity(value.bytes.count)
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: ","), UInt8(ascii: "+"), UInt8(ascii: "\\"), UInt8(ascii: "#"):
+                output += [UInt8(ascii: "\\"), byte]
+            default:
+                output.append(byte)
+            }
+        }
+        return prefix + String(decoding: output, as: UTF8.self)
     }
 }

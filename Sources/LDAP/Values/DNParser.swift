@@ -88,7 +88,7 @@ struct DNParser {
 
     private mutating func value() throws(DNSyntaxError) -> AttributeValue {
         var output: [UInt8] = []
-        var significant = 0  // what lies behind are spaces without escape: they do not belong to the value
+        var significant = 0  // unescaped spaces after it do not belong to the value
         scan: while let byte = next {
             switch byte {
             case UInt8(ascii: ","), UInt8(ascii: "+"):
@@ -164,9 +164,9 @@ public struct DNSyntaxError: Error, Hashable, CustomStringConvertible {
     public let text: String
     /// The place of the first character that does not fit, counted in Unicode scalars from 1.
     public let position: Int
-    /// What is wrong there.
+    /// The error.
     public let reason: String
-    /// What to write instead.
+    /// The hint.
     public let hint: String
 
     /// "text", character 7: reason; hint

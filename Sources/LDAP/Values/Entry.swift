@@ -14,7 +14,7 @@ public struct Attribute: Hashable, Sendable {
 
 /// An entry of the directory as it was read, or as it is to be added.
 public struct Entry: Hashable, Sendable {
-    /// Where the entry stands in the tree.
+    /// The name of the entry.
     public var dn: DN
     /// The attributes, each name once.
     public var attributes: [Attribute]
@@ -41,4 +41,253 @@ public struct Entry: Hashable, Sendable {
 
     /// The first value of an attribute as text; nil when there is none or it is not text.
     public func text(_ name: AttributeName) -> String? { self[name].first?.text }
+}
+
+/// An attribute description (RFC 4512, section 2.5), compared without regard to the case of letters and to the order
+/// of options.
+public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
+    /// The name as it was written.
+    public let spelling: String
+
+    /// - Parameter spelling: a descriptor such as `cn`, or a dotted OID, with or without options (`;binary`).
+    /// - Throws: `Invalid` when it is neither.
+    public init(parsing spelling: String) throws(Invalid) {
+        guard Self.isWellFormed(spelling) else { throw Invalid(spelling: spelling) }
+        self.init(unchecked: spelling)
+    }
+
+    /// For names that come from the server or from the schema and are well formed by that.
+    public init(unchecked spelling: String) { self.spelling = spelling }
+
+    /// The same for all spellings of a name: lower case, and the options in order.
+    var folded: String {
+        let lower = spelling.lowercased()
+        guard hasOptions else { return lower }
+        let parts = lower.split(separator: ";")
+        return parts.count > 2 ? ([parts[0]] + parts[1...].sorted()).joined(separator: ";") : lower
+    }
+
+    /// The name as it was written.
+    public var description: String { spelling }
+
+    /// Whether something follows the type (`;binary`, `;lang-de`).
+    public var hasOptions: Bool { spelling.utf8.contains(UInt8(ascii: ";")) }
+
+    /// Whether both name the same attribute; see the type's comment.
+    public static func == (left: Self, right: Self) -> Bool {
+        // Names are compared far more often than they are made, and mostly differ in length or in the first letters.
+        let (these, those) = (left.spelling.utf8.span, right.spelling.utf8.span)
+        guard these.count == those.count else { return false }
+        for place in these.indices where these[place].foldedASCII != those[place].foldedASCII {
+            return left.hasOptions && left.folded == right.folded
+        }
+        return true
+    }
+
+    /// Hashes the form that equality compares.
+    public func hash(into hasher: inout Hasher) { hasher.combine(folded) }
+
+    /// The text that was not an attribute description.
+    public struct Invalid: Error, Hashable, CustomStringConvertible {
+        /// The text as it was given.
+        public let spelling: String
+
+        /// The error and the hint.
+        public var description: String { "\(spelling.quotedForMessage) is not an attribute name: \(Self.hint)" }
+
+        static let hint = "write letters, digits and hyphens, beginning with a letter, or a dotted number"
+    }
+
+    static func isWellFormed(_ text: String) -> Bool {
+        let parts = text.utf8.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
+        guard let type = parts.first, let first = type.first else { return false }
+        let typeIsRight =
+            first.isASCIIDigit ? isOID(type) : first.isASCIILetter && type.allSatisfy(\.isKeyCharacter)
+        return typeIsRight && parts.dropFirst().allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isKeyCharacter) }
+    }
+
+    private static func isOID(_ text: Substring.UTF8View) -> Bool {
+        text.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+            .allSatisfy { !$0.isEmpty && $0.allSatisfy(\.isASCIIDigit) }
+    }
+}
+
+extension AttributeName: ExpressibleByStringLiteral {
+    /// A name in the source, which must be well formed.
+    public init(stringLiteral value: String) { self.init(unchecked: value) }
+}
+
+extension UInt8 {
+    var isASCIIDigit: Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(self) }
+    /// The lower-case letter for an upper-case one.
+    var foldedASCII: UInt8 { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(self) ? self | 0x20 : self }
+    var isASCIILetter: Bool { (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(self | 0x20) }
+    /// A `keychar` of RFC 4512, section 1.4.
+    var isKeyCharacter: Bool { isASCIILetter || isASCIIDigit || self == UInt8(ascii: "-") }
+}
+
+/// One value of an attribute: bytes, converted to text on request.
+public struct AttributeValue: Hashable, Sendable {
+    /// The value as the directory has it.
+    public let bytes: [UInt8]
+
+    /// A value of any bytes.
+    public init(bytes: some Sequence<UInt8>) { self.bytes = Array(bytes) }
+    /// A value of text, as UTF-8.
+    public init(_ text: String) { bytes = Array(text.utf8) }
+
+    /// The value as text, or nil when it is not valid UTF-8.
+    public var text: String? { String(validating: bytes, as: UTF8.self) }
+
+    /// The form that `caseIgnoreMatch` (RFC 4517, section 4.2.11) compares: the text in lower case, without leading and trailing spaces, and with one space
+    /// for several. nil when it is not text. Characters that are only compatible (NFKC), such as full-width letters, stay different.
+    public var folded: String? { text?.caseIgnoreFolded }
+}
+
+extension String {
+    /// See ``AttributeValue/folded``.
+    public var caseIgnoreFolded: String { lowercased().spaceFolded }
+
+    /// Without leading and trailing spaces, and with one space for several.
+    public var spaceFolded: String { split(separator: " ").joined(separator: " ") }
+}
+
+extension AttributeValue: ExpressibleByStringLiteral {
+    /// A value of text, as UTF-8.
+    public init(stringLiteral value: String) { self.init(value) }
+}
+
+extension AttributeValue: CustomStringConvertible {
+    /// For messages: the text with control characters escaped, or the number of bytes.
+    public var description: String {
+        // Nearly all values; the general case costs fifty times as much.
+        if bytes.allSatisfy({ 0x20..<0x7F ~= $0 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
+            return String(decoding: bytes, as: UTF8.self)
+        }
+        return text.map { String(String(reflecting: $0).dropFirst().dropLast()) }
+            ?? "(\(bytes.count) bytes that are not text)"
+    }
+}
+
+/// One change of one attribute within a modify (RFC 4511, section 4.6; increment: RFC 4525).
+public struct Modification: Hashable, Sendable {
+    /// The action on the values.
+    public enum Action: Hashable, Sendable {
+        /// Adds the values to those that are there.
+        case add
+        /// Deletes the values, which must be there.
+        case delete
+        /// Puts the values in the place of all that are there.
+        case replace
+        /// Adds the one value, a number, to each value that is there (RFC 4525).
+        case increment
+    }
+
+    /// The action on the values.
+    public var action: Action
+    /// The attribute that is changed.
+    public var attribute: AttributeName
+    /// The values it is done with; for `delete` and `replace`, none means the whole attribute.
+    public var values: [AttributeValue]
+
+    /// A change of one attribute.
+    public init(_ action: Action, _ attribute: AttributeName, _ values: [AttributeValue]) {
+        self.action = action
+        self.attribute = attribute
+        self.values = values
+    }
+
+    /// Adds values.
+    public static func add(_ attribute: AttributeName, _ values: AttributeValue...) -> Self {
+        Self(.add, attribute, values)
+    }
+
+    /// Deletes values, or, without any, the whole attribute; either must be there.
+    public static func delete(_ attribute: AttributeName, _ values: AttributeValue...) -> Self {
+        Self(.delete, attribute, values)
+    }
+
+    /// Replaces all values by these; without any, the attribute is removed, and it need not be there.
+    public static func replace(_ attribute: AttributeName, _ values: AttributeValue...) -> Self {
+        Self(.replace, attribute, values)
+    }
+}
+
+/// The name of an entry that no rename changes (RFC 4530): 16 bytes.
+public struct EntryUUID: Hashable, Sendable {
+    /// The first and the last eight bytes, in network byte order.
+    public let high: UInt64, low: UInt64
+
+    /// The UUID of two halves.
+    public init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
+
+    /// - Returns: nil unless there are just 16 bytes, as in the Sync State control (RFC 4533, section 2.2).
+    public init?(bytes: some Collection<UInt8>) {
+        guard bytes.count == 16 else { return nil }
+        func half(_ bytes: some Sequence<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
+        self.init(high: half(bytes.prefix(8)), low: half(bytes.dropFirst(8)))
+    }
+
+    /// - Parameter text: the hyphenated form (`8-4-4-4-12` hexadecimal digits) of RFC 4122, as the attribute `entryUUID` has it.
+    public init?(text: String) {
+        guard text.utf8.count == Self.textLength else { return nil }
+        var (high, low): (UInt64, UInt64) = (0, 0)
+        for (place, byte) in text.utf8.enumerated() {
+            if Self.isHyphen(place) {
+                guard byte == UInt8(ascii: "-") else { return nil }
+            } else {
+                guard let digit = byte.hexDigitValue else { return nil }
+                (high, low) = (high << 4 | low >> 60, low << 4 | UInt64(digit))
+            }
+        }
+        self.init(high: high, low: low)
+    }
+
+    private static let textLength = 36
+    private static func isHyphen(_ place: Int) -> Bool { place == 8 || place == 13 || place == 18 || place == 23 }
+}
+
+extension EntryUUID: CustomStringConvertible {
+    /// The hyphenated lower-case form.
+    public var description: String {
+        var text: [UInt8] = []
+        text.reserveCapacity(Self.textLength)
+        for half in [high, low] {
+            for shift in stride(from: 60, through: 0, by: -4) {
+                if Self.isHyphen(text.count) { text.append(UInt8(ascii: "-")) }
+                text.append(UInt8(truncatingIfNeeded: half >> UInt64(shift)).hexDigit)
+            }
+        }
+        return String(decoding: text, as: UTF8.self)
+    }
+}
+
+extension UInt8 {
+    /// The value of a hexadecimal digit in ASCII.
+    var hexDigitValue: UInt8? {
+        switch self {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): self - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): self - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): self - UInt8(ascii: "A") + 10
+        default: nil
+        }
+    }
+
+    /// The ASCII digit of the low four bits, in lower case.
+    var hexDigit: UInt8 {
+        let value = self & 0x0F
+        return value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
+    }
+}
+
+extension [UInt8] {
+    /// Two lower-case digits for each byte.
+    var hex: String { String(decoding: flatMap { [($0 >> 4).hexDigit, $0.hexDigit] }, as: UTF8.self) }
+
+    /// Appends `\HH`, the escape that DNs and filters share.
+    mutating func appendEscape(_ byte: UInt8) {
+        append(UInt8(ascii: "\\"))
+        append((byte >> 4).hexDigit)
+        append(byte.hexDigit)
+    }
 }

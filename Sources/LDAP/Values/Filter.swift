@@ -1,6 +1,6 @@
 /// A search filter in its string form (RFC 4515).
 ///
-/// It is built from parts whose values are escaped, so that text from outside cannot change what a filter means, and is handed to libldap
+/// It is built from parts whose values are escaped, so that untrusted text cannot change the meaning of a filter, and is passed to libldap
 /// as it is. `LDAP` reads one from a text that a user wrote, and refuses it there when libldap cannot.
 public struct Filter: Hashable, Sendable, CustomStringConvertible {
     /// The string form, with its parentheses.
@@ -9,13 +9,13 @@ public struct Filter: Hashable, Sendable, CustomStringConvertible {
     /// - Parameter description: a well-formed filter with its parentheses.
     package init(unchecked description: String) { self.description = description }
 
-    /// All of them; of none, always true (RFC 4526).
+    /// All of them match; with none, always true (RFC 4526).
     public static func and(_ filters: [Filter]) -> Filter { list("&", filters) }
 
-    /// One of them at least; of none, always false (RFC 4526).
+    /// At least one matches; with none, always false (RFC 4526).
     public static func or(_ filters: [Filter]) -> Filter { list("|", filters) }
 
-    /// The opposite.
+    /// The filter does not match.
     public static func not(_ filter: Filter) -> Filter { list("!", [filter]) }
 
     /// The attribute has this value.

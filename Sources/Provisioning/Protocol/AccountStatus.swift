@@ -1,16 +1,17 @@
+package import JobCore
 public import LDAP
 
-/// What an entry says of its own provisioning, read but not judged.
+/// The provisioning attributes of an entry.
 public struct AccountStatus: Hashable, Sendable {
-    /// The name that no rename changes.
+    /// Does not change when the entry is renamed.
     public var uuid: EntryUUID
-    /// Where it stands.
+    /// The entry's DN.
     public var dn: DN
     /// The change sequence number that a claim asserts; opaque.
     public var csn: AttributeValue
-    /// What is asked, and how far it has come.
+    /// The operation and its progress.
     public var mode: ProvisioningMode
-    /// `0` while something is to be done, else when it was done.
+    /// `0` until the request is done, then the time.
     public var state: String
     /// nil when there is none.
     public var date: String?
@@ -20,7 +21,7 @@ public struct AccountStatus: Hashable, Sendable {
     public var isActive: Bool
     /// The hosts that the entry names.
     public var hosts: [String]
-    /// Who holds it, where daemons share accounts.
+    /// The holder of the claim, where daemons share accounts.
     public var claim: String?
 
     /// - Returns: nil when the entry takes no part in provisioning: it lacks the mode or the state, or its mode is none
@@ -64,10 +65,10 @@ public struct AccountStatus: Hashable, Sendable {
         return ("its \(names.mode) is \(mode), which is none of \(modes)", "write one of these")
     }
 
-    /// Where the account stands in the state machine.
+    /// The phase of the state machine.
     public var phase: AccountPhase {
         switch mode.stage {
-        case .wish: state == "0" ? .wished : .idle
+        case .requested: state == "0" ? .requested : .idle
         case .claimed where state != "0": .idle
         case .claimed: returnValue == nil ? .claimed : .failed
         case .done: .done
@@ -75,17 +76,17 @@ public struct AccountStatus: Hashable, Sendable {
     }
 }
 
-/// An account as the directory had it when it was read, for a service's work besides provisioning.
+/// An account as it was read, for a service's other jobs.
 public struct Account: Hashable, Sendable {
-    /// What the entry says of its own provisioning.
+    /// The provisioning attributes.
     public let status: AccountStatus
     /// The entry, with the attributes that were asked for and those of the protocol.
     public let entry: Entry
 
-    /// Which entry it is, whatever becomes of its name.
+    /// The identity of the entry.
     public var key: AccountKey { status.key }
 
-    /// An account as an entry describes it; to be read with ``AttributeNames/requested`` at least.
+    /// - Parameter entry: read with ``AttributeNames/requested`` at least.
     /// - Returns: nil when the entry takes no part in provisioning.
     public init?(_ entry: Entry, names: AttributeNames) {
         guard let status = AccountStatus(entry, names: names) else { return nil }
@@ -94,8 +95,8 @@ public struct Account: Hashable, Sendable {
     }
 }
 
-/// Who changed an entry last, and when, as the LDAP server recorded it (RFC 4512, section 3.4): before a claim that is who wrote the request, unless
-/// somebody has changed the entry after that.
+/// Who changed an entry last, and when, according to the LDAP server (RFC 4512, section 3.4): before the claim this is the author of the request,
+/// unless the entry was changed after it.
 struct RequestOrigin: CustomStringConvertible {
     static let attributes: [AttributeName] = ["modifiersName", "modifyTimestamp"]
 
@@ -104,7 +105,63 @@ struct RequestOrigin: CustomStringConvertible {
 
     init(_ entry: Entry) {
         let values = Self.attributes.map { entry[$0].first?.description }
-        let name = values[0] ?? "somebody that the LDAP server does not name (access to modifiersName)"
+        let name = values[0] ?? "a user that the LDAP server does not show (access to modifiersName)"
         description = "the request's entry was last changed by \(name)" + (values[1].map { " at \($0)" } ?? "")
     }
+}
+
+/// The names of the protocol's attributes (settings, section `[Attributes]`).
+public struct AttributeNames: Hashable, Sendable {
+    /// The operation and its progress.
+    public var mode: AttributeName = "sstProvisioningMode"
+    /// `0`, or when it was done.
+    public var state: AttributeName = "sstProvisioningState"
+    /// The date from which a request is due.
+    public var date: AttributeName = "sstProvisioningExecutionDate"
+    /// nil: entries have no such attribute, and failures are only logged.
+    public var returnValue: AttributeName? = "sstProvisioningReturnValue"
+    /// Whether the account is in use.
+    public var active: AttributeName = "sstIsActive"
+    /// Which backup server holds the account.
+    public var host: AttributeName = "host"
+    /// nil: daemons do not share accounts.
+    public var claim: AttributeName?
+
+    /// The names of the published schema.
+    public init() {}
+
+    static let entryUUID: AttributeName = "entryUUID"
+    static let entryCSN: AttributeName = "entryCSN"
+
+    /// The attributes that may hold the date; the first that the entry has counts.
+    public var dates: [AttributeName] { [date] + ["sstProvisioningDate"].filter { $0 != date } }
+
+    /// The attributes that a decision needs.
+    public var requested: [AttributeName] {
+        [mode, state, active, host, Self.entryUUID, Self.entryCSN] + dates + [returnValue, claim].compactMap { $0 }
+    }
+}
+
+extension AttributeNames: SettingsSection {
+    package static let section = SectionName("Attributes")
+    package static let meaning = "The names of the attributes through which the daemon and other programs talk."
+    package static let keys: [Setting<Self>] = [
+        Setting("MODE", \.mode, .attribute, meaning: "What is requested or was done: add, adding, added and so on."),
+        Setting(
+            "STATE", \.state, .attribute,
+            meaning: "0 while there is something to do, afterwards the time at which it was done."),
+        Setting(
+            "DATE", \.date, .attribute,
+            meaning: """
+                The day on which a request is due, 0 for at once. The name sstProvisioningDate is understood as well.
+                """),
+        Setting(
+            "RETURN_VALUE", \.returnValue, orEmpty: .attribute,
+            meaning: "The return value, 0 for success. Empty: no code is written."),
+        Setting("ACTIVE", \.active, .attribute, meaning: "Whether the account is in use."),
+        Setting("HOST", \.host, .attribute, meaning: "The backup server that the account belongs to."),
+        Setting(
+            "CLAIM", \.claim, orEmpty: .attribute,
+            meaning: "Where daemons that share accounts write who works on one. Empty: they share none."),
+    ]
 }

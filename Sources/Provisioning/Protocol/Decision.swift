@@ -1,19 +1,19 @@
-import LDAP
 public import JobCore
+import LDAP
 
-/// What this daemon does with an account that stands as it does now.
+/// The daemon's action for an account, according to its entry.
 public enum Decision: Hashable, Sendable {
     /// Nothing.
     case leave(LeaveReason)
-    /// The wish's day has not begun.
+    /// The date of the request has not come.
     case wait(until: Timestamp)
-    /// The request's day has begun by a clock that may be wrong.
+    /// The date of the request has come by a clock that may be wrong.
     case waitForClock
-    /// The wish is to be carried out now.
+    /// The request is to be done now.
     case claim(Operation)
-    /// Claimed by us and never finished: the daemon was stopped, or crashed, or waits for the next attempt.
+    /// Claimed by us and not finished: the daemon was stopped or crashed, or the job waits for its next attempt.
     case resume(Operation)
-    /// The wish cannot be carried out as it stands.
+    /// The request cannot be carried out as it is.
     case refuse(ProvisioningFailure)
 }
 
@@ -21,36 +21,36 @@ public enum Decision: Hashable, Sendable {
 public enum LeaveReason: Hashable, Sendable {
     /// Its state is not `0`.
     case nothingAsked
-    /// Its wish has been carried out.
+    /// Its request is done.
     case done
-    /// The last attempt failed with this ReturnValue, and nobody has asked for another.
+    /// The last attempt failed with this ReturnValue, and there is no new request.
     case failed(returnValue: String)
-    /// It names only hosts of others.
+    /// It names only hosts of other daemons.
     case otherHost([String])
     /// It names none, and this daemon serves certain hosts.
     case noHost
-    /// It names a host of ours and one of others: without a claim attribute each would take the other's claim for its own
+    /// It names hosts of several daemons: without a claim attribute each would take the other's claim for its own
     /// unfinished one.
     case sharedHosts([String])
     /// Another daemon holds the claim.
     case claimed(by: String)
-    /// The day has passed and the settings say that such a wish is not made up for.
+    /// Its date has passed, and the settings skip such requests.
     case overdue(String)
 }
 
-/// By which rules a daemon decides.
+/// The rules of a daemon's decisions.
 public struct DecisionPolicy: Sendable {
-    /// Whose accounts are ours; nil: all of them (setting `HOST`).
+    /// The hosts whose accounts are ours; nil: all (setting `HOST`).
     public var hosts: Set<String>?
-    /// Whether a wish whose day passed while the daemon was away is carried out (setting `OVERDUE`).
+    /// Whether a request is done whose date passed while the daemon did not run (setting `OVERDUE`).
     public var runsOverdue: Bool
     /// Whether `delete` needs `sstIsActive: FALSE` (setting `REQUIRE_INACTIVE_FOR_DELETE`).
     public var deleteNeedsInactive: Bool
-    /// Who we are in the claim attribute, when there is one.
+    /// Our name in the claim attribute.
     public var claimHolder: String
-    /// Where the day of a wish begins.
+    /// Defines when a day begins.
     public var calendar: DayCalendar
-    /// What the attributes are called.
+    /// The names of the protocol's attributes.
     public var names: AttributeNames
 
     /// - Parameter hosts: compared as `caseIgnoreMatch` does; nil serves every account.
@@ -66,16 +66,16 @@ public struct DecisionPolicy: Sendable {
         self.names = names
     }
 
-    /// Decides from the entry's present state alone; what led to the look does not matter.
+    /// Decides from the entry's current state alone.
     /// - Parameters:
-    ///   - ignoringDate: an operator wants it carried out now, whatever its day.
-    ///   - isClockDoubted: whether the clock may be wrong; asked only where a day counts.
+    ///   - ignoringDate: an operator wants the request to be done now.
+    ///   - isClockDoubted: whether the clock may be wrong; called only for requests with a date.
     public func decide(
         _ status: AccountStatus, now: Timestamp, ignoringDate: Bool = false, isClockDoubted: () -> Bool = { false }
     ) -> Decision {
         if let reason = notOurs(status) { return .leave(reason) }
-        // Also where something is asked: the holder may still work on what was asked before.
-        if status.phase == .wished || status.phase == .claimed, names.claim != nil, let claim = status.claim,
+        // Also for a new request: the holder may still work on the previous one.
+        if status.phase == .requested || status.phase == .claimed, names.claim != nil, let claim = status.claim,
             !isOwn(claim)
         {
             return .leave(.claimed(by: claim))
@@ -87,7 +87,7 @@ public struct DecisionPolicy: Sendable {
         case .claimed:
             if let refusal = liveAccountRefusal(status) { return .refuse(refusal) }
             return .resume(status.mode.operation)
-        case .wished:
+        case .requested:
             return decideRequest(status, now: now, ignoringDate: ignoringDate, isClockDoubted)
         }
     }
@@ -100,8 +100,8 @@ public struct DecisionPolicy: Sendable {
                 ProvisioningFailure(
                     .undefinedError,
                     reason:
-                        "\(names.dates[0]) of \(status.dn) is \((status.date ?? "").quotedValue), which names no day",
-                    hint: "write 0 for at once, or a day as YYYYMMDD, and the wish again"))
+                        "\(names.dates[0]) of \(status.dn) is \((status.date ?? "").quotedValue), which is not a date",
+                    hint: "write 0 for at once, or a date as YYYYMMDD, and the request again"))
         }
         if case .on(let day) = date, !ignoringDate {
             let start = calendar.startOfDay(day)
@@ -113,7 +113,7 @@ public struct DecisionPolicy: Sendable {
         return .claim(status.mode.operation)
     }
 
-    /// Whether a claim is this daemon's, of this run or an earlier one.
+    /// Whether a claim is from this daemon, of this run or a previous one.
     func isOwn(_ claim: String) -> Bool { claim.hasPrefix(claimHolder + " ") }
 
     private func notOurs(_ status: AccountStatus) -> LeaveReason? {
@@ -124,7 +124,7 @@ public struct DecisionPolicy: Sendable {
         return others.isEmpty || names.claim != nil ? nil : .sharedHosts(status.hosts)
     }
 
-    /// A delete of an account that is still active: somebody may have written it by mistake.
+    /// A delete of an account that is still active may be a mistake.
     private func liveAccountRefusal(_ status: AccountStatus) -> ProvisioningFailure? {
         guard deleteNeedsInactive, status.mode.operation == .delete, status.isActive else { return nil }
         return ProvisioningFailure(
@@ -140,10 +140,10 @@ extension LeaveReason: CustomStringConvertible {
     /// The reason as half a sentence.
     public var description: String {
         switch self {
-        case .nothingAsked: "a mode without state 0 asks for nothing"
+        case .nothingAsked: "a mode without state 0 is no request"
         case .done: "done"
         case .failed(let value):
-            "the last attempt failed with ReturnValue \(value.quotedValue), and nobody has asked for another"
+            "the last attempt failed with ReturnValue \(value.quotedValue), and there is no new request"
         case .otherHost(let hosts): "it belongs to \(hosts.quoted)"
         case .noHost: "it names no host, and this daemon serves only those of certain hosts"
         case .sharedHosts(let hosts):
@@ -158,5 +158,26 @@ extension [String] {
     /// For messages: the first ones.
     fileprivate var quoted: String {
         prefix(5).map(\.quotedValue).joined(separator: ", ") + (count > 5 ? " and \(count - 5) more" : "")
+    }
+}
+
+/// When a request is due: the value of the date attribute.
+public enum ExecutionDate: Hashable, Sendable {
+    /// `0`, or no date at all.
+    case atOnce
+    /// `YYYYMMDD`: when that day begins.
+    case on(CalendarDay)
+
+    /// - Parameter text: `0` or eight digits that are a date.
+    /// - Returns: nil for anything else.
+    public init?(_ text: String) {
+        if text == "0" {
+            self = .atOnce
+            return
+        }
+        guard text.utf8.count == 8, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text),
+            let day = CalendarDay(year: number / 10_000, month: number / 100 % 100, day: number % 100)
+        else { return nil }
+        self = .on(day)
     }
 }

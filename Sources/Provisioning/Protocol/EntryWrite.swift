@@ -3,28 +3,28 @@ public import JobCore
 
 /// One modify of one entry, as it was read: every write asserts the entryUUID and the entryCSN.
 ///
-/// So a request that was written again meanwhile is not lost, and a write that arrives late, of a connection or a process that is gone, changes
+/// So a request that was written since is not lost, and a late write of a lost connection or a dead process changes
 /// nothing. Checked in `docs/model`.
 public struct EntryWrite: Hashable, Sendable {
     /// In their order; all or none.
     public var modifications: [Modification]
     /// Sent as a critical assertion (RFC 4528).
     public private(set) var assertion: Filter
-    /// The entryCSN that it asserts.
+    /// The asserted entryCSN.
     public private(set) var csn: AttributeValue
-    /// The claim under which it is written, where daemons share accounts.
+    /// The claim before the write, where daemons share accounts.
     private var claimBefore: String?
-    /// What stands in the entry afterwards, by which a write of unknown outcome is recognized.
+    /// The mode after the write; with the following ones it tells whether a write of unknown outcome was carried out.
     public var mode: ProvisioningMode
     /// The state afterwards.
     public var state: String
     /// The ReturnValue afterwards.
     public var returnValue: String?
-    /// Who holds it afterwards, where daemons share accounts.
+    /// The claim after the write, where daemons share accounts.
     public var claim: String?
 
     /// `add` → `adding`.
-    /// - Parameter holder: who claims it, with a token that no other claim has; nil where daemons do not share accounts.
+    /// - Parameter holder: the daemon's name and a token that no other claim has; nil where daemons do not share accounts.
     public static func claim(_ status: AccountStatus, holder: String?, names: AttributeNames) -> Self {
         var write = Self(status, to: .claimed, names: names)
         write.setReturnValue(nil, names: names)
@@ -32,14 +32,14 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` stays: the work goes on. Another process may have claimed it and be gone; what it sent last no longer fits the entry after this.
+    /// `adding` stays, and the work continues. Late writes of the process that claimed the entry before fail after this.
     public static func resume(_ status: AccountStatus, holder: String?, names: AttributeNames) -> Self {
         var write = Self(status, to: .claimed, names: names)
         write.setClaim(holder, names: names)
         return write
     }
 
-    /// A claim and its failure in one write, for a wish that cannot be carried out as it stands.
+    /// A claim and its failure in one write, for a request that cannot be carried out as it is.
     public static func refuse(_ status: AccountStatus, _ code: ProvisioningExitCode, names: AttributeNames) -> Self {
         var write = claim(status, holder: nil, names: names)
         write.modifications.removeAll { $0.attribute == names.returnValue }
@@ -58,7 +58,7 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` stays, and says why.
+    /// `adding` stays, with a ReturnValue.
     public static func fail(_ status: AccountStatus, _ code: ProvisioningExitCode, names: AttributeNames) -> Self {
         var write = Self(status, to: .claimed, names: names)
         write.setReturnValue(String(code.rawValue), names: names)
@@ -66,8 +66,8 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// The claim is given back, and nothing else is changed.
-    /// - Returns: nil where there is none.
+    /// Removes the claim, and changes nothing else.
+    /// - Returns: nil without a claim.
     public static func release(_ status: AccountStatus, names: AttributeNames) -> Self? {
         guard names.claim != nil, status.claim != nil else { return nil }
         var write = Self(status, to: status.mode.stage, names: names)
@@ -77,20 +77,20 @@ public struct EntryWrite: Hashable, Sendable {
         return write
     }
 
-    /// `adding` with a ReturnValue → `add`, or `add` → `add`: an operator asks for another try.
+    /// `adding` with a ReturnValue → `add`, or `add` → `add`: an operator asks for another attempt.
     public static func retry(_ status: AccountStatus, names: AttributeNames) -> Self {
-        var write = Self(status, to: .wish, names: names)
+        var write = Self(status, to: .requested, names: names)
         write.setReturnValue(nil, names: names)
         return write
     }
 
-    /// Whether the entry stands as this write would have left it, and not as another daemon's.
+    /// Whether the entry is as this write would have left it, and not as another daemon's write would.
     public func isFulfilled(by status: AccountStatus) -> Bool {
         status.mode == mode && status.state == state && status.returnValue == returnValue && status.claim == claim
     }
 
-    /// The same outcome for an entry that has been changed since; nil where it is not the one of the job any more: something else is asked for,
-    /// there is an outcome, or another has claimed it.
+    /// The same outcome for an entry that has been changed since; nil when the entry does not wait for it any more: it has another request,
+    /// an outcome, or another claim.
     func following(_ status: AccountStatus) -> Self? {
         guard status.phase == .claimed, status.mode.operation == mode.operation, status.claim == claimBefore else {
             return nil
@@ -132,7 +132,7 @@ public struct EntryWrite: Hashable, Sendable {
         modifications.append(Modification(.replace, attribute, value.map { [AttributeValue($0)] } ?? []))
     }
 
-    /// Deleting exactly the value that was written keeps others' work safe from this write.
+    /// Deletes exactly our value, so that this write cannot remove another claim.
     private mutating func releaseClaim(of status: AccountStatus, names: AttributeNames) {
         guard let attribute = names.claim, let claim = status.claim else { return }
         modifications.append(.delete(attribute, AttributeValue(claim)))

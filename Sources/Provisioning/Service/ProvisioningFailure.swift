@@ -1,20 +1,20 @@
 public import JobCore
 package import SystemPackage
 
-/// Why an account could not be provisioned: what goes onto the entry, and what the operator reads.
+/// Why an account could not be provisioned: the code for the entry, and the message for the operator.
 public struct ProvisioningFailure: Error, Hashable, Sendable {
-    /// What goes onto the entry.
+    /// The code for the entry.
     public var code: ProvisioningExitCode
-    /// Whether another try may help.
+    /// Whether another attempt may help.
     public var failureClass: FailureClass
-    /// What was wrong and where: a DN and attribute, a path component, a program and its exit status.
+    /// What failed and where: a DN and attribute, a path component, a program and its exit status.
     public var reason: String
-    /// The command or setting that mends it.
+    /// The command or setting that fixes it.
     public var hint: String
     /// The last output of a program that failed; empty where there was none.
     public var output: String
 
-    /// A failure is permanent unless said otherwise.
+    /// By default a permanent failure.
     public init(
         _ code: ProvisioningExitCode, _ failureClass: FailureClass = .permanent, reason: String, hint: String,
         output: String = ""
@@ -37,7 +37,7 @@ public enum ProvisioningExitCode: Int32, CaseIterable, Hashable, Sendable {
     case success = 0
     /// Anything not listed.
     case undefinedError = 1
-    /// The entry has gone, or the system's user database does not know the account.
+    /// The entry was removed, or the system's user database does not know the account.
     case userNotPresentInBackend = 2
     /// A runtime requirement is not satisfied: a program is missing or too old. The old name keeps its spelling.
     case runtimeRequirementNotSatisfied = 3
@@ -62,18 +62,18 @@ public enum ProvisioningExitCode: Int32, CaseIterable, Hashable, Sendable {
 }
 
 extension ExitProfile {
-    /// The codes of provisioning, by which a home script's end is read; 75 asks for another try.
+    /// The meaning of a home script's exit codes; 75 asks for another attempt.
     public static let provisioning = ExitProfile(name: "provisioning", codes: ProvisioningExitCode.allCases) { code in
         Meaning(code == .success ? .success : .failed, title: code.name)
     }
 }
 
 extension FileTrust {
-    /// Refuses what others could change (specification: rows.md L2). It waits for the file systems it looks at.
+    /// Refuses a file that others could change (specification: rows.md L2). It blocks on the file system.
     /// - Parameters:
-    ///   - setting: the key of the settings that names it, or a program's name.
-    ///   - code: that of the failure.
-    /// - Throws: class configuration, or shortage where the machine could not look at it.
+    ///   - setting: the setting that names the file, or a program's name.
+    ///   - code: of the failure.
+    /// - Throws: class configuration, or shortage when the file could not be examined because of one.
     package static func demand(
         _ path: FilePath, as kind: Kind = .program, setting: String, code: ProvisioningExitCode
     ) throws(ProvisioningFailure) {
@@ -88,10 +88,10 @@ extension FileTrust {
 }
 
 extension RunningAttempt {
-    /// Runs a program for an account, as the step that is under way.
+    /// Runs a program for an account, within the current step.
     /// - Parameters:
-    ///   - code: that of the failure when it cannot be started.
-    ///   - hint: what mends that.
+    ///   - code: of the failure when it cannot be started.
+    ///   - hint: how to fix that.
     /// - Throws: `ProvisioningFailure` when it could not be started, `CancellationError` when the daemon stops.
     package func run(
         _ invocation: ScriptInvocation, profile: ExitProfile = .posix, code: ProvisioningExitCode, hint: String
@@ -108,5 +108,55 @@ extension RunningAttempt {
         }
         if result.cause == .cancellation { throw CancellationError() }
         return result
+    }
+}
+
+extension ScriptResult {
+    /// How the program failed; nil after success.
+    package var complaint: String? {
+        switch (cause, termination) {
+        case (.timeLimit, _): "was ended after its time limit"
+        case (.cancellation, _): "was ended because the daemon stops"
+        case (.itself, .exited(code: 0)): nil
+        case (.itself, .exited(let code)): "ended with exit code \(code)"
+        case (.itself, .signaled(let number)): "was killed by signal \(number)"
+        }
+    }
+
+    /// The end of the output, as text for a message.
+    package var outputTail: String {
+        let bytes =
+            output.tail.isEmpty ? output.head : output.head.suffix(max(0, 2000 - output.tail.count)) + output.tail
+        let text = String(decoding: bytes.suffix(2000), as: UTF8.self)
+        let scalars = text.unicodeScalars.map {
+            OneLine.mustBeEscaped($0) && $0 != "\n" && $0 != "\t" ? "\u{fffd}" : $0
+        }
+        return String(String.UnicodeScalarView(scalars))
+    }
+}
+
+extension String {
+    /// A value of an entry for a message: in quotation marks, to show blanks and control characters, and cut, since it
+    /// may be of any length.
+    package var quotedValue: String { String(reflecting: OneLine.cut(self, to: 200)) }
+}
+
+extension Unicode.Scalar {
+    /// C0, DEL and C1, and two separators that some programs treat as line ends.
+    package var isControl: Bool {
+        value < 0x20 || (0x7f...0x9f).contains(value) || value == 0x2028 || value == 0x2029
+    }
+}
+
+/// A command for the output of a dry run: the arguments, quoted for a shell, and below them the environment.
+package struct CommandText: CustomStringConvertible {
+    /// `run PROGRAM ARGUMENT…`, and a line for each variable.
+    package let description: String
+
+    /// - Parameter arguments: the program first.
+    package init(_ arguments: [String], environment: [String: String] = [:]) {
+        let command = "run " + arguments.map(\.shellWord).joined(separator: " ")
+        let variables = environment.sorted { $0.key < $1.key }.map { "  \($0.key)=\($0.value.shellWord)" }
+        description = ([command] + variables).joined(separator: "\n")
     }
 }

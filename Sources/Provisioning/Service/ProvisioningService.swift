@@ -1,33 +1,33 @@
 public import LDAP
 public import JobCore
 
-/// What a provisioning daemon does for an account; one implementation for each SERVICE and TYPE.
+/// The work that a provisioning daemon does for an account; one implementation for each SERVICE and TYPE.
 ///
-/// The engine claims the wish, asks for a plan, carries its steps out in order and writes the outcome. It may ask again
-/// for the same wish after a failure or a crash, so every step must be idempotent.
+/// The engine claims the request, asks for a plan, performs its steps in order and writes the outcome. It may ask again
+/// for the same request after a failure or a crash, so every step must be idempotent.
 public protocol ProvisioningService: Sendable {
     /// The attributes that `plan` reads from an entry, besides those of the protocol itself.
     var requestedAttributes: [AttributeName] { get }
 
-    /// The attribute whose value names what the work is done on, such as a home: no two entries may have the same. nil: there is none.
+    /// The attribute that names the resource of an account, such as its home: no two entries may have the same value. nil: there is none.
     var uniqueAttribute: AttributeName? { get }
-    /// Which values of that attribute are this entry's alone: those that it has, and what else it names by them.
+    /// The values of that attribute that only this entry may have: those that it has, and others that name the same resource.
     func uniqueValues(of entry: Entry) -> [AttributeValue]
 
-    /// Keeps other daemons that share accounts (attribute CLAIM) from working on what an entry names, for as long as the value lives.
-    /// - Returns: nil while another daemon works on it.
+    /// Locks the resource against other daemons that share accounts (attribute CLAIM), until the returned value is released.
+    /// - Returns: nil while another daemon has the lock.
     @MainActor func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)?
 
-    /// Validates the entry and looks at the machine, and changes nothing: a dry run shows just this plan.
+    /// Validates the entry and examines the machine, and changes nothing: a dry run prints this plan.
     @MainActor func plan(_ request: ProvisioningRequest) async throws(ProvisioningFailure) -> [any ProvisioningStep]
 }
 
 extension ProvisioningService {
-    /// Each entry is worked on for itself.
+    /// No resource is shared between entries.
     public var uniqueAttribute: AttributeName? { nil }
     /// Those that it has.
     public func uniqueValues(of entry: Entry) -> [AttributeValue] { uniqueAttribute.map { entry[$0] } ?? [] }
-    /// Nothing is shared.
+    /// Nothing needs a lock.
     public func lock(_ entry: Entry) async throws(ProvisioningFailure) -> (any Sendable)? { () }
 }
 
@@ -35,26 +35,26 @@ extension ProvisioningService {
 public protocol ProvisioningStep: Sendable {
     /// A short noun for logs and the history, such as `home script`.
     var name: String { get }
-    /// What the step would do, for a dry run: the exact argument vector and environment, or the file with its difference.
+    /// The effect of the step, for a dry run: the exact argument vector and environment, or the file with its difference.
     var preview: String { get }
-    /// - Parameter attempt: with which programs are run, so that they can be followed, can report, and stand in the history.
+    /// - Parameter attempt: runs programs, so that they can be followed, can report, and are in the history.
     /// - Important: cancellation means that the job is cancelled or the daemon stops; the step ends what it started and throws
     ///   `CancellationError`.
     /// - Throws: `ProvisioningFailure`, or `CancellationError`.
     @MainActor func perform(in attempt: RunningAttempt) async throws
 }
 
-/// What a service is asked to do for one account.
+/// The work for one account.
 public struct ProvisioningRequest: Sendable {
-    /// What the wish asks for.
+    /// The operation of the request.
     public var operation: Operation
     /// The entry as it was read before the claim, with the attributes that the service asked for.
     public var entry: Entry
     /// The job, the same for all attempts.
     public var job: JobID
-    /// 1 for the first try; higher after a failure or a crash.
+    /// 1 for the first; higher after a failure or a crash.
     public var attempt: Int
-    /// Looks once more whether another entry names what the work is done on; to be called immediately before anything is removed.
+    /// Searches again for another entry with the same unique value; to be called immediately before anything is removed.
     /// It throws `ProvisioningFailure` with code 1 and the names of both, or `CancellationError`.
     public var demandUnique: @Sendable () async throws -> Void
 
@@ -78,8 +78,8 @@ extension JobSubject {
     /// The account; nil for a subject that is none.
     package var account: EntryUUID? { uuid.map { EntryUUID(high: $0.high, low: $0.low) } }
 
-    /// What entries name by a value of an attribute, such as a home. An entry can be removed and added again, and what it names stays: so a job holds
-    /// the name as well as the entry.
+    /// The resource of an account, such as a home. It stays when its entry is removed and added again, so a job has
+    /// exclusion keys for both.
     /// - Parameter value: compared as `caseIgnoreMatch` does (RFC 4517, section 4.2.11).
     init(_ attribute: AttributeName, _ value: String) { self.init("\(attribute) \(value.caseIgnoreFolded)") }
 }

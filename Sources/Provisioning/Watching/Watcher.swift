@@ -2,17 +2,17 @@ import LDAP
 import JobCore
 import Logging
 
-/// Notices wishes: follows the pending set by a persistent search or by polling, and lists it anew now and then.
+/// Detects requests by a persistent search or by polling, and lists all pending accounts now and then.
 ///
-/// It sends change notifications: one too many costs a read, and the relist makes up for one too few.
-@MainActor public struct Watcher {
-    /// When and how to look (settings `DETECTION`, `POLL_INTERVAL`, `RELIST_INTERVAL`).
+/// It sends change notifications. A superfluous one costs a read, and the relist makes up for a lost one.
+@MainActor public final class Watcher {
+    /// The settings `DETECTION`, `POLL_INTERVAL` and `RELIST_INTERVAL`.
     public struct Timing: Sendable {
-        /// Persistent search, polling, or whichever the server offers.
+        /// Persistent search, polling, or whichever the server supports.
         public var detection: Detection
         /// Between two polls.
         public var pollInterval: Duration
-        /// Between two lists of all that is pending.
+        /// Between two lists of all pending accounts.
         public var relistInterval: Duration
 
         /// The defaults of the settings.
@@ -26,55 +26,79 @@ import Logging
         }
     }
 
-    /// The persistent search has a connection for itself.
-    let persistLink: LDAPLink
-    let liveness: SearchLiveness
+    typealias Sink = @Sendable (ChangeNotification) async -> Void
+
+    /// The persistent search has a connection of its own.
+    private let persistLink: LDAPLink
+    private let liveness: SearchLiveness
     let reader: AccountReader
-    let timing: Timing
-    let retry: RetryPolicy
-    let clock: any WallClock
-    let logger: Logger
+    private let timing: Timing
+    private let retry: RetryPolicy
+    private let clock: any WallClock
+    private let logger: Logger
+    private var isListing = false
+
+    init(
+        persistLink: LDAPLink, liveness: SearchLiveness, reader: AccountReader, timing: Timing, retry: RetryPolicy,
+        clock: any WallClock, logger: Logger
+    ) {
+        self.persistLink = persistLink
+        self.liveness = liveness
+        self.reader = reader
+        self.timing = timing
+        self.retry = retry
+        self.clock = clock
+        self.logger = logger
+    }
 
     /// Sends change notifications until the task is cancelled.
     /// - Parameter sink: may suspend to hold the watcher back.
-    func run(_ sink: @escaping @Sendable (ChangeNotification) async -> Void) async throws {
-        let turn = ListTurn()
+    func run(_ sink: @escaping Sink) async throws {
         try await withThrowingTaskGroup { group in
-            group.addTask { try await follow(sink, turn) }
-            group.addTask { try await relist(sink, turn) }
+            group.addTask { try await self.follow(sink) }
+            group.addTask { try await self.relist(sink) }
             try await group.next()
             group.cancelAll()
         }
     }
 
-    /// Hands over all that is pending now.
-    /// - Throws: `CancellationError`, or a `LDAPError`, also when an entry is seen whose entryUUID is not given.
-    func list(_ sink: @Sendable (ChangeNotification) async -> Void) async throws {
+    /// Sends a notification for each pending account.
+    /// - Throws: `CancellationError`, or an `LDAPError`, also when the server does not return the entryUUID of an entry.
+    func list(_ sink: Sink) async throws {
         var nameless: DN?
         try await reader.forEach(reader.scope.pending, attributes: Self.attributes) { entry in
-            guard let uuid = entry.text(AttributeNames.entryUUID).flatMap({ EntryUUID(text: $0) }) else {
+            guard let uuid = entry.uuid else {
                 nameless = nameless ?? entry.dn
                 return
             }
             let csn = entry[AttributeNames.entryCSN].first
-            await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: false))
+            await sink(.pending(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: false))
         }
         guard let nameless else { return }
         throw LDAPError(
-            .insufficientAccessRights, operation: "read \(nameless)", server: "the directory",
+            .insufficientAccessRights, operation: "read \(nameless)", server: "the LDAP server",
             diagnostic: AccountReader.hidden([AttributeNames.entryUUID]))
+    }
+
+    /// One list at a time, since a server keeps one paged search for each connection, and a sink may hold a list back for long. A second one is
+    /// left out: the first finds the same, and the next one finds changes behind it.
+    private func listUnlessListing(_ sink: Sink) async throws {
+        guard !isListing else { return }
+        isListing = true
+        defer { isListing = false }
+        try await list(sink)
     }
 
     private static let attributes = [AttributeNames.entryUUID, AttributeNames.entryCSN]
 
-    private func follow(_ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn) async throws {
+    private func follow(_ sink: Sink) async throws {
         var generator = SystemRandomNumberGenerator()
         var machine = WatcherStateMachine(
             detection: timing.detection, pollInterval: timing.pollInterval, relistInterval: timing.relistInterval,
             retry: retry)
         var announced: WatcherStateMachine.Action?
         var event = WatcherStateMachine.Event.started
-        var listing: LDAPError?
+        var lastError: LDAPError?
         while true {
             let action = machine.handle(event, using: &generator)
             try Task.checkCancellation()
@@ -82,14 +106,14 @@ import Logging
                 announced = action
                 logger.info(
                     action == .persist
-                        ? "wishes are noticed by a persistent search"
-                        : "wishes are noticed by polling every \(timing.pollInterval)")
+                        ? "requests are detected by a persistent search"
+                        : "requests are detected by polling every \(timing.pollInterval)")
             }
             switch action {
             case .persist:
                 event = .persistEnded(try await persist(sink) { _ = machine.handle(.refreshed, using: &generator) })
             case .poll:
-                event = try await poll(sink, turn, after: &listing)
+                event = try await poll(sink, after: &lastError)
             case .sleep(let duration):
                 try await clock.sleep(for: duration)
                 event = .slept
@@ -99,19 +123,17 @@ import Logging
         }
     }
 
-    /// Follows the persistent search until it ends; it always ends with an error.
-    private func persist(
-        _ sink: @Sendable (ChangeNotification) async -> Void, refreshed: () -> Void
-    ) async throws -> LDAPError {
+    /// Follows the persistent search until it ends, which is always with an error.
+    private func persist(_ sink: Sink, refreshed: () -> Void) async throws -> LDAPError {
         let connection = try await persistLink.connection()
         let scope = reader.scope
         let request = ContentSyncRequest(
             base: scope.base, scope: .subtree, filter: scope.pending, attributes: [AttributeNames.entryCSN])
         let guardian = Task { [persistLink, liveness, clock, logger] in
-            try await liveness.untilSilent(by: clock)
+            try await liveness.waitForSilence(by: clock)
             let silence =
-                "it has told of nothing for \(SearchLiveness.longestSilence) after a change by the daemon itself"
-            logger.warning("the persistent search is begun anew: \(silence)")
+                "it reported no change for \(SearchLiveness.longestSilence) after a change by the daemon itself"
+            logger.warning("restarting the persistent search: \(silence)")
             persistLink.drop(
                 connection,
                 because: LDAPError(
@@ -122,15 +144,15 @@ import Logging
         var isRefreshed = false
         do throws(LDAPError) {
             for try await event in connection.contentSync(request) {
-                liveness.heard()
+                liveness.receivedChange()
                 switch event {
                 case .entry(let entry, let uuid, _):
                     let csn = entry[AttributeNames.entryCSN].first
-                    await sink(.look(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: isRefreshed))
+                    await sink(.pending(AccountKey(uuid: uuid, dn: entry.dn), csn: csn, isChange: isRefreshed))
                 case .deleted(let uuid):
-                    await sink(.left(uuid))
+                    await sink(.noLongerPending(uuid))
                 case .identifiers(let uuids, deleted: true):
-                    for uuid in uuids { await sink(.left(uuid)) }
+                    for uuid in uuids { await sink(.noLongerPending(uuid)) }
                 case .refreshDone:
                     isRefreshed = true
                     persistLink.noteSuccess()
@@ -155,12 +177,10 @@ import Logging
         }
     }
 
-    /// - Parameter last: what the poll before met with; only what is new is told loudly.
-    private func poll(
-        _ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn, after last: inout LDAPError?
-    ) async throws -> WatcherStateMachine.Event {
+    /// - Parameter last: the error of the poll before; the same error is logged once.
+    private func poll(_ sink: Sink, after last: inout LDAPError?) async throws -> WatcherStateMachine.Event {
         do {
-            try await turn.take { try await list(sink) }
+            try await listUnlessListing(sink)
             if last != nil { logger.notice("the pending accounts can be listed again") }
             last = nil
             return .polled
@@ -171,11 +191,11 @@ import Logging
         }
     }
 
-    private func relist(_ sink: @Sendable (ChangeNotification) async -> Void, _ turn: ListTurn) async throws {
+    private func relist(_ sink: Sink) async throws {
         while true {
             try await clock.sleep(for: timing.relistInterval)
             do {
-                try await turn.take { try await list(sink) }
+                try await listUnlessListing(sink)
             } catch let error as LDAPError {
                 logger.error("the pending accounts cannot be listed: \(error)")
             }
@@ -183,15 +203,42 @@ import Logging
     }
 }
 
-/// Lets one list be made at a time: a server keeps one paged search for each connection and fails the other, and a list that is held up may take long.
-@MainActor final class ListTurn {
-    private var isTaken = false
+/// Whether the persistent search still reports changes. Its connection may be dead without an error, such as one that a firewall has forgotten.
+///
+/// Each claim and outcome is a change that the search must report. If it reports none for ``longestSilence`` after one, it is restarted.
+@MainActor final class SearchLiveness {
+    static let longestSilence = Duration.seconds(30)
 
-    /// Does it, unless another is under way: that one finds the same, and what it has passed already the next one finds.
-    func take(_ list: () async throws -> Void) async rethrows {
-        guard !isTaken else { return }
-        isTaken = true
-        defer { isTaken = false }
-        try await list()
+    /// Writes so far.
+    private var count: UInt64 = 0
+    /// The number of the first write since the search last reported a change; nil: there was none.
+    private var unanswered: UInt64?
+    private var listener: AsyncStream<Void>.Continuation?
+
+    /// The daemon has changed a pending entry.
+    func wrote() {
+        count += 1
+        guard unanswered == nil else { return }
+        unanswered = count
+        listener?.yield()
+    }
+
+    /// The search has reported a change.
+    func receivedChange() { unanswered = nil }
+
+    /// Returns when the search has been silent for too long. For one caller at a time.
+    /// - Throws: `CancellationError`.
+    func waitForSilence(by clock: any WallClock) async throws {
+        let (writes, listener) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        // The search that starts now returns the writes before it.
+        unanswered = nil
+        self.listener = listener
+        for await _ in writes {
+            while let first = unanswered {
+                try await clock.sleep(for: Self.longestSilence)
+                if unanswered == first { return }
+            }
+        }
+        throw CancellationError()
     }
 }

@@ -1,21 +1,21 @@
 public import LDAP
 import JobCore
 
-/// How wishes are noticed (setting `DETECTION`).
+/// How requests are detected (setting `DETECTION`).
 public enum Detection: String, CaseIterable, Hashable, Sendable {
-    /// By a persistent search where the server offers it, else by polling.
+    /// By a persistent search if the server supports it, else by polling.
     case auto
     case persist, poll
 }
 
-/// What the watcher does next; the watcher itself only does it.
+/// Decides the watcher's next action.
 struct WatcherStateMachine {
     enum Event {
         case started
-        /// The persistent search has delivered all that was pending and waits for changes.
+        /// The persistent search has returned all pending accounts and waits for changes.
         case refreshed
         case persistEnded(LDAPError)
-        /// A poll has delivered all that is pending.
+        /// A poll has returned all pending accounts.
         case polled
         case pollFailed(LDAPError)
         case slept
@@ -24,14 +24,14 @@ struct WatcherStateMachine {
     enum Action: Equatable {
         case persist, poll
         case sleep(Duration)
-        /// Go on reading the persistent search.
+        /// Continue to read the persistent search.
         case proceed
     }
 
     private let detection: Detection
     private let pollInterval: Duration
     private let retry: RetryPolicy
-    /// In `auto`, after so many polls the persistent search is tried again: the server may have learnt it.
+    /// With `auto`, the persistent search is tried again after so many polls, since the server may support it by then.
     private let pollsUntilDetection: Int
     private var method: Action
     private var polls = 0
@@ -71,26 +71,82 @@ struct WatcherStateMachine {
     }
 }
 
-/// Which entry is meant, whatever becomes of its name.
+/// The identity of an entry, and where it was last seen.
 public struct AccountKey: Hashable, Sendable {
-    /// The name that no rename changes.
+    /// Does not change when the entry is renamed.
     public var uuid: EntryUUID
     /// Where it was last seen.
     public var dn: DN
 
-    /// An entry by both its names.
+    /// An entry with its DN.
     public init(uuid: EntryUUID, dn: DN) {
         self.uuid = uuid
         self.dn = dn
     }
 }
 
-/// An entry may have changed. What is to be done is read from the entry itself.
-public enum ChangeNotification: Hashable, Sendable {
-    /// It belongs to the pending set, or did a moment ago; with the entryCSN that was seen.
-    /// - `isChange`: it has just been changed, which an own write may have done. One that was listed is never taken for that: what it waits for may
-    ///   have been lost.
-    case look(AccountKey, csn: AttributeValue?, isChange: Bool)
-    /// It has left the pending set: done, failed, renamed away or removed.
-    case left(EntryUUID)
+/// An entry may have changed. Decisions are made from the entry itself.
+enum ChangeNotification: Hashable, Sendable {
+    /// The entry is pending, or was a moment ago.
+    /// - `csn`: the entryCSN that was seen.
+    /// - `isChange`: the entry has just been changed, possibly by an own write. False for an entry that was listed, which never counts as an own
+    ///   write, since the notification of a change before may be lost.
+    case pending(AccountKey, csn: AttributeValue?, isChange: Bool)
+    /// The entry is not pending any more: done, failed, renamed or removed.
+    case noLongerPending(EntryUUID)
+}
+
+/// Which entries a daemon watches.
+public struct WatchScope: Hashable, Sendable {
+    /// The subtree that holds the accounts (setting `SERVICE_SUBTREE`).
+    public var base: DN
+    /// A further condition of the site (setting `SEARCH_FILTER`).
+    public var condition: Filter?
+    /// nil: the accounts of all hosts.
+    public var hosts: [String]?
+    /// The names of the protocol's attributes.
+    public var names: AttributeNames
+
+    /// By default every account below the base.
+    public init(base: DN, condition: Filter? = nil, hosts: [String]? = nil, names: AttributeNames) {
+        self.base = base
+        self.condition = condition
+        self.hosts = hosts
+        self.names = names
+    }
+
+    /// Every account of this daemon that takes part in provisioning.
+    public var accounts: Filter {
+        .and([.present(names.mode), .present(names.state)] + limits)
+    }
+
+    /// The same scope for the accounts of any host.
+    public var ofAllHosts: Self {
+        var scope = self
+        scope.hosts = nil
+        return scope
+    }
+
+    /// The pending accounts: requests, and claims without an outcome. The server can answer the equality of the state from its index, so the cost
+    /// does not grow with the number of accounts that are done.
+    public var pending: Filter {
+        let claimed = modes(.claimed)
+        let unfinished = names.returnValue.map { [.and([.or(claimed), .not(.present($0))])] } ?? claimed
+        return .and([.equal(names.state, "0"), .or(modes(.requested) + unfinished)] + limits)
+    }
+
+    /// Claims whose last attempt has failed; nil where entries have no ReturnValue.
+    public var failed: Filter? {
+        guard let returnValue = names.returnValue else { return nil }
+        return .and([.equal(names.state, "0"), .or(modes(.claimed)), .present(returnValue)] + limits)
+    }
+
+    private func modes(_ stage: ProvisioningMode.Stage) -> [Filter] {
+        Operation.allCases.map { .equal(names.mode, AttributeValue(ProvisioningMode($0, stage).description)) }
+    }
+
+    private var limits: [Filter] {
+        let ours = hosts.map { hosts in [Filter.or(hosts.map { .equal(names.host, AttributeValue($0)) })] } ?? []
+        return ours + (condition.map { [$0] } ?? [])
+    }
 }

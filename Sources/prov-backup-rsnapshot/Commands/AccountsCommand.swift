@@ -233,7 +233,7 @@ struct AccountStore {
     /// - Returns: the mode that was written.
     func retry(uid: String) async throws -> ProvisioningMode {
         let status = try await status(uid: uid)
-        guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.wished) else {
+        guard TransitionTable.transition(from: status.phase, on: .retry) == .becomes(.requested) else {
             throw CommandFailure(
                 "\(status.dn) has not failed: its mode is \(status.mode), its state \(status.state)",
                 hint: "see: \(AccountCommand.explain.text(uid))")

@@ -65,7 +65,7 @@ import Synchronization
     private func health() async -> DaemonHealth {
         let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isDirectoryAvailable, ldapError: snapshot.refusedCredentials,
+            isDirectoryAvailable: snapshot.isLDAPAvailable, ldapError: snapshot.refusedCredentials,
             shortages: snapshot.shortages.map(ShortageLine.init),
             backups: jobs.health.summary, openJobs: jobs.live().count,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
@@ -166,7 +166,7 @@ extension DaemonStatus {
         func text(_ time: Timestamp) -> String { time.text }
         self.init(
             pid: getpid(), version: Version.description, since: text(started),
-            isDirectoryAvailable: snapshot.isDirectoryAvailable, refusedCredentials: snapshot.refusedCredentials,
+            isDirectoryAvailable: snapshot.isLDAPAvailable, refusedCredentials: snapshot.refusedCredentials,
             running: snapshot.running.map {
                 Running(
                     job: $0.job.number, uuid: $0.key.uuid.description, dn: $0.key.dn.description,

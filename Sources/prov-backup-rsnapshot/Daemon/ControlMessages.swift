@@ -88,7 +88,7 @@ struct UnfinishedAccounts: Codable {
     private(set) var failedUIDs: [String] = []
 
     mutating func add(pending status: AccountStatus) {
-        if status.phase == .wished { counts.wished += 1 } else { counts.claimed += 1 }
+        if status.phase == .requested { counts.wished += 1 } else { counts.claimed += 1 }
         let csn = status.csn.text ?? ""
         counts.oldest = counts.oldest.map { min($0, csn) } ?? csn
     }

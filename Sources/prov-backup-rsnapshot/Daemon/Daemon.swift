@@ -68,7 +68,7 @@ import SystemPackage
             let engine = dryEngine()
             engine.start()
             await Self.untilStopped(by: signals) {}
-            return await engine.stop(grace: .zero, patience: .zero)
+            return await engine.stop(grace: .zero, cancelTimeout: .zero)
         }
         // No part needs an orderly stop yet.
         signals.deadly = [SIGINT, SIGTERM]
@@ -145,12 +145,12 @@ import SystemPackage
             engine.start()
             logger.notifying { try notifier.notify(.ready) }
         }
-        let (grace, killTimeout) = (configuration.service.stopGrace, configuration.stopKillTimeout)
+        let (grace, cancelTimeout) = (configuration.service.stopGrace, configuration.stopKillTimeout)
         parts.add { [logger] in
             await starting.value
             logger.notifying { try notifier.notify(.stopping) }
-            await engine.stop(grace: grace, patience: killTimeout) {
-                await jobs.stop(grace: grace, killTimeout: killTimeout)
+            await engine.stop(grace: grace, cancelTimeout: cancelTimeout) {
+                await jobs.stop(grace: grace, cancelTimeout: cancelTimeout)
             }
             await jobs.parts.stop()
         }
@@ -172,10 +172,10 @@ import SystemPackage
             let engine = dryEngine()
             try await engine.runOnce()
             left = await engine.snapshot()
-            await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopKillTimeout)
+            await engine.stop(grace: configuration.service.stopGrace, cancelTimeout: configuration.stopKillTimeout)
         } else {
             left = try await withEngine { engine, interrupted in
-                await engine.takeUp(interrupted)
+                await engine.recover(interrupted)
                 try await engine.runOnce()
                 return await engine.snapshot()
             }
@@ -190,7 +190,7 @@ import SystemPackage
     func provision(_ key: AccountKey) async throws -> ProvisioningExitCode? {
         try await withEngine { engine, interrupted in
             // An interrupted job of the account keeps its number.
-            await engine.takeUp(interrupted.filter { $0.subject == JobSubject(key.uuid) })
+            await engine.recover(interrupted.filter { $0.subject == JobSubject(key.uuid) })
             return await engine.provision(key)
         }
     }
@@ -203,7 +203,7 @@ import SystemPackage
         let (engine, parts) = try await makeEngine(CurrentConfiguration(configuration))
         await parts.handlers.start()
         let result = try await body(engine, parts.interruptedJobs())
-        await engine.stop(grace: configuration.service.stopGrace, patience: configuration.stopKillTimeout)
+        await engine.stop(grace: configuration.service.stopGrace, cancelTimeout: configuration.stopKillTimeout)
         await parts.stop()
         await parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
@@ -276,6 +276,6 @@ import SystemPackage
 
     /// Needs neither lock nor state, so it may run at the same time as the daemon.
     private func dryEngine() -> Engine {
-        Engine(configuration.engine, ids: nil, planPrinter: PlanPrinter { print($0) }, logger: logger)
+        Engine(configuration.engine, ids: nil, planPrinter: { print($0) }, logger: logger)
     }
 }

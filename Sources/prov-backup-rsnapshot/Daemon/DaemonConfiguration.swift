@@ -174,9 +174,9 @@ extension Engine.Configuration {
                 hosts: hosts, runsOverdue: service.runsOverdue, deleteNeedsInactive: service.deleteNeedsInactive,
                 claimHolder: ThisHost.name, names: names),
             slots: service.slots, deletesPerHour: service.deletesPerHour, jobRetry: service.retry,
-            directoryRetry: RetryPolicy(
+            ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: min(global.sleep, operation.sleep), maximumDelay: operation.sleep),
-            directoryAttemptsUntilError: AttemptsUntilError(
+            ldapAttemptsUntilError: AttemptsUntilError(
                 atStart: global.attempts, inOperation: operation.attempts), service: provisioning)
         if case .simple = connection.credentials { self.password = password }
     }

@@ -59,7 +59,7 @@ import SystemPackage
         early = nil
         let interrupted = await parts.interruptedJobs()
         await parts.recallFailedBackups()
-        await engine.takeUp(interrupted)
+        await engine.recover(interrupted)
         // In the background, because the LDAP server may be unavailable for long.
         resuming = Task {
             let run = parts.reports.mail.open("interrupted jobs")
@@ -83,11 +83,11 @@ import SystemPackage
     }
 
     /// Starts no further jobs; running jobs are interrupted after the grace period and abandoned after the kill timeout.
-    func stop(grace: Duration, killTimeout: Duration) async {
+    func stop(grace: Duration, cancelTimeout: Duration) async {
         isStopping = true
         for task in [schedule, review, clockWatch, resuming] + runs.values.map(\.task) { task?.cancel() }
-        async let first: Void = backups.stop(grace: grace, killTimeout: killTimeout)
-        async let second: Void = scripts.stop(grace: grace, killTimeout: killTimeout)
+        async let first: Void = backups.stop(grace: grace, cancelTimeout: cancelTimeout)
+        async let second: Void = scripts.stop(grace: grace, cancelTimeout: cancelTimeout)
         _ = await (first, second)
     }
 
@@ -176,7 +176,7 @@ import SystemPackage
 
     func backup(_ level: String, accounts: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
         // Scheduled jobs wait for an unavailable LDAP server; operators do not.
-        do throws(LDAPError) { try await engine.reachDirectory() } catch { throw CommandFailure(error) }
+        do throws(LDAPError) { try await engine.reachLDAP() } catch { throw CommandFailure(error) }
         return try await backup(
             level, accounts: accounts, isForced: isForced, where: { _ in true }, opened: { _ in })
     }

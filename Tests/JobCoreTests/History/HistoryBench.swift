@@ -42,7 +42,7 @@ final class HistoryBench: Sendable {
         }
     }
 
-    /// What lies in the directory and begins with the history's name.
+    /// The files in the directory whose names begin with the history's name.
     func files() throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: directory.string)
             .filter { $0.hasPrefix("history.sqlite") }.sorted()
@@ -57,7 +57,7 @@ final class HistoryBench: Sendable {
     }
 }
 
-/// What happens to a job that runs through.
+/// The events of a job that succeeds.
 struct Story {
     var job: Job
 

@@ -24,7 +24,7 @@ import Testing
         return jobs.count
     }
 
-    @Test("a crash at any moment leaves the beginning of what was recorded")
+    @Test("a crash at any moment leaves a prefix of the records")
     func copies() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test(
-        "kill -9 in the middle of writing leaves the beginning of what was recorded", arguments: [1_000, 3_000, 9_000])
+        "kill -9 during a write leaves a prefix of the records", arguments: [1_000, 3_000, 9_000])
     func killed(_ jobs: Int) async throws {
         let bench = try HistoryBench()
         let file = bench.file.string
@@ -112,14 +112,15 @@ import Testing
         kill(getpid(), SIGKILL)
     }
 
-    /// What changes with whatever SQLite writes.
+    /// Changes with every write of SQLite.
     private static func log(of file: Substring) throws -> [AnyHashable?] {
         let attributes = try FileManager.default.attributesOfItem(atPath: file + "-wal")
         return [attributes[.size] as? Int, attributes[.modificationDate] as? Date]
     }
 
     @Test(
-        "an attempt that a crash cut off is marked lost, its job is listed as unfinished, and can be resumed or closed")
+        "an attempt that a crash interrupted is marked lost, its job is listed as unfinished, and can be resumed or closed"
+    )
     func rescue() async throws {
         let bench = try HistoryBench()
         let before = bench.history()
@@ -155,7 +156,7 @@ import Testing
         history.record(again.ended())
         var closed = abandoned
         closed.job = left[1].reopened
-        history.record(closed.ended(.aborted, "nobody resumes it"))
+        history.record(closed.ended(.aborted, "it is not resumed"))
         #expect(try await history.unfinished().map(\.id.number) == [3])
         let job = try #require(try await history.job(JobID(1)))
         #expect(job.attempts.map(\.fate) == [.lost, .ended])

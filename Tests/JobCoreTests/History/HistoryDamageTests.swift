@@ -6,7 +6,7 @@ import Testing
 @testable import JobCore
 
 @Suite struct HistoryDamageTests {
-    /// Something that stands where the history should, and what the notice says of it.
+    /// Something that is at the history's path, and what the notice says of it.
     struct Damage: Sendable, CustomTestStringConvertible {
         var testDescription: String
         var words: String
@@ -69,7 +69,8 @@ import Testing
     ]
 
     @Test(
-        "what cannot be the history is set aside whole with one notice, and a new one is begun", arguments: damages)
+        "a file that cannot be the history is set aside complete with one notice, and a new one is created",
+        arguments: damages)
     func setAside(_ damage: Damage) async throws {
         guard !damage.needsRoot || geteuid() == 0 else {
             print("not root: \(damage) is not tried")
@@ -103,7 +104,7 @@ import Testing
         await again.close()
     }
 
-    @Test("damage that shows in the middle of the work costs the past alone: open jobs stand in the new history")
+    @Test("damage that is found during jobs costs past jobs only: open jobs are in the new history")
     func inOperation() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -118,7 +119,7 @@ import Testing
         try handle.write(contentsOf: Data(repeating: 0xA5, count: Int(size) - 4_096))
         try handle.close()
 
-        // A fresh reader meets it, or else the writer: whoever is first.
+        // The first of a new reader and the writer finds it.
         var last = 600
         try await eventually("the damaged file is set aside") {
             last += 1
@@ -137,7 +138,7 @@ import Testing
         await history.close()
     }
 
-    @Test("a history that is removed while it is in use is begun anew")
+    @Test("a history that is removed while it is in use is created again")
     func removed() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -153,7 +154,7 @@ import Testing
     }
 
     @Test(
-        "on a full disk jobs wait to be recorded, with one notice before and one after; what was added to reports meanwhile is missing"
+        "on a full disk jobs wait to be recorded, with one notice before and one after; additions to reports meanwhile are missing"
     )
     func fullDisk() async throws {
         let bench = try HistoryBench()
@@ -185,7 +186,7 @@ import Testing
         await history.close()
     }
 
-    @Test("a file system without room and one that is read only: the daemon is told and goes on")
+    @Test("a file system without room and one that is read only: a notice reports it and jobs continue")
     func fileSystems() async throws {
         let bench = try HistoryBench()
         let directory = bench.directory.appending("small")
@@ -225,7 +226,7 @@ import Testing
         await second.close()
     }
 
-    @Test("where no history can be, one notice names the hint, and recording is off")
+    @Test("where no history can be created, one notice has the hint, and nothing is recorded")
     func off() async throws {
         let bench = try HistoryBench()
         let open = bench.directory.appending("open")
@@ -248,7 +249,7 @@ import Testing
     }
 
     @Test(
-        "a history of an earlier version is set aside whole with one notice, and its open jobs are taken over"
+        "a history of an earlier version is set aside complete with one notice, and its open jobs are taken over"
     )
     func older() async throws {
         let bench = try HistoryBench()

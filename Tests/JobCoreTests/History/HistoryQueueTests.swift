@@ -19,7 +19,7 @@ import Testing
     }
 
     @Test(
-        "of a job the newest value waits, in the order in which jobs first changed, and the writer is woken once"
+        "the newest value of each job waits, in the order in which jobs first changed, and the writer is woken once"
     )
     func newest() throws {
         var queue = queue()
@@ -62,7 +62,7 @@ import Testing
         #expect(back?.jobs == [Story(3).job])
     }
 
-    @Test("at the bound, lines give way to outputs, and what is left out is counted")
+    @Test("at the bound, lines are dropped for outputs, and dropped items are counted")
     func lines() throws {
         var queue = queue(pieces: 3)
         for _ in 0..<4 { queue.add(line()) }
@@ -92,7 +92,7 @@ import Testing
     }
 
     @Test(
-        "jobs that could not be written wait on, but no newer value is replaced, and so many that have ended at most"
+        "jobs that could not be written wait again, but replace no newer value, and ended ones are bounded"
     )
     func putBack() throws {
         var queue = queue(ended: 3)
@@ -114,7 +114,7 @@ import Testing
             ])
     }
 
-    @Test("for a new file every open job is written again, and none that has ended and is written")
+    @Test("for a new file every open job is written again, and no ended job that was written")
     func rewrite() throws {
         var queue = queue()
         queue.add(Story(1).began().job)
@@ -126,7 +126,7 @@ import Testing
         #expect(taken7?.jobs == [Story(1).began().job])
     }
 
-    @Test("what is added after the close is ignored")
+    @Test("additions after the close are ignored")
     func close() {
         var queue = queue()
         queue.close()

@@ -6,7 +6,7 @@ import Testing
 @testable import JobCore
 
 @Suite struct HistoryRetentionTests {
-    @Test("the newest of the ended jobs are kept, open jobs always, and the space of the others is given back")
+    @Test("the newest of the ended jobs are kept, open jobs always, and the space of the others is freed")
     func count() async throws {
         let bench = try HistoryBench()
         let history = bench.history(retention: HistoryRetention(age: nil, jobs: nil))

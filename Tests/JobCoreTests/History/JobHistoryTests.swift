@@ -67,7 +67,7 @@ import Testing
         #expect((top["job"] as? [String: Any])?["created"] as? String == job.created.text)
     }
 
-    @Test("the file is for its owner alone, and so is what SQLite keeps beside it")
+    @Test("only its owner can read the file and the files that SQLite keeps beside it")
     func modes() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -97,8 +97,8 @@ import Testing
                 history.record(story)
             }
         }
-        record(1, "mended", .failed)
-        record(2, "mended", .success)
+        record(1, "fixed", .failed)
+        record(2, "fixed", .success)
         record(3, "other level", .wrongConfiguration)
         record(4, "other level", .success, level: "weekly")
         record(5, "again", .failed)
@@ -159,11 +159,11 @@ import Testing
         #expect(
             try await numbers(JobFilter(client: "u7", type: "Provisioning", statuses: "E"))
                 == expected { $0 % 100 == 7 })
-        #expect(try await numbers(JobFilter(client: "nobody")) == [])
+        #expect(try await numbers(JobFilter(client: "absent")) == [])
         await history.close()
     }
 
-    @Test("a question sees everything that was recorded before it, while others record and ask")
+    @Test("a query returns everything that was recorded before it, during other records and queries")
     func concurrency() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -244,7 +244,7 @@ import Testing
         await history.close()
     }
 
-    @Test("a job that is not in the file is not confirmed, and the reason is told")
+    @Test("a job that is not in the file is not confirmed, and the error has the reason")
     func unconfirmed() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
@@ -265,12 +265,12 @@ import Testing
     }
 
     @Test(
-        "lines of a job that was never recorded are left out, without harm to the others; late ones are taken"
+        "lines of a job that was never recorded are dropped, without harm to the others; late ones are recorded"
     )
     func unknownJob() async throws {
         let bench = try HistoryBench()
         let history = bench.history()
-        history.record("of nobody", of: Story(1))
+        history.record("of no job", of: Story(1))
         history.record(whole: Story(2))
         await history.flush()
         history.record("late", of: Story(2))
@@ -280,7 +280,7 @@ import Testing
     }
 
     @Test(
-        "the start of an attempt is in the file before its work begins, and where nothing can be recorded the work begins too"
+        "the start of an attempt is in the file before its work begins, and the work also begins while nothing can be recorded"
     )
     func startOfAttempt() async throws {
         let bench = try HistoryBench()
@@ -289,7 +289,7 @@ import Testing
         let executor = JobExecutor(registry: JobRegistry(recorder: history))
         _ = await executor.open(job)
         let outcome = try await executor.attempt(job, number: 2) { _ in
-            // What a crash at this moment leaves.
+            // The files after a crash at this moment.
             let copy = bench.directory.appending("copy")
             try FileManager.default.createDirectory(
                 atPath: copy.string, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])

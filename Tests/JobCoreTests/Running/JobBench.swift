@@ -9,9 +9,9 @@ import Testing
 /// A core with an own directory, whose changes a test can look through.
 final class JobBench: Sendable {
     let directory: FilePath
-    /// What the registry told.
+    /// The records of the registry.
     let recorder = ChangeRecorder()
-    /// What an operator should read.
+    /// The notices.
     let notices = Mutex<[CoreNotice]>([])
     let registry: JobRegistry
     let ids: JobIDSource

@@ -19,7 +19,7 @@ import Testing
         return ends.all
     }
 
-    @Test("the duration begins with the first attempt, and where there was none when the job was asked for")
+    @Test("the duration begins with the first attempt, or without one with the submission")
     func duration() async {
         let ends = await withRegistry { registry in
             await registry.open(job(1))
@@ -40,7 +40,7 @@ import Testing
         #expect(ends.allSatisfy { $0.time == clock.now && !$0.isCanceled })
     }
 
-    @Test("a job that goes on at the next start has not ended")
+    @Test("a job that continues at the next start has not ended")
     func forgotten() async {
         let ends = await withRegistry { registry in
             await registry.open(job())
@@ -49,7 +49,7 @@ import Testing
         #expect(ends.isEmpty)
     }
 
-    @Test("a job that an operator cancelled is marked, whether it ran or was closed by a later start")
+    @Test("a job that an operator cancelled is marked, also when a later start closes it")
     func cancelled() async {
         let ends = await withRegistry { registry in
             await registry.open(job(1))

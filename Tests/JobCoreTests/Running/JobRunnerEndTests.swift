@@ -8,7 +8,7 @@ import Testing
 /// A job that is cancelled, waited for or stopped just where one stage of its life passes into the next.
 @Suite struct JobRunnerEndTests {
     @Test(
-        "a stop waits for a job that has ended and is told to its handlers: it is closed, not left for the next start")
+        "a stop waits for the handlers of a job that has ended: it is closed, not continued at the next start")
     func stopWhileEnding() async throws {
         let bench = try JobBench()
         let events = try EventHarness()
@@ -78,7 +78,7 @@ import Testing
     }
 
     @Test(
-        "an attempt that the end of what it needs has cut off counts as interrupted, and not as cancelled by an operator"
+        "an attempt whose resource is stopped counts as interrupted, and not as cancelled by an operator"
     )
     func cutUnderneath() async throws {
         let bench = try JobBench()
@@ -91,7 +91,7 @@ import Testing
         #expect(await job.outcome() == .success)
     }
 
-    @Test("of a job that goes on, the attempts that failed count, and those that were interrupted do not")
+    @Test("the failed attempts of a resumed job count, and the interrupted ones do not")
     func failuresBeforeRestart() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -104,7 +104,7 @@ import Testing
         #expect(bench.recorder.job(job.id)?.attempts.map(\.number) == [1, 2, 3, 4])
     }
 
-    @Test("an interrupted job waits before it goes on")
+    @Test("an interrupted job is repeated after a delay")
     func waitsAfterInterruption() async throws {
         let clock = ManualClock(Timestamp(secondsSince1970: 1_800_000_000))
         let bench = try JobBench(clock: clock)
@@ -134,7 +134,7 @@ import Testing
         #expect(await waiting.outcome() == .success)
     }
 
-    @Test("whoever waits for a job and is cancelled waits no longer; the job goes on")
+    @Test("a cancelled caller does not wait for the job any more; the job continues")
     func waiterIsCanceled() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -156,7 +156,7 @@ import Testing
         #expect(bench.letters(of: job.id) == "RT")
     }
 
-    @Test("a job that waits for its subject is cancelled twice, and another takes its turn")
+    @Test("a job that waits for its subject is cancelled twice, and the next job runs")
     func cancelParked() async throws {
         let bench = try JobBench()
         let gate = Gate()
@@ -193,7 +193,7 @@ import Testing
         let bench = try JobBench()
         let runner = bench.runner()
         let request = bench.request(attempts: 3) { attempt in
-            // What an attempt has come to stands before the cancelling is heard.
+            // The attempt has its outcome before the cancellation arrives.
             await bench.registry.whenCanceled(attempt.job.id) {}
             await bench.registry.cancel(attempt.job.id)
             return JobOutcome(.failed, failureClass: .retryable, message: "not yet")
@@ -204,7 +204,7 @@ import Testing
     }
 
     @Test(
-        "a stop is bounded whatever a job does: one that does not heed its being cut off is left, by name, and stays open"
+        "a stop is bounded: a job that does not end when it is cancelled is logged by name, and stays open"
     )
     func deafJob() async throws {
         let bench = try JobBench()
@@ -219,7 +219,7 @@ import Testing
                 }))
         try await eventually("it runs") { await bench.registry.live(deaf.id)?.status == .running }
         let queued = try #require(try await runner.submit(bench.request("queued") { _ in .success }))
-        await runner.stop(grace: .milliseconds(1), killTimeout: .milliseconds(1))
+        await runner.stop(grace: .milliseconds(1), cancelTimeout: .milliseconds(1))
         let notices = bench.notices.withLock { $0 }
         #expect(notices.map(\.job) == [deaf.id])
         #expect(notices.allSatisfy { $0.level == .error && $0.text.contains("deaf.\(deaf.id)") })
@@ -229,7 +229,7 @@ import Testing
         #expect(bench.letters(of: queued.id) == "d")
     }
 
-    @Test("a job that is cut off by a stop is told, and has ended when the stop returns")
+    @Test("a job that a stop cancels has ended when the stop returns")
     func cutOff() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -244,7 +244,7 @@ import Testing
                     return .success
                 }))
         try await eventually("it runs") { await bench.registry.live(job.id)?.status == .running }
-        await runner.stop(grace: .milliseconds(1), killTimeout: .seconds(3_600))
+        await runner.stop(grace: .milliseconds(1), cancelTimeout: .seconds(3_600))
         #expect(hasCleanedUp.withLock { $0 })
         #expect(bench.notices.withLock { $0.isEmpty })
     }

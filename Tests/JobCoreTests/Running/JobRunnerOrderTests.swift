@@ -24,7 +24,7 @@ import Testing
         }
     }
 
-    @Test("jobs that wait for one subject begin by priority, then in the order in which they were asked for")
+    @Test("jobs that wait for one subject start by priority, then in the order of their submission")
     func oneSubject() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -42,7 +42,7 @@ import Testing
     }
 
     @Test(
-        "at the limit on all, jobs of two runners begin by priority, and none is passed over for those of the runner that made room"
+        "at the total limit, jobs of two runners start by priority, whichever runner's job has ended"
     )
     func limitOnAll() async throws {
         let bench = try JobBench()
@@ -61,7 +61,7 @@ import Testing
     }
 
     @Test(
-        "room is there while fewer than so many wait for their turn; jobs between two attempts do not count, and a window is waited for"
+        "there is room while fewer jobs are due than the bound; jobs between two attempts do not count, and a closed window is waited for"
     )
     func room() async throws {
         let start = Timestamp(secondsSince1970: 1_800_014_400)
@@ -98,7 +98,7 @@ import Testing
         await #expect(throws: CancellationError.self) { try await stopped.value }
     }
 
-    @Test("a job that waits for its next attempt waits no longer because the clock is set back")
+    @Test("a clock that is set back does not delay the next attempt")
     func retryWhileSetBack() async throws {
         let start = Timestamp(secondsSince1970: 1_800_000_000)
         let clock = ManualClock(start)
@@ -120,7 +120,7 @@ import Testing
     }
 
     @Test(
-        "B9 a job has the letter of what it waits for now: t until its time, then c, p or d, and no t when only a slot is missing"
+        "B9 the letter of a waiting job is the current reason: t until its time, then c, p or d, and no t when only a slot is missing"
     )
     func letters() async throws {
         let start = Timestamp(secondsSince1970: 1_800_000_000)

@@ -61,7 +61,9 @@ import Testing
         #expect(await bench.registry.live().isEmpty)
     }
 
-    @Test("with a subject for each, jobs start strictly by priority and within one priority in the order they came")
+    @Test(
+        "with a subject for each, jobs start strictly by priority and within one priority in the order of their submission"
+    )
     func strictOrder() async throws {
         let bench = try JobBench()
         let runner = bench.runner(slots: 1)
@@ -94,7 +96,7 @@ import Testing
         #expect(order.withLock { $0 } == ["a1", "a2", "b", "c"])
     }
 
-    @Test("jobs of two runners share a subject one after the other, and the limit on all")
+    @Test("jobs of two runners use a shared subject one after the other, and share the total limit")
     func sharedScheduler() async throws {
         let bench = try JobBench()
         let scheduler = JobScheduler(limit: 1)
@@ -190,7 +192,7 @@ import Testing
         #expect(await !bench.registry.cancel(later.id))
     }
 
-    @Test("a stop gives running jobs the grace, cuts them off then, and leaves them open for the next start")
+    @Test("a stop gives running jobs the grace period, cancels them then, and leaves them open for the next start")
     func stop() async throws {
         let bench = try JobBench()
         let runner = bench.runner()

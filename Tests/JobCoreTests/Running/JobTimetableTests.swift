@@ -9,7 +9,7 @@ import Testing
         JobTimetable(try lines.map { .init(name: $0.0, schedule: try CronSchedule(parsing: $0.1)) })
     }
 
-    @Test("the next moment is the earliest of all lines, strictly later, and an empty table has none")
+    @Test("the next time is the earliest of all lines, strictly later, and an empty table has none")
     func next() throws {
         let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"), ("new year", "0 0 1 1 *"))
         let calendar = DayCalendar.utc
@@ -23,7 +23,7 @@ import Testing
         #expect(table.next(after: .distantFuture, in: calendar) == nil)
     }
 
-    @Test("what came due in a while is told in the order of the lines, each once however often it did")
+    @Test("jobs that became due in an interval come in the order of the lines, each once")
     func due() throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"), ("noon", "0 12 * * *"))
         func due(_ from: String, _ to: String) throws -> [String] {
@@ -38,7 +38,7 @@ import Testing
     }
 
     @Test(
-        "when clocks are put forward or back a line for certain hours still comes once, one for every hour as time passes"
+        "at changes of daylight saving time a line for certain hours is due once, one for every hour in each hour"
     )
     func summerTime() throws {
         let table = try Self.table(("night", "30 2 * * *"), ("hour", "0 * * * *"))
@@ -92,7 +92,7 @@ import Testing
         }
     }
 
-    @Test("each line is asked for when its time comes, and what came due while the machine slept once, late")
+    @Test("each line is asked for when it is due, and lines that became due while the machine slept once afterwards")
     func following() async throws {
         let table = try Self.table(("hour", "0 * * * *"), ("night", "30 2 * * *"))
         let follower = Follower(table, at: try Timestamp("2026-03-10 01:30 +00:00"))
@@ -108,7 +108,7 @@ import Testing
         await follower.end()
     }
 
-    @Test("a moment does not come twice when the clock is set back, before its time or after")
+    @Test("no line is due twice when the clock is set back, before its time or after")
     func setBack() async throws {
         let start = try Timestamp("2026-03-10 01:30 +00:00")
         let clock = BackwardClock(start)
@@ -124,7 +124,7 @@ import Testing
         #expect(asked.withLock { Array($0.prefix(3)) } == [first, first + .seconds(3_600), first + .seconds(7_200)])
     }
 
-    @Test("what comes due because the clock is set forward is asked for once, at once")
+    @Test("lines that become due because the clock is set forward are asked for once, at once")
     func setForwardByDays() async throws {
         let start = try Timestamp("2026-03-10 01:30 +00:00")
         let follower = Follower(try Self.table(("minute", "* * * * *"), ("night", "30 2 * * *")), at: start)
@@ -136,7 +136,7 @@ import Testing
     }
 
     @Test(
-        "a clock that is set back by days leaves no schedule waiting for days; by less than a line's period it makes no time come again"
+        "a clock that is set back by days delays no schedule by days; by less than a line's period it repeats no time"
     )
     func setBackByDays() async throws {
         let start = try Timestamp("2026-03-10 02:30 +00:00")
@@ -165,7 +165,7 @@ import Testing
         await follower.end()
     }
 
-    @Test("a clock that was ahead by most of a line's period, when the line came, leaves out no run")
+    @Test("a clock that was ahead by most of a line's period skips no run")
     func setBackByMostOfAPeriod() async throws {
         let ahead = try Timestamp("2026-03-10 02:29 +00:00")
         let follower = Follower(try Self.table(("night", "30 2 * * *")), at: ahead)
@@ -180,7 +180,7 @@ import Testing
         await follower.end()
     }
 
-    @Test("a correction by seconds has nothing run twice")
+    @Test("a correction by seconds runs nothing twice")
     func setBackBySeconds() async throws {
         let start = try Timestamp("2026-03-10 01:59 +00:00")
         let two = start + .seconds(60)
@@ -196,7 +196,7 @@ import Testing
         await follower.end()
     }
 
-    @Test("an empty table, and one whose lines are over, asks for nothing and ends when it is cancelled")
+    @Test("a table without future lines asks for nothing and ends when it is cancelled")
     func nothing() async throws {
         let follower = Follower(JobTimetable(), at: Timestamp(secondsSince1970: 1_000))
         try await follower.sleeps(until: .distantFuture)
@@ -205,14 +205,14 @@ import Testing
     }
 }
 
-/// Whoever has slept finds it an hour before the time slept for. It sleeps three times.
+/// After a sleep it is an hour before the time of the sleep. It sleeps three times.
 private final class BackwardClock: WallClock {
     private let state: Mutex<(now: Timestamp, deadline: Timestamp, sleeps: Int)>
 
     init(_ now: Timestamp) { state = Mutex((now, now, 0)) }
 
     var now: Timestamp { state.withLock { $0.now } }
-    /// What was slept for last.
+    /// The time of the last sleep.
     var deadline: Timestamp { state.withLock { $0.deadline } }
 
     func sleep(until deadline: Timestamp) async throws {

@@ -71,7 +71,7 @@ import Testing
     }
 
     @Test(
-        "L8 of a report and an exit status both are kept and the heavier counts",
+        "L8 a report and an exit status are both kept and the more severe one counts",
         arguments: [
             (0, 3, JobResult.warnings), (3, 0, .warnings), (0, 1, .failed), (1, 0, .failed),
             (0, 5, .wrongConfiguration),
@@ -112,7 +112,7 @@ import Testing
         #expect(tries.count == 3 && Set(tries.map { $0.split(separator: " ")[0] }).count == 1)
     }
 
-    @Test("what a running script has written can be followed, and stands in the history at its end")
+    @Test("the output of a running script can be followed, and is in the history at its end")
     func followed() async throws {
         let bench = try JobBench()
         let runner = bench.runner()
@@ -128,7 +128,7 @@ import Testing
         #expect(await bench.registry.output(of: job.id) == nil)
     }
 
-    @Test("B9 every letter has its weight, and the letters of a job are seen while they change")
+    @Test("B9 every letter has its severity, and the letters of a job are seen while they change")
     func letters() async throws {
         #expect(JobStatus.allCases.count == 19)
         #expect(Set(JobStatus.allCases.map(\.rawValue)) == Set("CRBTEefDAFSmMsjcdtp"))

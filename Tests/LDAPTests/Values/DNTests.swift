@@ -30,7 +30,7 @@ import Testing
         #expect(again.rdns.map(\.description) == name.rdns.map(\.description))
     }
 
-    @Test("A value in hexadecimal is kept and written as it came")
+    @Test("A value in hexadecimal is kept and written unchanged")
     func encodedValue() throws {
         let name = try DN(parsing: "1.3.6.1.4.1.1466.0=#04024869,dc=net")
         #expect(name.rdns[0].assertions[0].isEncoded)
@@ -41,7 +41,7 @@ import Testing
     }
 
     @Test(
-        "A malformed name is refused at its place",
+        "A malformed name is refused with the position",
         arguments: [
             ("cn", 3), ("=x", 1), ("cn=a,", 6), ("cn=a,,dc=b", 6), ("cn=a+", 6), (",cn=a", 1), ("  ", 3),
             ("cn=a;dc=b", 5),
@@ -57,7 +57,7 @@ import Testing
     }
 
     @Test(
-        "Case, spaces and the order of assertions do not tell names apart",
+        "Case, spaces and the order of assertions do not distinguish names",
         arguments: [
             ("uid=Anna,DC=Example", "UID=anna, dc=example"), ("cn=J.  Smith", "CN=j. smith"), (#"cn=\20a\20"#, "cn=A"),
             ("cn=a+sn=b", "SN=B+CN=A"), (#"cn=\C3\84"#, "cn=ä"), ("cn=A\u{308}", "cn=\u{E4}"),
@@ -81,7 +81,7 @@ import Testing
         #expect(try DN(parsing: left) != DN(parsing: right))
     }
 
-    @Test("Values are escaped on output, whatever they hold")
+    @Test("All values are escaped on output")
     func building() throws {
         let base = try DN(parsing: "dc=example,dc=net")
         let name = base.appending("ou", #" #a,b+c"d\e<f>;g=h "#).appending("uid", "#1\n\u{0}é")
@@ -113,7 +113,7 @@ import Testing
         }
     }
 
-    @Test("Names that differ in one sign that stands for itself differ")
+    @Test("Names that differ in one literal character differ")
     func different() throws {
         let names = try ["a=b,c=d", "a=b\\,c\\=d", "a=b\\\\,c=d", "a=b", "c=d,a=b", "a=\\#b,c=d", "a=#b0,c=d"].map {
             try DN(parsing: $0)

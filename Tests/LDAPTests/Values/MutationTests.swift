@@ -25,7 +25,7 @@ import Testing
         }
     }
 
-    @Test("Damaged LDIF neither traps nor depends on how it is cut", arguments: 0..<20 as Range<UInt64>)
+    @Test("Damaged LDIF neither traps nor depends on the chunks", arguments: 0..<20 as Range<UInt64>)
     func ldif(_ seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         for round in 0..<100 {

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// OpenLDAP's own parsers read what ours write, and ours read what they write.
-@Suite("Beside OpenLDAP's tools") struct OpenLDAPTests {
+@Suite("Compared with OpenLDAP's tools") struct OpenLDAPTests {
     @Test("ldapmodify reads the writer's output, value by value", arguments: 0..<5 as Range<UInt64>)
     func ldapmodify(_ seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
@@ -51,7 +51,7 @@ import Testing
         #expect(answer.output == records.map(Self.shown).joined())
     }
 
-    @Test("slapdn takes our names; what it makes of them is the same name for us")
+    @Test("slapdn accepts our names, and its output is an equal name")
     func slapdn() throws {
         var random = SeededGenerator(seed: 7)
         let configuration = FileManager.default.temporaryDirectory.appending(component: "\(UUID()).conf")
@@ -112,7 +112,7 @@ extension OpenLDAPTests {
             errors: String(decoding: try Data(contentsOf: files[1]), as: UTF8.self))
     }
 
-    /// What `ldapmodify -n -v` shows of a record.
+    /// The output of `ldapmodify -n -v` for a record.
     private static func shown(_ record: LDIFRecord) -> String {
         func shown(_ action: String, _ name: AttributeName, _ values: [AttributeValue]) -> String {
             "\(action) \(name):\n"

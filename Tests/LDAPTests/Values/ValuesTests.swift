@@ -16,7 +16,7 @@ import Testing
     }
 
     @Test(
-        "What is not an attribute name is refused",
+        "Anything else is refused as an attribute name",
         arguments: [
             "", "1a", "-a", "c n", "c_n", "cn;", ";cn", "cn;;x", "cn;l_d", "2..5", ".5", "5.", "ä", "cn=", "cn:", "a\n",
             "\u{212A}n",
@@ -28,7 +28,7 @@ import Testing
         #expect(error?.description.contains("\n") == false)
     }
 
-    @Test("Options tell attributes apart, their order does not")
+    @Test("Options distinguish attributes, their order does not")
     func options() {
         #expect(AttributeName("cn;lang-de") != AttributeName("cn"))
         #expect(AttributeName("cn;lang-de;x-a") == AttributeName("CN;X-A;Lang-DE"))
@@ -62,7 +62,7 @@ import Testing
         #expect(entry.attributes.map(\.name.spelling) == ["photo", "sn"])
     }
 
-    @Test("The modifications that are made by name hold what was given")
+    @Test("The named constructors of modifications set all members")
     func modifications() {
         #expect(Modification.add("cn", "a", "b") == Modification(.add, "CN", ["a", "b"]))
         #expect(Modification.delete("cn") == Modification(.delete, "cn", []))
@@ -86,7 +86,7 @@ import Testing
     }
 
     @Test(
-        "What is not a UUID is refused",
+        "Anything else is refused as a UUID",
         arguments: [
             "", "597ae2f6-16a6-1027-98f4-d28b5365dc1", "597ae2f6-16a6-1027-98f4-d28b5365dc1g",
             "597ae2f616a6102798f4d28b5365dc14",

@@ -4,7 +4,7 @@ import Provisioning
 import TestSupport
 import Testing
 
-/// What a service's other jobs see of accounts and write to them.
+/// Reads and writes of accounts by a service's other jobs.
 @Suite struct AccountsTests {
     @Test(
         "all accounts of this daemon's hosts are handed over page by page, each once, also over a restart of the server"
@@ -44,7 +44,7 @@ import Testing
         }
     }
 
-    @Test("a write waits for a directory that is away, holds afterwards, and wakes nobody")
+    @Test("a write waits for an unreachable LDAP server, succeeds afterwards, and causes no reconcile")
     func write() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "added")
@@ -55,13 +55,13 @@ import Testing
                     entry.text("sstBackupSize") == "5" ? [] : [.replace("sstBackupSize", "5")]
                 }
                 try await eventually("the absence is noticed") {
-                    harness.messages.contains { $0.contains("the directory is out of reach") }
+                    harness.messages.contains { $0.contains("the LDAP server is unreachable") }
                 }
                 try await harness.sandbox.restart()
                 try await harness.reconnect()
                 try await written
                 #expect(try await harness.entry("4000001")?.text("sstBackupSize") == "5")
-                // Whatever a hint had started would be ahead of this wish in the queue.
+                // A reconcile that a notification had caused would be ahead of this request in the queue.
                 try await harness.add("4000002")
                 try await harness.expectMode("added", of: "4000002")
                 #expect(harness.service.asked.map(\.uid) == ["4000002"])
@@ -69,7 +69,7 @@ import Testing
         }
     }
 
-    @Test("of two who change values of their own in one attribute at once, none loses what it wrote")
+    @Test("two daemons that change their own values of one attribute at once lose none")
     func sharedAttribute() async throws {
         let name: AttributeName = "sstBackupLastSuccessfulBackup"
         try await EngineHarness.run { harness in
@@ -99,7 +99,7 @@ import Testing
         }
     }
 
-    @Test("a write to an entry that is gone says so, one that the directory refuses too, and a renamed entry is found")
+    @Test("a write to a removed entry fails, one that the server refuses fails, and a renamed entry is found")
     func refusals() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "added")

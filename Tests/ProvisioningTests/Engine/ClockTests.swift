@@ -14,7 +14,9 @@ private final class SettableClock: WallClock {
 }
 
 @Suite struct ClockTests {
-    @Test("a clock that is set back keeps nobody waiting: not who waits for a slot, not who waits for the next attempt")
+    @Test(
+        "a clock that is set back delays no account: neither one that waits for a slot nor one that waits for its next attempt"
+    )
     func setBack() async throws {
         let clock = SettableClock()
         try await EngineHarness.run(clock: clock) { harness in
@@ -43,7 +45,7 @@ private final class SettableClock: WallClock {
         }
     }
 
-    @Test("a request that is dated tomorrow is worked on at once when the clock is set past that date")
+    @Test("a request for tomorrow is done at once when the clock is set past that date")
     func setForward() async throws {
         let clock = ManualClock(SystemWallClock().now)
         try await EngineHarness.run(clock: clock) { harness in

@@ -58,7 +58,9 @@ import Testing
         return configuration
     }
 
-    @Test("a refused password is tried by one connection: after 5 minutes, then hourly; once it is right all goes on")
+    @Test(
+        "a refused password is tried by one connection: after 5 minutes, then hourly; once it is right all connections are made"
+    )
     func seldom() async throws {
         try await withPolicy(["pwdLockout": "TRUE", "pwdMaxRecordedFailure": "100"]) { harness, clock in
             try await harness.add("4000001")
@@ -66,7 +68,7 @@ import Testing
                 $0 = try withPassword("wrong", harness)
                 $0.password = "ADMIN_PASSWORD_FILE (/etc/secret)"
             } _: { engine in
-                // A list, and a read of the dispatcher's: three connections are asked for.
+                // A list, and a read of the reconciler: three connections are asked for.
                 let reading = Task { try await engine.account(harness.key("4000001"), attributes: []) }
                 let listing = Task {
                     for try await _ in await engine.accounts(attributes: []) {}
@@ -82,9 +84,9 @@ import Testing
                         message.contains("the next try is at \(next.text), so that"), "\(message)")
                     #expect(message.contains("ADMIN_PASSWORD_FILE (/etc/secret)"), "\(message)")
                     let snapshot = await engine.snapshot()
-                    #expect(!snapshot.isDirectoryAvailable)
+                    #expect(!snapshot.isLDAPAvailable)
                     #expect(snapshot.refusedCredentials?.contains("\(next.text)") == true)
-                    await #expect(throws: LDAPError.self) { try await engine.reachDirectory() }
+                    await #expect(throws: LDAPError.self) { try await engine.reachLDAP() }
                     try await eventually("it waits") { clock.deadlines.contains(next) }
                     clock.advance(to: next + .seconds(-1))
                     #expect(clock.deadlines.contains(next))
@@ -134,7 +136,7 @@ import Testing
         }
     }
 
-    @Test("a locked account is named, and the words of the password policy are in the message")
+    @Test("a locked account is named, and the answer of the password policy is in the message")
     func locked() async throws {
         let policy: [AttributeName: String] = ["pwdLockout": "TRUE", "pwdMaxFailure": "2"]
         try await withPolicy(policy) { harness, clock in
@@ -155,7 +157,7 @@ import Testing
         }
     }
 
-    @Test("a password that is about to expire is warned of once, however many connections are made")
+    @Test("a password that is about to expire is logged once, for all connections")
     func expiring() async throws {
         let policy: [AttributeName: String] = ["pwdMaxAge": "864000", "pwdExpireWarning": "900000"]
         try await withPolicy(policy) { harness, _ in
@@ -180,30 +182,30 @@ import Testing
     private static let refusal = LDAPError(.invalidCredentials, operation: "bind cn=a", server: "ldap://b")
     private static let away = LDAPError(.connectError, operation: "connect", server: "ldap://b")
 
-    @Test("one tries at a time; after a refusal nobody does, first for 5 minutes, then for an hour")
-    func turns() {
-        var turn = LoginTurn()
-        #expect(turn.ask() == .granted)
-        #expect(turn.ask() == .taken)
-        #expect(turn.failed(Self.away) == nil)
-        #expect(turn.ask() == .granted)
-        #expect(turn.failed(Self.refusal) == .seconds(300))
-        #expect(turn.ask() == .refused(Self.refusal))
-        turn.waitIsOver()
-        #expect(turn.ask() == .granted)
-        #expect(turn.ask() == .taken)
-        // That nobody answers does not make a wrong password a right one.
-        #expect(turn.failed(Self.away) == nil)
-        #expect(turn.ask() == .granted)
-        #expect(turn.failed(Self.refusal) == .seconds(3_600))
-        turn.waitIsOver()
-        #expect(turn.ask() == .granted)
-        turn.succeeded()
-        #expect(turn.ask() == .granted)
-        #expect(turn.failed(Self.refusal) == .seconds(300))
+    @Test("one attempt to log in at a time; after a refusal none for 5 minutes, after the next ones none for an hour")
+    func loginState() {
+        var state = LoginState()
+        #expect(state.ask() == .granted)
+        #expect(state.ask() == .taken)
+        #expect(state.failed(Self.away) == nil)
+        #expect(state.ask() == .granted)
+        #expect(state.failed(Self.refusal) == .seconds(300))
+        #expect(state.ask() == .refused(Self.refusal))
+        state.delayEnded()
+        #expect(state.ask() == .granted)
+        #expect(state.ask() == .taken)
+        // A server that does not answer does not make a wrong password right.
+        #expect(state.failed(Self.away) == nil)
+        #expect(state.ask() == .granted)
+        #expect(state.failed(Self.refusal) == .seconds(3_600))
+        state.delayEnded()
+        #expect(state.ask() == .granted)
+        state = LoginState()
+        #expect(state.ask() == .granted)
+        #expect(state.failed(Self.refusal) == .seconds(300))
     }
 
-    @Test("a warning is told again when it has changed, and not for the seconds that pass")
+    @Test("a warning is logged again when it has changed, and not because of elapsed seconds")
     func warnings() throws {
         func warning(_ policy: PasswordPolicyResponse, after seconds: Int = 0) -> PasswordWarning? {
             PasswordWarning(policy, at: Self.noon + .seconds(seconds))

@@ -47,7 +47,7 @@ import Testing
                 try await eventually("four wait") { await engine.snapshot().deletes.count == 4 }
                 #expect(await engine.provision(try harness.key("4000002")) == .success)
                 #expect(await engine.snapshot().deletes.count == 3)
-                try await harness.wish("4000003", "modify")
+                try await harness.request("4000003", "modify")
                 try await harness.expectMode("modified", of: "4000003")
                 #expect(await engine.snapshot().deletes.count == 2)
                 configuration.deletesPerHour = 10

@@ -10,19 +10,19 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// An engine on a real directory server, with a service that a test holds in its hands.
+/// An engine on a real LDAP server, with a service that a test controls.
 final class EngineHarness: Sendable {
     let sandbox: LDAPSandbox
     let service = RecordingService()
     let log = InMemoryLogHandler()
-    /// What the registries of its engines told.
+    /// The job records of its engines.
     let recorder = ChangeRecorder()
     let clock: any WallClock
     /// Whether the engines doubt the clock.
     let isClockDoubted = Mutex(false)
     private let stateDirectory: FilePath
     private let connection: Mutex<LDAPConnection>
-    /// Bound as the directory's manager: writes wishes, reads outcomes.
+    /// Bound as the directory's manager: writes requests, reads outcomes.
     var manager: LDAPConnection { connection.withLock { $0 } }
 
     static func run(
@@ -71,16 +71,18 @@ final class EngineHarness: Sendable {
             scope: WatchScope(base: try Self.base, names: AttributeNames()),
             policy: DecisionPolicy(calendar: .utc),
             jobRetry: RetryPolicy(maximumAttempts: 3, delay: .milliseconds(10), maximumDelay: .milliseconds(50)),
-            directoryRetry: RetryPolicy(
+            ldapRetry: RetryPolicy(
                 maximumAttempts: .max, delay: .milliseconds(20), maximumDelay: .milliseconds(200)),
             service: service,
             executor: JobExecutor(registry: JobRegistry(recorder: recorder, clock: clock), clock: clock))
     }
 
-    /// - Parameter state: the name of a state directory of its own, for an engine that runs beside another one; nil: the one of all others.
+    /// - Parameter state: the name of a state directory of its own, for a second engine; nil: the usual one.
     func engine(
-        state: String? = nil, planPrinter: PlanPrinter? = nil, bound: Int = 500_000, scheduler: JobScheduler? = nil,
-        _ change: (inout Engine.Configuration) throws -> Void = { _ in }
+        state: String? = nil, bound: Int = 500_000,
+        scheduler: JobScheduler? = nil,
+        _ change: (inout Engine.Configuration) throws -> Void = { _ in },
+        planPrinter: (@Sendable (String) -> Void)? = nil
     ) async throws -> Engine {
         var configuration = try configuration()
         try change(&configuration)
@@ -95,10 +97,10 @@ final class EngineHarness: Sendable {
             isClockDoubted: { self.isClockDoubted.withLock(\.self) }, logger: logger)
     }
 
-    /// The jobs that its engines did not end, as a history would have them after a crash.
-    var leftJobs: [Job] { recorder.opened.compactMap(recorder.job).filter(\.isOpen) }
+    /// The interrupted jobs of its engines, as the history returns them after a crash.
+    var interruptedJobs: [Job] { recorder.opened.compactMap(recorder.job).filter(\.isOpen) }
 
-    /// Runs an engine around a body and stops it, whatever the body does.
+    /// Runs an engine around a body and stops it, also when the body throws.
     func running(
         bound: Int = 500_000, scheduler: JobScheduler? = nil,
         _ change: (inout Engine.Configuration) throws -> Void = { _ in },
@@ -122,7 +124,7 @@ final class EngineHarness: Sendable {
 
     static func dn(_ uid: String) throws -> DN { try base.appending("uid", uid) }
 
-    /// Adds an account with a wish.
+    /// Adds an account with a request.
     func add(
         _ uid: String, mode: String = "add", state: String = "0", date: String = "0", active: String = "FALSE",
         quota: String = "1073741824", host: String? = nil, classes: [String] = [],
@@ -148,8 +150,8 @@ final class EngineHarness: Sendable {
         try await manager.add(entry)
     }
 
-    /// Writes a wish as a web page does: plainly, without looking at what stands there.
-    func wish(_ uid: String, _ mode: String, quota: String? = nil) async throws {
+    /// Writes a request as a web page does: without reading the entry first.
+    func request(_ uid: String, _ mode: String, quota: String? = nil) async throws {
         var modifications: [Modification] = [
             .replace("sstProvisioningMode", AttributeValue(mode)), .replace("sstProvisioningState", "0"),
         ]

@@ -7,14 +7,14 @@ import Testing
 
 @Suite struct EngineTests {
     @Test(
-        "a wish goes from add to added, modify to modified, delete to deleted, each with a time stamp and ReturnValue 0"
+        "a request goes from add to added, modify to modified, delete to deleted, each with a timestamp and ReturnValue 0"
     )
     func wholeWay() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { _ in
                 try await harness.add("4000001")
-                for (wish, done) in [("add", "added"), ("modify", "modified"), ("delete", "deleted")] {
-                    if wish != "add" { try await harness.wish("4000001", wish) }
+                for (mode, done) in [("add", "added"), ("modify", "modified"), ("delete", "deleted")] {
+                    if mode != "add" { try await harness.request("4000001", mode) }
                     try await harness.expectMode(done, of: "4000001")
                     let entry = try #require(try await harness.entry("4000001"))
                     let state = try #require(entry.text("sstProvisioningState"))
@@ -28,13 +28,13 @@ import Testing
         }
     }
 
-    @Test("F2: the daemon's own write of adding does not come back as work")
+    @Test("F2: the notification of the daemon's own write of adding causes no work")
     func echo() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { engine in
                 for number in 0..<20 { try await harness.add("40000\(10 + number)") }
                 for number in 0..<20 { try await harness.expectMode("added", of: "40000\(10 + number)") }
-                // A wish written last is done last: whatever the echoes brought about stands before it.
+                // A request that is written last is done last, after everything that the notifications of own writes caused.
                 try await harness.add("4000099")
                 try await harness.expectMode("added", of: "4000099")
             }
@@ -43,7 +43,7 @@ import Testing
         }
     }
 
-    @Test("F1, F9: what was written while the daemon was away is found at the start")
+    @Test("F1, F9: requests that were written while the daemon did not run are found at the start")
     func foundAtStart() async throws {
         try await EngineHarness.run { harness in
             for number in 0..<5 { try await harness.add("400001\(number)") }
@@ -55,7 +55,7 @@ import Testing
         }
     }
 
-    @Test("a server without syncprov is polled, and wishes are done all the same")
+    @Test("a server without syncprov is polled, and its requests are done")
     func polling() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
@@ -65,14 +65,14 @@ import Testing
             } _: { _ in
                 try await harness.add("4000001")
                 try await harness.expectMode("added", of: "4000001")
-                try await harness.wish("4000001", "modify")
+                try await harness.request("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
             }
             #expect(harness.messages.contains { $0.contains("polling") })
         }
     }
 
-    @Test("DETECTION = poll and the relist alone find wishes as well")
+    @Test("DETECTION = poll, and the relist alone, detect requests")
     func relist() async throws {
         try await EngineHarness.run { harness in
             try await harness.running {
@@ -103,7 +103,7 @@ import Testing
         }
     }
 
-    @Test("delete of an active account is refused on the entry, and done once it is inactive and wished again")
+    @Test("delete of an active account is refused on the entry, and done once it is inactive and requested again")
     func activeAccount() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { _ in
@@ -112,13 +112,13 @@ import Testing
                 #expect(try await harness.mode("4000001") == "deleting")
                 #expect(harness.service.asked.isEmpty)
                 try await harness.set("4000001", "sstIsActive", "FALSE")
-                try await harness.wish("4000001", "delete")
+                try await harness.request("4000001", "delete")
                 try await harness.expectMode("deleted", of: "4000001")
             }
         }
     }
 
-    @Test("an entry that vanishes deletes nothing; one that vanishes under its job ends it with code 2")
+    @Test("an entry that is removed deletes nothing; the job of an entry that is removed meanwhile ends with code 2")
     func vanished() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -137,7 +137,7 @@ import Testing
         }
     }
 
-    @Test("an entry that is renamed under its job is finished under its new name")
+    @Test("an entry that is renamed during its job gets the outcome under its new name")
     func renamed() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -153,7 +153,7 @@ import Testing
         }
     }
 
-    @Test("F7: a job that hangs holds up its own account only, and no more run at once than there are slots")
+    @Test("F7: a job that hangs delays its own account only, and no more jobs run at once than there are slots")
     func slots() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -174,7 +174,7 @@ import Testing
         }
     }
 
-    @Test("runOnce does what is due and returns; what lies in the future stays")
+    @Test("runOnce does what is due and returns; requests for the future stay")
     func once() async throws {
         try await EngineHarness.run(clock: ManualClock(Timestamp(secondsSince1970: 1_795_262_400))) { harness in
             for number in 0..<9 { try await harness.add("400001\(number)") }
@@ -187,7 +187,7 @@ import Testing
         }
     }
 
-    @Test("an operator can have an account's wish carried out before its day, and hears the outcome")
+    @Test("an operator can have a request carried out before its date, and gets the outcome")
     func provisionNow() async throws {
         try await EngineHarness.run(clock: ManualClock(Timestamp(secondsSince1970: 1_795_262_400))) { harness in
             try await harness.add("4000001", date: "20261231")
@@ -200,7 +200,7 @@ import Testing
         }
     }
 
-    @Test("new settings hold for the next job, and the watch goes on")
+    @Test("new settings apply to the next job, and the watcher continues")
     func reload() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()

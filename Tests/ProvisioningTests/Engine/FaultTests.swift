@@ -7,12 +7,12 @@ import Synchronization
 import TestSupport
 import Testing
 
-/// The old daemon's faults that the engine answers for, and what a hostile world does to a running one.
+/// Faults of the old daemon, and failures of server, daemon and network during jobs.
 @Suite struct FaultTests {
     private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private static let midnight = noon + .seconds(12 * 3600)
 
-    @Test("F1: a wish for tomorrow fires by itself when the day begins, also across a restart")
+    @Test("F1: a request for tomorrow starts by itself when the day begins, also after a restart")
     func dueDate() async throws {
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
@@ -30,7 +30,9 @@ import Testing
         }
     }
 
-    @Test("F1: a wish whose day passed while the daemon was away runs at the start; with OVERDUE = skip it stays")
+    @Test(
+        "F1: a request whose date passed while the daemon did not run is done at the start; with OVERDUE = skip it stays"
+    )
     func overdue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             try await harness.add("4000001", date: "20261101")
@@ -58,11 +60,11 @@ import Testing
         }
     }
 
-    @Test("F3: a failure leaves its code on the entry and nothing runs again, until somebody wishes it again")
+    @Test("F3: a failure writes its code to the entry and nothing runs again, until there is another request")
     func failureIsVisible() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in
-                throw ProvisioningFailure(.cannotCreateHomeDir, reason: "the script exited with 1", hint: "mend it")
+                throw ProvisioningFailure(.cannotCreateHomeDir, reason: "the script exited with 1", hint: "fix it")
             }
             try await harness.running { engine in
                 try await harness.add("4000001")
@@ -71,7 +73,7 @@ import Testing
                 #expect(entry.text("sstProvisioningMode") == "adding")
                 #expect(entry.text("sstProvisioningState") == "0")
                 harness.service.doing { _ in }
-                try await harness.wish("4000001", "add")
+                try await harness.request("4000001", "add")
                 try await harness.expectMode("added", of: "4000001")
                 #expect(try await harness.returnValue("4000001") == "0")
             }
@@ -79,7 +81,9 @@ import Testing
         }
     }
 
-    @Test("F3: a failure that may pass is tried again with a growing attempt under the same job, then told")
+    @Test(
+        "F3: a retryable failure is tried again under the same job with the next attempt number, then written to the entry"
+    )
     func retries() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -131,7 +135,7 @@ import Testing
         }
     }
 
-    @Test("F5: a wish written while the job runs wins, and is run next with its own values")
+    @Test("F5: a request that is written during a job wins, and is done next with its own values")
     func newWishWins() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -139,7 +143,7 @@ import Testing
             try await harness.running { _ in
                 try await harness.add("4000001", quota: "1")
                 try await eventually("the job runs") { !harness.service.asked.isEmpty }
-                try await harness.wish("4000001", "modify", quota: "2")
+                try await harness.request("4000001", "modify", quota: "2")
                 gate.open()
                 try await harness.expectMode("modified", of: "4000001")
             }
@@ -148,7 +152,7 @@ import Testing
         }
     }
 
-    @Test("F5: a wish rewritten between reading and claiming is carried out with the values written last")
+    @Test("F5: a request that is rewritten between read and claim is done with the values written last")
     func rewrittenWish() async throws {
         try await EngineHarness.run { harness in
             try await harness.running {
@@ -157,7 +161,7 @@ import Testing
                 for number in 0..<30 {
                     let uid = "40000\(10 + number)"
                     try await harness.add(uid, quota: "1")
-                    try await harness.wish(uid, "add", quota: "2")
+                    try await harness.request(uid, "add", quota: "2")
                     try await harness.expectMode("added", of: uid)
                     let last = harness.service.asked.last { $0.uid == uid }
                     #expect(last?.quota == "2")
@@ -166,7 +170,7 @@ import Testing
         }
     }
 
-    @Test("F6: what a crash left in adding is resumed, not repeated as new: the same job, a higher attempt")
+    @Test("F6: an interrupted job is resumed and not repeated as new: the same number, the next attempt")
     func resume() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -175,12 +179,12 @@ import Testing
             await crashed.start()
             try await harness.add("4000001")
             try await eventually("the job runs") { !harness.service.asked.isEmpty }
-            // Its connections are gone and its outcome never comes, as with SIGKILL.
+            // Its connections are closed and its outcome is never written, as after SIGKILL.
             let abandoned = Task { await crashed.stop(grace: .zero) }
             try await harness.add("4000002", mode: "modifying")
             let next = RecordingService()
             let engine = try await harness.engine { $0.service = next }
-            await engine.takeUp(harness.leftJobs)
+            await engine.recover(harness.interruptedJobs)
             await engine.start()
             try await harness.expectMode("added", of: "4000001")
             try await harness.expectMode("modified", of: "4000002")
@@ -195,7 +199,7 @@ import Testing
         }
     }
 
-    @Test("a stop gives running jobs their grace; what is not finished then stays resumable")
+    @Test("a stop gives running jobs their grace period; jobs that do not finish can be resumed")
     func stop() async throws {
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
@@ -222,7 +226,8 @@ import Testing
     }
 
     @Test(
-        "F10: the server is killed and comes back many times; no wish is lost and the log says so once per change")
+        "F10: the server is killed and restarted many times; no request is lost, and the log has one message per change"
+    )
     func serverKilled() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(20)) }
@@ -238,14 +243,14 @@ import Testing
                 }
             }
             #expect(!harness.service.hasOverlapped)
-            let away = harness.messages.filter { $0.contains("out of reach") }
-            let back = harness.messages.filter { $0.contains("the directory is back") }
+            let away = harness.messages.filter { $0.contains("unreachable") }
+            let back = harness.messages.filter { $0.contains("is reachable again") }
             #expect((1...5).contains(back.count))
             #expect(away.count <= 10)
         }
     }
 
-    @Test("the server is killed under the writes of many accounts, and each comes to its end")
+    @Test("the server is killed during the writes of many accounts, and each gets its outcome")
     func serverKilledUnderWrites() async throws {
         try await EngineHarness.run { harness in
             let uids = (0..<40).map { "\($0)" }
@@ -263,37 +268,36 @@ import Testing
         }
     }
 
-    @Test("the directory may be away at the start for as long as it likes")
+    @Test("the LDAP server may be unreachable at the start for any time")
     func awayAtStart() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
             try await harness.sandbox.kill()
             try await harness.running {
-                // In operation it would not be an error for long.
-                $0.directoryAttemptsUntilError = AttemptsUntilError(atStart: 3, inOperation: 1_000)
+                // After the first connection, an error would come much later.
+                $0.ldapAttemptsUntilError = AttemptsUntilError(atStart: 3, inOperation: 1_000)
             } _: { engine in
                 try await eventually("it has been said loudly") {
-                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("still out of reach") }
+                    harness.messages.contains { $0.hasPrefix("error") && $0.contains("still unreachable") }
                 }
-                #expect(await !engine.snapshot().isDirectoryAvailable)
+                #expect(await !engine.snapshot().isLDAPAvailable)
                 try await harness.sandbox.restart()
                 try await harness.reconnect()
                 try await harness.expectMode("added", of: "4000001")
-                try await eventually("it is back") { await engine.snapshot().isDirectoryAvailable }
+                try await eventually("it is back") { await engine.snapshot().isLDAPAvailable }
             }
             #expect(harness.messages.filter { $0.hasPrefix("error") }.count == 1)
         }
     }
 
-    @Test("F12: a dry run shows the plan of each account and changes nothing in the directory")
+    @Test("F12: a dry run prints the plan of each account and changes nothing in LDAP")
     func dryRun() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
             try await harness.add("4000002", mode: "deleting")
             let before = try await [harness.entry("4000001"), harness.entry("4000002")]
             let shown = Mutex<[String]>([])
-            let printer = PlanPrinter { text in shown.withLock { $0.append(text) } }
-            let engine = try await harness.engine(planPrinter: printer)
+            let engine = try await harness.engine(planPrinter: { text in shown.withLock { $0.append(text) } })
             try await engine.runOnce()
             await engine.stop(grace: .zero)
             #expect(try await [harness.entry("4000001"), harness.entry("4000002")] == before)
@@ -315,14 +319,14 @@ import Testing
             try await harness.running { _ in
                 try await harness.add("4000001")
                 try await eventually("failed") { try await harness.returnValue("4000001") == "1" }
-                // A stop before that leaves the job to the next start.
+                // A stop before that would leave the job open.
                 try await eventually("the job is closed") { !harness.recorder.closed.isEmpty }
             }
             #expect(harness.recorder.closed.contains { $0.message.contains("100%s %n %@ of it") })
         }
     }
 
-    @Test("one bad entry stops nobody else")
+    @Test("one bad entry does not affect the others")
     func badEntry() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { _ in
@@ -335,7 +339,7 @@ import Testing
         }
     }
 
-    @Test("RETURN_VALUE empty: a failure is not told on the entry, and is tried again only after the longest delay")
+    @Test("RETURN_VALUE empty: a failure is not written to the entry, and is tried again only after the longest delay")
     func noReturnValue() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { _ in throw ProvisioningFailure(.undefinedError, reason: "no", hint: "none") }
@@ -353,12 +357,12 @@ import Testing
         }
     }
 
-    @Test("a claim that the directory's access rules refuse is said with its hint, and tried again")
+    @Test("a claim that the access rules refuse is logged with its hint, and tried again")
     func noRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
             let engine = try await harness.engine {
-                // An attribute that the daemon may not write.
+                // The daemon may not write this attribute.
                 $0.policy.names.returnValue = "sstQuota"
             }
             await engine.start()
@@ -370,7 +374,7 @@ import Testing
         }
     }
 
-    @Test("daemons that share accounts: with a claim attribute each wish is carried out once, by one of them")
+    @Test("daemons that share accounts: with a claim attribute each request is done once, by one of them")
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
             var engines: [Engine] = []
@@ -441,7 +445,7 @@ import Testing
         return try TimeWindow(parsing: "\(text(minute))-\(text((minute + 1) % 1_440))")
     }
 
-    @Test("a job that trouble came between leaves the registry when the entry asks for something else")
+    @Test("a job whose retry failed to start is closed when the entry asks for something else")
     func troubleThenOtherWish() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -466,7 +470,7 @@ import Testing
                 }
                 try await eventually("trouble comes") { await engine.snapshot().troubled == 1 }
                 harness.service.lockFailure.withLock { $0 = nil }
-                try await harness.wish("4000001", "modify")
+                try await harness.request("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
                 #expect(await registry.live(job) == nil)
             }

@@ -8,11 +8,11 @@ import SystemPackage
 import TestSupport
 import Testing
 
-/// What may come between a job's attempts, between two readings of the clock, and between a reload and a stop.
+/// Events between a job's attempts, between two readings of the clock, and between a reload and a stop.
 @Suite struct InterleavingTests {
     private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
 
-    @Test("an unrelated change between two attempts neither brings the next one forward nor makes the count forget")
+    @Test("an unrelated change between two attempts neither starts the next one nor resets their count")
     func changeBetweenAttempts() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { call in
@@ -26,7 +26,7 @@ import Testing
                 try await eventually("it waits for its second attempt") { await engine.snapshot().retrying.count == 1 }
                 for number in 0..<3 {
                     try await harness.set("4000001", "sstQuota", "\(number)")
-                    // One slot, in the order of the hints: once this is done, the change has been looked at.
+                    // One slot, in the order of the notifications: once this is done, the change has been handled.
                     try await harness.add("400001\(number)")
                     try await harness.expectMode("added", of: "400001\(number)")
                     try await eventually("nothing runs") { await engine.snapshot().running.isEmpty }
@@ -37,7 +37,7 @@ import Testing
         }
     }
 
-    @Test("a wish that falls due between two readings of the clock is not forgotten", arguments: Array(1...20))
+    @Test("a request that becomes due between two readings of the clock is not forgotten", arguments: Array(1...20))
     func dueBetweenReadings(offset: Int) async throws {
         let midnight = Self.noon + .seconds(12 * 3600)
         let clock = CreepingClock(midnight + .seconds(-3600 * offset), stopAt: midnight)
@@ -73,21 +73,21 @@ import Testing
         }
     }
 
-    @Test("a stop after a reload ends also the wait of an old job for a directory that is away")
+    @Test("a stop after a reload also ends an old job that waits for an unreachable LDAP server")
     func stopAfterReloadWhileAway() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
             let engine = try await atWork(harness) { _ in await gate.pass() }
             try await harness.sandbox.kill()
             gate.open()
-            try await eventually("it is missed") { await !engine.snapshot().isDirectoryAvailable }
+            try await eventually("it is missed") { await !engine.snapshot().isLDAPAvailable }
             let changed = try harness.configuration()
             try await finishes("the reload") { await engine.reload(changed) }
             try await finishes("the stop") { await engine.stop(grace: .zero) }
         }
     }
 
-    @Test("a stop while a claim or an outcome is in doubt ends at once and logs no error")
+    @Test("a stop during a write of unknown outcome ends at once and logs no error")
     func stopInDoubt() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -100,7 +100,7 @@ import Testing
         }
     }
 
-    @Test("DETECTION = persist on a server without Content Sync is said, with the hint")
+    @Test("DETECTION = persist on a server without Content Sync is logged with the hint")
     func persistNotOffered() async throws {
         var options = SandboxOptions.testing
         options.contentSync = false
@@ -113,13 +113,13 @@ import Testing
         }
     }
 
-    @Test("polling that fails is said once, not at every try, and so is its end")
+    @Test("polling that fails is logged once, and so is its recovery")
     func pollingFails() async throws {
         try await EngineHarness.run { harness in
             try await harness.running {
                 $0.timing = Watcher.Timing(detection: .poll, pollInterval: .milliseconds(10))
                 $0.scope.base = try Self.nowhere
-                $0.directoryRetry = RetryPolicy(
+                $0.ldapRetry = RetryPolicy(
                     maximumAttempts: .max, delay: .milliseconds(1), maximumDelay: .milliseconds(1))
             } _: { _ in
                 let failures = { harness.messages.filter { $0.contains("cannot be listed") } }
@@ -135,7 +135,7 @@ import Testing
 
     private static var nowhere: DN { get throws { try DN(parsing: "ou=nowhere,\(SandboxTree.accountsDN)") } }
 
-    @Test("an account that no longer meets SEARCH_FILTER when its turn comes is left alone")
+    @Test("an account that does not meet SEARCH_FILTER any more when it starts is left alone")
     func leavesTheCondition() async throws {
         let clock = ManualClock(Self.noon)
         try await EngineHarness.run(clock: clock) { harness in
@@ -156,7 +156,7 @@ import Testing
         }
     }
 
-    @Test("an account that names two servers is worked on by neither, and it is said")
+    @Test("an account that names two servers is provisioned by neither, with an error in the log")
     func twoHosts() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { _ in try await Task.sleep(for: .milliseconds(300)) }
@@ -183,7 +183,7 @@ import Testing
     }
 
     @Test(
-        "operational attributes that the access rules hide are said, not silence",
+        "operational attributes that the access rules hide are logged as an error",
         arguments: ["entryUUID", "entryCSN"], [Detection.persist, .poll])
     func hiddenAttributes(name: String, detection: Detection) async throws {
         let pieces = try HidingPieces(name)
@@ -202,7 +202,7 @@ import Testing
         }
     }
 
-    @Test("an operator who wants an account now hears the outcome of the last attempt, not of none")
+    @Test("an operator who provisions an account now gets the outcome of its last attempt")
     func provisionWaitsForTheOutcome() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -219,7 +219,7 @@ import Testing
         }
     }
 
-    @Test("an operator hears of a claim that the directory refuses")
+    @Test("an operator gets a failure when the server refuses the claim")
     func provisionWithoutRights() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001")
@@ -245,7 +245,7 @@ import Testing
     }
 }
 
-/// Goes an hour forward with each reading, up to a time.
+/// Advances by an hour with each reading, up to a time.
 private final class CreepingClock: WallClock {
     private let state: Mutex<Timestamp>
     private let end: Timestamp
@@ -268,7 +268,7 @@ private final class CreepingClock: WallClock {
     }
 }
 
-/// The shipped pieces with a rule before all others that hides an attribute from everybody.
+/// The shipped pieces with a first access rule that hides an attribute from all.
 private struct HidingPieces {
     let directory: FilePath
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import JobCore
 
-/// A job is opened once and closed once, whatever becomes of its entry, and its letter says what it waits for.
+/// A job is opened once and closed once, also when its entry changes, and its letter says what it waits for.
 @Suite struct JobEndTests {
     private static let noon = Timestamp(secondsSince1970: 1_795_262_400)
 
@@ -29,7 +29,7 @@ import Testing
     @Test(
         "jobs that an earlier run left open go on under their number when the entry still asks, and are closed when it does not or is gone"
     )
-    func leftJobs() async throws {
+    func interruptedJobs() async throws {
         try await EngineHarness.run { harness in
             try await harness.add("4000001", mode: "adding")
             try await harness.add("4000002", mode: "modify")
@@ -42,7 +42,7 @@ import Testing
             // An older one of the same account.
             left.append(Self.left(900, of: try await harness.key("4000001").uuid))
             let engine = try await harness.engine()
-            await engine.takeUp(left)
+            await engine.recover(left)
             await engine.start()
             try await harness.expectMode("added", of: "4000001")
             try await harness.expectMode("modified", of: "4000002")
@@ -63,7 +63,7 @@ import Testing
         }
     }
 
-    @Test("a job that waits for its next attempt is closed as failed when its entry goes, and not left open")
+    @Test("a job that waits for its next attempt is closed as failed when its entry is removed")
     func vanishesBetweenAttempts() async throws {
         try await EngineHarness.run(clock: ManualClock(Self.noon)) { harness in
             harness.service.doing { _ in
@@ -175,7 +175,7 @@ import Testing
     }
 
     @Test(
-        "a stop is bounded whatever a job does: one that does not heed its being cut off is left, by name, and resumable"
+        "a stop is bounded: a job that does not end when it is cancelled is logged by name, and can be resumed"
     )
     func deafJob() async throws {
         try await EngineHarness.run { harness in
@@ -185,9 +185,11 @@ import Testing
             await engine.start()
             try await harness.add("4000001")
             try await eventually("it runs") { !harness.service.asked.isEmpty }
-            await engine.stop(grace: .milliseconds(1), patience: .milliseconds(1))
+            await engine.stop(grace: .milliseconds(1), cancelTimeout: .milliseconds(1))
             #expect(
-                harness.messages.contains { $0.hasPrefix("error") && $0.contains("4000001") && $0.contains("left") })
+                harness.messages.contains {
+                    $0.hasPrefix("error") && $0.contains("4000001") && $0.contains("did not end")
+                })
             #expect(try await harness.mode("4000001") == "adding")
             #expect(harness.recorder.closed.isEmpty)
             release.finish()

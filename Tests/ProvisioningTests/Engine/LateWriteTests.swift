@@ -7,11 +7,11 @@ import Testing
 
 @testable import Provisioning
 
-/// Writes that arrive when the entry is no longer as it was: of processes that are gone, and of others while a job works.
+/// Writes that arrive after the entry has changed: of dead processes, and of others during a job.
 @Suite struct LateWriteTests {
     private static let names = AttributeNames()
 
-    /// A time by which no version of these tests is ahead.
+    /// A time after all entryCSNs of these tests.
     private static let later = Timestamp(secondsSince1970: 4_000_000_000)
 
     /// An entryCSN of a while from now.
@@ -25,7 +25,7 @@ import Testing
         return .finish(status, at: SystemWallClock().now, names: names)
     }
 
-    @Test("what a process that is gone has sent last no longer fits the entry once the work goes on")
+    @Test("a late write of a dead process fails once its job is resumed")
     func deadProcess() async throws {
         try await EngineHarness.run { harness in
             let gate = Gate()
@@ -54,7 +54,7 @@ import Testing
         }
     }
 
-    @Test("an entry that was removed and added again under its name gets no outcome of the old one's job")
+    @Test("an entry that was removed and added again under its DN does not get the outcome of the old entry's job")
     func addedAgain() async throws {
         try await EngineHarness.run { harness in
             let gates = [Gate(), Gate()]
@@ -67,7 +67,7 @@ import Testing
                 try await eventually("the second job runs") { harness.service.asked.count == 2 }
                 gates[0].open()
                 try await eventually("the first is closed") { !harness.recorder.closed.isEmpty }
-                #expect(harness.recorder.closed.first?.message.contains("has gone") == true)
+                #expect(harness.recorder.closed.first?.message.contains("was removed") == true)
                 #expect(try await harness.mode("4000001") == "modifying")
                 gates[1].open()
                 try await harness.expectMode("modified", of: "4000001")
@@ -75,7 +75,7 @@ import Testing
         }
     }
 
-    @Test("two entries that name one home are both refused, whatever is asked, until one is gone")
+    @Test("two entries that name one home are both refused, for all operations, until one is removed")
     func sharedHome() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
@@ -89,21 +89,21 @@ import Testing
                 try await eventually("it is refused") {
                     try await entry(copy)?.text("sstProvisioningReturnValue") == "1"
                 }
-                try await harness.wish("4000001", "modify")
+                try await harness.request("4000001", "modify")
                 try await eventually("the other is refused") { try await harness.returnValue("4000001") == "1" }
                 #expect(harness.service.asked.isEmpty)
                 try await eventually("both are named") {
                     harness.messages.contains { $0.contains("\(copy) has the uid 4000001, which uid=4000001,") }
                 }
                 try await harness.manager.delete(copy)
-                try await harness.wish("4000001", "modify")
+                try await harness.request("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
             }
         }
     }
 
     @Test(
-        "what an entry names is worked on by one job at a time, also when the entry is removed and added again meanwhile"
+        "one job at a time works on a home, also when its entry is removed and added again meanwhile"
     )
     func oneJobForAHome() async throws {
         try await EngineHarness.run { harness in
@@ -126,7 +126,7 @@ import Testing
         }
     }
 
-    @Test("a job that waits for its next attempt ends when another entry comes to name the same home")
+    @Test("a job that waits for its next attempt is refused when another entry names the same home")
     func sharedHomeMeanwhile() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
@@ -152,7 +152,7 @@ import Testing
         }
     }
 
-    @Test("an entry that others change all the time gets its outcome, its work is done once, and nobody else waits")
+    @Test("an entry that others keep changing gets its outcome, its work is done once, and no other account waits")
     func changedAllTheTime() async throws {
         try await EngineHarness.run { harness in
             let second = try await EngineHarness.connect(harness.sandbox)
@@ -182,7 +182,7 @@ import Testing
     }
 
     @Test(
-        "an account that another daemon holds waits until it is given back; one of ours that asks for nothing now is given back"
+        "an account that another daemon has claimed waits until that claim is removed; our claim on an account that asks for nothing is removed"
     )
     func sharedAccounts() async throws {
         try await EngineHarness.run { harness in
@@ -214,7 +214,7 @@ import Testing
     }
 
     @Test(
-        "an outcome follows an entry that was changed, and neither another request, nor another's claim, nor another outcome"
+        "an outcome is written to an entry that was changed, unless it has another request, claim or outcome"
     )
     func following() throws {
         var names = Self.names
@@ -238,7 +238,7 @@ import Testing
     }
 
     @Test(
-        "a server that shows an older entry than another one told of decides nothing, until it has caught up or an operator says so"
+        "an entry older than the version already seen decides nothing, until the server has caught up or an operator asks"
     )
     func behind() async throws {
         try await EngineHarness.run { harness in
@@ -247,15 +247,15 @@ import Testing
                 try await harness.expectMode("added", of: "4000002")
                 try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
                 let key = try await harness.key("4000001")
-                await engine.dispatcher.handle(.look(key, csn: Self.version(after: .seconds(1_800)), isChange: true))
-                try await harness.wish("4000001", "modify")
+                await engine.reconciler.handle(.pending(key, csn: Self.version(after: .seconds(1_800)), isChange: true))
+                try await harness.request("4000001", "modify")
                 try await eventually("it is said") {
                     harness.messages.contains { $0.contains("the server lags behind") }
                 }
                 #expect(try await harness.mode("4000001") == "modify")
                 try await eventually("it is counted") { await engine.snapshot().behind == [key] }
             }
-            // Another run of the daemon.
+            // A second run of the daemon.
             try await harness.running { engine in
                 try await eventually("it waits still") { await engine.snapshot().behind.count == 1 }
                 let key = try await harness.key("4000001")
@@ -267,20 +267,21 @@ import Testing
         }
     }
 
-    @Test("a version of a clock that was ahead does not keep an entry waiting until that time has come")
+    @Test("a version of a clock that was ahead does not delay an entry until that time")
     func aheadVersion() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { engine in
                 try await harness.add("4000001", mode: "modified", state: "20260101T000000Z")
                 let key = try await harness.key("4000001")
-                await engine.dispatcher.handle(.look(key, csn: Self.version(after: .seconds(86_400)), isChange: true))
-                try await harness.wish("4000001", "modify")
+                await engine.reconciler.handle(
+                    .pending(key, csn: Self.version(after: .seconds(86_400)), isChange: true))
+                try await harness.request("4000001", "modify")
                 try await harness.expectMode("modified", of: "4000001")
             }
         }
     }
 
-    @Test("where no home can be locked no request is touched, which is told once, and goes on by itself")
+    @Test("while no home can be locked no request is claimed, which is logged once, and ends by itself")
     func noLock() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
@@ -303,7 +304,7 @@ import Testing
         }
     }
 
-    @Test("an operator's request waits for another job on what the entry names, and gets its outcome")
+    @Test("an operator's request waits for another job on the same home, and gets its outcome")
     func busy() async throws {
         try await EngineHarness.run { harness in
             harness.service.unique.withLock { $0 = "uid" }
@@ -328,7 +329,7 @@ import Testing
         }
     }
 
-    @Test("a change by the daemon itself needs no look; an entry that was listed gets one, whoever has changed it last")
+    @Test("an own write causes no reconcile; an entry that was listed is always reconciled")
     func listed() async throws {
         try await EngineHarness.run { harness in
             try await harness.running { engine in
@@ -340,16 +341,16 @@ import Testing
                 )
                 func looks() -> Int { harness.messages.count { $0.contains("is left alone: done") } }
                 let before = looks()
-                await engine.dispatcher.handle(.look(key, csn: csn, isChange: true))
-                await engine.dispatcher.waitUntilIdle()
+                await engine.reconciler.handle(.pending(key, csn: csn, isChange: true))
+                await engine.reconciler.waitUntilIdle()
                 #expect(looks() == before)
-                await engine.dispatcher.handle(.look(key, csn: csn, isChange: false))
+                await engine.reconciler.handle(.pending(key, csn: csn, isChange: false))
                 try await eventually("it is looked at") { looks() > before }
             }
         }
     }
 
-    @Test("versions are compared by time, counter and server; what is written otherwise is not compared")
+    @Test("versions are compared by time, counter and server; other forms are not compared")
     func versions() {
         let order: [AttributeValue] = [
             "20261121120000.000000Z#000000#000#000000", "20261121120000.000001Z#000000#000#000000",
@@ -357,14 +358,14 @@ import Testing
         ]
         for (index, one) in order.enumerated() {
             for (other, two) in order.enumerated() {
-                #expect(EntryVersion.is(one, olderThan: two) == (index < other))
+                #expect(EntryVersion.isOlder(one, than: two) == (index < other))
             }
         }
-        #expect(!EntryVersion.is("1", olderThan: order[0]) && !EntryVersion.is(order[0], olderThan: "2"))
-        #expect(!EntryVersion.is("20261121120000.000000Z#000000#000#00000X", olderThan: order[1]))
+        #expect(!EntryVersion.isOlder("1", than: order[0]) && !EntryVersion.isOlder(order[0], than: "2"))
+        #expect(!EntryVersion.isOlder("20261121120000.000000Z#000000#000#00000X", than: order[1]))
     }
 
-    @Test("only so many versions are remembered, of each entry the newest")
+    @Test("a limited number of versions is kept, of each entry the newest")
     func seen() throws {
         var seen = SeenVersions(capacity: 2)
         let uuids = try ["1", "2", "3"].map {
@@ -386,7 +387,7 @@ import Testing
     }
 
     @Test(
-        "where the LDAP server refuses to tell whether another entry has the uid, nothing is removed, and another attempt is made"
+        "if the LDAP server refuses the search for another entry with the uid, nothing is removed, and another attempt follows"
     )
     func cannotTell() async throws {
         try await EngineHarness.run { harness in
@@ -410,7 +411,7 @@ import Testing
     }
 
     @Test(
-        "the look for another entry with the same uid does not disturb the list of what is pending, however many pages it has"
+        "the search for another entry with the same uid does not disturb the paged list of pending accounts"
     )
     func lookDuringList() async throws {
         try await EngineHarness.run { harness in
@@ -424,7 +425,7 @@ import Testing
     }
 
     @Test(
-        "what was seen outlasts the process, also after more entries than are remembered; a damaged file costs only what it held"
+        "versions outlast the process, also after more entries than capacity; a damaged file costs only its contents"
     )
     func seenFile() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "seen-\(UUID().uuidString)")
@@ -457,7 +458,7 @@ import Testing
         #expect(
             try seen().version(of: uuid(5), now: Self.later) == version(9)
                 && seen().version(of: uuid(6), now: Self.later) == version(9))
-        // What a clock ahead has made is not kept.
+        // Versions of a clock that was ahead are not kept.
         var early = SeenVersions(capacity: 4)
         let now = Timestamp(secondsSince1970: 1_700_000_000)
         early.insert(version(1), of: try uuid(1), now: now)

@@ -22,7 +22,7 @@ import Testing
 
     private static func answering(_ code: Int) -> [AttributeName: String] { ["errCode": "\(code)", "errOp": "modify"] }
 
-    @Test("a compare-and-set that is lost again and again becomes a wait, not a busy loop", arguments: [16, 122])
+    @Test("a compare-and-set that is lost again and again leads to a delay, not to a busy loop", arguments: [16, 122])
     func lostForEver(code: Int) async throws {
         try await EngineHarness.run(sandbox: Self.sandbox, clock: ManualClock(Self.noon)) { harness in
             try await harness.running { engine in
@@ -41,7 +41,7 @@ import Testing
     }
 
     @Test(
-        "a wish that the server refuses, or is too busy for, keeps no other waiting", arguments: [50, 51, 52, 53, 80])
+        "a request that the server refuses, or is too busy for, does not delay others", arguments: [50, 51, 52, 53, 80])
     func refusedClaim(code: Int) async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
             try await harness.running {
@@ -57,7 +57,7 @@ import Testing
         }
     }
 
-    @Test("an outcome that the server will not have holds no slot, and is written once it can be, without new work")
+    @Test("an outcome that the server refuses takes no slot, and is written later without new work")
     func refusedOutcome() async throws {
         try await EngineHarness.run(sandbox: Self.sandbox) { harness in
             try await harness.running {

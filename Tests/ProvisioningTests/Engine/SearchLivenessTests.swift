@@ -9,22 +9,22 @@ import Testing
 
     /// Waits in a task; tells whether it has returned.
     private static func waiting(_ liveness: SearchLiveness, _ clock: ManualClock) -> Task<Void, any Error> {
-        Task { try await liveness.untilSilent(by: clock) }
+        Task { try await liveness.waitForSilence(by: clock) }
     }
 
     @Test(
-        "a search that has told of nothing for thirty seconds after a change is silent, one that told of anything is not"
+        "a search that reports nothing for thirty seconds after a change is silent, one that reports anything is not"
     )
     func silence() async throws {
         let (liveness, clock) = (SearchLiveness(), ManualClock(Self.start))
         let task = Self.waiting(liveness, clock)
         // Until it listens, a write counts for nothing.
         try await eventually("a write is waited for") {
-            if clock.deadlines.isEmpty { await liveness.heard() }
+            if clock.deadlines.isEmpty { await liveness.receivedChange() }
             await liveness.wrote()
             return clock.deadlines == [Self.start + .seconds(30)]
         }
-        await liveness.heard()
+        await liveness.receivedChange()
         await liveness.wrote()
         clock.advance(to: Self.start + .seconds(30))
         try await eventually("the next write is waited for") { clock.deadlines == [Self.start + .seconds(60)] }
@@ -33,18 +33,18 @@ import Testing
         try await task.value
     }
 
-    @Test("a search that is silent is begun anew")
+    @Test("a search that is silent is restarted")
     func begunAnew() async throws {
         let clock = ManualClock(SystemWallClock().now)
         try await EngineHarness.run(clock: clock) { harness in
             try await harness.running { engine in
                 try await harness.add("4000001")
                 try await harness.expectMode("added", of: "4000001")
-                // What the server would have told of gets lost.
+                // The server's notifications are lost.
                 try await eventually("it is said") {
                     await engine.liveness.wrote()
                     await clock.advance(to: clock.now + SearchLiveness.longestSilence)
-                    return harness.messages.contains { $0.contains("the persistent search is begun anew") }
+                    return harness.messages.contains { $0.contains("restarting the persistent search") }
                 }
                 try await harness.add("4000002")
                 try await eventually("what comes then is noticed") {

@@ -14,7 +14,7 @@ import Testing
     )
 
     @Test(
-        "while the machine lacks something nothing is written to the entries, whatever MAX_ATTEMPTS says; it is told once, and the next attempts do the work"
+        "during a shortage of the machine nothing is written to the entries, also after MAX_ATTEMPTS; it is logged once, and later attempts do the work"
     )
     func waits() async throws {
         let clock = ManualClock(Self.noon)
@@ -79,7 +79,7 @@ import Testing
                 clock.advance(to: Self.noon + Self.day)
                 try await eventually("the code is there") { try await harness.returnValue("4000001") == "6" }
                 #expect(try await harness.mode("4000001") == "adding")
-                try await eventually("nobody waits any more") {
+                try await eventually("no account waits any more") {
                     let snapshot = await engine.snapshot()
                     return snapshot.shortages.isEmpty && snapshot.retrying.isEmpty && snapshot.failed == 1
                 }
@@ -88,7 +88,7 @@ import Testing
         }
     }
 
-    @Test("a failure that is the account's own is told after MAX_ATTEMPTS, also between shortages")
+    @Test("a failure of the account itself is written after MAX_ATTEMPTS, also between shortages")
     func others() async throws {
         try await EngineHarness.run { harness in
             harness.service.doing { call in
@@ -104,7 +104,7 @@ import Testing
     }
 
     @Test(
-        "a state directory where no number of a job can be reserved holds up all accounts, is told once, and loses no entry that was claimed"
+        "while no job number can be reserved in the state directory, all accounts wait, which is logged once, and no claimed entry is lost"
     )
     func stateDirectory() async throws {
         try await EngineHarness.run { harness in

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Provisioning
 
-/// A great many accounts at once: some wait in memory, and the others in the directory.
+/// Very many accounts at once: some wait in memory, and the others in LDAP.
 @Suite struct WaitingTests {
     private static func uids(_ count: Int) -> [String] { (0..<count).map { "\(4_000_000 + $0)" } }
 
@@ -20,7 +20,7 @@ import Testing
     }
 
     @Test(
-        "when more are due than the bound, the watcher waits: no more are held, and none is lost",
+        "when more accounts are due than the bound, the watcher waits, and none is lost",
         arguments: [Detection.persist, .poll], [1, 16])
     func heldUp(detection: Detection, bound: Int) async throws {
         try await EngineHarness.run { harness in
@@ -33,9 +33,9 @@ import Testing
                 $0.timing = Watcher.Timing(detection: detection, pollInterval: .milliseconds(10))
             } _: { engine in
                 try await eventually("it is full") { await engine.snapshot().waiting == bound }
-                // What is written meanwhile is heard by nobody yet, and the directory is worked with all the same.
+                // The daemon is not notified of this yet, and other operations work.
                 try await harness.add("4000100")
-                try await harness.wish(uids[59], "modify")
+                try await harness.request(uids[59], "modify")
                 #expect(await engine.snapshot().waiting == bound)
                 gate.open()
                 try await allAreAdded(Array(uids.dropLast()) + ["4000100"], harness)
@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test(
-        "another job on the account is interrupted when its entry asks for work now, and not for a look that finds nothing to do yet"
+        "another job on the account is interrupted when the entry asks for work now, and not otherwise"
     )
     func interruption() async throws {
         try await EngineHarness.run { harness in
@@ -65,7 +65,7 @@ import Testing
             #expect(await scheduler.offer(backup) == nil)
             try await harness.running(scheduler: scheduler) { engine in
                 try await harness.set("4000001", "sstProvisioningExecutionDate", "20991231")
-                try await harness.wish("4000001", "modify")
+                try await harness.request("4000001", "modify")
                 try await eventually("the account waits") { await engine.snapshot().waiting == 1 }
                 try await harness.set("4000001", "sstProvisioningExecutionDate", "0")
                 try await harness.expectMode("modified", of: "4000001")
@@ -74,7 +74,7 @@ import Testing
         }
     }
 
-    @Test("while the watcher is held up, an operator's account goes before all others, wherever it waits")
+    @Test("while the watcher is held back, an operator's account goes before all others")
     func urgentWhileHeldUp() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(40)
@@ -85,7 +85,7 @@ import Testing
                 $0.slots = 1
             } _: { engine in
                 try await eventually("it is full") { await engine.snapshot().waiting == 14 }
-                // Two wait, and one is not known yet.
+                // Two wait, and the third is not known yet.
                 let wanted = [uids[3], uids[9], uids[39]]
                 for uid in wanted {
                     let key = try await harness.key(uid)
@@ -101,7 +101,7 @@ import Testing
         }
     }
 
-    @Test("accounts go in the order in which they were seen, however few of them are held")
+    @Test("accounts start in the order in which they were seen, with any bound")
     func order() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(50)
@@ -115,7 +115,7 @@ import Testing
         }
     }
 
-    @Test("one that waits is carried out as it stands when its turn comes: changed, renamed, done by others or gone")
+    @Test("a waiting account is reconciled by its entry at the start: changed, renamed, done by others or removed")
     func changesWhileItWaits() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(12)
@@ -143,7 +143,7 @@ import Testing
         }
     }
 
-    @Test("a stop, and a reload, while the watcher is held up end at once, and what was not heard is done afterwards")
+    @Test("a stop and a reload end at once while the watcher is held back, and no request is lost")
     func stopWhileHeldUp() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(30)
@@ -166,7 +166,7 @@ import Testing
         }
     }
 
-    @Test("lists that are held up do not get into each other's way")
+    @Test("lists that are held back do not disturb each other")
     func listsHeldUp() async throws {
         try await EngineHarness.run { harness in
             // More than a page, and more than a page again behind the bound.
@@ -193,7 +193,7 @@ import Testing
         }
     }
 
-    @Test("runOnce does all that is due, also when that is more than the bound")
+    @Test("runOnce does all due accounts, also when they are more than the bound")
     func onceOverTheBound() async throws {
         try await EngineHarness.run { harness in
             let uids = Self.uids(25)

@@ -8,13 +8,14 @@ import Testing
     private let now = Timestamp(secondsSince1970: 1_795_262_400)
     private var policy: DecisionPolicy { DecisionPolicy(calendar: .utc) }
 
-    @Test("a wish without a date, with date 0 or with today's is claimed at once", arguments: [nil, "0", "20261121"])
+    @Test(
+        "a request without a date, with date 0 or with today's is claimed at once", arguments: [nil, "0", "20261121"])
     func dueNow(date: String?) throws {
         let status = try Fixture.status(mode: "add", date: date)
         #expect(policy.decide(status, now: now) == .claim(.add))
     }
 
-    @Test("F1: a date in the future is waited for until its day begins, and fires then")
+    @Test("F1: a request for the future waits until its day begins")
     func future() throws {
         let status = try Fixture.status(mode: "modify", date: "20261122")
         let midnight = now + .seconds(12 * 3600)
@@ -22,7 +23,7 @@ import Testing
         #expect(policy.decide(status, now: midnight) == .claim(.modify))
     }
 
-    @Test("F1: a date in the past runs, unless the settings say that overdue wishes are skipped")
+    @Test("F1: a date in the past runs, unless the settings say that overdue requests are skipped")
     func past() throws {
         let status = try Fixture.status(mode: "add", date: "20261120")
         #expect(policy.decide(status, now: now) == .claim(.add))
@@ -33,7 +34,7 @@ import Testing
         #expect(skipping.decide(today, now: now) == .claim(.add))
     }
 
-    @Test("an operator's word goes before the day")
+    @Test("an operator's request ignores the date")
     func ignoringDate() throws {
         let status = try Fixture.status(mode: "add", date: "20991231")
         #expect(policy.decide(status, now: now, ignoringDate: true) == .claim(.add))
@@ -60,7 +61,7 @@ import Testing
         #expect(policy.decide(failed, now: now) == .leave(.failed(returnValue: "5")))
     }
 
-    @Test("what is done, or asks for nothing, is left alone")
+    @Test("accounts that are done, or ask for nothing, are left alone")
     func done() throws {
         let done = try Fixture.status(mode: "added", state: "20261121T120000Z")
         #expect(policy.decide(done, now: now) == .leave(.done))
@@ -83,7 +84,7 @@ import Testing
         #expect(lenient.decide(active, now: now) == .claim(.delete))
     }
 
-    @Test("a delete that was claimed is not gone on with when the account has become active meanwhile")
+    @Test("a claimed delete is not resumed when the account has become active since")
     func liveAccountResumed() throws {
         let active = try Fixture.status(mode: "deleting", active: "TRUE")
         guard case .refuse = policy.decide(active, now: now) else {
@@ -103,7 +104,7 @@ import Testing
         #expect(ours.decide(try Fixture.status(mode: "add"), now: now) == .leave(.noHost))
     }
 
-    @Test("with a claim attribute only the holder works on an account, also when something else is asked for meanwhile")
+    @Test("with a claim attribute only the holder works on an account, also when there is another request since")
     func claimHolder() throws {
         var sharing = DecisionPolicy(claimHolder: "one", calendar: .utc)
         sharing.names.claim = "provisioningClaim"
@@ -139,17 +140,17 @@ import Testing
         #expect(try decide("one", "two") == .claim(.add))
     }
 
-    @Test("blanks and capitals count no more than for the LDAP server, which finds the entry by them")
+    @Test("blanks and capitals are ignored as by the LDAP server")
     func caseIgnoreMatch() throws {
         var policy = policy
         let request = try Fixture.status(mode: " Modify ", state: " 0", date: "20261122 ", hosts: ["KVM  0037 "])
-        #expect(request.mode == ProvisioningMode(.modify, .wish) && request.phase == .wished)
+        #expect(request.mode == ProvisioningMode(.modify, .requested) && request.phase == .requested)
         #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
         policy.hosts = DecisionPolicy(hosts: ["kvm 0037"]).hosts
         #expect(policy.decide(request, now: now) == .wait(until: now + .seconds(12 * 3600)))
     }
 
-    @Test("why an entry takes no part is said with the value, as it stands there")
+    @Test("the reason why an entry takes no part contains the value as it is")
     func absence() throws {
         let names = AttributeNames()
         func absence(_ mode: String?, _ state: String?) throws -> (reason: String, hint: String) {
@@ -166,7 +167,7 @@ import Testing
         #expect(absence.reason.contains("does not show its entryCSN") && absence.hint.contains("access rules"))
     }
 
-    @Test("a day counts only by a clock that is believed, and only where there is a day")
+    @Test("a date counts only by a clock that can be trusted, and a request without a date needs none")
     func doubtedClock() throws {
         func decide(date: String, ignoringDate: Bool = false) throws -> Decision {
             policy.decide(

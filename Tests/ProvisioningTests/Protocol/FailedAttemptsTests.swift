@@ -9,7 +9,8 @@ import Testing
     private let noon = Timestamp(secondsSince1970: 1_795_262_400)
     private let retry = RetryPolicy(maximumAttempts: 2, delay: .seconds(10), maximumDelay: .seconds(3_600))
 
-    @Test("a shortage is waited for for a day, counts for no attempt, and the last attempt is at its end")
+    @Test(
+        "a shortage is waited for for a day, its attempts do not count, and the last attempt is at the end of the day")
     func day() throws {
         var generator = SeededGenerator(seed: 1)
         var attempts = FailedAttempts()
@@ -25,7 +26,7 @@ import Testing
         #expect(waits.first.map { $0 <= retry.delay } == true)
     }
 
-    @Test("other failures that may pass are tried MAX_ATTEMPTS times, whatever shortages came between")
+    @Test("other retryable failures are tried MAX_ATTEMPTS times, not counting shortages between them")
     func others() {
         var generator = SeededGenerator(seed: 1)
         var attempts = FailedAttempts()
@@ -43,7 +44,7 @@ import Testing
         }
     }
 
-    @Test("a clock that is set neither shortens the day nor lengthens it", arguments: [-90, 90])
+    @Test("setting the clock neither shortens nor lengthens that day", arguments: [-90, 90])
     func clock(hours: Int64) {
         var generator = SeededGenerator(seed: 1)
         var attempts = FailedAttempts()
@@ -59,7 +60,8 @@ import Testing
 @Suite struct MachineShortagesTests {
     private typealias Cause = MachineShortages.Cause
 
-    @Test("what is fixed in the same way is told once when it begins, and once when nobody waits for it any more")
+    @Test(
+        "causes with the same hint are logged once at the beginning, and once when no account waits for them any more")
     func once() throws {
         let accounts = try (1...3).map {
             try #require(EntryUUID(bytes: [UInt8](repeating: 0, count: 15) + [UInt8($0)]))

@@ -4,7 +4,7 @@ import Provisioning
 import Testing
 
 @Suite struct ProtocolTests {
-    @Test("the nine modes are read and written as others write them")
+    @Test("the nine modes are parsed and written")
     func modes() {
         let spellings = ["add", "adding", "added", "modify", "modifying", "modified", "delete", "deleting", "deleted"]
         #expect(ProvisioningMode.all.map(\.description) == spellings)
@@ -15,23 +15,24 @@ import Testing
         for other in ["", "addin", "ad d", "ädd", "remove"] { #expect(ProvisioningMode(other) == nil) }
     }
 
-    @Test("the state machine has an answer for every phase and every event, and no phase is a trap")
+    @Test(
+        "the state machine has an answer for every phase and every event, and a new request is possible in every phase")
     func total() {
         for phase in AccountPhase.allCases {
             let next = AccountEvent.allCases.map { TransitionTable.transition(from: phase, on: $0) }
-            #expect(next.contains(.becomes(.wished)), "from \(phase) a new wish must always be possible")
+            #expect(next.contains(.becomes(.requested)), "from \(phase) a new request must always be possible")
         }
         #expect(TransitionTable.transition(from: .claimed, on: .restart) == .resumes)
         #expect(TransitionTable.transition(from: .done, on: .claim) == .loses)
     }
 
-    @Test("the exit codes carry the old names and numbers")
+    @Test("the exit codes have the old names and numbers")
     func exitCodes() {
         #expect(ProvisioningExitCode.allCases.map(\.rawValue) == Array(0...7))
         #expect(ProvisioningExitCode.runtimeRequirementNotSatisfied.name == "PERL_VERSION_NOT_STATISFIED")
     }
 
-    @Test("a time stamp is written as YYYYMMDDThhmmssZ in UTC")
+    @Test("a timestamp is written as YYYYMMDDThhmmssZ in UTC")
     func timestamp() {
         #expect(Timestamp(secondsSince1970: 0).text == "19700101T000000Z")
         #expect(Timestamp(secondsSince1970: 1_795_262_401).text == "20261121T120001Z")
@@ -47,14 +48,14 @@ import Testing
     @Test("F4, F5: every write is one modify that names what it replaces")
     func writes() throws {
         let names = AttributeNames()
-        let wish = try Fixture.status(mode: "add")
-        let claim = EntryWrite.claim(wish, holder: nil, names: names)
+        let request = try Fixture.status(mode: "add")
+        let claim = EntryWrite.claim(request, holder: nil, names: names)
         #expect(
             claim.description
                 == "delete sstProvisioningMode: add; add sstProvisioningMode: adding; replace sstProvisioningReturnValue"
         )
         let asserted = Filter.and([
-            .equal("entryUUID", AttributeValue(wish.uuid.description)), .equal("entryCSN", wish.csn),
+            .equal("entryUUID", AttributeValue(request.uuid.description)), .equal("entryCSN", request.csn),
         ])
         #expect(claim.assertion == asserted)
 
@@ -102,7 +103,7 @@ import Testing
         #expect(finish.isFulfilled(by: done))
     }
 
-    @Test("the pending set is found by the state's index, holds wishes and unfinished claims, and no failed ones")
+    @Test("the pending filter uses the state's index, finds requests and unfinished claims, and no failed ones")
     func pendingFilter() throws {
         let scope = WatchScope(base: try DN(parsing: "dc=org"), hosts: ["a*b"], names: AttributeNames())
         #expect(

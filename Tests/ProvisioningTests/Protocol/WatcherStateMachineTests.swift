@@ -40,7 +40,7 @@ import Testing
         #expect(machine.handle(.slept, using: &generator) == .persist)
     }
 
-    @Test("with persist demanded it waits and tries again instead")
+    @Test("DETECTION = persist waits and tries again instead")
     mutating func demanded() {
         var machine = machine(.persist)
         guard case .sleep = machine.handle(.persistEnded(error(.unavailableCriticalExtension)), using: &generator)
@@ -52,7 +52,7 @@ import Testing
     }
 
     @Test(
-        "whatever ends the search, there is a wait before the next, which grows, and starts small again after a success",
+        "after each end of the search there is a delay, which grows, and is short again after a success",
         arguments: [ResultCode.syncRefreshRequired, .serverDown, .busy, .unavailable, .other, .unwillingToPerform])
     mutating func waits(code: ResultCode) {
         var machine = machine(.auto)

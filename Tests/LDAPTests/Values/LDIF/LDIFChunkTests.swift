@@ -28,7 +28,7 @@ import Testing
         }
     }
 
-    @Test("A record is handed out with the empty line behind it, not only at the end of the file")
+    @Test("A record is returned after its empty line, not only at the end of the file")
     func streaming() throws {
         var parser = LDIFParser(source: "test.ldif")
         parser.append("dn: cn=a\ncn: a\n".utf8)

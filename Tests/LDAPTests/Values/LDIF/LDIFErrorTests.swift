@@ -24,17 +24,17 @@ import Testing
             ("dn:< file:///x", 1, "dn may not come from a URL"),
             ("dn: cn=a\ncn:< file:///x", 2, "cannot be read from \"file:///x\": values from URLs"),
             ("dn: cn=a\ncn: a\ndn: cn=b\ncn: b", 3, "a record begins within a record"),
-            ("dn: cn=a\ncn: a\nchangetype: delete", 3, "changetype stands behind"),
+            ("dn: cn=a\ncn: a\nchangetype: delete", 3, "changetype follows"),
             ("dn: cn=a\nchangetype: replace", 2, "\"replace\" is not a kind of change"),
             ("dn: cn=a\nchangetype: add", 2, "no attributes"),
             ("dn: cn=a\nchangetype: delete\ncn: a", 3, "the change is complete"),
             ("dn: cn=a\n-", 2, "ends no modification"),
             ("dn: cn=a\nchangetype: modify\n-\n", 3, "ends no modification"),
             ("dn: cn=a\nchangetype: modify\ncn: a\n", 3, "\"cn\" does not begin a modification"),
-            ("dn: cn=a\nchangetype: modify\nadd: cn\nsn: a\n", 4, "\"sn\" stands in a modification of cn"),
+            ("dn: cn=a\nchangetype: modify\nadd: cn\nsn: a\n", 4, "\"sn\" is in a modification of cn"),
             (
                 "dn: cn=a\nchangetype: modify\nadd: cn\ncn: a\nadd: sn\nsn: b", 5,
-                "\"add\" stands in a modification of cn"
+                "\"add\" is in a modification of cn"
             ),
             ("dn: cn=a\nchangetype: modify\nadd: c_n\n", 3, "\"c_n\" is not an attribute name"),
             ("dn: cn=a\nchangetype: modify\nadd: cn\n-\n", 3, "no value to add"),

@@ -1,6 +1,6 @@
 import LDAP
 
-/// What a parser made of a file: records and errors in their order.
+/// The records and errors of a file, in their order.
 typealias LDIFOutcome = Result<LDIFRecord, LDIFError>
 
 /// Reads a whole file in pieces of so many bytes, draining the parser after each.

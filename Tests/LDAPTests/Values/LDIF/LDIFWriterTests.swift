@@ -99,7 +99,7 @@ import Testing
         }
     }
 
-    @Test("What is written is read back as it was", arguments: 0..<300 as Range<UInt64>)
+    @Test("Written records are read back unchanged", arguments: 0..<300 as Range<UInt64>)
     func roundTrip(_ seed: UInt64) throws {
         var random = SeededGenerator(seed: seed)
         let written = (0..<4).map { _ in random.record() }
@@ -110,7 +110,7 @@ import Testing
             text.drop { $0 != "ß" }.dropFirst().unicodeScalars.allSatisfy { $0 == "\n" || (" "..."~").contains($0) })
     }
 
-    @Test("Comments are passed over, whatever they hold")
+    @Test("Comments are ignored, with any content")
     func comments() throws {
         let comment = LDIFWriter.comment("a\n\nb\r\nc\rd\n")
         #expect(comment == "# a\n#\n# b\n# c\n# d\n#\n")

@@ -6,23 +6,23 @@ public import JobCore
 import Synchronization
 public import SystemPackage
 
-/// The newest versions of entries that this daemon has written or heard of. A server that shows an older one lags behind the one that told of it, or
-/// was restored from a backup, and decides nothing. Only so many entries are remembered, the last ones.
+/// The newest versions of entries that this daemon has written or read. A server that returns an older one lags behind, or was restored from a
+/// backup, and nothing is decided from such an entry. Only the last ``init(file:capacity:now:)`` capacity entries are remembered.
 ///
-/// A table in a file, a line of one length for each, so that a restart forgets nothing: the daemon may start with another server than before. It
-/// outlasts the process, not the machine: nothing is flushed. Losing it costs only this protection.
+/// They are also kept in a file with a line of fixed length for each, since the daemon may connect to another server after a restart. The file is
+/// not flushed to the disk: it survives the process, but not a crash of the machine. Losing it costs only this protection.
 public struct SeenVersions: Sendable {
-    /// What is to be told to the operator: nil unless the file cannot be used.
+    /// A warning for the log; nil when the file can be used.
     public private(set) var notice: String?
     private var newest: [EntryUUID: (csn: AttributeValue, line: Int)] = [:]
-    /// Whose each line is; the oldest is overwritten.
+    /// The entry of each line; the oldest is overwritten.
     private var lines: [EntryUUID?]
     private var next = 0
     private let file: TableFile?
 
     /// - Parameters:
-    ///   - file: in a directory that exists; nil: a restart forgets everything.
-    ///   - capacity: entries that are remembered; at least 1.
+    ///   - file: in a directory that exists; nil: versions are kept in memory only.
+    ///   - capacity: entries; at least 1.
     public init(file: FilePath? = nil, capacity: Int = 4_096, now: Timestamp = SystemWallClock().now) {
         lines = Array(repeating: nil, count: capacity)
         guard let file else {
@@ -37,7 +37,7 @@ public struct SeenVersions: Sendable {
                 lines[line] = uuid
                 newest[uuid] = (csn, line)
             }
-            let oldest = newest.values.min { EntryVersion.is($0.csn, olderThan: $1.csn) }
+            let oldest = newest.values.min { EntryVersion.isOlder($0.csn, than: $1.csn) }
             next = lines.firstIndex(of: nil) ?? oldest?.line ?? 0
         } catch {
             self.file = nil
@@ -51,18 +51,16 @@ public struct SeenVersions: Sendable {
         newest[uuid].flatMap { Self.isAhead($0.csn, now) ? nil : $0.csn }
     }
 
-    /// Whether a version was made by a clock that was ahead. Such a one would have the entry wait until that time has come, and counts for nothing.
+    /// Whether a version was made by a clock that was ahead. It is ignored, since the entry would wait until that time.
     private static func isAhead(_ csn: AttributeValue, _ now: Timestamp) -> Bool {
-        EntryVersion.is(csn, laterThan: now + largestLead)
+        EntryVersion.isLater(csn, than: now + largestLead)
     }
 
-    /// How far a server's clock may be ahead.
     private static let largestLead = Duration.seconds(3_600)
 
     mutating func insert(_ csn: AttributeValue, of uuid: EntryUUID, now: Timestamp) {
-        // What cannot be compared tells nothing.
         guard EntryVersion.isComparable(csn), !Self.isAhead(csn, now) else { return }
-        if let known = version(of: uuid, now: now), !EntryVersion.is(known, olderThan: csn) { return }
+        if let known = version(of: uuid, now: now), !EntryVersion.isOlder(known, than: csn) { return }
         let line = newest[uuid]?.line ?? newLine(for: uuid)
         newest[uuid] = (csn, line)
         file?.write("\(uuid) \(csn)", toLine: line)
@@ -92,19 +90,19 @@ public struct SeenVersions: Sendable {
     }
 }
 
-/// A file of lines of one length, which are overwritten in place, by a thread that may block.
+/// A file of lines of fixed length, which are overwritten in place on a worker thread.
 private final class TableFile: Sendable {
     private struct Waiting {
         /// By their numbers.
         var lines: [Int: String] = [:]
-        /// Somebody has been told to write them.
-        var isAnnounced = false
+        /// A task to write them exists.
+        var isScheduled = false
     }
 
     /// An entryUUID, a blank, an entryCSN.
     private static let length = 36 + 1 + 40
-    /// How long lines gather before they are written, so that many share the way to another thread.
-    private static let gathering = Duration.milliseconds(100)
+    /// The delay before lines are written, so that many are written together.
+    private static let writeDelay = Duration.milliseconds(100)
     private let file: FileDescriptor
     private let waiting = Mutex(Waiting())
     /// Held while lines are written, so that the newest comes last.
@@ -126,7 +124,7 @@ private final class TableFile: Sendable {
             }
             guard contents.count == size else {
                 try file.resize(to: 0)
-                // All of it now, so that a full disk is noticed here and not later.
+                // Written completely, so that a full disk is found here and not later.
                 try file.writeAll(toAbsoluteOffset: 0, String(repeating: line(""), count: count).utf8)
                 return (table, [])
             }
@@ -142,19 +140,19 @@ private final class TableFile: Sendable {
     func write(_ text: String, toLine line: Int) {
         let isFirst = waiting.withLock { waiting in
             waiting.lines[line] = text
-            defer { waiting.isAnnounced = true }
-            return !waiting.isAnnounced
+            defer { waiting.isScheduled = true }
+            return !waiting.isScheduled
         }
         guard isFirst else { return }
         Task {
-            try? await Task.sleep(for: Self.gathering)
+            try? await Task.sleep(for: Self.writeDelay)
             await flush()
         }
     }
 
     func flush() async { await BlockingWork.run { self.writeAll() } }
 
-    /// The room is there already; where the disk fails all the same, the process still remembers.
+    /// The space is allocated already. After an error of the disk the versions are still in memory.
     private func writeAll() {
         writing.withLock { _ in
             let lines = waiting.withLock { waiting in
@@ -172,16 +170,16 @@ private final class TableFile: Sendable {
     }
 }
 
-/// Compares the versions of an entry by their entryCSNs, as OpenLDAP orders them: by time, counter, server and modification
-/// (draft-ietf-ldup-model-09, section 4.3). What is written otherwise cannot be compared.
+/// Compares versions of an entry by their entryCSNs, as OpenLDAP orders them: by time, counter, server and modification
+/// (draft-ietf-ldup-model-09, section 4.3). Other forms of entryCSN cannot be compared.
 enum EntryVersion {
-    /// Whether one is certainly the older one.
-    static func `is`(_ csn: AttributeValue, olderThan other: AttributeValue) -> Bool {
+    /// False when one of them cannot be compared.
+    static func isOlder(_ csn: AttributeValue, than other: AttributeValue) -> Bool {
         isComparable(csn) && isComparable(other) && csn.bytes.lexicographicallyPrecedes(other.bytes)
     }
 
     /// Whether a comparable one was made after a time, by the clock of the server that made it.
-    static func `is`(_ csn: AttributeValue, laterThan time: Timestamp) -> Bool {
+    static func isLater(_ csn: AttributeValue, than time: Timestamp) -> Bool {
         let digits = time.text.utf8.filter { $0 != UInt8(ascii: "T") }
         return digits.lexicographicallyPrecedes(csn.bytes)
     }
@@ -200,7 +198,7 @@ enum EntryVersion {
     }
 }
 
-/// The entryCSNs of the daemon's last writes, by which their echoes in the watcher are told from others' changes.
+/// The entryCSNs of the daemon's last writes, to tell notifications of own writes from those of others' changes.
 struct OwnWrites: Sendable {
     private var order: Deque<AttributeValue> = []
     private var known: Set<AttributeValue> = []

@@ -3,15 +3,15 @@ import JobCore
 import Logging
 import Synchronization
 
-/// Looks at one account and does what its entry asks for.
-@MainActor struct AccountWorker {
+/// Reconciles one account: reads its entry, decides, and does what the entry asks for.
+@MainActor struct AccountReconciler {
     let reader: AccountReader
-    let committer: Committer
-    let ending: JobEnding
+    let writer: EntryWriter
+    let outcomes: OutcomeWriter
     let policy: DecisionPolicy
     let service: any ProvisioningService
     let retry: RetryPolicy
-    /// Gives each job its number; nil for a dry run, in which no job begins.
+    /// nil for a dry run, in which no job starts.
     let ids: JobIDSource?
     let executor: JobExecutor
     let scheduler: JobScheduler
@@ -20,61 +20,61 @@ import Synchronization
     let clock: any WallClock
     /// Whether the clock may be wrong.
     let isClockDoubted: @Sendable () -> Bool
-    /// nil for a dry run: the plan goes there, and nothing is done.
-    let planPrinter: PlanPrinter?
+    /// For a dry run: called with each plan, and nothing is done.
+    let planPrinter: (@Sendable (String) -> Void)?
 
     private var names: AttributeNames { policy.names }
 
     /// - Parameters:
-    ///   - seen: the newest entryCSN of the entry that is known of; nil: none is.
-    ///   - now: by which the wait between two attempts is over; the day of a wish goes by the clock.
-    /// - Throws: `CancellationError` when the daemon stops; the account is then resumable.
-    func work(
-        on key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, now: Timestamp, ignoringDate: Bool = false,
-        report: @escaping AccountTurn.Listener
-    ) async throws -> AccountTurn.Disposition {
+    ///   - seen: the newest known entryCSN of the entry.
+    ///   - now: the time for delays between attempts; the date of a request is compared with the clock.
+    /// - Throws: `CancellationError` when the daemon stops; the account can be resumed then.
+    func reconcile(
+        _ key: AccountKey, _ memory: AccountMemory, seen: AttributeValue?, now: Timestamp, ignoringDate: Bool = false,
+        report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
         let condition = reader.scope.condition
         let attributes = service.requestedAttributes + RequestOrigin.attributes
         guard let entry = try await reader.entry(key, attributes: attributes, meeting: condition) else {
             logger.notice(
-                "\(key.dn) is gone from the directory\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
+                "\(key.dn) is gone from LDAP\(condition == nil ? "" : ", or no longer meets SEARCH_FILTER"); nothing is deleted for that"
             )
-            await ending.abandon(memory.past, nil, report)
-            return .settled
+            await outcomes.abandon(memory.lastJob, nil, report)
+            return .done
         }
         guard let status = AccountStatus(entry, names: names) else {
-            let hidden = [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+            let hidden = AccountReader.hiddenAttributes(of: entry)
             if hidden.isEmpty {
                 logger.debug("\(entry.dn) takes no part in provisioning")
             } else {
                 logger.error("\(entry.dn) cannot be worked on: \(AccountReader.hidden(hidden))")
             }
-            await ending.abandon(memory.past, nil, report)
-            return .settled
+            await outcomes.abandon(memory.lastJob, nil, report)
+            return .done
         }
-        if let seen, EntryVersion.is(status.csn, olderThan: seen) {
+        if let seen, EntryVersion.isOlder(status.csn, than: seen) {
             logger.log(
-                level: memory.troubles == 0 ? .warning : .debug,
+                level: memory.requeues == 0 ? .warning : .debug,
                 """
                 \(status.dn) is shown as it was at \(status.csn), and has been changed at \(seen): the server lags behind another one, and \
                 is asked again; if it was restored from a backup, see: prov-backup-rsnapshot accounts explain
                 """)
-            return .behind
+            return .stale
         }
         let decision = decide(status, ignoringDate)
         if let planPrinter {
-            return try await planPrinter.show(decision, status, entry, service: service, names: names)
+            return try await printPlan(decision, status, entry, to: planPrinter)
         }
         if decision != .claim(.delete), decision != .resume(.delete) { deletes.withdraw(key.uuid.description) }
         var memory = memory
         switch decision {
         case .resume: break
         default:
-            await ending.abandon(memory.past, status, report)
-            memory.past = .nothing
+            await outcomes.abandon(memory.lastJob, status, report)
+            memory.lastJob = .none
         }
         switch decision {
-        case .leave, .wait, .waitForClock: try await giveBack(status, report)
+        case .leave, .wait, .waitForClock: try await releaseClaim(status, report)
         case .claim, .resume, .refuse: break
         }
         switch decision {
@@ -82,59 +82,60 @@ import Synchronization
             var level = Logger.Level.debug
             if case .sharedHosts = reason { level = .error }
             logger.log(level: level, "\(status.dn) is left alone: \(reason)")
-            return .settled
+            return .done
         case .wait(let start):
-            logger.info("\(status.dn) waits for its day", metadata: ["until": "\(start.text)"])
-            return .again(at: start)
+            logger.info("\(status.dn) waits for its date", metadata: ["until": "\(start.text)"])
+            return .requeue(at: start)
         case .waitForClock:
-            logger.info("\(status.dn) waits although its day has begun: the machine's clock may be wrong")
-            return .again(at: clock.now + Self.untilClockIsAskedAgain)
+            logger.info("\(status.dn) waits although its date has come: the machine's clock may be wrong")
+            return .requeue(at: clock.now + Self.clockCheckInterval)
         case .refuse(let failure):
-            return try await ending.refuse(status, failure, memory, report)
+            return try await outcomes.refuse(status, failure, memory, report)
         case .claim(let operation):
-            if let opening = opening(ignoringDate) { return .again(at: opening) }
+            if let opening = opening(ignoringDate) { return .requeue(at: opening) }
             if operation == .delete, !ignoringDate, let time = deletes.wait(key.uuid.description, now: clock.now) {
                 logger.debug("\(status.dn) is not deleted before \(time.text): too many deletes")
-                return .again(at: time)
+                return .requeue(at: time)
             }
-            return try await alone(status, entry) {
+            return try await withExclusionKeys(status, entry) {
                 if let time = try await admit(operation, status, entry, isUrgent: ignoringDate) {
-                    return .again(at: time)
+                    return .requeue(at: time)
                 }
                 return try await claim(status, entry, operation, memory, report)
             }
         case .resume(let operation):
-            return try await goOn(status, entry, operation, memory, now: now, ignoringDate: ignoringDate, report)
+            return try await continueClaimed(
+                status, entry, operation, memory, now: now, ignoringDate: ignoringDate, report)
         }
     }
 
-    /// Works on what the entry names while no other job does.
-    private func alone(
-        _ status: AccountStatus, _ entry: Entry, _ work: () async throws -> AccountTurn.Disposition
-    ) async throws -> AccountTurn.Disposition {
+    /// Does work while no other job works on what the entry names by the service's unique attribute.
+    private func withExclusionKeys(
+        _ status: AccountStatus, _ entry: Entry, _ work: () async throws -> ReconcileResult
+    ) async throws -> ReconcileResult {
         guard let attribute = service.uniqueAttribute else { return try await work() }
         let subjects = service.uniqueValues(of: entry).compactMap(\.text).map { JobSubject(attribute, $0) }
         guard scheduler.acquire(subjects, for: .subject(JobSubject(status.uuid))) else {
             logger.debug("\(status.dn) waits for another job that works on its \(attribute)")
             return .blocked(by: subjects)
         }
-        // Daemons that share accounts may share what these name as well, and an entry that is removed takes its claim along.
+        // Daemons that share accounts may share their homes as well, and the claim is removed together with the entry.
         let lock: any Sendable
         do {
             guard let held = self.names.claim == nil ? () : try await service.lock(entry) else {
                 logger.debug("\(status.dn) waits for another daemon that works on its \(attribute)")
-                return .busy(until: clock.now + Self.untilOthersHaveEnded)
+                return .lockedElsewhere(until: clock.now + Self.lockRetryInterval)
             }
             lock = held
         } catch {
-            return .obstructed(MachineShortages.Cause(text: "\(error.reason); \(error.hint)", hint: error.hint))
+            return .shortage(MachineShortages.Cause(text: "\(error.reason); \(error.hint)", hint: error.hint))
         }
         defer { withExtendedLifetime(lock) {} }
         return try await work()
     }
 
-    /// - Parameter isOurs: whether the daemon itself has claimed it: then it was admitted, and who asked for it was told.
-    /// - Returns: when a delete may begin because of their number; nil: now.
+    /// - Parameter isOurs: the daemon itself has claimed the account, so the delete was admitted and its origin logged.
+    /// - Returns: when a delete may begin because of the hourly limit; nil: now.
     private func admit(
         _ operation: Operation, _ status: AccountStatus, _ entry: Entry, isUrgent: Bool, isOurs: Bool = false
     ) async throws -> Timestamp? {
@@ -149,12 +150,12 @@ import Synchronization
         policy.decide(status, now: clock.now, ignoringDate: ignoringDate, isClockDoubted: isClockDoubted)
     }
 
-    private static let untilClockIsAskedAgain = Duration.seconds(600)
+    private static let clockCheckInterval = Duration.seconds(600)
 
-    /// For an entry that was removed and added again while its work went on.
-    private static let untilOthersHaveEnded = Duration.seconds(1)
+    /// After an entry was removed and added again during its job.
+    private static let lockRetryInterval = Duration.seconds(1)
 
-    /// - Throws: `ProvisioningFailure` with code 1 while other entries name what this one names; `CancellationError`, or what the directory says.
+    /// - Throws: `ProvisioningFailure` with code 1 while another entry has the same unique value; `CancellationError`, or the error of the search.
     private func demandUnique(_ entry: Entry, _ status: AccountStatus) async throws {
         guard let attribute = service.uniqueAttribute else { return }
         let values = service.uniqueValues(of: entry)
@@ -168,20 +169,20 @@ import Synchronization
             hint: "remove all but one, or give them other numbers; then write the request of that one again")
     }
 
-    /// The same during an attempt: where the LDAP server refuses to tell, another attempt is made.
-    private func demandUniqueAgain(_ entry: Entry, _ status: AccountStatus) async throws {
+    /// The same during an attempt: if the LDAP server refuses the search, another attempt follows.
+    private func demandUniqueInAttempt(_ entry: Entry, _ status: AccountStatus) async throws {
         do {
             try await demandUnique(entry, status)
         } catch let error as LDAPError {
             throw ProvisioningFailure(
                 .undefinedError, .retryable,
                 reason: "it cannot be told whether another entry names what \(status.dn) names: \(error)",
-                hint: "see what the LDAP server says")
+                hint: "see the messages of the LDAP server")
         }
     }
 
-    /// Whether the entry asks for work that may begin now. It is only looked at: another job works on the account.
-    /// - Throws: `CancellationError`, or what the directory says.
+    /// Whether the entry asks for work that may begin now. Changes nothing: another job works on the account.
+    /// - Throws: `CancellationError`, or the error of the search.
     func hasWork(on key: AccountKey, _ memory: AccountMemory, ignoringDate: Bool) async throws -> Bool {
         guard planPrinter == nil,
             let entry = try await reader.entry(
@@ -196,53 +197,53 @@ import Synchronization
             return opening(ignoringDate) == nil
         case .resume: break
         }
-        switch memory.past {
+        switch memory.lastJob {
         case .unwritten: return false
-        case .waits(let record) where record.notBefore > clock.now: return ignoringDate
-        case .rests(let until) where until > clock.now: return ignoringDate
-        case .waits, .rests, .left, .nothing: return opening(ignoringDate) == nil
+        case .retrying(let record) where record.notBefore > clock.now: return ignoringDate
+        case .pausing(let until) where until > clock.now: return ignoringDate
+        case .retrying, .pausing, .interrupted, .none: return opening(ignoringDate) == nil
         }
     }
 
-    /// The account is claimed and not finished: goes on where its job stopped, as soon as that may be.
-    private func goOn(
+    /// The account is claimed and not finished: its job continues as soon as it may.
+    private func continueClaimed(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory, now: Timestamp,
-        ignoringDate: Bool, _ report: @escaping AccountTurn.Listener
-    ) async throws -> AccountTurn.Disposition {
+        ignoringDate: Bool, _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
         let isCanceled = memory.record.flatMap { executor.registry.live($0.job)?.isCanceled } ?? false
         let isUrgent = ignoringDate || isCanceled
-        switch memory.past {
+        switch memory.lastJob {
         case .unwritten(let outcome):
-            return try await ending.settle(outcome, status, memory, report)
-        case .waits(var record):
+            return try await outcomes.write(outcome, status, memory, report)
+        case .retrying(var record):
             if record.notBefore > now, !isUrgent { return .retry(record) }
             if let opening = opening(isUrgent) {
                 record.notBefore = opening
                 return .retry(record)
             }
-        case .rests(let until) where until > now && !isUrgent: return .rest(until: until)
-        case .rests, .left, .nothing:
-            if let opening = opening(isUrgent) { return .again(at: opening) }
+        case .pausing(let until) where until > now && !isUrgent: return .pause(until: until)
+        case .pausing, .interrupted, .none:
+            if let opening = opening(isUrgent) { return .requeue(at: opening) }
         }
-        return try await alone(status, entry) {
+        return try await withExclusionKeys(status, entry) {
             let isOurs =
-                switch memory.past {
-                case .waits, .left, .unwritten: true
-                case .nothing, .rests: openJob(of: status.uuid) != nil
+                switch memory.lastJob {
+                case .retrying, .interrupted, .unwritten: true
+                case .none, .pausing: openJob(of: status.uuid) != nil
                 }
             if let time = try await admit(operation, status, entry, isUrgent: isUrgent, isOurs: isOurs) {
-                return .again(at: time)
+                return .requeue(at: time)
             }
-            if case .waits = memory.past {
+            if case .retrying = memory.lastJob {
                 do {
                     try await demandUnique(entry, status)
                 } catch let failure as ProvisioningFailure {
-                    return try await ending.refuse(status, failure, memory, past: memory.past, report)
+                    return try await outcomes.refuse(status, failure, memory, lastJob: memory.lastJob, report)
                 }
                 return try await resume(status, entry, operation, memory, report)
             }
             let write = EntryWrite.resume(status, holder: newHolder(), names: names)
-            return try await take(status, entry, by: write, memory, report) { claimed in
+            return try await writeClaim(write, status, entry, memory, report) { claimed in
                 try await resume(claimed, entry, operation, memory, report)
             }
         }
@@ -250,106 +251,107 @@ import Synchronization
 
     private func claim(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory,
-        _ report: @escaping AccountTurn.Listener
-    ) async throws -> AccountTurn.Disposition {
+        _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
         let write = EntryWrite.claim(status, holder: newHolder(), names: names)
-        return try await take(status, entry, by: write, memory, report) { claimed in
+        return try await writeClaim(write, status, entry, memory, report) { claimed in
             let request = ProvisioningRequest(
                 operation: operation, entry: entry, job: try await nextJob(), attempt: 1,
-                demandUnique: { try await demandUniqueAgain(entry, claimed) })
+                demandUnique: { try await demandUniqueInAttempt(entry, claimed) })
             let origin = operation == .delete ? RequestOrigin(entry) : nil
             return try await run(
                 request, job(request, status), claimed, failures: FailedAttempts(), of: origin, report)
         }
     }
 
-    /// Who holds a claim that is made now; each has a token of its own.
+    /// The value of the claim attribute; each claim has a token of its own.
     private func newHolder() -> String? {
         names.claim.map { _ in "\(policy.claimHolder) \(String(UInt64.random(in: .min ... .max), radix: 16))" }
     }
 
-    /// A claim of ours on an entry that asks us for nothing now is of a job that has ended, or was cut off before the request was withdrawn: another
-    /// daemon may wait for it.
-    private func giveBack(_ status: AccountStatus, _ report: @escaping AccountTurn.Listener) async throws {
+    /// Removes a claim of ours from an entry that asks us for nothing: its job has ended, or was interrupted before the request was withdrawn.
+    /// Another daemon may wait for that.
+    private func releaseClaim(_ status: AccountStatus, _ report: @escaping ProgressListener) async throws {
         guard status.phase != .claimed, let claim = status.claim, policy.isOwn(claim),
             let write = EntryWrite.release(status, names: names)
         else { return }
-        // Where it does not succeed, the next look at the entry tries it again.
-        if case .written(let csn?) = try await committer.commit(write, to: status.key) {
+        // If it fails, the next reconcile tries again.
+        if case .written(let csn?) = try await writer.write(write, to: status.key) {
             await report(.wrote(csn: csn))
         }
     }
 
-    /// Writes a claim, or the same again, and does the work under it. Meanwhile it is looked whether another entry names the same: the work begins when
-    /// both have been answered.
-    private func take(
-        _ status: AccountStatus, _ entry: Entry, by write: EntryWrite, _ memory: AccountMemory,
-        _ report: @escaping AccountTurn.Listener,
-        _ work: (AccountStatus) async throws -> AccountTurn.Disposition
-    ) async throws -> AccountTurn.Disposition {
-        // Where something stood in the way the last time, the entry stays as it is until that can be told.
-        if memory.troubles > 0 { do { try await demandUnique(entry, status) } catch is ProvisioningFailure {} }
+    /// Writes a claim (again), and does the work under it. A search for another entry with the same unique value is sent together with the write, and
+    /// the work begins when both have been answered.
+    private func writeClaim(
+        _ write: EntryWrite, _ status: AccountStatus, _ entry: Entry, _ memory: AccountMemory,
+        _ report: @escaping ProgressListener,
+        _ work: (AccountStatus) async throws -> ReconcileResult
+    ) async throws -> ReconcileResult {
+        // After a failed reconcile the search comes first, so that the entry is not changed while the server refuses the search.
+        if memory.requeues > 0 { do { try await demandUnique(entry, status) } catch is ProvisioningFailure {} }
         async let isUnique: Void = demandUnique(entry, status)
         let claimed: AccountStatus
-        switch try await committer.commit(write, to: status.key) {
+        switch try await writer.write(write, to: status.key) {
         case .written(let csn?):
             await report(.wrote(csn: csn))
             claimed = status.claimed(by: write, csn)
         case .written(nil):
             guard let entry = try await reader.entry(status.key, attributes: []),
                 let found = AccountStatus(entry, names: names), write.isFulfilled(by: found)
-            else { return .lost }
+            else { return .conflict }
             claimed = found
-        case .lost, .disturbed: return .lost
-        case .gone: return .settled
+        case .lost, .contended: return .conflict
+        case .gone: return .done
         case .refused(let error):
             logger.log(level: memory.level, "\(status.dn) cannot be claimed: \(error)")
-            return .trouble
+            return .failed
         }
         do {
             try await isUnique
         } catch let failure as ProvisioningFailure {
-            return try await ending.refuse(claimed, failure, memory, past: memory.past, report)
+            return try await outcomes.refuse(claimed, failure, memory, lastJob: memory.lastJob, report)
         }
         return try await work(claimed)
     }
 
     private func resume(
         _ status: AccountStatus, _ entry: Entry, _ operation: Operation, _ memory: AccountMemory,
-        _ report: @escaping AccountTurn.Listener
-    ) async throws -> AccountTurn.Disposition {
+        _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
         var last: (job: JobID, attempt: Int)?
         var failures = FailedAttempts()
-        var left: Job?
-        switch memory.past {
-        case .waits(let record):
+        var interrupted: Job?
+        var isRetry = false
+        switch memory.lastJob {
+        case .retrying(let record):
+            isRetry = true
             last = (record.job, record.attempt)
             failures = record.failures
-        case .left(let job):
-            left = job
+        case .interrupted(let job):
+            interrupted = job
             last = (job.id, job.attempt)
-        case .nothing, .rests, .unwritten:
+        case .none, .pausing, .unwritten:
             last = openJob(of: status.uuid).map { ($0.id, $0.attempt) }
         }
-        if case .waits = memory.past {
-        } else {
+        if !isRetry {
             logger.log(
-                level: memory.troubles == 0 ? .notice : .debug,
-                "\(status.dn) was left in \(status.mode) and is resumed")
+                level: memory.requeues == 0 ? .notice : .debug,
+                "\(status.dn) was interrupted in \(status.mode) and is resumed")
         }
         let number = if let last { last.job } else { try await nextJob() }
         let request = ProvisioningRequest(
             operation: operation, entry: entry, job: number,
-            // Something claimed the entry before: where nothing is recorded of that attempt, this one is the second or a later one.
+            // The entry was claimed before: if no attempt is recorded, this one is the second or a later one.
             attempt: max(1, last?.attempt ?? 1) + 1,
-            demandUnique: { try await demandUniqueAgain(entry, status) })
-        return try await run(request, left ?? job(request, status), status, failures: failures, report)
+            demandUnique: { try await demandUniqueInAttempt(entry, status) })
+        return try await run(request, interrupted ?? job(request, status), status, failures: failures, report)
     }
 
     private func run(
         _ request: ProvisioningRequest, _ job: Job, _ status: AccountStatus, failures: FailedAttempts,
-        of origin: RequestOrigin? = nil, _ report: @escaping AccountTurn.Listener
-    ) async throws -> AccountTurn.Disposition {
+        of origin: RequestOrigin? = nil, _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
         try await withLogger(mergingMetadata: [
             "job": "\(request.job)", "account": "\(status.dn)", "attempt": "\(request.attempt)",
         ]) { logger in
@@ -361,12 +363,12 @@ import Synchronization
             logger.log(level: failures.shortageBegan == nil ? .info : .debug, "\(request.operation) begins")
             let failure = Mutex<ProvisioningFailure?>(nil)
             let job = await executor.open(job)
-            // From here on the job stands on the registry, and what becomes of it is told.
-            await report(.pastIsOver)
+            // The job is in the registry now, and is closed there.
+            await report(.lastJobHandled)
             if let origin { executor.registry.write("\(origin)", to: job.id, source: .daemon) }
             let outcome = try await executor.attempt(job, number: request.attempt) { attempt in
                 do {
-                    try await carryOut(request, attempt, report)
+                    try await runSteps(request, attempt, report)
                     return .success
                 } catch let error as ProvisioningFailure {
                     failure.withLock { $0 = error }
@@ -375,17 +377,17 @@ import Synchronization
             }
             guard outcome.result.isSuccess else {
                 let failure = ProvisioningFailure(outcome, of: failure.withLock { $0 })
-                return try await ending.failed(
+                return try await outcomes.failed(
                     job, attempt: request.attempt, status, failure, outcome, before: failures, report)
             }
             let write = EntryWrite.finish(status, at: clock.now, names: names)
             let ended = AccountOutcome(write: write, code: .success, job: job, result: outcome)
-            return try await ending.settle(ended, status, AccountMemory(), report)
+            return try await outcomes.write(ended, status, AccountMemory(), report)
         }
     }
 
-    private func carryOut(
-        _ request: ProvisioningRequest, _ attempt: RunningAttempt, _ report: @escaping AccountTurn.Listener
+    private func runSteps(
+        _ request: ProvisioningRequest, _ attempt: RunningAttempt, _ report: @escaping ProgressListener
     ) async throws {
         for step in try await service.plan(request) {
             try Task.checkCancellation()
@@ -397,7 +399,7 @@ import Synchronization
 
     private func nextJob() async throws -> JobID { try await ids?.next() ?? JobID(0) }
 
-    /// A job that this process opened and did not end, because something outside of it interrupted its attempt.
+    /// A job of this process whose attempt was interrupted by something outside of it, so that it is still open.
     private func openJob(of account: EntryUUID) -> Job? {
         let subject = JobSubject(account)
         return executor.registry.live().last { $0.type == .provisioning && $0.subject == subject }
@@ -409,7 +411,7 @@ import Synchronization
             subject: JobSubject(status.uuid), client: status.dn.accountName, created: clock.now)
     }
 
-    /// When jobs may begin; nil: now.
+    /// When the time window of provisioning opens; nil: it is open.
     private func opening(_ ignoringWindow: Bool) -> Timestamp? {
         let now = clock.now
         let opening = executor.opening(for: .provisioning, after: now)
@@ -420,7 +422,7 @@ import Synchronization
 }
 
 extension DN {
-    /// What people call the account: the value of its entry's own name.
+    /// The value of the entry's own RDN.
     fileprivate var accountName: String { rdns.first?.assertions.first?.value.text ?? description }
 }
 
@@ -433,13 +435,13 @@ extension JobOutcome {
 }
 
 extension ProvisioningFailure {
-    /// The last line that the failed program wrote, as far as it fits into a message.
+    /// The last line that the failed program wrote, cut to 200 characters.
     fileprivate var lastLine: Substring? {
         output.split(whereSeparator: \.isNewline).last { !$0.allSatisfy(\.isWhitespace) }?.prefix(200)
     }
 
-    /// What goes onto the entry for a job that did not succeed.
-    /// - Parameter own: what the service said; nil when it had nothing to say, or was not asked.
+    /// The failure of a job, for the entry.
+    /// - Parameter own: the failure that the service reported; nil when it reported none, or was not asked.
     fileprivate init(_ outcome: JobOutcome, of own: ProvisioningFailure?) {
         if let own, outcome.result != .aborted {
             self = own
@@ -447,8 +449,8 @@ extension ProvisioningFailure {
             self.init(
                 .undefinedError, outcome.failureClass ?? .permanent, reason: outcome.message,
                 hint: outcome.failureClass == .shortage
-                    ? "look at what the job says (jobs show); it goes on by itself"
-                    : "look at what the job says (jobs show), and then: accounts retry UID")
+                    ? "see the job's report (jobs show); it continues by itself"
+                    : "see the job's report (jobs show), and then: accounts retry UID")
         }
     }
 }
@@ -456,8 +458,8 @@ extension ProvisioningFailure {
 extension AccountStatus {
     var key: AccountKey { AccountKey(uuid: uuid, dn: dn) }
 
-    /// As the entry stands after a claim of ours.
-    /// - Parameter csn: that the claim has got.
+    /// The entry after a claim of ours.
+    /// - Parameter csn: the entryCSN of the claim.
     func claimed(by write: EntryWrite, _ csn: AttributeValue) -> Self {
         var status = self
         (status.mode, status.returnValue, status.claim, status.csn) = (write.mode, nil, write.claim, csn)

@@ -3,7 +3,7 @@ import Testing
 
 @testable import Provisioning
 
-@Suite struct AccountPlacesTests {
+@Suite struct LastKnownDNsTests {
     private let uuid = EntryUUID(text: "00000000-0000-0000-0000-000000000001")
 
     @Test(
@@ -15,7 +15,7 @@ import Testing
             "cn=\\,,dc=else", "cn=#04024869,ou=accounts,dc=example", "uid=\\01\\FF,ou=accounts,dc=example", "",
         ])
     func names(text: String) throws {
-        var places = AccountPlaces(base: try DN(parsing: "ou=accounts,dc=example"))
+        var places = LastKnownDNs(base: try DN(parsing: "ou=accounts,dc=example"))
         let uuid = try #require(uuid)
         places.note(AccountKey(uuid: uuid, dn: try DN(parsing: "uid=former,ou=accounts,dc=example")))
         let key = AccountKey(uuid: uuid, dn: try DN(parsing: text))

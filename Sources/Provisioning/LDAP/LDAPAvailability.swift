@@ -2,11 +2,11 @@ import LDAP
 import JobCore
 import Logging
 
-/// After how many failed tries in a row the directory's absence becomes an error in the log. It is tried for ever.
+/// After how many failed attempts in a row to connect an error is logged. The attempts never end.
 public struct AttemptsUntilError: Hashable, Sendable {
-    /// Until the directory was reached for the first time (setting `ATTEMPTS` of `[Global]`).
+    /// Until an LDAP server was reached for the first time (setting `ATTEMPTS` of `[Global]`).
     public var atStart: Int
-    /// From then on (setting `ATTEMPTS` of `[Operation Mode]`).
+    /// Afterwards (setting `ATTEMPTS` of `[Operation Mode]`).
     public var inOperation: Int
 
     /// - Parameters: each at least 1.
@@ -16,18 +16,18 @@ public struct AttemptsUntilError: Hashable, Sendable {
     }
 }
 
-/// Says when the directory goes away and when it is back, and what it says of the daemon's credentials: once per change, not once per try.
-@MainActor public final class LDAPAvailability {
-    /// Failed tries of each connection that is down, by its name.
+/// Logs when the LDAP servers become unreachable and reachable, and whether they accept the credentials: once per change, not once per attempt.
+@MainActor final class LDAPAvailability {
+    /// Failed attempts of each connection that is down, by its name.
     private var failures: [String: Int] = [:]
     private var announcedError = false
-    /// Since the start.
     private var wasReached = false
-    private var attemptsUntilError: AttemptsUntilError
-    private var password: String?
-    /// While the credentials are refused and not tried: how the server does, and when the next try is.
+    var attemptsUntilError: AttemptsUntilError
+    /// Where the password is configured, for messages; nil: there is none.
+    var password: String?
+    /// While the credentials are refused: the server's answer, and when they are tried again.
     private(set) var refusal: String?
-    /// Since they were accepted last.
+    /// Since they were last accepted.
     private var wereRefused = false
     private var warning: PasswordWarning?
     private let logger: Logger
@@ -36,8 +36,6 @@ public struct AttemptsUntilError: Hashable, Sendable {
     let refusals: AsyncStream<Void>
     private let refused: AsyncStream<Void>.Continuation
 
-    /// - Parameters:
-    ///   - password: where it stands, for messages; nil: there is none.
     nonisolated init(attemptsUntilError: AttemptsUntilError, password: String? = nil, logger: Logger) {
         self.attemptsUntilError = attemptsUntilError
         self.password = password
@@ -45,14 +43,10 @@ public struct AttemptsUntilError: Hashable, Sendable {
         (refusals, refused) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
-    func reconfigure(attemptsUntilError: AttemptsUntilError, password: String?) {
-        (self.attemptsUntilError, self.password) = (attemptsUntilError, password)
-    }
+    /// False while a connection cannot be made.
+    var isAvailable: Bool { failures.isEmpty && refusal == nil }
 
-    /// Whether no connection is being sought in vain.
-    public var isAvailable: Bool { failures.isEmpty && refusal == nil }
-
-    /// - Parameter connection: which of the daemon's connections it was, for instance `watch`.
+    /// - Parameter connection: its name, such as `watch`.
     func failed(_ connection: String, _ error: LDAPError) {
         let isFirst = failures.isEmpty
         failures[connection, default: 0] += 1
@@ -60,18 +54,18 @@ public struct AttemptsUntilError: Hashable, Sendable {
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
         if isMany {
-            logger.error("the directory is still out of reach, and is tried again for ever: \(error)")
+            logger.error("the LDAP server is still unreachable, and is tried again for ever: \(error)")
         } else if isFirst {
-            logger.warning("the directory is out of reach, and is tried again: \(error)")
+            logger.warning("the LDAP server is unreachable, and is tried again: \(error)")
         } else {
-            logger.debug("the directory was tried again: \(error)", metadata: ["connection": "\(connection)"])
+            logger.debug("the LDAP server was tried again: \(error)", metadata: ["connection": "\(connection)"])
         }
     }
 
     func recovered(_ connection: String) {
         guard let tries = failures.removeValue(forKey: connection), failures.isEmpty else { return }
         announcedError = false
-        logger.notice("the directory is back after \(tries) failed \(tries == 1 ? "try" : "tries")")
+        logger.notice("the LDAP server is reachable again after \(tries) failed \(tries == 1 ? "attempt" : "attempts")")
     }
 
     // MARK: Credentials
@@ -89,7 +83,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
         refused.yield()
     }
 
-    /// Nothing is known of them: new ones, or the server does not answer.
+    /// Whether the credentials are accepted is not known: they are new, or no server answers.
     func forgetRefusal() { refusal = nil }
 
     /// - Parameter policy: what the server's password policy says of the password.
@@ -105,13 +99,13 @@ public struct AttemptsUntilError: Hashable, Sendable {
     }
 }
 
-/// What a password policy says of a password that is accepted still.
+/// A password policy's warning about a password that is still accepted.
 struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
     private let expiration: Timestamp?
     private let graceLogins: Int?
     private let fault: PasswordPolicyResponse.Fault?
 
-    /// - Returns: nil when there is nothing to warn of.
+    /// - Returns: nil when there is no warning.
     init?(_ policy: PasswordPolicyResponse?, at now: Timestamp) {
         expiration = policy?.timeBeforeExpiration.map { now + $0 }
         graceLogins = policy?.graceLogins
@@ -119,7 +113,7 @@ struct PasswordWarning: Hashable, Sendable, CustomStringConvertible {
         if expiration == nil, graceLogins == nil, fault == nil { return nil }
     }
 
-    /// Servers tell the seconds that are left, so one expiration is a different time in each answer.
+    /// Servers return the seconds that are left, so the same expiration differs by some seconds in each answer.
     func isSame(as other: Self?) -> Bool {
         guard let other, graceLogins == other.graceLogins, fault == other.fault else { return false }
         guard let expiration, let before = other.expiration else { return expiration == other.expiration }

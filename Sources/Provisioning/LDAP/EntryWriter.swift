@@ -1,31 +1,29 @@
 import LDAP
 
-/// What became of a compare-and-set.
-enum CommitOutcome: Hashable, Sendable {
-    /// It stands in the entry; with the entryCSN that it got, where the server told.
+/// The result of a compare-and-set.
+enum WriteResult: Hashable, Sendable {
+    /// With the new entryCSN, where the server returned it.
     case written(csn: AttributeValue?)
-    /// Somebody was faster: the entry no longer stands as it was read.
+    /// The entry is not as it was read: someone else has changed it.
     case lost
-    /// The entry still waits for this outcome, and others change it again and again, or the server does not show it as it was before.
-    case disturbed(tries: Int)
-    /// There is no such entry any more.
+    /// The entry still waits for this outcome, but others change it again and again, or the server returns older versions of it.
+    case contended(tries: Int)
+    /// The entry does not exist any more.
     case gone
-    /// The directory will not have it, now or later.
+    /// The server refuses the write, and would refuse it again.
     case refused(LDAPError)
 }
 
-/// Writes claims and outcomes, and knows afterwards whether they stand there.
-@MainActor struct Committer {
-    /// Gives the link to write on, and the entry where a write is in doubt.
+/// Writes claims and outcomes, and finds out whether a write of unknown outcome was carried out.
+@MainActor struct EntryWriter {
     let reader: AccountReader
 
-    /// Writes until the outcome is certain, also over lost connections: a compare-and-set may be repeated, and when it
-    /// does not hold after a lost answer, the entry itself tells whether the first try had arrived.
-    /// - Throws: `CancellationError` when the daemon stops first; then the outcome may be unknown, and the next start
-    ///   decides from the entry.
-    func commit(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+    /// Writes until the outcome is known, also over lost connections: a compare-and-set may be repeated, and when the repeated one is lost,
+    /// the entry tells whether the first one was carried out.
+    /// - Throws: `CancellationError` when the daemon stops first. Then the outcome may be unknown, and the next start decides from the entry.
+    func write(_ write: EntryWrite, to key: AccountKey) async throws -> WriteResult {
         var dn = key.dn
-        var isDoubtful = false
+        var isOutcomeUnknown = false
         while true {
             let connection = try await reader.link.connection()
             do throws(LDAPError) {
@@ -37,12 +35,12 @@ enum CommitOutcome: Hashable, Sendable {
                 try Task.checkCancellation()
                 switch error.code {
                 case .noSuchAttribute, .assertionFailed:
-                    return isDoubtful ? try await resolveDoubt(write, key) : .lost
+                    return isOutcomeUnknown ? try await resolveUnknownOutcome(write, key) : .lost
                 case .noSuchObject:
                     guard let entry = try await reader.entry(key, attributes: []), entry.dn != dn else { return .gone }
                     dn = entry.dn
                 case _ where error.isRetryable:
-                    isDoubtful = true
+                    isOutcomeUnknown = true
                     reader.link.drop(connection, because: error)
                 default:
                     return .refused(error)
@@ -52,20 +50,20 @@ enum CommitOutcome: Hashable, Sendable {
         }
     }
 
-    /// The outcome of a job. Others may change the entry while the job works, such as a server that notes each login: what matters is that it still
-    /// waits for this outcome. That is read by the entryUUID, and the outcome written again under the entryCSN that was read.
-    func settle(_ write: EntryWrite, to key: AccountKey) async throws -> CommitOutcome {
+    /// Writes the outcome of a job. Others may change the entry while the job runs (a server may record each login, for example), as long as
+    /// the entry still waits for this outcome: then it is read by its entryUUID, and the outcome is written under the entryCSN that was read.
+    func writeOutcome(_ write: EntryWrite, to key: AccountKey) async throws -> WriteResult {
         var (write, key) = (write, key)
         for _ in 0..<Self.triesAtOnce {
-            let outcome = try await commit(write, to: key)
-            guard outcome == .lost else { return outcome }
+            let result = try await self.write(write, to: key)
+            guard result == .lost else { return result }
             guard let entry = try await reader.entry(key, attributes: []) else { return .gone }
             guard let status = AccountStatus(entry, names: reader.scope.names) else { return .lost }
-            if EntryVersion.is(status.csn, olderThan: write.csn) { break }
+            if EntryVersion.isOlder(status.csn, than: write.csn) { break }
             guard let next = write.following(status) else { return .lost }
             (write, key) = (next, status.key)
         }
-        return .disturbed(tries: Self.triesAtOnce)
+        return .contended(tries: Self.triesAtOnce)
     }
 
     private static let triesAtOnce = 3
@@ -93,7 +91,7 @@ enum CommitOutcome: Hashable, Sendable {
                 switch error.code {
                 case .noSuchAttribute, .attributeOrValueExists, .noSuchObject:
                     losses += 1
-                    // Nobody loses so often: what may be read may not be written.
+                    // So many lost races in a row mean something else: an attribute that may be read and not written.
                     if losses == Self.mostLosses { throw error }
                 case _ where error.isRetryable: reader.link.drop(connection, because: error)
                 default: throw error
@@ -102,7 +100,7 @@ enum CommitOutcome: Hashable, Sendable {
         }
     }
 
-    private func resolveDoubt(_ write: EntryWrite, _ key: AccountKey) async throws -> CommitOutcome {
+    private func resolveUnknownOutcome(_ write: EntryWrite, _ key: AccountKey) async throws -> WriteResult {
         guard let entry = try await reader.entry(key, attributes: []) else { return .gone }
         let status = AccountStatus(entry, names: reader.scope.names)
         return status.map(write.isFulfilled) == true ? .written(csn: entry[AttributeNames.entryCSN].first) : .lost

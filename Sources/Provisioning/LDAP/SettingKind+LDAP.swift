@@ -45,8 +45,8 @@ extension SettingKind where Value == [AttributeName] {
 }
 
 extension SettingKind where Value == Filter? {
-    /// A search filter (RFC 4515), or empty. The filter of the old daemon's sample files, which asked for what had
-    /// changed since its cookie, means no condition.
+    /// A search filter (RFC 4515), or empty. The filter of the old daemon's sample files, which searched for changes since its cookie, means
+    /// no condition.
     package static var condition: SettingKind<Filter?> {
         Self(form: "search filter, or empty") { text throws(SettingValueError) in
             let folded = text.lowercased().filter { $0 != " " && $0 != "\t" }

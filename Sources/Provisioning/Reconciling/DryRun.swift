@@ -1,40 +1,33 @@
-import LDAP
 import JobCore
+import LDAP
 
-/// Shows what would be done for an account, for a dry run.
-public struct PlanPrinter: Sendable {
-    private let output: @Sendable (String) -> Void
-
-    /// - Parameter output: gets one account's plan at a time, as lines of text.
-    public init(output: @escaping @Sendable (String) -> Void) { self.output = output }
-
-    func show(
-        _ decision: Decision, _ status: AccountStatus, _ entry: Entry, service: any ProvisioningService,
-        names: AttributeNames
-    ) async throws -> AccountTurn.Disposition {
+extension AccountReconciler {
+    /// Prints the plan for an account, as lines of text.
+    func printPlan(
+        _ decision: Decision, _ status: AccountStatus, _ entry: Entry, to output: @Sendable (String) -> Void
+    ) async throws -> ReconcileResult {
         switch decision {
-        case .leave: return .settled
+        case .leave: break
         case .wait(let start):
             output("\(status.dn): waits until \(start.text)")
-            return .again(at: start)
+            return .requeue(at: start)
         case .waitForClock:
             output("\(status.dn): waits until the machine's clock can be relied on")
         case .refuse(let failure):
             output("\(status.dn): would be refused: \(failure)")
         case .claim(let operation):
-            await output(plan(operation, status, entry, service: service, names: names, claims: true))
+            await output(plan(operation, status, entry, claims: true))
         case .resume(let operation):
-            await output(plan(operation, status, entry, service: service, names: names, claims: false))
+            await output(plan(operation, status, entry, claims: false))
         }
-        return .settled
+        return .done
     }
 
     private func plan(
-        _ operation: Operation, _ status: AccountStatus, _ entry: Entry, service: any ProvisioningService,
-        names: AttributeNames, claims: Bool
+        _ operation: Operation, _ status: AccountStatus, _ entry: Entry, claims: Bool
     ) async -> String {
         var lines = ["\(status.dn): \(operation)\(claims ? "" : " (resumed)")"]
-        if claims { lines.append("  claim: \(EntryWrite.claim(status, holder: nil, names: names))") }
+        if claims { lines.append("  claim: \(EntryWrite.claim(status, holder: nil, names: policy.names))") }
         do {
             let request = ProvisioningRequest(
                 operation: operation, entry: entry, job: JobID(0), attempt: claims ? 1 : 2)

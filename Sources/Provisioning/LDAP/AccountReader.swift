@@ -1,0 +1,162 @@
+import LDAP
+
+/// Reads accounts. Each call is one request, repeated when the connection is lost.
+@MainActor struct AccountReader {
+    let link: LDAPLink
+    let scope: WatchScope
+
+    /// Reads an entry by its DN, or by its entryUUID if it was renamed. If the server does not return the entryUUID, the DN alone counts.
+    /// - Parameter condition: a further condition; an entry that does not meet it counts as gone.
+    /// - Returns: nil when the entry is gone.
+    /// - Throws: `CancellationError`, or an `LDAPError` that is not retryable.
+    func entry(
+        _ key: AccountKey, attributes: [AttributeName], meeting condition: Filter? = nil
+    ) async throws -> Entry? {
+        let wanted = scope.names.requested + attributes
+        return try await link.withConnection { connection throws(LDAPError) in
+            if let entry = try await first(condition ?? .present("objectClass"), wanted, at: key.dn, on: connection),
+                entry[AttributeNames.entryUUID].isEmpty || entry.uuid == key.uuid
+            {
+                return entry
+            }
+            let isMeant = Filter.equal(AttributeNames.entryUUID, AttributeValue(key.uuid.description))
+            return try await first(condition.map { .and([isMeant, $0]) } ?? isMeant, wanted, on: connection)
+        }
+    }
+
+    /// Calls the body for each entry that the filter finds.
+    /// - Parameter pageSize: of the paged search (RFC 2696); a server keeps one such search for each connection. 0: not paged.
+    func forEach(
+        _ filter: Filter, attributes: [AttributeName], pageSize: Int = 500, _ body: (Entry) async -> Void
+    ) async throws {
+        try await link.withConnection { connection throws(LDAPError) in
+            let request = SearchRequest(
+                base: scope.base, scope: .subtree, filter: filter, attributes: attributes, pageSize: pageSize)
+            for try await entry in connection.search(request) { await body(entry) }
+        }
+    }
+
+    /// Other entries that have one of these values, of any host, also those that take no part in provisioning.
+    /// - Throws: `CancellationError`, or an `LDAPError` that is not retryable.
+    func others(
+        than uuid: EntryUUID, with values: [AttributeValue], of attribute: AttributeName, attributes: [AttributeName]
+    ) async throws -> [Entry] {
+        guard !values.isEmpty else { return [] }
+        var others: [Entry] = []
+        // Not paged: it finds few, and the paged list of pending accounts may use the same connection.
+        try await forEach(
+            .or(values.map { .equal(attribute, $0) }), attributes: scope.names.requested + attributes, pageSize: 0
+        ) { entry in
+            if entry.uuid != uuid { others.append(entry) }
+        }
+        return others
+    }
+
+    /// The operational attributes that the protocol needs and the server did not return.
+    nonisolated static func hiddenAttributes(of entry: Entry) -> [AttributeName] {
+        [AttributeNames.entryUUID, AttributeNames.entryCSN].filter { entry[$0].isEmpty }
+    }
+
+    /// Why an entry without them cannot be worked on.
+    nonisolated static func hidden(_ attributes: [AttributeName]) -> String {
+        "the LDAP server does not return its \(attributes.map(\.description).joined(separator: " and ")); \(hiddenHint)"
+    }
+    nonisolated static let hiddenHint =
+        "let the access rules show them to the daemon (prov-backup-rsnapshot(8), LDAP SERVER)"
+
+    /// - Parameter dn: nil: searches the whole subtree.
+    private func first(
+        _ filter: Filter, _ attributes: [AttributeName], at dn: DN? = nil, on connection: LDAPConnection
+    ) async throws(LDAPError) -> Entry? {
+        // Not paged: it finds one at most, and a paged search may use the same connection.
+        let request = SearchRequest(
+            base: dn ?? scope.base, scope: dn == nil ? .subtree : .base, filter: filter, attributes: attributes,
+            pageSize: 0)
+        do throws(LDAPError) {
+            for try await entry in connection.search(request) { return entry }
+            return nil
+        } catch {
+            guard dn != nil, error.code == .noSuchObject else { throw error }
+            return nil
+        }
+    }
+}
+
+extension Entry {
+    /// nil when the server did not return it.
+    var uuid: EntryUUID? { text(AttributeNames.entryUUID).flatMap { EntryUUID(text: $0) } }
+}
+
+/// The accounts that a filter finds, each once, read page by page while the sequence is iterated.
+///
+/// Each iteration has a connection of its own, because a server keeps one paged search for each connection. When the connection is lost, the
+/// search is repeated, and accounts that were returned before are skipped. Throws `CancellationError`, or the server's refusal as an `LDAPError`.
+public struct AccountList: AsyncSequence, Sendable {
+    let reader: AccountReader
+    let filter: Filter
+    let attributes: [AttributeName]
+
+    /// Sends nothing before the first account is asked for.
+    public func makeAsyncIterator() -> Iterator { Iterator(list: self) }
+
+    /// The iterator.
+    public struct Iterator: AsyncIteratorProtocol {
+        private let list: AccountList
+        private var search: LDAPSearch.Iterator?
+        private var returned: Set<EntryUUID> = []
+        private var isAtEnd = false
+
+        init(list: AccountList) { self.list = list }
+
+        /// The next account, nil at the end.
+        public mutating func next() async throws -> Account? {
+            while !isAtEnd {
+                let connected = try await connectedSearch()
+                do throws(LDAPError) {
+                    let entry = try await nextEntry(connected)
+                    guard let entry else { break }
+                    if let account = try list.account(entry), returned.insert(account.key.uuid).inserted {
+                        return account
+                    }
+                } catch {
+                    search = nil
+                    try Task.checkCancellation()
+                    guard error.isRetryable else { throw error }
+                }
+            }
+            isAtEnd = true
+            search = nil
+            return nil
+        }
+
+        private mutating func connectedSearch() async throws -> LDAPSearch.Iterator {
+            if let search { return search }
+            let connection = try await list.reader.link.ownConnection()
+            return connection.search(list.request).makeAsyncIterator()
+        }
+
+        private mutating func nextEntry(_ connected: LDAPSearch.Iterator) async throws(LDAPError) -> Entry? {
+            var connected = connected
+            search = nil
+            let entry = try await connected.next()
+            search = connected
+            return entry
+        }
+    }
+
+    private var request: SearchRequest {
+        SearchRequest(
+            base: reader.scope.base, filter: filter, attributes: reader.scope.names.requested + attributes)
+    }
+
+    /// - Returns: nil for an entry whose mode is none of the protocol's.
+    private func account(_ entry: Entry) throws(LDAPError) -> Account? {
+        let hidden = AccountReader.hiddenAttributes(of: entry)
+        guard hidden.isEmpty else {
+            throw LDAPError(
+                .insufficientAccessRights, operation: "read \(entry.dn)", server: "the LDAP server",
+                diagnostic: AccountReader.hidden(hidden))
+        }
+        return Account(entry, names: reader.scope.names)
+    }
+}

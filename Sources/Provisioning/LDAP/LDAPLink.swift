@@ -1,0 +1,297 @@
+import EventLoop
+import JobCore
+import LDAP
+
+/// A connection that is made when it is needed, and made again when it is lost, without an end to the attempts.
+///
+/// Callers that ask at the same time share one attempt. A connection that one caller reports as lost is closed for all.
+@MainActor final class LDAPLink {
+    private let name: String
+    private let login: LDAPLogin
+    private var retry: RetryPolicy
+    private let availability: LDAPAvailability
+    private let clock: any WallClock
+
+    private var current: LDAPConnection?
+    private var connecting: Task<Void, Never>?
+    /// Callers that wait for the connection.
+    private let waiters = Waiters<LDAPConnection>()
+    private var isStopped = false
+    /// Failures since the last successful operation. A server that answers only with refusals counts as unavailable.
+    private var failures = 0
+
+    /// - Parameters:
+    ///   - name: for messages, such as `watch`.
+    ///   - login: shared by all links of a daemon.
+    ///   - retry: the delays between attempts; its number of attempts is ignored.
+    init(
+        name: String, login: LDAPLogin, retry: RetryPolicy, availability: LDAPAvailability,
+        clock: any WallClock = SystemWallClock()
+    ) {
+        self.name = name
+        self.login = login
+        self.retry = retry
+        self.availability = availability
+        self.clock = clock
+    }
+
+    /// The connection, as soon as there is one.
+    /// - Throws: `CancellationError` when the link is stopped or the calling task is cancelled.
+    func connection() async throws -> LDAPConnection {
+        guard !isStopped else { throw CancellationError() }
+        if let current, !current.isClosed { return current }
+        if connecting == nil { connecting = Task { await self.connect() } }
+        // Unlike awaiting the task's value, this ends when the calling task is cancelled.
+        guard let connection = await waiters.wait() else { throw CancellationError() }
+        return connection
+    }
+
+    /// Does something repeatable on a connection, until a server has answered.
+    /// - Throws: `CancellationError` when the link is stopped, or the server's refusal.
+    func withConnection<Result>(
+        _ body: (LDAPConnection) async throws(LDAPError) -> Result
+    ) async throws -> Result {
+        while true {
+            let connection = try await self.connection()
+            do throws(LDAPError) {
+                let result = try await body(connection)
+                noteSuccess()
+                return result
+            } catch {
+                try Task.checkCancellation()
+                guard error.isRetryable else { throw error }
+                drop(connection, because: error)
+            }
+        }
+    }
+
+    /// Tries once to connect, and closes the connection.
+    /// - Throws: what each server answered; while the server refuses the credentials, its last refusal.
+    func tryOnce() async throws(LDAPError) { try await login.connect(waits: false).close() }
+
+    /// A connection of the caller's own, as soon as a server can be reached. It is closed with its last reference. Failures are not logged, since
+    /// the link logs its own.
+    /// - Throws: `CancellationError` when the link is stopped or the calling task is cancelled, or the server's refusal.
+    func ownConnection() async throws -> LDAPConnection {
+        var generator = SystemRandomNumberGenerator()
+        var tries = 0
+        while !isStopped {
+            do throws(LDAPError) {
+                return try await login.connect()
+            } catch {
+                try Task.checkCancellation()
+                guard error.isRetryable else { throw error }
+            }
+            tries += 1
+            let delay = retry.delay(afterAttempt: tries, using: &generator) ?? retry.maximumDelay
+            try await clock.sleep(for: delay)
+        }
+        throw CancellationError()
+    }
+
+    /// Closes a connection that failed; the next caller gets a new one.
+    func drop(_ connection: LDAPConnection, because error: LDAPError) {
+        connection.close()
+        guard connection === current else { return }
+        current = nil
+        noteFailure(error)
+    }
+
+    /// An operation on this link succeeded.
+    func noteSuccess() {
+        guard failures != 0 else { return }
+        failures = 0
+        availability.recovered(name)
+    }
+
+    private func noteFailure(_ error: LDAPError) {
+        failures += 1
+        availability.failed(name, error)
+    }
+
+    /// Connects again, since the login has other servers or credentials. Operations under way fail as with a lost connection.
+    func reconnect(retry: RetryPolicy) {
+        self.retry = retry
+        close()
+        // The delays belong to the old servers.
+        failures = min(failures, 1)
+        if connecting != nil, !isStopped {
+            connecting?.cancel()
+            connecting = Task { await self.connect() }
+        }
+    }
+
+    /// Ends the connection and every wait for one.
+    func stop() {
+        isStopped = true
+        connecting?.cancel()
+        waiters.resume()
+        close()
+    }
+
+    private func close() {
+        current?.close()
+        current = nil
+    }
+
+    /// Tries until there is a connection, or until the task is cancelled because another one has taken over.
+    private func connect() async {
+        while true {
+            // A single loss is usually a restart of the server, so the first attempt has no delay.
+            if failures > 1 {
+                var generator = SystemRandomNumberGenerator()
+                let delay = retry.delay(afterAttempt: failures - 1, using: &generator) ?? retry.maximumDelay
+                do { try await clock.sleep(for: delay) } catch { return }
+            }
+            do {
+                let connection = try await login.connect()
+                guard !Task.isCancelled else { return connection.close() }
+                current = connection
+                connecting = nil
+                return waiters.resume(connection)
+            } catch {
+                guard !Task.isCancelled else { return }
+                noteFailure(error)
+            }
+        }
+    }
+}
+
+/// Logs in for all links of an engine: one attempt at a time, and few attempts while the server refuses the credentials.
+///
+/// A password policy counts wrong passwords and locks the account, often for ever; so a refusal holds for all links.
+@MainActor final class LDAPLogin {
+    private var servers: ServerList
+    private var options: ConnectionOptions
+    private let availability: LDAPAvailability
+    private let clock: any WallClock
+
+    private var state = LoginState()
+    /// Increases with new settings, so that the result of an attempt with the old ones is ignored.
+    private var generation = 0
+    /// Callers that wait for the end of an attempt or of a delay; they get the error of a failed attempt.
+    private let waiters = Waiters<LDAPError>()
+    private var alarm: Task<Void, Never>?
+    private var isStopped = false
+
+    /// - Parameter servers: one list for all links, so that all writes go to one server at a time.
+    init(
+        servers: ServerList, options: ConnectionOptions, availability: LDAPAvailability, clock: any WallClock
+    ) {
+        self.servers = servers
+        self.options = options
+        self.availability = availability
+        self.clock = clock
+    }
+
+    /// A new connection. Callers during another attempt share its failure.
+    /// - Parameter waits: while the credentials are refused, waits for the next attempt; else throws the refusal at once.
+    /// - Throws: what the servers answered; `userCancelled` when the task is cancelled or the engine stops.
+    func connect(waits: Bool = true) async throws(LDAPError) -> LDAPConnection {
+        while !isStopped, !Task.isCancelled {
+            switch state.ask() {
+            case .granted:
+                do throws(LDAPError) {
+                    return try await connectNow()
+                } catch {
+                    guard error.code == .invalidCredentials, waits else { throw error }
+                }
+            case .taken:
+                if let error = await waiters.wait() { throw error }
+            case .refused(let error):
+                guard waits else { throw error }
+                _ = await waiters.wait()
+            }
+        }
+        throw LDAPError(.userCancelled, operation: "connect", server: "the LDAP server")
+    }
+
+    private func connectNow() async throws(LDAPError) -> LDAPConnection {
+        let mine = generation
+        do throws(LDAPError) {
+            let connection = try await servers.connect(options: options)
+            if mine == generation {
+                state = LoginState()
+                availability.credentialsAccepted(connection.passwordPolicy, at: clock.now)
+                waiters.resume()
+            }
+            return connection
+        } catch {
+            if mine == generation { failed(error) }
+            throw error
+        }
+    }
+
+    private func failed(_ error: LDAPError) {
+        guard let delay = state.failed(error) else {
+            availability.forgetRefusal()
+            return waiters.resume(error.code == .userCancelled ? nil : error)
+        }
+        availability.credentialsRefused(error, nextTry: clock.now + delay)
+        alarm = Task { [clock] in
+            do { try await clock.sleep(for: delay) } catch { return }
+            guard !Task.isCancelled else { return }
+            state.delayEnded()
+            waiters.resume()
+        }
+        waiters.resume()
+    }
+
+    /// Uses other servers or credentials, or tries the same ones at once.
+    /// - Parameter reconnectLinks: called before the first attempt.
+    func use(_ servers: ServerList, _ options: ConnectionOptions, reconnectLinks: () -> Void) {
+        generation += 1
+        self.servers = servers
+        self.options = options
+        alarm?.cancel()
+        availability.forgetRefusal()
+        state = LoginState()
+        reconnectLinks()
+        waiters.resume()
+    }
+
+    /// Ends every wait.
+    func stop() {
+        isStopped = true
+        alarm?.cancel()
+        waiters.resume()
+    }
+}
+
+/// Whether the credentials may be tried now.
+struct LoginState: Hashable, Sendable {
+    enum Answer: Hashable, Sendable {
+        /// The caller tries, and reports the result.
+        case granted
+        /// Another caller tries.
+        case taken
+        /// No attempt may be made.
+        case refused(LDAPError)
+    }
+
+    static let firstDelay = Duration.seconds(300)
+    static let laterDelay = Duration.seconds(3_600)
+
+    private var isTaken = false
+    private var refusals = 0
+    private var refusal: LDAPError?
+
+    mutating func ask() -> Answer {
+        if let refusal { return .refused(refusal) }
+        if isTaken { return .taken }
+        isTaken = true
+        return .granted
+    }
+
+    /// - Returns: how long no attempt may be made; nil: another one may follow at once.
+    mutating func failed(_ error: LDAPError) -> Duration? {
+        isTaken = false
+        guard error.code == .invalidCredentials else { return nil }
+        refusals += 1
+        refusal = error
+        return refusals == 1 ? Self.firstDelay : Self.laterDelay
+    }
+
+    /// The next attempt may be made.
+    mutating func delayEnded() { refusal = nil }
+}

@@ -1,0 +1,123 @@
+import LDAP
+
+/// A phase of an account.
+public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
+    /// A mode whose state is not `0`, such as `add` with a timestamp.
+    case idle
+    /// `add`, state `0`.
+    case requested = "wished"
+    /// `adding`, state `0`, no ReturnValue: running or interrupted.
+    case claimed
+    /// `adding`, state `0`, with a ReturnValue.
+    case failed
+    /// `added`.
+    case done
+}
+
+/// An event of an account.
+public enum AccountEvent: String, CaseIterable, Hashable, Sendable {
+    /// A request is written.
+    case request
+    /// A daemon claims the request.
+    case claim
+    /// A daemon claims the request and writes its failure at once.
+    case refuse
+    /// The work is done.
+    case finish
+    /// The last attempt has failed.
+    case fail
+    /// An operator asks for another attempt after a failure, or writes a request again.
+    case retry
+    /// A daemon starts.
+    case restart
+}
+
+/// The effect of an event on an account.
+public enum Transition: Hashable, Sendable {
+    /// One write leads to this phase.
+    case becomes(AccountPhase)
+    /// The claim is written again, and the work goes on with a new attempt.
+    case resumes
+    /// Nothing is to be done.
+    case stays
+    /// The write's compare-and-set fails: read the entry again and decide again.
+    case loses
+}
+
+/// The state machine of the protocol (specification: protocol.md#modes-and-states), for every phase and every event.
+public enum TransitionTable {
+    /// The transition for an event in a phase.
+    public static func transition(from phase: AccountPhase, on event: AccountEvent) -> Transition {
+        switch (event, phase) {
+        case (.request, _): .becomes(.requested)
+        case (.claim, .requested): .becomes(.claimed)
+        case (.refuse, .requested): .becomes(.failed)
+        case (.finish, .claimed): .becomes(.done)
+        case (.fail, .claimed): .becomes(.failed)
+        case (.retry, .failed), (.retry, .requested): .becomes(.requested)
+        case (.restart, .claimed): .resumes
+        case (.restart, _): .stays
+        case (.claim, _), (.refuse, _), (.finish, _), (.fail, _), (.retry, _): .loses
+        }
+    }
+}
+
+/// The operation of a request.
+public enum Operation: String, CaseIterable, Hashable, Sendable {
+    case add, modify, delete
+}
+
+/// A value of the mode attribute: the operation and its stage (specification: protocol.md#modes-and-states).
+public struct ProvisioningMode: Hashable, Sendable {
+    /// The progress of a request.
+    public enum Stage: CaseIterable, Hashable, Sendable {
+        /// `add`: it waits.
+        case requested
+        /// `adding`: a daemon has claimed it.
+        case claimed
+        /// `added`: it is done.
+        case done
+    }
+
+    /// The operation.
+    public let operation: Operation
+    /// The stage.
+    public let stage: Stage
+
+    /// One of the nine modes.
+    public init(_ operation: Operation, _ stage: Stage) {
+        self.operation = operation
+        self.stage = stage
+    }
+
+    /// - Parameter text: compared as by `caseIgnoreMatch`.
+    /// - Returns: nil for any text that is none of the nine modes.
+    public init?(_ text: String) {
+        guard let mode = Self.bySpelling[text.caseIgnoreFolded] else { return nil }
+        self = mode
+    }
+
+    /// All modes, in the order of specification: protocol.md#modes-and-states.
+    public static let all = Operation.allCases.flatMap { operation in
+        Stage.allCases.map { Self(operation, $0) }
+    }
+
+    private static let bySpelling = Dictionary(uniqueKeysWithValues: all.map { ($0.description, $0) })
+}
+
+extension ProvisioningMode: CustomStringConvertible {
+    /// The value as it is written to the entry.
+    public var description: String {
+        switch (operation, stage) {
+        case (.add, .requested): "add"
+        case (.add, .claimed): "adding"
+        case (.add, .done): "added"
+        case (.modify, .requested): "modify"
+        case (.modify, .claimed): "modifying"
+        case (.modify, .done): "modified"
+        case (.delete, .requested): "delete"
+        case (.delete, .claimed): "deleting"
+        case (.delete, .done): "deleted"
+        }
+    }
+}

@@ -1,0 +1,139 @@
+import JobCore
+import LDAP
+import Logging
+
+/// The reconciler's state of an account between two reconciles. It is lost with the process, and the entry is enough to continue.
+struct AccountMemory: Sendable {
+    /// The account's last job, as far as it is unfinished.
+    enum LastJob: Sendable {
+        case none
+        /// A previous run of the daemon did not finish it.
+        case interrupted(Job)
+        /// It waits for its next attempt.
+        case retrying(AttemptRecord)
+        /// It has ended, and its outcome is not in the entry yet.
+        case unwritten(AccountOutcome)
+        /// It has failed, and the entry has no attribute for that; the next job must not start earlier.
+        case pausing(until: Timestamp)
+
+        /// The same after the clock was set: due times come no later, and a shortage has lasted as long as before.
+        func afterClockWasSet(by step: Duration) -> LastJob {
+            let back = min(step, .zero)
+            switch self {
+            case .retrying(var record):
+                record.notBefore = record.notBefore + back
+                record.failures.clockWasSet(by: step)
+                return .retrying(record)
+            case .pausing(let until): return .pausing(until: until + back)
+            case .none, .interrupted, .unwritten: return self
+            }
+        }
+    }
+
+    var lastJob = LastJob.none
+    /// The server returned an older version of the entry than was seen before.
+    var isStale = false
+    /// Reconciles in a row that ended without a result.
+    var requeues = 0
+    /// The shortage of the machine that prevented an attempt.
+    var obstacle: MachineShortages.Cause?
+
+    /// An error is logged once, not for each retry.
+    var level: Logger.Level { requeues == 0 ? .error : .debug }
+
+    var record: AttemptRecord? { if case .retrying(let record) = lastJob { record } else { nil } }
+
+    /// The shortage of the machine that the account waits for.
+    var shortage: MachineShortages.Cause? {
+        if let obstacle { return obstacle }
+        guard let failure = record?.failure, failure.failureClass == .shortage else { return nil }
+        return MachineShortages.Cause(text: "\(failure.reason); \(failure.hint)", hint: failure.hint)
+    }
+}
+
+/// How one reconcile of an account ended, which says when the next one is due.
+enum ReconcileResult: Sendable {
+    /// The entry asks for nothing more. The next reconcile follows a change of the entry.
+    case done
+    case requeue(at: Timestamp)
+    /// A compare-and-set was lost: again at once, and with a growing delay when it is lost again.
+    case conflict
+    /// Something outside the account failed, such as an access rule: again after a growing delay.
+    case failed
+    /// The machine lacks something that all accounts need, such as disk space for a file of the daemon: again after a growing delay.
+    case shortage(MachineShortages.Cause)
+    /// Another job holds an exclusion key that the entry names: again when that job has ended.
+    case blocked(by: [JobSubject])
+    /// Another daemon holds a lock that the entry needs.
+    case lockedElsewhere(until: Timestamp)
+    /// The work is done, and the LDAP server refuses its outcome: the outcome is written again after a growing delay.
+    case unwritten(AccountOutcome)
+    /// The work is done, and others keep changing the entry: the outcome is written again after a delay.
+    case contended(AccountOutcome, for: Duration)
+    /// The server returned an older version of the entry than another one did, so nothing can be decided.
+    case stale
+    /// The attempt failed, and another one follows.
+    case retry(AttemptRecord)
+    /// The job failed, and the entry has no attribute for that, so it still asks for the work.
+    case pause(until: Timestamp)
+}
+
+/// The progress of a reconcile.
+enum ReconcileProgress: Sendable {
+    /// ``AccountMemory/lastJob`` has been used or closed.
+    case lastJobHandled
+    case started(JobSummary)
+    case step(String)
+    case wrote(csn: AttributeValue)
+    case ended(ProvisioningExitCode)
+}
+
+typealias ProgressListener = @Sendable (ReconcileProgress) async -> Void
+
+/// The outcome of a job that has ended, to be written to the entry.
+struct AccountOutcome: Sendable {
+    var write: EntryWrite
+    var code: ProvisioningExitCode
+    /// nil: there was no job, because the request was refused at once.
+    var job: Job?
+    var result = JobOutcome.success
+    /// Writes that failed because others had changed the entry.
+    var lostWrites = 0
+}
+
+/// The DN at which each account that waits or runs was last seen. Many accounts can wait, so each takes little memory: the RDNs below
+/// the base, or a comma and the whole DN. A parsed DN takes ten times as much.
+struct LastKnownDNs: Sendable {
+    private var texts: [EntryUUID: String] = [:]
+    /// The abbreviation only saves memory, so a changed search base does not matter.
+    private let base: DN
+
+    /// - Parameter base: the entry below which most accounts are.
+    init(base: DN) { self.base = base }
+
+    mutating func note(_ key: AccountKey) { texts[key.uuid] = text(key.dn) }
+
+    /// - Returns: nil for an account that is not known.
+    func key(of uuid: EntryUUID) -> AccountKey? { texts[uuid].map { AccountKey(uuid: uuid, dn: dn($0)) } }
+
+    mutating func forget(_ uuid: EntryUUID) {
+        texts[uuid] = nil
+        // Removing elements does not free memory.
+        if texts.isEmpty { texts = [:] }
+    }
+
+    private func text(_ dn: DN) -> String {
+        guard dn.isDescendant(of: base) else { return ",\(dn)" }
+        return dn.rdns.dropLast(base.rdns.count).map(\.description).joined(separator: ",")
+    }
+
+    private func dn(_ text: String) -> DN {
+        do {
+            guard text.hasPrefix(",") else { return DN(rdns: try DN(parsing: text).rdns + base.rdns) }
+            return try DN(parsing: String(text.dropFirst()))
+        } catch {
+            // Cannot happen, since a DN wrote the text. An account that is not at its DN is searched by its entryUUID.
+            return base
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import LDAP
+public import JobCore
+
+/// The failed attempts of a job, from which the time of the next one follows.
+///
+/// An account cannot do anything about a shortage of the machine: such attempts do not count for MAX_ATTEMPTS, and are repeated for a day.
+public struct FailedAttempts: Hashable, Sendable {
+    /// Attempts that count for MAX_ATTEMPTS. Attempts that a stop or a crash interrupted do not.
+    public private(set) var counted = 0
+    /// When the first of the latest attempts ended that failed because of a shortage; nil: the last one had another cause.
+    public private(set) var shortageBegan: Timestamp?
+    private var shortages = 0
+
+    /// How long a shortage may last.
+    public static let longestShortage = Duration.seconds(24 * 3_600)
+
+    /// None has failed.
+    public init() {}
+
+    /// Adds a failed attempt.
+    /// - Returns: when the next one may begin; nil: the failure is the job's outcome.
+    public mutating func add(
+        _ failureClass: FailureClass, at now: Timestamp, _ retry: RetryPolicy,
+        using generator: inout some RandomNumberGenerator
+    ) -> Timestamp? {
+        guard failureClass == .shortage else {
+            counted += 1
+            (shortageBegan, shortages) = (nil, 0)
+            guard failureClass == .retryable else { return nil }
+            return retry.delay(afterAttempt: counted, using: &generator).map { now + $0 }
+        }
+        shortages += 1
+        let began = shortageBegan ?? now
+        shortageBegan = began
+        let end = began + Self.longestShortage
+        guard now < end else { return nil }
+        var backoff = retry
+        backoff.maximumAttempts = .max
+        let delay = backoff.delay(afterAttempt: shortages, using: &generator) ?? backoff.maximumDelay
+        return min(now + delay, end)
+    }
+
+    /// The machine's clock was set: the shortage has lasted as long as before.
+    mutating func clockWasSet(by step: Duration) { shortageBegan = shortageBegan.map { $0 + step } }
+}
+
+/// A claimed account between two attempts. It is lost with the process, and the next start resumes the claim at once.
+public struct AttemptRecord: Hashable, Sendable {
+    /// The job that the attempts belong to.
+    public var job: JobID
+    /// The attempt that has ended.
+    public var attempt: Int
+    /// Including that attempt.
+    public var failures: FailedAttempts
+    /// When the next attempt may begin.
+    public var notBefore: Timestamp
+    /// Why the last attempt failed.
+    public var failure: ProvisioningFailure
+}
+
+/// A shortage of the machine that affects the requests of all accounts.
+public struct MachineShortage: Hashable, Sendable {
+    /// What failed first, where, and how to fix it.
+    public var text: String
+    /// When it was first logged.
+    public var since: Timestamp
+    /// How many wait for it.
+    public var accounts: Int
+}
+
+/// The accounts that wait because of a shortage of the machine. Causes with the same hint are one shortage.
+struct MachineShortages: Sendable {
+    /// Why an account waits.
+    struct Cause: Hashable, Sendable {
+        var text: String
+        var hint: String
+    }
+
+    /// A change to be logged.
+    enum Change: Hashable, Sendable {
+        case began(String)
+        case over(String)
+    }
+
+    private struct Kind {
+        var text: String
+        var since: Timestamp
+        var accounts: Set<EntryUUID> = []
+    }
+
+    /// By hint.
+    private var kinds: [String: Kind] = [:]
+
+    /// The oldest first.
+    var list: [MachineShortage] {
+        kinds.values.map { MachineShortage(text: $0.text, since: $0.since, accounts: $0.accounts.count) }
+            .sorted { ($0.since, $0.text) < ($1.since, $1.text) }
+    }
+
+    /// - Parameter cause: why the account waits now; nil: not because of a shortage.
+    mutating func update(_ account: EntryUUID, _ cause: Cause?, at now: Timestamp) -> [Change] {
+        var changes: [Change] = []
+        for hint in kinds.keys where hint != cause?.hint {
+            guard var kind = kinds[hint], kind.accounts.remove(account) != nil else { continue }
+            kinds[hint] = kind.accounts.isEmpty ? nil : kind
+            if kind.accounts.isEmpty { changes.append(.over(kind.text)) }
+        }
+        if let cause {
+            if kinds[cause.hint] == nil { changes.append(.began(cause.text)) }
+            kinds[cause.hint, default: Kind(text: cause.text, since: now)].accounts.insert(account)
+        }
+        return changes
+    }
+}

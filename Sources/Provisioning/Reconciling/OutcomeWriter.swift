@@ -1,0 +1,178 @@
+import LDAP
+import JobCore
+import Logging
+
+/// Ends an account's job: writes its outcome to the entry and closes it in the registry, once each.
+@MainActor struct OutcomeWriter {
+    let writer: EntryWriter
+    let executor: JobExecutor
+    let names: AttributeNames
+    let retry: RetryPolicy
+    let clock: any WallClock
+
+    /// An attempt has failed: another one follows, or the failure is the outcome of the job.
+    func failed(
+        _ job: Job, attempt: Int, _ status: AccountStatus, _ failure: ProvisioningFailure, _ result: JobOutcome,
+        before failures: FailedAttempts, _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
+        var generator = SystemRandomNumberGenerator()
+        var failures = failures
+        if let due = failures.add(failure.failureClass, at: clock.now, retry, using: &generator) {
+            // The reconciler logs a shortage once, for all accounts.
+            logger.log(
+                level: failure.failureClass == .shortage ? .debug : .warning,
+                "\(job.name) failed and is tried again: \(failure)", metadata: failure.metadata)
+            executor.registry.write("failed and is tried again: \(failure)", to: job.id, source: .daemon)
+            executor.registry.status(job.id, .waitingForStartTime)
+            return .retry(
+                AttemptRecord(job: job.id, attempt: attempt, failures: failures, notBefore: due, failure: failure))
+        }
+        let outcome = AccountOutcome(
+            write: .fail(status, failure.code, names: names), code: failure.code, job: job, result: result)
+        return try await write(outcome, status, AccountMemory(), report)
+    }
+
+    /// The request cannot be carried out as it is: writes the failure without an attempt.
+    /// - Parameter lastJob: a job that was started for the request, which is closed.
+    func refuse(
+        _ status: AccountStatus, _ failure: ProvisioningFailure, _ memory: AccountMemory,
+        lastJob: AccountMemory.LastJob = .none, _ report: @escaping ProgressListener
+    ) async throws -> ReconcileResult {
+        var job: Job?
+        switch lastJob {
+        case .retrying(let record): job = executor.registry.live(record.job)
+        case .interrupted(let interrupted):
+            closeInterrupted(interrupted, JobOutcome(failure))
+            await report(.lastJobHandled)
+        case .none, .pausing, .unwritten: break
+        }
+        let write =
+            status.phase == .requested
+            ? EntryWrite.refuse(status, failure.code, names: names) : .fail(status, failure.code, names: names)
+        let outcome = AccountOutcome(write: write, code: failure.code, job: job, result: JobOutcome(failure))
+        return try await self.write(outcome, status, memory, report) {
+            // The end of a job is logged where it is closed.
+            guard job == nil else { return }
+            logger.error(
+                "provisioning failed: \(status.mode.operation): refused: \(failure)",
+                metadata: ["account": "\(status.dn)"])
+        }
+    }
+
+    /// Writes an outcome. One that the server refuses is kept and written again, since the work is done and must not be done twice.
+    /// - Parameter written: called when the outcome is in the entry.
+    func write(
+        _ ended: AccountOutcome, _ status: AccountStatus, _ memory: AccountMemory,
+        _ report: @escaping ProgressListener, written: () -> Void = {}
+    ) async throws -> ReconcileResult {
+        switch try await writeToEntry(ended, status) {
+        case .written(let csn):
+            if let csn { await report(.wrote(csn: csn)) }
+            written()
+            await report(.ended(ended.code))
+            await close(ended.job, ended.result)
+            // Without an attribute for the outcome the entry still asks for the work; without a pause that would be a busy loop.
+            return ended.code != .success && names.returnValue == nil
+                ? .pause(until: clock.now + retry.maximumDelay) : .done
+        case .lost:
+            logger.notice("the entry was changed during the job; reading it again")
+            await close(ended.job, ended.result)
+            return .conflict
+        case .contended(let tries):
+            var ended = ended
+            if ended.lostWrites < Self.manyLostWrites, ended.lostWrites + tries >= Self.manyLostWrites {
+                logger.warning(
+                    """
+                    \(status.dn): the outcome is not in the entry yet, because others keep changing the entry; trying again. \
+                    Find out who writes it, such as the overlay lastbind for a customer that logs in again and again
+                    """)
+            }
+            ended.lostWrites += tries
+            if let job = ended.job { executor.registry.status(job.id, .blocked) }
+            var generator = SystemRandomNumberGenerator()
+            let delay = Self.contention.delay(afterAttempt: ended.lostWrites / tries, using: &generator)
+            return .contended(ended, for: delay ?? Self.contention.maximumDelay)
+        case .gone:
+            let code = ProvisioningExitCode.userNotPresentInBackend
+            let reason = "\(status.dn) was removed during the job (\(code.name), \(code.rawValue))"
+            await report(.ended(code))
+            if ended.job == nil { logger.error("provisioning failed: \(status.mode.operation): \(reason)") }
+            await close(ended.job, JobOutcome(.failed, message: reason))
+            return .done
+        case .refused(let error):
+            logger.log(
+                level: memory.level,
+                "\(status.dn): the outcome cannot be written, and is tried again: \(error)")
+            guard status.phase != .requested else { return .failed }
+            if let job = ended.job { executor.registry.status(job.id, .blocked) }
+            return .unwritten(ended)
+        }
+    }
+
+    /// Closes the last job: the entry does not ask for it any more.
+    /// - Parameter status: nil: the entry is gone.
+    func abandon(
+        _ lastJob: AccountMemory.LastJob, _ status: AccountStatus?,
+        _ report: @escaping ProgressListener
+    ) async {
+        let end = JobOutcome(insteadOf: status)
+        switch lastJob {
+        case .none: return
+        case .pausing: break
+        case .interrupted(let job): closeInterrupted(job, end)
+        case .retrying(let record):
+            await close(executor.registry.live(record.job), end)
+        case .unwritten(let outcome):
+            var result = outcome.result
+            result.message = [result.message, end.message].filter { !$0.isEmpty }.joined(separator: "; ")
+            await close(outcome.job, result)
+        }
+        await report(.lastJobHandled)
+    }
+
+    /// Closes a job of a previous run that is not resumed.
+    func closeInterrupted(_ job: Job, _ outcome: JobOutcome) {
+        executor.registry.open(job)
+        executor.registry.write(outcome.message, to: job.id, source: .daemon)
+        executor.registry.close(job.id, outcome)
+    }
+
+    private static let manyLostWrites = 10
+    private static let contention = RetryPolicy(
+        maximumAttempts: .max, delay: .milliseconds(100), maximumDelay: .seconds(30))
+
+    /// An error of the read after a write of unknown outcome counts as a refusal.
+    /// - Parameter status: of the entry as it was read. An outcome that waited is written only if the entry still waits for it.
+    private func writeToEntry(_ ended: AccountOutcome, _ status: AccountStatus) async throws -> WriteResult {
+        do {
+            guard status.phase == .claimed else { return try await writer.write(ended.write, to: status.key) }
+            guard let write = ended.write.following(status) else { return .lost }
+            return try await writer.writeOutcome(write, to: status.key)
+        } catch let error as LDAPError {
+            return .refused(error)
+        }
+    }
+
+    private func close(_ job: Job?, _ outcome: JobOutcome) async {
+        if let job { await executor.close(job, outcome) }
+    }
+
+    private var logger: Logger { .current }
+}
+
+extension JobOutcome {
+    /// The end of a job that the entry does not ask for any more.
+    fileprivate init(insteadOf status: AccountStatus?) {
+        switch status?.phase {
+        case nil: self.init(.failed, message: "the job is closed: its entry was removed")
+        case .done: self.init(.success, message: "the job is closed: its entry says that the work is done")
+        case .failed: self.init(.failed, message: "the job is closed: its entry reports a failure")
+        case .idle, .requested, .claimed:
+            self.init(.aborted, message: "the job is closed: the entry asks for something else now")
+        }
+    }
+}
+
+extension ProvisioningFailure {
+    fileprivate var metadata: Logger.Metadata { output.isEmpty ? [:] : ["output": "\(output)"] }
+}

@@ -1,0 +1,402 @@
+import EventLoop
+import JobCore
+import LDAP
+import Logging
+
+/// Reconciles accounts when the ``JobScheduler`` starts them: one reconcile at a time for each account.
+@MainActor final class Reconciler {
+    private var accountReconciler: AccountReconciler
+    private let scheduler: JobScheduler
+    private let slots: Int
+    /// The class of accounts in the scheduler.
+    private lazy var jobClass = addClass()
+    private let liveness: SearchLiveness
+    private let clock: any WallClock
+    private let logger: Logger
+
+    /// Of accounts that wait or run.
+    private var dns: LastKnownDNs
+    private var running: [EntryUUID: Running] = [:]
+    private let registry: JobRegistry
+    /// The jobs that wait for their next attempt.
+    private var retrying: [Scheduler.Key: JobID] = [:]
+    private var memories: [EntryUUID: AccountMemory] = [:]
+    /// Accounts that an operator wants to be provisioned now, regardless of their dates, and the callers that wait for the outcome.
+    private var urgent: [EntryUUID: [CheckedContinuation<ProvisioningExitCode?, Never>]] = [:]
+    /// Accounts that wait for another job, while their entries are read to see whether that job is to be interrupted; true: read again afterwards,
+    /// because of a change since.
+    private var interruptionChecks: [EntryUUID: Bool] = [:]
+    private var ownWrites = OwnWrites()
+    private var seen: SeenVersions
+    private var shortages = MachineShortages()
+    private var totals = (succeeded: 0, failed: 0)
+    private var isStopping = false
+    private var idleWaiters: [CheckedContinuation<Void, Never>] = []
+    /// Callers of ``handle(_:)`` that wait for room.
+    private let roomWaiters = Waiters<Never>()
+
+    /// While so many accounts are due, ``handle(_:)`` does not return.
+    private let bound: Int
+    private static let urgentPriority = 1
+
+    private struct Running {
+        var task: Task<Void, Never>
+        var summary: JobSummary?
+        /// The entryCSNs of changes seen meanwhile; nil for a change without one, and for an entry that was listed.
+        var seen: [AttributeValue?] = []
+        var outcome: ProvisioningExitCode?
+    }
+
+    init(
+        _ accountReconciler: AccountReconciler, slots: Int, scheduler: JobScheduler, liveness: SearchLiveness,
+        seen: SeenVersions, bound: Int, clock: any WallClock, logger: Logger
+    ) {
+        self.accountReconciler = accountReconciler
+        self.slots = slots
+        self.scheduler = scheduler
+        self.liveness = liveness
+        self.seen = seen
+        self.bound = bound
+        registry = accountReconciler.executor.registry
+        dns = LastKnownDNs(base: accountReconciler.reader.scope.base)
+        self.clock = clock
+        self.logger = logger
+    }
+
+    private func addClass() -> Int {
+        scheduler.addClass(
+            JobClass(limit: slots, isPreferred: true),
+            owner: JobScheduler.Owner { [weak self, weak scheduler] key, due in
+                guard let self, let uuid = Self.uuid(of: key) else { return _ = scheduler?.finish(key) }
+                self.start(uuid, due)
+            } waits: { [weak self] key, status in
+                self?.showObstacle(of: key, status)
+                guard status == .waitingForClientResource, let uuid = Self.uuid(of: key) else { return }
+                self?.checkForInterruption(uuid)
+            })
+    }
+
+    /// Shows in the registry why an account's job waits for its next attempt.
+    private func showObstacle(of key: Scheduler.Key, _ status: JobStatus) {
+        guard let job = retrying[key] else { return }
+        registry.waits(job, status) { [scheduler] in scheduler.status(of: key) }
+    }
+
+    private static func key(of uuid: EntryUUID) -> Scheduler.Key { .subject(JobSubject(uuid)) }
+
+    private static func uuid(of key: Scheduler.Key) -> EntryUUID? {
+        if case .subject(let subject) = key { subject.account } else { nil }
+    }
+
+    /// Applies new settings to jobs that start from now on.
+    func use(_ accountReconciler: AccountReconciler, slots: Int) {
+        self.accountReconciler = accountReconciler
+        scheduler.setClass(jobClass, JobClass(limit: slots, isPreferred: true))
+    }
+
+    /// Reconciles the accounts of interrupted jobs.
+    /// - Parameter dn: where the account of a job probably is.
+    func recover(_ interrupted: [Job], dn: (Job) -> DN) {
+        for job in interrupted.sorted(by: { $0.id > $1.id }) {
+            guard let uuid = job.subject.account, memories[uuid] == nil else {
+                accountReconciler.outcomes.closeInterrupted(
+                    job,
+                    JobOutcome(.failed, message: "not resumed: the account has a later job, or the job has no account"))
+                continue
+            }
+            memories[uuid] = AccountMemory(lastJob: .interrupted(job))
+            enqueue(AccountKey(uuid: uuid, dn: dn(job)), csn: nil)
+        }
+    }
+
+    /// Takes a change notification. Returns when there is room for the next one, or when the calling task is cancelled.
+    func handle(_ notification: ChangeNotification) async {
+        switch notification {
+        case .pending(_, let csn, isChange: true) where ownWrites.contains(csn): return
+        case .pending(let key, let csn, let isChange): enqueue(key, csn: csn, isChange: isChange)
+        case .noLongerPending(let uuid):
+            // Also a consequence of our own outcomes. An account that waits is reconciled, which finds nothing to do.
+            scheduler.hasten(Self.key(of: uuid))
+        }
+        while scheduler.dueCount(of: jobClass) >= bound, !isStopping, !Task.isCancelled {
+            _ = await roomWaiters.wait()
+        }
+    }
+
+    private func enqueue(_ key: AccountKey, csn: AttributeValue?, isChange: Bool = false) {
+        if let csn { seen.insert(csn, of: key.uuid, now: clock.now) }
+        running[key.uuid]?.seen.append(isChange ? csn : nil)
+        dns.note(key)
+        let subject = JobSubject(key.uuid)
+        let priority = urgent[key.uuid] == nil ? Job.usualPriority : Self.urgentPriority
+        let obstacle = scheduler.offer(
+            Scheduler.Item(reconciling: subject, class: jobClass, priority: priority))
+        if obstacle == .waitingForClientResource { checkForInterruption(key.uuid) }
+    }
+
+    /// Whether there is room for more than one account, since the server's search makes little progress when it is released for one at a time.
+    /// The room is not large either, because the server holds resources for a search that is not read.
+    private var hasRoom: Bool { scheduler.dueCount(of: jobClass) <= bound - min(bound / 8, 1_000) - 1 }
+
+    /// Provisions an account before all others, regardless of its date.
+    /// - Returns: the outcome, after the last attempt; `undefinedError` when something outside the account prevents it, which is logged;
+    ///   nil when there was nothing to do, or the daemon stopped first.
+    func provision(_ key: AccountKey) async -> ProvisioningExitCode? {
+        guard !isStopping else { return nil }
+        // The operator decides which server is right.
+        seen.forget(key.uuid)
+        return await withCheckedContinuation { continuation in
+            urgent[key.uuid, default: []].append(continuation)
+            enqueue(key, csn: nil)
+        }
+    }
+
+    /// The machine's clock was set; the scheduler is told afterwards. An account with a date is reconciled too early and waits again.
+    /// - Parameter step: negative: back.
+    func clockWasSet(by step: Duration) {
+        for (uuid, memory) in memories { memories[uuid]?.lastJob = memory.lastJob.afterClockWasSet(by: step) }
+    }
+
+    /// Returns when nothing runs and nothing is due.
+    func waitUntilIdle() async {
+        guard !isIdle else { return }
+        await withCheckedContinuation { idleWaiters.append($0) }
+    }
+
+    /// Starts nothing more, gives running jobs the grace period, then cancels them and waits until the cancel timeout.
+    /// - Parameter onCancel: called after the grace period, to end what a cancelled job may wait for.
+    func stop(_ stop: GracefulStop, onCancel: @escaping @Sendable () async -> Void) async {
+        isStopping = true
+        scheduler.closeClass(jobClass)
+        roomWaiters.resume()
+        let tasks = running.values.map(\.task)
+        guard !tasks.isEmpty else { return await finish() }
+        logger.notice("stopping: \(tasks.count) jobs have \(stop.grace) to finish")
+        await stop.run(by: clock) {
+            for task in tasks { await task.value }
+        } cancel: {
+            tasks.forEach { $0.cancel() }
+            await onCancel()
+        }
+        for summary in running.values.compactMap(\.summary) {
+            let notice = GracefulStop.notEnded("\(summary.operation) of \(summary.key.dn)", job: summary.job)
+            logger.error("\(notice.text)", metadata: ["job": "\(summary.job)"])
+        }
+        await finish()
+    }
+
+    func snapshot() -> EngineSnapshot {
+        EngineSnapshot(
+            running: running.values.compactMap(\.summary).sorted { $0.job < $1.job },
+            waiting: scheduler.waitingCount(of: jobClass), nextDue: scheduler.nextDue(of: jobClass),
+            retrying: memories.compactMap { uuid, memory in
+                guard let record = memory.record, let key = dns.key(of: uuid) else { return nil }
+                return RetrySummary(key: key, record: record)
+            }.sorted { $0.record.notBefore < $1.record.notBefore },
+            behind: memories.filter(\.value.isStale).keys.compactMap(dns.key),
+            troubled: memories.values.filter { $0.requeues > 0 }.count, shortages: shortages.list,
+            succeeded: totals.succeeded, failed: totals.failed)
+    }
+
+    // MARK: - Interrupting another job of the account
+
+    /// Interrupts the job that an account waits for, which may run for hours, if the account's entry asks for work.
+    private func checkForInterruption(_ uuid: EntryUUID) {
+        guard !isStopping, scheduler.status(of: Self.key(of: uuid)) == .waitingForClientResource,
+            let key = dns.key(of: uuid)
+        else { return }
+        guard interruptionChecks[uuid] == nil else {
+            interruptionChecks[uuid] = true
+            return
+        }
+        interruptionChecks[uuid] = false
+        let (memory, ignoringDate) = (memories[uuid] ?? AccountMemory(), urgent[uuid] != nil)
+        Task { [accountReconciler, logger] in
+            var hasWork = false
+            do {
+                hasWork = try await withLogger(logger) { _ in
+                    try await accountReconciler.hasWork(on: key, memory, ignoringDate: ignoringDate)
+                }
+            } catch {
+                logger.debug("\(key.dn) cannot be read while another job works on it: \(error)")
+            }
+            self.checkedForInterruption(key, hasWork)
+        }
+    }
+
+    private func checkedForInterruption(_ key: AccountKey, _ hasWork: Bool) {
+        let again = interruptionChecks.removeValue(forKey: key.uuid) ?? false
+        guard scheduler.isWaiting(Self.key(of: key.uuid)), !isStopping else { return }
+        if hasWork {
+            logger.info("\(key.dn) asks for work: another job on the account is interrupted and repeated afterwards")
+            scheduler.interrupt(JobSubject(key.uuid), for: jobClass)
+        } else if again {
+            checkForInterruption(key.uuid)
+        }
+    }
+
+    // MARK: - One reconcile
+
+    /// - Parameter due: when the account became due.
+    private func start(_ uuid: EntryUUID, _ due: Timestamp) {
+        if !roomWaiters.isEmpty, hasRoom { roomWaiters.resume() }
+        guard !isStopping, let key = dns.key(of: uuid) else {
+            scheduler.finish(Self.key(of: uuid))
+            return
+        }
+        // The reconcile that starts now sees all changes until now.
+        scheduler.forgetOffers(of: Self.key(of: uuid))
+        let now = max(clock.now, due)
+        let memory = memories[uuid] ?? AccountMemory()
+        let (ignoringDate, seen) = (urgent[uuid] != nil, seen.version(of: uuid, now: clock.now))
+        running[uuid] = Running(
+            task: Task { [accountReconciler, logger] in
+                let result: ReconcileResult?
+                do {
+                    result = try await withLogger(logger) { _ in
+                        try await accountReconciler.reconcile(
+                            key, memory, seen: seen, now: now, ignoringDate: ignoringDate
+                        ) {
+                            await self.note($0, of: uuid)
+                        }
+                    }
+                } catch is CancellationError {
+                    result = nil
+                } catch let error as StateFileError {
+                    logger.debug("\(key.dn) cannot be worked on: \(error)")
+                    result = .shortage(MachineShortages.Cause(text: "\(error)", hint: error.hint))
+                } catch {
+                    logger.log(level: memory.level, "\(key.dn) cannot be worked on: \(error)")
+                    result = .failed
+                }
+                self.ended(uuid, result)
+            })
+    }
+
+    private func note(_ progress: ReconcileProgress, of uuid: EntryUUID) {
+        switch progress {
+        case .lastJobHandled: memories[uuid]?.lastJob = .none
+        case .started(let summary): running[uuid]?.summary = summary
+        case .step(let name): running[uuid]?.summary?.step = name
+        case .wrote(let csn):
+            ownWrites.insert(csn)
+            liveness.wrote()
+            seen.insert(csn, of: uuid, now: clock.now)
+        case .ended(let code):
+            running[uuid]?.outcome = code
+            if code == .success { totals.succeeded += 1 } else { totals.failed += 1 }
+        }
+    }
+
+    /// - Parameter result: nil when the daemon's stop cancelled the reconcile.
+    private func ended(_ uuid: EntryUUID, _ result: ReconcileResult?) {
+        guard let run = running.removeValue(forKey: uuid) else { return }
+        var memory = memories.removeValue(forKey: uuid) ?? AccountMemory()
+        memory.isStale = false
+        memory.obstacle = nil
+        var again: Timestamp?
+        var outcome = run.outcome
+        switch result {
+        case .done, nil: memory = AccountMemory()
+        case .requeue(let time), .lockedElsewhere(let time):
+            memory.requeues = 0
+            again = time
+        case .retry(let record):
+            memory = AccountMemory(lastJob: .retrying(record))
+            again = record.notBefore
+            // A caller that waits for the outcome does not wait as long as a shortage may last.
+            if memory.shortage != nil, run.summary != nil { outcome = outcome ?? .undefinedError }
+        case .pause(let time):
+            memory = AccountMemory(lastJob: .pausing(until: time))
+            again = time
+        case .conflict:
+            // An interrupted job is closed or resumed when the entry has been read again.
+            if case .interrupted = memory.lastJob {} else { memory.lastJob = .none }
+            memory.requeues += 1
+            again = memory.requeues == 1 ? .distantPast : clock.now + retryDelay(memory)
+            if memory.requeues == 2, let key = dns.key(of: uuid) {
+                logger.warning(
+                    "\(key.dn) is changed by others each time before the daemon can write to it; trying again")
+            }
+        case .contended(let outcome, let delay):
+            memory = AccountMemory(lastJob: .unwritten(outcome))
+            again = clock.now + delay
+        case .stale:
+            memory.isStale = true
+            memory.requeues += 1
+            again = clock.now + retryDelay(memory)
+        case .blocked:
+            memory.requeues = 0
+            again = .distantPast
+        case .failed, .shortage:
+            memory.requeues += 1
+            if case .shortage(let cause) = result { memory.obstacle = cause }
+            again = clock.now + retryDelay(memory)
+            outcome = outcome ?? .undefinedError
+        case .unwritten(let unwritten):
+            memory = AccountMemory(lastJob: .unwritten(unwritten), requeues: memory.requeues + 1)
+            again = clock.now + retryDelay(memory)
+            outcome = outcome ?? .undefinedError
+        }
+        if again != nil { memories[uuid] = memory }
+        if result != nil { log(shortages.update(uuid, again == nil ? nil : memory.shortage, at: clock.now)) }
+        let onlyOwnWrites = run.seen.allSatisfy { $0 != nil && ownWrites.contains($0) }
+        let key = Self.key(of: uuid)
+        var due = again
+        if case .blocked(let subjects) = result {
+            scheduler.finish(key, waitingFor: subjects)
+        } else {
+            due = scheduler.finish(key, again: again, ignoringOffers: onlyOwnWrites)
+        }
+        retrying[key] = memory.record?.job
+        if let status = scheduler.status(of: key) { showObstacle(of: key, status) }
+        if case .retry(let record) = result { reconcileWhenCanceled(record.job, uuid) }
+        if due == nil {
+            dns.forget(uuid)
+            accountReconciler.deletes.withdraw(uuid.description)
+        }
+        var continues = memory.record != nil || due.map { $0 <= clock.now } ?? false
+        if case .lockedElsewhere = result { continues = true }
+        if outcome != nil || !continues {
+            urgent.removeValue(forKey: uuid)?.forEach { $0.resume(returning: outcome) }
+        }
+        if isIdle { resumeIdleWaiters() }
+    }
+
+    /// Once for all accounts with the same shortage.
+    private func log(_ changes: [MachineShortages.Change]) {
+        for change in changes {
+            switch change {
+            case .began(let text): logger.error("the machine holds up provisioning: \(text)")
+            case .over(let text): logger.notice("no request waits any more because of this: \(text)")
+            }
+        }
+    }
+
+    private func reconcileWhenCanceled(_ job: JobID, _ uuid: EntryUUID) {
+        registry.whenCanceled(job) { [weak self] in
+            guard let self, let key = self.dns.key(of: uuid) else { return }
+            self.enqueue(key, csn: nil)
+        }
+    }
+
+    private func retryDelay(_ memory: AccountMemory) -> Duration {
+        let retry = accountReconciler.retry
+        var generator = SystemRandomNumberGenerator()
+        return retry.delay(afterAttempt: memory.requeues, using: &generator) ?? retry.maximumDelay
+    }
+
+    private var isIdle: Bool { running.isEmpty && scheduler.isIdle(jobClass) }
+
+    private func resumeIdleWaiters() {
+        idleWaiters.forEach { $0.resume() }
+        idleWaiters = []
+    }
+
+    private func finish() async {
+        urgent.values.joined().forEach { $0.resume(returning: nil) }
+        urgent = [:]
+        resumeIdleWaiters()
+        await seen.flush()
+    }
+}
