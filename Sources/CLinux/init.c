@@ -121,14 +121,16 @@ static _Noreturn void become_init(int control, const struct clinux_program *prog
     const struct sigaction wake = {.sa_handler = heard};
     struct began began = {0};
     int handle;
+    // The script finds its parent under this name.
+    take_name();
     // Signals to this process's session or process group must not reach it; all but SIGCHLD stay blocked.
-    if (setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || sigaction(SIGCHLD, &wake, NULL) != 0)
+    if (chdir("/") != 0 || setsid() < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0
+        || sigaction(SIGCHLD, &wake, NULL) != 0)
         began.fault = errno;
     else
         began.fault = clinux_spawn(&began.script, &handle, program);
-    take_name();
     // Only the script keeps its output, reports and directory open.
-    if (dup2(control, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) != 0 || chdir("/") != 0) began.fault = errno;
+    if (dup2(control, STDIN_FILENO) < 0 || close_range(1, ~0u, 0) != 0) began.fault = errno;
     send(STDIN_FILENO, &began, sizeof began, MSG_NOSIGNAL);
     if (began.fault != 0 && began.script > 0) kill(began.script, SIGKILL);
     if (began.fault != 0) _exit(0);

@@ -77,14 +77,16 @@ struct Benchmark: Sendable {
 
     private func speed(on stage: Stage) async throws {
         let limits = Limits(stage: stage)
-        var best: BenchPlan.Overlap?
+        var best: [(kind: Limits.Kind, overlap: BenchPlan.Overlap)] = []
         try await attempt(.limits) {
             recorder.add("single.modify", try await limits.roundTrips(plan.singles))
             recorder.add("single.start", try await Limits.starts(plan.singles))
             try await limitOfWrites(limits)
             try await limitOfProcesses()
-            best = try await bestOverlap(limits)
-            if let best { try await combined(limits, best) }
+            for kind in Limits.Kind.allCases {
+                if let overlap = try await bestOverlap(kind, limits) { best.append((kind, overlap)) }
+            }
+            for (kind, overlap) in best { try await combined(kind, limits, overlap) }
         }
         try await attempt(.baselines) {
             for (baseline, jobs) in [(Baseline.shell, plan.shellJobs), (.perl, plan.perlJobs)] {
@@ -98,7 +100,9 @@ struct Benchmark: Sendable {
             for setup in plan.setups { try await ours(setup, on: stage) }
         }
         // Again at the end, so that a change of the machine's speed does not distort the ratio.
-        try await attempt(.limits) { if let best { try await combined(limits, best) } }
+        try await attempt(.limits) {
+            for (kind, overlap) in best { try await combined(kind, limits, overlap) }
+        }
         try await attempt(.latency) { try await latency(on: stage) }
     }
 
@@ -137,24 +141,24 @@ struct Benchmark: Sendable {
         )
     }
 
-    private func bestOverlap(_ limits: Limits) async throws -> BenchPlan.Overlap? {
+    private func bestOverlap(_ kind: Limits.Kind, _ limits: Limits) async throws -> BenchPlan.Overlap? {
         var best: (overlap: BenchPlan.Overlap, rate: Double)?
         let uids = limits.stage.first(plan.scoutJobs)
         for overlap in plan.overlaps {
             try await limits.stage.request("modify", uids)
-            let rate = Double(uids.count) / (try await limits.combined(uids, overlap))
-            recorder.note("limit.combined, tried with \(overlap): \(Decimals.text(rate)) jobs/s")
+            let rate = Double(uids.count) / (try await limits.combined(kind, uids, overlap))
+            recorder.note("\(kind.rawValue), tried with \(overlap): \(Decimals.text(rate)) jobs/s")
             if rate > best?.rate ?? 0 { best = (overlap, rate) }
         }
         return best?.overlap
     }
 
-    private func combined(_ limits: Limits, _ overlap: BenchPlan.Overlap) async throws {
+    private func combined(_ kind: Limits.Kind, _ limits: Limits, _ overlap: BenchPlan.Overlap) async throws {
         let uids = limits.stage.first(plan.jobs)
         try await limits.stage.request("modify", uids)
-        _ = try await limits.combined(uids, overlap)
+        _ = try await limits.combined(kind, uids, overlap)
         try await add(
-            "limit.combined",
+            kind.rawValue,
             [
                 "connections": .number(overlap.connections), "window": .number(overlap.window),
                 "spawners": .number(overlap.spawners),
@@ -292,7 +296,7 @@ struct Benchmark: Sendable {
             Measurement(
                 setup.task.rawValue,
                 [
-                    "wishes": .number(plan.pending), "slots": .number(setup.slots),
+                    "requests": .number(plan.pending), "slots": .number(setup.slots),
                     "done": .number(times.times.count),
                 ],
                 [

@@ -19,13 +19,21 @@ struct Limits: Sendable {
         }
     }
 
+    /// What the limit in C does for each job.
+    enum Kind: String, CaseIterable {
+        /// Two writes and a process.
+        case bare = "limit.combined"
+        /// Also what no program can leave out: assertions, the search for the uid, and a persistent search.
+        case honest = "limit.honest"
+    }
+
     /// - Returns: the duration in seconds.
-    func combined(_ uids: Range<Int>, _ overlap: BenchPlan.Overlap) async throws -> Double {
+    func combined(_ kind: Kind, _ uids: Range<Int>, _ overlap: BenchPlan.Overlap) async throws -> Double {
         try await onTarget(uids) { target in
             try Self.timed {
                 climit_combined(
                     target, Self.program, UInt32(overlap.connections), UInt32(overlap.window),
-                    UInt32(overlap.spawners), false, $0)
+                    UInt32(overlap.spawners), kind == .honest, $0)
             }
         }
     }

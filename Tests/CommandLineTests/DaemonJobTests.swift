@@ -22,7 +22,7 @@ import Testing
             let home = try write("home.sh", "echo disk is on fire >&2; exit 3")
             try harness.settings(backup: "HOME_SCRIPT = \(home)\n[Job nightly]\nSCRIPT = \(nightly)")
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
 
             let run = try await harness.command("jobs", "run", "nightly", "--wait")
             #expect(run.status == 0, "\(run.output)")
@@ -64,12 +64,12 @@ import Testing
             #expect(await daemon.end() == 0)
             try await harness.sandbox.kill()
             daemon = try harness.start()
-            try await daemon.says("out of reach")
+            try await daemon.says("unreachable")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
             try await harness.sandbox.restart()
             daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             try await eventually("the job waits again") {
                 try await harness.command("jobs", "show", id).output.contains("waiting on start time")
             }
@@ -90,7 +90,7 @@ import Testing
             try makeExecutable(script.path)
             try harness.settings(backup: "HOME_SCRIPT =\n[Job hang]\nSCRIPT = \(script.path)\nSCHEDULE = * * * * *")
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             let asked = try await harness.command("jobs", "run", "hang")
             #expect(asked.status == 0, "\(asked.output)")
             try await eventually("a time is left out") {

@@ -133,7 +133,7 @@ import Testing
 
             try harness.settings()
             let first = try harness.start()
-            try await first.says("wishes are noticed")
+            try await first.says("requests are detected")
             let second = try await harness.command("run")
             #expect(second.status == 75)
             #expect(second.output.contains("\(first.id)"))
@@ -141,7 +141,7 @@ import Testing
             first.kill(SIGKILL)
             #expect(await first.end() == -SIGKILL)
             let third = try harness.start()
-            try await third.says("wishes are noticed")
+            try await third.says("requests are detected")
             third.kill(SIGTERM)
             #expect(await third.end() == 0)
 
@@ -275,7 +275,7 @@ import Testing
             let mail = try harness.mailSection()
             try harness.settings(service: "MAX_DELETES_PER_HOUR = 1", backup: "HOME_SCRIPT =\n\(mail)")
             let first = try harness.start()
-            try await first.says("wishes are noticed")
+            try await first.says("requests are detected")
             try await harness.add("3724300", ["sstProvisioningMode": "delete", "sstIsActive": "FALSE"])
             try await harness.reached("deleted", "3724300")
             await harness.stop(first)
@@ -305,7 +305,7 @@ import Testing
         try await DaemonHarness.run { harness in
             try harness.settings()
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             try harness.settings(service: "SLOTS = none at all")
             daemon.kill(SIGHUP)
             try await daemon.says("the settings are unchanged")
@@ -337,7 +337,7 @@ import Testing
             let none = try await harness.command("reload")
             #expect(none.status == 69 && none.output.contains("no daemon runs here"), "\(none.output)")
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             let same = try await harness.command("reload")
             #expect(same.status == 0 && same.output.contains("nothing has changed"), "\(same.output)")
 
@@ -392,7 +392,7 @@ import Testing
             #expect(nothing.status == 0 && nothing.output.contains("nothing to do"))
 
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             try await harness.add("3724301", home: "/etc/3724301", ["sstProvisioningExecutionDate": "20991231"])
             let asked = try await harness.command("accounts", "provision", "3724301")
             #expect(asked.status == 4)
@@ -586,7 +586,7 @@ import Testing
             try harness.settings(service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = /bin/true")
             for pauses in [true, false] {
                 let daemon = try harness.start()
-                try await daemon.says("wishes are noticed")
+                try await daemon.says("requests are detected")
                 if pauses { harness.sandbox.pause() } else { try await harness.sandbox.kill() }
                 daemon.kill(SIGHUP)
                 try await daemon.says("have been reloaded")
@@ -595,7 +595,7 @@ import Testing
                 if pauses { harness.sandbox.resume() }
             }
             let daemon = try harness.start()
-            try await daemon.says("out of reach")
+            try await daemon.says("unreachable")
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
         }
@@ -607,7 +607,7 @@ import Testing
             try harness.settings()
             for _ in 0..<15 {
                 let daemon = try harness.start()
-                try await daemon.says("wishes are noticed")
+                try await daemon.says("requests are detected")
                 daemon.kill(SIGHUP)
                 try await daemon.says("have been reloaded")
                 daemon.kill(SIGTERM)

@@ -115,7 +115,7 @@ import Testing
             ).replacingOccurrences(of: "RUN_AS = backup\n", with: "")
             try harness.settings(backup: "HOME_SCRIPT =\n" + settings)
             let daemon = try harness.start()
-            try await daemon.says("wishes are noticed")
+            try await daemon.says("requests are detected")
             let run = try await harness.command("jobs", "run", "server_backup", "--wait")
             #expect(run.status == 0 && run.output.contains("warnings (exit code 24, profile rsync)"), "\(run.output)")
             #expect(!daemon.output.contains("[Hooks") && !daemon.output.contains("[Mail]"), "\(daemon.output)")

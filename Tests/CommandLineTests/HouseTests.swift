@@ -60,7 +60,7 @@ import Testing
 }
 
 extension TransitionTable {
-    /// The table as a diagram for Mermaid, as it stands in ARCHITECTURE.md.
+    /// The table as a diagram for Mermaid, as in ARCHITECTURE.md.
     fileprivate static var diagram: String {
         var lines = ["stateDiagram-v2", "    [*] --> requested: request"]
         for phase in AccountPhase.allCases {

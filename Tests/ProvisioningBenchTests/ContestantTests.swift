@@ -37,11 +37,11 @@ import Testing
         arguments: [
             BenchPlan.Overlap(connections: 2, window: 3, spawners: 2),
             BenchPlan.Overlap(connections: 3, window: 1, spawners: 0),
-        ])
-    func limits(_ overlap: BenchPlan.Overlap) async throws {
+        ], Limits.Kind.allCases)
+    func limits(_ overlap: BenchPlan.Overlap, _ kind: Limits.Kind) async throws {
         try await onStage(20, requesting: 20) { stage in
             let limits = Limits(stage: stage)
-            #expect(try await limits.combined(stage.first(20), overlap) > 0)
+            #expect(try await limits.combined(kind, stage.first(20), overlap) > 0)
             #expect(try await stage.pending() == 0)
             #expect(try await stage.finishTimes(stage.first(20)).unfinished == 0)
             try await stage.request("modify", stage.first(20))
