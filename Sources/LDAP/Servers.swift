@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Where a directory server listens: over TCP in the clear or with StartTLS (`ldap`), over TLS (`ldaps`), or at a local socket (`ldapi`).
+/// Where an LDAP server listens: over TCP in the clear or with StartTLS (`ldap`), over TLS (`ldaps`), or at a local socket (`ldapi`).
 public struct ServerAddress: Hashable, Sendable {
     /// The way to the server.
     public enum Endpoint: Hashable, Sendable {

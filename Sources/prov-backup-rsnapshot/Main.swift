@@ -7,7 +7,7 @@ import LDAP
 struct ProvBackupRsnapshot: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "prov-backup-rsnapshot",
-        abstract: "Provisions backup accounts that are kept in an LDAP directory.",
+        abstract: "Provisions backup accounts that are kept on an LDAP server.",
         discussion: """
             Without a subcommand the daemon runs. Exit status: 0 done, 64 wrong usage, 78 wrong configuration, \
             69 LDAP server or daemon unreachable, 75 try again, 77 not allowed, 1 any other failure.

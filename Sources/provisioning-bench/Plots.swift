@@ -69,7 +69,7 @@ struct Plots {
         return series.isEmpty
             ? nil
             : LineChart(
-                title: "Time from the start to all done", xLabel: "accounts in the directory", yLabel: "seconds",
+                title: "Time from the start to all done", xLabel: "accounts on the LDAP server", yLabel: "seconds",
                 isXLogarithmic: true, series: series
             ).svg
     }

@@ -34,13 +34,13 @@ import Testing
             (
                 Self.health {
                     $0.isDirectoryAvailable = false
-                    $0.ldapError = "the LDAP server refuses the daemon's credentials"
+                    $0.directoryError = "the LDAP server refuses the daemon's credentials"
                     $0.failedAccounts = nil
                 }, .critical, ["CRITICAL - the LDAP server refuses the daemon's credentials | failed_accounts=U"]
             ),
             (
                 Self.health {
-                    $0.ldapError = "the search timed out"
+                    $0.directoryError = "the search timed out"
                     $0.failedAccounts = nil
                 }, .critical, ["the search timed out", "failed_accounts=U"]
             ),

@@ -32,8 +32,8 @@ token=${PROV_ATTR_SSTQUOTA:-$((PROV_GID_NUMBER - GROUPS))}
 lock=${PROV_ATTR_ENTRYUUID:-$1}
 daemon=${PROV_REPORT_SOCKET%/run/*}
 run="$token $lock $PROV_ACTION $PROV_ATTEMPT ${daemon##*/} $PPID $$"
-log() { echo "$1 $run $EPOCHREALTIME $2" >>"FOLDER/script.log"; }
-exec 9>"FOLDER/locks/$lock"
+log() { echo "$1 $run $EPOCHREALTIME $2" >>"DIRECTORY/script.log"; }
+exec 9>"DIRECTORY/locks/$lock"
 flock -n 9 || log doubled -
 log start -
 [ -z "$PROV_HOME" ] || [ "$PROV_ACTION" = delete ] || { mkdir -p "$PROV_HOME" && echo "$token" >"$PROV_HOME/token"; }
@@ -53,7 +53,7 @@ exit $code
 
 @dataclass
 class Request:
-    """A wish that was written."""
+    """A request that was written."""
 
     token: int
     uuid: str
@@ -126,7 +126,7 @@ class Oracle:
         self.last[request.uuid] = request.token
 
     def saw(self, entries: list[LdapEntry]) -> None:
-        """Takes what stands in the directory now."""
+        """Takes what LDAP holds now."""
         now = time.time()
         for entry in entries:
             self.standing[first(entry, "entryuuid")] = entry
@@ -203,7 +203,7 @@ class Oracle:
             if outcome is not None and run.start > outcome.seen:
                 self._blame("doubled", request, f"it was carried out again after {outcome}: {run}")
         for earlier, later in zip(runs, runs[1:]):
-            # Only a crash of the daemon that worked on it, or the script's own wish, is a reason for another run.
+            # Only a crash of the daemon that worked on it, or a request that the script itself wrote, is a reason for another run.
             is_same_process = earlier.parent == later.parent and earlier.parent in self.processes
             self.course["retried" if earlier.code == 75 else "repeated after a crash"] += 1
             if earlier.code != 75 and (is_same_process or earlier.daemon != later.daemon):

@@ -13,7 +13,7 @@ from typing import Callable, Optional
 
 from .oracle import FAIL, GROUPS, REFUSED_CODE, SCRIPT, Oracle, Request, Violation, expected_code, first
 from .proxy import DOWN, UP, Held, Proxy
-from .stage import ACCOUNTS, CHECKOUT, Daemon, DirectoryDown, Failure, Stage, TooLong, wait_for
+from .stage import ACCOUNTS, CHECKOUT, Daemon, LDAPDown, Failure, Stage, TooLong, wait_for
 
 DETAILS = """sstBackupIntervalHourly: 0
 sstBackupIntervalDaily: 7
@@ -78,7 +78,7 @@ class Scenario:
         self._trouble: Optional[Exception] = None
         self._watch = threading.Thread(target=self._follow, daemon=True)
         script = self.stage.directory / "script.sh"
-        script.write_text(SCRIPT.replace("FOLDER", str(self.stage.directory)).replace("GROUPS", str(GROUPS)))
+        script.write_text(SCRIPT.replace("DIRECTORY", str(self.stage.directory)).replace("GROUPS", str(GROUPS)))
         script.chmod(0o755)
         (self.stage.directory / "locks").mkdir()
         is_shared = sizes.daemons > 1 and weaken != "claim"
@@ -179,8 +179,8 @@ class Scenario:
         while True:
             is_last = self._quiet.is_set()
             try:
-                self.oracle.saw(self.stage.directory.search(*attributes))
-            except DirectoryDown:
+                self.oracle.saw(self.stage.ldap.search(*attributes))
+            except LDAPDown:
                 is_last = False
             except Exception as trouble:
                 self._trouble = trouble
@@ -204,7 +204,7 @@ class Scenario:
         written = time.time()
         name = rdn.partition("=")[2] or str(uid)
         classes = "\n".join(f"objectClass: {name}" for name in CLASSES)
-        self.stage.directory.change(
+        self.stage.ldap.change(
             f"dn: {dn}\nchangetype: add\n{classes}\nuid: {uid}\ncn: {name}\nuidNumber: {uid}\n"
             f"gidNumber: {GROUPS + token}\nhomeDirectory: {home}\n{DETAILS}\nsstIsActive: {active(operation)}\n"
             f"sstQuota: {token}\nsstProvisioningMode: {operation}\nsstProvisioningState: 0\n"
@@ -232,10 +232,10 @@ class Scenario:
             f"replace: sstIsActive\nsstIsActive: {active(operation)}\n-\n{others}")
         while True:
             try:
-                self.stage.directory.change(ldif)
+                self.stage.ldap.change(ldif)
                 break
-            except DirectoryDown:
-                wait_for("the server answers", 120, self.stage.directory.answers)
+            except LDAPDown:
+                wait_for("the server answers", 120, self.stage.ldap.answers)
                 if self._read(account.dn, "sstquota") == str(token):
                     break
         self.figures["requests"] += 1
@@ -270,7 +270,7 @@ class Scenario:
         kind = one.dn.partition("=")[0]
         first_name, second_name = (account.dn.partition(",")[0] for account in (one, other))
         for account, name in ((one, f"{kind}=between"), (other, first_name), (one, second_name)):
-            self.stage.directory.change(f"dn: {account.dn}\nchangetype: modrdn\nnewrdn: {name}\ndeleteoldrdn: 1\n")
+            self.stage.ldap.change(f"dn: {account.dn}\nchangetype: modrdn\nnewrdn: {name}\ndeleteoldrdn: 1\n")
             account.dn = f"{name},{ACCOUNTS}"
             if self.random.random() < 0.3:
                 self.ask_one(self.random.choice((one, other)))
@@ -284,7 +284,7 @@ class Scenario:
         if self.random.random() < 0.7:
             self.ask(account, self.random.choice(("modify", "delete")))
             time.sleep(self.random.uniform(0, 0.3))
-        self.stage.directory.change(f"dn: {account.dn}\nchangetype: delete\n")
+        self.stage.ldap.change(f"dn: {account.dn}\nchangetype: delete\n")
         self.accounts.remove(account)
         self._asked = self.accounts[0]
         del self.oracle.last[account.uuid]
@@ -299,7 +299,7 @@ class Scenario:
         wait_for(f"{account.dn} has an outcome", limit, lambda: self.oracle.is_settled(account.uuid))
 
     def _read(self, dn: str, name: str) -> str:
-        for entry in self.stage.directory.search("entryUUID", "sstQuota"):
+        for entry in self.stage.ldap.search("entryUUID", "sstQuota"):
             if first(entry, "dn") == dn:
                 return first(entry, name)
         raise Failure(f"{dn} is not there")
@@ -437,7 +437,7 @@ class Network(Scenario):
         """What a late finish would do that asserted nothing: the oracle must find it."""
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         try:
-            self.stage.directory.change(
+            self.stage.ldap.change(
                 f"dn: {account.dn}\nchangetype: modify\n"
                 "delete: sstProvisioningMode\nsstProvisioningMode: modifying\n-\n"
                 "add: sstProvisioningMode\nsstProvisioningMode: modified\n-\n"
@@ -520,13 +520,13 @@ class Identities(Scenario):
         self.oracle.requests[self.oracle.last[account.uuid]].codes.add(REFUSED_CODE)
         twin = f"cn=twin,{ACCOUNTS}"
         classes = "\n".join(f"objectClass: {name}" for name in CLASSES)
-        self.stage.directory.change(
+        self.stage.ldap.change(
             f"dn: {twin}\nchangetype: add\n{classes}\nuid: {account.uid}\ncn: twin\nuidNumber: {account.uid}\n"
             f"gidNumber: {GROUPS}\nhomeDirectory: {account.home}\n{DETAILS}\nsstIsActive: TRUE\nsstQuota: 1\n"
             "sstProvisioningMode: added\nsstProvisioningState: 20260101T000000Z\nsstProvisioningExecutionDate: 0\n")
         self.ask(account, "modify", codes={REFUSED_CODE})
         self.wait_settled(account)
-        self.stage.directory.change(f"dn: {twin}\nchangetype: delete\n")
+        self.stage.ldap.change(f"dn: {twin}\nchangetype: delete\n")
         self.ask_one(account)
         self.figures["twins"] += 1
 

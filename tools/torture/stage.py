@@ -36,7 +36,7 @@ class TooLong(Failure):
     """Something did not come about in time."""
 
 
-class DirectoryDown(Exception):
+class LDAPDown(Exception):
     """The server did not answer; whether a write arrived is not known."""
 
 
@@ -55,7 +55,7 @@ def wait_for(what: str, limit: float, condition: Callable[[], object]) -> object
         time.sleep(0.02)
 
 
-class Directory:
+class LDAPServer:
     """The server as the web page sees it: the tools of ldap-utils, one process for each operation."""
 
     # libldap's own codes (server down, time-out, connect error) end as 255; 51 and 52 are busy and unavailable.
@@ -70,9 +70,9 @@ class Directory:
                 [tool, *self._bind, *arguments], input=text, capture_output=True, text=True, timeout=30,
                 env={**os.environ, "LDAPNOINIT": "1"})
         except subprocess.TimeoutExpired as late:
-            raise DirectoryDown(str(late)) from late
+            raise LDAPDown(str(late)) from late
         if done.returncode in self.DOWN or "Can't contact" in done.stderr:
-            raise DirectoryDown(done.stderr)
+            raise LDAPDown(done.stderr)
         if done.returncode != 0:
             raise Failure(f"{tool}: {done.stderr.strip()}\n{text}")
         return done.stdout
@@ -100,7 +100,7 @@ class Directory:
         try:
             self.search("1.1", filter="(uid=0)")
             return True
-        except DirectoryDown:
+        except LDAPDown:
             return False
 
 
@@ -179,7 +179,7 @@ class Stage:
         """Starts the server for the first time."""
         self.start_server()
         password = (self._sandbox / "slapd/manager.password").read_text().strip()
-        self.directory = Directory(f"ldap://127.0.0.1:{self.port}", password)
+        self.ldap = LDAPServer(f"ldap://127.0.0.1:{self.port}", password)
 
     def start_server(self) -> None:
         """Starts slapd, on its database if there is one; returns when it answers."""

@@ -205,7 +205,7 @@ package struct BackupJobs: Sendable {
             steadyClock: steadyClock)
         return JobRequest(
             type: .backup, name: level.rawValue, level: level.rawValue,
-            subject: JobSubject("\(account.key.uuid)"), client: Self.uid(of: account),
+            subject: JobSubject(account.key.uuid), client: Self.uid(of: account),
             retry: jobs.retry, work: { try await backup.run($0) })
     }
 

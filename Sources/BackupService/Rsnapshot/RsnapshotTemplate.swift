@@ -39,14 +39,14 @@ struct RsnapshotTemplate: Hashable, Sendable {
     /// The directives of the template's own lines; a rendered file may have no others.
     let directives: Set<String>
     /// Its valid lines that are the same for every account.
-    private let fixedLines: Set<Substring>
+    private let fixedLines: Set<[UInt8]>
 
     init(parsing text: String) throws(RsnapshotSyntaxError) {
         self.text = text
         var pieces: [Piece] = []
         var kept = ""
         var directives: Set<String> = []
-        var fixedLines: Set<Substring> = []
+        var fixedLines: Set<[UInt8]> = []
         for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init).enumerated()
         {
             if line.hasPrefix("#") || line.isEmpty {
@@ -67,7 +67,7 @@ struct RsnapshotTemplate: Hashable, Sendable {
                 try parsed.check(isTemplate: true) { "%\($0.rawValue)%" }
                 directives.insert(parsed.name)
                 if parts.count == 1, RsnapshotDirective.table[parsed.name]?.dependsOnAccount == false {
-                    fixedLines.insert(line[...])
+                    fixedLines.insert(Array(line.utf8))
                 }
             }
             for part in parts {
@@ -153,7 +153,7 @@ extension RsnapshotLine {
     ///   - values: of the placeholders.
     @discardableResult
     static func all(
-        in text: String, allowed: Set<String>? = nil, fixedLines: Set<Substring> = [], account: FilePath,
+        in text: String, allowed: Set<String>? = nil, fixedLines: Set<[UInt8]> = [], account: FilePath,
         store: FilePath? = nil,
         values: (RsnapshotTemplate.Placeholder) -> String
     ) throws(RsnapshotSyntaxError) -> [RsnapshotLine] {
@@ -168,7 +168,7 @@ extension RsnapshotLine {
                     "the template has no directive \(parsed.name)", "take it out, or write it into the template itself",
                     line: parsed.number)
             }
-            if !fixedLines.contains(Substring(line)) { try parsed.check(isTemplate: false, values: values) }
+            if !fixedLines.contains(Array(line)) { try parsed.check(isTemplate: false, values: values) }
             lines.append(parsed)
         }
         try check(lines, account: account, store: store)

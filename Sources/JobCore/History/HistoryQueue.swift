@@ -132,7 +132,7 @@ struct HistoryQueue {
     mutating func take(_ ids: [JobID]) -> Batch? {
         let taken = ids.filter { isChanged.remove($0) != nil }
         guard !taken.isEmpty else { return nil }
-        changed.removeAll { taken.contains($0) }
+        changed.removeAll { !isChanged.contains($0) }
         let batch = Batch(jobs: taken.compactMap { jobs[$0] }, pieces: [])
         for job in batch.jobs where !job.isOpen {
             jobs[job.id] = nil

@@ -49,7 +49,8 @@ struct PathWalk {
                 return component
             }
         }
-        return nil
+        // A link to `/` or `.` has no components, so its target has not been examined yet.
+        return last?.kind == .link ? try examine(directory) : nil
     }
 
     /// The components, the next one last, without `.`.

@@ -12,7 +12,7 @@ public struct Attribute: Hashable, Sendable {
     }
 }
 
-/// An entry of the directory as it was read, or as it is to be added.
+/// An LDAP entry as it was read, or as it is to be added.
 public struct Entry: Hashable, Sendable {
     /// The name of the entry.
     public var dn: DN

@@ -54,7 +54,7 @@ public struct AttemptsUntilError: Hashable, Sendable {
         let isMany = !announcedError && (failures[connection] ?? 0) >= most
         announcedError = announcedError || isMany
         if isMany {
-            logger.error("the LDAP server is still unreachable, and is tried again for ever: \(error)")
+            logger.error("the LDAP server is still unreachable, and the daemon keeps trying: \(error)")
         } else if isFirst {
             logger.warning("the LDAP server is unreachable, and is tried again: \(error)")
         } else {

@@ -90,7 +90,7 @@ extension Checklist {
         guard let entry = try await connection.entry(at: base, attributes: hidden) else {
             add(
                 "accounts", "\(base) does not exist or is not visible",
-                hint: "check SERVICE_SUBTREE, ADMIN_USER, and the directory's access rules")
+                hint: "check SERVICE_SUBTREE, ADMIN_USER, and the access rules of the LDAP server")
             return false
         }
         let missing = hidden.filter { entry[$0].isEmpty }
@@ -275,7 +275,7 @@ extension Checklist {
             let accounts = HealthReport.accounts(listed ?? 0)
             note(
                 subject,
-                "unknown: a list of \(accounts) does not reach it (\(reason)); on the directory server: slapcat -n 0 | grep -A2 olcLimits"
+                "unknown: a list of \(accounts) does not reach it (\(reason)); on the LDAP server: slapcat -n 0 | grep -A2 olcLimits"
             )
         }
     }
@@ -300,7 +300,7 @@ extension Checklist {
         guard let server else {
             return note(
                 subject,
-                "unknown: cn=config cannot be read (prov-backup-rsnapshot(8), LDAP SERVER); on the directory server: slapcat -n 0 | grep olcDbIndex"
+                "unknown: cn=config cannot be read (prov-backup-rsnapshot(8), LDAP SERVER); on the LDAP server: slapcat -n 0 | grep olcDbIndex"
             )
         }
         let missing = DirectoryNeeds(configuration).indexed.filter { name in

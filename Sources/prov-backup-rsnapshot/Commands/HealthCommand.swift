@@ -67,7 +67,7 @@ struct HealthReport {
         }
         let backups = health.backups
         var problems: [String] = []
-        if let error = health.ldapError {
+        if let error = health.directoryError {
             problems.append(error)
         } else if !health.isDirectoryAvailable {
             problems.append("the LDAP server does not answer")

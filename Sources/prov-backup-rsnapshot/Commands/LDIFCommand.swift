@@ -10,7 +10,7 @@ struct LDIFCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ldif",
         abstract:
-            "Write test LDIFs for an account, load LDIF files into the directory, or print the configuration for a site's server.",
+            "Write test LDIFs for an account, load LDIF files into the LDAP server, or print the configuration for a site's server.",
         subcommands: [LDIFCreateCommand.self, LDIFLoadCommand.self, LDIFSiteCommand.self])
 }
 
@@ -132,7 +132,7 @@ struct LDIFSiteCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "site",
         abstract:
-            "Print the configuration that a directory server needs besides the schema, with the names of this site.",
+            "Print the configuration that an LDAP server needs besides the schema, with the names of this site.",
         discussion: """
             For a server with its configuration in cn=config, such as Debian's. The comment at the top of the LDIF says how to load it. This \
             command neither changes nor contacts a server.
@@ -163,7 +163,7 @@ struct LDIFSiteCommand: ParsableCommand {
 
     private func head(_ site: SiteLDIF) -> String {
         """
-        The configuration that the directory server of this site needs for the backup accounts. Load the schema
+        The configuration that the LDAP server of this site needs for the backup accounts. Load the schema
         (stoney-cloud.ldif) first.
 
         It is made for Debian's default configuration with the suffix \(base). Remove the parts that your server
@@ -175,7 +175,7 @@ struct LDIFSiteCommand: ParsableCommand {
 
         Debian permits anonymous clients to read everything. After loading this, the accounts and their service
         are only accessible for \(site.daemonDN),
-        cn=selfcare,ou=programs,\(base), the administrator, and root on the directory server.
+        cn=selfcare,ou=programs,\(base), the administrator, and root on the LDAP server.
         The rules precede the existing ones, which still apply to all other entries.
 
         The corresponding settings:

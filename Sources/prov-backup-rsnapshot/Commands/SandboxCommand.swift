@@ -47,7 +47,7 @@ struct SandboxCommand: AsyncParsableCommand {
             let (settings, proposal) = try SandboxSettings(sandbox, in: directory).write()
             print(
                 """
-                directory  \(sandbox.uri)\(sandbox.loopbackURI.map { " \($0)" } ?? "")
+                LDAP       \(sandbox.uri)\(sandbox.loopbackURI.map { " \($0)" } ?? "")
                 settings   \(settings)
                 run        prov-backup-rsnapshot run -d -c \(settings.shellWord)
                 load       prov-backup-rsnapshot ldif load --sandbox \(directory.shellWord) FILE…

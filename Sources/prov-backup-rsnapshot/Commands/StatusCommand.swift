@@ -30,7 +30,7 @@ struct Overview: Encodable {
     /// The backup that has been running longest.
     let longestBackup: JobLine?
     let directory: UnfinishedAccounts.Counts?
-    let ldapError: String?
+    let directoryError: String?
     let failedUIDs: [String]
     /// `[Backup Jobs] SLOTS`.
     let backupSlots: Int?
@@ -56,7 +56,7 @@ struct Overview: Encodable {
             guard let failure = CommandFailure(thrown) else { throw thrown }
             error = failure.description
         }
-        (backupSlots, directory, ldapError) = (slots, accounts?.counts, error)
+        (backupSlots, directory, directoryError) = (slots, accounts?.counts, error)
         failedUIDs = accounts?.failedUIDs ?? []
     }
 
@@ -138,19 +138,19 @@ struct Overview: Encodable {
             }
             lines += self.lines(daemon)
             if let refusal = daemon.refusedCredentials {
-                lines.append("directory  \(refusal)")
+                lines.append("LDAP       \(refusal)")
             } else if !daemon.isDirectoryAvailable {
-                lines.append("directory  no LDAP connection; the daemon keeps trying")
+                lines.append("LDAP       not connected; the daemon keeps trying")
             }
         } else {
             lines.append("daemon     does not run here; start it: systemctl start prov-backup-rsnapshot")
         }
         if let directory {
             lines.append(
-                "directory  \(directory.wished) requested, \(directory.claimed) claimed, \(directory.failed) failed"
+                "LDAP       \(directory.wished) requested, \(directory.claimed) claimed, \(directory.failed) failed"
                     + (directory.oldest.map { ", the oldest pending since \($0.prefix(14))" } ?? ""))
         }
-        if let ldapError { lines.append("directory  \(ldapError)") }
+        if let directoryError { lines.append("LDAP       \(directoryError)") }
         if !failedUIDs.isEmpty {
             lines.append(
                 "failed     \(failedUIDs.prefix(20).joined(separator: " "))\(failedUIDs.count > 20 ? " …" : "")")

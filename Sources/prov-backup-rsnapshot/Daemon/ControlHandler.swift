@@ -65,7 +65,7 @@ import Synchronization
     private func health() async -> DaemonHealth {
         let snapshot = await engine.snapshot()
         var health = DaemonHealth(
-            isDirectoryAvailable: snapshot.isLDAPAvailable, ldapError: snapshot.refusedCredentials,
+            isDirectoryAvailable: snapshot.isLDAPAvailable, directoryError: snapshot.refusedCredentials,
             shortages: snapshot.shortages.map(ShortageLine.init),
             backups: jobs.health.summary, openJobs: jobs.live().count,
             deletes: WaitingDeletes(snapshot.deletes), behind: snapshot.behind.count)
@@ -74,7 +74,7 @@ import Synchronization
             let failed = try await failedAccounts()
             (health.failedAccounts, health.failedUIDs) = (failed?.count, failed?.first ?? [])
         } catch {
-            health.ldapError = "\(error)"
+            health.directoryError = "\(error)"
         }
         return health
     }

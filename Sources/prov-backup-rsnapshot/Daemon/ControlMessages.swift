@@ -180,12 +180,12 @@ struct ShortageLine: Codable {
 struct DaemonHealth: Codable {
     /// Whether the LDAP server answers.
     var isDirectoryAvailable: Bool
-    /// Accounts whose last request failed; nil: RETURN_VALUE is empty, or `ldapError` is set.
+    /// Accounts whose last request failed; nil: RETURN_VALUE is empty, or `directoryError` is set.
     var failedAccounts: Int?
     /// The first of them.
     var failedUIDs: [String] = []
     /// Why the LDAP server could not be asked.
-    var ldapError: String?
+    var directoryError: String?
     /// Shortages of the machine that delay accounts.
     var shortages: [ShortageLine] = []
     var backups: BackupHealth.Summary

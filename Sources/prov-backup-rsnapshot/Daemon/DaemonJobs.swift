@@ -62,7 +62,7 @@ import SystemPackage
         await engine.recover(interrupted)
         // In the background, because the LDAP server may be unavailable for long.
         resuming = Task {
-            let run = parts.reports.mail.open("interrupted jobs")
+            let run = parts.reports.mail.open("jobs that the last end of the daemon interrupted")
             for job in interrupted where job.type != .provisioning { await resume(job, run) }
             parts.reports.mail.close(run)
         }
@@ -109,7 +109,9 @@ import SystemPackage
                 else { fallthrough }
                 try await backups.submit(request, resuming: job)
             default:
-                fail(job, "the settings no longer contain it")
+                fail(
+                    job,
+                    "nothing can resume it: the settings no longer contain it, or jobs of this kind are not resumed")
             }
         } catch is CancellationError {
             // The daemon stops: the next start resumes the job.

@@ -161,7 +161,7 @@ struct JobMail {
     }
 
     private func text(_ section: MailDigest.Section) -> String {
-        var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled"] + section.texts
+        var lines = [section.title.map { "Scheduled: \($0)" } ?? "Not scheduled, or of an earlier run"] + section.texts
         let others = section.count - section.texts.count
         if others > 0 { lines.append("... and \(others) more: prov-backup-rsnapshot jobs list --status Ef") }
         return lines.joined(separator: "\n")

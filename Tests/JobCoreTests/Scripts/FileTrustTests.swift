@@ -24,6 +24,21 @@ extension Processes {
             #expect(try FileTrust.check(script) == script)
         }
 
+        @Test("L2: a link to the directory that contains it, or to the root, is judged by its target")
+        func linkWithoutComponents() throws {
+            let shared = directory.path.appending("shared")
+            #expect(mkdir(shared.string, 0o700) == 0)
+            for (name, target) in [("here", "."), ("root", "/"), ("both", "./.")] {
+                #expect(symlink(target, shared.appending(name).string) == 0)
+                #expect(problem(shared.appending(name))?.problem == .notAFile)
+            }
+            try FileTrust.check(shared.appending("here"), as: .directory)
+            try FileTrust.check(shared.appending("root"), as: .directory)
+            // The sticky bit is enough on the way, and not for the directory itself.
+            #expect(chmod(shared.string, 0o1777) == 0)
+            #expect(throws: FileTrustError.self) { try FileTrust.check(shared.appending("here"), as: .directory) }
+        }
+
         @Test("L2: a script of the system passes with root alone as trusted owner")
         func ofTheSystem() throws {
             try FileTrust.check("/bin/sh", trustedOwners: [0])
