@@ -5,6 +5,7 @@ import SystemPackage
 struct SandboxFiles: Sendable {
     /// The first line of the configuration, which marks a directory as a sandbox's.
     static let headline = mark + " It is written at each start: do not change it."
+    /// Existing sandboxes carry it, so it must not change.
     private static let mark = "# The private directory server of a sandbox."
     /// The longest path of a UNIX socket, in bytes (`sun_path` without the NUL).
     static let longestSocketPath = 107

@@ -192,7 +192,7 @@ public struct Job: Hashable, Sendable {
         public var refusal: String?
         /// From the request until it and its leftover processes ended; nil if it was not started.
         public var seconds: Double?
-        /// Leftover processes, by name.
+        /// Leftover processes, by name. The name of the member is in the JSON and must not change.
         public var survivors: [String] = []
         /// Its output; nil if it was not started, or in a record without the long parts.
         public var output: CapturedOutput?

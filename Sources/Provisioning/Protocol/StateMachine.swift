@@ -4,7 +4,7 @@ import LDAP
 public enum AccountPhase: String, CaseIterable, Hashable, Sendable {
     /// A mode whose state is not `0`, such as `add` with a timestamp.
     case idle
-    /// `add`, state `0`.
+    /// `add`, state `0`. The raw value is in the JSON of `accounts` and must not change.
     case requested = "wished"
     /// `adding`, state `0`, no ReturnValue: running or interrupted.
     case claimed

@@ -77,6 +77,7 @@ struct ReloadOutcome: Codable, Sendable {
 /// The accounts with a pending or failed request.
 struct UnfinishedAccounts: Codable {
     struct Counts: Codable {
+        /// Pending requests. The name is in the JSON of `status` and must not change.
         var wished = 0
         var claimed = 0
         var failed = 0
