@@ -2,10 +2,12 @@ import FoundationEssentials
 
 /// Writes values as JSON on one line (RFC 8259), straight into bytes and in the order in which they are encoded.
 ///
-/// FoundationEssentials builds a tree of objects first, which takes 15 times as long; the history writes each job two or three times, and that
-/// was the largest single cost of a short job. Reading is left to FoundationEssentials.
+/// FoundationEssentials builds a tree of objects first, which takes twice as long: 0.22 instead of 0.11 ms for each `modify`, of 1.5 ms in all,
+/// since the history writes a job two or three times. Reading is left to FoundationEssentials.
+///
+/// An `encode(to:)` may ask its encoder for one container only, which it leaves for good once it has written to the parent again.
 package enum JSONLine {
-    /// - Throws: `EncodingError` for a number that JSON has not (NaN, infinity), and what the value throws.
+    /// - Throws: `EncodingError` for NaN and infinity, which JSON does not have, and what the value throws.
     package static func encode(_ value: some Encodable) throws -> [UInt8] {
         let writer = JSONWriter()
         try writer.write(value)
