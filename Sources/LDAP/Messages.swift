@@ -101,7 +101,7 @@ extension LDAPHandle {
             }
             defer { unsafe ber_memfree(values) }
             guard unsafe type.bv_val != nil else { break }
-            guard let spelling = unsafe String(validating: Self.bytes(type), as: UTF8.self) else {
+            guard let spelling = unsafe Self.text(type) else {
                 throw malformed("an attribute of \(entry.dn)")
             }
             var attribute = Attribute(AttributeName(unchecked: spelling), [])
@@ -162,6 +162,13 @@ extension LDAPHandle {
         outcome.identifier = unsafe take(identifier)
         outcome.value = unsafe take(value)
         return outcome
+    }
+
+    /// - Returns: nil for bytes that are not valid UTF-8.
+    private static func text(_ value: berval) -> String? {
+        guard let start = unsafe UnsafeRawPointer(value.bv_val) else { return "" }
+        let bytes = unsafe UnsafeRawBufferPointer(start: start, count: Int(value.bv_len))
+        return unsafe String(utf8: bytes.assumingMemoryBound(to: UInt8.self).span)
     }
 
     private static func bytes(_ value: berval) -> [UInt8] {

@@ -27,7 +27,10 @@ public struct Entry: Hashable, Sendable {
 
     /// All values of an attribute; empty when the entry does not have it. Setting none removes the attribute.
     public subscript(name: AttributeName) -> [AttributeValue] {
-        get { attributes.first { $0.name == name }?.values ?? [] }
+        get {
+            for place in attributes.indices where attributes[place].name == name { return attributes[place].values }
+            return []
+        }
         set {
             let place = attributes.firstIndex { $0.name == name }
             switch (place, newValue.isEmpty) {
@@ -48,6 +51,8 @@ public struct Entry: Hashable, Sendable {
 public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     /// The name as it was written.
     public let spelling: String
+    /// A hash of the type in lower case: names are compared far more often than they are made.
+    private let code: UInt32
 
     /// - Parameter spelling: a descriptor such as `cn`, or a dotted OID, with or without options (`;binary`).
     /// - Throws: `Invalid` when it is neither.
@@ -57,7 +62,17 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
     }
 
     /// For names that come from the server or from the schema and are well formed by that.
-    public init(unchecked spelling: String) { self.spelling = spelling }
+    public init(unchecked spelling: String) {
+        self.spelling = spelling
+        // FNV-1a.
+        var code: UInt32 = 2_166_136_261
+        let bytes = spelling.utf8.span
+        for place in bytes.indices {
+            if bytes[place] == UInt8(ascii: ";") { break }
+            code = (code ^ UInt32(bytes[place].foldedASCII)) &* 16_777_619
+        }
+        self.code = code
+    }
 
     /// The same for all spellings of a name: lower case, and the options in order.
     var folded: String {
@@ -75,17 +90,11 @@ public struct AttributeName: Hashable, Sendable, CustomStringConvertible {
 
     /// Whether both name the same attribute; see the type's comment.
     public static func == (left: Self, right: Self) -> Bool {
-        // Names are compared far more often than they are made, and mostly differ in length or in the first letters.
-        let (these, those) = (left.spelling.utf8.span, right.spelling.utf8.span)
-        guard these.count == those.count else { return false }
-        for place in these.indices where these[place].foldedASCII != those[place].foldedASCII {
-            return left.hasOptions && left.folded == right.folded
-        }
-        return true
+        left.code == right.code && (left.spelling == right.spelling || left.folded == right.folded)
     }
 
     /// Hashes the form that equality compares.
-    public func hash(into hasher: inout Hasher) { hasher.combine(folded) }
+    public func hash(into hasher: inout Hasher) { hasher.combine(code) }
 
     /// The text that was not an attribute description.
     public struct Invalid: Error, Hashable, CustomStringConvertible {
@@ -137,7 +146,7 @@ public struct AttributeValue: Hashable, Sendable {
     public init(_ text: String) { bytes = Array(text.utf8) }
 
     /// The value as text, or nil when it is not valid UTF-8.
-    public var text: String? { String(validating: bytes, as: UTF8.self) }
+    public var text: String? { String(utf8: bytes.span) }
 
     /// The form that `caseIgnoreMatch` (RFC 4517, section 4.2.11) compares: the text in lower case, without leading and trailing spaces, and with one space
     /// for several. nil when it is not text. Characters that are only compatible (NFKC), such as full-width letters, stay different.
@@ -145,11 +154,30 @@ public struct AttributeValue: Hashable, Sendable {
 }
 
 extension String {
+    /// - Returns: nil for bytes that are not valid UTF-8.
+    init?(utf8 bytes: Span<UInt8>) {
+        // `String(validating:as:)` takes ten times as long.
+        do { self.init(copying: try UTF8Span(validating: bytes)) } catch { return nil }
+    }
+
     /// See ``AttributeValue/folded``.
     public var caseIgnoreFolded: String { lowercased().spaceFolded }
 
     /// Without leading and trailing spaces, and with one space for several.
-    public var spaceFolded: String { split(separator: " ").joined(separator: " ") }
+    public var spaceFolded: String {
+        // Nearly all texts are that already.
+        isSpaceFolded ? self : split(separator: " ").joined(separator: " ")
+    }
+
+    private var isSpaceFolded: Bool {
+        var isAfterSpace = true
+        for byte in utf8 {
+            let isSpace = byte == UInt8(ascii: " ")
+            if isSpace && isAfterSpace { return false }
+            isAfterSpace = isSpace
+        }
+        return !isAfterSpace
+    }
 }
 
 extension AttributeValue: ExpressibleByStringLiteral {
