@@ -3,6 +3,8 @@ package import SystemPackage
 
 /// Resolves a path as the kernel does, component by component with lstat; symbolic links are followed explicitly, so
 /// that each is seen.
+///
+/// Every job examines some ten paths, so they are text here: to take a `FilePath` apart and to put it together costs ten times as much.
 struct PathWalk {
     /// The kernel's limit (path_resolution(7)).
     static let largestNumberOfLinks = 40
@@ -11,16 +13,16 @@ struct PathWalk {
     private var last: PathComponentStatus?
 
     private let file: FilePath
-    /// The current directory of the walk, links resolved.
-    private var directory: FilePath = "/"
-    /// The remaining components, the next one last.
-    private var pending: [FilePath.Component]
+    /// The current directory of the walk, links resolved; empty for the root.
+    private var directory = ""
+    /// The names of the remaining components, the next one last.
+    private var pending: [String]
     private var links = 0
 
     /// - Parameter file: an absolute path.
     init(to file: FilePath) {
         self.file = file
-        self.pending = Self.steps(of: file)
+        self.pending = Self.steps(of: file.string)
     }
 
     /// Whether the last component is the target of the path.
@@ -31,31 +33,31 @@ struct PathWalk {
     mutating func advance() throws(FileTrustError) -> PathComponentStatus? {
         guard last != nil else { return try examine("/") }
         while let next = pending.popLast() {
-            switch next.kind {
-            case .currentDirectory:
-                continue
-            case .parentDirectory:
-                directory.removeLastComponent()
+            if next == ".." {
+                directory = String(directory[..<(directory.lastIndex(of: "/") ?? directory.startIndex)])
                 guard pending.isEmpty else { continue }
-                return try examine(directory)
-            case .regular:
-                let path = directory.appending(next)
-                let component = try examine(path)
-                switch component.kind {
-                case .link: try follow(path)
-                case .directory: directory = path
-                case .file, .other: break
-                }
-                return component
+                return try examineDirectory()
             }
+            let path = directory + "/" + next
+            let component = try examine(path)
+            switch component.kind {
+            case .link: try follow(component)
+            case .directory: directory = path
+            case .file, .other: break
+            }
+            return component
         }
         // A link to `/` or `.` has no components, so its target has not been examined yet.
-        return last?.kind == .link ? try examine(directory) : nil
+        return last?.kind == .link ? try examineDirectory() : nil
     }
 
-    /// The components, the next one last, without `.`.
-    private static func steps(of path: FilePath) -> [FilePath.Component] {
-        path.components.filter { $0.kind != .currentDirectory }.reversed()
+    /// The names, the next one last, without `.`.
+    private static func steps(of path: String) -> [String] {
+        var path = path
+        return path.withUTF8 { bytes in
+            bytes.split(separator: UInt8(ascii: "/")).reversed().map { String(decoding: $0, as: UTF8.self) }
+                .filter { $0 != "." }
+        }
     }
 
     /// Where the path leads, without symbolic links.
@@ -64,18 +66,20 @@ struct PathWalk {
         guard let last else {
             throw FileTrustError(file: file, problem: .notAFile, path: file)
         }
-        guard !mustBeExecutable || last.path.withPlatformString({ faccessat(AT_FDCWD, $0, X_OK, AT_EACCESS) }) == 0
+        guard !mustBeExecutable || faccessat(AT_FDCWD, last.text, X_OK, AT_EACCESS) == 0
         else {
             throw FileTrustError(file: file, problem: .notExecutable, path: last.path, status: last)
         }
         return last.path
     }
 
-    private mutating func examine(_ path: FilePath) throws(FileTrustError) -> PathComponentStatus {
+    private mutating func examineDirectory() throws(FileTrustError) -> PathComponentStatus {
+        try examine(directory.isEmpty ? "/" : directory)
+    }
+
+    private mutating func examine(_ path: String) throws(FileTrustError) -> PathComponentStatus {
         var status = stat()
-        guard path.withPlatformString({ lstat($0, &status) }) == 0 else {
-            throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: path)
-        }
+        guard lstat(path, &status) == 0 else { throw unreachable(path, Errno(rawValue: errno)) }
         let kind: PathComponentStatus.Kind =
             switch status.st_mode & S_IFMT {
             case S_IFDIR: .directory
@@ -84,28 +88,33 @@ struct PathWalk {
             default: .other
             }
         let component = PathComponentStatus(
-            path: path, kind: kind, owner: status.st_uid, mode: status.st_mode & 0o7777)
+            text: path, kind: kind, owner: status.st_uid, mode: status.st_mode & 0o7777)
         last = component
         return component
     }
 
-    private mutating func follow(_ link: FilePath) throws(FileTrustError) {
+    private mutating func follow(_ link: PathComponentStatus) throws(FileTrustError) {
         links += 1
         guard links <= Self.largestNumberOfLinks else {
-            throw FileTrustError(file: file, problem: .tooManyLinks, path: link)
+            throw FileTrustError(file: file, problem: .tooManyLinks, path: link.path)
         }
-        let target = try withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) {
-            buffer throws(FileTrustError) -> FilePath in
-            let start = buffer.baseAddress
-            let length = link.withPlatformString { link in start.map { readlink(link, $0, Int(PATH_MAX)) } ?? -1 }
-            guard let start, length >= 0 else {
-                throw FileTrustError(file: file, problem: .unreachable(Errno(rawValue: errno)), path: link)
+        let target = try withUnsafeTemporaryAllocation(of: UInt8.self, capacity: Int(PATH_MAX)) {
+            buffer throws(FileTrustError) -> String in
+            let length = buffer.withMemoryRebound(to: CChar.self) { room in
+                room.baseAddress.map { readlink(link.text, $0, room.count) } ?? -1
             }
-            start[length] = 0
-            return FilePath(platformString: start)
+            guard length >= 0 else { throw unreachable(link.text, Errno(rawValue: errno)) }
+            guard let target = String(validating: buffer.prefix(length), as: UTF8.self) else {
+                throw unreachable(link.text, .illegalByteSequence)
+            }
+            return target
         }
-        if target.isAbsolute { directory = "/" }
+        if target.hasPrefix("/") { directory = "" }
         pending += Self.steps(of: target)
+    }
+
+    private func unreachable(_ path: String, _ errno: Errno) -> FileTrustError {
+        FileTrustError(file: file, problem: .unreachable(errno), path: FilePath(path))
     }
 }
 
@@ -119,13 +128,16 @@ package struct PathComponentStatus: Hashable, Sendable {
     }
 
     /// The path of the component, links in the directories above it resolved.
-    package var path: FilePath
+    var text: String
     /// Its file type.
     package var kind: Kind
     /// The owner's uid.
     package var owner: UInt32
     /// Permission bits, set-id bits and sticky bit, without the file type.
     package var mode: UInt32
+
+    /// The path of the component.
+    package var path: FilePath { FilePath(text) }
 
     /// Whether the group or others may write. A POSIX ACL appears here too: the group bits are its mask, which limits
     /// every entry.

@@ -101,39 +101,38 @@ struct AccountOutcome: Sendable {
     var lostWrites = 0
 }
 
-/// The DN at which each account that waits or runs was last seen. Many accounts can wait, so each takes little memory: the RDNs below
-/// the base, or a comma and the whole DN. A parsed DN takes ten times as much.
+/// The DN at which each account that waits or runs was last seen. Many accounts can wait, so each takes little memory: the text before the
+/// base, or a comma and the whole DN. A parsed DN takes ten times as much.
 struct LastKnownDNs: Sendable {
     private var texts: [EntryUUID: String] = [:]
-    /// The abbreviation only saves memory, so a changed search base does not matter.
     private let base: DN
+    /// What ends the text of most accounts' DNs.
+    private let suffix: String
 
-    /// - Parameter base: the entry below which most accounts are.
-    init(base: DN) { self.base = base }
+    /// - Parameter base: the entry below which most accounts are. The abbreviation only saves memory, so a changed search base does not matter.
+    init(base: DN) { (self.base, suffix) = (base, ",\(base)") }
 
-    mutating func note(_ key: AccountKey) { texts[key.uuid] = text(key.dn) }
+    mutating func note(_ key: AccountKey) {
+        let text = key.dn.description
+        let isBelowBase = text.utf8.suffix(suffix.utf8.count).elementsEqual(suffix.utf8)
+        texts[key.uuid] = isBelowBase ? String(Substring(text.utf8.dropLast(suffix.utf8.count))) : ",\(text)"
+    }
 
     /// - Returns: nil for an account that is not known.
-    func key(of uuid: EntryUUID) -> AccountKey? { texts[uuid].map { AccountKey(uuid: uuid, dn: dn($0)) } }
+    func key(of uuid: EntryUUID) -> AccountKey? {
+        guard let text = texts[uuid] else { return nil }
+        do {
+            let whole = text.hasPrefix(",") ? String(text.dropFirst()) : text + suffix
+            return AccountKey(uuid: uuid, dn: try DN(parsing: whole))
+        } catch {
+            // Cannot happen, since a DN wrote the text. An account that is not at its DN is searched by its entryUUID.
+            return AccountKey(uuid: uuid, dn: base)
+        }
+    }
 
     mutating func forget(_ uuid: EntryUUID) {
         texts[uuid] = nil
         // Removing elements does not free memory.
         if texts.isEmpty { texts = [:] }
-    }
-
-    private func text(_ dn: DN) -> String {
-        guard dn.isDescendant(of: base) else { return ",\(dn)" }
-        return dn.rdns.dropLast(base.rdns.count).map(\.description).joined(separator: ",")
-    }
-
-    private func dn(_ text: String) -> DN {
-        do {
-            guard text.hasPrefix(",") else { return DN(rdns: try DN(parsing: text).rdns + base.rdns) }
-            return try DN(parsing: String(text.dropFirst()))
-        } catch {
-            // Cannot happen, since a DN wrote the text. An account that is not at its DN is searched by its entryUUID.
-            return base
-        }
     }
 }

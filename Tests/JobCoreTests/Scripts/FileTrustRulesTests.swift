@@ -9,79 +9,79 @@ import Testing
     typealias Problem = FileTrustError.Problem
 
     static let trusted: Set<UInt32> = [0, 42]
-    static let root = Component(path: "/", kind: .directory, owner: 0, mode: 0o755)
-    static let scripts = Component(path: "/s", kind: .directory, owner: 0, mode: 0o755)
-    static let shared = Component(path: "/t", kind: .directory, owner: 0, mode: 0o1777)
+    static let root = Component(text: "/", kind: .directory, owner: 0, mode: 0o755)
+    static let scripts = Component(text: "/s", kind: .directory, owner: 0, mode: 0o755)
+    static let shared = Component(text: "/t", kind: .directory, owner: 0, mode: 0o1777)
 
-    static func file(_ path: FilePath, owner: UInt32 = 0, mode: UInt32 = 0o755) -> Component {
-        Component(path: path, kind: .file, owner: owner, mode: mode)
+    static func file(_ path: String, owner: UInt32 = 0, mode: UInt32 = 0o755) -> Component {
+        Component(text: path, kind: .file, owner: owner, mode: mode)
     }
 
     static let table: [(rule: String, components: [Component], fault: (Problem, FilePath)?)] = [
         ("root's script in root's directories", [root, scripts, file("/s/x")], nil),
         (
             "our own script in our own directory",
-            [root, Component(path: "/s", kind: .directory, owner: 42, mode: 0o700), file("/s/x", owner: 42)], nil
+            [root, Component(text: "/s", kind: .directory, owner: 42, mode: 0o700), file("/s/x", owner: 42)], nil
         ),
         ("a script that its group can write", [root, scripts, file("/s/x", mode: 0o775)], (.writable, "/s/x")),
         ("a script that others can write", [root, scripts, file("/s/x", mode: 0o757)], (.writable, "/s/x")),
         ("a script of a stranger", [root, scripts, file("/s/x", owner: 7)], (.wrongOwner(trusted: [0, 42]), "/s/x")),
         (
             "a directory that its group can write",
-            [root, Component(path: "/s", kind: .directory, owner: 0, mode: 0o775), file("/s/x")],
+            [root, Component(text: "/s", kind: .directory, owner: 0, mode: 0o775), file("/s/x")],
             (.writable, "/s")
         ),
         (
             "a directory of a stranger",
-            [root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x")],
+            [root, Component(text: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x")],
             (.wrongOwner(trusted: [0, 42]), "/s")
         ),
         (
             "the uppermost directory counts",
-            [Component(path: "/", kind: .directory, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
+            [Component(text: "/", kind: .directory, owner: 0, mode: 0o777), scripts, file("/s/x")], (.writable, "/")
         ),
         (
             "the first fault from above is reported",
-            [root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
+            [root, Component(text: "/s", kind: .directory, owner: 7, mode: 0o755), file("/s/x", owner: 8)],
             (.wrongOwner(trusted: [0, 42]), "/s")
         ),
         (
             "our directory in a sticky directory",
-            [root, shared, Component(path: "/t/s", kind: .directory, owner: 42, mode: 0o755), file("/t/s/x")], nil
+            [root, shared, Component(text: "/t/s", kind: .directory, owner: 42, mode: 0o755), file("/t/s/x")], nil
         ),
         ("a script in a sticky directory", [root, shared, file("/t/x")], nil),
         (
             "a stranger's directory in a sticky directory",
-            [root, shared, Component(path: "/t/s", kind: .directory, owner: 7, mode: 0o755)],
+            [root, shared, Component(text: "/t/s", kind: .directory, owner: 7, mode: 0o755)],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/s")
         ),
         (
             "a sticky directory of a stranger",
-            [root, Component(path: "/t", kind: .directory, owner: 7, mode: 0o1777), file("/t/x")],
+            [root, Component(text: "/t", kind: .directory, owner: 7, mode: 0o1777), file("/t/x")],
             (.wrongOwner(trusted: [0, 42]), "/t")
         ),
         (
             "a stranger's link in a sticky directory",
-            [root, shared, Component(path: "/t/l", kind: .link, owner: 7, mode: 0o777), scripts, file("/s/x")],
+            [root, shared, Component(text: "/t/l", kind: .link, owner: 7, mode: 0o777), scripts, file("/s/x")],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/l")
         ),
         (
             "a link in a safe directory, whosoever's",
-            [root, scripts, Component(path: "/s/l", kind: .link, owner: 7, mode: 0o777), file("/s/x")],
+            [root, scripts, Component(text: "/s/l", kind: .link, owner: 7, mode: 0o777), file("/s/x")],
             nil
         ),
         (
             "what a link in a sticky directory leads to is judged by its own directory",
-            [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), scripts, file("/s/x")], nil
+            [root, shared, Component(text: "/t/l", kind: .link, owner: 0, mode: 0o777), scripts, file("/s/x")], nil
         ),
         (
             "what a link leads to in the same sticky directory is judged by that",
-            [root, shared, Component(path: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
+            [root, shared, Component(text: "/t/l", kind: .link, owner: 0, mode: 0o777), file("/t/x", owner: 7)],
             (.strangerInSharedDirectory(trusted: [0, 42]), "/t/x")
         ),
         ("a directory instead of a script", [root, scripts], (.notAFile, "/s")),
         (
-            "a device in the place of a script", [root, Component(path: "/d", kind: .other, owner: 0, mode: 0o755)],
+            "a device in the place of a script", [root, Component(text: "/d", kind: .other, owner: 0, mode: 0o755)],
             (.notAFile, "/d")
         ),
         ("a file in the place of a directory", [root, file("/s"), file("/s/x")], (.notADirectory, "/s")),
@@ -115,7 +115,7 @@ import Testing
         #expect(problem([Self.root, Self.shared]) == .writable)
         #expect(problem([Self.root, Self.file("/s")]) == .notADirectory)
         #expect(
-            problem([Self.root, Component(path: "/s", kind: .directory, owner: 7, mode: 0o755)])
+            problem([Self.root, Component(text: "/s", kind: .directory, owner: 7, mode: 0o755)])
                 == .wrongOwner(trusted: [0, 42]))
     }
 
@@ -123,13 +123,13 @@ import Testing
     func message() {
         let error = FileTrustError(
             file: "/s/x y", problem: .writable, path: "/s/x y",
-            status: Component(path: "/s/x y", kind: .file, owner: 0, mode: 0o775))
+            status: Component(text: "/s/x y", kind: .file, owner: 0, mode: 0o775))
         #expect(
             error.description
                 == "/s/x y: can be written by others than its owner [owner root (0), mode 0775]; chmod go-w '/s/x y'")
         let above = FileTrustError(
             file: "/s/x", problem: .wrongOwner(trusted: [0]), path: "/s",
-            status: Component(path: "/s", kind: .directory, owner: 4_000_000_001, mode: 0o755))
+            status: Component(text: "/s", kind: .directory, owner: 4_000_000_001, mode: 0o755))
         #expect(
             above.description
                 == "/s (on the way to /s/x): does not belong to root (0) [owner 4000000001, mode 0755]; chown root /s")
