@@ -11,12 +11,12 @@ package enum JSONLine {
     package static func encode(_ value: some Encodable) throws -> [UInt8] {
         let writer = JSONWriter()
         try writer.write(value)
-        return writer.bytes
+        return writer.text.bytes
     }
 }
 
 /// The line so far, and the objects and arrays that are open in it.
-private final class JSONWriter {
+private struct JSONText {
     private(set) var bytes: [UInt8] = []
     /// What closes each, the innermost last.
     private var open: [UInt8] = []
@@ -25,101 +25,88 @@ private final class JSONWriter {
 
     init() { bytes.reserveCapacity(1_024) }
 
-    /// - Returns: how many are open now: what a container calls itself by.
-    func begin(_ opening: Character) -> Int {
-        bytes.append(opening.asciiValue ?? 0)
-        open.append(opening == "{" ? UInt8(ascii: "}") : UInt8(ascii: "]"))
+    /// The number of open objects and arrays: by it a container finds itself again.
+    var level: Int { open.count }
+
+    mutating func begin(_ opening: UInt8, _ closing: UInt8) -> Int {
+        bytes.append(opening)
+        open.append(closing)
         isEmpty = true
         return open.count
     }
 
-    /// Closes what is open inside a container; a member follows there.
-    func member(of level: Int) {
-        close(to: level)
-        precondition(open.count == level, "a container is written to after its parent has gone on")
-        if !isEmpty { bytes.append(UInt8(ascii: ",")) }
-        isEmpty = false
-    }
-
-    func member(_ key: some CodingKey, of level: Int) {
-        member(of: level)
-        write(key.stringValue)
-        bytes.append(UInt8(ascii: ":"))
-    }
-
-    private func close(to level: Int) {
+    mutating func close(to level: Int) {
         while open.count > level, let closing = open.popLast() {
             bytes.append(closing)
             isEmpty = false
         }
     }
 
-    func write(_ value: some Encodable) throws {
-        if let scalar = value as? any JSONScalar { return try scalar.write(to: self) }
-        if let data = value as? Data { return write(data.base64EncodedString()) }
-        let (level, length) = (open.count, bytes.count)
-        try value.encode(to: JSONLineEncoder(writer: self))
-        if bytes.count == length { _ = begin("{") }
+    /// Closes what is open inside a container; a member follows there.
+    mutating func member(of level: Int) {
         close(to: level)
+        precondition(open.count == level, "a container is written to after its parent has gone on")
+        if !isEmpty { bytes.append(UInt8(ascii: ",")) }
+        isEmpty = false
     }
 
-    func write(_ text: String) {
-        var escaped: [UInt8] = []
-        let isPlain = text.utf8.allSatisfy { $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
-        if !isPlain {
-            for byte in text.utf8 {
-                switch byte {
-                case UInt8(ascii: "\""), UInt8(ascii: "\\"): escaped += [UInt8(ascii: "\\"), byte]
-                case 0x0A: escaped += Array("\\n".utf8)
-                case 0..<0x20: escaped += Array("\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))".utf8)
-                default: escaped.append(byte)
-                }
+    mutating func member(_ key: String, of level: Int) {
+        member(of: level)
+        write(key)
+        bytes.append(UInt8(ascii: ":"))
+    }
+
+    mutating func write(_ text: String) {
+        bytes.append(UInt8(ascii: "\""))
+        if Self.isPlain(text.utf8.span) { write(word: text) } else { writeEscaped(text) }
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    private static func isPlain(_ text: Span<UInt8>) -> Bool {
+        for place in text.indices {
+            let byte = text[place]
+            if byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") { return false }
+        }
+        return true
+    }
+
+    private mutating func writeEscaped(_ text: String) {
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
+            case 0x0A: write(word: "\\n")
+            case 0..<0x20: write(word: "\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))")
+            default: bytes.append(byte)
             }
         }
-        bytes.append(UInt8(ascii: "\""))
-        if isPlain { bytes.append(contentsOf: text.utf8) } else { bytes.append(contentsOf: escaped) }
-        bytes.append(UInt8(ascii: "\""))
     }
 
-    func write(word: String) { bytes += word.utf8 }
-}
+    mutating func write(word: String) { bytes.append(contentsOf: word.utf8) }
 
-/// What is no object and no array.
-private protocol JSONScalar { func write(to writer: JSONWriter) throws }
+    mutating func write(_ number: some BinaryInteger) { write(word: number.description) }
 
-extension JSONScalar where Self: BinaryInteger {
-    func write(to writer: JSONWriter) { writer.write(word: String(self)) }
-}
-
-extension JSONScalar where Self: BinaryFloatingPoint & LosslessStringConvertible {
-    func write(to writer: JSONWriter) throws {
-        guard isFinite else {
+    mutating func write(_ number: some BinaryFloatingPoint & LosslessStringConvertible) throws {
+        guard number.isFinite else {
             throw EncodingError.invalidValue(
-                self, EncodingError.Context(codingPath: [], debugDescription: "JSON has no number \(self)"))
+                number, EncodingError.Context(codingPath: [], debugDescription: "JSON has no number \(number)"))
         }
-        let text = String(self)
-        writer.write(word: text.hasSuffix(".0") ? String(text.dropLast(2)) : text)
+        let text = number.description
+        write(word: text.hasSuffix(".0") ? String(text.dropLast(2)) : text)
     }
 }
 
-extension String: JSONScalar {
-    fileprivate func write(to writer: JSONWriter) { writer.write(self) }
+/// What the containers of one line write to.
+private final class JSONWriter {
+    var text = JSONText()
+
+    func write<Value: Encodable>(_ value: Value) throws {
+        if Value.self == Data.self, let data = value as? Data { return text.write(data.base64EncodedString()) }
+        let (level, length) = (text.level, text.bytes.count)
+        try value.encode(to: JSONLineEncoder(writer: self))
+        if text.bytes.count == length { _ = text.begin(UInt8(ascii: "{"), UInt8(ascii: "}")) }
+        text.close(to: level)
+    }
 }
-extension Bool: JSONScalar {
-    fileprivate func write(to writer: JSONWriter) { writer.write(word: self ? "true" : "false") }
-}
-extension Int: JSONScalar {}
-extension Int8: JSONScalar {}
-extension Int16: JSONScalar {}
-extension Int32: JSONScalar {}
-extension Int64: JSONScalar {}
-extension UInt: JSONScalar {}
-extension UInt8: JSONScalar {}
-extension UInt16: JSONScalar {}
-extension UInt32: JSONScalar {}
-extension UInt64: JSONScalar {}
-extension Double: JSONScalar {}
-extension Float: JSONScalar {}
 
 private struct JSONLineEncoder: Encoder, SingleValueEncodingContainer {
     let writer: JSONWriter
@@ -129,16 +116,23 @@ private struct JSONLineEncoder: Encoder, SingleValueEncodingContainer {
 
     func container<Key>(keyedBy type: Key.Type) -> KeyedEncodingContainer<Key> {
         KeyedEncodingContainer(
-            JSONObjectContainer<Key>(writer: writer, level: writer.begin("{")))
+            JSONObjectContainer<Key>(writer: writer, level: writer.text.begin(UInt8(ascii: "{"), UInt8(ascii: "}"))))
     }
 
     func unkeyedContainer() -> any UnkeyedEncodingContainer {
-        JSONArrayContainer(writer: writer, level: writer.begin("["))
+        JSONArrayContainer(writer: writer, level: writer.text.begin(UInt8(ascii: "["), UInt8(ascii: "]")))
     }
 
     func singleValueContainer() -> any SingleValueEncodingContainer { self }
 
-    func encodeNil() { writer.write(word: "null") }
+    // Values of the standard library's types encode themselves by these.
+    func encodeNil() { writer.text.write(word: "null") }
+    func encode(_ value: Bool) { writer.text.write(word: value ? "true" : "false") }
+    func encode(_ value: String) { writer.text.write(value) }
+    func encode(_ value: some Encodable & BinaryInteger) { writer.text.write(value) }
+    func encode(_ value: some Encodable & BinaryFloatingPoint & LosslessStringConvertible) throws {
+        try writer.text.write(value)
+    }
     func encode(_ value: some Encodable) throws { try writer.write(value) }
 }
 
@@ -148,18 +142,18 @@ private struct JSONObjectContainer<Key: CodingKey>: KeyedEncodingContainerProtoc
     var codingPath: [any CodingKey] { [] }
 
     func encodeNil(forKey key: Key) {
-        writer.member(key, of: level)
-        writer.write(word: "null")
+        writer.text.member(key.stringValue, of: level)
+        writer.text.write(word: "null")
     }
 
     func encode(_ value: some Encodable, forKey key: Key) throws {
-        writer.member(key, of: level)
+        writer.text.member(key.stringValue, of: level)
         try writer.write(value)
     }
 
     func encode(_ value: String, forKey key: Key) {
-        writer.member(key, of: level)
-        writer.write(value)
+        writer.text.member(key.stringValue, of: level)
+        writer.text.write(value)
     }
 
     func nestedContainer<Nested>(keyedBy type: Nested.Type, forKey key: Key) -> KeyedEncodingContainer<Nested> {
@@ -169,15 +163,14 @@ private struct JSONObjectContainer<Key: CodingKey>: KeyedEncodingContainerProtoc
     func nestedUnkeyedContainer(forKey key: Key) -> any UnkeyedEncodingContainer { encoder(key).unkeyedContainer() }
 
     func superEncoder() -> any Encoder {
-        writer.member(of: level)
-        writer.write(word: "\"super\":")
+        writer.text.member("super", of: level)
         return JSONLineEncoder(writer: writer)
     }
 
     func superEncoder(forKey key: Key) -> any Encoder { encoder(key) }
 
     private func encoder(_ key: Key) -> JSONLineEncoder {
-        writer.member(key, of: level)
+        writer.text.member(key.stringValue, of: level)
         return JSONLineEncoder(writer: writer)
     }
 }
@@ -194,7 +187,7 @@ private struct JSONArrayContainer: UnkeyedEncodingContainer {
 
     mutating func encodeNil() {
         next()
-        writer.write(word: "null")
+        writer.text.write(word: "null")
     }
 
     mutating func encode(_ value: some Encodable) throws {
@@ -216,7 +209,7 @@ private struct JSONArrayContainer: UnkeyedEncodingContainer {
     }
 
     private mutating func next() {
-        writer.member(of: level)
+        writer.text.member(of: level)
         count += 1
     }
 }
