@@ -198,7 +198,7 @@ extension DaemonJobs {
 
     /// Checks all accounts for overdue levels and levels without a schedule.
     private func reviewBackups() async {
-        let health = parts.reports.health
+        let (health, selection) = (parts.reports.health, selection)
         let review = health.beginReview(of: Set(SnapshotLevel.allCases))
         var unscheduled: [SnapshotLevel: String] = [:]
         do {

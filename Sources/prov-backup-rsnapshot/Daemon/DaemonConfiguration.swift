@@ -10,7 +10,7 @@ import SystemPackage
 /// The checked settings: the sections, and values that depend on several sections. The checks use neither the LDAP server nor other programs.
 ///
 /// Only ``load(service:global:environment:namedGlobal:)`` creates it, so it needs no further checks.
-struct DaemonConfiguration: Sendable {
+final class DaemonConfiguration: Sendable {
     /// The service's file.
     let configFile: String
     /// The global file if the command line names it; nil: the usual one, if it exists.
@@ -138,7 +138,7 @@ struct DaemonConfiguration: Sendable {
     }
 
     /// The changed settings that need a restart.
-    func restartNeeded(for new: Self) -> [String] {
+    func restartNeeded(for new: DaemonConfiguration) -> [String] {
         let changes = new.settings.changes(since: settings, isRestartNeeded: true)
         // SERVICE and TYPE are the default of SYSLOG.
         let name = service.syslog == new.service.syslog ? [] : ["[Service] SYSLOG"]
