@@ -1,7 +1,8 @@
 /// The waiting writes of the history: the newest value of each job that has changed, and additions to reports and outputs.
 ///
 /// It is bounded. Items without room are dropped and counted: lines of reports first, then outputs, then jobs that have ended while nothing can be
-/// written. Open jobs are always kept: they are few, and a new file must contain them completely.
+/// written. Open jobs are always kept: they are few, and a new file must contain them completely. So is the end of a job that the file has as open,
+/// or the job would seem to run for ever, and the next start would repeat it.
 struct HistoryQueue {
     /// The limits.
     struct Bound {
@@ -37,6 +38,8 @@ struct HistoryQueue {
     struct Batch {
         var jobs: [Job]
         var pieces: [Piece]
+        /// Of the open jobs, those that the file does not have as open yet.
+        var opened: [JobID] = []
     }
 
     private let bound: Bound
@@ -46,6 +49,8 @@ struct HistoryQueue {
     private var isChanged: Set<JobID> = []
     /// Of the changed ones.
     private var endedCount = 0
+    /// Jobs that the file has as open, also those of previous runs, and jobs whose opening is being written.
+    private var openInFile: Set<JobID> = []
     private var pieces: [Piece] = []
     private var bytes = 0
     private var isAnnounced = false
@@ -58,8 +63,13 @@ struct HistoryQueue {
 
     init(bound: Bound = Bound()) { self.bound = bound }
 
-    /// Whether a job is open, or waits to be written.
-    func knows(_ id: JobID) -> Bool { jobs[id] != nil }
+    /// - Parameter open: the jobs that the file has as open.
+    /// - Returns: those of previous runs.
+    mutating func interrupted(_ open: [Job]) -> [Job] {
+        let interrupted = open.filter { jobs[$0.id] == nil }
+        openInFile.formUnion(interrupted.map(\.id))
+        return interrupted
+    }
 
     // MARK: - In
 
@@ -68,7 +78,7 @@ struct HistoryQueue {
     private mutating func keep(_ job: Job) {
         let before = isChanged.contains(job.id) ? jobs[job.id] : nil
         if !job.isOpen, before?.isOpen ?? true {
-            guard endedCount < bound.ended else {
+            guard endedCount < bound.ended || openInFile.contains(job.id) else {
                 dropped += 1
                 return forget(job.id)
             }
@@ -104,7 +114,7 @@ struct HistoryQueue {
         if isChanged.remove(id) != nil { changed.removeAll { $0 == id } }
     }
 
-    /// - Returns: whether to wake the writer; true once until it has taken everything.
+    /// - Returns: whether to wake the writer; true once until it has found that nothing waits.
     mutating func announce() -> Bool {
         guard !isAnnounced, hasWork else { return false }
         isAnnounced = true
@@ -116,34 +126,55 @@ struct HistoryQueue {
 
     // MARK: - Out
 
-    private var hasWork: Bool { !changed.isEmpty || !pieces.isEmpty }
+    var hasWork: Bool { !changed.isEmpty || !pieces.isEmpty }
 
-    /// Everything that waits; nil when nothing does.
+    /// Everything that waits; nil when nothing does. Ends with ``wrote(_:)`` or ``putBack(_:)``.
     mutating func take() -> Batch? {
-        isAnnounced = false
-        guard hasWork else { return nil }
-        let batch = Batch(jobs: changed.compactMap { jobs[$0] }, pieces: pieces)
-        for job in batch.jobs where !job.isOpen { jobs[job.id] = nil }
-        (changed, isChanged, endedCount, pieces, bytes) = ([], [], 0, [], 0)
-        return batch
+        guard hasWork else {
+            isAnnounced = false
+            return nil
+        }
+        defer { (changed, isChanged, endedCount, pieces, bytes) = ([], [], 0, [], 0) }
+        return batch(changed, pieces)
     }
 
-    /// The waiting state of these jobs; nil when nothing waits.
+    /// The waiting state of these jobs with their pieces; nil when nothing of them waits. Ends with ``wrote(_:)`` or ``putBack(_:)``.
     mutating func take(_ ids: [JobID]) -> Batch? {
         let taken = ids.filter { isChanged.remove($0) != nil }
         guard !taken.isEmpty else { return nil }
         changed.removeAll { !isChanged.contains($0) }
-        let batch = Batch(jobs: taken.compactMap { jobs[$0] }, pieces: [])
-        for job in batch.jobs where !job.isOpen {
-            jobs[job.id] = nil
-            endedCount -= 1
+        endedCount -= taken.count { jobs[$0]?.isOpen == false }
+        // In the same transaction, so that no crash leaves a job that has ended without its output.
+        let theirs = Set(taken)
+        let own = pieces.filter { theirs.contains($0.job) }
+        if !own.isEmpty {
+            pieces.removeAll { theirs.contains($0.job) }
+            bytes -= own.reduce(0) { $0 + $1.size }
+        }
+        return batch(taken, own)
+    }
+
+    private mutating func batch(_ ids: [JobID], _ pieces: [Piece]) -> Batch {
+        var batch = Batch(jobs: ids.compactMap { jobs[$0] }, pieces: pieces)
+        for job in batch.jobs {
+            if !job.isOpen {
+                jobs[job.id] = nil
+            } else if openInFile.insert(job.id).inserted {
+                batch.opened.append(job.id)
+            }
         }
         return batch
+    }
+
+    /// A batch is in the file.
+    mutating func wrote(_ batch: Batch) {
+        for job in batch.jobs where !job.isOpen { openInFile.remove(job.id) }
     }
 
     /// A batch could not be written: its jobs wait again unless they have changed since, and its pieces are dropped.
     mutating func putBack(_ batch: Batch) {
         dropped += batch.pieces.count
+        openInFile.subtract(batch.opened)
         let newer = changed
         (changed, isChanged, endedCount) = ([], [], 0)
         for job in batch.jobs { keep(jobs[job.id] ?? job) }

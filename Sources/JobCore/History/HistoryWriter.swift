@@ -54,12 +54,15 @@ actor HistoryWriter {
     }
 
     /// Writes until nothing waits, or nothing can be written.
-    func drain() async {
+    /// - Returns: whether to try again, since something waits that could not be written.
+    func drain() async -> Bool {
         while flush() {
             // Callers may wait for the actor.
             await Task.yield()
         }
         await sweep()
+        if case .off = state { return false }
+        return queue.withLock(\.hasWork)
     }
 
     /// Writes everything that waits, in one transaction.
@@ -89,7 +92,10 @@ actor HistoryWriter {
 
     private func wrote(_ batch: HistoryQueue.Batch) {
         sweeper.wrote(batch.jobs.count { !$0.isOpen })
-        let missing = queue.withLock { $0.takeDropped() }
+        let missing = queue.withLock { queue in
+            queue.wrote(batch)
+            return queue.takeDropped()
+        }
         if trouble != nil || missing > 0 {
             notice(
                 CoreNotice(

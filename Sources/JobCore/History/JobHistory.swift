@@ -92,7 +92,7 @@ public final class JobHistory: JobRecorder {
         guard mustWake else { return }
         Task { [writer] in
             try await Task.sleep(for: isHindered ? Self.retrying : Self.gathering)
-            await writer.drain()
+            while await writer.drain() { try await Task.sleep(for: Self.retrying) }
         }
     }
 
@@ -164,7 +164,7 @@ public final class JobHistory: JobRecorder {
     /// recording their end.
     public func unfinished() async throws(HistoryError) -> [Job] {
         let open = try await ask { reader throws(HistoryError) in try reader.open() }
-        return writer.queue.withLock { queue in open.filter { !queue.knows($0.id) } }
+        return writer.queue.withLock { $0.interrupted(open) }
     }
 
     /// The failed jobs of a type after which no job of the same client and level has ended, unless it was cancelled; the oldest first.

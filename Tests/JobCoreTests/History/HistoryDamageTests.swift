@@ -186,6 +186,30 @@ import Testing
         await history.close()
     }
 
+    @Test(
+        "jobs that end beyond the bound while nothing can be written do not look open afterwards, and are written without another record"
+    )
+    func endsOnFullDisk() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history(bound: HistoryQueue.Bound(ended: 10))
+        let jobs = (1...100).map { Story($0).began() }
+        for job in jobs { history.record(job) }
+        await history.flush()
+        _ = try await history.writer.withDatabase { database in
+            let pages = try database.integer("PRAGMA page_count") ?? 0
+            try database.execute("PRAGMA max_page_count = \(pages)")
+        }
+        for job in jobs { history.record(job.step(String(repeating: "long", count: 500)).ended()) }
+        await history.flush()
+        #expect(bench.complaints.contains { $0.text.contains("make room") }, "\(bench.complaints)")
+
+        _ = try await history.writer.withDatabase { try $0.execute("PRAGMA max_page_count = 1000000") }
+        let reader = try HistoryReader(file: bench.file)
+        try await eventually("every end is in the file") { try reader.open().isEmpty }
+        #expect(try reader.jobs(matching: JobFilter(limit: .max)).count { $0.result == .success } == 100)
+        await history.close()
+    }
+
     @Test("a file system without room and one that is read only: a notice reports it and jobs continue")
     func fileSystems() async throws {
         let bench = try HistoryBench()

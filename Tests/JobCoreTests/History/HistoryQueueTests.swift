@@ -9,8 +9,9 @@ import Testing
 
     private let story = Story(1)
 
-    private func line(_ text: String = "line") -> HistoryQueue.Piece {
-        HistoryQueue.Piece(job: story.job.id, content: .line(story.line(text)))
+    private func line(_ text: String = "line", of job: Story? = nil) -> HistoryQueue.Piece {
+        let story = job ?? story
+        return HistoryQueue.Piece(job: story.job.id, content: .line(story.line(text)))
     }
 
     private func output(_ count: Int) -> HistoryQueue.Piece {
@@ -45,18 +46,23 @@ import Testing
         #expect(queue.dropped == 0)
     }
 
-    @Test("the state of some jobs can be taken before everything else, which keeps its order")
+    @Test("some jobs can be taken with their pieces before everything else, which keeps its order")
     func some() throws {
-        var queue = queue()
+        var queue = queue(pieces: 4)
         for number in 1...4 { queue.add(Story(number).job) }
         queue.add(line())
+        let (first, second) = (line("first", of: Story(3)), line("second", of: Story(3)))
+        for piece in [first, line("other"), second] { queue.add(piece) }
         let some = queue.take([Story(3).job.id, Story(3).job.id, Story(9).job.id])
-        #expect(some?.jobs == [Story(3).job] && some?.pieces == [])
+        #expect(some?.jobs == [Story(3).job] && some?.pieces == [first, second])
+        queue.add(first)
+        queue.add(second)
+        #expect(queue.dropped == 0, "what was taken has left its room")
         let again = queue.take([Story(3).job.id])
         #expect(again == nil)
-        #expect(queue.knows(Story(3).job.id))
         let rest = queue.take()
-        #expect(rest?.jobs == [1, 2, 4].map { Story($0).job } && rest?.pieces == [line()])
+        #expect(
+            rest?.jobs == [1, 2, 4].map { Story($0).job } && rest?.pieces == [line(), line("other"), first, second])
         if let some { queue.putBack(some) }
         let back = queue.take()
         #expect(back?.jobs == [Story(3).job])
@@ -114,13 +120,51 @@ import Testing
             ])
     }
 
+    @Test("the end of a job that the file has as open is never dropped, also of one of a previous run")
+    func endsOfOpenJobs() throws {
+        var queue = queue(ended: 1)
+        let (written, interrupted, unwritten) = (Story(1), Story(2), Story(3))
+        queue.add(written.job)
+        if let batch = queue.take() { queue.wrote(batch) }
+        _ = queue.interrupted([interrupted.job])
+        queue.add(unwritten.job)
+        if let batch = queue.take() { queue.putBack(batch) }
+        for story in [Story(4), unwritten, interrupted, written] { queue.add(story.ended().job) }
+        #expect(queue.dropped == 1, "the file has nothing of the third one")
+        let waiting = queue.take()
+        let batch = try #require(waiting)
+        #expect(batch.jobs == [Story(4), interrupted, written].map { $0.ended().job })
+        queue.putBack(batch)
+        let again = queue.take()
+        #expect(again?.jobs == batch.jobs)
+    }
+
+    @Test("a job that ends beyond the bound while its opening is being written does not stay open")
+    func endDuringWrite() throws {
+        var queue = queue(ended: 1)
+        let waitsForRoom = Story(1).ended().job
+        queue.add(Story(2).job)
+        let taken = queue.take()
+        let batch = try #require(taken)
+        queue.add(waitsForRoom)
+        queue.add(Story(2).ended().job)
+        var failed = queue
+        queue.wrote(batch)
+        let written = queue.take()
+        #expect(written?.jobs == [waitsForRoom, Story(2).ended().job])
+        failed.putBack(batch)
+        let unwritten = failed.take()
+        #expect(unwritten?.jobs.contains { $0.isOpen } == false, "nothing says later that it runs")
+    }
+
     @Test("for a new file every open job is written again, and no ended job that was written")
     func rewrite() throws {
         var queue = queue()
         queue.add(Story(1).began().job)
         queue.add(Story(2).ended().job)
         _ = queue.take()
-        #expect(queue.knows(JobID(1)) && !queue.knows(JobID(2)))
+        let interrupted = queue.interrupted([Story(1).job, Story(2).job])
+        #expect(interrupted == [Story(2).job], "the other one is of this run")
         queue.rewrite()
         let taken7 = queue.take()
         #expect(taken7?.jobs == [Story(1).began().job])
