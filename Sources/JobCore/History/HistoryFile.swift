@@ -39,9 +39,18 @@ struct HistoryFile {
         do {
             try FileDescriptor.open(path, .readWrite, options: [.noFollow, .closeOnExec, .nonBlocking]).close()
         } catch {
-            return "it cannot be opened: \(error)"
+            // A shortage says nothing about the file; SQLite reports it.
+            guard (error as? Errno).map(Self.isShortage) ?? false else { return "it cannot be opened: \(error)" }
         }
         return nil
+    }
+
+    /// Whether an error is over when others use less.
+    static func isShortage(_ error: Errno) -> Bool {
+        switch error {
+        case .noSpace, .diskQuotaExceeded, .noMemory, .tooManyOpenFiles, .tooManyOpenFilesInSystem: true
+        default: false
+        }
     }
 
     /// Renames it to `FILE.KIND-TIME`, and SQLite's files beside it, so that they can still be opened together. Nothing is deleted.

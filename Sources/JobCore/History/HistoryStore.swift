@@ -90,10 +90,18 @@ struct HistoryStore {
     // MARK: - Writing
 
     /// Writes all of it or, when it throws, nothing. Pieces of jobs that are not in the file are ignored.
-    func write(_ batch: HistoryQueue.Batch) throws {
+    /// - Returns: the jobs that were written without what JSON cannot have.
+    func write(_ batch: HistoryQueue.Batch) throws -> [JobID] {
         try database.transaction {
-            for job in batch.jobs { try write(job) }
+            var shortened: [JobID] = []
+            for job in batch.jobs {
+                do { try write(job) } catch is EncodingError {
+                    try write(job.withoutNumbers)
+                    shortened.append(job.id)
+                }
+            }
             for piece in batch.pieces { try write(piece) }
+            return shortened
         }
     }
 
@@ -197,6 +205,15 @@ struct HistoryStore {
         }
         try database.close()
         return jobs
+    }
+}
+
+extension Job {
+    /// Without its floating-point numbers and what holds them: JSON has no NaN and no infinity.
+    fileprivate var withoutNumbers: Job {
+        var job = self
+        (job.seconds, job.steps) = (nil, [])
+        return job
     }
 }
 

@@ -79,19 +79,20 @@ actor HistoryWriter {
         // A damaged file is set aside once, and the jobs go into the new one.
         for _ in 0..<2 {
             guard let store = store() else { break }
-            do { try store.write(batch) } catch {
+            do {
+                wrote(batch, shortened: try store.write(batch))
+                return true
+            } catch {
                 guard failed(error) else { break }
-                continue
             }
-            wrote(batch)
-            return true
         }
         queue.withLock { $0.putBack(batch) }
         return false
     }
 
-    private func wrote(_ batch: HistoryQueue.Batch) {
+    private func wrote(_ batch: HistoryQueue.Batch, shortened: [JobID]) {
         sweeper.wrote(batch.jobs.count { !$0.isOpen })
+        tell(ofShortened: shortened)
         let missing = queue.withLock { queue in
             queue.wrote(batch)
             return queue.takeDropped()
@@ -104,6 +105,16 @@ actor HistoryWriter {
                 ))
         }
         trouble = nil
+    }
+
+    private func tell(ofShortened jobs: [JobID]) {
+        for job in jobs {
+            notice(
+                CoreNotice(
+                    .error,
+                    "job \(job) is recorded without its steps and duration, since one of their numbers does not exist in JSON; report this as a bug, with the log",
+                    job: job))
+        }
     }
 
     /// Returns when everything that was recorded before is in a file that can be read.
@@ -184,12 +195,16 @@ actor HistoryWriter {
     /// Why the history cannot be written until an operator acts, with the hint; nil for damage, which is fixed here. What SQLite cannot tell
     /// from damage the disk may.
     private func text(of error: any Error) -> String? {
-        guard let error = error as? SQLite.Failure else { return nil }
+        guard let error = error as? SQLite.Failure else { return "report this as a bug, with the log" }
         switch error.code {
-        case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT:
+        case SQLITE_BUSY, SQLITE_LOCKED, SQLITE_INTERRUPT, SQLITE_PROTOCOL:
             return "another program keeps the history locked; find it with fuser"
         case SQLITE_FULL, SQLITE_NOMEM: break
-        default: guard file.isWithoutRoom else { return nil }
+        default:
+            if let cause = error.cause, HistoryFile.isShortage(cause) {
+                return "\(cause); \(cause.shortageHint(at: file.path.removingLastComponent()))"
+            }
+            guard file.isWithoutRoom else { return nil }
         }
         return "there is no room for the history; make room on its file system"
     }
@@ -270,7 +285,7 @@ actor HistoryWriter {
             }
             do {
                 let (store, lost) = try HistoryStore.open(file.path.string)
-                if !takenOver.isEmpty { try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])) }
+                tell(ofShortened: try store.write(HistoryQueue.Batch(jobs: takenOver, pieces: [])))
                 opened(store, lost: lost)
                 return store
             } catch HistoryStore.Finding.older {

@@ -1,4 +1,5 @@
 import CSQLite
+import SystemPackage
 
 /// A connection to an SQLite database, for one thread at a time. Each statement is prepared once.
 ///
@@ -20,6 +21,8 @@ final class SQLite {
         /// The primary result code, such as `SQLITE_FULL`.
         let code: Int32
         let message: String
+        /// The system error behind a failure to open, read or write a file.
+        var cause: Errno?
 
         var description: String { "SQLite error \(code): \(message)" }
     }
@@ -143,6 +146,10 @@ final class SQLite {
     }
 
     private func failure() -> Failure {
-        Failure(code: sqlite3_errcode(handle) & 0xFF, message: String(cString: sqlite3_errmsg(handle)))
+        let code = sqlite3_errcode(handle) & 0xFF
+        let isOfFile = code == SQLITE_CANTOPEN || code == SQLITE_IOERR
+        return Failure(
+            code: code, message: String(cString: sqlite3_errmsg(handle)),
+            cause: isOfFile ? Errno(rawValue: sqlite3_system_errno(handle)) : nil)
     }
 }

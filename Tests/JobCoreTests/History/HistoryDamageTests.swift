@@ -210,6 +210,51 @@ import Testing
         await history.close()
     }
 
+    @Test("a record that cannot be encoded is written without its numbers, and a notice names the job; the file stays")
+    func unencodable() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        var (step, duration) = (Story(1).began().step("home").ended(), Story(2).began().step("home").ended())
+        step.job.steps[0].seconds = .nan
+        duration.job.seconds = .infinity
+        history.record(step)
+        history.record(duration)
+        history.record(whole: Story(3))
+        #expect(try await history.jobs().map(\.result) == [.success, .success, .success])
+        #expect(try await history.job(JobID(1))?.attempts == step.job.attempts)
+        #expect(try await history.job(JobID(3))?.steps.count == 1)
+        #expect(bench.complaints.map(\.job) == [JobID(1), JobID(2)], "\(bench.complaints)")
+        #expect(try bench.aside().isEmpty)
+        await history.close()
+    }
+
+    @Test("without free descriptors jobs wait to be recorded, and the file stays")
+    func shortage() async {
+        await #expect(processExitsWith: .success) {
+            let bench = try HistoryBench()
+            let first = bench.history()
+            first.record(Story(1).began())
+            await first.close()
+            let history = bench.history()
+            var limit = rlimit()
+            let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+            #expect(getrlimit(resource, &limit) == 0)
+            let usual = limit.rlim_cur
+            limit.rlim_cur = 3
+            #expect(setrlimit(resource, &limit) == 0)
+            history.record(Story(1).began().ended())
+            await history.flush()
+            limit.rlim_cur = usual
+            #expect(setrlimit(resource, &limit) == 0)
+            try await eventually("the end is recorded") {
+                do { return try await history.job(JobID(1))?.result == .success } catch is HistoryError { return false }
+            }
+            #expect(try bench.aside().isEmpty)
+            #expect(bench.complaints.contains { $0.text.contains("LimitNOFILE") }, "\(bench.complaints)")
+            await history.close()
+        }
+    }
+
     @Test("a file system without room and one that is read only: a notice reports it and jobs continue")
     func fileSystems() async throws {
         let bench = try HistoryBench()
