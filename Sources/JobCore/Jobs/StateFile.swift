@@ -86,6 +86,29 @@ enum StateFile {
     static func setAside(_ file: FilePath, as kind: String = "damaged", at seconds: Int)
         throws(StateFileError) -> FilePath
     {
+        try giveNewName(to: file, as: kind, at: seconds) { aside in
+            clinux_renameat2(AT_FDCWD, file.string, AT_FDCWD, aside.string, numericCast(CLINUX_RENAME_NOREPLACE))
+        }
+    }
+
+    /// Replaces a damaged file at once, so that it is never missing, and keeps the old one under a new name.
+    /// - Returns: the new name of the old file, as of ``setAside(_:as:at:)``.
+    static func replaceDamaged(
+        _ file: FilePath, with contents: String, at seconds: Int
+    ) throws(StateFileError) -> FilePath {
+        let aside = try giveNewName(to: file, as: "damaged", at: seconds) { aside in link(file.string, aside.string) }
+        do throws(StateFileError) { try replace(file, with: contents, isDurable: true) } catch {
+            // The next start finds it again.
+            unlink(aside.string)
+            throw error
+        }
+        return aside
+    }
+
+    /// - Parameter give: the system call, which fails with EEXIST when the name is taken.
+    private static func giveNewName(
+        to file: FilePath, as kind: String, at seconds: Int, _ give: (FilePath) -> Int32
+    ) throws(StateFileError) -> FilePath {
         for number in 0..<1000 {
             let aside = FilePath("\(file.string).\(kind)-\(seconds)\(number == 0 ? "" : "-\(number)")")
             if clinux_renameat2(
@@ -183,7 +206,9 @@ public final class JobIDSource: Sendable {
             return
         }
         let first = UInt64(clamping: now.nanosecondsSince1970 / 1_000_000)
-        let aside = try StateFile.setAside(file, at: Int(now.secondsSince1970))
+        let end = first + self.block
+        // Reserved now: if the daemon ends before its first job, the next start must not begin with 1.
+        let aside = try StateFile.replaceDamaged(file, with: Self.text(end), at: Int(now.secondsSince1970))
         notice =
             "\(file.printable): does not contain a job number; it was set aside as \(aside.printable), and job numbers continue with \(first)"
         state = Mutex(State(next: first, end: first))
@@ -213,9 +238,11 @@ public final class JobIDSource: Sendable {
         }
     }
 
+    private static func text(_ end: UInt64) -> String { "\(end)\n" }
+
     private func reserve() throws(StateFileError) {
         let end = state.withLock(\.next) + block
-        try StateFile.replace(file, with: "\(end)\n", isDurable: true)
+        try StateFile.replace(file, with: Self.text(end), isDurable: true)
         state.withLock { $0.end = end }
     }
 

@@ -78,6 +78,17 @@ import Testing
         #expect(try await source.next() == JobID(1_800_000_000_007))
     }
 
+    @Test("a damaged file that cannot be replaced stays, so that the next start does not begin with 1")
+    func damagedWithoutRoom() async throws {
+        try Data("damaged".utf8).write(to: URL(filePath: file.string))
+        let draft = directory.path.appending(".job-id.new").string
+        try FileManager.default.createDirectory(atPath: draft, withIntermediateDirectories: false)
+        #expect(throws: StateFileError.self) { try JobIDSource(file: file) }
+        #expect(try names == [".job-id.new", "job-id"])
+        #expect(rmdir(draft) == 0)
+        #expect(try await JobIDSource(file: file).next() > JobID(1_000_000))
+    }
+
     @Test("a second damaged file in the same second does not overwrite the first")
     func damagedTwice() async throws {
         for text in ["first", "second", "third"] {
