@@ -1,6 +1,8 @@
+import Daemon
 import Foundation
 import Glibc
 import JobCore
+import LDAP
 import SystemPackage
 import TestSupport
 import Testing
@@ -9,6 +11,31 @@ import Testing
 
 /// The job commands as they are typed, with real jobs behind them.
 @Suite struct JobCommandTests {
+    @Test("an error of the LDAP server inside the daemon has the exit status that it has in a command")
+    func directoryErrors() async throws {
+        try await JobControlHarness.run { harness in
+            let codes: [(ResultCode, Int32)] = [(.insufficientAccessRights, 77), (.busy, 69), (.noSuchObject, 1)]
+            for (code, status) in codes {
+                let error = LDAPError(code, operation: "search", server: "ldap://here")
+                await harness.refusesBackups(error)
+                let ended = try await harness.command("backup", "daily", "--account", "3724300")
+                #expect(ended.status == status, "\(ended.output)")
+                #expect(ended.output.contains("\(error)"), "\(ended.output)")
+                #expect(CommandFailure(error)?.status.rawValue == status)
+            }
+        }
+    }
+
+    @Test("an error of a file has the hint of the file, and says nothing of what was started")
+    func fileErrors() throws {
+        let runtime = #expect(throws: RuntimeFileError.self) { try RuntimeDirectory.prepare("relative") }
+        let state = #expect(throws: StateFileError.self) { try JobIDSource(file: "/") }
+        for (error, hint) in [(runtime as (any Error)?, runtime?.hint), (state, state?.hint)] {
+            let failure = CommandFailure(try #require(error))
+            #expect(failure?.hint == hint && failure?.description == error.map { "\($0)" })
+        }
+    }
+
     @Test(
         "L1 L6 L8 a script is run by name, reports on itself, and everything of it is shown while it runs and afterwards"
     )

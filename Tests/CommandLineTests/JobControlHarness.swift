@@ -27,6 +27,8 @@ final class JobControlHarness: JobControl {
     private let handlersLoaded = Mutex(0)
     /// The accounts that a backup takes, and what each of its jobs runs.
     private let accounts = Mutex<[String: String]>([:])
+    /// What asking for a backup throws.
+    private var refusal: (any Error)?
 
     /// - Parameter hasHistory: whether the daemon has one to answer from.
     static func run(hasHistory: Bool = true, _ body: (JobControlHarness) async throws -> Void) async throws {
@@ -103,6 +105,9 @@ final class JobControlHarness: JobControl {
     /// An account whose backups run a script that was declared.
     func account(_ uid: String, runs script: String) { accounts.withLock { $0[uid] = script } }
 
+    /// Backups are refused from now on.
+    func refusesBackups(_ error: any Error) { refusal = error }
+
     func touch(_ name: String) throws { try Data().write(to: directory.appending(path: name)) }
 
     func exists(_ name: String) -> Bool {
@@ -144,6 +149,7 @@ final class JobControlHarness: JobControl {
     func backup(_ level: String, accounts uids: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
         let known = accounts.withLock { $0 }
         var ids: [JobID] = []
+        if let refusal { throw refusal }
         for uid in uids.isEmpty ? known.keys.sorted() : uids {
             let script = known[uid].flatMap { name in declared.withLock { $0[name] } }
             guard let script else { throw CommandFailure("there is no account \(uid)", hint: "see accounts list") }

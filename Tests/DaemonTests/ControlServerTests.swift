@@ -225,7 +225,7 @@ struct ControlServerTests {
         let error = await #expect(throws: RuntimeFileError.self) {
             try await ControlServer(under: lock, handler: Self.echo)
         }
-        #expect(error?.path == path && error?.reason.contains("another file has this name") == true)
+        #expect(error?.path == path && error?.hint.contains("another file has this name") == true)
     }
 
     private func links(_ directory: String) throws -> [String] {

@@ -94,7 +94,7 @@ struct InstanceLockTests {
         let missing = directory.path.appending("none")
         let error = #expect(throws: RuntimeFileError.self) { try InstanceLock(in: missing) }
         #expect(error?.path == missing.appending("lock") && error?.exitStatus == .failure)
-        #expect(error?.reason.contains("RUNTIME_DIRECTORY") == true)
+        #expect(error?.hint.contains("RUNTIME_DIRECTORY") == true)
     }
 }
 

@@ -135,17 +135,20 @@ package enum RuntimeDirectory {
 /// Why a directory of the daemon's, its lock or one of its sockets cannot be used.
 package struct RuntimeFileError: Error, Hashable, Sendable, CustomStringConvertible {
     package let path: FilePath
-    /// What is wrong, and the hint.
+    /// What is wrong.
     package let reason: String
+    /// How to fix it.
+    package let hint: String
     /// What the process ends with.
     package let exitStatus: ProcessExitStatus
 
     /// The path, what is wrong, and the hint.
-    package var description: String { "\(path): \(reason)" }
+    package var description: String { "\(path): \(reason); \(hint)" }
 
     init(_ path: FilePath, _ reason: String, hint: String, status: ProcessExitStatus = .wrongConfiguration) {
         self.path = path
-        self.reason = "\(reason); \(hint)"
+        self.reason = reason
+        self.hint = hint
         exitStatus = status
     }
 

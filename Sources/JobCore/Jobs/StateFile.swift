@@ -111,12 +111,7 @@ enum StateFile {
     ) throws(StateFileError) -> FilePath {
         for number in 0..<1000 {
             let aside = FilePath("\(file.string).\(kind)-\(seconds)\(number == 0 ? "" : "-\(number)")")
-            if clinux_renameat2(
-                AT_FDCWD, file.string, AT_FDCWD, aside.string, numericCast(CLINUX_RENAME_NOREPLACE))
-                == 0
-            {
-                return aside
-            }
+            if give(aside) == 0 { return aside }
             guard errno == EEXIST else { break }
         }
         throw StateFileError("set aside", file, Errno(rawValue: errno))
@@ -145,9 +140,10 @@ public struct StateFileError: Error, Hashable, Sendable {
 
 extension StateFileError: CustomStringConvertible {
     /// What failed, where, and the hint.
-    public var description: String {
-        "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue)); \(hint)"
-    }
+    public var description: String { "\(reason); \(hint)" }
+
+    /// What failed, and where.
+    package var reason: String { "\(path.printable): cannot \(operation): \(errno) (errno \(errno.rawValue))" }
 
     /// How to fix it.
     public var hint: String {
@@ -211,9 +207,7 @@ public final class JobIDSource: Sendable {
         let aside = try StateFile.replaceDamaged(file, with: Self.text(end), at: Int(now.secondsSince1970))
         notice =
             "\(file.printable): does not contain a job number; it was set aside as \(aside.printable), and job numbers continue with \(first)"
-        state = Mutex(State(next: first, end: first))
-        // Reserve now: if the daemon ends before its first job, the next start must not begin with 1.
-        try reserve()
+        state = Mutex(State(next: first, end: end))
     }
 
     /// The next number.
@@ -238,13 +232,13 @@ public final class JobIDSource: Sendable {
         }
     }
 
-    private static func text(_ end: UInt64) -> String { "\(end)\n" }
-
     private func reserve() throws(StateFileError) {
         let end = state.withLock(\.next) + block
         try StateFile.replace(file, with: Self.text(end), isDurable: true)
         state.withLock { $0.end = end }
     }
+
+    private static func text(_ end: UInt64) -> String { "\(end)\n" }
 
     /// Strict, so that a truncated or overwritten file is not read as a smaller number: digits without a leading
     /// zero, then a line feed. Half of the range is left for further blocks.

@@ -123,8 +123,8 @@ struct CommandFailure: Error, CustomStringConvertible {
         case let error as LDAPError: self.init(error)
         case let error as SandboxError: self.init(error.reason, hint: error.hint)
         case let error as RuntimeFileError:
-            self.init("\(error)", hint: "nothing was started", status: error.exitStatus)
-        case let error as StateFileError: self.init("\(error)", hint: "nothing was started")
+            self.init("\(error.path): \(error.reason)", hint: error.hint, status: error.exitStatus)
+        case let error as StateFileError: self.init(error.reason, hint: error.hint)
         default: return nil
         }
     }

@@ -24,7 +24,7 @@ import Synchronization
         do {
             return try await answer(to: request)
         } catch {
-            let failure = error as? CommandFailure ?? CommandFailure("\(error)", hint: "see the daemon's log")
+            let failure = CommandFailure(error) ?? CommandFailure("\(error)", hint: "see the daemon's log")
             return .refused(DaemonReply.Refusal(failure))
         }
     }
