@@ -86,6 +86,37 @@ import Testing
         }
     }
 
+    @Test("a reload and a request during the start wait until the event handlers are loaded and jobs are recovered")
+    func reloadDuringStart() async throws {
+        try await DaemonHarness.run { harness in
+            let handlers = try harness.handlers(
+                """
+                import os, time
+                open("\(harness.path("loading"))", "w").close()
+                while not os.path.exists("\(harness.path("go"))") and os.path.exists("\(harness.settingsFile.path)"):
+                    time.sleep(0.05)
+                """, timeout: "300s")
+            try harness.settings(backup: "HOME_SCRIPT =\n\(handlers)")
+            let daemon = try harness.start()
+            try await eventually("the handlers load") { harness.exists("loading") }
+            try await harness.add("3724300")
+            let waiting = try [["reload"], ["accounts", "provision", "3724300"]].map { arguments in
+                try RunningProgram(DaemonHarness.program, arguments + ["-c", harness.settingsFile.path])
+            }
+            // Each takes as long as the commands that wait would without waiting.
+            for _ in 0..<3 {
+                #expect(try await harness.command("status").status == 0)
+                #expect(try await harness.command("accounts", "explain", "3724300").status == 0)
+            }
+            #expect(!daemon.output.contains("have been reloaded") && !daemon.output.contains("claimed"))
+            for program in waiting { #expect(program.isRunning, "\(program.output)") }
+            try harness.touch("go")
+            for program in waiting { #expect(await program.end() == 0, "\(program.output)") }
+            daemon.kill(SIGTERM)
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     @Test(
         "reload while the daemon is asked to stop: each command is answered, or told that the daemon has gone; none waits for ever"
     )

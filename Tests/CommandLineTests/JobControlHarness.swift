@@ -132,6 +132,8 @@ final class JobControlHarness: JobControl {
 
     // MARK: JobControl
 
+    func started() async {}
+
     func live() -> [Job] { registry.live() }
 
     func output(of id: JobID) -> CapturedOutput? { registry.output(of: id) }
@@ -147,9 +149,9 @@ final class JobControlHarness: JobControl {
     }
 
     func backup(_ level: String, accounts uids: [String], isForced: Bool) async throws -> (jobs: [JobID], recent: Int) {
+        if let refusal { throw refusal }
         let known = accounts.withLock { $0 }
         var ids: [JobID] = []
-        if let refusal { throw refusal }
         for uid in uids.isEmpty ? known.keys.sorted() : uids {
             let script = known[uid].flatMap { name in declared.withLock { $0[name] } }
             guard let script else { throw CommandFailure("there is no account \(uid)", hint: "see accounts list") }

@@ -47,6 +47,7 @@ import Synchronization
             guard let uuid = EntryUUID(text: uuid) else {
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
+            await jobs.started()
             return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
         case .jobs(let query): return .jobs(try await queries.list(query))
         case .theseJobs(let ids):
@@ -196,6 +197,8 @@ extension ShortageLine {
 
 /// What commands can do with the daemon's jobs.
 @MainActor protocol JobControl: Sendable {
+    /// Returns when interrupted jobs are known, and the schedules run.
+    func started() async
     /// All open jobs, sorted by number.
     func live() -> [Job]
     /// The output of the running program of a job so far; nil: none runs.

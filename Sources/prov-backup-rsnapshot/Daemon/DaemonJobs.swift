@@ -55,8 +55,6 @@ import SystemPackage
     /// Loads the event handlers, resumes interrupted jobs, and starts the schedules. Must be called before the engine starts.
     func start() async {
         await parts.handlers.start()
-        early?.forEach { $0.resume() }
-        early = nil
         let interrupted = await parts.interruptedJobs()
         await parts.recallFailedBackups()
         await engine.recover(interrupted)
@@ -70,9 +68,16 @@ import SystemPackage
         clockWatch = Task { await followClock() }
         makeUpForMissedRuns(since: parts.presence.lastSeen ?? clock.now)
         followSchedules()
+        early?.forEach { $0.resume() }
+        early = nil
     }
 
-    /// Applies the current settings to new jobs and schedules.
+    /// Returns when ``start()`` has ended: no request and no schedule may come before the interrupted jobs are known.
+    func started() async {
+        if early != nil { await withCheckedContinuation { early?.append($0) } }
+    }
+
+    /// Applies the current settings to new jobs and schedules. Must be called after the start.
     func reload() async {
         let configuration = configuration
         parts.scheduler.setLimit(configuration.scripts.maxJobs)
@@ -275,7 +280,7 @@ import SystemPackage
     func submit(
         _ request: JobRequest, to runner: JobRunner, opened: @escaping @Sendable (JobID) -> Void = { _ in }
     ) async throws -> SubmittedJob {
-        if early != nil { await withCheckedContinuation { early?.append($0) } }
+        await started()
         guard let job = try await runner.submit(request, opened: opened) else {
             throw Self.stopping
         }

@@ -79,6 +79,7 @@ extension Logger {
         let task = Task { [running] in
             _ = await running?.value
             (self.running, next) = (next, nil)
+            await jobs.started()
             guard !isStopping else { return ReloadOutcome.stopping }
             logger.notifying { try notifier.notify(.reloading) }
             let outcome = await readAndAdopt()
