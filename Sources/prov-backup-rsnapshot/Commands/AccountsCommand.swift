@@ -260,8 +260,13 @@ struct AccountStore {
         do {
             try await connection.modify(dn, write.modifications, asserting: write.assertion)
         } catch {
-            guard error.code == .noSuchAttribute || error.code == .assertionFailed else { throw CommandFailure(error) }
-            throw CommandFailure("\(dn) was changed at the same time", hint: "try again")
+            if error.code == .noSuchAttribute || error.code == .assertionFailed {
+                throw CommandFailure("\(dn) was changed at the same time", hint: "try again")
+            }
+            guard error.isConnectionLost || error.code == .timeout else { throw CommandFailure(error) }
+            throw CommandFailure(
+                error.description, hint: "it is unknown whether \(dn) was changed: look at it, then try again",
+                status: .unavailable)
         }
     }
 }

@@ -230,10 +230,21 @@ import SystemPackage
             throw CommandFailure("\(refusals)", hint: "no backup was submitted")
         }
         var ids: [JobID] = []
-        for request in requests where isWanted(request) {
-            ids.append(try await submit(request, to: backups, opened: opened).id)
-        }
+        do {
+            for request in requests where isWanted(request) {
+                ids.append(try await submit(request, to: backups, opened: opened).id)
+            }
+        } catch { throw Self.after(ids, error) }
         return ids
+    }
+
+    /// The error of a command that has submitted jobs before it failed.
+    private static func after(_ submitted: [JobID], _ error: any Error) -> any Error {
+        guard !submitted.isEmpty, let failure = CommandFailure(error) else { return error }
+        return CommandFailure(
+            error is LDAPError ? failure.reason : "\(failure)",
+            hint: "jobs submitted before this: \(submitted.count); see: prov-backup-rsnapshot jobs list",
+            status: failure.status)
     }
 
     private func backupAll(
@@ -242,13 +253,15 @@ import SystemPackage
     ) async throws -> (jobs: [JobID], recent: Int) {
         var ids: [JobID] = []
         var recent = 0
-        try await selection.all(of: level, isForced: isForced) { selected in
-            guard let request = selected.request(level) else {
-                recent += 1
-                return
+        do {
+            try await selection.all(of: level, isForced: isForced) { selected in
+                guard let request = selected.request(level) else {
+                    recent += 1
+                    return
+                }
+                if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
             }
-            if isWanted(request) { ids.append(try await submit(request, to: backups, opened: opened).id) }
-        }
+        } catch { throw Self.after(ids, error) }
         if ids.isEmpty, recent == 0 { logger.info("no account gets a backup of level \(level)") }
         return (ids, recent)
     }
