@@ -30,6 +30,48 @@ import Testing
 
     @Test(
         "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the hint, and end with 1; when it lets go the history is written again"
+    @Test("run --once that fails has recorded and mailed what it did before")
+    func onceThatFails() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings(
+                database: "SERVICE_SUBTREE = ou=none,\(SandboxTree.accountsDN)",
+                backup: "HOME_SCRIPT =\n\(try harness.mailSection())")
+            try FileManager.default.createDirectory(
+                atPath: harness.path("state"), withIntermediateDirectories: false,
+                attributes: [.posixPermissions: 0o700])
+            let file = FilePath(harness.path("state/history.sqlite"))
+            let history = JobHistory(file: file) { Issue.record("\($0.text)") }
+            for number: UInt64 in 1...2 {
+                history.record(
+                    Job(
+                        id: JobID(number), type: .provisioning, name: "add", level: "add",
+                        subject: JobSubject("f3f1c6b2-6a52-4a0f-9f0e-5a0d6d3c1b70"), client: "3724300",
+                        created: SystemWallClock().now))
+            }
+            await history.close()
+            let once = try await harness.command("run", "--once")
+            #expect(once.status == 1 && once.output.contains("noSuchObject"), "\(once.output)")
+            #expect(try HistoryReader(file: file).job(JobID(1))?.result == .failed)
+            #expect(try harness.mails().contains { $0.contains("the account has a later job") })
+        }
+    }
+
+    @Test("accounts explain tells that the last jobs are unknown when the history cannot be read")
+    func explain() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            try await harness.add("3724300")
+            try FileManager.default.createDirectory(
+                atPath: harness.path("state"), withIntermediateDirectories: false,
+                attributes: [.posixPermissions: 0o700])
+            try Data("no database, and long enough to be looked at as one".utf8).write(
+                to: URL(filePath: harness.path("state/history.sqlite")))
+            let explained = try await harness.command("accounts", "explain", "3724300")
+            #expect(explained.status == 0, "\(explained.output)")
+            #expect(explained.output.contains("the last jobs of the account are unknown"), "\(explained.output)")
+        }
+    }
+
     )
     func locked() async throws {
         try await DaemonHarness.run { harness in

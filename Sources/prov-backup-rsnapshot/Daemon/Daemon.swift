@@ -196,18 +196,20 @@ import SystemPackage
     }
 
     /// Runs an engine without watching the LDAP server.
-    private func withEngine<Result>(
-        _ body: (Engine, _ interrupted: [Job]) async throws -> Result
-    ) async throws -> Result {
+    private func withEngine<Value>(
+        _ body: (Engine, _ interrupted: [Job]) async throws -> Value
+    ) async throws -> Value {
         let locks = try takeLocks()
         let (engine, parts) = try await makeEngine(CurrentConfiguration(configuration))
         await parts.handlers.start()
-        let result = try await body(engine, parts.interruptedJobs())
+        // Also after an error, the history has everything and failures are mailed.
+        let result: Result<Value, any Error>
+        do { result = .success(try await body(engine, parts.interruptedJobs())) } catch { result = .failure(error) }
         await engine.stop(grace: configuration.service.stopGrace, cancelTimeout: configuration.stopKillTimeout)
         await parts.stop()
         await parts.reports.sendMail {}
         withExtendedLifetime(locks) {}
-        return result
+        return try result.get()
     }
 
     /// Two locks, because RUNTIME_DIRECTORY may be removed and created again while a daemon runs.

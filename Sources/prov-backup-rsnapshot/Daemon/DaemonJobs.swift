@@ -30,7 +30,7 @@ import SystemPackage
     var runs: [SnapshotLevel: BackupRun] = [:]
     /// Submits the last level of all accounts; the next submission waits for it.
     private var lastLevel: Task<Void, Never>?
-    /// Submissions that wait for the event handlers; nil: the handlers are loaded.
+    /// Submissions and reloads that wait for the end of the start; nil: it has ended.
     private var early: [CheckedContinuation<Void, Never>]? = []
 
     init(_ current: CurrentConfiguration, parts: JobParts, engine: Engine, logger: Logger) {
