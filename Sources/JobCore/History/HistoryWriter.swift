@@ -143,7 +143,11 @@ actor HistoryWriter {
     /// Writes what waits and closes the file. Nothing is written after that.
     func close() {
         queue.withLock { $0.close() }
-        flush()
+        // A file that replaces a damaged one takes a second time.
+        while flush() {}
+        if trouble != nil, queue.withLock(\.hasWork) {
+            notice(CoreNotice(.error, "\(file.path.printable): the last changes of jobs are not recorded"))
+        }
         if case .open(let store, _) = state {
             do {
                 // So that the file alone is the whole history.
