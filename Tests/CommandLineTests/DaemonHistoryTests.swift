@@ -1,6 +1,8 @@
 import Foundation
 import Glibc
 import JobCore
+import Sandbox
+import SystemPackage
 import TestSupport
 import Testing
 
@@ -28,8 +30,6 @@ import Testing
         _ = await follow.end()
     }
 
-    @Test(
-        "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the hint, and end with 1; when it lets go the history is written again"
     @Test("run --once that fails has recorded and mailed what it did before")
     func onceThatFails() async throws {
         try await DaemonHarness.run { harness in
@@ -72,6 +72,8 @@ import Testing
         }
     }
 
+    @Test(
+        "while another program keeps the history locked, jobs list and show tell what is open, what is missing and the hint, and end with 1; when it lets go the history is written again"
     )
     func locked() async throws {
         try await DaemonHarness.run { harness in

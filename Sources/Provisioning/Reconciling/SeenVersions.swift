@@ -23,14 +23,22 @@ public struct SeenVersions: Sendable {
     /// - Parameters:
     ///   - file: in a directory that exists; nil: versions are kept in memory only.
     ///   - capacity: entries; at least 1.
-    public init(file: FilePath? = nil, capacity: Int = 4_096, now: Timestamp = SystemWallClock().now) {
+    ///   - warn: called with a warning for the log when the file cannot be written any more.
+    public init(
+        file: FilePath? = nil, capacity: Int = 4_096, now: Timestamp = SystemWallClock().now,
+        warn: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
         lines = Array(repeating: nil, count: capacity)
         guard let file else {
             self.file = nil
             return
         }
         do throws(Errno) {
-            let (table, contents) = try TableFile.open(file, lines: capacity)
+            let (table, contents) = try TableFile.open(file, lines: capacity) { error in
+                warn(
+                    "\(file): \(error); check the disk: until it can be written, a restart forgets which versions of entries were seen"
+                )
+            }
             self.file = table
             for (line, text) in contents.enumerated() {
                 guard let (uuid, csn) = Self.read(text), newest[uuid] == nil, !Self.isAhead(csn, now) else { continue }
@@ -105,19 +113,25 @@ private final class TableFile: Sendable {
     private static let writeDelay = Duration.milliseconds(100)
     private let file: FileDescriptor
     private let waiting = Mutex(Waiting())
-    /// Held while lines are written, so that the newest comes last.
-    private let writing = Mutex(())
+    /// Held while lines are written, so that the newest comes last. Whether the last attempt failed.
+    private let writing = Mutex(false)
+    /// Called with the first of several failures to write.
+    private let failed: @Sendable (Errno) -> Void
 
-    private init(_ file: FileDescriptor) { self.file = file }
+    private init(_ file: FileDescriptor, failed: @escaping @Sendable (Errno) -> Void) {
+        (self.file, self.failed) = (file, failed)
+    }
 
     deinit { try? file.close() }
 
     /// Opens the file, or makes it; one of another size is emptied.
-    static func open(_ path: FilePath, lines count: Int) throws(Errno) -> (TableFile, [String]) {
+    static func open(
+        _ path: FilePath, lines count: Int, failed: @escaping @Sendable (Errno) -> Void
+    ) throws(Errno) -> (TableFile, [String]) {
         do {
             let file = try FileDescriptor.open(
                 path, .readWrite, options: [.create, .closeOnExec, .noFollow], permissions: [.ownerReadWrite])
-            let table = TableFile(file)
+            let table = TableFile(file, failed: failed)
             let size = count * (length + 1)
             let contents = try [UInt8](unsafeUninitializedCapacity: size) { buffer, used in
                 used = try file.read(fromAbsoluteOffset: 0, into: UnsafeMutableRawBufferPointer(buffer))
@@ -152,16 +166,23 @@ private final class TableFile: Sendable {
 
     func flush() async { await BlockingWork.run { self.writeAll() } }
 
-    /// The space is allocated already. After an error of the disk the versions are still in memory.
+    /// The space is allocated already. After an error of the disk, lines are written with the next ones.
     private func writeAll() {
-        writing.withLock { _ in
-            let lines = waiting.withLock { waiting in
+        writing.withLock { isFailing in
+            var lines = waiting.withLock { waiting in
                 defer { waiting = Waiting() }
                 return waiting.lines
             }
+            var failure: Errno?
             for (line, text) in lines {
-                _ = try? file.writeAll(toAbsoluteOffset: Int64(line * (Self.length + 1)), Self.line(text).utf8)
+                do {
+                    try file.writeAll(toAbsoluteOffset: Int64(line * (Self.length + 1)), Self.line(text).utf8)
+                    lines[line] = nil
+                } catch { failure = error as? Errno ?? .ioError }
             }
+            waiting.withLock { $0.lines.merge(lines) { newer, _ in newer } }
+            if let failure, !isFailing { failed(failure) }
+            isFailing = failure != nil
         }
     }
 

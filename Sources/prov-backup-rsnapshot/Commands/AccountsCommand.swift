@@ -50,13 +50,13 @@ struct AccountsCommand: AsyncParsableCommand {
             let accounts = try await AccountStore(settings)
             let entry = try await accounts.entry(uid: uid, attributes: BackupJobs.inspectedAttributes)
             let daemon = try await Explanation.Daemon(DaemonControl(settings))
-            let jobs = try JobLookup(account.files)
+            let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
-                lastJob: await jobs.last(.provisioning, ofAccount: uid),
+                lastJob: last[.provisioning],
                 backup: BackupExplanation(
                     entry, settings, now: SystemWallClock().now, hasDaemon: !daemon.isAbsent,
-                    lastJob: await jobs.last(.backup, ofAccount: uid)))
+                    lastJob: last[.backup]))
             try output.show(explanation, explanation.text)
         }
     }

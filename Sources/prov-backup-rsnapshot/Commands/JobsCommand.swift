@@ -184,9 +184,17 @@ struct JobLookup {
         return try await recorded().job(JobID(id))
     }
 
-    /// The account's newest job of a type; nil: none, or the history cannot be read.
-    func last(_ type: JobType, ofAccount uid: String) async -> Job? {
-        try? await list(JobFilter(client: uid, type: type.rawValue, limit: 1)).list.jobs.last
+    /// The account's newest job of each of these types. Prints why some are unknown.
+    func last(_ types: [JobType], ofAccount uid: String) async -> [JobType: Job] {
+        var last: [JobType: Job] = [:]
+        do {
+            for type in types {
+                let list = try await list(JobFilter(client: uid, type: type.rawValue, limit: 1)).list
+                last[type] = list.jobs.last
+                if let missing = list.missing { throw incomplete(missing) }
+            }
+        } catch { printError("warning: the last jobs of the account are unknown: \(error)") }
+        return last
     }
 
     /// Prints the changes of a job until it has ended.

@@ -234,7 +234,7 @@ import SystemPackage
         let presence = Presence(file: state.appending("alive")) { ClockSynchronization.current != .unsynchronized }
         let reports = JobReports(current, logger: logger)
         let deletes = try HourlyLimit(file: state.appending("deletes")) { reports.deletesWait($0) }
-        let seen = SeenVersions(file: state.appending("seen"))
+        let seen = SeenVersions(file: state.appending("seen")) { [logger] in logger.warning("\($0)") }
         for notice in [source.notice, presence.notice, deletes.notice, seen.notice].compactMap(\.self) {
             logger.warning("\(notice)")
         }

@@ -1,6 +1,7 @@
 import LDAP
 import Foundation
 import JobCore
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -422,6 +423,24 @@ import Testing
             await engine.stop(grace: .zero)
             #expect(Set(harness.service.asked.map(\.uid)).count == 1_100)
         }
+    }
+
+    @Test("a file of seen versions that cannot be written is reported once, and the versions are kept in memory")
+    func seenFileFails() async throws {
+        let warnings = Mutex<[String]>([])
+        var seen = SeenVersions(file: "/dev/full", capacity: 4, now: Self.later) { text in
+            warnings.withLock { $0.append(text) }
+        }
+        #expect(seen.notice == nil)
+        for number in 1...2 {
+            let uuid = try #require(EntryUUID(text: "f3f1c6b2-6a52-4a0f-9f0e-5a0d6d3c1b7\(number)"))
+            let version = AttributeValue("20261121120001.000000Z#000000#000#000000")
+            seen.insert(version, of: uuid, now: Self.later)
+            await seen.flush()
+            #expect(seen.version(of: uuid, now: Self.later) == version)
+        }
+        #expect(warnings.withLock(\.count) == 1)
+        #expect(warnings.withLock(\.first)?.contains("a restart forgets") == true)
     }
 
     @Test(
