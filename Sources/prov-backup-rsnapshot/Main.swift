@@ -1,4 +1,5 @@
 import ArgumentParser
+import Daemon
 import EventLoop
 import Glibc
 import LDAP
@@ -53,6 +54,7 @@ struct ProvBackupRsnapshot: AsyncParsableCommand {
 
     /// Ends without running the destructors of libraries, because a thread that is connecting may still use them.
     private static func end(_ status: Int32) -> Never {
+        LogWriter.flushAll()
         StandardOutput.close()
         _exit(status)
     }

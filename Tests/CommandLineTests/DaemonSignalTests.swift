@@ -43,6 +43,16 @@ import Testing
             }
         }
 
+        /// Reads when a file is gone, on a thread of its own.
+        func read(withoutFile path: String) {
+            Thread.detachNewThread {
+                while FileManager.default.fileExists(atPath: path) { usleep(1_000) }
+                while case let data = self.pipe.fileHandleForReading.availableData, !data.isEmpty {
+                    self.text.withLock { $0 += String(decoding: data, as: UTF8.self) }
+                }
+            }
+        }
+
         func kill(_ signal: Int32) { if process.isRunning { Glibc.kill(process.processIdentifier, signal) } }
 
         /// - Returns: the exit status; for a signal its number, negative.
@@ -114,6 +124,24 @@ import Testing
             for program in waiting { #expect(await program.end() == 0, "\(program.output)") }
             daemon.kill(SIGTERM)
             #expect(await daemon.end() == 0)
+        }
+    }
+
+    @Test("lines of the log that wait for their reader are written before the daemon ends")
+    func lastLines() async throws {
+        try await DaemonHarness.run { harness in
+            try harness.settings()
+            let daemon = try HeldUp(harness)
+            defer { daemon.kill(SIGKILL) }
+            try await eventually("it runs") { try await harness.command("status").output.contains("runs: process") }
+            try harness.settings(
+                backup: "HOME_SCRIPT =\n" + (0..<600).map { "NO_SUCH_KEY_\($0) = 1\n" }.joined())
+            #expect(try await harness.command("reload").status == 0)
+            try await eventually("the log is full") { daemon.unread >= 60_000 }
+            daemon.read(withoutFile: harness.path("run/control.sock"))
+            daemon.kill(SIGTERM)
+            #expect(try await daemon.end() == 0)
+            try await eventually("all is read") { daemon.output.contains("prov-backup-rsnapshot has stopped") }
         }
     }
 

@@ -99,12 +99,10 @@ package final class LogWriter: Sendable {
         for _ in 0..<200 where state.withLock(\.isBusy) { usleep(10_000) }
     }
 
-    /// Flushes the queues when the process exits.
-    package static func flushAtExit() {
-        atexit {
-            LogWriter.standardError.flush()
-            LogWriter.system.flush()
-        }
+    /// Waits until all queues are written, at most two seconds for each. To be called before the process ends.
+    package static func flushAll() {
+        standardError.flush()
+        system.flush()
     }
 
     /// Whether 4,096 bytes (PIPE_BUF) can be written without blocking. A socket is only writable if a quarter of its buffer is free.

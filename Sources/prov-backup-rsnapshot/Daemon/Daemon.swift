@@ -38,7 +38,6 @@ import SystemPackage
                     identity: configuration.service.syslog, switches: configuration.global.log,
                     environment: environment)
         }
-        LogWriter.flushAtExit()
         var logger = Logger(label: "prov-backup-rsnapshot")
         if log.isDebugging { logger.logLevel = .trace }
         self.logger = logger
