@@ -53,10 +53,10 @@ struct AccountsCommand: AsyncParsableCommand {
             let last = try await JobLookup(account.files).last([.provisioning, .backup], ofAccount: uid)
             let explanation = Explanation(
                 uid: uid, entry: entry, policy: settings.engine.policy, now: SystemWallClock().now, daemon: daemon,
-                lastJob: last[.provisioning],
+                last: last,
                 backup: BackupExplanation(
                     entry, settings, now: SystemWallClock().now, hasDaemon: !daemon.isAbsent,
-                    lastJob: last[.backup]))
+                    last: last))
             try output.show(explanation, explanation.text)
         }
     }

@@ -18,6 +18,7 @@ struct Explanation: Encodable {
     let hint: String
     /// nil: none is recorded.
     let lastJob: JobLine?
+    private let unknownJobs: String?
     /// nil with `TYPE = Script`, and for an entry that takes no part.
     let backup: BackupExplanation?
 
@@ -49,10 +50,11 @@ struct Explanation: Encodable {
 
     init(
         uid: String, entry: Entry, policy: DecisionPolicy, now: Timestamp, daemon: Daemon,
-        lastJob: Job? = nil, backup: BackupExplanation? = nil
+        last: JobLookup.LastJobs, backup: BackupExplanation?
     ) {
         self.uid = OneLine.value(uid)
-        self.lastJob = lastJob.map(JobLine.init)
+        lastJob = last.jobs[.provisioning].map(JobLine.init)
+        unknownJobs = last.unknown
         self.backup = backup
         dn = entry.dn.description
         guard let status = AccountStatus(entry, names: policy.names) else {
@@ -109,7 +111,7 @@ struct Explanation: Encodable {
             hint =
                 switch reason {
                 case .failed:
-                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
+                    "fix the cause (\(lastJob.map { "prov-backup-rsnapshot jobs show \($0.job.id)" } ?? "the daemon's log")), then: \(AccountCommand.retry.text(uid))"
                 case .otherHost, .noHost:
                     "if this daemon should serve it, set \(policy.names.host) of the entry, or HOST of this daemon"
                 case .sharedHosts: "name exactly one backup server in \(policy.names.host) of the entry"
@@ -161,7 +163,8 @@ struct Explanation: Encodable {
             ("returned", returned),
             ("meaning", meaning),
             ("the daemon", daemon),
-            ("last job", lastJob.map { JobText.end(of: $0.job) }),
+            // What is unknown is otherwise in the rows of the backup.
+            ("last job", lastJob.map { JobText.end(of: $0.job) } ?? (backup == nil ? unknownJobs : nil)),
             ("to do", hint),
         ]
         return (rows + (backup?.rows ?? [])).compactMap { title, value in
@@ -212,10 +215,10 @@ struct BackupExplanation: Encodable {
     let unknown: [String]
 
     /// Reads the snapshots' directories.
-    /// - Parameter lastJob: the newest backup job of the account in the history.
+    /// - Parameter last: the newest jobs of the account in the history.
     /// - Returns: nil with `TYPE = Script`, and for an entry that takes no part in provisioning.
     init?(
-        _ entry: Entry, _ settings: DaemonConfiguration, now: Timestamp, hasDaemon: Bool, lastJob: Job?
+        _ entry: Entry, _ settings: DaemonConfiguration, now: Timestamp, hasDaemon: Bool, last: JobLookup.LastJobs
     ) {
         guard settings.script == nil, let account = Account(entry, names: settings.engine.scope.names)
         else {
@@ -225,13 +228,14 @@ struct BackupExplanation: Encodable {
             BackupJobs.inspection(
                 of: account, configuration: settings.backup, host: settings.backupJobs.host),
             settings, provisioned: Timestamp(text: account.status.state), now: now,
-            hasDaemon: hasDaemon, lastJob: lastJob)
+            hasDaemon: hasDaemon, last: last)
     }
 
     private init(
         _ inspection: BackupInspection, _ settings: DaemonConfiguration, provisioned: Timestamp?, now: Timestamp,
-        hasDaemon: Bool, lastJob: Job?
+        hasDaemon: Bool, last: JobLookup.LastJobs
     ) {
+        let lastJob = last.jobs[.backup]
         let window = settings.policies[.backup]?.window
         lastGood = inspection.lastCopy
         size = inspection.size
@@ -271,7 +275,7 @@ struct BackupExplanation: Encodable {
         if !hasDaemon { obstacles.append("no daemon runs here; start it: systemctl start prov-backup-rsnapshot") }
         inTheWay = obstacles
         notices = inspection.notices
-        unknown = inspection.unknown
+        unknown = inspection.unknown + [last.unknown].compactMap(\.self)
     }
 
     /// The attempt that is recorded with the snapshots, or a newer job of the history.

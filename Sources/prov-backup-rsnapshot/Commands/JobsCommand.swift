@@ -184,16 +184,26 @@ struct JobLookup {
         return try await recorded().job(JobID(id))
     }
 
-    /// The account's newest job of each of these types. Prints why some are unknown.
-    func last(_ types: [JobType], ofAccount uid: String) async -> [JobType: Job] {
-        var last: [JobType: Job] = [:]
+    /// An account's newest job of each type.
+    struct LastJobs {
+        var jobs: [JobType: Job] = [:]
+        /// Why some are unknown; nil: they are known.
+        var unknown: String?
+    }
+
+    func last(_ types: [JobType], ofAccount uid: String) async -> LastJobs {
+        var last = LastJobs()
         do {
             for type in types {
                 let list = try await list(JobFilter(client: uid, type: type.rawValue, limit: 1)).list
-                last[type] = list.jobs.last
+                last.jobs[type] = list.jobs.last
                 if let missing = list.missing { throw incomplete(missing) }
             }
-        } catch { printError("warning: the last jobs of the account are unknown: \(error)") }
+        } catch {
+            // Before the daemon has run for the first time there is no history.
+            let isMissing = (try? historyFile()).map { access($0.string, F_OK) != 0 && errno == ENOENT } ?? false
+            if !isMissing { last.unknown = "the last jobs: \(error)" }
+        }
         return last
     }
 
@@ -239,10 +249,13 @@ struct JobLookup {
             "only open jobs are shown: \(missing)", hint: "see the daemon's log")
     }
 
-    private func recorded() throws -> JobQueries {
-        let file =
-            try files.value(of: \HistorySettings.file)
+    private func historyFile() throws -> FilePath {
+        try files.value(of: \HistorySettings.file)
             ?? HistorySettings().file(in: try files.value(of: \ServiceSettings.stateDirectory))
+    }
+
+    private func recorded() throws -> JobQueries {
+        let file = try historyFile()
         do throws(HistoryError) {
             return JobQueries(history: try HistoryReader(file: file))
         } catch {
