@@ -24,6 +24,8 @@ package final class Presence: Sendable {
     private let clock: any WallClock
     private let isSynchronized: @Sendable () -> Bool
     private let state: Mutex<State>
+    /// Held while the file is written: the clock may be set while ``note()`` runs.
+    private let writing = Mutex(())
 
     private struct State {
         /// When ages are trusted again.
@@ -85,7 +87,9 @@ package final class Presence: Sendable {
     /// Records that the daemon is alive; called about every hour.
     /// - Throws: ``StateFileError`` if that cannot be written: the next start will count the time since as downtime.
     package func note() throws(StateFileError) {
-        try Self.write(clock.now, state.withLock(\.self), to: file)
+        try writing.withLock { _ throws(StateFileError) in
+            try Self.write(clock.now, state.withLock(\.self), to: file)
+        }
     }
 
     private static func write(_ now: Timestamp, _ state: State, to file: FilePath) throws(StateFileError) {
