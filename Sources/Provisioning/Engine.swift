@@ -154,6 +154,9 @@ public import Logging
     ///   nil when the entry asks for nothing, or the engine stops first.
     public func provision(_ key: AccountKey) async -> ProvisioningExitCode? { await reconciler.provision(key) }
 
+    /// Whether ``stop(grace:cancelTimeout:others:)`` was called.
+    public var isStopping: Bool { reconciler.isStopping }
+
     /// Recovers interrupted jobs: resumes them under their numbers if their entries still ask for them, and closes the others. Ignores jobs of other
     /// types. To be called before ``start()``.
     public func recover(_ interrupted: [Job]) async {

@@ -11,6 +11,7 @@ import Testing
         private let process = Process()
         private let pipe = Pipe()
         private let text = Mutex("")
+        let isReadToEnd = Mutex(false)
 
         init(_ harness: DaemonHarness) throws {
             // Threads of this process block signals, and a child would inherit that.
@@ -50,6 +51,7 @@ import Testing
                 while case let data = self.pipe.fileHandleForReading.availableData, !data.isEmpty {
                     self.text.withLock { $0 += String(decoding: data, as: UTF8.self) }
                 }
+                self.isReadToEnd.withLock { $0 = true }
             }
         }
 
@@ -127,6 +129,25 @@ import Testing
         }
     }
 
+    @Test("a request for an account that the stop interrupts does not end as if there were nothing to do")
+    func provisionAndStop() async throws {
+        try await DaemonHarness.run { harness in
+            let script = try harness.waiting("home.sh", for: "go")
+            try harness.settings(
+                service: "STOP_GRACE = 0s", backup: "HOME_SCRIPT = \(script)\nSCRIPT_GRACE = 1s")
+            let daemon = try await harness.running()
+            try await harness.add("3724300", ["sstProvisioningExecutionDate": "20991231"])
+            let command = try RunningProgram(
+                DaemonHarness.program, ["accounts", "provision", "3724300", "-c", harness.settingsFile.path])
+            try await eventually("the script runs") { harness.numbers("home.sh").count == 1 }
+            daemon.kill(SIGTERM)
+            let status = await command.end()
+            #expect([69, 75].contains(status), "\(status): \(command.output)")
+            #expect(!command.output.contains("nothing to do"), "\(command.output)")
+            #expect(await daemon.end() == 0)
+        }
+    }
+
     @Test("lines of the log that wait for their reader are written before the daemon ends")
     func lastLines() async throws {
         try await DaemonHarness.run { harness in
@@ -141,7 +162,8 @@ import Testing
             daemon.read(withoutFile: harness.path("run/control.sock"))
             daemon.kill(SIGTERM)
             #expect(try await daemon.end() == 0)
-            try await eventually("all is read") { daemon.output.contains("prov-backup-rsnapshot has stopped") }
+            try await eventually("all is read") { daemon.isReadToEnd.withLock { $0 } }
+            #expect(daemon.output.contains("prov-backup-rsnapshot has stopped"), "\(daemon.output.suffix(500))")
         }
     }
 

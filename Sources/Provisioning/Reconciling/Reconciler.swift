@@ -30,7 +30,7 @@ import Logging
     private var seen: SeenVersions
     private var shortages = MachineShortages()
     private var totals = (succeeded: 0, failed: 0)
-    private var isStopping = false
+    private(set) var isStopping = false
     private var idleWaiters: [CheckedContinuation<Void, Never>] = []
     /// Callers of ``handle(_:)`` that wait for room.
     private let roomWaiters = Waiters<Never>()

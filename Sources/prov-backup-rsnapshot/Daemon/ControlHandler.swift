@@ -48,7 +48,9 @@ import Synchronization
                 throw CommandFailure("\(uuid) is no entryUUID", hint: "see the daemon's log")
             }
             await jobs.started()
-            return .provisioned(await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))?.rawValue)
+            let code = await engine.provision(AccountKey(uuid: uuid, dn: try DN(parsing: dn)))
+            if code == nil, engine.isStopping { throw DaemonJobs.stopping }
+            return .provisioned(code?.rawValue)
         case .jobs(let query): return .jobs(try await queries.list(query))
         case .theseJobs(let ids):
             return .jobs(JobList(try await queries.jobs(ids.map { JobID($0) })))

@@ -300,7 +300,7 @@ import SystemPackage
         return job
     }
 
-    private static let stopping = CommandFailure(
+    static let stopping = CommandFailure(
         "the daemon stops", hint: "ask again when it runs", status: .unavailable)
 
     // MARK: - Queries
