@@ -53,6 +53,7 @@ struct HistoryStore {
             try database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             try database.execute("PRAGMA journal_mode = WAL")
             try database.execute("PRAGMA synchronous = NORMAL")
+            try database.execute("PRAGMA wal_autocheckpoint = 0")
             try database.execute("PRAGMA journal_size_limit = 16777216")
             try database.execute("PRAGMA foreign_keys = ON")
             let lost = try database.transaction {
@@ -85,6 +86,15 @@ struct HistoryStore {
         case ..<version: throw Finding.older
         default: throw Finding.foreign("a later version of this program has made it")
         }
+    }
+
+    /// Copies a file's log into its database, as far as no reader needs it. Others may write meanwhile.
+    /// - Returns: the pages in the log.
+    static func checkpoint(_ path: String) throws -> Int64 {
+        let database = try SQLite(path, mustExist: true)
+        let pages = try database.rows("PRAGMA wal_checkpoint(PASSIVE)") { $0.integer(1) }
+        try database.close()
+        return pages.first.flatMap(\.self) ?? 0
     }
 
     // MARK: - Writing

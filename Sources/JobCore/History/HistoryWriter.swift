@@ -15,6 +15,10 @@ actor HistoryWriter {
         case off(HistoryError)
     }
 
+    /// Jobs and pieces from one checkpoint to the next: some 4 MiB of log.
+    private static let checkpointInterval = 100
+    /// In pages of 4 KiB.
+    private static let longestLog: Int64 = 16_384
     /// Files set aside in one run; with more, the disk is the problem and not the file.
     private static let mostSetAside = 3
 
@@ -31,6 +35,10 @@ actor HistoryWriter {
     /// The last failed attempt to open the file.
     private var triedAt: ContinuousClock.Instant?
     private var setAside = 0
+    /// Jobs and pieces to be written or removed before the next checkpoint.
+    private var untilCheckpoint = HistoryWriter.checkpointInterval
+    /// Held during a checkpoint, and while the file is closed: SQLite removes the log by its name with the last connection.
+    nonisolated let closing = Mutex(())
 
     nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
@@ -105,6 +113,7 @@ actor HistoryWriter {
                 ))
         }
         trouble = nil
+        logGrew(by: batch.jobs.count + batch.pieces.count)
     }
 
     private func tell(ofShortened jobs: [JobID]) {
@@ -150,9 +159,11 @@ actor HistoryWriter {
         }
         if case .open(let store, _) = state {
             do {
-                // So that the file alone is the whole history.
-                try store.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
-                try store.database.close()
+                try closing.withLock { _ in
+                    // So that the file alone is the whole history.
+                    try store.database.run("PRAGMA wal_checkpoint(TRUNCATE)")
+                    try store.database.close()
+                }
             } catch {
                 notice(CoreNotice(.warning, "\(file.path.printable): the history could not be closed: \(error)"))
             }
@@ -161,13 +172,41 @@ actor HistoryWriter {
     }
 
     /// For tests.
+    func stopCheckpoints() { untilCheckpoint = .max }
+
+    /// For tests.
     func withDatabase<Value>(_ body: (SQLite) throws -> Value) throws -> Value? {
         try store().map { try body($0.database) }
     }
 
+    /// - Parameter items: jobs and pieces that were written or removed.
+    private func logGrew(by items: Int) {
+        untilCheckpoint -= items
+        guard untilCheckpoint <= 0 else { return }
+        // Not again before the end of this one.
+        untilCheckpoint = .max
+        beginCheckpoint()
+    }
+
+    /// Copies the log into the database, which waits for the disk several times, on a thread for that: attempts wait for their records.
+    private func beginCheckpoint() {
+        BlockingWork.begin(on: .steps) { [self, path = file.path.string] in
+            let pages = closing.withLock { _ in Result { try HistoryStore.checkpoint(path) } }
+            Task { await checkpointed(pages) }
+        }
+    }
+
+    private func checkpointed(_ pages: Result<Int64, any Error>) {
+        untilCheckpoint = Self.checkpointInterval
+        // When records are written all the time, the log is never used from its beginning again; and errors are handled where it is written.
+        if case .success(..<Self.longestLog) = pages { return }
+        guard case .open(let store, _) = state else { return }
+        do { try store.database.run("PRAGMA wal_checkpoint") } catch { _ = failed(error) }
+    }
+
     private func sweep() async {
         while case .open(let store, _) = state, sweeper.isDue(at: clock.now) {
-            do { try sweeper.slice(of: store, now: clock.now) } catch {
+            do { logGrew(by: try sweeper.slice(of: store, now: clock.now)) } catch {
                 sweeper.postpone(at: clock.now)
                 _ = failed(error)
             }
@@ -240,9 +279,11 @@ actor HistoryWriter {
     private func moveAway(as kind: String) -> FilePath? {
         do {
             // Closed before its file is renamed: closing removes the log by its name.
-            if case .open(let store, _) = state { try store.database.close() }
-            state = .unopened
-            return try file.setAside(as: kind, at: clock.now)
+            return try closing.withLock { _ in
+                if case .open(let store, _) = state { try store.database.close() }
+                state = .unopened
+                return try file.setAside(as: kind, at: clock.now)
+            }
         } catch let error as HistoryError { off(error) } catch {
             off(HistoryError("\(file.path.printable): cannot be closed: \(error)"))
         }
@@ -253,7 +294,7 @@ actor HistoryWriter {
     private func removed(_ store: HistoryStore) {
         state = .unopened
         do {
-            try store.database.close()
+            try closing.withLock { _ in try store.database.close() }
             notice(
                 CoreNotice(
                     .warning,
@@ -379,9 +420,11 @@ struct HistorySweeper {
     }
 
     /// Removes one slice.
-    mutating func slice(of store: HistoryStore, now: Timestamp) throws {
+    /// - Returns: the number of jobs.
+    mutating func slice(of store: HistoryStore, now: Timestamp) throws -> Int {
         let border = retention.age.map { now + (.zero - $0) }
         let removed = try store.remove(endedBefore: border, keeping: retention.jobs, atMost: Self.slice)
         if removed < Self.slice { postpone(at: now) }
+        return removed
     }
 }

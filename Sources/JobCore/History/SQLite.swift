@@ -51,9 +51,11 @@ final class SQLite {
 
     /// - Parameters:
     ///   - name: a path from `/` on, or a URI that begins with `file:`.
-    ///   - isReadOnly: then a file that is not there is an error; else it is made.
-    init(_ name: String, isReadOnly: Bool = false) throws(Failure) {
-        let access = isReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+    ///   - isReadOnly: then the file must exist.
+    ///   - mustExist: otherwise a missing file is made.
+    init(_ name: String, isReadOnly: Bool = false, mustExist: Bool = false) throws(Failure) {
+        let access =
+            isReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | (mustExist ? 0 : SQLITE_OPEN_CREATE)
         let code = sqlite3_open_v2(name, &handle, access | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nil)
         guard code == SQLITE_OK else { throw failure() }
         // Another program may read or write for a moment.

@@ -1,3 +1,4 @@
+import EventLoop
 import Foundation
 import SystemPackage
 import TestSupport
@@ -220,6 +221,35 @@ import Testing
         await history.flush()
         #expect(try reader.jobs().count == 2)
         await #expect(throws: HistoryError.self) { try await history.jobs() }
+    }
+
+    @Test("jobs are recorded while the log cannot be copied into the database, which is done afterwards")
+    func checkpoint() async throws {
+        let bench = try HistoryBench()
+        let history = bench.history()
+        await history.flush()
+        let before = try size(bench.file)
+        let (isHeld, release) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let writer = history.writer
+        Thread.detachNewThread {
+            writer.closing.withLock { _ in
+                isHeld.signal()
+                release.wait()
+            }
+        }
+        await BlockingWork.run { isHeld.wait() }
+        for number in 1...400 { history.record(whole: Story(number)) }
+        await history.flush()
+        #expect(try await history.jobs(matching: JobFilter(limit: .max)).count == 400)
+        #expect(try size(bench.file) == before)
+        release.signal()
+        try await eventually("the log is in the database") { try size(bench.file) > before }
+        await history.close()
+        #expect(bench.complaints.isEmpty)
+    }
+
+    private func size(_ file: FilePath) throws -> Int {
+        try #require(try FileManager.default.attributesOfItem(atPath: file.string)[.size] as? Int)
     }
 
     @Test("a job that is confirmed is in the file: a copy of it at that moment, as a crash leaves it, has the job")
