@@ -202,6 +202,37 @@ final class DaemonHarness: Sendable {
     }
 }
 
+/// Starts programs that end with this process, also when it is killed. The kernel kills them with the thread that started them
+/// (PR_SET_PDEATHSIG), so this one lasts; those of Swift's pool do not.
+enum ProgramStarter {
+    private static let waiting = Mutex<[@Sendable () -> Void]>([])
+    private static let count = DispatchSemaphore(value: 0)
+    private static let thread: Void = Thread.detachNewThread {
+        while true {
+            count.wait()
+            waiting.withLock { $0.removeFirst() }()
+        }
+    }
+
+    /// - Parameter process: its executable and arguments are set.
+    static func run(_ process: Process) throws {
+        _ = thread
+        process.arguments = ["--pdeathsig", "KILL", process.executableURL?.path ?? ""] + (process.arguments ?? [])
+        process.executableURL = URL(filePath: "/usr/bin/setpriv")
+        let failure = Mutex<(any Error)?>(nil)
+        let isDone = DispatchSemaphore(value: 0)
+        waiting.withLock {
+            $0.append {
+                do { try process.run() } catch { failure.withLock { $0 = error } }
+                isDone.signal()
+            }
+        }
+        count.signal()
+        isDone.wait()
+        if let error = failure.withLock({ $0 }) { throw error }
+    }
+}
+
 /// A program that runs, with what it has said so far.
 final class RunningProgram: Sendable {
     private let process: Process
@@ -219,7 +250,7 @@ final class RunningProgram: Sendable {
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = handle
         process.standardError = handle
-        try process.run()
+        try ProgramStarter.run(process)
         try handle.close()
     }
 

@@ -24,7 +24,7 @@ import Testing
             process.standardInput = FileHandle.nullDevice
             process.standardOutput = pipe
             process.standardError = pipe
-            try process.run()
+            try ProgramStarter.run(process)
         }
 
         /// Bytes that were not read.
