@@ -13,10 +13,13 @@ import Synchronization
     let reload: @MainActor () async -> ReloadOutcome
 
     func answer(_ request: ControlRequest) async -> ControlReply {
-        do {
-            return try ControlReply(encoding: await reply(to: try request.decode(DaemonRequest.self)))
-        } catch {
+        let question: DaemonRequest
+        do { question = try request.decode(DaemonRequest.self) } catch {
             return .refusal("the request is not understood: \(error)")
+        }
+        let reply = await reply(to: question)
+        do { return try ControlReply(encoding: reply) } catch {
+            return .refusal("the reply cannot be written as JSON: \(error); report this as a bug, with the log")
         }
     }
 
